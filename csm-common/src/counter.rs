@@ -1,0 +1,127 @@
+//! Counters: one reason for each drop, each pass and each forward.
+
+/// Packets and bytes, one per CPU and reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Count {
+    /// Frames.
+    pub packets: u64,
+    /// Bytes of the frames, link header included.
+    pub bytes: u64,
+}
+crate::map_type!(Count, 16);
+
+/// Per vserver and per real.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ServiceCount {
+    /// Connections made.
+    pub connections: u64,
+    /// Packets from clients.
+    pub client_packets: u64,
+    /// Packets from servers.
+    pub server_packets: u64,
+    /// Bytes from clients.
+    pub client_bytes: u64,
+    /// Bytes from servers.
+    pub server_bytes: u64,
+}
+crate::map_type!(ServiceCount, 40);
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $verdict:ident;)+) => {
+        /// Why a frame ended as it did. The number is the index in `COUNTERS`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u32)]
+        pub enum Reason { $($(#[doc = $doc])+ $name),+ }
+
+        impl Reason {
+            /// All reasons in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// Name in `show`, JSON and metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str { match self { $(Self::$name => $text),+ } }
+
+            /// What became of the frame.
+            #[must_use]
+            pub const fn verdict(self) -> Verdict { match self { $(Self::$name => Verdict::$verdict),+ } }
+        }
+    };
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Sent on.
+    Forward,
+    /// Given to the kernel.
+    Pass,
+    /// Dropped.
+    Drop,
+}
+
+reasons! {
+    /// Packet of a known connection, rewritten and sent on.
+    ForwardedFlow = "forwarded_flow", Forward;
+    /// First packet of a new connection.
+    ForwardedNew = "forwarded_new", Forward;
+    /// Routed without address translation (server-initiated).
+    ForwardedRouted = "forwarded_routed", Forward;
+    /// ARP request for an alias or virtual address, answered.
+    ArpReplied = "arp_replied", Forward;
+    /// ICMP echo to an alias or virtual address, answered.
+    EchoReplied = "echo_replied", Forward;
+    /// Stray handed to the successor over the FT VLAN.
+    Relayed = "relayed", Forward;
+    /// Not IPv4 and not ARP.
+    PassProtocol = "pass_protocol", Pass;
+    /// Not for the virtual MAC: the node's own traffic.
+    PassHost = "pass_host", Pass;
+    /// ARP that is the kernel's business.
+    PassArp = "pass_arp", Pass;
+    /// For the virtual MAC while the gate is closed: a standby is silent.
+    DropStandby = "drop_standby", Drop;
+    /// ARP for an alias or virtual address while the gate is closed.
+    DropArpStandby = "drop_arp_standby", Drop;
+    /// Truncated, or header fields that contradict each other.
+    DropMalformed = "drop_malformed", Drop;
+    /// A fragment (first form: not balanced).
+    DropFragment = "drop_fragment", Drop;
+    /// IP options or a protocol that is not balanced.
+    DropProtocol = "drop_protocol", Drop;
+    /// To a virtual address without a virtual server on that port.
+    DropNoVserver = "drop_no_vserver", Drop;
+    /// The virtual server has no farm or is not in service (MIB: NoCfgPolicyRejects).
+    DropNoPolicy = "drop_no_cfg_policy", Drop;
+    /// No real server in rotation (MIB: NoActiveServerRejects).
+    DropNoReal = "drop_no_active_server", Drop;
+    /// TCP that belongs to no connection and is no SYN.
+    DropNoConnection = "drop_no_connection", Drop;
+    /// No route to the destination.
+    DropNoRoute = "drop_no_route", Drop;
+    /// Next hop without a known MAC address.
+    DropUnresolved = "drop_unresolved", Drop;
+    /// The connection table is full (MIB: OutOfMemoryRejects).
+    DropTableFull = "drop_out_of_memory", Drop;
+    /// TTL ran out.
+    DropTtl = "drop_ttl", Drop;
+    /// From the client side to a server's own address (A13: direct access needs a `predictor forward` vserver).
+    DropDirect = "drop_direct_access", Drop;
+    /// Relayed stray that this node may not take (gate neither open nor relay-in).
+    DropRelay = "drop_relay", Drop;
+    /// A fault of the program itself: a map look-up that cannot fail did.
+    DropInternal = "drop_internal", Drop;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn numbers_follow_the_table() {
+        for (index, &reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Records from the XDP program to the controller, over the ring buffer.
+
+use crate::flow::Connection;
+use crate::service::{StickyEntry, StickyKey};
+
+/// One record. `kind` says which of the other fields count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Record {
+    /// One of the `EVENT_*` values.
+    pub kind: u32,
+    /// [`EVENT_CONNECTION`], [`EVENT_CLOSED`]: the connection.
+    pub connection: Connection,
+    /// [`EVENT_STICKY`]: key.
+    pub sticky_key: StickyKey,
+    /// [`EVENT_STICKY`]: value.
+    pub sticky: StickyEntry,
+    /// [`EVENT_UNRESOLVED`], [`EVENT_NEIGHBOUR`], [`EVENT_RIVAL`]: address, network order.
+    pub ip_be: u32,
+    /// The same three: VLAN.
+    pub vlan: u16,
+    /// [`EVENT_NEIGHBOUR`], [`EVENT_RIVAL`]: MAC address.
+    pub mac: [u8; 6],
+    /// Must be 0.
+    pub pad: u32,
+}
+crate::map_type!(Record, 80);
+
+/// A connection was proven by both sides and stands in the established table.
+pub const EVENT_CONNECTION: u32 = 1;
+/// A connection ended (FIN from both sides, or reset).
+pub const EVENT_CLOSED: u32 = 2;
+/// A sticky entry was made or refreshed.
+pub const EVENT_STICKY: u32 = 3;
+/// A host on a connected network has no next hop yet.
+pub const EVENT_UNRESOLVED: u32 = 4;
+/// A host on a connected network told its MAC in an ARP packet.
+pub const EVENT_NEIGHBOUR: u32 = 5;
+/// Another box answered or announced one of the group's addresses while the gate is open here.
+pub const EVENT_RIVAL: u32 = 6;

@@ -1,0 +1,42 @@
+//! Names of the program and its maps, as they stand in the object file.
+
+/// The XDP program, one instance per port.
+pub const PROGRAM: &str = "csm";
+/// [`crate::gate::Gate`], one entry, memory-mapped by the real-time thread.
+pub const GATE: &str = "GATE";
+/// [`crate::service::Settings`], one entry.
+pub const SETTINGS: &str = "SETTINGS";
+/// Ingress interface index to [`crate::net::Port`].
+pub const PORTS: &str = "PORTS";
+/// Port number to interface, for redirects.
+pub const TX_PORTS: &str = "TX_PORTS";
+/// [`crate::net::AddressKey`] to [`crate::net::Address`]: alias and virtual addresses answered by ARP.
+pub const ADDRESSES: &str = "ADDRESSES";
+/// [`crate::net::NextHop`] by number.
+pub const NEXTHOPS: &str = "NEXTHOPS";
+/// Longest prefix to [`crate::net::Route`].
+pub const ROUTES: &str = "ROUTES";
+/// [`crate::net::AddressKey`] of a host on a connected network to its next-hop number.
+pub const NEIGHBOURS: &str = "NEIGHBOURS";
+/// [`crate::service::VserverKey`] to vserver number.
+pub const VSERVER_KEYS: &str = "VSERVER_KEYS";
+/// [`crate::service::Vserver`] by number.
+pub const VSERVERS: &str = "VSERVERS";
+/// Predictor slots, [`crate::service::ring_slot`] to real number.
+pub const RINGS: &str = "RINGS";
+/// [`crate::service::Real`] by number.
+pub const REALS: &str = "REALS";
+/// Proven connections: [`crate::flow::FlowKey`] to [`crate::flow::FlowEntry`]; never evicts.
+pub const FLOWS: &str = "FLOWS";
+/// Half-open connections, same types; evicts the least recently used.
+pub const EMBRYONIC: &str = "EMBRYONIC";
+/// [`crate::service::StickyKey`] to [`crate::service::StickyEntry`].
+pub const STICKY: &str = "STICKY";
+/// Ring buffer of [`crate::event::Record`].
+pub const EVENTS: &str = "EVENTS";
+/// Per-CPU [`crate::counter::Count`] by [`crate::counter::Reason`].
+pub const COUNTERS: &str = "COUNTERS";
+/// Per-CPU [`crate::counter::ServiceCount`] by vserver number.
+pub const VSERVER_COUNTS: &str = "VSERVER_COUNTS";
+/// Per-CPU [`crate::counter::ServiceCount`] by real number.
+pub const REAL_COUNTS: &str = "REAL_COUNTS";

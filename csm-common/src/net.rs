@@ -1,0 +1,118 @@
+//! Ports, addresses, next hops and routes as the maps hold them.
+
+/// A port with the program attached (value of `PORTS`, key: interface index).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Port {
+    /// Number in `TX_PORTS`.
+    pub number: u32,
+    /// VLAN of untagged frames (access VLAN).
+    pub vlan: u16,
+    /// One of the `PORT_*` roles.
+    pub role: u8,
+    /// Must be 0.
+    pub pad: u8,
+    /// The port's own MAC address.
+    pub mac: [u8; 6],
+    /// Must be 0.
+    pub pad2: [u8; 2],
+}
+crate::map_type!(Port, 16);
+
+/// Clients and upstream routers are behind this port.
+pub const PORT_CLIENT: u8 = 1;
+/// Servers are behind this port.
+pub const PORT_SERVER: u8 = 2;
+/// The FT VLAN: heartbeats, replication, relayed strays.
+pub const PORT_FT: u8 = 3;
+
+/// An IPv4 address on a VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct AddressKey {
+    /// The address, network order.
+    pub ip_be: u32,
+    /// The VLAN it is on.
+    pub vlan: u16,
+    /// Must be 0.
+    pub pad: u16,
+}
+crate::map_type!(AddressKey, 8);
+
+/// An alias or virtual address of the group: ARP for it is answered with the virtual MAC while the gate is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Address {
+    /// [`ADDRESS_ALIAS`] or [`ADDRESS_VIRTUAL`].
+    pub kind: u32,
+}
+crate::map_type!(Address, 4);
+
+/// The VLAN's alias.
+pub const ADDRESS_ALIAS: u32 = 1;
+/// The address of a virtual server.
+pub const ADDRESS_VIRTUAL: u32 = 2;
+
+/// Where a frame goes: node-local, so that connection entries need no rewrite when a neighbour's MAC changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct NextHop {
+    /// Destination MAC.
+    pub dst_mac: [u8; 6],
+    /// Source MAC: the virtual MAC, so that switches stay taught.
+    pub src_mac: [u8; 6],
+    /// Number in `TX_PORTS`.
+    pub port: u32,
+    /// VLAN of the frame.
+    pub vlan: u16,
+    /// [`NEXTHOP_RESOLVED`] or 0.
+    pub flags: u16,
+    /// The neighbour's address, network order.
+    pub ip_be: u32,
+}
+crate::map_type!(NextHop, 24);
+
+/// The neighbour's MAC is known.
+pub const NEXTHOP_RESOLVED: u16 = 1;
+
+/// Value of `ROUTES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Route {
+    /// [`ROUTE_VIA`]: `nexthop` is the gateway. [`ROUTE_CONNECTED`]: look the destination up in `NEIGHBOURS`.
+    pub kind: u16,
+    /// Egress VLAN.
+    pub vlan: u16,
+    /// Next-hop number of the gateway; 0 for a connected network.
+    pub nexthop: u32,
+}
+crate::map_type!(Route, 8);
+
+/// Through a gateway.
+pub const ROUTE_VIA: u16 = 1;
+/// A connected network.
+pub const ROUTE_CONNECTED: u16 = 2;
+
+/// The virtual MAC address of FT group `group`: the CSM's 00-01-64-f9-1a-XX.
+#[must_use]
+pub const fn virtual_mac(group: u8) -> [u8; 6] {
+    [0x00, 0x01, 0x64, 0xf9, 0x1a, group]
+}
+
+/// Source MAC of a stray relayed over the FT VLAN: locally administered, the ingress VLAN in its last two octets, so
+/// that the successor knows where the packet came in although only MAC addresses were changed.
+#[inline(always)]
+#[must_use]
+pub const fn relay_mac(vlan: u16) -> [u8; 6] {
+    [0x02, 0x63, 0x73, 0x6d, (vlan >> 8) as u8, vlan as u8]
+}
+
+/// The ingress VLAN of a relayed stray, if `mac` is a [`relay_mac`].
+#[inline(always)]
+#[must_use]
+pub const fn relay_vlan(mac: [u8; 6]) -> Option<u16> {
+    match mac {
+        [0x02, 0x63, 0x73, 0x6d, hi, lo] => Some((hi as u16) << 8 | lo as u16),
+        _ => None,
+    }
+}

@@ -1,0 +1,1 @@
+//! The daemon's API: JSON over HTTP on a unix socket.

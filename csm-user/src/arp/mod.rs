@@ -1,0 +1,1 @@
+//! Announcements: gratuitous ARP for alias and virtual addresses.

@@ -1,0 +1,1 @@
+//! The configuration language: command table, parser, validation, printer.

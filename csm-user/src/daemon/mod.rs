@@ -1,0 +1,1 @@
+//! The composition root: starts the features and routes events between them.

@@ -1,0 +1,1 @@
+//! The XDP program as userspace sees it: plan, load, maps, events.

@@ -1,0 +1,1 @@
+//! Fault tolerance: election, lease, heartbeats.

@@ -1,0 +1,334 @@
+//! The validated configuration: plain nouns whose types carry the ranges. Pure.
+//!
+//! Made only by `config::validate`, printed by `config::print`; read by the planner, the election, the probes and the
+//! renderers. Nothing here is node-local except what the configuration itself says.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+/// A name as the CSM keeps it: 1–15 printable characters without blanks, upper case (CISCO-SLB-MIB SlbObjectNameString).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(String);
+
+/// Longest name, in characters.
+pub const NAME_MAX: usize = 15;
+
+impl Name {
+    /// `text` in upper case; `None` if it is empty, longer than [`NAME_MAX`] or holds blanks or control characters.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let good = (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        good.then(|| Self(text.to_ascii_uppercase()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// VLAN number, 2–4094 (1 is unusable on the CSM).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VlanId(u16);
+
+impl VlanId {
+    /// `None` outside 2–4094.
+    #[must_use]
+    pub const fn new(number: u16) -> Option<Self> {
+        if number >= 2 && number <= 4094 { Some(Self(number)) } else { None }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for VlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A whole configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// `module csm N`; the default of the seed's listings is 5.
+    pub slot: u8,
+    /// `interface NAME` with its `switchport` lines.
+    pub interfaces: Vec<Interface>,
+    /// `vlan N client|server`.
+    pub vlans: Vec<Vlan>,
+    /// `probe NAME icmp|tcp`.
+    pub probes: Vec<Probe>,
+    /// `serverfarm NAME`.
+    pub serverfarms: Vec<Serverfarm>,
+    /// `vserver NAME`.
+    pub vservers: Vec<Vserver>,
+    /// `ft group N vlan M`.
+    pub ft: Option<FtGroup>,
+}
+
+/// A Linux interface that carries one VLAN untagged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Name in Linux, e.g. `eth1`.
+    pub name: String,
+    /// `switchport access vlan N`.
+    pub access_vlan: VlanId,
+}
+
+/// What is behind a VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VlanRole {
+    /// Clients and upstream routers.
+    Client,
+    /// Servers.
+    Server,
+}
+
+/// `vlan N client|server`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// Number.
+    pub id: VlanId,
+    /// Client or server side.
+    pub role: VlanRole,
+    /// `ip address A M`: this node's own address and its network.
+    pub address: Option<Ipv4Net>,
+    /// `alt A M`: the peer's own address, used by config-sync.
+    pub alt_address: Option<Ipv4Net>,
+    /// `gateway A`.
+    pub gateways: Vec<Ipv4Addr>,
+    /// `alias A M`.
+    pub alias: Option<Ipv4Net>,
+    /// `route N M gateway A`.
+    pub routes: Vec<StaticRoute>,
+}
+
+/// `route N M gateway A`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaticRoute {
+    /// Destination.
+    pub network: Ipv4Net,
+    /// Next hop.
+    pub gateway: Ipv4Addr,
+}
+
+/// `probe NAME icmp|tcp`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Name.
+    pub name: Name,
+    /// Type.
+    pub kind: ProbeKind,
+    /// `interval S`: from the end of a check to the start of the next, 2–65535 s, default 120.
+    pub interval: Duration,
+    /// `retries N`: consecutive failures before `failed`, 0–65535, default 3.
+    pub retries: u16,
+    /// `failed S`: interval while failed, 2–65535 s, default 300.
+    pub failed: Duration,
+    /// `receive S`: wait for an answer, 1–65535 s, default 10.
+    pub receive: Duration,
+    /// `open S`: wait for a TCP connection, 1–65535 s, default 10.
+    pub open: Duration,
+    /// `recover N`: consecutive successes before coming back, 1–65535, default 1.
+    pub recover: u16,
+    /// `port N`: overrides the real's and the vserver's.
+    pub port: Option<u16>,
+}
+
+/// Type of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// ICMP echo.
+    Icmp,
+    /// TCP connect.
+    Tcp,
+}
+
+/// `serverfarm NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serverfarm {
+    /// Name.
+    pub name: Name,
+    /// `probe NAME`, several: all must pass.
+    pub probes: Vec<Name>,
+    /// `real A [PORT]`.
+    pub reals: Vec<Real>,
+}
+
+/// `real A [PORT]` in a farm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Real {
+    /// Address.
+    pub address: Ipv4Addr,
+    /// Port; `None`: the virtual server's.
+    pub port: Option<u16>,
+    /// `weight N`: 0–100, default 8; 0 takes no new connections.
+    pub weight: u8,
+    /// `inservice`.
+    pub admin: RealAdmin,
+}
+
+/// Administrative state of a real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RealAdmin {
+    /// `inservice`.
+    InService,
+    /// `no inservice` (the default): existing connections go on, no new ones.
+    OutOfService,
+}
+
+/// Transport that a vserver balances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Transport {
+    /// IP protocol number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
+/// `vserver NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vserver {
+    /// Name.
+    pub name: Name,
+    /// `virtual A tcp|udp PORT`; `None` until given, and then out of service.
+    pub virtual_server: Option<Virtual>,
+    /// `serverfarm NAME`; `None`: out of service, with a warning (Figure 7-1).
+    pub serverfarm: Option<Name>,
+    /// `vlan N`: only from this VLAN.
+    pub vlan: Option<VlanId>,
+    /// `idle S`: default 3600, 0 never, up to 13,500,000.
+    pub idle: Duration,
+    /// `pending S`: default 30, 1–65535.
+    pub pending: Duration,
+    /// `sticky M [group G] [netmask MASK]`.
+    pub sticky: Option<Sticky>,
+    /// `replicate csrp connection`.
+    pub replicate_connection: bool,
+    /// `replicate csrp sticky`.
+    pub replicate_sticky: bool,
+    /// `inservice`.
+    pub inservice: bool,
+}
+
+impl Vserver {
+    /// In service: says so, and has an address and a farm.
+    #[must_use]
+    pub const fn is_operational(&self) -> bool {
+        self.inservice && self.virtual_server.is_some() && self.serverfarm.is_some()
+    }
+}
+
+/// `virtual A tcp|udp PORT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Virtual {
+    /// Address.
+    pub address: Ipv4Addr,
+    /// Transport.
+    pub transport: Transport,
+    /// Port; 0: any.
+    pub port: u16,
+}
+
+/// `sticky M [group G] [netmask MASK]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// 1–65535 minutes.
+    pub minutes: u16,
+    /// 0–255; 0 is private to the vserver.
+    pub group: u8,
+    /// Mask on the client's address, default /32.
+    pub netmask: Ipv4Addr,
+}
+
+/// `ft group N vlan M`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FtGroup {
+    /// 1–254: the last octet of the virtual MAC.
+    pub group: u8,
+    /// The FT VLAN.
+    pub vlan: VlanId,
+    /// `priority N`: 1–254, default 10, higher wins.
+    pub priority: u8,
+    /// `priority N alt M`: the peer's, used by config-sync.
+    pub alt_priority: Option<u8>,
+    /// `preempt`: default off.
+    pub preempt: bool,
+    /// `heartbeat-time S | msec N`: default 1 s; 10 ms at least.
+    pub heartbeat: Duration,
+    /// `failover S | msec N`: default 3 s; 30 ms at least.
+    pub failover: Duration,
+}
+
+impl Config {
+    /// The interface that carries `vlan`.
+    #[must_use]
+    pub fn interface_of(&self, vlan: VlanId) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.access_vlan == vlan)
+    }
+
+    /// The farm called `name`.
+    #[must_use]
+    pub fn serverfarm(&self, name: &Name) -> Option<&Serverfarm> {
+        self.serverfarms.iter().find(|farm| farm.name == *name)
+    }
+
+    /// The connected VLAN whose network holds `address`.
+    #[must_use]
+    pub fn vlan_of(&self, address: Ipv4Addr) -> Option<&Vlan> {
+        self.vlans.iter().find(|vlan| vlan.address.is_some_and(|net| net.contains(&address)))
+    }
+}
+
+/// Identity of a vserver or a real that both nodes of a pair derive alike from the configuration (64-bit FNV-1a of its
+/// description), so that replicas carry no node's indices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StableId(pub u64);
+
+impl StableId {
+    /// Of a virtual server: its name and what it matches.
+    #[must_use]
+    pub fn of_vserver(name: &Name, virtual_server: &Virtual) -> Self {
+        let Virtual { address, transport, port } = virtual_server;
+        Self(fnv1a(format!("vserver {name} {address} {} {port}", transport.number()).as_bytes()))
+    }
+
+    /// Of a real: its farm, address and port (0: the virtual server's).
+    #[must_use]
+    pub fn of_real(farm: &Name, address: Ipv4Addr, port: Option<u16>) -> Self {
+        Self(fnv1a(format!("real {farm} {address} {}", port.unwrap_or(0)).as_bytes()))
+    }
+}
+
+/// FNV-1a, 64 bit.
+#[must_use]
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,1 @@
+//! Neighbours, own addresses and links over netlink.

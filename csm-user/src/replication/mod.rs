@@ -1,0 +1,1 @@
+//! Replication of connections and sticky entries to the peer.
