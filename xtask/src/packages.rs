@@ -1,0 +1,173 @@
+//! Debian packages: what the lab runs beside our own binaries, and how anything missing is installed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{exec, host};
+
+/// A program the lab starts, and the Debian package that brings it.
+pub(crate) struct Program {
+    /// Name as it is typed.
+    pub(crate) name: &'static str,
+    /// Package in Debian 12 and newer.
+    pub(crate) package: &'static str,
+}
+
+/// What the lab starts.
+pub(crate) const LAB_PROGRAMS: [Program; 8] = [
+    Program { name: "ip", package: "iproute2" },
+    Program { name: "bridge", package: "iproute2" },
+    Program { name: "ethtool", package: "ethtool" },
+    Program { name: "nginx", package: "nginx-light" },
+    Program { name: "curl", package: "curl" },
+    Program { name: "tcpdump", package: "tcpdump" },
+    Program { name: "tshark", package: "tshark" },
+    Program { name: "iperf3", package: "iperf3" },
+];
+
+/// Sees to it that every lab program is there, installing what is not.
+///
+/// # Errors
+/// Names the programs that are missing and why they could not be installed.
+pub(crate) fn ensure_lab_programs() -> Result<()> {
+    let missing = missing(&exec::search_path());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|program| program.name).collect();
+    let mut packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
+    packages.dedup();
+    install(&packages).with_context(|| format!("the lab needs these programs: {}", names.join(", ")))
+}
+
+fn missing(dirs: &[PathBuf]) -> Vec<&'static Program> {
+    LAB_PROGRAMS.iter().filter(|program| exec::find_in(dirs, program.name).is_none()).collect()
+}
+
+/// True when the package lists hold a package of this name.
+pub(crate) fn is_known(package: &str) -> bool {
+    exec::output(exec::command("apt-cache").args(["show", "--no-all-versions", package])).is_ok()
+}
+
+/// Fetches the package lists.
+///
+/// # Errors
+/// apt-get's own, with the remedy.
+pub(crate) fn update_lists() -> Result<()> {
+    require_apt()?;
+    eprintln!("xtask: fetching the Debian package lists (apt-get update)");
+    exec::run(exec::command("apt-get").arg("update")).context(
+        "Debian's package lists cannot be fetched: check the network and /etc/apt/sources.list, then run this again",
+    )
+}
+
+/// Installs packages, fetching the package lists first when they do not know one of them.
+///
+/// # Errors
+/// Not root, no apt, or apt-get's own error, each with the remedy.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    require_apt().with_context(|| format!("missing Debian packages: {}", packages.join(" ")))?;
+    let fresh = !packages.iter().all(|package| is_known(package));
+    if fresh {
+        update_lists()?;
+    }
+    eprintln!("xtask: installing Debian packages: {}", packages.join(" "));
+    let _quiet = ServicesStayDown::new()?;
+    if try_install(packages).is_err() {
+        // Old lists name versions that the mirror has since replaced.
+        if !fresh {
+            update_lists()?;
+        }
+        try_install(packages).with_context(|| {
+            format!(
+                "Debian packages could not be installed: check the network and try `apt-get install {}` by hand",
+                packages.join(" ")
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn require_apt() -> Result<()> {
+    if exec::find("apt-get").is_none() {
+        bail!(
+            "this is no Debian system (there is no apt-get): install them by your distribution's own means"
+        );
+    }
+    if !host::is_root() {
+        bail!("installing packages needs root: run this once as root, or install them yourself with apt-get");
+    }
+    Ok(())
+}
+
+fn try_install(packages: &[&str]) -> Result<()> {
+    exec::run(
+        exec::command("apt-get")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            // Another apt-get (unattended-upgrades on a machine just booted) may hold the lock.
+            .args(["install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"])
+            .args(packages)
+            .stdin(std::process::Stdio::null()),
+    )
+}
+
+/// While this lives, installing a package starts no service: the lab wants nginx the program, not a web server on
+/// port 80 of the user's machine.
+///
+/// Debian asks `/usr/sbin/policy-rc.d` (its policy: exit code 101 forbids). Ours forbids only while we live, so being
+/// killed leaves nothing behind that matters.
+struct ServicesStayDown {
+    policy: Option<PathBuf>,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+const POLICY_MARK: &str = "# made by cargo xtask";
+
+impl ServicesStayDown {
+    fn new() -> Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = Path::new(POLICY);
+        let foreign = std::fs::read_to_string(path).is_ok_and(|text| !text.contains(POLICY_MARK));
+        if foreign {
+            return Ok(Self { policy: None });
+        }
+        let pid = std::process::id();
+        let text = format!("#!/bin/sh\n{POLICY_MARK}\n[ -d /proc/{pid} ] && exit 101\nexit 0\n");
+        std::fs::write(path, text).with_context(|| format!("cannot write {POLICY}"))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("cannot make {POLICY} executable"))?;
+        Ok(Self { policy: Some(path.to_path_buf()) })
+    }
+}
+
+impl Drop for ServicesStayDown {
+    fn drop(&mut self) {
+        if let Some(path) = &self.policy
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            eprintln!("xtask: {} stays behind: {error}", path.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_found_in_an_empty_path() {
+        assert_eq!(missing(&[]).len(), LAB_PROGRAMS.len());
+    }
+
+    #[test]
+    fn what_stands_in_the_path_is_not_missing() {
+        let dir = std::env::temp_dir().join(format!("csm-xtask-packages-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::os::unix::fs::symlink("/bin/sh", dir.join("nginx")).unwrap();
+        let names: Vec<&str> =
+            missing(std::slice::from_ref(&dir)).iter().map(|program| program.name).collect();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(names, ["ip", "bridge", "ethtool", "curl", "tcpdump", "tshark", "iperf3"]);
+    }
+}

@@ -1,0 +1,36 @@
+//! `cargo xtask test`: every test there is, reported in cargo's own words.
+
+use std::ffi::OsString;
+
+use anyhow::Result;
+
+use crate::build::{Profile, binaries};
+use crate::exec;
+use crate::toolchain::Toolchain;
+
+/// `test`'s arguments.
+#[derive(clap::Args)]
+pub(crate) struct Test {
+    /// Handed on to `cargo test`: a name to filter by, or `-- --nocapture`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+impl Test {
+    pub(crate) fn run(&self) -> Result<()> {
+        let toolchain = Toolchain::ensure_with_lab("the lab tests")?;
+        // The lab starts our binaries as a user would, so they must be there before its tests.
+        let bin_dir = binaries(&toolchain, Profile::Debug, &["csm-user", "csm-tests"])?;
+
+        // Timing in a lab is real: one at a time, after everything that can run side by side.
+        let pure = ["--workspace", "--exclude", "csm-ebpf", "--exclude", "csm-tests"];
+        exec::run(toolchain.apply(exec::cargo().arg("test").args(pure)).args(&self.arguments))?;
+        exec::run(
+            toolchain
+                .apply(exec::cargo().args(["test", "--package", "csm-tests"]))
+                .args(&self.arguments)
+                .env("RUST_TEST_THREADS", "1")
+                .env("CSM_BIN_DIR", bin_dir),
+        )
+    }
+}
