@@ -38,7 +38,12 @@ pub(crate) fn ensure_lab_programs() -> Result<()> {
     let names: Vec<&str> = missing.iter().map(|program| program.name).collect();
     let mut packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
     packages.dedup();
-    install(&packages).with_context(|| format!("the lab needs these programs: {}", names.join(", ")))
+    install(&format!("the lab needs {}", names.join(", ")), &packages)?;
+    if packages.contains(&"nginx-light") && Path::new("/run/systemd/system").exists() {
+        // Not at the next boot either.
+        exec::run(exec::command("systemctl").args(["--quiet", "disable", "nginx"]))?;
+    }
+    Ok(())
 }
 
 fn missing(dirs: &[PathBuf]) -> Vec<&'static Program> {
@@ -50,53 +55,49 @@ pub(crate) fn is_known(package: &str) -> bool {
     exec::output(exec::command("apt-cache").args(["show", "--no-all-versions", package])).is_ok()
 }
 
+/// True when packages can be installed by us: root, on a Debian system.
+pub(crate) fn can_install() -> bool {
+    host::is_root() && exec::find("apt-get").is_some()
+}
+
 /// Fetches the package lists.
 ///
 /// # Errors
 /// apt-get's own, with the remedy.
 pub(crate) fn update_lists() -> Result<()> {
-    require_apt()?;
     eprintln!("xtask: fetching the Debian package lists (apt-get update)");
     exec::run(exec::command("apt-get").arg("update")).context(
         "Debian's package lists cannot be fetched: check the network and /etc/apt/sources.list, then run this again",
     )
 }
 
-/// Installs packages, fetching the package lists first when they do not know one of them.
+/// Installs packages, fetching the package lists first when they do not know one of them. `need` says what for.
 ///
 /// # Errors
 /// Not root, no apt, or apt-get's own error, each with the remedy.
-pub(crate) fn install(packages: &[&str]) -> Result<()> {
-    require_apt().with_context(|| format!("missing Debian packages: {}", packages.join(" ")))?;
+pub(crate) fn install(need: &str, packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    if exec::find("apt-get").is_none() {
+        bail!(
+            "{need} (in Debian: {list}), and there is no apt-get here: install it by your distribution's own means"
+        );
+    }
+    if !host::is_root() {
+        bail!("{need}, and installing it needs root: run this once as root, or `apt-get install {list}`");
+    }
     let fresh = !packages.iter().all(|package| is_known(package));
     if fresh {
         update_lists()?;
     }
-    eprintln!("xtask: installing Debian packages: {}", packages.join(" "));
+    eprintln!("xtask: installing Debian packages: {list}");
     let _quiet = ServicesStayDown::new()?;
     if try_install(packages).is_err() {
         // Old lists name versions that the mirror has since replaced.
         if !fresh {
             update_lists()?;
         }
-        try_install(packages).with_context(|| {
-            format!(
-                "Debian packages could not be installed: check the network and try `apt-get install {}` by hand",
-                packages.join(" ")
-            )
-        })?;
-    }
-    Ok(())
-}
-
-fn require_apt() -> Result<()> {
-    if exec::find("apt-get").is_none() {
-        bail!(
-            "this is no Debian system (there is no apt-get): install them by your distribution's own means"
-        );
-    }
-    if !host::is_root() {
-        bail!("installing packages needs root: run this once as root, or install them yourself with apt-get");
+        try_install(packages)
+            .with_context(|| format!("{need}: check the network and try `apt-get install {list}` by hand"))?;
     }
     Ok(())
 }

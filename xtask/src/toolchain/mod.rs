@@ -50,11 +50,7 @@ impl Toolchain {
 
     /// Tells a child cargo which compiler and linker csm-user/build.rs shall use.
     pub(crate) fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.env("CSM_BPF_RUSTC", &self.rustc.path).env("CSM_BPF_LINKER", &self.linker);
-        if self.rustc.build_std {
-            command.env("CSM_BPF_BUILD_STD", "1");
-        }
-        command
+        command.env("CSM_BPF_RUSTC", &self.rustc.path).env("CSM_BPF_LINKER", &self.linker)
     }
 }
 

@@ -4,7 +4,8 @@
 //! 1. `$CSM_BPF_RUSTC`;
 //! 2. the rustc of the search path, then Debian's `/usr/bin/rustc`, if one has `core` prebuilt for BPF;
 //! 3. the rustc of the search path if it has its own sources (component `rust-src`), from which cargo builds `core`;
-//! 4. on Debian, the packages of [`PACKAGES`] are installed and step 2 repeated.
+//! 4. as root on Debian, the packages of [`PACKAGES`] are installed and step 2 is repeated;
+//! 5. anywhere else `rustup component add rust-src` is run and step 3 is repeated.
 
 use std::path::{Path, PathBuf};
 
@@ -18,12 +19,14 @@ const TARGET: &str = "bpfel-unknown-none";
 /// newer ones carry it under the plain name.
 const PACKAGES: [[&str; 2]; 2] = [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
 
+const NEED: &str = "the XDP program needs a rustc that can compile for BPF";
+
 /// A compiler for the BPF target.
 pub(super) struct BpfRustc {
     /// The compiler.
     pub(super) path: PathBuf,
-    /// `core` is not prebuilt: cargo must build it (`-Z build-std=core`).
-    pub(super) build_std: bool,
+    /// `core` is prebuilt; otherwise csm-user/build.rs has cargo build it from the sources.
+    has_core: bool,
     /// Directory of its libraries and targets.
     pub(super) sysroot: PathBuf,
     /// What `rustc -vV` says.
@@ -58,15 +61,12 @@ pub(super) fn ensure() -> Result<BpfRustc> {
     if let Some(found) = detect() {
         return Ok(found);
     }
-    install().context(
-        "the XDP program needs a rustc that can compile for BPF: install Debian's rustc-web and \
-         libstd-rust-web-dev-bpf, or add the sources to yours with `rustup component add rust-src`",
-    )?;
+    install()?;
     detect().with_context(|| {
         let (major, minor) = needed();
         format!(
-            "the Debian packages brought no rustc {major}.{minor} or newer with core for BPF: add the sources to the \
-             one in your path with `rustup component add rust-src`"
+            "{NEED}, and what was installed is older than {major}.{minor}: run `rustup component add rust-src` and \
+             try again"
         )
     })
 }
@@ -77,20 +77,33 @@ fn detect() -> Option<BpfRustc> {
     let debian = PathBuf::from("/usr/bin/rustc");
     let candidates = in_path.into_iter().chain([debian]);
     let usable: Vec<BpfRustc> = candidates.filter_map(|path| probe(&path).ok().flatten()).collect();
-    let prebuilt = usable.iter().position(|found| !found.build_std);
+    let prebuilt = usable.iter().position(|found| found.has_core);
     usable.into_iter().nth(prebuilt.unwrap_or(0))
 }
 
+/// Step 4, and without root or apt step 5.
 fn install() -> Result<()> {
+    if !packages::can_install() {
+        eprintln!("xtask: adding Rust's sources to the toolchain (rustup component add rust-src)");
+        return exec::run(exec::command("rustup").args(["component", "add", "rust-src"])).with_context(
+            || {
+                format!(
+                    "{NEED}: run this once as root on Debian, or get `rustup component add rust-src` to work"
+                )
+            },
+        );
+    }
     let known = || PACKAGES.iter().find(|set| set.iter().all(|package| packages::is_known(package)));
     let set = match known() {
         Some(set) => set,
         None => {
             packages::update_lists()?;
-            known().context("none of Debian's package lists has a rustc with core for BPF")?
+            known().with_context(|| {
+                format!("{NEED}, and Debian's package lists have none: run `rustup component add rust-src`")
+            })?
         }
     };
-    packages::install(set)
+    packages::install(NEED, set)
 }
 
 /// What the compiler at `path` can do; `None` when it cannot compile for BPF.
@@ -107,7 +120,7 @@ fn probe(path: &Path) -> Result<Option<BpfRustc>> {
     if version.release < needed() || !(has_core || has_sources) {
         return Ok(None);
     }
-    Ok(Some(BpfRustc { path: path.to_path_buf(), build_std: !has_core, sysroot, version }))
+    Ok(Some(BpfRustc { path: path.to_path_buf(), has_core, sysroot, version }))
 }
 
 fn has_file(dir: &Path, prefix: &str) -> bool {
