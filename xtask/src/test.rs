@@ -19,8 +19,8 @@ pub(crate) struct Test {
 impl Test {
     pub(crate) fn run(&self) -> Result<()> {
         let toolchain = Toolchain::ensure_with_lab("the lab tests")?;
-        // The lab starts our binaries as a user would, so they must be there before its tests.
-        let bin_dir = binaries(&toolchain, Profile::Debug, &["csm-user", "csm-tests"])?;
+        // The lab starts our binaries as a user would, from beside its tests, so they must be there before.
+        binaries(&toolchain, Profile::Debug, &["csm-user", "csm-tests"])?;
 
         // Timing in a lab is real: one at a time, after everything that can run side by side.
         let pure = ["--workspace", "--exclude", "csm-ebpf", "--exclude", "csm-tests"];
@@ -29,8 +29,7 @@ impl Test {
             toolchain
                 .apply(exec::cargo().args(["test", "--package", "csm-tests"]))
                 .args(&self.arguments)
-                .env("RUST_TEST_THREADS", "1")
-                .env("CSM_BIN_DIR", bin_dir),
+                .env("RUST_TEST_THREADS", "1"),
         )
     }
 }
