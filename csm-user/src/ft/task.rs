@@ -1,0 +1,2 @@
+//! Shell.
+pub mod handle;
