@@ -1,1 +1,3 @@
 //! Replication of connections and sticky entries to the peer.
+
+pub mod record;
