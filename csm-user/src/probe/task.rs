@@ -7,13 +7,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::unix::AsyncFd;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -203,12 +201,12 @@ async fn echo(target: &Target, run: u64) -> io::Result<Verdict> {
     nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv4RecvErr, &true)?;
     socket.connect(&SocketAddrV4::new(target.real.address, 0).into())?;
     let echo = request(target.real.address, run);
-    let socket = AsyncFd::register(socket)?;
-    socket.async_io(tokio::io::Interest::WRITABLE, |socket| socket.send(&echo.request())).await?;
+    // Only send and recv are used, which are the same for any connected datagram socket.
+    let socket = UdpSocket::from_std(socket.into())?;
+    socket.send(&echo.request()).await?;
     loop {
         let mut packet = [0; 256];
-        let len =
-            socket.async_io(tokio::io::Interest::READABLE, |socket| receive(socket, &mut packet)).await?;
+        let len = socket.recv(&mut packet).await?;
         if let Some(verdict) = echo.verdict(&packet[..len], framing) {
             return Ok(verdict);
         }
@@ -225,11 +223,6 @@ fn request(address: Ipv4Addr, run: u64) -> Echo {
         seq: u16::from_be_bytes([seq_high, seq_low]),
         token: (pid << 32 | u64::from(address.to_bits())) ^ run.rotate_left(40),
     }
-}
-
-fn receive(socket: &Socket, packet: &mut [u8]) -> io::Result<usize> {
-    nix::sys::socket::recv(socket.as_fd().as_raw_fd(), packet, nix::sys::socket::MsgFlags::empty())
-        .map_err(io::Error::from)
 }
 
 /// A raw socket; where that is forbidden, a ping socket (`net.ipv4.ping_group_range`).
