@@ -1,0 +1,181 @@
+//! What is to be checked, derived from the configuration. Pure.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use super::health::RealKey;
+use crate::model::{Config, Name, Probe, ProbeKind, Real, RealAdmin, Serverfarm};
+
+/// Port of a tcp probe when neither it, nor the real, nor a virtual server names one: the last step of the order probe,
+/// real, virtual server, type (CiscoProbeInheritedPortType); the type's own port is that of the CSM's successor.
+pub const TCP_PORT: u16 = 80;
+
+/// One check of one real.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The real whose health it decides.
+    pub real: RealKey,
+    /// Port that is checked; `None` for icmp.
+    pub port: Option<u16>,
+    /// How it is checked.
+    pub probe: Probe,
+    /// Own address on the real's VLAN; `None`: whatever the kernel's route says.
+    pub source: Option<Ipv4Addr>,
+    /// Interface of the real's VLAN.
+    pub interface: Option<String>,
+}
+
+/// What distinguishes one target from another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TargetKey {
+    /// The real.
+    pub real: RealKey,
+    /// The probe's name.
+    pub probe: Name,
+    /// The port; `None` for icmp.
+    pub port: Option<u16>,
+}
+
+impl Target {
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> TargetKey {
+        TargetKey { real: self.real.clone(), probe: self.probe.name.clone(), port: self.port }
+    }
+}
+
+/// All checks of `config`: each in-service real of each farm, with each probe of the farm. A real without a port of its
+/// own whose farm serves several virtual ports is checked on each of them.
+#[must_use]
+pub fn targets(config: &Config) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for farm in &config.serverfarms {
+        let probes: Vec<_> = config.probes.iter().filter(|probe| farm.probes.contains(&probe.name)).collect();
+        for real in farm.reals.iter().filter(|real| real.admin == RealAdmin::InService) {
+            for probe in &probes {
+                let ports = ports(config, farm, real, probe);
+                targets.extend(ports.into_iter().map(|port| target(config, farm, real, probe, port)));
+            }
+        }
+    }
+    targets
+}
+
+fn target(config: &Config, farm: &Serverfarm, real: &Real, probe: &Probe, port: Option<u16>) -> Target {
+    let vlan = config.vlan_of(real.address);
+    Target {
+        real: RealKey { farm: farm.name.clone(), address: real.address, port: real.port },
+        port,
+        probe: probe.clone(),
+        source: vlan.and_then(|vlan| vlan.address).map(|net| net.addr()),
+        interface: vlan.and_then(|vlan| config.interface_of(vlan.id)).map(|interface| interface.name.clone()),
+    }
+}
+
+fn ports(config: &Config, farm: &Serverfarm, real: &Real, probe: &Probe) -> BTreeSet<Option<u16>> {
+    if probe.kind == ProbeKind::Icmp {
+        return BTreeSet::from([None]);
+    }
+    if let Some(port) = probe.port.or(real.port) {
+        return BTreeSet::from([Some(port)]);
+    }
+    let virtual_ports: BTreeSet<_> = config
+        .vservers
+        .iter()
+        .filter(|vserver| vserver.serverfarm.as_ref() == Some(&farm.name))
+        .filter_map(|vserver| vserver.virtual_server)
+        .filter(|virtual_server| virtual_server.port != 0)
+        .map(|virtual_server| Some(virtual_server.port))
+        .collect();
+    if virtual_ports.is_empty() { BTreeSet::from([Some(TCP_PORT)]) } else { virtual_ports }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Interface, Transport, Virtual, Vlan, VlanId, VlanRole, Vserver};
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("a good name")
+    }
+
+    fn probe(kind: ProbeKind, port: Option<u16>) -> Probe {
+        let (interval, failed) = (Duration::from_secs(120), Duration::from_secs(300));
+        let (receive, open) = (Duration::from_secs(10), Duration::from_secs(10));
+        Probe { name: name("p"), kind, interval, retries: 3, failed, receive, open, recover: 1, port }
+    }
+
+    fn vserver(label: &str, port: u16) -> Vserver {
+        Vserver {
+            name: name(label),
+            virtual_server: Some(Virtual {
+                address: Ipv4Addr::new(192, 158, 38, 30),
+                transport: Transport::Tcp,
+                port,
+            }),
+            serverfarm: Some(name("web")),
+            vlan: None,
+            idle: Duration::from_secs(3600),
+            pending: Duration::from_secs(30),
+            sticky: None,
+            replicate_connection: false,
+            replicate_sticky: false,
+            inservice: true,
+        }
+    }
+
+    fn config(probe: Probe, real_port: Option<u16>, virtual_ports: &[u16]) -> Config {
+        let vlan = VlanId::new(3).expect("in range");
+        let real = |last: u8, admin| Real {
+            address: Ipv4Addr::new(192, 158, 39, last),
+            port: real_port,
+            weight: 8,
+            admin,
+        };
+        Config {
+            slot: 5,
+            interfaces: vec![Interface { name: "eth2".to_owned(), access_vlan: vlan }],
+            vlans: vec![Vlan {
+                id: vlan,
+                role: VlanRole::Server,
+                address: Some("192.158.39.10/24".parse().expect("a network")),
+                alt_address: None,
+                gateways: Vec::new(),
+                alias: None,
+                routes: Vec::new(),
+            }],
+            serverfarms: vec![Serverfarm {
+                name: name("web"),
+                probes: vec![probe.name.clone()],
+                reals: vec![real(101, RealAdmin::InService), real(102, RealAdmin::OutOfService)],
+            }],
+            probes: vec![probe],
+            vservers: virtual_ports.iter().map(|&port| vserver(&format!("v{port}"), port)).collect(),
+            ft: None,
+        }
+    }
+
+    fn ports_of(config: &Config) -> Vec<Option<u16>> {
+        targets(config).into_iter().map(|target| target.port).collect()
+    }
+
+    #[test]
+    fn the_port_comes_from_probe_then_real_then_virtual_server_then_type() {
+        let tcp = |port| probe(ProbeKind::Tcp, port);
+        assert_eq!(ports_of(&config(tcp(Some(8080)), Some(81), &[82])), [Some(8080)]);
+        assert_eq!(ports_of(&config(tcp(None), Some(81), &[82])), [Some(81)]);
+        assert_eq!(ports_of(&config(tcp(None), None, &[443, 80, 0])), [Some(80), Some(443)]);
+        assert_eq!(ports_of(&config(tcp(None), None, &[])), [Some(TCP_PORT)]);
+        assert_eq!(ports_of(&config(probe(ProbeKind::Icmp, Some(8080)), Some(81), &[82])), [None]);
+    }
+
+    #[test]
+    fn a_real_is_checked_from_the_nodes_own_address_on_its_vlan() {
+        let all = targets(&config(probe(ProbeKind::Tcp, None), None, &[80]));
+        assert_eq!(all.len(), 1, "a real out of service is not checked");
+        assert_eq!(all[0].source, Some(Ipv4Addr::new(192, 158, 39, 10)));
+        assert_eq!(all[0].interface.as_deref(), Some("eth2"));
+    }
+}

@@ -1,0 +1,241 @@
+//! The shell: sockets, timers, and one task that owns the [`Board`].
+//!
+//! The loop is: wait for a due check, the end of a check, or a command; feed the board; publish. Each check is a task of
+//! its own in a `JoinSet`, at most [`IN_FLIGHT_MAX`] at a time: what comes due beyond that waits, and a check's time
+//! counts from its own start, so waiting never fails a server. All of the `select!`'s branches are cancel safe: a channel
+//! receive, `join_next` and a timer.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, UdpSocket};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, info, warn};
+
+use super::board::{Board, Change, Start};
+use super::health::{FailReason, Health, State, Verdict, timed_out};
+use super::icmp::{Echo, Framing};
+use super::target::{Target, TargetKey};
+use super::tcp;
+use crate::model::ProbeKind;
+
+/// Checks under way at a time: each holds one descriptor.
+pub const IN_FLIGHT_MAX: usize = 256;
+
+/// Reloads that wait for the task: one would do, the second absorbs a burst.
+const COMMANDS: usize = 2;
+
+/// The running probes. Dropping it ends them.
+#[derive(Debug)]
+pub struct ProbeHandle {
+    health: watch::Receiver<Arc<Health>>,
+    targets: mpsc::Sender<Vec<Target>>,
+    task: JoinHandle<()>,
+}
+
+impl ProbeHandle {
+    /// Health of all reals; `changed()` wakes on each change of any check.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Arc<Health>> {
+        self.health.clone()
+    }
+
+    /// Replaces the targets: what did not change keeps its state.
+    pub async fn reload(&self, targets: Vec<Target>) {
+        // The task ends only after this handle: a failed send means the runtime is shutting down.
+        if self.targets.send(targets).await.is_err() {
+            debug!("probes have ended, reload ignored");
+        }
+    }
+}
+
+impl Drop for ProbeHandle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Starts checking `targets`; must be called within a tokio runtime.
+#[must_use]
+pub fn spawn(targets: Vec<Target>) -> ProbeHandle {
+    let mut board = Board::default();
+    board.replace(targets, Duration::ZERO);
+    let (publish, health) = watch::channel(Arc::new(board.health()));
+    let (sender, commands) = mpsc::channel(COMMANDS);
+    let driver = Driver { board, epoch: Instant::now(), checks: JoinSet::new(), publish };
+    ProbeHandle { health, targets: sender, task: tokio::spawn(driver.run(commands)) }
+}
+
+struct Driver {
+    board: Board,
+    epoch: Instant,
+    checks: JoinSet<End>,
+    publish: watch::Sender<Arc<Health>>,
+}
+
+/// The end of a check.
+struct End {
+    key: TargetKey,
+    run: u64,
+    verdict: Verdict,
+}
+
+impl Driver {
+    async fn run(mut self, mut commands: mpsc::Receiver<Vec<Target>>) {
+        loop {
+            self.start_due();
+            // Without room the next start waits for an end, not for a time.
+            let room = self.checks.len() < IN_FLIGHT_MAX;
+            let due = self.board.next_due().filter(|_| room).map(|due| self.epoch + due);
+            tokio::select! {
+                targets = commands.recv() => match targets {
+                    Some(targets) => self.replace(targets),
+                    None => return,
+                },
+                Some(ended) = self.checks.join_next() => match ended {
+                    Ok(end) => self.finish(&end),
+                    Err(error) => warn!(%error, "a check did not end by itself"),
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            }
+        }
+    }
+
+    fn start_due(&mut self) {
+        while self.checks.len() < IN_FLIGHT_MAX
+            && let Some(Start { target, run }) = self.board.start(self.epoch.elapsed())
+        {
+            self.checks
+                .spawn(async move { End { key: target.key(), run, verdict: check(&target, run).await } });
+        }
+    }
+
+    fn replace(&mut self, targets: Vec<Target>) {
+        self.board.replace(targets, self.epoch.elapsed());
+        self.publish();
+    }
+
+    fn finish(&mut self, end: &End) {
+        if let Verdict::Unknown(reason) = end.verdict {
+            warn!(real = %end.key.real.address, probe = %end.key.probe, ?reason, "check says nothing about the server");
+        }
+        if let Some(change) = self.board.finished(&end.key, end.run, end.verdict, self.epoch.elapsed()) {
+            log(&change);
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
+        let health = Arc::new(self.board.health());
+        self.publish.send_if_modified(|shown| {
+            let differs = *shown != health;
+            *shown = health;
+            differs
+        });
+    }
+}
+
+fn log(Change { target, state }: &Change) {
+    let (real, probe, port) = (&target.real, &target.probe.name, target.port.unwrap_or(0));
+    let (address, farm) = (real.address, &real.farm);
+    match state {
+        State::Failed(reason) => {
+            warn!(
+                "health probe failed for server {address}:{port} in serverfarm '{farm}': {probe}: {reason}"
+            );
+        }
+        State::Operational => {
+            info!("health probe passed for server {address}:{port} in serverfarm '{farm}': {probe}");
+        }
+        State::Testing => {}
+    }
+}
+
+async fn check(target: &Target, run: u64) -> Verdict {
+    let (allowed, reason) = match target.probe.kind {
+        ProbeKind::Icmp => (target.probe.receive, FailReason::ReceiveTimeout),
+        ProbeKind::Tcp => (target.probe.open, FailReason::OpenTimeout),
+    };
+    let started = Instant::now();
+    let attempt = async {
+        match target.probe.kind {
+            ProbeKind::Icmp => echo(target, run).await,
+            ProbeKind::Tcp => connect(target).await,
+        }
+    };
+    match timeout(allowed, attempt).await {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(error)) => tcp::verdict(&error),
+        Err(_) => timed_out(reason, started.elapsed(), allowed),
+    }
+}
+
+async fn connect(target: &Target) -> io::Result<Verdict> {
+    let socket = TcpSocket::new_v4()?;
+    if let Some(interface) = &target.interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    if let Some(source) = target.source {
+        socket.bind(SocketAddrV4::new(source, 0).into())?;
+    }
+    let port = target.port.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let stream = socket.connect(SocketAddrV4::new(target.real.address, port).into()).await?;
+    stream.set_zero_linger()?;
+    Ok(Verdict::Pass)
+}
+
+async fn echo(target: &Target, run: u64) -> io::Result<Verdict> {
+    let (socket, framing) = icmp_socket()?;
+    if let Some(interface) = &target.interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    if let Some(source) = target.source {
+        socket.bind(&SocketAddrV4::new(source, 0).into())?;
+    }
+    // A connected socket gets packets of this server only, and the errors that concern it.
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv4RecvErr, &true)?;
+    socket.connect(&SocketAddrV4::new(target.real.address, 0).into())?;
+    let echo = request(target.real.address, run);
+    // Only send and recv are used, which are the same for any connected datagram socket.
+    let socket = UdpSocket::from_std(socket.into())?;
+    socket.send(&echo.request()).await?;
+    loop {
+        let mut packet = [0; 256];
+        let len = socket.recv(&mut packet).await?;
+        if let Some(verdict) = echo.verdict(&packet[..len], framing) {
+            return Ok(verdict);
+        }
+    }
+}
+
+/// Identifier and sequence number differ from those of any other check that can be under way; the token also from
+/// those of another process.
+fn request(address: Ipv4Addr, run: u64) -> Echo {
+    let [_, _, _, _, high, low, seq_high, seq_low] = run.to_be_bytes();
+    let pid = u64::from(std::process::id());
+    Echo {
+        id: u16::from_be_bytes([high, low]),
+        seq: u16::from_be_bytes([seq_high, seq_low]),
+        token: (pid << 32 | u64::from(address.to_bits())) ^ run.rotate_left(40),
+    }
+}
+
+/// A raw socket; where that is forbidden, a ping socket (`net.ipv4.ping_group_range`).
+fn icmp_socket() -> io::Result<(Socket, Framing)> {
+    let open = |kind: Type| Socket::new(Domain::IPV4, kind.nonblocking(), Some(Protocol::ICMPV4));
+    match open(Type::RAW) {
+        Ok(socket) => Ok((socket, Framing::Ipv4Header)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Ok((open(Type::DGRAM)?, Framing::None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
