@@ -1,1 +1,6 @@
 //! The XDP program as userspace sees it: plan, load, maps, events.
+
+pub mod diff;
+pub mod plan;
+pub mod predictor;
+pub mod routes;
