@@ -12,5 +12,6 @@ pub mod dataplane;
 pub mod ft;
 pub mod model;
 pub mod neigh;
+pub mod numbers;
 pub mod probe;
 pub mod replication;

@@ -1,3 +1,14 @@
 //! The XDP program as userspace sees it: plan, load, maps, events.
 
+pub mod bpf;
+pub mod diff;
+pub mod expiry;
 pub mod load;
+pub mod maps;
+pub mod mirror;
+pub mod plan;
+pub mod predictor;
+pub mod ring;
+pub mod routes;
+pub mod snapshot;
+pub mod table;

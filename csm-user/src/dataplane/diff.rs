@@ -1,0 +1,176 @@
+//! From what the maps hold to what they are to hold, in an order that is safe at each step. Pure.
+//!
+//! A packet may be looked at between any two operations. So what is referred to is written before what refers to it:
+//! reals, ring slots, virtual servers (with the ring's length), routes, addresses, and last the keys that lead to a
+//! virtual server. Taking away goes first and the other way round.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use csm_common::net::{Address, AddressKey, Route};
+use csm_common::service::{Real, Vserver, VserverKey};
+use ipnet::Ipv4Net;
+
+use super::plan::Contents;
+
+/// One write to a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Removes from `VSERVER_KEYS`.
+    RemoveVserverKey(VserverKey),
+    /// Removes from `ADDRESSES`.
+    RemoveAddress(AddressKey),
+    /// Removes from `ROUTES`.
+    RemoveRoute(Ipv4Net),
+    /// Writes an element of `REALS`.
+    SetReal(u32, Real),
+    /// Writes the first slots of a vserver's ring.
+    SetRing(u32, Vec<u32>),
+    /// Writes an element of `VSERVERS`.
+    SetVserver(u32, Vserver),
+    /// Writes to `ROUTES`.
+    SetRoute(Ipv4Net, Route),
+    /// Writes to `ADDRESSES`.
+    SetAddress(AddressKey, Address),
+    /// Writes to `VSERVER_KEYS`.
+    SetVserverKey(VserverKey, u32),
+}
+
+/// A vserver element that is not in use.
+pub const NO_VSERVER: Vserver = Vserver {
+    flags: 0,
+    ring_len: 0,
+    idle_s: 0,
+    pending_s: 0,
+    sticky_s: 0,
+    sticky_mask_be: 0,
+    sticky_group: 0,
+    vlan: 0,
+};
+
+/// The operations that turn `current` into `desired`.
+#[must_use]
+pub fn diff(desired: &Contents, current: &Contents) -> Vec<Operation> {
+    let mut operations = removals(desired, current);
+    for (&number, &real) in &desired.reals {
+        if current.reals.get(&number) != Some(&real) {
+            operations.push(Operation::SetReal(number, real));
+        }
+    }
+    for (&vserver, slots) in &desired.rings {
+        if current.rings.get(&vserver) != Some(slots) {
+            operations.push(Operation::SetRing(vserver, slots.clone()));
+        }
+    }
+    for (&number, &vserver) in &desired.vservers {
+        if current.vservers.get(&number) != Some(&vserver) {
+            operations.push(Operation::SetVserver(number, vserver));
+        }
+    }
+    for (&net, &route) in &desired.routes {
+        if current.routes.get(&net) != Some(&route) {
+            operations.push(Operation::SetRoute(net, route));
+        }
+    }
+    let addresses = changed(&desired.addresses, &current.addresses);
+    operations.extend(addresses.map(|(key, address)| Operation::SetAddress(key, address)));
+    let keys = changed(&desired.vserver_keys, &current.vserver_keys);
+    operations.extend(keys.map(|(key, number)| Operation::SetVserverKey(key, number)));
+    operations
+}
+
+fn removals(desired: &Contents, current: &Contents) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    let gone = current.vserver_keys.keys().filter(|key| !desired.vserver_keys.contains_key(key));
+    operations.extend(gone.map(|&key| Operation::RemoveVserverKey(key)));
+    let gone = current.addresses.keys().filter(|key| !desired.addresses.contains_key(key));
+    operations.extend(gone.map(|&key| Operation::RemoveAddress(key)));
+    let gone = current.routes.keys().filter(|net| !desired.routes.contains_key(net));
+    operations.extend(gone.map(|&net| Operation::RemoveRoute(net)));
+    for (&number, vserver) in &current.vservers {
+        if !desired.vservers.contains_key(&number) && *vserver != NO_VSERVER {
+            // Its connections drain by the idle time it had.
+            let drained = Vserver { idle_s: vserver.idle_s, pending_s: vserver.pending_s, ..NO_VSERVER };
+            if *vserver != drained {
+                operations.push(Operation::SetVserver(number, drained));
+            }
+        }
+    }
+    for (&number, &real) in &current.reals {
+        if !desired.reals.contains_key(&number) && real.flags != 0 {
+            operations.push(Operation::SetReal(number, Real { flags: 0, ..real }));
+        }
+    }
+    operations
+}
+
+fn changed<'a, K: Copy + Eq + Hash, V: Copy + PartialEq>(
+    desired: &'a HashMap<K, V>,
+    current: &'a HashMap<K, V>,
+) -> impl Iterator<Item = (K, V)> + 'a {
+    desired
+        .iter()
+        .filter(|&(key, value)| current.get(key) != Some(value))
+        .map(|(&key, &value)| (key, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataplane::plan::tests::{figure_7_1, hops};
+    use crate::dataplane::plan::{Assignments, HealthView, plan};
+    use csm_common::service::REAL_USABLE;
+
+    /// The maps after `operations`, checking after each one that nothing refers to what is not there.
+    fn apply(mut maps: Contents, operations: &[Operation]) -> Contents {
+        for operation in operations {
+            match operation.clone() {
+                Operation::RemoveVserverKey(key) => drop(maps.vserver_keys.remove(&key)),
+                Operation::RemoveAddress(key) => drop(maps.addresses.remove(&key)),
+                Operation::RemoveRoute(net) => drop(maps.routes.remove(&net)),
+                Operation::SetReal(number, real) => drop(maps.reals.insert(number, real)),
+                Operation::SetRing(vserver, slots) => drop(maps.rings.insert(vserver, slots)),
+                Operation::SetVserver(number, vserver) => drop(maps.vservers.insert(number, vserver)),
+                Operation::SetRoute(net, route) => drop(maps.routes.insert(net, route)),
+                Operation::SetAddress(key, address) => drop(maps.addresses.insert(key, address)),
+                Operation::SetVserverKey(key, number) => drop(maps.vserver_keys.insert(key, number)),
+            }
+            for number in maps.vserver_keys.values() {
+                assert!(maps.vservers.contains_key(number), "a key leads to an unwritten vserver");
+            }
+            for (number, vserver) in maps.vservers.iter().filter(|(_, vserver)| vserver.ring_len > 0) {
+                let ring = &maps.rings[number];
+                assert!(ring.len() >= vserver.ring_len as usize, "a ring is longer than what was written");
+                assert!(ring.iter().all(|real| maps.reals.contains_key(real)), "a slot names an unwritten real");
+            }
+        }
+        maps
+    }
+
+    #[test]
+    fn from_nothing_in_a_safe_order_and_then_nothing_more() {
+        let config = figure_7_1();
+        let desired =
+            plan(&config, &HealthView::default(), &hops(&config), &mut Assignments::default()).unwrap();
+        let operations = diff(&desired.contents, &Contents::default());
+        let maps = apply(Contents::default(), &operations);
+        assert_eq!(maps, desired.contents);
+        assert_eq!(diff(&desired.contents, &maps), []);
+    }
+
+    #[test]
+    fn what_is_gone_is_unreachable_first_and_drains() {
+        let mut numbers = Assignments::default();
+        let mut config = figure_7_1();
+        let before = plan(&config, &HealthView::default(), &hops(&config), &mut numbers).unwrap().contents;
+        config.vservers.clear();
+        config.serverfarms.clear();
+        let after = plan(&config, &HealthView::default(), &hops(&config), &mut numbers).unwrap().contents;
+        let operations = diff(&after, &before);
+        assert!(matches!(operations[0], Operation::RemoveVserverKey(_)));
+        let maps = apply(before.clone(), &operations);
+        assert!(maps.reals.values().all(|real| real.flags & REAL_USABLE == 0 && real.nexthop != 0));
+        assert_eq!(maps.vservers[&0].idle_s, 3600, "old connections keep their idle time");
+        assert_eq!(diff(&after, &maps), [], "drained entries are left alone");
+    }
+}

@@ -1,0 +1,319 @@
+//! The planned maps, the settings and the counters, as they are in the kernel.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+
+use aya::maps::Map;
+use aya::maps::lpm_trie::Key;
+use csm_common::counter::{Count, Reason, ServiceCount};
+use csm_common::net::{Address, AddressKey, NextHop, Route};
+use csm_common::service::{Real, Settings, Vserver, VserverKey, ring_slot};
+use csm_common::{limits, names};
+use ipnet::Ipv4Net;
+
+use super::bpf::{BpfMap, PerCpuArray, Update};
+use super::diff::{NO_VSERVER, Operation, diff};
+use super::plan::Contents;
+
+/// Where the loaded program's maps come from.
+pub trait MapSource {
+    /// A descriptor of the map called `name` (see [`csm_common::names`]).
+    ///
+    /// # Errors
+    /// If there is no such map.
+    fn map(&self, name: &str) -> io::Result<OwnedFd>;
+}
+
+impl MapSource for aya::Ebpf {
+    fn map(&self, name: &str) -> io::Result<OwnedFd> {
+        use std::os::fd::AsFd;
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("the program has no map {name}"));
+        let data = match Self::map(self, name).ok_or_else(missing)? {
+            Map::Array(data)
+            | Map::HashMap(data)
+            | Map::LpmTrie(data)
+            | Map::LruHashMap(data)
+            | Map::PerCpuArray(data)
+            | Map::RingBuf(data) => data,
+            _ => return Err(io::Error::other(format!("map {name} is of a type that is not expected"))),
+        };
+        data.fd().as_fd().try_clone_to_owned()
+    }
+}
+
+const NO_REAL: Real = Real { ip_be: 0, port_be: 0, vlan: 0, nexthop: 0, flags: 0 };
+
+/// Key of `ROUTES` as the kernel has it: prefix length, then the address in network order.
+type RouteKey = Key<u32>;
+
+/// The maps that the plan fills.
+#[derive(Debug)]
+pub struct Maps {
+    vserver_keys: BpfMap<VserverKey, u32>,
+    vservers: BpfMap<u32, Vserver>,
+    rings: BpfMap<u32, u32>,
+    reals: BpfMap<u32, Real>,
+    addresses: BpfMap<AddressKey, Address>,
+    routes: BpfMap<RouteKey, Route>,
+}
+
+impl Maps {
+    /// # Errors
+    /// If a map is missing or of another shape.
+    pub fn open(source: &impl MapSource) -> io::Result<Self> {
+        Ok(Self {
+            vserver_keys: BpfMap::new(source.map(names::VSERVER_KEYS)?)?,
+            vservers: BpfMap::new(source.map(names::VSERVERS)?)?,
+            rings: BpfMap::new(source.map(names::RINGS)?)?,
+            reals: BpfMap::new(source.map(names::REALS)?)?,
+            addresses: BpfMap::new(source.map(names::ADDRESSES)?)?,
+            routes: BpfMap::new(source.map(names::ROUTES)?)?,
+        })
+    }
+
+    /// Makes the maps hold `desired`, reading first what they hold; returns how many operations that took.
+    ///
+    /// # Errors
+    /// The first system call that fails; what was done before it stays, and the next call goes on from there.
+    pub fn reconcile(&self, desired: &Contents) -> io::Result<usize> {
+        let operations = diff(desired, &self.read_back()?);
+        for operation in &operations {
+            self.apply(operation)?;
+        }
+        Ok(operations.len())
+    }
+
+    /// Does one operation.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn apply(&self, operation: &Operation) -> io::Result<()> {
+        match operation {
+            Operation::RemoveVserverKey(key) => self.vserver_keys.delete(key).map(drop),
+            Operation::RemoveAddress(key) => self.addresses.delete(key).map(drop),
+            Operation::RemoveRoute(net) => self.routes.delete(&route_key(*net)).map(drop),
+            Operation::SetReal(number, real) => self.reals.set(number, real, Update::Any),
+            Operation::SetRing(vserver, slots) => {
+                (0..).zip(slots).try_for_each(|(slot, real)| {
+                    self.rings.set(&ring_slot(*vserver, slot), real, Update::Any)
+                })
+            }
+            Operation::SetVserver(number, vserver) => self.vservers.set(number, vserver, Update::Any),
+            Operation::SetRoute(net, route) => self.routes.set(&route_key(*net), route, Update::Any),
+            Operation::SetAddress(key, address) => self.addresses.set(key, address, Update::Any),
+            Operation::SetVserverKey(key, number) => self.vserver_keys.set(key, number, Update::Any),
+        }
+    }
+
+    /// What the kernel's maps hold now.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn read_back(&self) -> io::Result<Contents> {
+        let vservers = used(&self.vservers, NO_VSERVER)?;
+        let mut rings = BTreeMap::new();
+        for (&number, vserver) in vservers.iter().filter(|(_, vserver)| vserver.ring_len > 0) {
+            let slots = (0..vserver.ring_len.min(limits::RING_SLOTS))
+                .map(|slot| Ok(self.rings.get(&ring_slot(number, slot))?.unwrap_or_default()))
+                .collect::<io::Result<Vec<u32>>>()?;
+            rings.insert(number, slots);
+        }
+        let routes = self.routes.entries()?.into_iter().filter_map(|(key, route)| {
+            let address = Ipv4Addr::from(key.data().to_ne_bytes());
+            Some((Ipv4Net::new(address, u8::try_from(key.prefix_len()).ok()?).ok()?, route))
+        });
+        Ok(Contents {
+            vserver_keys: self.vserver_keys.entries()?.into_iter().collect(),
+            vservers,
+            rings,
+            reals: used(&self.reals, NO_REAL)?,
+            addresses: self.addresses.entries()?.into_iter().collect(),
+            routes: routes.collect(),
+        })
+    }
+}
+
+fn route_key(net: Ipv4Net) -> RouteKey {
+    Key::new(u32::from(net.prefix_len()), u32::from_ne_bytes(net.network().octets()))
+}
+
+/// The elements of an array that are not all zero. Numbers are handed out lowest first, so a long run of empty
+/// elements is the end of those in use.
+fn used<V: aya::Pod + PartialEq>(array: &BpfMap<u32, V>, empty: V) -> io::Result<BTreeMap<u32, V>> {
+    (0..array.max_entries())
+        .filter_map(|index| match array.get(&index) {
+            Ok(Some(value)) if value == empty => None,
+            Ok(Some(value)) => Some(Ok((index, value))),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        })
+        .collect()
+}
+
+/// `NEXTHOPS` and `NEIGHBOURS`, written by the neighbour table's shell.
+#[derive(Debug)]
+pub struct HopMaps {
+    nexthops: BpfMap<u32, NextHop>,
+    neighbours: BpfMap<AddressKey, u32>,
+}
+
+impl HopMaps {
+    /// # Errors
+    /// If a map is missing or of another shape.
+    pub fn open(source: &impl MapSource) -> io::Result<Self> {
+        Ok(Self {
+            nexthops: BpfMap::new(source.map(names::NEXTHOPS)?)?,
+            neighbours: BpfMap::new(source.map(names::NEIGHBOURS)?)?,
+        })
+    }
+
+    /// Writes next hop `number`.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn set_nexthop(&self, number: u32, hop: &NextHop) -> io::Result<()> {
+        self.nexthops.set(&number, hop, Update::Any)
+    }
+
+    /// Next hop `number`.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn nexthop(&self, number: u32) -> io::Result<Option<NextHop>> {
+        self.nexthops.get(&number)
+    }
+
+    /// Lets packets to `host` find next hop `number`, or none.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn set_neighbour(&self, host: &AddressKey, number: Option<u32>) -> io::Result<()> {
+        match number {
+            Some(number) => self.neighbours.set(host, &number, Update::Any),
+            None => self.neighbours.delete(host).map(drop),
+        }
+    }
+
+    /// The next-hop number of `host`.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn neighbour(&self, host: &AddressKey) -> io::Result<Option<u32>> {
+        self.neighbours.get(host)
+    }
+}
+
+/// `SETTINGS`: several writers, one record. The lock is held for one system call, so that the real-time thread, which
+/// adopts the table and names the peer, waits at most for that; nothing else writes after start.
+#[derive(Debug)]
+pub struct SettingsCell {
+    map: BpfMap<u32, Settings>,
+    now: Mutex<Settings>,
+}
+
+impl SettingsCell {
+    /// Writes `initial`.
+    ///
+    /// # Errors
+    /// If the map is missing, of another shape, or cannot be written.
+    pub fn open(source: &impl MapSource, initial: Settings) -> io::Result<Self> {
+        let map = BpfMap::new(source.map(names::SETTINGS)?)?;
+        map.set(&0, &initial, Update::Any)?;
+        Ok(Self { map, now: Mutex::new(initial) })
+    }
+
+    /// The settings as last written.
+    #[must_use]
+    pub fn get(&self) -> Settings {
+        *self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Takeover at `now_ns` (CLOCK_MONOTONIC): idle times of replicated entries start here.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn adopt(&self, now_ns: u64) -> io::Result<()> {
+        self.change(|settings| settings.adopted_ns = now_ns)
+    }
+
+    /// Where strays are relayed to; zero: nowhere.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn set_peer_mac(&self, mac: [u8; 6]) -> io::Result<()> {
+        self.change(|settings| settings.peer_mac = mac)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Settings)) -> io::Result<()> {
+        let mut now = self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        change(&mut now);
+        self.map.set(&0, &now, Update::Any)
+    }
+}
+
+/// The per-CPU counters.
+#[derive(Debug)]
+pub struct Counters {
+    reasons: PerCpuArray<Count>,
+    vservers: PerCpuArray<ServiceCount>,
+    reals: PerCpuArray<ServiceCount>,
+}
+
+impl Counters {
+    /// # Errors
+    /// If a map is missing or of another shape.
+    pub fn open(source: &impl MapSource) -> io::Result<Self> {
+        Ok(Self {
+            reasons: PerCpuArray::new(source.map(names::COUNTERS)?)?,
+            vservers: PerCpuArray::new(source.map(names::VSERVER_COUNTS)?)?,
+            reals: PerCpuArray::new(source.map(names::REAL_COUNTS)?)?,
+        })
+    }
+
+    /// Frames and bytes for each reason, all CPUs together.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn reasons(&self) -> io::Result<Vec<(Reason, Count)>> {
+        Reason::ALL
+            .iter()
+            .map(|&reason| {
+                let counts = self.reasons.get(reason as u32)?;
+                let sum = counts.iter().fold(Count::default(), |sum, count| Count {
+                    packets: sum.packets.wrapping_add(count.packets),
+                    bytes: sum.bytes.wrapping_add(count.bytes),
+                });
+                Ok((reason, sum))
+            })
+            .collect()
+    }
+
+    /// Of vserver `number`, all CPUs together.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn vserver(&self, number: u32) -> io::Result<ServiceCount> {
+        self.vservers.get(number).map(|counts| sum(&counts))
+    }
+
+    /// Of real `number`, all CPUs together.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn real(&self, number: u32) -> io::Result<ServiceCount> {
+        self.reals.get(number).map(|counts| sum(&counts))
+    }
+}
+
+fn sum(counts: &[ServiceCount]) -> ServiceCount {
+    counts.iter().fold(ServiceCount::default(), |sum, count| ServiceCount {
+        connections: sum.connections.wrapping_add(count.connections),
+        client_packets: sum.client_packets.wrapping_add(count.client_packets),
+        server_packets: sum.server_packets.wrapping_add(count.server_packets),
+        client_bytes: sum.client_bytes.wrapping_add(count.client_bytes),
+        server_bytes: sum.server_bytes.wrapping_add(count.server_bytes),
+    })
+}

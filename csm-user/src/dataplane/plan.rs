@@ -1,0 +1,484 @@
+//! From the configuration and the reals' health to what the maps are to hold. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::Ipv4Addr;
+
+use csm_common::limits;
+use csm_common::net::{
+    ADDRESS_ALIAS, ADDRESS_VIRTUAL, Address, AddressKey, ROUTE_CONNECTED, ROUTE_VIA, Route,
+};
+use csm_common::service::{
+    REAL_STICKY, REAL_USABLE, Real, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, Vserver,
+    VserverKey,
+};
+use ipnet::Ipv4Net;
+
+use crate::model::{self, Config, Name, RealAdmin, Serverfarm, StableId, VlanId};
+use crate::numbers::Numbers;
+
+use super::predictor;
+use super::routes::{Routes, Target, be, hop_key};
+
+/// A real of a farm.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RealKey {
+    /// Its farm.
+    pub farm: Name,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its port; `None`: the virtual server's.
+    pub port: Option<u16>,
+}
+
+/// Health of the reals as far as the plan needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthView {
+    /// Reals that must get no traffic; all others are taken for healthy.
+    pub unhealthy: BTreeSet<RealKey>,
+}
+
+/// Numbers of vservers and reals; kept from plan to plan.
+#[derive(Clone, Debug)]
+pub struct Assignments {
+    /// Virtual servers, from 0.
+    pub vservers: Numbers<StableId>,
+    /// Reals, from 0.
+    pub reals: Numbers<StableId>,
+    /// Number of the table walk that was begun last: see [`crate::numbers`].
+    pub walk: u64,
+}
+
+impl Default for Assignments {
+    fn default() -> Self {
+        Self {
+            vservers: Numbers::new(0, limits::VSERVERS_MAX),
+            reals: Numbers::new(0, limits::REALS_MAX),
+            walk: 0,
+        }
+    }
+}
+
+/// What the planned maps hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// `VSERVER_KEYS`.
+    pub vserver_keys: HashMap<VserverKey, u32>,
+    /// `VSERVERS`; a number that is absent is all zero.
+    pub vservers: BTreeMap<u32, Vserver>,
+    /// `RINGS`: the slots in use of each vserver.
+    pub rings: BTreeMap<u32, Vec<u32>>,
+    /// `REALS`; a number that is absent is all zero.
+    pub reals: BTreeMap<u32, Real>,
+    /// `ADDRESSES`.
+    pub addresses: HashMap<AddressKey, Address>,
+    /// `ROUTES`.
+    pub routes: BTreeMap<Ipv4Net, Route>,
+}
+
+/// A plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Contents of the maps.
+    pub contents: Contents,
+    /// Which vserver has which number.
+    pub vservers: BTreeMap<u32, VserverName>,
+    /// Which real has which number.
+    pub reals: BTreeMap<u32, RealName>,
+    /// For next hops of replicas.
+    pub routes: Routes,
+    /// Reals and gateways without a route or a next-hop number: they take no traffic.
+    pub unreachable: BTreeSet<Ipv4Addr>,
+}
+
+/// Who a vserver number is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VserverName {
+    /// Its name.
+    pub name: Name,
+    /// The same on both nodes.
+    pub id: StableId,
+}
+
+/// Who a real number is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RealName {
+    /// Farm, address and port.
+    pub key: RealKey,
+    /// The same on both nodes.
+    pub id: StableId,
+}
+
+/// A plan that does not fit the maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Too many of something, numbers still held for old connections included.
+    #[error("more than {limit} {what}, counting those that old connections still use")]
+    Full {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: u32,
+    },
+}
+
+/// The neighbours that `config` needs whatever the traffic: gateways and reals (or the gateways to them).
+#[must_use]
+pub fn needed_hops(config: &Config) -> HashSet<AddressKey> {
+    let routes = Routes::of(config);
+    let gateways = routes.iter().filter_map(|(_, target)| match target {
+        Target::Via(vlan, gateway) => Some(hop_key(gateway, vlan)),
+        Target::Connected(_) => None,
+    });
+    let reals = config.serverfarms.iter().flat_map(|farm| &farm.reals);
+    gateways.chain(reals.filter_map(|real| routes.hop(real.address))).collect()
+}
+
+/// The maps' contents for `config`. `hops` numbers the neighbours of [`needed_hops`]. Numbers that are no longer
+/// wanted are retired, never reused here.
+///
+/// # Errors
+/// If the configuration needs more vservers, reals, addresses or routes than the maps hold.
+pub fn plan(
+    config: &Config,
+    health: &HealthView,
+    hops: &HashMap<AddressKey, u32>,
+    numbers: &mut Assignments,
+) -> Result<Desired, PlanError> {
+    let mut desired = Desired { routes: Routes::of(config), ..Desired::default() };
+    plan_routes(&mut desired, hops)?;
+    let mut rotation = HashMap::new();
+    for farm in &config.serverfarms {
+        rotation.insert(&farm.name, plan_farm(farm, health, hops, numbers, &mut desired)?);
+    }
+    for vserver in &config.vservers {
+        plan_vserver(vserver, &rotation, numbers, &mut desired)?;
+    }
+    plan_addresses(config, &mut desired)?;
+    let walk = numbers.walk;
+    let wanted: HashSet<StableId> = desired.vservers.values().map(|known| known.id).collect();
+    numbers.vservers.retain(|id| wanted.contains(id), walk);
+    let wanted: HashSet<StableId> = desired.reals.values().map(|known| known.id).collect();
+    numbers.reals.retain(|id| wanted.contains(id), walk);
+    Ok(desired)
+}
+
+fn plan_routes(desired: &mut Desired, hops: &HashMap<AddressKey, u32>) -> Result<(), PlanError> {
+    for (net, target) in desired.routes.iter() {
+        let route = match target {
+            Target::Connected(vlan) => Route { kind: ROUTE_CONNECTED, vlan: vlan.get(), nexthop: 0 },
+            Target::Via(vlan, gateway) => {
+                let Some(&nexthop) = hops.get(&hop_key(gateway, vlan)) else {
+                    desired.unreachable.insert(gateway);
+                    continue;
+                };
+                Route { kind: ROUTE_VIA, vlan: vlan.get(), nexthop }
+            }
+        };
+        desired.contents.routes.insert(net, route);
+    }
+    fits(desired.contents.routes.len(), "routes", limits::ROUTES_MAX)
+}
+
+/// Numbers and describes the farm's reals; returns those in rotation with their weights.
+fn plan_farm(
+    farm: &Serverfarm,
+    health: &HealthView,
+    hops: &HashMap<AddressKey, u32>,
+    numbers: &mut Assignments,
+    desired: &mut Desired,
+) -> Result<Vec<(u32, u8)>, PlanError> {
+    let mut rotation = Vec::new();
+    for real in &farm.reals {
+        let id = StableId::of_real(&farm.name, real.address, real.port);
+        let number = numbers
+            .reals
+            .assign(&id)
+            .ok_or(PlanError::Full { what: "real servers", limit: limits::REALS_MAX })?;
+        let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
+        let hop = desired.routes.hop(real.address);
+        let nexthop = hop.and_then(|hop| hops.get(&hop).copied());
+        if nexthop.is_none() {
+            desired.unreachable.insert(real.address);
+        }
+        let healthy = nexthop.is_some() && !health.unhealthy.contains(&key);
+        let in_rotation = healthy && real.admin == RealAdmin::InService && real.weight > 0;
+        let flags = if healthy { REAL_STICKY } else { 0 } | if in_rotation { REAL_USABLE } else { 0 };
+        let entry = Real {
+            ip_be: be(real.address),
+            port_be: real.port.unwrap_or(0).to_be(),
+            vlan: hop.map_or(0, |hop| hop.vlan),
+            nexthop: nexthop.unwrap_or(0),
+            flags,
+        };
+        if in_rotation {
+            rotation.push((number, real.weight));
+        }
+        desired.contents.reals.insert(number, entry);
+        desired.reals.insert(number, RealName { key, id });
+    }
+    Ok(rotation)
+}
+
+fn plan_vserver(
+    vserver: &model::Vserver,
+    rotation: &HashMap<&Name, Vec<(u32, u8)>>,
+    numbers: &mut Assignments,
+    desired: &mut Desired,
+) -> Result<(), PlanError> {
+    // Without an address there is nothing to match, and no identity that the peer would know.
+    let Some(virtual_server) = vserver.virtual_server else { return Ok(()) };
+    let id = StableId::of_vserver(&vserver.name, &virtual_server);
+    let number = numbers
+        .vservers
+        .assign(&id)
+        .ok_or(PlanError::Full { what: "virtual servers", limit: limits::VSERVERS_MAX })?;
+    let ring = match &vserver.serverfarm {
+        Some(farm) if vserver.is_operational() => {
+            rotation.get(farm).map(|reals| predictor::ring(reals)).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    };
+    let entry = vserver_entry(vserver, number, u32::try_from(ring.len()).unwrap_or(0));
+    let key = VserverKey {
+        ip_be: be(virtual_server.address),
+        port_be: virtual_server.port.to_be(),
+        proto: virtual_server.transport.number(),
+        pad: 0,
+    };
+    desired.contents.vserver_keys.entry(key).or_insert(number);
+    desired.contents.vservers.insert(number, entry);
+    if !ring.is_empty() {
+        desired.contents.rings.insert(number, ring);
+    }
+    desired.vservers.insert(number, VserverName { name: vserver.name.clone(), id });
+    Ok(())
+}
+
+fn vserver_entry(vserver: &model::Vserver, number: u32, ring_len: u32) -> Vserver {
+    let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+    let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    let sticky = vserver.sticky;
+    Vserver {
+        flags: flag(vserver.is_operational(), VSERVER_INSERVICE)
+            | flag(vserver.replicate_connection, VSERVER_REPLICATE)
+            | flag(vserver.replicate_sticky, VSERVER_REPLICATE_STICKY),
+        ring_len,
+        idle_s: seconds(vserver.idle),
+        pending_s: seconds(vserver.pending),
+        sticky_s: sticky.map_or(0, |sticky| u32::from(sticky.minutes) * 60),
+        sticky_mask_be: sticky.map_or(0, |sticky| be(sticky.netmask)),
+        sticky_group: sticky.map_or(0, |sticky| match sticky.group {
+            0 => PRIVATE_STICKY + number,
+            group => u32::from(group),
+        }),
+        vlan: vserver.vlan.map_or(0, |vlan| u32::from(vlan.get())),
+    }
+}
+
+/// Sticky groups from here on are private to the vserver with that number above it.
+pub const PRIVATE_STICKY: u32 = 256;
+
+/// Aliases on their VLANs; virtual addresses of vservers in service on the VLAN whose network holds them. One that
+/// lies in no connected network needs no ARP: it is routed to the alias.
+fn plan_addresses(config: &Config, desired: &mut Desired) -> Result<(), PlanError> {
+    let addresses = &mut desired.contents.addresses;
+    for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
+        let Some(virtual_server) = vserver.virtual_server else { continue };
+        let Some(vlan) = config.vlan_of(virtual_server.address) else { continue };
+        addresses.insert(hop_key(virtual_server.address, vlan.id), Address { kind: ADDRESS_VIRTUAL });
+    }
+    for vlan in &config.vlans {
+        if let Some(alias) = vlan.alias {
+            addresses.insert(hop_key(alias.addr(), vlan.id), Address { kind: ADDRESS_ALIAS });
+        }
+    }
+    fits(addresses.len(), "alias and virtual addresses", limits::ADDRESSES_MAX)
+}
+
+fn fits(count: usize, what: &'static str, limit: u32) -> Result<(), PlanError> {
+    if count > limit as usize { Err(PlanError::Full { what, limit }) } else { Ok(()) }
+}
+
+impl Desired {
+    /// What is to be announced, VLAN by VLAN, aliases first: they are the servers' default gateway.
+    #[must_use]
+    pub fn announced(&self) -> Vec<(VlanId, Ipv4Addr)> {
+        let mut all: Vec<_> = self
+            .contents
+            .addresses
+            .iter()
+            .filter_map(|(key, address)| {
+                Some((address.kind, VlanId::new(key.vlan)?, super::routes::from_be(key.ip_be)))
+            })
+            .collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, vlan, address)| (vlan, address)).collect()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::{Interface, Sticky, Transport, Virtual, Vlan, VlanRole};
+    use std::time::Duration;
+
+    pub(in crate::dataplane) fn vlan(number: u16) -> VlanId {
+        VlanId::new(number).unwrap()
+    }
+
+    pub(in crate::dataplane) fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn real(last: u8, weight: u8) -> model::Real {
+        model::Real {
+            address: Ipv4Addr::new(192, 158, 39, last),
+            port: None,
+            weight,
+            admin: RealAdmin::InService,
+        }
+    }
+
+    /// Figure 7-1 with a farm of three reals.
+    pub(in crate::dataplane) fn figure_7_1() -> Config {
+        let net = |text: &str| text.parse::<Ipv4Net>().unwrap();
+        let side = |number, role, address: &str, gateways: &[&str], alias: Option<&str>| Vlan {
+            id: vlan(number),
+            role,
+            address: Some(net(address)),
+            alt_address: None,
+            gateways: gateways.iter().map(|gateway| gateway.parse().unwrap()).collect(),
+            alias: alias.map(net),
+            routes: vec![],
+        };
+        Config {
+            slot: 5,
+            interfaces: vec![
+                Interface { name: "eth1".into(), access_vlan: vlan(2) },
+                Interface { name: "eth2".into(), access_vlan: vlan(3) },
+            ],
+            vlans: vec![
+                side(2, VlanRole::Client, "192.158.38.10/24", &["192.158.38.20"], None),
+                side(3, VlanRole::Server, "192.158.39.10/24", &[], Some("192.158.39.20/24")),
+            ],
+            probes: vec![],
+            serverfarms: vec![Serverfarm {
+                name: name("WEB"),
+                probes: vec![],
+                reals: vec![real(101, 8), real(102, 8), real(103, 16)],
+            }],
+            vservers: vec![model::Vserver {
+                name: name("VIP1"),
+                virtual_server: Some(Virtual {
+                    address: Ipv4Addr::new(192, 158, 38, 30),
+                    transport: Transport::Tcp,
+                    port: 80,
+                }),
+                serverfarm: Some(name("WEB")),
+                vlan: None,
+                idle: Duration::from_secs(3600),
+                pending: Duration::from_secs(30),
+                sticky: Some(Sticky { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST }),
+                replicate_connection: true,
+                replicate_sticky: true,
+                inservice: true,
+            }],
+            ft: None,
+        }
+    }
+
+    pub(in crate::dataplane) fn hops(config: &Config) -> HashMap<AddressKey, u32> {
+        let mut keys: Vec<AddressKey> = needed_hops(config).into_iter().collect();
+        keys.sort_by_key(|key| (key.vlan, u32::from_be(key.ip_be)));
+        keys.into_iter().zip(1..).collect()
+    }
+
+    fn planned(config: &Config, health: &HealthView, numbers: &mut Assignments) -> Desired {
+        plan(config, health, &hops(config), numbers).unwrap()
+    }
+
+    #[test]
+    fn figure_7_1_becomes_maps() {
+        let desired = planned(&figure_7_1(), &HealthView::default(), &mut Assignments::default());
+        let contents = &desired.contents;
+        assert_eq!(contents.rings[&0], [2, 0, 1, 2], "weights 8, 8, 16");
+        let vserver = contents.vservers[&0];
+        assert_eq!(vserver.flags, VSERVER_INSERVICE | VSERVER_REPLICATE | VSERVER_REPLICATE_STICKY);
+        assert_eq!((vserver.ring_len, vserver.sticky_s, vserver.sticky_group), (4, 1800, 10));
+        assert_eq!(contents.vserver_keys.len(), 1);
+        assert!(contents.reals.values().all(|real| real.flags == REAL_USABLE | REAL_STICKY && real.vlan == 3));
+        let announced: Vec<String> =
+            desired.announced().iter().map(|(vlan, address)| format!("{vlan} {address}")).collect();
+        assert_eq!(announced, ["3 192.158.39.20", "2 192.158.38.30"]);
+        assert_eq!(contents.routes[&Ipv4Net::default()].kind, ROUTE_VIA);
+        assert_eq!(contents.routes.len(), 3);
+        assert!(desired.unreachable.is_empty());
+    }
+
+    #[test]
+    fn a_failed_real_leaves_the_ring_and_takes_no_sticky_client() {
+        let config = figure_7_1();
+        let failed = RealKey { farm: name("WEB"), address: Ipv4Addr::new(192, 158, 39, 103), port: None };
+        let health = HealthView { unhealthy: BTreeSet::from([failed]) };
+        let desired = planned(&config, &health, &mut Assignments::default());
+        assert_eq!(desired.contents.rings[&0], [0, 1]);
+        assert_eq!(desired.contents.reals[&2].flags, 0);
+    }
+
+    #[test]
+    fn a_real_out_of_service_or_of_weight_0_keeps_only_its_sticky_clients() {
+        let mut config = figure_7_1();
+        config.serverfarms[0].reals[0].admin = RealAdmin::OutOfService;
+        config.serverfarms[0].reals[1].weight = 0;
+        let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+        assert_eq!(desired.contents.rings[&0], [2]);
+        assert_eq!(desired.contents.reals[&0].flags, REAL_STICKY);
+        assert_eq!(desired.contents.reals[&1].flags, REAL_STICKY);
+    }
+
+    #[test]
+    fn a_vserver_without_a_farm_is_neither_served_nor_answered_for() {
+        let mut config = figure_7_1();
+        config.vservers[0].serverfarm = None;
+        let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+        assert_eq!(desired.contents.vservers[&0].flags & VSERVER_INSERVICE, 0);
+        assert_eq!(desired.contents.vservers[&0].ring_len, 0);
+        assert_eq!(desired.announced().len(), 1, "only the alias");
+        assert!(!desired.contents.vserver_keys.is_empty(), "so that its packets get a reason");
+    }
+
+    #[test]
+    fn a_real_that_no_route_reaches_is_named_and_not_used() {
+        let mut config = figure_7_1();
+        config.vlans[0].gateways.clear();
+        let astray = Ipv4Addr::new(10, 0, 0, 1);
+        config.serverfarms[0].reals[0].address = astray;
+        let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+        assert_eq!(desired.unreachable, BTreeSet::from([astray]));
+        assert!(!desired.contents.rings[&0].contains(&0));
+    }
+
+    #[test]
+    fn a_kept_real_keeps_its_number_when_another_goes() {
+        let mut numbers = Assignments::default();
+        let mut config = figure_7_1();
+        let before = planned(&config, &HealthView::default(), &mut numbers);
+        config.serverfarms[0].reals.remove(0);
+        config.serverfarms[0].reals.push(real(104, 8));
+        let after = planned(&config, &HealthView::default(), &mut numbers);
+        assert_eq!(before.reals[&2], after.reals[&2]);
+        assert!(!after.reals.contains_key(&0), "retired, and not reused by the new one");
+        assert_eq!(after.reals[&3].key.address, Ipv4Addr::new(192, 158, 39, 104));
+        let walk = 1;
+        numbers.walk = walk;
+        assert_eq!(numbers.reals.release(walk, |_| false).len(), 1);
+    }
+
+    #[test]
+    fn a_private_sticky_group_is_numbered_by_its_vserver() {
+        let mut config = figure_7_1();
+        config.vservers[0].sticky.as_mut().unwrap().group = 0;
+        let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+        assert_eq!(desired.contents.vservers[&0].sticky_group, PRIVATE_STICKY);
+    }
+}

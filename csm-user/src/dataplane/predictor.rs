@@ -1,0 +1,132 @@
+//! The predictor's ring: reals interleaved by smooth weighted round robin. Pure.
+//!
+//! Each turn every real gains its weight, the richest is chosen and pays the total: after one round of the ring each
+//! real was chosen as often as its weight says, spread as evenly as the weights allow.
+
+use csm_common::limits::RING_SLOTS;
+
+/// The ring for `(real number, weight)`; weight 0 takes no slot. At most [`RING_SLOTS`] slots: larger sums of weights
+/// are scaled down, no real below one slot; of more reals than slots the last ones get none.
+#[must_use]
+pub fn ring(reals: &[(u32, u8)]) -> Vec<u32> {
+    let mut reals: Vec<(u32, u32)> =
+        reals.iter().filter(|(_, weight)| *weight > 0).map(|&(real, weight)| (real, u32::from(weight))).collect();
+    reals.truncate(RING_SLOTS as usize);
+    scale(&mut reals);
+    let total: i64 = reals.iter().map(|&(_, weight)| i64::from(weight)).sum();
+    let mut credit = vec![0_i64; reals.len()];
+    (0..total)
+        .filter_map(|_| {
+            for (credit, &(_, weight)) in credit.iter_mut().zip(&reals) {
+                *credit += i64::from(weight);
+            }
+            // Of equals the first: `max_by_key` alone would take the last.
+            let chosen = (0..credit.len()).rev().max_by_key(|&index| credit[index])?;
+            credit[chosen] -= total;
+            Some(reals[chosen].0)
+        })
+        .collect()
+}
+
+/// Divides the weights by their greatest common divisor and, if their sum is still too large, scales them down.
+fn scale(reals: &mut [(u32, u32)]) {
+    let divisor = reals.iter().map(|&(_, weight)| weight).reduce(gcd).unwrap_or(1);
+    for (_, weight) in reals.iter_mut() {
+        *weight /= divisor;
+    }
+    let sum: u32 = reals.iter().map(|&(_, weight)| weight).sum();
+    if sum <= RING_SLOTS {
+        return;
+    }
+    for (_, weight) in reals.iter_mut() {
+        *weight = (*weight * RING_SLOTS / sum).max(1);
+    }
+    // Raising small weights to 1 may have made the sum too large again: the largest pay.
+    let mut excess =
+        reals.iter().map(|&(_, weight)| weight).sum::<u32>().saturating_sub(RING_SLOTS);
+    while excess > 0 {
+        let Some((_, largest)) = reals.iter_mut().max_by_key(|(_, weight)| *weight) else { return };
+        *largest -= 1;
+        excess -= 1;
+    }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RING_SLOTS, ring};
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn counts(ring: &[u32]) -> HashMap<u32, u32> {
+        let mut counts = HashMap::new();
+        for &real in ring {
+            *counts.entry(real).or_default() += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn weights_are_interleaved_not_bunched() {
+        assert_eq!(ring(&[(1, 50), (2, 10), (3, 10)]), [1, 1, 2, 1, 3, 1, 1]);
+        assert_eq!(ring(&[(7, 8), (8, 8), (9, 8)]), [7, 8, 9]);
+        assert_eq!(ring(&[(7, 0)]), []);
+        assert_eq!(ring(&[]), []);
+    }
+
+    #[test]
+    fn a_farm_that_does_not_fit_is_cut_to_the_ring() {
+        let many: Vec<(u32, u8)> = (0..2000).map(|real| (real, 100)).collect();
+        assert_eq!(ring(&many).len(), RING_SLOTS as usize);
+        let uneven: Vec<(u32, u8)> = (0..1000).map(|real| (real, if real < 100 { 100 } else { 1 })).collect();
+        let ring = ring(&uneven);
+        assert!(ring.len() <= RING_SLOTS as usize);
+        assert_eq!(counts(&ring).len(), 1000, "no real is scaled away");
+    }
+
+    proptest! {
+        #[test]
+        fn a_ring_that_fits_is_exact(weights in prop::collection::vec(1u8..=100, 1..10)) {
+            let reals: Vec<(u32, u8)> = (0_u32..).zip(weights.iter().copied()).collect();
+            let ring = ring(&reals);
+            let counts = counts(&ring);
+            let total: u32 = weights.iter().map(|&weight| u32::from(weight)).sum();
+            for (real, weight) in reals {
+                // count / ring = weight / total, without fractions.
+                prop_assert_eq!(counts[&real] * total, u32::from(weight) * u32::try_from(ring.len()).unwrap());
+            }
+        }
+
+        #[test]
+        fn a_scaled_ring_keeps_proportions_within_a_slot_or_a_part_in_ten(weights in prop::collection::vec(20u8..=100, 20..60)) {
+            let reals: Vec<(u32, u8)> = (0_u32..).zip(weights.iter().copied()).collect();
+            let ring = ring(&reals);
+            prop_assert!(ring.len() <= RING_SLOTS as usize);
+            let counts = counts(&ring);
+            let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+            for (real, weight) in reals {
+                let fair = f64::from(weight) / total * ring.len() as f64;
+                prop_assert!((f64::from(counts[&real]) - fair).abs() <= 1.0 + fair * 0.1);
+            }
+        }
+
+        #[test]
+        fn in_any_stretch_a_real_gets_no_more_than_its_share_and_two(weights in prop::collection::vec(1u8..=20, 2..8)) {
+            let reals: Vec<(u32, u8)> = (0_u32..).zip(weights.iter().copied()).collect();
+            let ring = ring(&reals);
+            let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+            for (real, weight) in reals {
+                let share = f64::from(weight) / total;
+                for length in 1..=ring.len() {
+                    for start in 0..ring.len() {
+                        let got = (start..start + length).filter(|&slot| ring[slot % ring.len()] == real).count();
+                        prop_assert!(got as f64 <= share * length as f64 + 2.0, "real {real} {got} of {length}");
+                    }
+                }
+            }
+        }
+    }
+}

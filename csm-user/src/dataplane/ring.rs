@@ -1,0 +1,215 @@
+//! The event ring's thread: from the XDP program's records to the mirror, to replication and to the neighbour table.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use aya::maps::{Map, MapData, RingBuf};
+use csm_common::event::{
+    EVENT_CLOSED, EVENT_CONNECTION, EVENT_NEIGHBOUR, EVENT_RIVAL, EVENT_STICKY, EVENT_UNRESOLVED, Record,
+};
+use csm_common::flow::Connection;
+use csm_common::names;
+use csm_common::net::AddressKey;
+use csm_common::service::{StickyEntry, StickyKey};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::bpf::PerCpuArray;
+use super::maps::MapSource;
+use super::mirror::Mirror;
+
+/// What replication is told of this node's own tables; numbers are this node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delta {
+    /// A connection was proven by both sides.
+    Up(Connection),
+    /// A connection ended or expired.
+    Closed(Connection),
+    /// A sticky entry was made or used.
+    Sticky(StickyKey, StickyEntry),
+    /// A sticky entry expired.
+    StickyGone(StickyKey),
+    /// So many deltas were lost because the ring was full.
+    Lost(u64),
+}
+
+/// Takes deltas; is called from the ring's and the expiry's thread and must not block: what finds no room is counted
+/// there, and turned into a repair.
+pub type DeltaSink = Arc<dyn Fn(Delta) + Send + Sync>;
+
+/// What the network told of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// A packet waits for a host that has no next hop.
+    Unresolved(AddressKey),
+    /// A host told its MAC in an ARP packet.
+    Neighbour(AddressKey, [u8; 6]),
+    /// Another box uses one of the group's addresses, from this MAC, while this node is active.
+    Rival(AddressKey, [u8; 6]),
+}
+
+/// How many records the thread has handled and had to leave.
+#[derive(Debug, Default)]
+pub struct RingCounters {
+    /// Records read.
+    pub records: AtomicU64,
+    /// Records that were not understood.
+    pub unknown: AtomicU64,
+    /// Hints that found no room with their reader.
+    pub hints_lost: AtomicU64,
+    /// Records that found no room in the ring.
+    pub ring_lost: AtomicU64,
+}
+
+/// The running thread; dropping it stops it.
+#[derive(Debug)]
+pub struct RingThread {
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+    /// What it has done.
+    pub counters: Arc<RingCounters>,
+}
+
+impl RingThread {
+    /// Starts reading.
+    ///
+    /// # Errors
+    /// If the ring or the thread cannot be had.
+    pub fn spawn(
+        source: &impl MapSource,
+        mirror: Arc<Mirror>,
+        deltas: DeltaSink,
+        hints: tokio::sync::mpsc::Sender<Hint>,
+    ) -> io::Result<Self> {
+        let ring = open(source.map(names::EVENTS)?)?;
+        let lost = PerCpuArray::new(source.map(names::EVENTS_LOST)?)?;
+        let stop = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let counters = Arc::new(RingCounters::default());
+        let reader = Reader { mirror, deltas, hints, counters: Arc::clone(&counters), lost, lost_before: 0 };
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("csm-ring".into())
+            .spawn(move || reader.run(ring, &stopped))?;
+        Ok(Self { stop, thread: Some(thread), counters })
+    }
+}
+
+impl Drop for RingThread {
+    fn drop(&mut self) {
+        // Writing 1 to an event descriptor fails only when its counter is full, and then it is readable too.
+        let _full = self.stop.write(1);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the event ring's thread panicked");
+        }
+    }
+}
+
+fn open(fd: OwnedFd) -> io::Result<RingBuf<MapData>> {
+    let data = MapData::from_fd(fd).map_err(io::Error::other)?;
+    RingBuf::try_from(Map::RingBuf(data)).map_err(io::Error::other)
+}
+
+struct Reader {
+    mirror: Arc<Mirror>,
+    deltas: DeltaSink,
+    hints: tokio::sync::mpsc::Sender<Hint>,
+    counters: Arc<RingCounters>,
+    lost: PerCpuArray<u64>,
+    lost_before: u64,
+}
+
+impl Reader {
+    fn run(mut self, mut ring: RingBuf<MapData>, stop: &EventFd) {
+        loop {
+            while let Some(item) = ring.next() {
+                self.record(&item);
+            }
+            self.count_lost();
+            // SAFETY: the ring outlives this borrow of its descriptor.
+            let ring_fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(ring.as_raw_fd()) };
+            let mut fds =
+                [PollFd::new(ring_fd, PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the event ring cannot be waited for; its thread ends");
+                    return;
+                }
+            }
+            if fds[1].any() == Some(true) {
+                return;
+            }
+        }
+    }
+
+    fn record(&mut self, bytes: &[u8]) {
+        self.counters.records.fetch_add(1, Ordering::Relaxed);
+        let Some(record) = parse(bytes) else {
+            self.counters.unknown.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let host = AddressKey { ip_be: record.ip_be, vlan: record.vlan, pad: 0 };
+        match record.kind {
+            EVENT_CONNECTION => {
+                self.mirror.put(record.connection);
+                (self.deltas)(Delta::Up(record.connection));
+            }
+            EVENT_CLOSED => {
+                self.mirror.take(&record.connection);
+                (self.deltas)(Delta::Closed(record.connection));
+            }
+            EVENT_STICKY => (self.deltas)(Delta::Sticky(record.sticky_key, record.sticky)),
+            EVENT_UNRESOLVED => self.hint(Hint::Unresolved(host)),
+            EVENT_NEIGHBOUR => self.hint(Hint::Neighbour(host, record.mac)),
+            EVENT_RIVAL => self.hint(Hint::Rival(host, record.mac)),
+            _ => {
+                self.counters.unknown.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn hint(&self, hint: Hint) {
+        // The next such frame repeats it.
+        if self.hints.try_send(hint).is_err() {
+            self.counters.hints_lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells replication of records that the program found no room for.
+    fn count_lost(&mut self) {
+        let table = csm_common::event::Lost::Table as u32;
+        let Ok(counts) = self.lost.get(table) else { return };
+        let lost: u64 = counts.iter().sum();
+        if lost > self.lost_before {
+            self.counters.ring_lost.store(lost, Ordering::Relaxed);
+            (self.deltas)(Delta::Lost(lost - self.lost_before));
+            self.lost_before = lost;
+        }
+    }
+}
+
+/// The record in `bytes`, if they are one.
+fn parse(bytes: &[u8]) -> Option<Record> {
+    if bytes.len() < size_of::<Record>() {
+        return None;
+    }
+    // SAFETY: there are enough bytes, read unaligned; a record is made of integers only, so any bytes are one.
+    Some(unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn a_short_record_is_none() {
+        assert!(parse(&[0; 79]).is_none());
+        assert_eq!(parse(&[1; 80]).map(|record| record.kind), Some(0x0101_0101));
+    }
+}

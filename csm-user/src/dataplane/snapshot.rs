@@ -1,0 +1,182 @@
+//! Who is who: between this node's numbers and the identities both nodes derive from the configuration. Pure.
+//!
+//! One immutable snapshot for each plan, shared by all who translate records between the tables and the peer.
+
+use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use csm_common::net::AddressKey;
+use csm_common::service::{VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, Vserver};
+
+use crate::model::StableId;
+
+use super::plan::{Desired, PRIVATE_STICKY};
+use super::routes::Routes;
+
+/// A sticky group as both nodes know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StickyGroup {
+    /// `group G`, 1–255.
+    Shared(u8),
+    /// Private to this virtual server.
+    Private(StableId),
+}
+
+/// One plan's identities.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    vserver_numbers: HashMap<StableId, u32>,
+    vservers: HashMap<u32, (StableId, Vserver)>,
+    real_numbers: HashMap<StableId, u32>,
+    /// Identity and next hop.
+    reals: HashMap<u32, (StableId, u32)>,
+    replicated_groups: HashSet<u32>,
+    routes: Routes,
+}
+
+impl Directory {
+    /// Of `desired`.
+    #[must_use]
+    pub fn of(desired: &Desired) -> Self {
+        let contents = &desired.contents;
+        let vservers: HashMap<u32, (StableId, Vserver)> = desired
+            .vservers
+            .iter()
+            .filter_map(|(number, known)| Some((*number, (known.id, *contents.vservers.get(number)?))))
+            .collect();
+        // A real that nothing reaches has no next hop: replicas for it are refused.
+        let reals: HashMap<u32, (StableId, u32)> = desired
+            .reals
+            .iter()
+            .filter(|(_, known)| !desired.unreachable.contains(&known.key.address))
+            .filter_map(|(number, known)| Some((*number, (known.id, contents.reals.get(number)?.nexthop))))
+            .collect();
+        Self {
+            vserver_numbers: vservers.iter().map(|(&number, &(id, _))| (id, number)).collect(),
+            real_numbers: reals.iter().map(|(&number, &(id, _))| (id, number)).collect(),
+            replicated_groups: vservers
+                .values()
+                .filter(|(_, vserver)| vserver.flags & VSERVER_REPLICATE_STICKY != 0 && vserver.sticky_s > 0)
+                .map(|(_, vserver)| vserver.sticky_group)
+                .collect(),
+            vservers,
+            reals,
+            routes: desired.routes.clone(),
+        }
+    }
+
+    /// This node's number of a virtual server.
+    #[must_use]
+    pub fn vserver_number(&self, id: StableId) -> Option<u32> {
+        self.vserver_numbers.get(&id).copied()
+    }
+
+    /// Identity of a virtual server; `None` for one that is not configured any more.
+    #[must_use]
+    pub fn vserver_id(&self, number: u32) -> Option<StableId> {
+        self.vservers.get(&number).map(|&(id, _)| id)
+    }
+
+    /// True if connections of this virtual server are replicated.
+    #[must_use]
+    pub fn replicates(&self, vserver: u32) -> bool {
+        self.vservers.get(&vserver).is_some_and(|(_, vserver)| vserver.flags & VSERVER_REPLICATE != 0)
+    }
+
+    /// This node's number of a real and the next hop to it.
+    #[must_use]
+    pub fn real(&self, id: StableId) -> Option<(u32, u32)> {
+        let number = *self.real_numbers.get(&id)?;
+        Some((number, self.reals.get(&number)?.1))
+    }
+
+    /// Identity of a real; `None` for one that is not configured any more.
+    #[must_use]
+    pub fn real_id(&self, number: u32) -> Option<StableId> {
+        self.reals.get(&number).map(|&(id, _)| id)
+    }
+
+    /// What both nodes call sticky group `group` of the map; `None` if its virtual server is not configured any more.
+    #[must_use]
+    pub fn sticky_group(&self, group: u32) -> Option<StickyGroup> {
+        match group.checked_sub(PRIVATE_STICKY) {
+            None => u8::try_from(group).ok().map(StickyGroup::Shared),
+            Some(vserver) => self.vserver_id(vserver).map(StickyGroup::Private),
+        }
+    }
+
+    /// The map's number of a sticky group.
+    #[must_use]
+    pub fn sticky_number(&self, group: StickyGroup) -> Option<u32> {
+        match group {
+            StickyGroup::Shared(group) => Some(u32::from(group)),
+            StickyGroup::Private(id) => self.vserver_number(id).map(|number| PRIVATE_STICKY + number),
+        }
+    }
+
+    /// True if entries of sticky group `group` are replicated.
+    #[must_use]
+    pub fn replicates_sticky(&self, group: u32) -> bool {
+        self.replicated_groups.contains(&group)
+    }
+
+    /// The neighbour that a packet to `address` is handed to.
+    #[must_use]
+    pub fn hop(&self, address: Ipv4Addr) -> Option<AddressKey> {
+        self.routes.hop(address)
+    }
+
+    /// Idle and pending times of a virtual server in seconds.
+    #[must_use]
+    pub fn times(&self, vserver: u32) -> Option<(u32, u32)> {
+        self.vservers.get(&vserver).map(|(_, vserver)| (vserver.idle_s, vserver.pending_s))
+    }
+}
+
+/// The directory in force, for several readers.
+#[derive(Debug, Default)]
+pub struct DirectoryCell(RwLock<Arc<Directory>>);
+
+impl DirectoryCell {
+    /// The directory in force.
+    #[must_use]
+    pub fn get(&self) -> Arc<Directory> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A new plan is in the maps.
+    pub fn set(&self, directory: Directory) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Directory, StickyGroup};
+    use crate::dataplane::plan::tests::{figure_7_1, hops, name};
+    use crate::dataplane::plan::{Assignments, HealthView, plan};
+    use crate::model::StableId;
+
+    #[test]
+    fn identities_and_numbers_translate_both_ways() {
+        let mut config = figure_7_1();
+        config.vservers[0].sticky.as_mut().unwrap().group = 0;
+        let hops = hops(&config);
+        let desired = plan(&config, &HealthView::default(), &hops, &mut Assignments::default()).unwrap();
+        let directory = Directory::of(&desired);
+        let id = StableId::of_vserver(&name("VIP1"), &config.vservers[0].virtual_server.unwrap());
+        assert_eq!(directory.vserver_number(id), Some(0));
+        assert_eq!(directory.vserver_id(0), Some(id));
+        assert!(directory.replicates(0) && !directory.replicates(1));
+        let real = StableId::of_real(&name("WEB"), "192.158.39.102".parse().unwrap(), None);
+        let (number, hop) = directory.real(real).unwrap();
+        assert_eq!((number, directory.real_id(number)), (1, Some(real)));
+        assert_eq!(hop, hops[&directory.hop("192.158.39.102".parse().unwrap()).unwrap()]);
+        assert_eq!(directory.real(StableId(7)), None);
+        assert_eq!(directory.sticky_group(256), Some(StickyGroup::Private(id)));
+        assert_eq!(directory.sticky_number(StickyGroup::Private(id)), Some(256));
+        assert_eq!(directory.sticky_group(10), Some(StickyGroup::Shared(10)));
+        assert!(directory.replicates_sticky(256) && !directory.replicates_sticky(10));
+    }
+}
