@@ -1,0 +1,154 @@
+//! Judgements on what the lab has seen. Each has a negative control that must make it fire.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use crate::capture::Frame;
+use crate::topology::Side;
+
+/// A hardware address.
+pub type Mac = [u8; 6];
+
+/// "This address is at this MAC": an ARP reply or announcement, or a request, which teaches its receivers the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// When the switch saw it, nanoseconds of CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// Which node said it.
+    pub by: Side,
+    /// The address claimed.
+    pub address: Ipv4Addr,
+    /// Where it is said to be.
+    pub mac: Mac,
+    /// Whether nobody had asked (RFC 5944 4.6: sender and target address are equal).
+    pub announcement: bool,
+}
+
+/// The claims for `addresses` that nodes made.
+pub fn claims(frames: &[Frame], addresses: &[Ipv4Addr]) -> Vec<Claim> {
+    let made = frames.iter().filter_map(|frame| {
+        let by = Side::BOTH.into_iter().find(|side| frame.port.strip_prefix("sw-").is_some_and(|rest| rest.starts_with(side.letter())))?;
+        let arp = Arp::parse(&frame.bytes)?;
+        let announcement = arp.sender == arp.target;
+        Some(Claim { at_ns: frame.at_ns, by, address: arp.sender, mac: arp.sender_mac, announcement })
+    });
+    made.filter(|claim| addresses.contains(&claim.address)).collect()
+}
+
+/// ARP over Ethernet for IPv4 (RFC 826).
+struct Arp {
+    sender: Ipv4Addr,
+    sender_mac: Mac,
+    target: Ipv4Addr,
+}
+
+impl Arp {
+    fn parse(frame: &[u8]) -> Option<Self> {
+        // Ethertype ARP; hardware Ethernet, protocol IPv4, lengths 6 and 4.
+        if frame.get(12..20)? != [0x08, 0x06, 0, 1, 0x08, 0, 6, 4] {
+            return None;
+        }
+        let address = |at: usize| frame.get(at..).and_then(|rest| rest.first_chunk::<4>()).map(|&four| Ipv4Addr::from(four));
+        Some(Self { sender: address(28)?, sender_mac: *frame.get(22..)?.first_chunk()?, target: address(38)? })
+    }
+}
+
+/// Addresses for which clients were told more than one MAC.
+pub fn two_macs(claims: &[Claim]) -> BTreeMap<Ipv4Addr, BTreeSet<Mac>> {
+    let mut told: BTreeMap<Ipv4Addr, BTreeSet<Mac>> = BTreeMap::new();
+    for claim in claims {
+        told.entry(claim.address).or_default().insert(claim.mac);
+    }
+    told.retain(|_, macs| macs.len() > 1);
+    told
+}
+
+/// Who spoke for an address, in order, repetitions left out: one entry for a quiet time, two for one move of the role.
+/// More means that both nodes answered for it.
+pub fn speakers(claims: &[Claim], address: Ipv4Addr) -> Vec<Side> {
+    let mut speakers: Vec<Side> = claims.iter().filter(|claim| claim.address == address).map(|claim| claim.by).collect();
+    speakers.dedup();
+    speakers
+}
+
+/// What is wrong with the claims of a time in which the role moved at most `moves` times; empty when nothing is.
+pub fn arp_faults(claims: &[Claim], moves: usize) -> Vec<String> {
+    let mut faults: Vec<String> = two_macs(claims)
+        .iter()
+        .map(|(address, macs)| {
+            let list: Vec<String> = macs.iter().map(show_mac).collect();
+            format!("{address} was answered for by {}", list.join(" and "))
+        })
+        .collect();
+    let addresses: BTreeSet<Ipv4Addr> = claims.iter().map(|claim| claim.address).collect();
+    for address in addresses {
+        let speakers = speakers(claims, address);
+        if speakers.len() > moves + 1 {
+            faults.push(format!("{address} was answered for by both nodes: {speakers:?}"));
+        }
+    }
+    faults
+}
+
+/// Colon notation.
+pub fn show_mac(mac: &Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::{ALIAS, VIP};
+
+    const VIRTUAL: Mac = [0x00, 0x02, 0xfc, 0, 0, 1];
+    const OTHER: Mac = [0x02, 0, 0, 0, 0, 9];
+
+    fn arp(at_ns: u64, port: &str, sender: Ipv4Addr, mac: Mac) -> Frame {
+        let mut bytes = vec![0xff; 6];
+        bytes.extend(mac);
+        bytes.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 2]);
+        bytes.extend(mac);
+        bytes.extend(sender.octets());
+        bytes.extend([0; 6]);
+        bytes.extend(sender.octets());
+        Frame { at_ns, port: port.into(), bytes }
+    }
+
+    fn judge(frames: &[Frame], moves: usize) -> Vec<String> {
+        arp_faults(&claims(frames, &[VIP, ALIAS]), moves)
+    }
+
+    #[test]
+    fn one_move_with_one_mac_is_right() {
+        let frames = [arp(1, "sw-a1", VIP, VIRTUAL), arp(2, "sw-a2", ALIAS, VIRTUAL), arp(3, "sw-b1", VIP, VIRTUAL)];
+        assert_eq!(judge(&frames, 1), Vec::<String>::new());
+        assert_eq!(judge(&frames, 0).len(), 1, "without a move in that time it is a second speaker");
+    }
+
+    #[test]
+    fn a_second_mac_is_named() {
+        let frames = [arp(1, "sw-a1", VIP, VIRTUAL), arp(2, "sw-b1", VIP, OTHER)];
+        assert_eq!(judge(&frames, 1), ["192.158.38.30 was answered for by 00:02:fc:00:00:01 and 02:00:00:00:00:09"]);
+    }
+
+    #[test]
+    fn an_old_active_that_answers_again_is_noticed_although_the_mac_is_the_same() {
+        let frames = ["sw-a1", "sw-b1", "sw-a1"].map(|port| arp(1, port, VIP, VIRTUAL));
+        assert_eq!(judge(&frames, 1), ["192.158.38.30 was answered for by both nodes: [A, B, A]"]);
+    }
+
+    #[test]
+    fn servers_and_routers_speak_for_themselves() {
+        let frames = [arp(1, "sw-s1", ALIAS, OTHER), arp(2, "sw-a2", ALIAS, VIRTUAL)];
+        assert_eq!(judge(&frames, 0), Vec::<String>::new());
+    }
+
+    #[test]
+    fn truncated_frames_claim_nothing() {
+        let whole = arp(1, "sw-a1", VIP, VIRTUAL);
+        for length in 0..whole.bytes.len() {
+            let part = Frame { bytes: whole.bytes[..length].to_vec(), ..whole.clone() };
+            assert_eq!(claims(&[part], &[VIP]), []);
+        }
+    }
+}

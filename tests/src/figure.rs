@@ -1,0 +1,141 @@
+//! The configuration of the seed's Figure 7-1 for both nodes, with the services that the lab's traffic needs.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::topology::{ALIAS, REALS, ROUTER, Side, VIP};
+
+/// Port of the long-lived connections' virtual server.
+pub const MESSAGE_PORT: u16 = 9000;
+/// Port of the UDP echo's virtual server.
+pub const ECHO_PORT: u16 = 7;
+/// Port of the web's virtual server.
+pub const WEB_PORT: u16 = 80;
+
+/// The FT group's timers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    /// `heartbeat-time`.
+    pub heartbeat: Duration,
+    /// `failover`.
+    pub failover: Duration,
+}
+
+impl Timers {
+    /// 50 ms and 150 ms.
+    pub const FAST: Self = Self { heartbeat: Duration::from_millis(50), failover: Duration::from_millis(150) };
+    /// The CSM's own: 1 s and 3 s.
+    pub const CSM_DEFAULT: Self = Self { heartbeat: Duration::from_secs(1), failover: Duration::from_secs(3) };
+}
+
+impl std::str::FromStr for Timers {
+    type Err = String;
+
+    /// `HEARTBEAT/FAILOVER`, milliseconds.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/').and_then(|(heartbeat, failover)| {
+            Some((heartbeat.trim().parse().ok()?, failover.trim().parse().ok()?))
+        });
+        let (heartbeat, failover) = parts.ok_or("expected HEARTBEAT/FAILOVER in milliseconds, such as 50/150")?;
+        Ok(Self { heartbeat: Duration::from_millis(heartbeat), failover: Duration::from_millis(failover) })
+    }
+}
+
+impl std::fmt::Display for Timers {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}/{} ms", self.heartbeat.as_millis(), self.failover.as_millis())
+    }
+}
+
+/// What differs from lab to lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figure {
+    /// The FT group's timers.
+    pub timers: Timers,
+    /// Whether the node of higher priority takes its role back.
+    pub preempt: bool,
+}
+
+impl Figure {
+    /// The configuration text of one node.
+    pub fn text(&self, side: Side) -> String {
+        let mut text = String::new();
+        for (interface, vlan) in [(1, 2), (2, 3), (3, 9)] {
+            let _ = writeln!(text, "interface eth{interface}\n switchport access vlan {vlan}");
+        }
+        let [own2, own3] = side.addresses();
+        let [peer2, peer3] = side.peer().addresses();
+        let mask = "255.255.255.0";
+        let _ = write!(
+            text,
+            "module csm 5\n vlan 2 client\n  ip address {own2} {mask} alt {peer2} {mask}\n  gateway {ROUTER}\n \
+             vlan 3 server\n  ip address {own3} {mask} alt {peer3} {mask}\n  alias {ALIAS} {mask}\n \
+             probe TCP tcp\n  interval 5\n probe ICMP icmp\n  interval 5\n"
+        );
+        for (farm, probe) in [("WEB", "TCP"), ("MESSAGES", "TCP"), ("ECHO", "ICMP")] {
+            let _ = write!(text, " serverfarm {farm}\n  nat server\n  no nat client\n  probe {probe}\n");
+            for real in REALS {
+                let _ = write!(text, "  real {real}\n   weight 8\n   inservice\n");
+            }
+        }
+        for (name, port, farm, sticky) in [
+            ("VIP1", "tcp www".to_owned(), "WEB", true),
+            ("MESSAGES", format!("tcp {MESSAGE_PORT}"), "MESSAGES", false),
+            ("ECHO", format!("udp {ECHO_PORT}"), "ECHO", false),
+        ] {
+            let _ = write!(text, " vserver {name}\n  virtual {VIP} {port}\n  serverfarm {farm}\n");
+            if sticky {
+                text.push_str("  sticky 30 group 10 netmask 255.255.255.255\n");
+            }
+            text.push_str("  replicate csrp connection\n");
+            if sticky {
+                text.push_str("  replicate csrp sticky\n");
+            }
+            text.push_str("  inservice\n");
+        }
+        text.push_str(&self.ft_group(side));
+        text
+    }
+
+    fn ft_group(&self, side: Side) -> String {
+        let priority = if side == Side::A { 20 } else { 10 };
+        let mut text = format!(" ft group 1 vlan 9\n  priority {priority}\n");
+        // In seconds where it can be, as on the CSM.
+        for (command, value) in [("heartbeat-time", self.timers.heartbeat), ("failover", self.timers.failover)] {
+            let _ = if value.subsec_millis() == 0 {
+                writeln!(text, "  {command} {}", value.as_secs())
+            } else {
+                writeln!(text, "  {command} msec {}", value.as_millis())
+            };
+        }
+        if self.preempt {
+            text.push_str("  preempt\n");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nodes_configurations_mirror_each_other() {
+        let figure = Figure { timers: Timers::FAST, preempt: false };
+        let (a, b) = (figure.text(Side::A), figure.text(Side::B));
+        assert!(a.contains("  ip address 192.158.38.10 255.255.255.0 alt 192.158.38.40 255.255.255.0\n"));
+        assert!(b.contains("  ip address 192.158.38.40 255.255.255.0 alt 192.158.38.10 255.255.255.0\n"));
+        let differing = a.lines().zip(b.lines()).filter(|(one, other)| one != other).count();
+        assert_eq!(differing, 3, "two addresses and the priority");
+        assert!(a.contains("\n  heartbeat-time msec 50\n  failover msec 150\n"));
+    }
+
+    #[test]
+    fn timers_are_given_in_milliseconds_and_written_in_the_csms_seconds_where_whole() {
+        let timers: Timers = "1000/3000".parse().unwrap_or(Timers::FAST);
+        assert_eq!(timers, Timers::CSM_DEFAULT);
+        let text = Figure { timers, preempt: true }.text(Side::A);
+        assert!(text.ends_with("\n  heartbeat-time 1\n  failover 3\n  preempt\n"), "{text}");
+        assert!("50".parse::<Timers>().is_err());
+    }
+}

@@ -1,0 +1,95 @@
+//! What a link of the lab can be told: offloads, and ways to break it.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use crate::netns::Netns;
+
+/// ETHTOOL_STXCSUM, ETHTOOL_SSG, ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO of linux/ethtool.h.
+const TX_CHECKSUM: u32 = 0x17;
+const SCATTER_GATHER: u32 = 0x19;
+const TSO: u32 = 0x1f;
+const GSO: u32 = 0x24;
+const GRO: u32 = 0x2c;
+/// SIOCETHTOOL of linux/sockios.h.
+const SIOCETHTOOL: libc::c_ulong = 0x8946;
+
+/// `struct ethtool_value` of linux/ethtool.h.
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
+/// Makes an interface hand over complete, wire-sized frames: XDP drops what checksum and segmentation offload leave
+/// undone. `gro` is for ports that face a balancer: a veth without NAPI loses the frames that XDP redirects into it.
+///
+/// # Errors
+/// When the interface is not in the namespace.
+pub fn offloads(netns: &Netns, interfaces: &[String], gro: bool) -> Result<()> {
+    netns
+        .within(|| -> io::Result<()> {
+            let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+            for interface in interfaces {
+                for feature in [TX_CHECKSUM, TSO, GSO, SCATTER_GATHER] {
+                    set_feature(&socket, interface, feature, false)?;
+                }
+                set_feature(&socket, interface, GRO, gro)?;
+            }
+            Ok(())
+        })?
+        .with_context(|| format!("offloads in {}", netns.name()))
+}
+
+fn set_feature(socket: &OwnedFd, interface: &str, command: u32, on: bool) -> io::Result<()> {
+    let mut value = EthtoolValue { command, data: u32::from(on) };
+    // SAFETY: ifreq is plain old data, for which all zeroes is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes().take(libc::IFNAMSIZ - 1)) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: the request names an ethtool_value that outlives the call; the kernel reads it and writes nothing beyond.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+    if answer < 0 {
+        let error = io::Error::last_os_error();
+        return Err(io::Error::new(error.kind(), format!("{interface}, ethtool command {command:#x}: {error}")));
+    }
+    Ok(())
+}
+
+/// Which way a link is cut, seen from the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The node's frames do not reach the switch.
+    FromNode,
+    /// The switch's frames do not reach the node.
+    ToNode,
+    /// Neither.
+    Both,
+}
+
+/// Cuts a link silently, without a carrier event: a classic BPF program of one instruction answers every frame on the
+/// switch's port with TC_ACT_SHOT.
+///
+/// # Errors
+/// When it is cut already.
+pub fn cut(switch: &Netns, port: &str, way: Cut) -> Result<()> {
+    let mut lines = vec![format!("qdisc add dev {port} clsact")];
+    let hooks: &[&str] = match way {
+        Cut::FromNode => &["ingress"],
+        Cut::ToNode => &["egress"],
+        Cut::Both => &["ingress", "egress"],
+    };
+    // One instruction: BPF_RET | BPF_K with the constant 2.
+    lines.extend(hooks.iter().map(|hook| format!("filter add dev {port} {hook} bpf bytecode '1,6 0 0 2' da")));
+    switch.tc(&lines)
+}
+
+/// Mends a link that [`cut`] has cut.
+pub fn mend(switch: &Netns, port: &str) -> Result<()> {
+    switch.tc(&[format!("qdisc del dev {port} clsact")])
+}

@@ -1,0 +1,320 @@
+//! One node: its csmd, what it says about itself, and what can be done to it.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::netns::Netns;
+use crate::programs::Programs;
+use crate::status::{Role, Status};
+use crate::topology::{Side, Topology};
+use crate::wait::{self, now_ns};
+
+/// Environment variable by which a negative control reaches csmd.
+pub const FAULT_VARIABLE: &str = "CSM_LAB_FAULT";
+
+/// How the active node goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// SIGKILL to csmd.
+    Kill,
+    /// SIGSTOP to csmd; SIGCONT when the lab restores the node.
+    Stop,
+    /// All links of the node go down at once, and csmd with them.
+    PowerOff,
+    /// `clear module csm 5 ft active`: a planned switchover.
+    FtActive,
+    /// SIGTERM: csmd hands over and leaves.
+    Leave,
+}
+
+impl Fault {
+    /// Those that `csm-lab run` applies when none is named.
+    pub const DEMONSTRATED: [Self; 4] = [Self::Kill, Self::Stop, Self::PowerOff, Self::FtActive];
+
+    /// The name on the command line and in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Stop => "stop",
+            Self::PowerOff => "power-off",
+            Self::FtActive => "ft-active",
+            Self::Leave => "leave",
+        }
+    }
+
+    /// Whether the predecessor takes part, so that nothing may be lost.
+    pub fn planned(self) -> bool {
+        matches!(self, Self::FtActive | Self::Leave)
+    }
+}
+
+/// A defect that csmd is asked to have, to prove that the lab's checkers notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NegativeControl {
+    /// The gate never closes by itself.
+    LeaseOff,
+    /// A planned move drops the strays.
+    RelayOff,
+    /// No gratuitous ARP after a takeover.
+    AnnounceOff,
+    /// Connections are not replicated.
+    DropDeltas,
+}
+
+impl NegativeControl {
+    fn value(self) -> &'static str {
+        match self {
+            Self::LeaseOff => "lease-off",
+            Self::RelayOff => "relay-off",
+            Self::AnnounceOff => "announce-off",
+            Self::DropDeltas => "drop-deltas",
+        }
+    }
+}
+
+/// csmd on one node. Killed when dropped.
+#[derive(Debug)]
+pub struct Node {
+    side: Side,
+    programs: Programs,
+    configuration: PathBuf,
+    socket: PathBuf,
+    log: PathBuf,
+    control: Option<NegativeControl>,
+    child: Option<Child>,
+    stopped: bool,
+    cabled: bool,
+}
+
+impl Node {
+    /// A node that has not been started. The socket goes to `runtime`, configuration and log to `out`.
+    ///
+    /// # Errors
+    /// When the configuration cannot be written.
+    pub fn new(
+        side: Side,
+        programs: &Programs,
+        text: &str,
+        runtime: &std::path::Path,
+        out: &std::path::Path,
+        control: Option<NegativeControl>,
+    ) -> Result<Self> {
+        let letter = side.letter();
+        let configuration = out.join(format!("node-{letter}.cfg"));
+        fs::write(&configuration, text).with_context(|| configuration.display().to_string())?;
+        Ok(Self {
+            side,
+            programs: programs.clone(),
+            configuration,
+            socket: runtime.join(format!("csm-{letter}.sock")),
+            log: out.join(format!("node-{letter}.log")),
+            control,
+            child: None,
+            stopped: false,
+            cabled: true,
+        })
+    }
+
+    /// Which node.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// csmd's process, while there is one.
+    pub fn pid(&self) -> Option<Pid> {
+        self.child.as_ref().map(|child| Pid::from_raw(child.id().cast_signed()))
+    }
+
+    /// Path of csmd's API socket.
+    pub fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+
+    /// Path of csmd's log.
+    pub fn log(&self) -> &std::path::Path {
+        &self.log
+    }
+
+    /// Starts csmd. Its standard error goes to a file beside its log.
+    ///
+    /// # Errors
+    /// When the program cannot be started; what it thinks of its configuration shows in [`Node::status`].
+    pub fn start(&mut self, netns: &Netns) -> Result<()> {
+        let words = self.log.with_extension("err");
+        let stderr = File::options().create(true).append(true).open(&words)?;
+        let mut command = netns.command(&self.programs.csmd.path)?;
+        command
+            .args(&self.programs.csmd.leading)
+            .arg("--config")
+            .arg(&self.configuration)
+            .arg("--socket")
+            .arg(&self.socket)
+            .arg("--log")
+            .arg(&self.log)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr);
+        if let Some(control) = self.control {
+            command.env(FAULT_VARIABLE, control.value());
+        }
+        self.child = Some(command.spawn().with_context(|| format!("start csmd on {:?}", self.side))?);
+        self.stopped = false;
+        Ok(())
+    }
+
+    /// A `csm` command line for this node.
+    pub fn csm(&self) -> Command {
+        let mut command = Command::new(&self.programs.csm.path);
+        command.args(&self.programs.csm.leading).arg("--socket").arg(&self.socket);
+        command
+    }
+
+    /// Runs `csm` with the given words and returns what it prints.
+    ///
+    /// # Errors
+    /// With csm's own words when it fails.
+    pub fn command(&self, words: &str) -> Result<String> {
+        crate::netns::run(self.csm().args(words.split(' ')))
+    }
+
+    /// The JSON answer to `show module csm 5 WHAT`.
+    pub fn show(&self, what: &str) -> Result<serde_json::Value> {
+        let text = crate::netns::run(self.csm().arg("--json").args(["show", "module", "csm", "5"]).args(what.split(' ')))?;
+        serde_json::from_str(&text).with_context(|| format!("csm said {text}"))
+    }
+
+    /// What the node says about its FT group.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(&self) -> Result<Status> {
+        if self.child.is_none() || self.stopped {
+            bail!("csmd on {:?} is not running", self.side);
+        }
+        Status::from_json(&self.show("ft detail")?)
+    }
+
+    /// Waits for a role, for at most `limit`.
+    ///
+    /// # Errors
+    /// With the end of csmd's own words when it exits or does not get there.
+    pub fn wait_for(&mut self, role: Role, limit: Duration) -> Result<Status> {
+        let side = self.side;
+        let mut last = None;
+        let found = wait::until(&format!("{role:?} on node {side:?}"), limit, Duration::from_millis(20), || {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                bail!("csmd on node {side:?} ended: {status}");
+            }
+            let status = self.status().ok();
+            last.clone_from(&status);
+            Ok(status.filter(|status| status.role == role && (role != Role::Standby || status.ready)))
+        });
+        found.with_context(|| format!("last status {last:?}\n{}", self.last_words()))
+    }
+
+    /// The last lines that csmd wrote to its standard error and its log.
+    pub fn last_words(&self) -> String {
+        let mut words = String::new();
+        for path in [self.log.with_extension("err"), self.log.clone()] {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            for line in &lines[lines.len().saturating_sub(15)..] {
+                words.push_str(line);
+                words.push('\n');
+            }
+        }
+        words
+    }
+
+    /// Applies a fault and returns the moment of it, nanoseconds of CLOCK_MONOTONIC.
+    ///
+    /// # Errors
+    /// When the node is not running.
+    pub fn fail(&mut self, fault: Fault, topology: &Topology) -> Result<u64> {
+        let pid = self.pid().with_context(|| format!("node {:?} is not running", self.side))?;
+        let at = now_ns();
+        match fault {
+            Fault::Kill => {
+                kill(pid, Signal::SIGKILL)?;
+                self.reap()?;
+            }
+            Fault::Stop => {
+                kill(pid, Signal::SIGSTOP)?;
+                self.stopped = true;
+            }
+            Fault::PowerOff => {
+                self.cabled = false;
+                // The ports are down within some milliseconds of each other, like a power supply's capacitors; the daemon
+                // has no time to say anything about it.
+                topology.switch.ip(&self.ports("down"))?;
+                kill(pid, Signal::SIGKILL)?;
+                self.reap()?;
+            }
+            Fault::FtActive => {
+                self.command("clear module csm 5 ft active")?;
+            }
+            Fault::Leave => {
+                kill(pid, Signal::SIGTERM)?;
+                self.reap()?;
+            }
+        }
+        Ok(at)
+    }
+
+    /// Undoes whatever [`Node::fail`] did; the node then has to find its way back by itself.
+    pub fn restore(&mut self, topology: &Topology) -> Result<()> {
+        if !self.cabled {
+            topology.switch.ip(&self.ports("up"))?;
+            self.cabled = true;
+        }
+        if self.stopped {
+            if let Some(pid) = self.pid() {
+                kill(pid, Signal::SIGCONT)?;
+            }
+            self.stopped = false;
+        }
+        if self.child.is_none() {
+            self.start(topology.node(self.side))?;
+        }
+        Ok(())
+    }
+
+    /// Open file descriptors of csmd.
+    pub fn descriptors(&self) -> Result<usize> {
+        let pid = self.pid().context("not running")?;
+        Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+    }
+
+    fn ports(&self, state: &str) -> Vec<String> {
+        (1..=3).map(|interface| format!("link set dev {} {state}", self.side.port(interface))).collect()
+    }
+
+    fn reap(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            let limit = Duration::from_secs(15);
+            let ended = wait::until("the end of csmd", limit, Duration::from_millis(2), || Ok(child.try_wait()?));
+            if ended.is_err() {
+                child.kill()?;
+                child.wait()?;
+            }
+            ended?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The network of Figure 7-1 in namespaces: two nodes, a switch with one learning bridge per VLAN, the upstream router
+//! with the clients behind it, and the servers.
+//!
+//! ```text
+//!            client 10.20.0.100-199
+//!               │
+//!            router 10.20.0.1 / 192.158.38.20
+//!               │
+//!   ════════════╪══════════ VLAN 2, 192.158.38.0/24 ═══
+//!     │eth1 .10             │eth1 .40
+//!   node a ───eth3═VLAN 9═eth3─── node b          VIP 192.158.38.30, alias 192.158.39.20
+//!     │eth2 .10             │eth2 .30
+//!   ════╤══════════╤════════╧═ VLAN 3, 192.158.39.0/24 ═
+//!      s1 .101    s2 .102    s3 .103
+//! ```
+
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+
+use crate::link;
+use crate::netns::{LabId, Netns};
+
+/// The virtual server's address.
+pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 30);
+/// The servers' default gateway, an address of the FT group.
+pub const ALIAS: Ipv4Addr = Ipv4Addr::new(192, 158, 39, 20);
+/// The upstream router on VLAN 2.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 20);
+/// The real servers, in the order of [`Topology::servers`].
+pub const REALS: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(192, 158, 39, 101), Ipv4Addr::new(192, 158, 39, 102), Ipv4Addr::new(192, 158, 39, 103)];
+/// How many addresses the client namespace has.
+pub const CLIENTS: u8 = 100;
+/// VLANs in the order of a node's interfaces eth1, eth2, eth3.
+pub const VLANS: [u16; 3] = [2, 3, 9];
+
+/// The `index`-th client address, modulo [`CLIENTS`].
+pub fn client(index: usize) -> Ipv4Addr {
+    let offset = u8::try_from(index % usize::from(CLIENTS)).unwrap_or(0);
+    Ipv4Addr::new(10, 20, 0, 100 + offset)
+}
+
+/// One of the two nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub enum Side {
+    /// The node with the higher configured priority.
+    A,
+    /// Its peer.
+    B,
+}
+
+impl Side {
+    /// Both, A first.
+    pub const BOTH: [Self; 2] = [Self::A, Self::B];
+
+    /// The other one.
+    pub fn peer(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    /// `a` or `b`, as in the names of namespaces and switch ports.
+    pub fn letter(self) -> char {
+        match self {
+            Self::A => 'a',
+            Self::B => 'b',
+        }
+    }
+
+    /// Own addresses on VLAN 2 and VLAN 3.
+    pub fn addresses(self) -> [Ipv4Addr; 2] {
+        match self {
+            Self::A => [Ipv4Addr::new(192, 158, 38, 10), Ipv4Addr::new(192, 158, 39, 10)],
+            Self::B => [Ipv4Addr::new(192, 158, 38, 40), Ipv4Addr::new(192, 158, 39, 30)],
+        }
+    }
+
+    /// The switch's port towards this node's interface `eth1`, `eth2` or `eth3` (1 to 3).
+    pub fn port(self, interface: usize) -> String {
+        format!("sw-{}{interface}", self.letter())
+    }
+}
+
+/// The namespaces, wired and addressed, with nothing running in them.
+#[derive(Debug)]
+pub struct Topology {
+    /// All bridges; its ports towards the nodes are `sw-a1` ... `sw-b3`, named after the node and its interface.
+    pub switch: Netns,
+    /// Nodes A and B.
+    pub nodes: [Netns; 2],
+    /// Between the clients' network and VLAN 2.
+    pub router: Netns,
+    /// All clients.
+    pub client: Netns,
+    /// The real servers.
+    pub servers: Vec<Netns>,
+}
+
+impl Topology {
+    /// Builds everything.
+    ///
+    /// # Errors
+    /// Without root or iproute2; what was made until then is removed.
+    pub fn build(lab: &LabId) -> Result<Self> {
+        let made = Self {
+            switch: Netns::create(lab, "switch")?,
+            nodes: [Netns::create(lab, "a")?, Netns::create(lab, "b")?],
+            router: Netns::create(lab, "router")?,
+            client: Netns::create(lab, "client")?,
+            servers: (1..=REALS.len()).map(|n| Netns::create(lab, &format!("s{n}"))).collect::<Result<_>>()?,
+        };
+        made.prepare_kernels()?;
+        made.wire()?;
+        made.address_endpoints()?;
+        made.address_nodes()?;
+        Ok(made)
+    }
+
+    /// The namespace of a node.
+    pub fn node(&self, side: Side) -> &Netns {
+        match side {
+            Side::A => &self.nodes[0],
+            Side::B => &self.nodes[1],
+        }
+    }
+
+    /// Sysctls that must be set before the first link exists.
+    fn prepare_kernels(&self) -> Result<()> {
+        for node in &self.nodes {
+            // With duplicate address detection the first FT datagram leaves 1.2 to 2 s after link-up.
+            for scope in ["all", "default"] {
+                node.sysctl(&format!("ipv6/conf/{scope}/accept_dad"), "0")?;
+            }
+            node.sysctl("ipv4/ip_forward", "0")?;
+        }
+        for quiet in [&self.switch, &self.router, &self.client].into_iter().chain(&self.servers) {
+            quiet.sysctl("ipv6/conf/all/disable_ipv6", "1")?;
+            quiet.sysctl("ipv6/conf/default/disable_ipv6", "1")?;
+        }
+        self.router.sysctl("ipv4/ip_forward", "1")
+    }
+
+    /// Bridges and veth pairs. Both ends get explicit, different interface indices: equal ones delay carrier events by
+    /// up to a second.
+    fn wire(&self) -> Result<()> {
+        let mut lines: Vec<String> = VLANS
+            .iter()
+            .map(|vlan| format!("link add name vlan{vlan} type bridge stp_state 0 mcast_snooping 0"))
+            .collect();
+        let mut ports = Vec::new();
+        let mut index = 100;
+        let mut plug = |port: String, vlan: u16, inside: &str, netns: &Netns| {
+            index += 1;
+            lines.push(format!(
+                "link add name {port} index {index} type veth peer name {inside} index {} netns {}",
+                index + 100,
+                netns.name()
+            ));
+            lines.push(format!("link set dev {port} master vlan{vlan}"));
+            lines.push(format!("link set dev {port} up"));
+            ports.push(port);
+        };
+        for side in Side::BOTH {
+            for (interface, vlan) in (1..).zip(VLANS) {
+                plug(side.port(interface), vlan, &format!("eth{interface}"), self.node(side));
+            }
+        }
+        plug("sw-router".into(), 2, "eth0", &self.router);
+        for (n, server) in (1..).zip(&self.servers) {
+            plug(format!("sw-s{n}"), 3, "eth0", server);
+        }
+        lines.extend(VLANS.iter().map(|vlan| format!("link set dev vlan{vlan} up")));
+        self.switch.ip(&lines)?;
+        let facing = |port: &String| port.starts_with("sw-a") || port.starts_with("sw-b");
+        let (balancers, endpoints): (Vec<_>, Vec<_>) = ports.into_iter().partition(facing);
+        link::offloads(&self.switch, &balancers, true)?;
+        link::offloads(&self.switch, &endpoints, false)
+    }
+
+    fn address_endpoints(&self) -> Result<()> {
+        self.router.ip(&[
+            format!("link add name eth1 index 21 type veth peer name eth0 index 22 netns {}", self.client.name()),
+            format!("addr add {ROUTER}/24 dev eth0"),
+            "addr add 10.20.0.1/24 dev eth1".into(),
+            "link set dev eth0 up".into(),
+            "link set dev eth1 up".into(),
+        ])?;
+        let mut lines: Vec<String> =
+            (0..usize::from(CLIENTS)).map(|index| format!("addr add {}/24 dev eth0", client(index))).collect();
+        lines.push("link set dev eth0 up".into());
+        lines.push("route add default via 10.20.0.1".into());
+        self.client.ip(&lines)?;
+        for (server, address) in self.servers.iter().zip(REALS) {
+            server.ip(&[
+                format!("addr add {address}/24 dev eth0"),
+                "link set dev eth0 up".into(),
+                format!("route add default via {ALIAS}"),
+            ])?;
+            link::offloads(server, &["eth0".into()], false)?;
+        }
+        link::offloads(&self.router, &["eth0".into(), "eth1".into()], false)?;
+        link::offloads(&self.client, &["eth0".into()], false)
+    }
+
+    /// Each node's own addresses, as the administrator of a real host would have set them.
+    fn address_nodes(&self) -> Result<()> {
+        for side in Side::BOTH {
+            let [on_vlan2, on_vlan3] = side.addresses();
+            self.node(side).ip(&[
+                format!("addr add {on_vlan2}/24 dev eth1"),
+                format!("addr add {on_vlan3}/24 dev eth2"),
+                "link set dev eth1 up".into(),
+                "link set dev eth2 up".into(),
+                "link set dev eth3 up".into(),
+            ])?;
+        }
+        Ok(())
+    }
+}
