@@ -13,27 +13,26 @@ const LINES_MAX: usize = 600;
 
 /// Names of the shells: files that may hold a socket, a clock, a task, a file or the aya side.
 const SHELL_FILES: [&str; 9] = [
-    "task.rs",
+    "announcer.rs",
+    "bpf.rs",
+    "client.rs",
     "load.rs",
     "maps.rs",
     "ring.rs",
-    "table.rs",
-    "store.rs",
     "server.rs",
-    "client.rs",
-    "announcer.rs",
+    "store.rs",
+    "table.rs",
 ];
 
-/// Directories in which every file is a shell.
-const SHELL_DIRS: [&str; 4] = ["daemon/", "bin/", "neigh/", "announcer/"];
+/// Directories in which every file is a shell; a shell of one file is named `task.rs`, a larger one goes on in `task/`.
+const SHELL_DIRS: [&str; 5] = ["announcer", "bin", "daemon", "neigh", "task"];
 
 /// What only a shell may mention; in pure code the answer comes in as an event or a parameter.
-const SHELL_WORDS: [&str; 14] = [
+const SHELL_WORDS: [&str; 13] = [
     "tokio::",
     "aya::",
     "rtnetlink::",
     "socket2::",
-    "libc::",
     "nix::",
     "axum::",
     "hyper::",
@@ -211,9 +210,9 @@ fn has_extension(file: &str, extension: &str) -> bool {
 /// True for those files of csm-user that hold no socket, clock, task or file.
 fn is_pure(file: &str) -> bool {
     let Some(inside) = file.strip_prefix("csm-user/src/") else { return false };
-    let name = inside.rsplit('/').next().unwrap_or(inside);
-    !SHELL_FILES.contains(&name)
-        && !SHELL_DIRS.iter().any(|dir| inside.starts_with(dir) || inside.contains(&format!("/{dir}")))
+    let (dirs, name) = inside.rsplit_once('/').unwrap_or(("", inside));
+    let in_shell = dirs.split('/').chain(name.strip_suffix(".rs")).any(|part| SHELL_DIRS.contains(&part));
+    !in_shell && !SHELL_FILES.contains(&name)
 }
 
 /// The feature a file of csm-user belongs to.

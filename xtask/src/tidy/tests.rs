@@ -31,6 +31,7 @@ fn a_clock_stands_only_in_a_shell() {
         "csm-user/src/ft/election.rs:1: `Instant::now` in pure code",
     );
     assert_clean("csm-user/src/ft/task.rs", text);
+    assert_clean("csm-user/src/ft/task/handle.rs", text);
     assert_clean("csm-user/src/daemon/startup.rs", text);
     assert_clean("csm-user/src/bin/csmd.rs", text);
     assert_clean("tests/src/wait.rs", text);
