@@ -1,23 +1,23 @@
 //! Fault tolerance: which node of a group forwards, decided over the FT VLAN and enforced by a lease.
 //!
 //! ```text
-//!                    silence for the listening time, no peer known: claim
-//!        +-----------------------------------------------------------------+
-//!        |                                                                 v
-//!   +---------+  peer active, or outranked   +---------+   silence    +--------+
-//!   |  init   |----------------------------->| standby |------------->| active |
-//!   | listens |                              |         |   (claim)    |        |
-//!   +---------+                              +---------+              +--------+
-//!    ^    |                                   ^  |   ^                  |   ^  |
-//!    |    | outranks a peer that              |  |   | loses to a rival |   |  | candidate asks for the
-//!    |    | is not active                     |  |   +------------------+   |  | role, and it is given
-//!    |    v                                   |  | outranks, or offered     |  v
-//!    |  +-----------+  no answer, outranked   |  |                          |  +-----------+
-//!    |  | candidate |-------------------------+  |   the role is yielded    |  | relay-out |
-//!    |  | relay-in  |<---------------------------+   to it, or silence -----+  |           |
-//!    |  +-----------+                                                          +-----------+
-//!    |                                                                     10 s: standby
-//!    +-- lease expired unnoticed, or woke too late: fence, listen again     silence: active
+//!              listened long enough, nobody there: claim
+//!   +--------+-----------------------------------------------------------------+
+//!   |  init  | peer active, or ranks higher  +-----------+  silence: claim     v
+//!   |        |------------------------------>|  standby  |--------------> +----------+
+//!   +--------+                               |           |<-------------- |  active  |
+//!    ^     |                                 +-----------+ loses to rival |          |
+//!    |     |                                  ^    |    ^                 +----------+
+//!    |     | peer not active,          outranked,  |    |                  ^        | asked for the role
+//!    |     | ranks lower               no answer   |    | 10 s             |        | by one that may have it
+//!    |     v                                  |    v    |                  |        v
+//!    |   +-----------+ <----------------------+----+   +-----------+ ------+-- +-----------+
+//!    |   | candidate |  outranks, preempts, or         | relay-out |  silence  | (flips in |
+//!    |   | relay-in  |  is offered the role            |           |           | one write)|
+//!    |   +-----------+ ---------> active               +-----------+ <-------- +-----------+
+//!    |                 the role is yielded to it, or silence
+//!    |
+//!    +-- from any but left: the lease ran out unnoticed, or a timer fired too late: fence, listen again
 //! ```
 //!
 //! Each node opens its gate on exactly two grounds. *Silence*: for max(own failover, peer's lease + guard) nothing was
@@ -32,8 +32,8 @@
 //! References: RFC 5798 (VRRP: priority, preemption, master-down interval), RFC 2281 (HSRP: coup, resign), RFC 5880
 //! (BFD: demultiplexing, echoed discriminator), RFC 5082 (hop limit 255), Gray and Cheriton 1989 (leases).
 
-//ELECTION
-//SESSION
+pub mod election;
+pub mod session;
 pub mod status;
 pub mod task;
 pub mod wire;
@@ -126,6 +126,8 @@ pub enum Reason {
     Preempt,
     /// `clear module csm N ft active`.
     Forced,
+    /// The active node offers the role, or has given it up already.
+    Offered,
     /// The active node can no longer forward.
     Unable,
     /// The daemon was told to stop.
@@ -153,6 +155,7 @@ impl fmt::Display for Reason {
             Self::Election => "ranks higher than its peer",
             Self::Preempt => "preemption",
             Self::Forced => "clear ft active",
+            Self::Offered => "offered by peer",
             Self::Unable => "active node cannot forward",
             Self::Leave => "leaving",
             Self::Rival => "lost to a rival",

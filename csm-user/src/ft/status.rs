@@ -62,6 +62,8 @@ pub struct FtStatus {
     pub last_forced: Option<Result<(), Refusal>>,
     /// Two active nodes heard each other: how often.
     pub overlaps: u64,
+    /// How long at most, the last time.
+    pub overlap_last: Duration,
     /// Events that tokio did not take in time.
     pub events_dropped: u64,
     /// Claims and fences, oldest first.
@@ -105,6 +107,8 @@ pub struct PeerStatus {
     pub config_in_sync: bool,
     /// It runs the same software.
     pub software_in_sync: bool,
+    /// Its heartbeat interval and failover time are this node's.
+    pub timers_in_sync: bool,
     /// Age of its last message at the time of the snapshot.
     pub age: Duration,
 }

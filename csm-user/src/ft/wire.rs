@@ -38,6 +38,8 @@ use crate::model::fnv1a;
 pub const LENGTH: usize = 136;
 /// The only version so far.
 pub const VERSION: u8 = 1;
+const LENGTH_FIELD: [u8; 2] = 136_u16.to_be_bytes();
+const _: () = assert!(u16::from_be_bytes(LENGTH_FIELD) as usize == LENGTH);
 const MAGIC: [u8; 4] = *b"CSMf";
 const CHECKSUM: std::ops::Range<usize> = 8..12;
 const RESERVED: std::ops::Range<usize> = 106..LENGTH;
@@ -203,7 +205,7 @@ impl Message {
         bytes[0..4].copy_from_slice(&MAGIC);
         bytes[4] = VERSION;
         bytes[5] = self.kind as u8;
-        bytes[6..8].copy_from_slice(&(LENGTH as u16).to_be_bytes());
+        bytes[6..8].copy_from_slice(&LENGTH_FIELD);
         bytes[12] = self.group;
         bytes[13] = self.state as u8;
         bytes[14] = self.priority;
@@ -255,7 +257,7 @@ impl Message {
         if bytes[4] != VERSION {
             return Err(DecodeError::Version);
         }
-        if bytes[6..8] != (LENGTH as u16).to_be_bytes() {
+        if bytes[6..8] != LENGTH_FIELD {
             return Err(DecodeError::Length);
         }
         if bytes[CHECKSUM] != checksum(bytes).to_be_bytes() {

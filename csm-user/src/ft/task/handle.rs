@@ -1,6 +1,6 @@
 //! How the rest of the daemon starts the real-time thread, commands it and hears from it.
 
-use std::net::SocketAddrV6;
+use std::net::Ipv6Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -134,8 +134,8 @@ pub enum FtEvent {
     },
     /// A peer was heard for the first time, or restarted, or changed its address.
     Peer {
-        /// Link-local address with the FT port's scope; the port is the heartbeats'.
-        address: SocketAddrV6,
+        /// Link-local; its scope is the FT port.
+        address: Ipv6Addr,
         /// MAC address of its FT port.
         mac: [u8; 6],
         /// Its identity.

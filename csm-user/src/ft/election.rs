@@ -1,0 +1,412 @@
+//! The election: one machine per node, events in, effects out. Pure; the diagram is in [`crate::ft`].
+//!
+//! It knows no time: it arms timers by [`Effect::Arm`] and hears of them by [`Event::Timer`]. When a gate that
+//! [`Effect::Gate`] opens shuts by itself is the business of [`crate::ft::session`], which holds the lease.
+
+mod hear;
+mod step;
+//CFGTEST
+//TESTS
+
+use std::time::Duration;
+
+use csm_common::gate::GateState;
+
+use crate::ft::wire::{Kind, Message};
+use crate::ft::{Reason, Refusal, State};
+use crate::model::{CLOCK_ERROR, MARGIN};
+
+/// Requests or offers that are sent before a planned move is given up.
+pub const TRIES: u8 = 5;
+/// Longest time between two of them.
+pub const RETRY_MAX: Duration = Duration::from_millis(100);
+/// How long a predecessor relays strays.
+pub const RELAY: Duration = Duration::from_secs(10);
+/// How long it does so when it is about to end; strays were measured for 3 ms at most after an announcement.
+pub const LINGER: Duration = Duration::from_millis(500);
+/// Lag above which a replica does not count as complete, ms (promise P4).
+pub const LAG_MAX_MS: u32 = 100;
+
+/// What does not change while the daemon runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Params {
+    /// FT group.
+    pub group: u8,
+    /// Identity, not 0.
+    pub node: u64,
+    /// Boot nonce, not 0.
+    pub nonce: u64,
+    /// Priority, 1–254.
+    pub priority: u8,
+    /// `preempt`.
+    pub preempt: bool,
+    /// Heartbeat interval.
+    pub heartbeat: Duration,
+    /// Failover time.
+    pub failover: Duration,
+    /// Length of the lease, [`crate::model::lease()`] of the two.
+    pub lease: Duration,
+    /// Of the FT port.
+    pub mac: [u8; 6],
+    /// Of the configuration.
+    pub config_checksum: u64,
+    /// Of the software.
+    pub software_checksum: u64,
+}
+
+impl Params {
+    /// How long nothing must be heard of a peer with `lease` before its lease is over for certain: the guard covers a
+    /// fifth of it, as [`crate::model::lease`] requires of both nodes.
+    fn silence(&self, peer_lease: Duration) -> Duration {
+        let guard = peer_lease / 5 + CLOCK_ERROR + MARGIN;
+        self.failover.max(peer_lease + guard)
+    }
+
+    /// Between two requests, or two offers.
+    fn retry(&self) -> Duration {
+        self.heartbeat.min(RETRY_MAX)
+    }
+}
+
+/// A timer of the machine; there is one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Timer {
+    /// Send the next heartbeat, and as the active node renew the lease.
+    Heartbeat,
+    /// Init: listened long enough.
+    Listen,
+    /// Nothing heard of the peer since it was last armed.
+    Silence,
+    /// Candidate: ask again. Active with an offer out: offer again.
+    Retry,
+    /// Relay-out: strays are over.
+    Relay,
+    /// Active and unable to forward: waited long enough for the peer's replica.
+    Patience,
+    /// Standby that was refused: may ask again.
+    Cooling,
+}
+
+impl Timer {
+    /// All timers, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::Heartbeat,
+        Self::Listen,
+        Self::Silence,
+        Self::Retry,
+        Self::Relay,
+        Self::Patience,
+        Self::Cooling,
+    ];
+}
+
+/// What happens to the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// First event: take part.
+    Start,
+    /// A timer fired in time.
+    Timer(Timer),
+    /// A timer fired later than half the failover time: what was true when it was set may not be.
+    Late(Timer),
+    /// The lease of an open gate ran out before it was renewed; the gate shut itself.
+    LeaseExpired,
+    /// A message arrived.
+    Received(Message),
+    /// `clear module csm N ft active`.
+    ForceStandby,
+    /// SIGTERM.
+    Leave,
+    /// Able to forward.
+    Forwardable(bool),
+    /// Verdict of tracking.
+    Eligible(bool),
+    /// State of this node's replica.
+    Replica {
+        /// Snapshot applied.
+        complete: bool,
+        /// Oldest unacknowledged delta, ms.
+        lag_ms: u32,
+    },
+    /// A frame of another owner of the addresses was seen.
+    RivalSeen,
+}
+
+/// What the shell does for the machine, in the order given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Multicast this message.
+    Send(Message),
+    /// (Re)start a timer.
+    Arm(Timer, Duration),
+    /// Stop a timer.
+    Disarm(Timer),
+    /// Set the gate. Open and relay-in last for one lease from now, relay-out for [`RELAY`].
+    Gate(GateState),
+    /// Before opening: the replica becomes the table.
+    Adopt,
+    /// Tell the networks where the addresses are now.
+    Announce(Reason),
+    /// No longer active.
+    StopAnnounce,
+    /// The state changed.
+    Became(State, Reason),
+    /// A peer is there, or has restarted, or moved to another port.
+    PeerUp,
+    /// The peer is silent or has left.
+    PeerLost,
+    /// Outcome of [`Event::ForceStandby`].
+    Forced(Result<(), Refusal>),
+    /// A rival was active at the same time.
+    Overlap,
+    /// A message was not accepted.
+    Dropped(DropCause),
+    /// After [`State::Left`]: nothing more will happen.
+    End,
+}
+
+/// Why the machine did not accept a well-formed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropCause {
+    /// Of another group.
+    OtherGroup,
+    /// With this node's identity.
+    OwnIdentity,
+    /// Of a third node.
+    ThirdNode,
+    /// Of an earlier boot of the peer.
+    StaleBoot,
+    /// Seen, or overtaken.
+    Duplicate,
+}
+
+/// By whom the group should be served, greater is better (design 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    forwardable: bool,
+    complete: bool,
+    eligible: bool,
+    priority: u8,
+    node: u64,
+}
+
+impl Rank {
+    const fn of(message: &Message) -> Self {
+        let Message { forwardable, complete, eligible, priority, node, .. } = *message;
+        Self { forwardable, complete, eligible, priority, node }
+    }
+}
+
+/// Boots of peers that are known to be over.
+const RETIRED_MAX: usize = 4;
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Election {
+    params: Params,
+    state: State,
+    reason: Reason,
+    /// Highest known. Active: claimed. Candidate: asked for.
+    term: u64,
+    sequence: u64,
+    /// Last message of a peer that is not silent.
+    peer: Option<Message>,
+    /// Boot nonce and sequence last accepted, silent or not.
+    last: (u64, u64),
+    retired: [u64; RETIRED_MAX],
+    forwardable: bool,
+    eligible: bool,
+    complete: bool,
+    lag_ms: u32,
+    /// Active: a planned move is under way, for this reason.
+    offer: Option<Reason>,
+    /// Requests or offers still to be sent.
+    tries: u8,
+    /// The active peer offers the role.
+    offered: bool,
+    /// Was refused; waits before it asks an active peer again.
+    cooling: bool,
+    /// Patience is armed.
+    patient: bool,
+    /// Made standby by command: does not preempt.
+    held: bool,
+    /// Told to leave.
+    leaving: bool,
+}
+
+impl Election {
+    /// A machine that has not started.
+    #[must_use]
+    pub const fn new(params: Params) -> Self {
+        Self {
+            params,
+            state: State::Init,
+            reason: Reason::Started,
+            term: 0,
+            sequence: 0,
+            peer: None,
+            last: (0, 0),
+            retired: [0; RETIRED_MAX],
+            forwardable: false,
+            eligible: true,
+            complete: false,
+            lag_ms: 0,
+            offer: None,
+            tries: 0,
+            offered: false,
+            cooling: false,
+            patient: false,
+            held: false,
+            leaving: false,
+        }
+    }
+
+    /// What was given to [`Election::new`].
+    #[must_use]
+    pub const fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// State.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Why it is in its state.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Highest known term.
+    #[must_use]
+    pub const fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Last message of the peer, if it is heard.
+    #[must_use]
+    pub const fn peer(&self) -> Option<&Message> {
+        self.peer.as_ref()
+    }
+
+    /// Made standby by command, so preemption waits.
+    #[must_use]
+    pub const fn is_preempt_held(&self) -> bool {
+        self.held
+    }
+
+    /// What this node would send now.
+    #[must_use]
+    pub fn message(&self, kind: Kind) -> Message {
+        let Params { group, node, nonce, priority, heartbeat, failover, lease, mac, .. } = self.params;
+        let Params { config_checksum, software_checksum, .. } = self.params;
+        Message {
+            kind,
+            group,
+            state: self.state,
+            priority,
+            forwardable: self.forwardable,
+            eligible: self.eligible,
+            preempt: self.params.preempt && !self.held,
+            complete: self.replica_ready(),
+            hears_you: self.peer.is_some(),
+            offer: false,
+            node,
+            nonce,
+            peer_nonce: self.peer.map_or(0, |peer| peer.nonce),
+            sequence: self.sequence,
+            term: self.term,
+            heartbeat,
+            failover,
+            lease,
+            config_checksum,
+            software_checksum,
+            lag_ms: self.lag_ms,
+            mac,
+        }
+    }
+
+    /// Takes one event; appends what is to be done to `effects`.
+    pub fn on_event(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        use {Event as E, State as S};
+        match (self.state, event) {
+            (S::Left, _) => {}
+            (_, E::Start) => self.listen(Reason::Started, effects),
+            (_, E::Received(message)) => self.receive(&message, effects),
+
+            (S::Active | S::Candidate, E::LeaseExpired) => self.listen(Reason::LeaseExpired, effects),
+            // No lease to lose.
+            (S::Init | S::Standby | S::RelayOut, E::LeaseExpired) => {}
+
+            // Its lease is valid, so it is late for nothing that matters.
+            (S::Active, E::Timer(timer) | E::Late(timer)) => self.active_timer(timer, effects),
+            (S::Init | S::Standby | S::Candidate | S::RelayOut, E::Late(_)) => {
+                self.listen(Reason::WokeLate, effects);
+            }
+            (S::Init | S::Standby | S::Candidate | S::RelayOut, E::Timer(timer)) => {
+                self.other_timer(timer, effects);
+            }
+
+            (S::Active, E::ForceStandby) => self.force(effects),
+            (S::Init | S::Standby | S::Candidate | S::RelayOut, E::ForceStandby) => {
+                effects.push(Effect::Forced(Err(Refusal::NotActive)));
+            }
+
+            (S::Active, E::Leave) => self.leave_active(effects),
+            (S::RelayOut, E::Leave) => self.leave_relay_out(effects),
+            (S::Init | S::Standby | S::Candidate, E::Leave) => self.enter(S::Left, Reason::Leave, effects),
+
+            (_, E::Forwardable(able)) => {
+                self.forwardable = able;
+                self.reconsider(effects);
+            }
+            (_, E::Eligible(eligible)) => {
+                self.eligible = eligible;
+                self.reconsider(effects);
+            }
+            (_, E::Replica { complete, lag_ms }) => {
+                (self.complete, self.lag_ms) = (complete, lag_ms);
+                self.reconsider(effects);
+            }
+
+            (S::Active, E::RivalSeen) => effects.push(Effect::Announce(Reason::Rival)),
+            (S::Init | S::Standby | S::Candidate | S::RelayOut, E::RivalSeen) => {}
+        }
+    }
+
+    fn active_timer(&mut self, timer: Timer, effects: &mut Vec<Effect>) {
+        match timer {
+            Timer::Heartbeat => self.beat(effects),
+            Timer::Silence => self.lose_peer(effects),
+            Timer::Retry => self.offer_again(effects),
+            Timer::Patience => {
+                self.patient = false;
+                self.offer_if_unable(true, effects);
+            }
+            // Disarmed when the role was taken.
+            Timer::Listen | Timer::Relay | Timer::Cooling => {}
+        }
+    }
+
+    fn other_timer(&mut self, timer: Timer, effects: &mut Vec<Effect>) {
+        match (self.state, timer) {
+            (_, Timer::Heartbeat) => self.beat(effects),
+            (State::Init, Timer::Listen) => self.listened(effects),
+            (_, Timer::Silence) => {
+                self.lose_peer(effects);
+                self.act_on_silence(Reason::PeerSilent, effects);
+            }
+            (State::Candidate, Timer::Retry) => self.ask_again(effects),
+            (State::RelayOut, Timer::Relay) => self.enter(State::Standby, Reason::RelayOver, effects),
+            (State::Standby, Timer::Cooling) => {
+                self.cooling = false;
+                self.reconsider(effects);
+            }
+            // A timer of a state that was left meanwhile; entering a state disarms those of the others.
+            (_, Timer::Listen | Timer::Retry | Timer::Relay | Timer::Patience | Timer::Cooling) => {}
+        }
+    }
+}

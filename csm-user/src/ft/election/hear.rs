@@ -1,0 +1,201 @@
+//! What the machine makes of a message.
+
+use super::{DropCause, Effect, Election, LINGER, Rank, Timer};
+use crate::ft::wire::{Kind, Message};
+use crate::ft::{Reason, State};
+
+/// What a message comes to, for this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// The peer is active.
+    Active,
+    /// It is not, nor relays: its gate is shut, or takes only what is relayed to it.
+    Idle,
+    /// It asks this boot of this node for the role.
+    Asks,
+    /// It is active and asks this boot of this node to ask.
+    Offers,
+    /// It yields the message's term to this boot of this node.
+    Yields,
+    /// It relays strays.
+    Relays,
+    /// It is gone.
+    Left,
+}
+
+impl Election {
+    pub(super) fn receive(&mut self, message: &Message, effects: &mut Vec<Effect>) {
+        if let Err(cause) = self.admit(message, effects) {
+            effects.push(Effect::Dropped(cause));
+            return;
+        }
+        if message.state == State::Left {
+            self.retire(message.nonce);
+            effects.push(Effect::Disarm(Timer::Silence));
+            self.lose_peer(effects);
+        } else {
+            effects.push(Effect::Arm(Timer::Silence, self.params.silence(message.lease)));
+        }
+        self.heard(self.word(message), message, effects);
+        // A starting peer learns at once how things stand.
+        if !self.is_heard_by(message) && self.peer.is_some() && self.state != State::Left {
+            self.send(Kind::Heartbeat, effects);
+        }
+    }
+
+    /// Whether the message is the newest of the one peer; remembers it.
+    fn admit(&mut self, message: &Message, effects: &mut Vec<Effect>) -> Result<(), DropCause> {
+        if message.group != self.params.group {
+            return Err(DropCause::OtherGroup);
+        }
+        if message.node == self.params.node {
+            return Err(DropCause::OwnIdentity);
+        }
+        if self.peer.is_some_and(|peer| peer.node != message.node) {
+            return Err(DropCause::ThirdNode);
+        }
+        if self.retired.contains(&message.nonce) {
+            return Err(DropCause::StaleBoot);
+        }
+        let (nonce, sequence) = self.last;
+        if nonce == message.nonce && message.sequence <= sequence {
+            return Err(DropCause::Duplicate);
+        }
+        if nonce != message.nonce {
+            self.retire(nonce);
+            self.held = false;
+        }
+        let known = self.peer.is_some_and(|peer| (peer.nonce, peer.mac) == (message.nonce, message.mac));
+        self.last = (message.nonce, message.sequence);
+        self.peer = Some(*message);
+        if !known {
+            effects.push(Effect::PeerUp);
+        }
+        Ok(())
+    }
+
+    /// The sender hears this boot of this node.
+    pub(super) const fn is_heard_by(&self, message: &Message) -> bool {
+        message.hears_you && message.peer_nonce == self.params.nonce
+    }
+
+    /// No message of this boot will be accepted any more.
+    fn retire(&mut self, nonce: u64) {
+        if nonce != 0 && !self.retired.contains(&nonce) {
+            self.retired.rotate_right(1);
+            self.retired[0] = nonce;
+        }
+    }
+
+    fn word(&self, message: &Message) -> Word {
+        let to_me = message.peer_nonce == self.params.nonce;
+        match (message.state, message.kind) {
+            (State::Left, _) => Word::Left,
+            (State::Candidate, Kind::Elect) if to_me => Word::Asks,
+            (State::Active, Kind::Relinquish) if to_me && message.offer => Word::Offers,
+            (State::Standby | State::RelayOut, Kind::Relinquish) if to_me && !message.offer => Word::Yields,
+            (State::Active, _) => Word::Active,
+            (State::RelayOut, _) => Word::Relays,
+            (State::Init | State::Standby | State::Candidate, _) => Word::Idle,
+        }
+    }
+
+    fn heard(&mut self, word: Word, message: &Message, effects: &mut Vec<Effect>) {
+        use {State as S, Word as W};
+        let own_term = self.term;
+        // The active node's term is the one that it claimed, whatever others ask for.
+        if self.state != S::Active {
+            self.term = own_term.max(message.term);
+        }
+        self.offered = word == W::Offers;
+        match (self.state, word) {
+            (S::Init, W::Active | W::Offers) => self.enter(S::Standby, Reason::PeerActive, effects),
+            (S::Init, W::Asks) => self.answer(own_term, message, effects),
+            (S::Init, W::Idle | W::Yields | W::Relays | W::Left) => {}
+
+            (S::Standby, W::Asks) => self.answer(own_term, message, effects),
+            (S::Standby, W::Active | W::Idle | W::Offers | W::Yields | W::Relays) => self.reconsider(effects),
+            (S::Standby | S::Candidate | S::RelayOut, W::Left) => {
+                self.act_on_silence(Reason::PeerLeft, effects);
+            }
+
+            (S::Candidate, W::Yields) if message.term == own_term => {
+                self.enter(S::Active, self.reason, effects);
+            }
+            (S::Candidate, W::Asks) if message.term >= own_term && Rank::of(message) > self.rank() => {
+                self.yield_role(effects);
+            }
+            (S::Candidate, W::Active | W::Idle | W::Asks | W::Offers | W::Yields | W::Relays) => {
+                self.stay_candidate(own_term, message, effects);
+            }
+
+            (S::Active, W::Active | W::Offers) => self.meet_rival(message, effects),
+            (S::Active, W::Asks) if message.term > own_term && self.may_have_role(message) => {
+                self.term = message.term;
+                self.yield_role(effects);
+            }
+            // Not now, or not in that term: it learns so at once.
+            (S::Active, W::Asks) => self.send(Kind::Heartbeat, effects),
+            (S::Active, W::Idle | W::Relays | W::Yields) => self.offer_if_unable(false, effects),
+            (S::Active, W::Left) => {}
+
+            (S::RelayOut, W::Asks) if message.term >= own_term => self.yield_role(effects),
+            (S::RelayOut, W::Asks) => self.send(Kind::Heartbeat, effects),
+            (S::RelayOut, W::Active) => {
+                if self.leaving {
+                    effects.push(Effect::Arm(Timer::Relay, LINGER));
+                }
+            }
+            // A candidate has the yield, or asks again soon; any other has given up what was yielded to it.
+            (S::RelayOut, W::Idle) if message.state == S::Candidate => {}
+            (S::RelayOut, W::Idle | W::Offers | W::Yields | W::Relays) => {
+                if let Some(reason) = self.wanted() {
+                    self.ask(reason, effects);
+                }
+            }
+
+            (S::Left, _) => {}
+        }
+    }
+
+    /// A node that is not active is asked for the role.
+    fn answer(&mut self, own_term: u64, message: &Message, effects: &mut Vec<Effect>) {
+        if message.term < own_term {
+            // Asked for a term that is over: the candidate asks anew once it knows the present one.
+            self.send(Kind::Heartbeat, effects);
+        } else if !self.forwardable || Rank::of(message) > self.rank() {
+            self.yield_role(effects);
+        } else {
+            self.reconsider(effects);
+        }
+    }
+
+    fn stay_candidate(&mut self, own_term: u64, message: &Message, effects: &mut Vec<Effect>) {
+        // An offer moves an active peer to consent; while it is being taken the peer still says that it is active.
+        let wanted = match message.state {
+            State::Active => self.reason == Reason::Offered || self.wanted().is_some(),
+            State::Init | State::Standby | State::Candidate | State::RelayOut | State::Left => {
+                self.wanted().is_some()
+            }
+        };
+        if !wanted {
+            let reason = if message.state == State::Active { Reason::PeerActive } else { Reason::Outranked };
+            self.enter(State::Standby, reason, effects);
+        } else if message.term > own_term {
+            self.term = message.term.saturating_add(1);
+            self.send(Kind::Elect, effects);
+        }
+    }
+
+    /// Two are active: the loser fences, the winner says so at once, to the rival and to the networks.
+    fn meet_rival(&mut self, message: &Message, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Overlap);
+        if (message.term, Rank::of(message)) > (self.term, self.rank()) {
+            self.term = message.term;
+            self.enter(State::Standby, Reason::Rival, effects);
+        } else {
+            self.send(Kind::Coup, effects);
+            effects.push(Effect::Announce(Reason::Rival));
+        }
+    }
+}

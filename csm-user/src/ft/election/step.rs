@@ -1,0 +1,330 @@
+//! What the machine does: entering states, claiming, yielding, offering.
+
+use csm_common::gate::GateState;
+
+use super::{Effect, Election, LAG_MAX_MS, LINGER, RELAY, Rank, TRIES, Timer};
+use crate::ft::wire::{Kind, Message};
+use crate::ft::{Reason, Refusal, State};
+
+impl Election {
+    /// Complete and not behind; the active node's table is the truth.
+    pub(super) fn replica_ready(&self) -> bool {
+        self.state == State::Active || (self.complete && self.lag_ms <= LAG_MAX_MS)
+    }
+
+    pub(super) fn rank(&self) -> Rank {
+        Rank::of(&self.message(Kind::Heartbeat))
+    }
+
+    pub(super) fn send(&mut self, kind: Kind, effects: &mut Vec<Effect>) {
+        self.sequence += 1;
+        effects.push(Effect::Send(self.message(kind)));
+    }
+
+    /// The tick. What it sends goes out before the lease is renewed: the peer then counts from later than this node.
+    pub(super) fn beat(&mut self, effects: &mut Vec<Effect>) {
+        self.send(Kind::Heartbeat, effects);
+        if let gate @ (GateState::Open | GateState::RelayIn) = self.state.gate() {
+            effects.push(Effect::Gate(gate));
+        }
+        effects.push(Effect::Arm(Timer::Heartbeat, self.params.heartbeat));
+    }
+
+    /// Every change of state. A gate that shuts, shuts before anything is said; one that opens, opens after.
+    pub(super) fn enter(&mut self, state: State, reason: Reason, effects: &mut Vec<Effect>) {
+        let before = self.state;
+        // One that was told to leave takes no other part than that of a predecessor.
+        let state = if self.leaving && state != State::RelayOut { State::Left } else { state };
+        let forced = self.leave_behind(before, state, effects);
+        self.state = state;
+        self.reason = reason;
+        match state {
+            State::Active => {
+                (self.held, self.offered, self.cooling) = (false, false, false);
+                effects.push(Effect::Adopt);
+                self.send(Kind::Coup, effects);
+                effects.push(Effect::Gate(GateState::Open));
+                effects.push(Effect::Announce(reason));
+            }
+            State::Candidate => {
+                self.tries = TRIES;
+                self.send(Kind::Elect, effects);
+                effects.push(Effect::Gate(GateState::RelayIn));
+                effects.push(Effect::Arm(Timer::Retry, self.params.retry()));
+            }
+            State::RelayOut => {
+                effects.push(Effect::Gate(GateState::RelayOut));
+                self.send(Kind::Relinquish, effects);
+                effects.push(Effect::Arm(Timer::Relay, RELAY));
+            }
+            State::Init | State::Standby | State::Left => {
+                effects.push(Effect::Gate(GateState::Closed));
+                self.send(Kind::Heartbeat, effects);
+            }
+        }
+        if before == State::Active {
+            effects.push(Effect::StopAnnounce);
+        }
+        effects.push(Effect::Became(state, reason));
+        effects.extend(forced.map(Effect::Forced));
+        if state == State::Left {
+            effects.extend(Timer::ALL.map(Effect::Disarm));
+            effects.push(Effect::End);
+        } else {
+            effects.push(Effect::Arm(Timer::Heartbeat, self.params.heartbeat));
+        }
+    }
+
+    /// Puts away what belongs to `before`; returns the outcome of a forced switchover that was under way.
+    fn leave_behind(
+        &mut self,
+        before: State,
+        next: State,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Result<(), Refusal>> {
+        match before {
+            State::Init => effects.push(Effect::Disarm(Timer::Listen)),
+            State::Candidate => {
+                self.offered = false;
+                effects.push(Effect::Disarm(Timer::Retry));
+            }
+            State::RelayOut => effects.push(Effect::Disarm(Timer::Relay)),
+            State::Active => {
+                // From now on the peer's table is the truth, and this one only what replication says it is.
+                (self.complete, self.lag_ms, self.patient) = (false, 0, false);
+                effects.extend([Effect::Disarm(Timer::Retry), Effect::Disarm(Timer::Patience)]);
+                if self.offer.take() == Some(Reason::Forced) {
+                    self.held = next == State::RelayOut;
+                    return Some(if self.held { Ok(()) } else { Err(Refusal::Overtaken) });
+                }
+            }
+            State::Standby => {
+                self.cooling = false;
+                effects.push(Effect::Disarm(Timer::Cooling));
+            }
+            State::Left => {}
+        }
+        None
+    }
+
+    /// Fences and listens: at the start, and after having been away.
+    pub(super) fn listen(&mut self, reason: Reason, effects: &mut Vec<Effect>) {
+        // A pair is configured alike, so before anything was heard its lease is taken to be this node's own.
+        let time = self.params.silence(self.peer.map_or(self.params.lease, |peer| peer.lease));
+        self.enter(State::Init, reason, effects);
+        if self.state == State::Left {
+            return;
+        }
+        effects.push(Effect::Arm(Timer::Listen, time));
+        if self.peer.is_some() {
+            effects.push(Effect::Arm(Timer::Silence, time));
+        }
+    }
+
+    pub(super) fn listened(&mut self, effects: &mut Vec<Effect>) {
+        match (self.peer, self.forwardable, self.wanted()) {
+            (None, true, _) => self.claim(Reason::PeerSilent, effects),
+            (None, false, _) => self.enter(State::Standby, Reason::PeerSilent, effects),
+            (Some(_), _, Some(reason)) => self.ask(reason, effects),
+            (Some(_), _, None) => self.enter(State::Standby, Reason::Outranked, effects),
+        }
+    }
+
+    /// Takes the role in a new term, on silence or on the peer's word that it is gone.
+    fn claim(&mut self, reason: Reason, effects: &mut Vec<Effect>) {
+        self.term = self.term.saturating_add(1);
+        self.enter(State::Active, reason, effects);
+    }
+
+    /// Asks for the next term.
+    pub(super) fn ask(&mut self, reason: Reason, effects: &mut Vec<Effect>) {
+        self.term = self.term.saturating_add(1);
+        self.enter(State::Candidate, reason, effects);
+    }
+
+    pub(super) fn ask_again(&mut self, effects: &mut Vec<Effect>) {
+        self.tries = self.tries.saturating_sub(1);
+        // Only an active peer may refuse by not answering. Any other either yields, or asks itself, or falls silent.
+        if self.tries == 0 && self.peer.is_some_and(|peer| peer.state == State::Active) {
+            self.enter(State::Standby, Reason::NoAnswer, effects);
+            self.cooling = true;
+            effects.push(Effect::Arm(Timer::Cooling, self.params.failover));
+            return;
+        }
+        self.send(Kind::Elect, effects);
+        effects.push(Effect::Arm(Timer::Retry, self.params.retry()));
+    }
+
+    /// Gives up `self.term`, which the peer has asked for, and relies on the peer from now on.
+    pub(super) fn yield_role(&mut self, effects: &mut Vec<Effect>) {
+        match self.state {
+            State::Active => {
+                let reason = self.offer.unwrap_or(Reason::Preempt);
+                self.enter(State::RelayOut, reason, effects);
+            }
+            State::Init | State::Candidate => {
+                self.enter(State::Standby, Reason::Outranked, effects);
+                self.send(Kind::Relinquish, effects);
+            }
+            State::Standby | State::RelayOut => self.send(Kind::Relinquish, effects),
+            State::Left => {}
+        }
+    }
+
+    /// Whether the role should be asked for, and why.
+    pub(super) fn wanted(&self) -> Option<Reason> {
+        let peer = self.peer?;
+        if !self.forwardable || self.leaving {
+            return None;
+        }
+        match peer.state {
+            State::Active if self.offered => Some(Reason::Offered),
+            State::Active if self.may_preempt(&peer) => Some(Reason::Preempt),
+            State::RelayOut => Some(Reason::Offered),
+            State::Init | State::Standby | State::Candidate if self.rank() > Rank::of(&peer) => {
+                Some(Reason::Election)
+            }
+            State::Active | State::Init | State::Standby | State::Candidate | State::Left => None,
+        }
+    }
+
+    fn may_preempt(&self, peer: &Message) -> bool {
+        let better = (self.eligible, self.params.priority) > (peer.eligible, peer.priority);
+        self.params.preempt
+            && !self.held
+            && !self.cooling
+            && self.is_heard_by(peer)
+            && self.replica_ready()
+            && better
+    }
+
+    /// Whether the active node gives the role to one that asks for it.
+    pub(super) fn may_have_role(&self, peer: &Message) -> bool {
+        let better = (peer.eligible, peer.priority) > (self.eligible, self.params.priority);
+        peer.forwardable && (self.offer.is_some() || (peer.preempt && peer.complete && better))
+    }
+
+    /// Looks at the situation anew after a fact has changed.
+    pub(super) fn reconsider(&mut self, effects: &mut Vec<Effect>) {
+        match self.state {
+            State::Standby => match (self.peer, self.wanted()) {
+                (None, _) => self.act_on_silence(Reason::PeerSilent, effects),
+                (Some(_), Some(reason)) => self.ask(reason, effects),
+                (Some(_), None) => {}
+            },
+            State::Candidate if !self.forwardable => self.enter(State::Standby, Reason::Unable, effects),
+            State::Active => self.offer_if_unable(false, effects),
+            State::Init | State::Candidate | State::RelayOut | State::Left => {}
+        }
+    }
+
+    /// The peer's lease is over: by silence, or by its own word.
+    pub(super) fn act_on_silence(&mut self, reason: Reason, effects: &mut Vec<Effect>) {
+        match self.state {
+            State::Standby | State::Candidate | State::RelayOut if self.forwardable => {
+                self.claim(reason, effects);
+            }
+            State::Candidate => self.enter(State::Standby, Reason::Unable, effects),
+            State::RelayOut if self.leaving => self.enter(State::Left, Reason::Leave, effects),
+            State::Init | State::Standby | State::RelayOut | State::Active | State::Left => {}
+        }
+    }
+
+    pub(super) fn lose_peer(&mut self, effects: &mut Vec<Effect>) {
+        self.peer = None;
+        self.offered = false;
+        effects.push(Effect::PeerLost);
+        if self.state == State::Active {
+            self.fail_offer(effects);
+        }
+    }
+
+    /// `clear module csm N ft active` on the active node.
+    pub(super) fn force(&mut self, effects: &mut Vec<Effect>) {
+        let refusal = match self.peer {
+            _ if self.offer.is_some() => Some(Refusal::Busy),
+            None => Some(Refusal::NoPeer),
+            Some(peer) if !self.is_heard_by(&peer) => Some(Refusal::OneWay),
+            Some(peer) if !peer.forwardable => Some(Refusal::PeerUnable),
+            Some(peer) if !peer.complete => Some(Refusal::PeerIncomplete),
+            Some(_) => None,
+        };
+        match refusal {
+            Some(refusal) => effects.push(Effect::Forced(Err(refusal))),
+            None => self.make_offer(Reason::Forced, effects),
+        }
+    }
+
+    pub(super) fn leave_active(&mut self, effects: &mut Vec<Effect>) {
+        self.leaving = true;
+        if self.offer.take() == Some(Reason::Forced) {
+            effects.push(Effect::Forced(Err(Refusal::Overtaken)));
+        }
+        if self.peer.is_some_and(|peer| peer.forwardable) {
+            self.make_offer(Reason::Leave, effects);
+        } else {
+            self.enter(State::Left, Reason::Leave, effects);
+        }
+    }
+
+    pub(super) fn leave_relay_out(&mut self, effects: &mut Vec<Effect>) {
+        self.leaving = true;
+        if self.peer.is_some_and(|peer| peer.state == State::Active) {
+            effects.push(Effect::Arm(Timer::Relay, LINGER));
+        }
+    }
+
+    fn make_offer(&mut self, reason: Reason, effects: &mut Vec<Effect>) {
+        self.offer = Some(reason);
+        self.tries = TRIES;
+        self.send_offer(effects);
+    }
+
+    fn send_offer(&mut self, effects: &mut Vec<Effect>) {
+        self.sequence += 1;
+        effects.push(Effect::Send(Message { offer: true, ..self.message(Kind::Relinquish) }));
+        effects.push(Effect::Arm(Timer::Retry, self.params.retry()));
+    }
+
+    pub(super) fn offer_again(&mut self, effects: &mut Vec<Effect>) {
+        self.tries = self.tries.saturating_sub(1);
+        if self.tries == 0 {
+            self.fail_offer(effects);
+        } else if self.offer.is_some() {
+            self.send_offer(effects);
+        }
+    }
+
+    /// Nobody took the role.
+    fn fail_offer(&mut self, effects: &mut Vec<Effect>) {
+        let Some(reason) = self.offer.take() else { return };
+        effects.push(Effect::Disarm(Timer::Retry));
+        match reason {
+            Reason::Forced => effects.push(Effect::Forced(Err(Refusal::NoAnswer))),
+            Reason::Leave => self.enter(State::Left, Reason::Leave, effects),
+            _ => self.offer_if_unable(false, effects),
+        }
+    }
+
+    /// A node that cannot forward hands over as soon as the peer is ready, and after a bounded wait in any case.
+    pub(super) fn offer_if_unable(&mut self, waited: bool, effects: &mut Vec<Effect>) {
+        if self.forwardable {
+            if self.offer == Some(Reason::Unable) {
+                self.offer = None;
+                effects.push(Effect::Disarm(Timer::Retry));
+            }
+            if self.patient {
+                self.patient = false;
+                effects.push(Effect::Disarm(Timer::Patience));
+            }
+            return;
+        }
+        let Some(peer) = self.peer.filter(|peer| peer.forwardable && self.offer.is_none()) else { return };
+        if waited || (peer.complete && !self.patient) {
+            self.make_offer(Reason::Unable, effects);
+        } else if !self.patient {
+            self.patient = true;
+            effects.push(Effect::Arm(Timer::Patience, self.params.failover));
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! The lease, the timers and the record keeping around one [`Election`]. Pure: time comes in as a number, everything
+//! else goes through [`Port`]; the daemon's thread and the simulator drive the same code.
+//!
+//! Every call takes one reading of the clock and looks first whether the lease is over. What a call sends goes out
+//! before it sets the gate to `now + lease`: so the peer counts its waiting time from later than this node its lease.
+//! Whoever drives it reads the clock for [`Session::receive`] after the datagram was read (never dated too early), and
+//! for [`Session::wake`] before it reads the datagrams (no silence is seen where a message lies waiting).
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use csm_common::gate::{Gate, GateState};
+
+use crate::ft::election::{DropCause, Effect, Election, Event, Params, RELAY, Timer};
+use crate::ft::status::{FLIGHTS_MAX, Flight, FlightKind, FtCounters, FtStatus, Lateness, PeerStatus};
+use crate::ft::wire::{Kind, LENGTH, Message};
+use crate::ft::{Controls, FtEvent, Reason, Refusal, State};
+
+/// What a session acts on. None of it may wait.
+pub trait Port {
+    /// Multicasts a message on the FT VLAN; `false` if the kernel did not take it.
+    fn send(&mut self, message: &[u8; LENGTH]) -> bool;
+    /// Stores the gate word.
+    fn gate(&mut self, gate: Gate);
+    /// Before the gate opens.
+    fn adopt(&mut self, now_ns: u64);
+    /// After the gate opened.
+    fn announce(&mut self);
+    /// Where strays are to go.
+    fn peer_mac(&mut self, mac: [u8; 6]);
+    /// Tells the daemon; `false` if it was not taken.
+    fn event(&mut self, event: FtEvent) -> bool;
+    /// Outcome of the forced switchover that was commanded.
+    fn forced(&mut self, outcome: Result<(), Refusal>);
+    /// The wall clock, ns since 1970.
+    fn wall_ns(&self) -> u64;
+}
+
+/// A node's session.
+pub struct Session {
+    election: Election,
+    controls: Controls,
+    /// By [`Timer`], ns.
+    deadlines: [Option<u64>; Timer::ALL.len()],
+    /// End of the lease that an open or relay-in gate has, ns; the gate's own may differ by a negative control.
+    lease_end: Option<u64>,
+    /// As commanded; the machine is told only while tokio lives.
+    forwardable: bool,
+    /// What the machine was told.
+    able: bool,
+    /// When tokio counts as stalled, ns.
+    alive_until: u64,
+    alive_timeout: u64,
+    /// Reused, so that a waking allocates nothing.
+    effects: Vec<Effect>,
+    /// Source of the message at hand; of the peer's last one otherwise.
+    source: Ipv6Addr,
+    peer_source: Ipv6Addr,
+    /// The last message accepted, ns; while one is being handled: the one before.
+    heard_ns: Option<u64>,
+    /// Lateness of the timer at hand, ns.
+    late_ns: u64,
+    status: FtStatus,
+    ended: bool,
+}
+
+impl Session {
+    /// A session that has not started. `vlan` is only shown. Until [`Session::alive`] tokio counts as stalled.
+    #[must_use]
+    pub fn new(params: Params, vlan: u16, controls: Controls, alive_timeout: Duration) -> Self {
+        let election = Election::new(params);
+        Self {
+            status: blank(&election, vlan),
+            election,
+            controls,
+            deadlines: [None; Timer::ALL.len()],
+            lease_end: None,
+            forwardable: false,
+            able: false,
+            alive_until: 0,
+            alive_timeout: nanos(alive_timeout),
+            effects: Vec::with_capacity(32),
+            source: Ipv6Addr::UNSPECIFIED,
+            peer_source: Ipv6Addr::UNSPECIFIED,
+            heard_ns: None,
+            late_ns: 0,
+            ended: false,
+        }
+    }
+
+    /// Takes part from now on.
+    pub fn start(&mut self, now: u64, port: &mut impl Port) {
+        self.feed(Event::Start, now, port);
+    }
+
+    /// The machine, for checkers.
+    #[must_use]
+    pub const fn election(&self) -> &Election {
+        &self.election
+    }
+
+    /// Has left: the driver may end.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// When [`Session::wake`] is due, ns; `None` once it has ended.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<u64> {
+        let stall = self.able.then_some(self.alive_until);
+        self.deadlines.iter().copied().flatten().chain(stall).min().filter(|_| !self.ended)
+    }
+
+    /// A datagram from `source`, with its hop limit if the kernel told it.
+    pub fn receive(
+        &mut self,
+        datagram: &[u8],
+        source: Ipv6Addr,
+        hops: Option<u8>,
+        now: u64,
+        port: &mut impl Port,
+    ) {
+        self.check_lease(now, port);
+        let counters = &mut self.status.counters;
+        counters.packets += 1;
+        // RFC 5082: what still has 255 was sent on this link.
+        if hops != Some(255) {
+            counters.hop_limit += 1;
+            counters.dropped += 1;
+            return;
+        }
+        let message = match Message::decode(datagram) {
+            Ok(message) => message,
+            Err(error) => {
+                counters.decode.record(error);
+                counters.dropped += 1;
+                return;
+            }
+        };
+        let dropped = counters.dropped;
+        self.source = source;
+        self.feed(Event::Received(message), now, port);
+        if self.status.counters.dropped == dropped {
+            self.status.counters.kind_mut(message.kind).received += 1;
+            self.heard_ns = Some(now);
+            self.peer_source = source;
+        }
+    }
+
+    /// Fires what is due.
+    pub fn wake(&mut self, now: u64, port: &mut impl Port) {
+        self.check_lease(now, port);
+        self.tell_able(now, port);
+        let half = nanos(self.election.params().failover) / 2;
+        // Earliest first: where several are late, the latest of them decides what the machine still trusts.
+        while let Some((timer, deadline)) = self.due(now) {
+            self.deadlines[timer as usize] = None;
+            self.late_ns = now - deadline;
+            self.status.lateness.record(self.late_ns);
+            if self.late_ns > half {
+                self.status.lateness.too_late += 1;
+                self.feed(Event::Late(timer), now, port);
+            } else {
+                self.feed(Event::Timer(timer), now, port);
+            }
+        }
+        self.late_ns = 0;
+    }
+
+    /// The daemon's word. [`Event::Forwardable`] holds only while tokio lives.
+    pub fn command(&mut self, event: Event, now: u64, port: &mut impl Port) {
+        self.check_lease(now, port);
+        if let Event::Forwardable(able) = event {
+            self.forwardable = able;
+            self.tell_able(now, port);
+        } else {
+            self.feed(event, now, port);
+        }
+    }
+
+    /// tokio lives.
+    pub fn alive(&mut self, now: u64, port: &mut impl Port) {
+        self.check_lease(now, port);
+        self.alive_until = now.saturating_add(self.alive_timeout);
+        self.tell_able(now, port);
+    }
+
+    fn due(&self, now: u64) -> Option<(Timer, u64)> {
+        Timer::ALL
+            .into_iter()
+            .filter_map(|timer| Some((timer, self.deadlines[timer as usize]?)))
+            .filter(|&(_, deadline)| deadline <= now)
+            .min_by_key(|&(_, deadline)| deadline)
+    }
+
+    fn check_lease(&mut self, now: u64, port: &mut impl Port) {
+        if self.lease_end.is_some_and(|end| now >= end) {
+            self.late_ns = self.lease_end.map_or(0, |end| now - end);
+            self.lease_end = None;
+            self.feed(Event::LeaseExpired, now, port);
+            self.late_ns = 0;
+        }
+    }
+
+    fn tell_able(&mut self, now: u64, port: &mut impl Port) {
+        let able = self.forwardable && now < self.alive_until;
+        if able != self.able {
+            self.able = able;
+            self.feed(Event::Forwardable(able), now, port);
+        }
+    }
+
+    fn feed(&mut self, event: Event, now: u64, port: &mut impl Port) {
+        let before = (self.election.state(), self.election.term());
+        let mut effects = std::mem::take(&mut self.effects);
+        self.election.on_event(event, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect, before, now, port);
+        }
+        self.effects = effects;
+    }
+
+    fn carry_out(&mut self, effect: Effect, before: (State, u64), now: u64, port: &mut impl Port) {
+        match effect {
+            Effect::Send(message) => {
+                if port.send(&message.encode()) {
+                    self.status.counters.kind_mut(message.kind).sent += 1;
+                } else {
+                    self.status.counters.send_errors += 1;
+                }
+            }
+            Effect::Arm(timer, time) => {
+                self.deadlines[timer as usize] = Some(now.saturating_add(nanos(time)));
+            }
+            Effect::Disarm(timer) => self.deadlines[timer as usize] = None,
+            Effect::Gate(state) => self.set_gate(state, now, port),
+            Effect::Adopt => {
+                port.adopt(now);
+                self.tell(FtEvent::Adopted { at_ns: now }, port);
+            }
+            Effect::Announce(reason) if !self.controls.announce_off => {
+                port.announce();
+                self.tell(FtEvent::Announce(reason), port);
+            }
+            Effect::Announce(_) => {}
+            Effect::StopAnnounce => self.tell(FtEvent::StopAnnounce, port),
+            Effect::Became(state, reason) => self.record_change(state, reason, before, now, port),
+            Effect::PeerUp => self.record_peer(port),
+            Effect::PeerLost => self.tell(FtEvent::PeerLost, port),
+            Effect::Forced(outcome) => {
+                self.status.last_forced = Some(outcome);
+                port.forced(outcome);
+            }
+            Effect::Overlap => self.record_overlap(now),
+            Effect::Dropped(cause) => self.record_drop(cause),
+            Effect::End => self.ended = true,
+        }
+    }
+
+    fn set_gate(&mut self, state: GateState, now: u64, port: &mut impl Port) {
+        let lease_end = now.saturating_add(nanos(self.election.params().lease));
+        self.lease_end = matches!(state, GateState::Open | GateState::RelayIn).then_some(lease_end);
+        port.gate(match state {
+            GateState::Closed => Gate::CLOSED,
+            GateState::RelayOut if self.controls.relay_off => Gate::CLOSED,
+            GateState::RelayOut => Gate::new(state, now.saturating_add(nanos(RELAY))),
+            GateState::Open | GateState::RelayIn if self.controls.lease_off => Gate::new(state, u64::MAX),
+            GateState::Open | GateState::RelayIn => Gate::new(state, lease_end),
+        });
+    }
+
+    fn record_change(
+        &mut self,
+        state: State,
+        reason: Reason,
+        before: (State, u64),
+        now: u64,
+        port: &mut impl Port,
+    ) {
+        let wall_ns = port.wall_ns();
+        let (old_state, old_term) = before;
+        let term = self.election.term();
+        let change = match (old_state == State::Active, state == State::Active) {
+            (false, true) => Some((FlightKind::Claim, term)),
+            (true, false) => Some((FlightKind::Fence, old_term)),
+            (true, true) | (false, false) => None,
+        };
+        if let Some((kind, term)) = change {
+            let flights = &mut self.status.flights;
+            if flights.len() == FLIGHTS_MAX {
+                flights.remove(0);
+            }
+            flights.push(Flight {
+                kind,
+                reason,
+                term,
+                mono_ns: now,
+                wall_ns,
+                path_age: self.heard_ns.map(|heard| Duration::from_nanos(now.saturating_sub(heard))),
+                lateness: Duration::from_nanos(self.late_ns),
+            });
+        }
+        if old_state != state {
+            (self.status.changed_mono_ns, self.status.changed_wall_ns) = (now, wall_ns);
+        }
+        self.tell(FtEvent::Role { state, reason, term, at_ns: now }, port);
+    }
+
+    fn record_peer(&mut self, port: &mut impl Port) {
+        let Some(&Message { mac, node, nonce, .. }) = self.election.peer() else { return };
+        port.peer_mac(mac);
+        self.tell(FtEvent::Peer { address: self.source, mac, node, nonce }, port);
+    }
+
+    /// Both were active at most since the later claim, and at most since the path broke.
+    fn record_overlap(&mut self, now: u64) {
+        let since = self.status.changed_mono_ns.max(self.heard_ns.unwrap_or(0));
+        self.status.overlaps += 1;
+        self.status.overlap_last = Duration::from_nanos(now.saturating_sub(since));
+    }
+
+    fn record_drop(&mut self, cause: DropCause) {
+        let counters = &mut self.status.counters;
+        counters.dropped += 1;
+        *match cause {
+            DropCause::OtherGroup => &mut counters.other_group,
+            DropCause::OwnIdentity => &mut counters.own_identity,
+            DropCause::ThirdNode => &mut counters.third_node,
+            DropCause::StaleBoot => &mut counters.stale_boot,
+            DropCause::Duplicate => &mut counters.duplicates,
+        } += 1;
+    }
+
+    fn tell(&mut self, event: FtEvent, port: &mut impl Port) {
+        if !port.event(event) {
+            self.status.events_dropped += 1;
+        }
+    }
+
+    /// Brings the status up to date; cheap enough for every waking.
+    pub fn status(&mut self, now: u64) -> &FtStatus {
+        let own = self.election.message(Kind::Heartbeat);
+        let status = &mut self.status;
+        status.state = self.election.state();
+        status.reason = self.election.reason();
+        status.term = own.term;
+        status.preempt_held = self.election.is_preempt_held();
+        status.forwardable = own.forwardable;
+        status.eligible = own.eligible;
+        status.replica_complete = own.complete;
+        status.replica_lag_ms = own.lag_ms;
+        let age = Duration::from_nanos(self.heard_ns.map_or(0, |heard| now.saturating_sub(heard)));
+        status.peer = self.election.peer().map(|peer| peer_status(peer, &own, self.peer_source, age));
+        status
+    }
+
+    /// Copies the status without allocating once `target` has room for the flights.
+    pub fn copy_status(&mut self, target: &mut FtStatus) {
+        let own = std::mem::take(&mut self.status.flights);
+        let mut theirs = std::mem::take(&mut target.flights);
+        theirs.clone_from(&own);
+        target.clone_from(&self.status);
+        target.flights = theirs;
+        self.status.flights = own;
+    }
+}
+
+fn peer_status(peer: &Message, own: &Message, address: Ipv6Addr, age: Duration) -> PeerStatus {
+    PeerStatus {
+        node: peer.node,
+        nonce: peer.nonce,
+        address,
+        mac: peer.mac,
+        state: peer.state,
+        priority: peer.priority,
+        preempt: peer.preempt,
+        heartbeat: peer.heartbeat,
+        failover: peer.failover,
+        lease: peer.lease,
+        forwardable: peer.forwardable,
+        eligible: peer.eligible,
+        replica_complete: peer.complete,
+        replica_lag_ms: peer.lag_ms,
+        hears_us: peer.hears_you && peer.peer_nonce == own.nonce,
+        config_in_sync: peer.config_checksum == own.config_checksum,
+        software_in_sync: peer.software_checksum == own.software_checksum,
+        timers_in_sync: (peer.heartbeat, peer.failover) == (own.heartbeat, own.failover),
+        age,
+    }
+}
+
+fn blank(election: &Election, vlan: u16) -> FtStatus {
+    let params = election.params();
+    FtStatus {
+        group: params.group,
+        vlan,
+        state: election.state(),
+        reason: election.reason(),
+        term: election.term(),
+        changed_mono_ns: 0,
+        changed_wall_ns: 0,
+        priority: params.priority,
+        heartbeat: params.heartbeat,
+        failover: params.failover,
+        lease: params.lease,
+        guard: params.failover.saturating_sub(params.lease),
+        preempt: params.preempt,
+        preempt_held: false,
+        forwardable: false,
+        eligible: true,
+        replica_complete: false,
+        replica_lag_ms: 0,
+        peer: None,
+        counters: FtCounters::default(),
+        realtime: false,
+        memory_locked: false,
+        lateness: Lateness::default(),
+        last_forced: None,
+        overlaps: 0,
+        overlap_last: Duration::ZERO,
+        events_dropped: 0,
+        flights: Vec::with_capacity(FLIGHTS_MAX),
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
