@@ -1,2 +1,3 @@
-//! Lab tests.
-fn main() {}
+//! The tests that need root: packet fixtures and the lab.
+
+mod dataplane;
