@@ -1,1 +1,41 @@
 //! The daemon's API: JSON over HTTP on a unix socket.
+//!
+//! [`reply`] holds the types of both sides, [`backend`] what the daemon has to answer, [`server`] and [`client`] the two
+//! shells. The command line uses nothing else, so a program can do whatever the command line can. The endpoints, with
+//! examples, are in `docs/api.md`.
+
+pub mod backend;
+pub mod client;
+pub mod reply;
+pub mod server;
+
+/// Where `csmd` listens unless told otherwise.
+pub const SOCKET: &str = "/run/csm/csmd.sock";
+
+/// Paths of the endpoints.
+pub mod path {
+    /// GET [`SystemReply`](super::reply::SystemReply).
+    pub const SYSTEM: &str = "/v1/system";
+    /// GET [`FtReply`](super::reply::FtReply), or null without an FT group.
+    pub const FT: &str = "/v1/ft";
+    /// POST: `clear module csm N ft active`. [`Done`](super::reply::Done).
+    pub const FORCE_STANDBY: &str = "/v1/ft/force-standby";
+    /// GET a list of [`VserverReply`](super::reply::VserverReply).
+    pub const VSERVERS: &str = "/v1/vservers";
+    /// GET a list of [`RealReply`](super::reply::RealReply).
+    pub const REALS: &str = "/v1/reals";
+    /// GET a list of [`ServerfarmReply`](super::reply::ServerfarmReply).
+    pub const SERVERFARMS: &str = "/v1/serverfarms";
+    /// GET [`ConnsReply`](super::reply::ConnsReply); query [`ConnFilter`](super::reply::ConnFilter).
+    pub const CONNS: &str = "/v1/conns";
+    /// GET [`StickiesReply`](super::reply::StickiesReply).
+    pub const STICKY: &str = "/v1/sticky";
+    /// GET a list of [`VlanReply`](super::reply::VlanReply).
+    pub const VLANS: &str = "/v1/vlans";
+    /// GET a list of [`NeighbourReply`](super::reply::NeighbourReply).
+    pub const NEIGHBOURS: &str = "/v1/arp";
+    /// GET [`CountersReply`](super::reply::CountersReply).
+    pub const COUNTERS: &str = "/v1/counters";
+    /// GET [`RunningConfigReply`](super::reply::RunningConfigReply).
+    pub const RUNNING_CONFIG: &str = "/v1/running-config";
+}

@@ -1,0 +1,50 @@
+//! What the daemon answers. The server calls it on blocking threads, so an answer may read maps and take locks.
+
+use super::reply::{
+    ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply, RealReply, RunningConfigReply,
+    ServerfarmReply, StickiesReply, SystemReply, VlanReply, VserverReply,
+};
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Asked for what cannot be done now.
+    #[error("{error}")]
+    Refused {
+        /// One sentence.
+        error: String,
+        /// What the user can do.
+        remedy: Option<String>,
+    },
+    /// The daemon's own failure, e.g. a map that cannot be read.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// The daemon as the API sees it. Nothing is cached: each answer is read when asked for.
+pub trait Backend: Send + Sync + 'static {
+    /// The process and its configuration.
+    fn system(&self) -> Result<SystemReply, Fault>;
+    /// The FT group; `None` if none is configured.
+    fn ft(&self) -> Result<Option<FtReply>, Fault>;
+    /// Hands the active role to the peer.
+    fn force_standby(&self) -> Result<(), Fault>;
+    /// Virtual servers in the order of the configuration.
+    fn vservers(&self) -> Result<Vec<VserverReply>, Fault>;
+    /// Reals in the order of the configuration.
+    fn reals(&self) -> Result<Vec<RealReply>, Fault>;
+    /// Farms in the order of the configuration.
+    fn serverfarms(&self) -> Result<Vec<ServerfarmReply>, Fault>;
+    /// Connections that `filter` lets through, at most [`ConnFilter::limit`] of them.
+    fn conns(&self, filter: &ConnFilter) -> Result<ConnsReply, Fault>;
+    /// Sticky entries, at most [`ROWS_MAX`](super::reply::ROWS_MAX).
+    fn sticky(&self) -> Result<StickiesReply, Fault>;
+    /// VLANs in the order of the configuration, the FT VLAN last.
+    fn vlans(&self) -> Result<Vec<VlanReply>, Fault>;
+    /// Addresses answered for, and next hops.
+    fn neighbours(&self) -> Result<Vec<NeighbourReply>, Fault>;
+    /// Counters of the dataplane.
+    fn counters(&self) -> Result<CountersReply, Fault>;
+    /// The configuration in force.
+    fn running_config(&self) -> Result<RunningConfigReply, Fault>;
+}

@@ -1,0 +1,163 @@
+//! The client: one request on one connection, with a deadline over all of it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::path;
+use super::reply::{ConnFilter, ConnsReply, Done, ErrorReply};
+
+/// Longest wait for an answer: a table of a million connections takes about a second to read.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("csmd is not running (no socket at {0})")]
+    NotRunning(PathBuf),
+    /// A socket is there, but its process is gone.
+    #[error("csmd is not running (nobody answers at {0})")]
+    Dead(PathBuf),
+    /// Not permitted.
+    #[error("not permitted to open {0}: only root may")]
+    Denied(PathBuf),
+    /// No answer in time.
+    #[error("csmd did not answer within {} s", .0.as_secs())]
+    Deadline(Duration),
+    /// It answered that it will not or cannot.
+    #[error("{}", .0.error)]
+    Refused(ErrorReply),
+    /// What it answered is not understood: another version, or not csmd.
+    #[error("csmd's answer is not understood: {0}")]
+    Garbled(String),
+    /// The connection failed half way.
+    #[error("csmd ended the connection: {0}")]
+    Http(#[from] hyper::Error),
+    /// Another system call failed.
+    #[error("cannot reach csmd: {0}")]
+    Io(io::Error),
+}
+
+impl ClientError {
+    /// What the user can do, where that is known.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&str> {
+        match self {
+            Self::NotRunning(_) | Self::Dead(_) => Some("start csmd, or name its socket with --socket"),
+            Self::Refused(reply) => reply.remedy.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// A daemon to ask.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+    deadline: Duration,
+}
+
+impl Client {
+    /// The daemon that listens on `socket`; each answer must come within `deadline`.
+    #[must_use]
+    pub fn new(socket: &Path, deadline: Duration) -> Self {
+        Self { socket: socket.to_owned(), deadline }
+    }
+
+    /// GET `path`.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.request(Method::GET, path).await
+    }
+
+    /// Connections that `filter` lets through.
+    pub async fn conns(&self, filter: &ConnFilter) -> Result<ConnsReply, ClientError> {
+        self.get(&format!("{}?{}", path::CONNS, query(filter))).await
+    }
+
+    /// `clear module csm N ft active`.
+    pub async fn force_standby(&self) -> Result<(), ClientError> {
+        let Done {} = self.request(Method::POST, path::FORCE_STANDBY).await?;
+        Ok(())
+    }
+
+    async fn request<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+        let exchange = async {
+            let (status, body) = self.exchange(method, path).await?;
+            decode(status, &body)
+        };
+        tokio::time::timeout(self.deadline, exchange)
+            .await
+            .map_err(|_| ClientError::Deadline(self.deadline))?
+    }
+
+    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(hyper::header::HOST, "csmd")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| ClientError::Garbled(error.to_string()))?;
+        let answer = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = response.into_body().collect().await?.to_bytes();
+            // With the sender gone the connection's future ends, too.
+            drop(sender);
+            Ok::<_, hyper::Error>((status, body))
+        };
+        let (answer, ended) = tokio::join!(answer, connection);
+        let answer = answer?;
+        ended?;
+        Ok(answer)
+    }
+
+    fn unreachable(&self, error: io::Error) -> ClientError {
+        let socket = self.socket.clone();
+        match error.kind() {
+            io::ErrorKind::NotFound => ClientError::NotRunning(socket),
+            io::ErrorKind::ConnectionRefused => ClientError::Dead(socket),
+            io::ErrorKind::PermissionDenied => ClientError::Denied(socket),
+            _ => ClientError::Io(error),
+        }
+    }
+}
+
+fn decode<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, ClientError> {
+    if status == StatusCode::OK {
+        return serde_json::from_slice(body).map_err(|error| ClientError::Garbled(error.to_string()));
+    }
+    match serde_json::from_slice(body) {
+        Ok(reply) => Err(ClientError::Refused(reply)),
+        Err(_) => Err(ClientError::Garbled(format!("status {status} without a reason"))),
+    }
+}
+
+fn query(filter: &ConnFilter) -> String {
+    let ConnFilter { vserver, client, limit } = filter;
+    let pairs = [
+        vserver.as_deref().map(|name| format!("vserver={}", percent_encode(name))),
+        client.map(|address| format!("client={address}")),
+        limit.map(|limit| format!("limit={limit}")),
+    ];
+    pairs.into_iter().flatten().collect::<Vec<_>>().join("&")
+}
+
+/// RFC 3986 section 2.1: all but unreserved characters.
+fn percent_encode(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}

@@ -1,0 +1,457 @@
+//! What the API says: plain serde types, apart from the core's own, converted by hand in the daemon.
+//!
+//! Names of states are those of the CSM (CISCO-SLB-MIB) in snake case; times are in the unit their name ends in.
+//! A value that was not measured is `null`, never a guess.
+
+pub mod ft;
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+pub use ft::{
+    Coverage, FtCounters, FtReply, FtState, GateState, LatenessReply, LeaseReply, Messages, PacketCounters,
+    PeerReply, ReadinessReply, RecorderEntry, ReplicationReply, SnapshotState, UpdateCounters,
+};
+
+/// Rows of connections or sticky entries in one reply unless the request names another limit.
+pub const ROWS_MAX: u32 = 65_536;
+
+/// A refusal or failure, the body of every reply with a status other than 200.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReply {
+    /// One sentence.
+    pub error: String,
+    /// What the user can do.
+    pub remedy: Option<String>,
+}
+
+/// A command was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {}
+
+/// The process and its configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemReply {
+    /// `module csm N`.
+    pub module: u8,
+    /// Version of `csmd`.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since its start.
+    pub uptime_s: u64,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningConfigReply {
+    /// In canonical form, ends in a line feed.
+    pub text: String,
+}
+
+/// Transport or other protocol of a virtual server or connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP echo (server-initiated).
+    Icmp,
+}
+
+/// State of a virtual server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VserverState {
+    /// Takes connections.
+    Operational,
+    /// Not `inservice`, without address, farm, or a real in rotation.
+    OutOfService,
+}
+
+/// What is replicated to the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replicate {
+    /// `replicate csrp connection`.
+    pub connection: bool,
+    /// `replicate csrp sticky`.
+    pub sticky: bool,
+}
+
+/// `sticky M [group G] [netmask MASK]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StickyRule {
+    /// Minutes.
+    pub minutes: u16,
+    /// Group; 0: private.
+    pub group: u8,
+    /// Mask on the client's address.
+    pub netmask: Ipv4Addr,
+}
+
+/// A virtual server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VserverReply {
+    /// Name.
+    pub name: String,
+    /// Its number in the dataplane's tables, if it has one.
+    pub index: Option<u32>,
+    /// Address; `None` until `virtual` is given.
+    pub address: Option<Ipv4Addr>,
+    /// Protocol; `None` until `virtual` is given.
+    pub protocol: Option<Protocol>,
+    /// Port; 0: any.
+    pub port: u16,
+    /// `vlan N`; `None`: all.
+    pub vlan: Option<u16>,
+    /// State.
+    pub state: VserverState,
+    /// Why it is out of service.
+    pub reason: Option<String>,
+    /// Farm.
+    pub serverfarm: Option<String>,
+    /// Seconds; 0: never.
+    pub idle_s: u64,
+    /// Seconds.
+    pub pending_s: u64,
+    /// `replicate csrp`.
+    pub replicate: Replicate,
+    /// `sticky`.
+    pub sticky: Option<StickyRule>,
+    /// Connections now.
+    pub connections: u64,
+    /// Connections since the start.
+    pub total_connections: u64,
+    /// Packets from clients.
+    pub client_packets: u64,
+    /// Packets from servers.
+    pub server_packets: u64,
+}
+
+/// State of a real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RealState {
+    /// In rotation.
+    Operational,
+    /// `no inservice`.
+    OutOfService,
+    /// Probed, no verdict yet.
+    ProbeTesting,
+    /// A probe failed.
+    ProbeFailed,
+    /// No answer to ARP.
+    ArpFailed,
+}
+
+/// A real server in a farm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealReply {
+    /// Address.
+    pub address: Ipv4Addr,
+    /// Port; `None`: the virtual server's.
+    pub port: Option<u16>,
+    /// Farm.
+    pub serverfarm: String,
+    /// Weight in force: 0 while out of rotation.
+    pub weight: u8,
+    /// Weight as configured.
+    pub admin_weight: u8,
+    /// State.
+    pub state: RealState,
+    /// Why it is not in rotation, e.g. the probe and the reason of its failure.
+    pub reason: Option<String>,
+    /// Connections now.
+    pub connections: u64,
+    /// Connections since the start.
+    pub total_connections: u64,
+    /// Packets from clients.
+    pub client_packets: u64,
+    /// Packets from the server.
+    pub server_packets: u64,
+}
+
+/// A server farm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerfarmReply {
+    /// Name.
+    pub name: String,
+    /// Predictor by the name of the CSM's listing, e.g. `RoundRobin`.
+    pub predictor: String,
+    /// `nat server`.
+    pub nat_server: bool,
+    /// Number of reals.
+    pub reals: u32,
+    /// Of these, in rotation.
+    pub operational: u32,
+    /// Probes.
+    pub probes: Vec<String>,
+}
+
+/// Which connections are asked for. As a query string: `vserver=WEB&client=192.0.2.7&limit=100`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnFilter {
+    /// Of this virtual server only.
+    pub vserver: Option<String>,
+    /// Of this client only.
+    pub client: Option<Ipv4Addr>,
+    /// At most so many rows; `None`: [`ROWS_MAX`].
+    pub limit: Option<u32>,
+}
+
+/// State of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnState {
+    /// The client's SYN was seen, or the first packet of another protocol.
+    SynClient,
+    /// The server's SYN-ACK was seen, too.
+    SynBoth,
+    /// Proven by both sides.
+    Estab,
+    /// One side sent FIN.
+    Closing,
+    /// Closed, kept for late segments.
+    Zombie,
+}
+
+impl ConnState {
+    /// From one of the `STATE_*` values of [`csm_common::flow`].
+    #[must_use]
+    pub const fn from_flow(state: u8) -> Option<Self> {
+        match state {
+            csm_common::flow::STATE_SYN => Some(Self::SynClient),
+            csm_common::flow::STATE_SYN_ACK => Some(Self::SynBoth),
+            csm_common::flow::STATE_ESTABLISHED => Some(Self::Estab),
+            csm_common::flow::STATE_CLOSING => Some(Self::Closing),
+            csm_common::flow::STATE_CLOSED => Some(Self::Zombie),
+            _ => None,
+        }
+    }
+}
+
+/// An address and a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Address.
+    pub address: Ipv4Addr,
+    /// Port, or the ICMP identifier.
+    pub port: u16,
+}
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnReply {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// The client.
+    pub client: Endpoint,
+    /// What the client speaks to.
+    pub destination: Endpoint,
+    /// The server it is sent to.
+    pub real: Endpoint,
+    /// VLAN of the client's packets.
+    pub client_vlan: u16,
+    /// VLAN of the server's packets.
+    pub server_vlan: u16,
+    /// State.
+    pub state: ConnState,
+    /// Virtual server; `None`: server-initiated.
+    pub vserver: Option<String>,
+    /// Replicated to the peer.
+    pub replicated: bool,
+    /// Learned from the peer, no packet seen here yet.
+    pub replica: bool,
+    /// Seconds since the last packet (written once a second).
+    pub idle_s: u64,
+}
+
+/// Connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnsReply {
+    /// How many match, shown or not.
+    pub total: u64,
+    /// The first of them.
+    pub connections: Vec<ConnReply>,
+}
+
+/// A sticky entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StickyReply {
+    /// Group; 0: private to the virtual server.
+    pub group: u8,
+    /// The virtual server of a private group.
+    pub vserver: Option<String>,
+    /// The client's address under the mask.
+    pub client: Ipv4Addr,
+    /// The server.
+    pub real: Ipv4Addr,
+    /// Its port; 0: the virtual server's.
+    pub port: u16,
+    /// Seconds until it ends unless used again.
+    pub timeout_s: u64,
+}
+
+/// Sticky entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StickiesReply {
+    /// How many there are, shown or not.
+    pub total: u64,
+    /// The first of them.
+    pub entries: Vec<StickyReply>,
+}
+
+/// Role of a VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VlanRole {
+    /// Clients and routers.
+    Client,
+    /// Servers.
+    Server,
+    /// The FT VLAN.
+    Ft,
+}
+
+/// How the program is attached to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum XdpMode {
+    /// In the driver.
+    Native,
+    /// In the network stack, slow.
+    Generic,
+}
+
+/// A VLAN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VlanReply {
+    /// Number.
+    pub vlan: u16,
+    /// Role.
+    pub role: VlanRole,
+    /// Own address; the FT VLAN has none.
+    pub address: Option<Ipv4Addr>,
+    /// Its mask.
+    pub netmask: Option<Ipv4Addr>,
+    /// Alias address.
+    pub alias: Option<Ipv4Addr>,
+    /// Gateways.
+    pub gateways: Vec<Ipv4Addr>,
+    /// Linux interface.
+    pub interface: String,
+    /// Its MAC address, e.g. `02:00:00:00:00:01`.
+    pub mac: Option<String>,
+    /// Whether it has a carrier.
+    pub carrier: Option<bool>,
+    /// How the program is attached; `None`: it is not.
+    pub xdp: Option<XdpMode>,
+}
+
+/// What an address of the ARP listing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NeighbourKind {
+    /// Virtual address, answered with the virtual MAC by the active node.
+    Vserver,
+    /// Alias address, likewise.
+    Alias,
+    /// Next hop named by the configuration.
+    Gateway,
+    /// Real server.
+    Real,
+    /// Host on a connected network.
+    Learned,
+}
+
+/// Whether an address can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NeighbourStatus {
+    /// An address of the group itself.
+    Local,
+    /// Answers.
+    Up,
+    /// No answer yet.
+    Resolving,
+    /// No answer.
+    Down,
+}
+
+/// A row of the ARP listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighbourReply {
+    /// Address.
+    pub address: Ipv4Addr,
+    /// MAC address, e.g. `02:00:00:00:00:01`; `None`: unknown.
+    pub mac: Option<String>,
+    /// VLAN; `None`: all (a virtual address).
+    pub vlan: Option<u16>,
+    /// Kind.
+    pub kind: NeighbourKind,
+    /// Status.
+    pub status: NeighbourStatus,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Sent on.
+    Forward,
+    /// Given to the kernel.
+    Pass,
+    /// Dropped.
+    Drop,
+}
+
+/// Count of one reason, over all CPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// Name, see [`csm_common::counter::Reason::name`].
+    pub reason: String,
+    /// What became of the frames.
+    pub verdict: Verdict,
+    /// Frames.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Life of connections since the start of this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionCounters {
+    /// Made.
+    pub created: u64,
+    /// Ended, for whatever cause.
+    pub destroyed: u64,
+    /// Now.
+    pub current: u64,
+    /// Ended by the idle or pending time.
+    pub timed_out: u64,
+    /// Not made or not completed: no handshake, no room.
+    pub failed: u64,
+}
+
+/// Counters of the dataplane.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountersReply {
+    /// Balanced connections.
+    pub connections: ConnectionCounters,
+    /// Server-initiated connections, which are in `connections`, too.
+    pub server_initiated: ConnectionCounters,
+    /// Every reason, in the order of its number.
+    pub reasons: Vec<ReasonCount>,
+}
+
+impl CountersReply {
+    /// Frames counted under `reason`.
+    #[must_use]
+    pub fn packets(&self, reason: csm_common::counter::Reason) -> u64 {
+        self.reasons.iter().filter(|count| count.reason == reason.name()).map(|count| count.packets).sum()
+    }
+}

@@ -1,0 +1,273 @@
+//! The FT group: election, lease, replication, and how late the real-time thread has been.
+
+use serde::{Deserialize, Serialize};
+
+/// State of this node or its peer (MIB: SlbFtState).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FtState {
+    /// Listening before anything is claimed.
+    Initializing,
+    /// Ready to take over.
+    Standby,
+    /// Forwards for the group.
+    Active,
+}
+
+/// The gate of the dataplane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateState {
+    /// Drops what comes for the virtual MAC.
+    Closed,
+    /// Successor in a planned move.
+    RelayIn,
+    /// Forwards.
+    Open,
+    /// Predecessor in a planned move.
+    RelayOut,
+}
+
+/// An FT group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FtReply {
+    /// Group number.
+    pub group: u8,
+    /// FT VLAN.
+    pub vlan: u16,
+    /// Its Linux interface.
+    pub interface: String,
+    /// This node's boot nonce, 16 hexadecimal digits.
+    pub node: String,
+    /// State of this node.
+    pub state: FtState,
+    /// Term of the latest claim.
+    pub term: u64,
+    /// Own priority.
+    pub priority: u8,
+    /// The peer's, for config-sync.
+    pub alternate_priority: Option<u8>,
+    /// `preempt`.
+    pub preempt: bool,
+    /// Heartbeat interval, milliseconds.
+    pub heartbeat_ms: u32,
+    /// Failover time, milliseconds.
+    pub failover_ms: u32,
+    /// Whether both nodes' configurations agree; `None`: no peer was heard.
+    pub config_in_sync: Option<bool>,
+    /// Whether both nodes run the same software; `None`: no peer was heard.
+    pub software_in_sync: Option<bool>,
+    /// FT messages are authenticated.
+    pub authenticated: bool,
+    /// FT messages are encrypted.
+    pub encrypted: bool,
+    /// The other node; `None`: never heard since the start.
+    pub peer: Option<PeerReply>,
+    /// What would happen if the active failed now.
+    pub readiness: ReadinessReply,
+    /// Replication.
+    pub replication: ReplicationReply,
+    /// Lease and gate.
+    pub lease: LeaseReply,
+    /// The real-time thread.
+    pub lateness: LatenessReply,
+    /// Messages and packets.
+    pub counters: FtCounters,
+    /// Latest changes of state, oldest first.
+    pub recorder: Vec<RecorderEntry>,
+}
+
+/// The other node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerReply {
+    /// Its boot nonce, 16 hexadecimal digits.
+    pub node: String,
+    /// Its address on the FT VLAN.
+    pub address: String,
+    /// Its state, as last heard.
+    pub state: FtState,
+    /// Its priority.
+    pub priority: u8,
+    /// It can forward and take the role.
+    pub eligible: bool,
+    /// It hears this node: a one-way link is a fault.
+    pub hears_us: bool,
+    /// Milliseconds since its last heartbeat.
+    pub heard_ms_ago: u64,
+    /// It is within its failover time; false: lost.
+    pub alive: bool,
+}
+
+/// What would happen if the active failed now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadinessReply {
+    /// A takeover now would keep every replicated connection.
+    pub ready: bool,
+    /// This node can forward (ports up, program attached).
+    pub forwardable: bool,
+    /// This node may take the role.
+    pub eligible: bool,
+    /// What stands against a takeover, one clause each.
+    pub obstacles: Vec<String>,
+}
+
+/// State of the joiner's snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotState {
+    /// No stream to or from the peer.
+    None,
+    /// Under way.
+    Running,
+    /// Applied; deltas follow.
+    Complete,
+}
+
+/// What the standby holds of what the active has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Held, usable, by the standby.
+    pub held: u64,
+    /// Known to the active and to be replicated.
+    pub known: u64,
+}
+
+/// Replication of connections and sticky entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicationReply {
+    /// The stream is up.
+    pub connected: bool,
+    /// Snapshot.
+    pub snapshot: SnapshotState,
+    /// Connections; `None`: not known.
+    pub connections: Option<Coverage>,
+    /// Sticky entries; `None`: not known.
+    pub sticky: Option<Coverage>,
+    /// Age of the oldest change without acknowledgement, milliseconds; `None`: no stream.
+    pub lag_ms: Option<u32>,
+    /// Entries the standby refused.
+    pub refused: u64,
+    /// Changes that found the queue full and wait for repair.
+    pub overflowed: u64,
+}
+
+/// Authority to forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseReply {
+    /// The gate as the dataplane sees it now.
+    pub gate: GateState,
+    /// Until it closes by itself, microseconds; `None`: it is closed.
+    pub remaining_us: Option<u64>,
+    /// Length of this node's lease, microseconds.
+    pub length_us: u64,
+    /// Length of the peer's lease, as its heartbeats say, microseconds.
+    pub peer_length_us: Option<u64>,
+}
+
+/// How late the real-time thread woke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatenessReply {
+    /// It runs under SCHED_FIFO.
+    pub realtime: bool,
+    /// Its memory is locked.
+    pub locked: bool,
+    /// Wakeups measured.
+    pub wakeups: u64,
+    /// The latest, microseconds.
+    pub last_us: u64,
+    /// The worst since the start, microseconds.
+    pub worst_us: u64,
+}
+
+/// Sent and received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Messages {
+    /// Sent.
+    pub sent: u64,
+    /// Received.
+    pub received: u64,
+}
+
+/// Sticky updates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateCounters {
+    /// Sent.
+    pub sent: u64,
+    /// Received.
+    pub received: u64,
+    /// Made usable here.
+    pub committed: u64,
+}
+
+/// Packets on the FT VLAN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketCounters {
+    /// Received in all.
+    pub received: u64,
+    /// Of these, without effect.
+    pub dropped: u64,
+    /// Seen before.
+    pub duplicates: u64,
+    /// Checksum or authentication failed.
+    pub checksum_failed: u64,
+    /// Malformed, of another group or version.
+    pub dumped: u64,
+    /// Found no buffer (the socket's receive queue was full).
+    pub buffer_unavailable: u64,
+}
+
+/// Counters of `show ft detail`, in the CSM's order (MIB: cslbxFt…).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FtCounters {
+    /// Changes that the replication queue has room for.
+    pub total_buffers: u64,
+    /// Events that had no meaning in the state they came in.
+    pub illegal_transitions: u64,
+    /// Changes received and not applied yet.
+    pub receive_uncommitted: u64,
+    /// Changes sent and not acknowledged yet.
+    pub send_uncommitted: u64,
+    /// Sticky updates.
+    pub updates: UpdateCounters,
+    /// Master override.
+    pub coup: Messages,
+    /// Master election.
+    pub election: Messages,
+    /// Heartbeats.
+    pub heartbeat: Messages,
+    /// Planned moves.
+    pub relinquish: Messages,
+    /// Connections.
+    pub conn_replicate: Messages,
+    /// Connections said again (snapshot, repair).
+    pub conn_refresh: Messages,
+    /// Ends of connections.
+    pub conn_reset: Messages,
+    /// Replication messages lost.
+    pub messages_lost: u64,
+    /// Replication messages rejected.
+    pub messages_rejected: u64,
+    /// Packets.
+    pub packets: PacketCounters,
+    /// Sticky updates in each of the last eight transfers, the latest first.
+    pub last_transfers: [u32; 8],
+}
+
+/// A change of state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecorderEntry {
+    /// Wall clock, milliseconds since 1970 UTC.
+    pub at_unix_ms: u64,
+    /// State before.
+    pub from: FtState,
+    /// State after.
+    pub to: FtState,
+    /// Term then.
+    pub term: u64,
+    /// Why.
+    pub reason: String,
+    /// Milliseconds since the peer was heard; `None`: never.
+    pub peer_heard_ms_ago: Option<u64>,
+    /// How late the thread was at that moment, microseconds.
+    pub lateness_us: u64,
+}

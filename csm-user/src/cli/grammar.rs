@@ -1,0 +1,382 @@
+//! Words to a request. Pure.
+//!
+//! One table holds every command; a word may be shortened to any prefix that fits one keyword only, as in IOS. Small
+//! letters are keywords, capitals parameters.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use crate::api::reply::ConnFilter;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `check FILE`: without a daemon.
+    Check {
+        /// The file.
+        file: String,
+    },
+    /// `show running-config`.
+    RunningConfig,
+    /// `show module csm N …`.
+    Show {
+        /// N; `None`: whichever it is.
+        slot: Option<u8>,
+        /// What of it.
+        what: Show,
+    },
+    /// `clear module csm N ft active`.
+    ForceStandby {
+        /// N.
+        slot: u8,
+    },
+}
+
+/// What `show` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// The FT group.
+    Ft {
+        /// With counters and history.
+        detail: bool,
+    },
+    /// Virtual servers.
+    Vservers {
+        /// All about each.
+        detail: bool,
+    },
+    /// Reals.
+    Reals {
+        /// All about each.
+        detail: bool,
+    },
+    /// Server farms.
+    Serverfarms,
+    /// Connections.
+    Conns {
+        /// Which.
+        filter: ConnFilter,
+        /// All about each.
+        detail: bool,
+    },
+    /// Sticky entries.
+    Sticky,
+    /// VLANs.
+    Vlan,
+    /// ARP.
+    Arp,
+    /// Counters.
+    Stats,
+    /// All of these but connections and sticky entries' details.
+    All,
+}
+
+/// What the words mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// A command.
+    Command {
+        /// The request.
+        request: Request,
+        /// `| json`.
+        json: bool,
+    },
+    /// They ended in `?`: what can stand there.
+    Help(Vec<Continuation>),
+}
+
+/// A word that can stand at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Continuation {
+    /// Keyword or parameter.
+    pub word: &'static str,
+    /// What it means.
+    pub help: &'static str,
+}
+
+impl fmt::Display for Continuation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {:<16} {}", self.word, self.help)
+    }
+}
+
+/// Words that mean nothing; displayed with a caret under the first wrong one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageError {
+    line: String,
+    column: usize,
+    problem: String,
+    continuations: Vec<Continuation>,
+}
+
+impl std::error::Error for UsageError {}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.line)?;
+        writeln!(f, "{:column$}^", "", column = self.column)?;
+        write!(f, "% {}", self.problem)?;
+        if !self.continuations.is_empty() {
+            write!(f, "; possible here:")?;
+        }
+        self.continuations.iter().try_for_each(|continuation| write!(f, "\n{continuation}"))
+    }
+}
+
+type Values = BTreeMap<&'static str, String>;
+
+struct Command {
+    syntax: &'static str,
+    request: fn(&Values) -> Request,
+}
+
+const COMMANDS: &[Command] = &[
+    Command { syntax: "check FILE", request: |v| Request::Check { file: text(v, "FILE") } },
+    Command {
+        syntax: "clear module csm SLOT ft active",
+        request: |v| Request::ForceStandby { slot: slot(v) },
+    },
+    Command { syntax: "show running-config", request: |_| Request::RunningConfig },
+    Command { syntax: "show module csm all", request: |_| Request::Show { slot: None, what: Show::All } },
+    Command { syntax: "show module csm SLOT all", request: |v| show(v, Show::All) },
+    Command { syntax: "show module csm SLOT arp", request: |v| show(v, Show::Arp) },
+    Command { syntax: "show module csm SLOT conns", request: |v| conns(v, false) },
+    Command { syntax: "show module csm SLOT conns client ADDRESS", request: |v| conns(v, false) },
+    Command { syntax: "show module csm SLOT conns client ADDRESS detail", request: |v| conns(v, true) },
+    Command { syntax: "show module csm SLOT conns detail", request: |v| conns(v, true) },
+    Command { syntax: "show module csm SLOT conns vserver NAME", request: |v| conns(v, false) },
+    Command { syntax: "show module csm SLOT conns vserver NAME detail", request: |v| conns(v, true) },
+    Command { syntax: "show module csm SLOT ft", request: |v| show(v, Show::Ft { detail: false }) },
+    Command { syntax: "show module csm SLOT ft detail", request: |v| show(v, Show::Ft { detail: true }) },
+    Command { syntax: "show module csm SLOT reals", request: |v| show(v, Show::Reals { detail: false }) },
+    Command {
+        syntax: "show module csm SLOT reals detail",
+        request: |v| show(v, Show::Reals { detail: true }),
+    },
+    Command { syntax: "show module csm SLOT serverfarms", request: |v| show(v, Show::Serverfarms) },
+    Command { syntax: "show module csm SLOT stats", request: |v| show(v, Show::Stats) },
+    Command { syntax: "show module csm SLOT sticky", request: |v| show(v, Show::Sticky) },
+    Command { syntax: "show module csm SLOT vlan", request: |v| show(v, Show::Vlan) },
+    Command {
+        syntax: "show module csm SLOT vservers",
+        request: |v| show(v, Show::Vservers { detail: false }),
+    },
+    Command {
+        syntax: "show module csm SLOT vservers detail",
+        request: |v| show(v, Show::Vservers { detail: true }),
+    },
+];
+
+const WORDS: &[Continuation] = &[
+    Continuation { word: "active", help: "hand the active role to the peer" },
+    Continuation { word: "all", help: "everything but connections and sticky entries" },
+    Continuation { word: "arp", help: "addresses answered for, and next hops" },
+    Continuation { word: "check", help: "a configuration file, without a daemon" },
+    Continuation { word: "clear", help: "reset functions" },
+    Continuation { word: "client", help: "of one client only" },
+    Continuation { word: "conns", help: "connections" },
+    Continuation { word: "csm", help: "Content Switching Module" },
+    Continuation { word: "detail", help: "all about each" },
+    Continuation { word: "ft", help: "fault tolerance" },
+    Continuation { word: "json", help: "the same facts for programs" },
+    Continuation { word: "module", help: "a module" },
+    Continuation { word: "reals", help: "real servers" },
+    Continuation { word: "running-config", help: "the configuration in force" },
+    Continuation { word: "serverfarms", help: "server farms" },
+    Continuation { word: "show", help: "the state of the system" },
+    Continuation { word: "stats", help: "counters" },
+    Continuation { word: "sticky", help: "sticky entries" },
+    Continuation { word: "vlan", help: "VLANs and the ports that carry them" },
+    Continuation { word: "vserver", help: "of one virtual server only" },
+    Continuation { word: "vservers", help: "virtual servers" },
+    Continuation { word: "|", help: "another form of output" },
+    Continuation { word: "ADDRESS", help: "IPv4 address" },
+    Continuation { word: "FILE", help: "path" },
+    Continuation { word: "NAME", help: "name of a virtual server" },
+    Continuation { word: "SLOT", help: "number of the module, 1-255" },
+    Continuation { word: END, help: "" },
+];
+
+/// Nothing more.
+const END: &str = "<cr>";
+
+fn text(values: &Values, parameter: &str) -> String {
+    values.get(parameter).cloned().unwrap_or_default()
+}
+
+fn slot(values: &Values) -> u8 {
+    // Accepted only if it parses, see `accepts`.
+    values.get("SLOT").and_then(|slot| slot.parse().ok()).unwrap_or_default()
+}
+
+fn show(values: &Values, what: Show) -> Request {
+    Request::Show { slot: Some(slot(values)), what }
+}
+
+fn conns(values: &Values, detail: bool) -> Request {
+    let filter = ConnFilter {
+        // Names are kept in upper case.
+        vserver: values.get("NAME").map(|name| name.to_ascii_uppercase()),
+        client: values.get("ADDRESS").and_then(|address| address.parse().ok()),
+        limit: None,
+    };
+    show(values, Show::Conns { filter, detail })
+}
+
+fn is_parameter(token: &str) -> bool {
+    token.starts_with(|first: char| first.is_ascii_uppercase())
+}
+
+fn accepts(parameter: &str, word: &str) -> bool {
+    match parameter {
+        "SLOT" => word.parse::<u8>().is_ok_and(|slot| slot > 0),
+        "ADDRESS" => word.parse::<Ipv4Addr>().is_ok(),
+        _ => true,
+    }
+}
+
+struct Word<'a> {
+    text: &'a str,
+    /// Characters before it.
+    column: usize,
+}
+
+/// What `args` mean: a command in one argument or in several. The file of `check` may hold blanks if it is an argument
+/// of its own.
+pub fn parse(args: &[String]) -> Result<Meaning, UsageError> {
+    let line = args.join(" ");
+    let words = split(args, &line);
+    let (words, filter) = match words.iter().position(|word| word.text == "|") {
+        Some(bar) => (&words[..bar], Some(&words[bar + 1..])),
+        None => (&words[..], None),
+    };
+    let wrong = |column, problem: String, continuations| {
+        Err(UsageError { line: line.clone(), column, problem, continuations })
+    };
+    let json = match filter {
+        None => false,
+        Some([word]) if !word.text.is_empty() && "json".starts_with(word.text) => true,
+        Some(rest) => {
+            let (column, problem) = match rest.iter().find(|word| !"json".starts_with(word.text)) {
+                Some(word) => (word.column, format!("unknown output form \"{}\"", word.text)),
+                None => (line.chars().count() + 1, "incomplete command".to_owned()),
+            };
+            return wrong(column, problem, vec![continuation("json")]);
+        }
+    };
+    let mut alive: Vec<(Vec<&'static str>, &Command)> =
+        COMMANDS.iter().map(|command| (command.syntax.split(' ').collect(), command)).collect();
+    let mut values = Values::new();
+    for (index, word) in words.iter().enumerate() {
+        if word.text == "?" {
+            return Ok(Meaning::Help(continuations(&alive, index)));
+        }
+        match choose(&alive, index, word.text) {
+            Choice::Token(token) => {
+                alive.retain(|(tokens, _)| tokens.get(index) == Some(&token));
+                if is_parameter(token) {
+                    values.insert(token, word.text.to_owned());
+                }
+            }
+            Choice::Ambiguous(words) => {
+                return wrong(word.column, format!("ambiguous word \"{}\"", word.text), words);
+            }
+            Choice::None => {
+                let problem = format!("invalid word \"{}\"", word.text);
+                return wrong(word.column, problem, continuations(&alive, index));
+            }
+        }
+    }
+    match alive.iter().find(|(tokens, _)| tokens.len() == words.len()) {
+        Some((_, command)) => Ok(Meaning::Command { request: (command.request)(&values), json }),
+        None => {
+            let end = words.last().map_or(0, |word| word.column + word.text.chars().count() + 1);
+            wrong(end, "incomplete command".to_owned(), continuations(&alive, words.len()))
+        }
+    }
+}
+
+/// The commands' first words.
+#[must_use]
+pub fn help() -> Vec<Continuation> {
+    let all: Vec<_> = COMMANDS.iter().map(|command| (command.syntax.split(' ').collect(), command)).collect();
+    continuations(&all, 0)
+}
+
+enum Choice {
+    Token(&'static str),
+    Ambiguous(Vec<Continuation>),
+    None,
+}
+
+/// Exact keyword, else the only keyword it is a prefix of, else a parameter that takes it.
+fn choose(alive: &[(Vec<&'static str>, &Command)], index: usize, word: &str) -> Choice {
+    let word_lower = word.to_ascii_lowercase();
+    let mut tokens: Vec<&'static str> =
+        alive.iter().filter_map(|(tokens, _)| tokens.get(index).copied()).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    let (parameters, keywords): (Vec<_>, Vec<_>) = tokens.into_iter().partition(|token| is_parameter(token));
+    if let Some(exact) = keywords.iter().find(|&&keyword| keyword == word_lower) {
+        return Choice::Token(exact);
+    }
+    let fitting: Vec<_> = keywords.into_iter().filter(|keyword| keyword.starts_with(&word_lower)).collect();
+    match fitting[..] {
+        [one] => Choice::Token(one),
+        [] => parameters
+            .into_iter()
+            .find(|parameter| accepts(parameter, word))
+            .map_or(Choice::None, Choice::Token),
+        _ => Choice::Ambiguous(fitting.into_iter().map(continuation).collect()),
+    }
+}
+
+fn continuations(alive: &[(Vec<&'static str>, &Command)], index: usize) -> Vec<Continuation> {
+    let mut words: Vec<_> =
+        alive.iter().map(|(tokens, _)| continuation(tokens.get(index).copied().unwrap_or(END))).collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
+fn continuation(word: &'static str) -> Continuation {
+    WORDS.iter().find(|known| known.word == word).copied().unwrap_or(Continuation { word, help: "" })
+}
+
+/// Words of `line`, which is `args` joined by blanks; `|` is a word of its own even without blanks around it.
+fn split<'a>(args: &[String], line: &'a str) -> Vec<Word<'a>> {
+    let checks = args.len() > 1 && args[0].len() >= 2 && "check".starts_with(args[0].as_str());
+    let mut words = Vec::new();
+    let mut start = 0;
+    for (index, arg) in args.iter().enumerate() {
+        let piece = &line[start..start + arg.len()];
+        if checks && index == 1 {
+            words.push(Word { text: piece, column: line[..start].chars().count() });
+        } else {
+            split_piece(piece, line, start, &mut words);
+        }
+        start += arg.len() + 1;
+    }
+    words
+}
+
+fn split_piece<'a>(piece: &'a str, line: &str, start: usize, words: &mut Vec<Word<'a>>) {
+    let mut word_start = None;
+    let ends = piece.char_indices().chain([(piece.len(), ' ')]);
+    for (at, character) in ends {
+        if character.is_whitespace() || character == '|' {
+            if let Some(from) = word_start.take() {
+                words.push(Word { text: &piece[from..at], column: line[..start + from].chars().count() });
+            }
+            if character == '|' {
+                words.push(Word { text: &piece[at..=at], column: line[..start + at].chars().count() });
+            }
+        } else {
+            word_start.get_or_insert(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

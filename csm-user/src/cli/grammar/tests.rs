@@ -1,0 +1,209 @@
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+
+use super::*;
+
+fn args(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn command(line: &str) -> (Request, bool) {
+    match parse(&args(&[line])) {
+        Ok(Meaning::Command { request, json }) => (request, json),
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn shows(what: Show) -> (Request, bool) {
+    (Request::Show { slot: Some(5), what }, false)
+}
+
+#[test]
+fn every_command_in_full_and_as_short_as_possible() {
+    let conns = |vserver: Option<&str>, client: Option<[u8; 4]>, detail| Show::Conns {
+        filter: ConnFilter {
+            vserver: vserver.map(str::to_owned),
+            client: client.map(Ipv4Addr::from),
+            limit: None,
+        },
+        detail,
+    };
+    for (full, short, what) in [
+        ("show module csm 5 ft", "sh m c 5 f", Show::Ft { detail: false }),
+        ("show module csm 5 ft detail", "sh mod csm 5 ft de", Show::Ft { detail: true }),
+        ("show module csm 5 vservers", "s m c 5 vs", Show::Vservers { detail: false }),
+        ("show module csm 5 vservers detail", "s m c 5 vs d", Show::Vservers { detail: true }),
+        ("show module csm 5 reals", "s m c 5 r", Show::Reals { detail: false }),
+        ("show module csm 5 reals detail", "SHOW MOD CSM 5 REAL DET", Show::Reals { detail: true }),
+        ("show module csm 5 serverfarms", "s m c 5 se", Show::Serverfarms),
+        ("show module csm 5 conns", "s m c 5 conn", conns(None, None, false)),
+        ("show module csm 5 conns detail", "s m c 5 c d", conns(None, None, true)),
+        ("show module csm 5 conns vserver vip1", "s m c 5 c v VIP1", conns(Some("VIP1"), None, false)),
+        (
+            "show module csm 5 conns vserver detail detail",
+            "s m c 5 c v detail d",
+            conns(Some("DETAIL"), None, true),
+        ),
+        (
+            "show module csm 5 conns client 10.0.0.1",
+            "s m c 5 c c 10.0.0.1",
+            conns(None, Some([10, 0, 0, 1]), false),
+        ),
+        ("show module csm 5 sticky", "s m c 5 stic", Show::Sticky),
+        ("show module csm 5 vlan", "s m c 5 vl", Show::Vlan),
+        ("show module csm 5 arp", "s m c 5 ar", Show::Arp),
+        ("show module csm 5 stats", "s m c 5 sta", Show::Stats),
+        ("show module csm 5 all", "s m c 5 al", Show::All),
+    ] {
+        let wanted = shows(what);
+        assert_eq!(command(full), wanted, "{full}");
+        assert_eq!(command(short), wanted, "{short}");
+    }
+    assert_eq!(command("show module csm all").0, Request::Show { slot: None, what: Show::All });
+    assert_eq!(command("sh run").0, Request::RunningConfig);
+    assert_eq!(command("clear module csm 5 ft active").0, Request::ForceStandby { slot: 5 });
+    assert_eq!(command("check pair.cfg").0, Request::Check { file: "pair.cfg".to_owned() });
+}
+
+#[test]
+fn json_is_asked_for_in_one_argument_or_several() {
+    for words in [
+        &["show module csm 5 ft | json"][..],
+        &["show", "module", "csm", "5", "ft", "|", "json"],
+        &["show", "module", "csm", "5", "ft", "| json"],
+        &["show module csm 5", "ft|j"],
+    ] {
+        let Ok(Meaning::Command { request, json }) = parse(&args(words)) else { panic!("{words:?}") };
+        assert_eq!((request, json), (shows(Show::Ft { detail: false }).0, true));
+    }
+}
+
+#[test]
+fn a_file_that_is_an_argument_of_its_own_may_hold_anything() {
+    let Ok(Meaning::Command { request, json }) = parse(&args(&["check", "a | b.cfg", "|", "json"])) else {
+        panic!("a command");
+    };
+    assert_eq!((request, json), (Request::Check { file: "a | b.cfg".to_owned() }, true));
+}
+
+fn wrong(line: &str, expected: &Expect) {
+    match parse(&args(&[line])) {
+        Err(error) => expected.assert_eq(&error.to_string()),
+        Ok(meaning) => panic!("{line}: {meaning:?}"),
+    }
+}
+
+#[test]
+fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
+    wrong("show modul csm 5 fx detail", &expect![[r#"
+        show modul csm 5 fx detail
+                         ^
+        % invalid word "fx"; possible here:
+          all              everything but connections and sticky entries
+          arp              addresses answered for, and next hops
+          conns            connections
+          ft               fault tolerance
+          reals            real servers
+          serverfarms      server farms
+          stats            counters
+          sticky           sticky entries
+          vlan             VLANs and the ports that carry them
+          vservers         virtual servers"#]]);
+    wrong("shw", &expect![[r#"
+        shw
+        ^
+        % invalid word "shw"; possible here:
+          check            a configuration file, without a daemon
+          clear            reset functions
+          show             the state of the system"#]]);
+}
+
+#[test]
+fn a_parameter_out_of_range_is_an_unknown_word() {
+    wrong("show module csm 0 ft", &expect![[r#"
+        show module csm 0 ft
+                        ^
+        % invalid word "0"; possible here:
+          SLOT             number of the module, 1-255
+          all              everything but connections and sticky entries"#]]);
+    wrong("show module csm 5 conns client 10.0.0", &expect![[r#"
+        show module csm 5 conns client 10.0.0
+                                       ^
+        % invalid word "10.0.0"; possible here:
+          ADDRESS          IPv4 address"#]]);
+}
+
+#[test]
+fn an_ambiguous_word_lists_what_it_could_be() {
+    wrong("show module csm 5 s", &expect![[r#"
+        show module csm 5 s
+                          ^
+        % ambiguous word "s"; possible here:
+          serverfarms      server farms
+          stats            counters
+          sticky           sticky entries"#]]);
+}
+
+#[test]
+fn an_incomplete_command_lists_how_it_can_go_on() {
+    wrong("clear module csm 5", &expect![[r#"
+        clear module csm 5
+                           ^
+        % incomplete command; possible here:
+          ft               fault tolerance"#]]);
+    wrong("", &expect![[r#"
+
+        ^
+        % incomplete command; possible here:
+          check            a configuration file, without a daemon
+          clear            reset functions
+          show             the state of the system"#]]);
+}
+
+#[test]
+fn words_after_the_end_are_refused() {
+    wrong("show running-config please", &expect![[r#"
+        show running-config please
+                            ^
+        % invalid word "please"; possible here:
+          <cr>             "#]]);
+}
+
+#[test]
+fn only_json_may_follow_the_bar() {
+    wrong("show running-config | include vlan", &expect![[r#"
+        show running-config | include vlan
+                              ^
+        % unknown output form "include"; possible here:
+          json             the same facts for programs"#]]);
+    wrong("show running-config |", &expect![[r#"
+        show running-config |
+                              ^
+        % incomplete command; possible here:
+          json             the same facts for programs"#]]);
+}
+
+#[test]
+fn a_question_mark_lists_what_can_stand_there() {
+    let Ok(Meaning::Help(words)) = parse(&args(&["show", "module", "csm", "5", "conns", "?"])) else {
+        panic!("help");
+    };
+    let words: Vec<_> = words.iter().map(|continuation| continuation.word).collect();
+    assert_eq!(words, ["<cr>", "client", "detail", "vserver"]);
+}
+
+#[test]
+fn every_word_of_the_table_has_a_help() {
+    for token in COMMANDS.iter().flat_map(|command| command.syntax.split(' ')) {
+        assert_ne!(continuation(token).help, "", "{token}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_line_panics(words in prop::collection::vec("[ -~äé|]{0,8}|show|module|csm|5|check", 0..8)) {
+        if let Err(error) = parse(&words) {
+            prop_assert!(error.to_string().contains('^'));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `show module csm N conns [detail]`.
+
+use std::fmt::{self, Write};
+
+use super::{endpoint, more, protocol, rule};
+use crate::api::reply::{ConnReply, ConnState, ConnsReply};
+
+/// Writes the listing: two lines for each connection, before and after translation.
+pub fn write(out: &mut impl Write, conns: &ConnsReply, detail: bool) -> fmt::Result {
+    writeln!(out, "    prot vlan source                destination           state")?;
+    rule(out, 70)?;
+    for conn in &conns.connections {
+        let ConnReply { client, destination, real, client_vlan, server_vlan, .. } = conn;
+        let (prot, state, source) = (protocol(conn.protocol), state(conn.state), endpoint(*client));
+        let (virtual_server, real) = (endpoint(*destination), endpoint(*real));
+        writeln!(out, "In  {prot:<4} {client_vlan:<4} {source:<21} {virtual_server:<21} {state}")?;
+        writeln!(out, "Out {prot:<4} {server_vlan:<4} {source:<21} {real:<21} {state}")?;
+        if detail {
+            let vserver = conn.vserver.as_deref().unwrap_or("<server initiated>");
+            writeln!(out, "    vs = {vserver}, ftp = No, csrp = {}", truth(conn.replicated))?;
+            writeln!(out, "    idle = {}, learned from peer = {}", conn.idle_s, truth(conn.replica))?;
+        }
+    }
+    more(out, conns.connections.len(), conns.total)
+}
+
+const fn state(state: ConnState) -> &'static str {
+    match state {
+        ConnState::SynClient => "SYN_CLIENT",
+        ConnState::SynBoth => "SYN_BOTH",
+        ConnState::Estab => "ESTAB",
+        ConnState::Closing => "CLOSING",
+        ConnState::Zombie => "ZOMBIE",
+    }
+}
+
+const fn truth(value: bool) -> &'static str {
+    if value { "True" } else { "False" }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::api::reply::{Endpoint, Protocol};
+
+    fn check(detail: bool, expected: &Expect) {
+        let at = |address: [u8; 4], port| Endpoint { address: Ipv4Addr::from(address), port };
+        let web = ConnReply {
+            protocol: Protocol::Tcp,
+            client: at([100, 100, 100, 102], 51_754),
+            destination: at([192, 158, 38, 30], 80),
+            real: at([192, 158, 39, 101], 80),
+            client_vlan: 2,
+            server_vlan: 3,
+            state: ConnState::Estab,
+            vserver: Some("WEB_VIP".to_owned()),
+            replicated: true,
+            replica: false,
+            idle_s: 4,
+        };
+        let own = ConnReply {
+            protocol: Protocol::Udp,
+            client: at([192, 158, 39, 101], 123),
+            destination: at([100, 100, 100, 1], 123),
+            real: at([100, 100, 100, 1], 123),
+            client_vlan: 3,
+            server_vlan: 2,
+            state: ConnState::SynClient,
+            vserver: None,
+            replicated: false,
+            ..web.clone()
+        };
+        let mut text = String::new();
+        let reply = ConnsReply { total: 1000, connections: vec![web, own] };
+        write(&mut text, &reply, detail).expect("a string takes everything");
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn listing() {
+        check(
+            false,
+            &expect![[r#"
+                prot vlan source                destination           state
+            ----------------------------------------------------------------------
+            In  TCP  2    100.100.100.102:51754 192.158.38.30:80      ESTAB
+            Out TCP  3    100.100.100.102:51754 192.158.39.101:80     ESTAB
+            In  UDP  3    192.158.39.101:123    100.100.100.1:123     SYN_CLIENT
+            Out UDP  2    192.158.39.101:123    100.100.100.1:123     SYN_CLIENT
+            (998 more, 1000 in all)
+        "#]],
+        );
+    }
+
+    #[test]
+    fn detail() {
+        check(
+            true,
+            &expect![[r#"
+                prot vlan source                destination           state
+            ----------------------------------------------------------------------
+            In  TCP  2    100.100.100.102:51754 192.158.38.30:80      ESTAB
+            Out TCP  3    100.100.100.102:51754 192.158.39.101:80     ESTAB
+                vs = WEB_VIP, ftp = No, csrp = True
+                idle = 4, learned from peer = False
+            In  UDP  3    192.158.39.101:123    100.100.100.1:123     SYN_CLIENT
+            Out UDP  2    192.158.39.101:123    100.100.100.1:123     SYN_CLIENT
+                vs = <server initiated>, ftp = No, csrp = False
+                idle = 4, learned from peer = False
+            (998 more, 1000 in all)
+        "#]],
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! `show module csm N stats`.
+
+use std::fmt::{self, Write};
+
+use csm_common::counter::Reason;
+
+use super::rule;
+use crate::api::reply::{ConnectionCounters, CountersReply, ReasonCount, Verdict};
+
+/// Writes the CSM's listing, and below it each reason that was counted.
+///
+/// The lines about L7, redirects and FTP are constants: there is no such function, so none of it ever happened. Checksum
+/// failures and frames by kind are not counted, and therefore not printed.
+pub fn write(out: &mut impl Write, counters: &CountersReply) -> fmt::Result {
+    let ConnectionCounters { created, destroyed, current, timed_out, failed } = counters.connections;
+    writeln!(out, "Connections Created:       {created}")?;
+    writeln!(out, "Connections Destroyed:     {destroyed}")?;
+    writeln!(out, "Connections Current:       {current}")?;
+    writeln!(out, "Connections Timed-Out:     {timed_out}")?;
+    writeln!(out, "Connections Failed:        {failed}")?;
+    let ConnectionCounters { created, current, failed, .. } = counters.server_initiated;
+    writeln!(out, "Server initiated Connections:")?;
+    writeln!(out, "      Created:{created}, Current:{current}, Failed:{failed}")?;
+    decisions(out, counters)?;
+    reasons(out, &counters.reasons)
+}
+
+fn decisions(out: &mut impl Write, counters: &CountersReply) -> fmt::Result {
+    let no_policy = counters.packets(Reason::DropNoPolicy);
+    let no_match = counters.packets(Reason::DropNoVserver);
+    let no_real = counters.packets(Reason::DropNoReal);
+    let denied = counters.packets(Reason::DropDirect);
+    let rejected = no_policy + no_match + no_real + denied + counters.packets(Reason::DropTableFull);
+    writeln!(out, "L4 Load-Balanced Decisions:{}", counters.packets(Reason::ForwardedNew))?;
+    writeln!(out, "L4 Rejected Connections:   {rejected}")?;
+    writeln!(out, "L7 Load-Balanced Decisions:0")?;
+    writeln!(out, "L7 Rejected Connections:")?;
+    writeln!(out, "      Total:0, Parser:0,")?;
+    writeln!(out, "      Reached max parse len:0, Cookie out of mem:0,")?;
+    writeln!(out, "      Cfg version mismatch:0, Bad SSL2 format:0")?;
+    writeln!(out, "L4/L7 Rejected Connections:")?;
+    writeln!(out, "      No policy:{no_policy}, No policy match {no_match},")?;
+    writeln!(out, "      No real:{no_real}, ACL denied {denied}, Server initiated:0")?;
+    writeln!(out, "Redirect Connections:0,  Redirect Dropped:0")?;
+    writeln!(out, "FTP Connections:           0")
+}
+
+fn reasons(out: &mut impl Write, reasons: &[ReasonCount]) -> fmt::Result {
+    writeln!(out, "\nframes by reason          verdict  packets              bytes")?;
+    rule(out, 68)?;
+    for ReasonCount { reason, verdict, packets, bytes } in reasons.iter().filter(|count| count.packets != 0) {
+        let verdict = match verdict {
+            Verdict::Forward => "forward",
+            Verdict::Pass => "pass",
+            Verdict::Drop => "drop",
+        };
+        writeln!(out, "{reason:<25} {verdict:<8} {packets:<20} {bytes}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn listing() {
+        let count = |reason: Reason, verdict, packets| ReasonCount {
+            reason: reason.name().to_owned(),
+            verdict,
+            packets,
+            bytes: packets * 60,
+        };
+        let counters = CountersReply {
+            connections: ConnectionCounters {
+                created: 180,
+                destroyed: 100,
+                current: 80,
+                timed_out: 4,
+                failed: 2,
+            },
+            server_initiated: ConnectionCounters { created: 9, current: 3, ..ConnectionCounters::default() },
+            reasons: vec![
+                count(Reason::ForwardedFlow, Verdict::Forward, 123_456_789),
+                count(Reason::ForwardedNew, Verdict::Forward, 180),
+                count(Reason::PassHost, Verdict::Pass, 17),
+                count(Reason::DropNoVserver, Verdict::Drop, 5),
+                count(Reason::DropNoPolicy, Verdict::Drop, 3),
+                count(Reason::DropNoReal, Verdict::Drop, 2),
+                count(Reason::DropTtl, Verdict::Drop, 0),
+            ],
+        };
+        let mut text = String::new();
+        write(&mut text, &counters).expect("a string takes everything");
+        expect![[r#"
+            Connections Created:       180
+            Connections Destroyed:     100
+            Connections Current:       80
+            Connections Timed-Out:     4
+            Connections Failed:        2
+            Server initiated Connections:
+                  Created:9, Current:3, Failed:0
+            L4 Load-Balanced Decisions:180
+            L4 Rejected Connections:   10
+            L7 Load-Balanced Decisions:0
+            L7 Rejected Connections:
+                  Total:0, Parser:0,
+                  Reached max parse len:0, Cookie out of mem:0,
+                  Cfg version mismatch:0, Bad SSL2 format:0
+            L4/L7 Rejected Connections:
+                  No policy:3, No policy match 5,
+                  No real:2, ACL denied 0, Server initiated:0
+            Redirect Connections:0,  Redirect Dropped:0
+            FTP Connections:           0
+
+            frames by reason          verdict  packets              bytes
+            --------------------------------------------------------------------
+            forwarded_flow            forward  123456789            7407407340
+            forwarded_new             forward  180                  10800
+            pass_host                 pass     17                   1020
+            drop_no_vserver           drop     5                    300
+            drop_no_cfg_policy        drop     3                    180
+            drop_no_active_server     drop     2                    120
+        "#]]
+        .assert_eq(&text);
+    }
+}

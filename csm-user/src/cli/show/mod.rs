@@ -1,0 +1,48 @@
+//! Renderers of `show`: each writes a reply of the API in the shape of the CSM's own listing.
+//!
+//! What the CSM prints and this product does not have or does not measure is left out rather than printed as a default;
+//! what Linux adds stands below, in the same manner.
+
+pub mod conn;
+pub mod counter;
+pub mod ft;
+pub mod neighbour;
+pub mod real;
+pub mod serverfarm;
+pub mod sticky;
+pub mod time;
+pub mod vlan;
+pub mod vserver;
+
+use std::fmt;
+
+use crate::api::reply::{Endpoint, Protocol};
+
+/// A line of `len` dashes, as under each heading.
+fn rule(out: &mut impl fmt::Write, len: usize) -> fmt::Result {
+    writeln!(out, "{:-<len$}", "")
+}
+
+const fn yes(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}
+
+const fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+        Protocol::Icmp => "ICMP",
+    }
+}
+
+fn endpoint(Endpoint { address, port }: Endpoint) -> String {
+    format!("{address}:{port}")
+}
+
+/// "... and N more" below a listing that was cut off.
+fn more(out: &mut impl fmt::Write, shown: usize, total: u64) -> fmt::Result {
+    match total.saturating_sub(u64::try_from(shown).unwrap_or(u64::MAX)) {
+        0 => Ok(()),
+        rest => writeln!(out, "({rest} more, {total} in all)"),
+    }
+}

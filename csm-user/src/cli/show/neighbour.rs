@@ -1,0 +1,73 @@
+//! `show module csm N arp`.
+
+use std::fmt::{self, Write};
+
+use super::rule;
+use crate::api::reply::{NeighbourKind, NeighbourReply, NeighbourStatus};
+
+/// Writes the listing.
+pub fn write(out: &mut impl Write, neighbours: &[NeighbourReply]) -> fmt::Result {
+    writeln!(out, "Internet Address  Physical Interface  VLAN  Type      Status")?;
+    rule(out, 68)?;
+    for NeighbourReply { address, mac, vlan, kind, status } in neighbours {
+        // The CSM writes MAC addresses in capitals, with hyphens.
+        let mac =
+            mac.as_deref().map_or_else(|| "unknown".to_owned(), |mac| mac.replace(':', "-").to_uppercase());
+        let address = address.to_string();
+        let vlan = vlan.unwrap_or(0);
+        let kind = match kind {
+            NeighbourKind::Vserver => "VSERVER",
+            NeighbourKind::Alias => "ALIAS",
+            NeighbourKind::Gateway => "GATEWAY",
+            NeighbourKind::Real => "REAL",
+            NeighbourKind::Learned => "LEARNED",
+        };
+        let status = match status {
+            NeighbourStatus::Local => "local",
+            NeighbourStatus::Up => "up",
+            NeighbourStatus::Resolving => "resolving",
+            NeighbourStatus::Down => "down",
+        };
+        writeln!(out, "{address:<17} {mac:<19} {vlan:<5} {kind:<9} {status}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn listing() {
+        let row = |last, mac: Option<&str>, vlan, kind, status| NeighbourReply {
+            address: Ipv4Addr::new(10, 10, 3, last),
+            mac: mac.map(str::to_owned),
+            vlan,
+            kind,
+            status,
+        };
+        let rows = [
+            row(100, Some("00:01:64:f9:1a:02"), None, NeighbourKind::Vserver, NeighbourStatus::Local),
+            row(20, Some("00:01:64:f9:1a:02"), Some(3), NeighbourKind::Alias, NeighbourStatus::Local),
+            row(1, Some("00:d0:b7:a0:68:5d"), Some(2), NeighbourKind::Gateway, NeighbourStatus::Up),
+            row(101, None, Some(3), NeighbourKind::Real, NeighbourStatus::Resolving),
+            row(7, None, Some(3), NeighbourKind::Learned, NeighbourStatus::Down),
+        ];
+        let mut text = String::new();
+        write(&mut text, &rows).expect("a string takes everything");
+        expect![[r#"
+            Internet Address  Physical Interface  VLAN  Type      Status
+            --------------------------------------------------------------------
+            10.10.3.100       00-01-64-F9-1A-02   0     VSERVER   local
+            10.10.3.20        00-01-64-F9-1A-02   3     ALIAS     local
+            10.10.3.1         00-D0-B7-A0-68-5D   2     GATEWAY   up
+            10.10.3.101       unknown             3     REAL      resolving
+            10.10.3.7         unknown             3     LEARNED   down
+        "#]]
+        .assert_eq(&text);
+    }
+}

@@ -1,0 +1,144 @@
+//! `show module csm N reals [detail]`.
+
+use std::fmt::{self, Write};
+
+use super::rule;
+use crate::api::reply::{RealReply, RealState};
+
+/// The CSM's "no limit".
+const NO_LIMIT: u32 = u32::MAX;
+
+/// Writes the listing.
+pub fn write(out: &mut impl Write, reals: &[RealReply]) -> fmt::Result {
+    writeln!(out, "real                  server farm      weight  state          conns/hits")?;
+    rule(out, 72)?;
+    for real in reals {
+        let RealReply { serverfarm, weight, connections, .. } = real;
+        let (address, state) = (address(real), state(real.state));
+        writeln!(out, "{address:<21} {serverfarm:<16} {weight:<7} {state:<14} {connections}")?;
+        if let Some(reason) = &real.reason {
+            writeln!(out, "                      {reason}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the detailed listing.
+pub fn write_detail(out: &mut impl Write, reals: &[RealReply]) -> fmt::Result {
+    for real in reals {
+        let RealReply { serverfarm, weight, admin_weight, connections, total_connections, .. } = real;
+        writeln!(out, "{}, {serverfarm}, state = {}", address(real), state(real.state))?;
+        if let Some(reason) = &real.reason {
+            writeln!(out, "  reason = {reason}")?;
+        }
+        writeln!(out, "  conns = {connections}, maxconns = {NO_LIMIT}, minconns = 0")?;
+        writeln!(out, "  weight = {weight}, weight(admin) = {admin_weight}")?;
+        writeln!(out, "  total conns established = {total_connections}")?;
+        writeln!(out, "  client pkts = {}, server pkts = {}", real.client_packets, real.server_packets)?;
+    }
+    Ok(())
+}
+
+fn address(real: &RealReply) -> String {
+    match real.port {
+        Some(port) => format!("{}:{port}", real.address),
+        None => real.address.to_string(),
+    }
+}
+
+const fn state(state: RealState) -> &'static str {
+    match state {
+        RealState::Operational => "OPERATIONAL",
+        RealState::OutOfService => "OUTOFSERVICE",
+        RealState::ProbeTesting => "PROBE_TESTING",
+        RealState::ProbeFailed => "PROBE_FAILED",
+        RealState::ArpFailed => "ARP_FAILED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn reals() -> Vec<RealReply> {
+        let up = RealReply {
+            address: Ipv4Addr::new(192, 158, 39, 101),
+            port: None,
+            serverfarm: "WEB".to_owned(),
+            weight: 8,
+            admin_weight: 8,
+            state: RealState::Operational,
+            reason: None,
+            connections: 334,
+            total_connections: 12_345,
+            client_packets: 100_000,
+            server_packets: 200_000,
+        };
+        let failed = RealReply {
+            address: Ipv4Addr::new(192, 158, 139, 102),
+            port: Some(8080),
+            weight: 0,
+            state: RealState::ProbeFailed,
+            reason: Some("probe TCP port 8080: connection refused".to_owned()),
+            ..up.clone()
+        };
+        let out = RealReply {
+            address: Ipv4Addr::new(192, 158, 39, 103),
+            weight: 0,
+            state: RealState::OutOfService,
+            connections: 0,
+            ..up.clone()
+        };
+        vec![up, failed, out]
+    }
+
+    fn check(render: impl Fn(&mut String, &[RealReply]) -> fmt::Result, expected: &Expect) {
+        let mut text = String::new();
+        render(&mut text, &reals()).expect("a string takes everything");
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn listing() {
+        check(
+            write,
+            &expect![[r#"
+            real                  server farm      weight  state          conns/hits
+            ------------------------------------------------------------------------
+            192.158.39.101        WEB              8       OPERATIONAL    334
+            192.158.139.102:8080  WEB              0       PROBE_FAILED   334
+                                  probe TCP port 8080: connection refused
+            192.158.39.103        WEB              0       OUTOFSERVICE   0
+        "#]],
+        );
+    }
+
+    #[test]
+    fn detail() {
+        check(
+            write_detail,
+            &expect![[r#"
+            192.158.39.101, WEB, state = OPERATIONAL
+              conns = 334, maxconns = 4294967295, minconns = 0
+              weight = 8, weight(admin) = 8
+              total conns established = 12345
+              client pkts = 100000, server pkts = 200000
+            192.158.139.102:8080, WEB, state = PROBE_FAILED
+              reason = probe TCP port 8080: connection refused
+              conns = 334, maxconns = 4294967295, minconns = 0
+              weight = 0, weight(admin) = 8
+              total conns established = 12345
+              client pkts = 100000, server pkts = 200000
+            192.158.39.103, WEB, state = OUTOFSERVICE
+              conns = 0, maxconns = 4294967295, minconns = 0
+              weight = 0, weight(admin) = 8
+              total conns established = 12345
+              client pkts = 100000, server pkts = 200000
+        "#]],
+        );
+    }
+}

@@ -1,0 +1,59 @@
+//! `show module csm N sticky`.
+
+use std::fmt::{self, Write};
+
+use super::{more, rule};
+use crate::api::reply::{StickiesReply, StickyReply};
+
+/// Writes the listing.
+pub fn write(out: &mut impl Write, sticky: &StickiesReply) -> fmt::Result {
+    writeln!(out, "group   sticky-data              real                  timeout")?;
+    rule(out, 64)?;
+    for StickyReply { group, vserver, client, real, port, timeout_s } in &sticky.entries {
+        let (client, real) = (format!("ip {client}"), format!("{real}:{port}"));
+        write!(out, "{group:<7} {client:<24} {real:<21} {timeout_s}")?;
+        match vserver {
+            Some(vserver) => writeln!(out, "  ({vserver})")?,
+            None => writeln!(out)?,
+        }
+    }
+    more(out, sticky.entries.len(), sticky.total)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn listing() {
+        let shared = StickyReply {
+            group: 20,
+            vserver: None,
+            client: Ipv4Addr::new(10, 10, 3, 1),
+            real: Ipv4Addr::new(10, 10, 3, 20),
+            port: 0,
+            timeout_s: 793,
+        };
+        let private = StickyReply {
+            group: 0,
+            vserver: Some("VIP1".to_owned()),
+            client: Ipv4Addr::new(192, 158, 138, 100),
+            port: 8080,
+            ..shared.clone()
+        };
+        let mut text = String::new();
+        write(&mut text, &StickiesReply { total: 2, entries: vec![shared, private] })
+            .expect("a string takes everything");
+        expect![[r#"
+            group   sticky-data              real                  timeout
+            ----------------------------------------------------------------
+            20      ip 10.10.3.1             10.10.3.20:0          793
+            0       ip 192.158.138.100       10.10.3.20:8080       793  (VIP1)
+        "#]]
+        .assert_eq(&text);
+    }
+}

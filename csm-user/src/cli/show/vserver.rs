@@ -1,0 +1,203 @@
+//! `show module csm N vservers [detail]`.
+
+use std::fmt::{self, Write};
+use std::net::Ipv4Addr;
+
+use super::{protocol, rule};
+use crate::api::reply::{Replicate, StickyRule, VserverReply, VserverState};
+
+/// Writes the listing.
+pub fn write(out: &mut impl Write, vservers: &[VserverReply]) -> fmt::Result {
+    writeln!(out, "vserver         type  prot virtual                  vlan state        conns")?;
+    rule(out, 75)?;
+    for vserver in vservers {
+        let VserverReply { name, connections, .. } = vserver;
+        let (prot, vlan) = (prot(vserver), vlan(vserver));
+        let (address, state) = (address(vserver), state(vserver.state));
+        writeln!(out, "{name:<15} SLB   {prot:<4} {address:<24} {vlan:<4} {state:<12} {connections}")?;
+        if let Some(reason) = &vserver.reason {
+            writeln!(out, "                {reason}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the detailed listing.
+pub fn write_detail(out: &mut impl Write, vservers: &[VserverReply]) -> fmt::Result {
+    vservers.iter().try_for_each(|vserver| one(out, vserver))
+}
+
+fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
+    let VserverReply { name, idle_s, pending_s, connections, total_connections, .. } = vserver;
+    let index = vserver.index.map_or_else(|| "<not assigned>".to_owned(), |index| index.to_string());
+    writeln!(out, "{name}, type = SLB, state = {}, v_index = {index}", state(vserver.state))?;
+    if let Some(reason) = &vserver.reason {
+        writeln!(out, "  reason = {reason}")?;
+    }
+    let (address, prot, vlan) = (address(vserver), prot(vserver), vlan(vserver));
+    writeln!(out, "  virtual = {address}, bidir, {prot}, service = NONE, advertise = FALSE")?;
+    let replicate = replicate(vserver.replicate);
+    writeln!(
+        out,
+        "  idle = {idle_s}, replicate csrp = {replicate}, vlan = {vlan}, pending = {pending_s}, layer 4"
+    )?;
+    writeln!(out, "  conns = {connections}, total conns = {total_connections}")?;
+    writeln!(out, "  Default policy:")?;
+    let farm = vserver.serverfarm.as_deref().unwrap_or("<not assigned>");
+    writeln!(out, "    server farm = {farm}, backup = <not assigned>")?;
+    let StickyRule { minutes, group, netmask } =
+        vserver.sticky.unwrap_or(StickyRule { minutes: 0, group: 0, netmask: Ipv4Addr::UNSPECIFIED });
+    writeln!(out, "    sticky: timer = {minutes}, subnet = {netmask}, group id = {group}")?;
+    writeln!(out, "  Policy          Tot matches  Client pkts  Server pkts")?;
+    write!(out, "  ")?;
+    rule(out, 53)?;
+    let (client, server) = (vserver.client_packets, vserver.server_packets);
+    writeln!(out, "  (default)       {total_connections:<12} {client:<12} {server}")
+}
+
+fn address(vserver: &VserverReply) -> String {
+    match vserver.address {
+        Some(address) => format!("{address}/32:{}", vserver.port),
+        None => "<not assigned>".to_owned(),
+    }
+}
+
+fn prot(vserver: &VserverReply) -> &'static str {
+    vserver.protocol.map_or("-", protocol)
+}
+
+fn vlan(vserver: &VserverReply) -> String {
+    vserver.vlan.map_or_else(|| "ALL".to_owned(), |vlan| vlan.to_string())
+}
+
+const fn state(state: VserverState) -> &'static str {
+    match state {
+        VserverState::Operational => "OPERATIONAL",
+        VserverState::OutOfService => "OUTOFSERVICE",
+    }
+}
+
+const fn replicate(replicate: Replicate) -> &'static str {
+    match (replicate.connection, replicate.sticky) {
+        (false, false) => "none",
+        (true, false) => "connection",
+        (false, true) => "sticky",
+        (true, true) => "all",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::api::reply::Protocol;
+
+    fn vservers() -> Vec<VserverReply> {
+        let web = VserverReply {
+            name: "WEB_VIP".to_owned(),
+            index: Some(10),
+            address: Some(Ipv4Addr::new(10, 86, 213, 93)),
+            protocol: Some(Protocol::Tcp),
+            port: 80,
+            vlan: Some(2),
+            state: VserverState::Operational,
+            reason: None,
+            serverfarm: Some("FARM".to_owned()),
+            idle_s: 3600,
+            pending_s: 30,
+            replicate: Replicate::default(),
+            sticky: None,
+            connections: 12,
+            total_connections: 34567,
+            client_packets: 987_654,
+            server_packets: 1_234_567,
+        };
+        let vip1 = VserverReply {
+            name: "VIP1".to_owned(),
+            index: None,
+            address: Some(Ipv4Addr::new(192, 158, 138, 130)),
+            vlan: None,
+            state: VserverState::OutOfService,
+            reason: Some("no serverfarm".to_owned()),
+            serverfarm: None,
+            replicate: Replicate { connection: true, sticky: true },
+            sticky: Some(StickyRule { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST }),
+            connections: 0,
+            total_connections: 0,
+            client_packets: 0,
+            server_packets: 0,
+            ..web.clone()
+        };
+        let unborn = VserverReply {
+            name: "FIFTEEN_CHARS_X".to_owned(),
+            address: None,
+            protocol: None,
+            ..vip1.clone()
+        };
+        vec![web, vip1, VserverReply { reason: Some("no virtual address".to_owned()), ..unborn }]
+    }
+
+    fn check(render: impl Fn(&mut String, &[VserverReply]) -> fmt::Result, expected: &Expect) {
+        let mut text = String::new();
+        render(&mut text, &vservers()).expect("a string takes everything");
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn listing() {
+        check(
+            write,
+            &expect![[r#"
+            vserver         type  prot virtual                  vlan state        conns
+            ---------------------------------------------------------------------------
+            WEB_VIP         SLB   TCP  10.86.213.93/32:80       2    OPERATIONAL  12
+            VIP1            SLB   TCP  192.158.138.130/32:80    ALL  OUTOFSERVICE 0
+                            no serverfarm
+            FIFTEEN_CHARS_X SLB   -    <not assigned>           ALL  OUTOFSERVICE 0
+                            no virtual address
+        "#]],
+        );
+    }
+
+    #[test]
+    fn detail() {
+        check(
+            write_detail,
+            &expect![[r#"
+            WEB_VIP, type = SLB, state = OPERATIONAL, v_index = 10
+              virtual = 10.86.213.93/32:80, bidir, TCP, service = NONE, advertise = FALSE
+              idle = 3600, replicate csrp = none, vlan = 2, pending = 30, layer 4
+              conns = 12, total conns = 34567
+              Default policy:
+                server farm = FARM, backup = <not assigned>
+                sticky: timer = 0, subnet = 0.0.0.0, group id = 0
+              Policy          Tot matches  Client pkts  Server pkts
+              -----------------------------------------------------
+              (default)       34567        987654       1234567
+            VIP1, type = SLB, state = OUTOFSERVICE, v_index = <not assigned>
+              reason = no serverfarm
+              virtual = 192.158.138.130/32:80, bidir, TCP, service = NONE, advertise = FALSE
+              idle = 3600, replicate csrp = all, vlan = ALL, pending = 30, layer 4
+              conns = 0, total conns = 0
+              Default policy:
+                server farm = <not assigned>, backup = <not assigned>
+                sticky: timer = 30, subnet = 255.255.255.255, group id = 10
+              Policy          Tot matches  Client pkts  Server pkts
+              -----------------------------------------------------
+              (default)       0            0            0
+            FIFTEEN_CHARS_X, type = SLB, state = OUTOFSERVICE, v_index = <not assigned>
+              reason = no virtual address
+              virtual = <not assigned>, bidir, -, service = NONE, advertise = FALSE
+              idle = 3600, replicate csrp = all, vlan = ALL, pending = 30, layer 4
+              conns = 0, total conns = 0
+              Default policy:
+                server farm = <not assigned>, backup = <not assigned>
+                sticky: timer = 30, subnet = 255.255.255.255, group id = 10
+              Policy          Tot matches  Client pkts  Server pkts
+              -----------------------------------------------------
+              (default)       0            0            0
+        "#]],
+        );
+    }
+}
