@@ -1,2 +1,3 @@
-//! Lab tests.
-fn main() {}
+//! Lab tests: as root, in namespaces of their own.
+
+mod lab;
