@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context, Result};
 use nix::net::if_::if_nameindex;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt,
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -117,7 +117,6 @@ fn listen(socket: &OwnedFd, ports: &BTreeMap<usize, String>, frames: &Mutex<Vec<
 }
 
 fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> nix::Result<(usize, Option<LinkAddr>)> {
-    let _ = MsgFlags::empty();
     recvfrom(socket.as_raw_fd(), buffer)
 }
 

@@ -209,14 +209,35 @@ impl Node {
         let side = self.side;
         let mut last = None;
         let found = wait::until(&format!("{role:?} on node {side:?}"), limit, Duration::from_millis(20), || {
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-                bail!("csmd on node {side:?} ended: {status}");
-            }
+            self.check_alive()?;
             let status = self.status().ok();
             last.clone_from(&status);
             Ok(status.filter(|status| status.role == role && (role != Role::Standby || status.ready)))
         });
         found.with_context(|| format!("last status {last:?}\n{}", self.last_words()))
+    }
+
+    /// Nothing, unless csmd has ended by itself.
+    ///
+    /// # Errors
+    /// Saying how it ended.
+    pub fn check_alive(&mut self) -> Result<()> {
+        if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            bail!("csmd on node {:?} ended: {status}", self.side);
+        }
+        Ok(())
+    }
+
+    /// Stops csmd as an orderly shutdown would, by SIGTERM, and by SIGKILL when it does not go within some seconds.
+    pub fn stop(&mut self) {
+        if let Some(pid) = self.pid() {
+            if self.stopped {
+                let _ = kill(pid, Signal::SIGCONT);
+                self.stopped = false;
+            }
+            let _ = kill(pid, Signal::SIGTERM);
+            let _ = self.reap();
+        }
     }
 
     /// The last lines that csmd wrote to its standard error and its log.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
@@ -30,6 +30,8 @@ pub struct Report {
     pub failed: BTreeMap<String, u32>,
     /// Since the start: each client address and the real servers that answered it. With stickiness, one each.
     pub reals: BTreeMap<Ipv4Addr, BTreeSet<String>>,
+    /// Requests still without an answer after a second.
+    pub overdue: u32,
     /// Slowest answer, nanoseconds.
     pub slowest_ns: u64,
     /// Completed and failed requests by the time of their end.
@@ -42,6 +44,9 @@ struct Log {
     /// End, duration, and what went wrong.
     requests: Vec<(u64, u64, Option<String>)>,
     reals: BTreeMap<Ipv4Addr, BTreeSet<String>>,
+    /// When each open request began.
+    open: BTreeMap<u64, u64>,
+    next: u64,
 }
 
 impl Log {
@@ -56,6 +61,9 @@ impl Log {
                 Some(fault) => *report.failed.entry(fault.clone()).or_default() += 1,
             }
         }
+        let long_ago = now_ns().saturating_sub(1_000_000_000);
+        let overdue = self.open.values().filter(|began| **began < long_ago).count();
+        report.overdue = u32::try_from(overdue).unwrap_or(u32::MAX);
         let events = self.requests.iter().map(|(at_ns, _, fault)| (*at_ns, fault.is_none()));
         report.bins = super::bins(self.mark_ns, now_ns(), events);
         report
@@ -80,8 +88,8 @@ pub fn run(target: SocketAddr, sources: &[Ipv4Addr], interval: Duration) -> Resu
             let phase = interval * n / u32::try_from(sources.len())?;
             tokio::task::spawn_local(ask(*source, target, interval, phase, Rc::clone(&log)));
         }
-        let mut commands = BufReader::new(tokio::io::stdin()).lines();
-        while let Some(command) = commands.next_line().await? {
+        let mut commands = super::commands();
+        while let Some(command) = commands.recv().await {
             if command == "mark" {
                 let mut log = log.borrow_mut();
                 log.mark_ns = now_ns();
@@ -101,12 +109,20 @@ async fn ask(source: Ipv4Addr, target: SocketAddr, interval: Duration, phase: Du
         let log = Rc::clone(&log);
         tokio::task::spawn_local(async move {
             let began = now_ns();
+            let number = {
+                let mut log = log.borrow_mut();
+                log.next += 1;
+                let number = log.next;
+                log.open.insert(number, began);
+                number
+            };
             let answer = match tokio::time::timeout(PATIENCE, request(source, target)).await {
                 Ok(answer) => answer.map_err(|error| error.root_cause().to_string()),
                 Err(_) => Err(format!("no answer in {} s", PATIENCE.as_secs())),
             };
             let ended = now_ns();
             let mut log = log.borrow_mut();
+            log.open.remove(&number);
             let fault = match answer {
                 Ok(real) => {
                     log.reals.entry(source).or_default().insert(real);

@@ -39,6 +39,20 @@ pub fn bins(from_ns: u64, to_ns: u64, events: impl Iterator<Item = (u64, bool)>)
     bins
 }
 
+/// The lines of standard input, for a program whose own thread runs tasks.
+pub(crate) fn commands() -> tokio::sync::mpsc::Receiver<String> {
+    // The parent waits for each answer before it says the next.
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
 /// Prints one JSON line for the parent.
 pub(crate) fn say(report: &impl Serialize) -> anyhow::Result<()> {
     use std::io::Write;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -165,8 +165,8 @@ async fn connect(source: Ipv4Addr, target: SocketAddr) -> Result<TcpStream> {
 }
 
 async fn obey(shared: &Rc<RefCell<Shared>>) -> Result<()> {
-    let mut commands = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(command) = commands.next_line().await? {
+    let mut commands = super::commands();
+    while let Some(command) = commands.recv().await {
         match command.as_str() {
             "mark" => shared.borrow_mut().mark(),
             "finish" => shared.borrow_mut().finishing = true,

@@ -1,0 +1,246 @@
+//! `csm-lab`: the demonstration, and the traffic programs that the lab starts inside its namespaces.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use csm_tests::figure::{Figure, Timers};
+use csm_tests::lab::{Lab, Options};
+use csm_tests::node::{Fault, NegativeControl};
+use csm_tests::programs::Programs;
+use csm_tests::scenario::{self, Outline, Traffic};
+use csm_tests::traffic::{http, msg_client, msg_server, udp};
+use csm_tests::{netns, picture, report, standin, topology, wait};
+
+#[derive(Debug, Parser)]
+#[command(about = "Two nodes, a switch, clients and servers in network namespaces; faults under real traffic")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Raise the lab, take the active node away under traffic, print what the clients saw.
+    Run(RunArgs),
+    /// Remove what labs whose process has died have left behind.
+    Clean,
+    #[command(hide = true, about = "Remove a lab at the end of standard input")]
+    Reap { lab: String },
+    #[command(hide = true, subcommand, about = "A traffic program")]
+    Traffic(TrafficCommand),
+    #[command(hide = true, subcommand, about = "The product's stand-in")]
+    StandIn(StandInCommand),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// How the active node goes; each in turn when not given
+    #[arg(long)]
+    fault: Vec<Fault>,
+    /// Long-lived connections
+    #[arg(long, default_value_t = 1_000)]
+    connections: usize,
+    /// heartbeat-time/failover, milliseconds; the CSM's default is 1000/3000
+    #[arg(long, default_value_t = Timers::FAST)]
+    timers: Timers,
+    /// How often to go through the faults
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
+    /// Leave the lab up at the end, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
+    /// Directory for logs, captures and the picture
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Give both nodes a defect that the checks must notice
+    #[arg(long)]
+    control: Option<NegativeControl>,
+    /// Size of the download, millions of bytes
+    #[arg(long, default_value_t = 200)]
+    download: u64,
+    /// Run the lab's stand-in instead of the product
+    #[arg(long)]
+    stand_in: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum TrafficCommand {
+    MsgServer { listen: SocketAddr, interval_ms: u64 },
+    MsgClient { target: SocketAddr, connections: usize, interval_ms: u64, first: u64 },
+    UdpEcho { listen: SocketAddr },
+    UdpProbe { target: SocketAddr, source: Ipv4Addr, interval_us: u64 },
+    Http { target: SocketAddr, clients: usize, interval_ms: u64 },
+}
+
+#[derive(Debug, Subcommand)]
+enum StandInCommand {
+    Csmd(standin::Options),
+    Csm {
+        #[arg(long)]
+        socket: PathBuf,
+        #[arg(long)]
+        json: bool,
+        words: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match obey(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("csm-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Run(arguments) => return run(&arguments),
+        Command::Clean => {
+            let removed = netns::sweep_dead();
+            println!("{} namespaces removed{}", removed.len(), if removed.is_empty() { "" } else { ":" });
+            for name in removed {
+                println!("  {name}");
+            }
+        }
+        Command::Reap { lab } => {
+            std::io::stdin().read_to_end(&mut Vec::new())?;
+            netns::sweep(&lab);
+        }
+        Command::Traffic(command) => traffic(command)?,
+        Command::StandIn(StandInCommand::Csmd(options)) => standin::csmd(&options)?,
+        Command::StandIn(StandInCommand::Csm { socket, words, .. }) => standin::csm(&socket, &words)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn traffic(command: TrafficCommand) -> Result<()> {
+    match command {
+        TrafficCommand::MsgServer { listen, interval_ms } => {
+            msg_server::serve(listen, Duration::from_millis(interval_ms))
+        }
+        TrafficCommand::MsgClient { target, connections, interval_ms, first } => {
+            let sources = (0..usize::from(topology::CLIENTS)).map(topology::client).collect();
+            let interval = Duration::from_millis(interval_ms);
+            msg_client::run(&msg_client::Options { target, sources, connections, interval, first })
+        }
+        TrafficCommand::UdpEcho { listen } => udp::echo(listen),
+        TrafficCommand::UdpProbe { target, source, interval_us } => {
+            udp::probe(target, source, Duration::from_micros(interval_us))
+        }
+        TrafficCommand::Http { target, clients, interval_ms } => {
+            let sources: Vec<Ipv4Addr> = (0..clients).map(topology::client).collect();
+            http::run(target, &sources, Duration::from_millis(interval_ms))
+        }
+    }
+}
+
+fn run(arguments: &RunArgs) -> Result<ExitCode> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the lab makes network namespaces: run it as root (sudo)");
+    }
+    wait::watch_signals()?;
+    for name in netns::sweep_dead() {
+        eprintln!("removed {name}, left behind by a lab that was killed");
+    }
+    let out = arguments.out.clone().map_or_else(default_out, Ok)?;
+    let programs = if arguments.stand_in { Programs::stand_in()? } else { Programs::beside_this_one()? };
+    let options = Options {
+        figure: Figure { timers: arguments.timers, preempt: false },
+        control: arguments.control,
+        download: arguments.download * 1_000_000,
+        message_interval: Duration::from_millis(250),
+        ..Options::small(programs, out.clone())
+    };
+    let clock = Instant::now();
+    let progress = |what: &str| eprintln!("[{:6.1} s] {what}", clock.elapsed().as_secs_f64());
+    progress("raising the lab");
+    let mut lab = Lab::build(options)?;
+    let mut outlines = Vec::new();
+    let result = demonstrate(&mut lab, arguments, &progress, &mut outlines);
+    lab.capture.save(&lab.out("control.pcapng"))?;
+    if !outlines.is_empty() {
+        conclude(&outlines, arguments, &out)?;
+    }
+    if arguments.keep {
+        println!("The lab {} is up. On node A, then on node B:", lab.id.as_str());
+        for way in lab.ways_in() {
+            println!("  {way}");
+        }
+        println!("Ctrl-C takes it down.");
+        let _ = wait::until::<()>("Ctrl-C", Duration::from_secs(86_400), Duration::from_millis(100), || Ok(None));
+    }
+    let leaks = lab.take_down()?;
+    for leak in &leaks {
+        eprintln!("left behind: {leak}");
+    }
+    result.with_context(|| format!("logs and captures are in {}", out.display()))?;
+    let good = leaks.is_empty() && outlines.iter().all(Outline::clean);
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn demonstrate(
+    lab: &mut Lab,
+    arguments: &RunArgs,
+    progress: &impl Fn(&str),
+    outlines: &mut Vec<Outline>,
+) -> Result<()> {
+    let failover = arguments.timers.failover;
+    progress(&format!("starting both nodes, timers {}", arguments.timers));
+    let active = lab.start(failover * 4 + Duration::from_secs(20))?;
+    progress(&format!("node {active:?} is active, {:?} could take over", active.peer()));
+    let mut traffic = Traffic::start(lab, arguments.connections)?;
+    progress(&format!("{} connections exchange messages", arguments.connections));
+    let faults = if arguments.fault.is_empty() { Fault::DEMONSTRATED.to_vec() } else { arguments.fault.clone() };
+    // The download has to last from before the fault until after the slowest takeover that is allowed.
+    let seconds = (5.0 + 2.0 * failover.as_secs_f64()).ceil();
+    let rate = Duration::from_secs_f64(seconds).as_secs().max(1);
+    let rate = arguments.download * 1_000_000 / rate;
+    for round in 1..=arguments.rounds {
+        for fault in &faults {
+            progress(&format!("round {round} of {}: {}", arguments.rounds, fault.name()));
+            let outline = scenario::apply(lab, &mut traffic, *fault, rate)?;
+            progress(&format!(
+                "  {:?} took over; {} of {} connections live, silence {} ms",
+                outline.to,
+                outline.survived,
+                outline.connections,
+                outline.silence_ns / 1_000_000
+            ));
+            outlines.push(outline);
+        }
+    }
+    let last = traffic.messages("finish")?;
+    progress(&format!("{} messages sent and {} received, every byte checked", last.sent, last.received));
+    if last.alive + last.lost.values().sum::<usize>() > last.established {
+        bail!("connections are counted twice: {last:?}");
+    }
+    if !last.lost.is_empty() {
+        bail!("connections were lost: {:?}", last.lost);
+    }
+    Ok(())
+}
+
+fn conclude(outlines: &[Outline], arguments: &RunArgs, out: &Path) -> Result<()> {
+    println!();
+    print!("{}", report::table(outlines));
+    println!("{}", report::legend());
+    let path = out.join("failover.svg");
+    let title = format!("What clients saw: {} connections, heartbeat/failover {}", arguments.connections, arguments.timers);
+    std::fs::write(&path, picture::draw(&title, outlines)).with_context(|| path.display().to_string())?;
+    std::fs::write(out.join("outline.json"), serde_json::to_vec_pretty(outlines)?)?;
+    println!("picture: {}", path.display());
+    println!("logs and captures: {}", out.display());
+    Ok(())
+}
+
+fn default_out() -> Result<PathBuf> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    Ok(std::env::current_dir()?.join("out").join(format!("run-{seconds}-{}", std::process::id())))
+}

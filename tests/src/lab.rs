@@ -1,0 +1,219 @@
+//! A whole lab: network, servers, two nodes, and the switch's eyes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::capture::Capture;
+use crate::figure::{Figure, Timers};
+use crate::netns::{self, LabId, Reaper};
+use crate::node::{Fault, NegativeControl, Node};
+use crate::ports::PortWatch;
+use crate::programs::Programs;
+use crate::service::{DOWNLOAD, Services};
+use crate::status::Role;
+use crate::topology::{REALS, Side, Topology, VIP};
+use crate::traffic::download::Payload;
+
+/// How to build a lab.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What to run.
+    pub programs: Programs,
+    /// Timers of the FT group, and preemption.
+    pub figure: Figure,
+    /// A defect for both nodes.
+    pub control: Option<NegativeControl>,
+    /// Size in bytes of the file that the servers serve.
+    pub download: u64,
+    /// Pause between the messages that the message servers send.
+    pub message_interval: Duration,
+    /// Where logs and captures go.
+    pub out: PathBuf,
+    /// Whether the servers own the VIP, which the [stand-in](crate::standin) needs.
+    pub servers_own_vip: bool,
+}
+
+impl Options {
+    /// A small, fast lab that runs `programs`, for tests.
+    pub fn small(programs: Programs, out: PathBuf) -> Self {
+        let servers_own_vip = !programs.csmd.leading.is_empty();
+        Self {
+            programs,
+            figure: Figure { timers: Timers::FAST, preempt: false },
+            control: None,
+            download: 20_000_000,
+            message_interval: Duration::from_millis(100),
+            out,
+            servers_own_vip,
+        }
+    }
+}
+
+/// The lab. Dropping it removes all of it; the order of the fields is the order in which that happens.
+#[derive(Debug)]
+pub struct Lab {
+    /// A and B.
+    pub nodes: [Node; 2],
+    /// The switch's eyes for ARP and heartbeats.
+    pub capture: Capture,
+    /// The switch's eyes for who forwards.
+    pub ports: PortWatch,
+    /// The file that all servers serve.
+    pub payload: Payload,
+    /// How it was built.
+    pub options: Options,
+    services: Vec<Services>,
+    /// The namespaces.
+    pub topology: Topology,
+    runtime: RuntimeDir,
+    _reaper: Reaper,
+    /// Its name.
+    pub id: LabId,
+}
+
+impl Lab {
+    /// Builds the network and the servers; the nodes are not started.
+    ///
+    /// # Errors
+    /// Without root or a program; what was made until then is removed.
+    pub fn build(options: Options) -> Result<Self> {
+        let id = LabId::unique();
+        std::fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
+        let reaper = Reaper::start(&options.programs.csm_lab, &id)?;
+        let runtime = RuntimeDir::create(id.runtime_dir())?;
+        let topology = Topology::build(&id)?;
+        let web_root = runtime.0.join("www");
+        std::fs::create_dir_all(&web_root)?;
+        let payload = Payload::write(&web_root.join(DOWNLOAD), options.download)?;
+        let capture = Capture::start(&topology.switch)?;
+        let ports = PortWatch::start(&topology.switch)?;
+        let mut services = Vec::new();
+        for (n, (server, address)) in (1..).zip(topology.servers.iter().zip(REALS)) {
+            if options.servers_own_vip {
+                server.ip(&[format!("addr add {VIP}/32 dev lo")])?;
+                server.sysctl("ipv4/conf/all/arp_ignore", "1")?;
+            }
+            let name = format!("s{n}");
+            let directory = runtime.0.join(&name);
+            let (csm_lab, pace) = (&options.programs.csm_lab, options.message_interval);
+            services.push(Services::start(server, &name, address, &directory, &web_root, csm_lab, pace)?);
+        }
+        let node = |side: Side| {
+            let text = options.figure.text(side);
+            Node::new(side, &options.programs, &text, &runtime.0, &options.out, options.control)
+        };
+        let nodes = [node(Side::A)?, node(Side::B)?];
+        Ok(Self { nodes, capture, ports, payload, options, services, topology, runtime, _reaper: reaper, id })
+    }
+
+    /// A node.
+    pub fn node(&mut self, side: Side) -> &mut Node {
+        &mut self.nodes[usize::from(side == Side::B)]
+    }
+
+    /// Starts both nodes at the same instant and waits until one is active and the other ready to take over. Returns the
+    /// active one.
+    ///
+    /// # Errors
+    /// With the nodes' own words when that does not happen within `limit`.
+    pub fn start(&mut self, limit: Duration) -> Result<Side> {
+        for node in &mut self.nodes {
+            node.start(self.topology.node(node.side()))?;
+        }
+        let active = self.wait_for_active(limit)?;
+        self.node(active.peer()).wait_for(Role::Standby, limit)?;
+        Ok(active)
+    }
+
+    /// The node that says it is active, once there is one.
+    ///
+    /// # Errors
+    /// With the nodes' own words after `limit`, or at once when a csmd has ended by itself.
+    pub fn wait_for_active(&mut self, limit: Duration) -> Result<Side> {
+        let nodes = &mut self.nodes;
+        let found = crate::wait::until("an active node", limit, Duration::from_millis(20), || {
+            for node in nodes.iter_mut() {
+                node.check_alive()?;
+            }
+            Ok(nodes.iter().find(|node| node.status().is_ok_and(|status| status.role == Role::Active)).map(Node::side))
+        });
+        found.with_context(|| {
+            nodes.iter().map(|node| format!("node {:?}:\n{}", node.side(), node.last_words())).collect::<String>()
+        })
+    }
+
+    /// Applies a fault to a node and returns the moment of it, nanoseconds of CLOCK_MONOTONIC.
+    pub fn fail(&mut self, side: Side, fault: Fault) -> Result<u64> {
+        self.nodes[usize::from(side == Side::B)].fail(fault, &self.topology)
+    }
+
+    /// Undoes [`Lab::fail`]; the node then has to find its way back by itself.
+    pub fn restore(&mut self, side: Side) -> Result<()> {
+        self.nodes[usize::from(side == Side::B)].restore(&self.topology)
+    }
+
+    /// Path of a file among those that are kept.
+    pub fn out(&self, name: &str) -> PathBuf {
+        self.options.out.join(name)
+    }
+
+    /// The directory of sockets and servers.
+    pub fn runtime(&self) -> &Path {
+        &self.runtime.0
+    }
+
+    /// How to look at a node, one line each.
+    pub fn ways_in(&self) -> Vec<String> {
+        let way = |node: &Node| {
+            let csm = node.csm();
+            let words: Vec<String> = std::iter::once(csm.get_program())
+                .chain(csm.get_args())
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            let netns = self.topology.node(node.side()).name();
+            format!("nsenter --net=/run/netns/{netns} {} show module csm 5 ft", words.join(" "))
+        };
+        self.nodes.iter().map(way).collect()
+    }
+
+    /// Takes the lab down in order and says what it left behind; empty when nothing.
+    ///
+    /// # Errors
+    /// When the leaks cannot be looked for.
+    pub fn take_down(mut self) -> Result<Vec<String>> {
+        let mut leaks = Vec::new();
+        for node in &mut self.nodes {
+            node.stop();
+        }
+        self.services.clear();
+        for netns in self.topology.nodes.iter().chain(&self.topology.servers) {
+            leaks.extend(netns.processes().iter().map(|pid| format!("process {pid} in {}", netns.name())));
+        }
+        let (id, runtime) = (self.id.clone(), self.runtime.0.clone());
+        drop(self);
+        leaks.extend(netns::leftovers(&id).iter().map(|name| format!("namespace {name}")));
+        if runtime.exists() {
+            leaks.push(format!("directory {}", runtime.display()));
+        }
+        Ok(leaks)
+    }
+}
+
+/// Removed on drop.
+#[derive(Debug)]
+struct RuntimeDir(PathBuf);
+
+impl RuntimeDir {
+    fn create(path: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for RuntimeDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
