@@ -108,10 +108,12 @@ reasons! {
     DropTtl = "drop_ttl", Drop;
     /// From the client side to a server's own address (A13: direct access needs a `predictor forward` vserver).
     DropDirect = "drop_direct_access", Drop;
-    /// Relayed stray that this node may not take (gate neither open nor relay-in).
+    /// Relayed stray that this node may not take (gate neither open nor relay-in), or one to relay without a known peer.
     DropRelay = "drop_relay", Drop;
     /// A fault of the program itself: a map look-up that cannot fail did.
     DropInternal = "drop_internal", Drop;
+    /// A live connection of another virtual server uses the same addresses and ports on the server side.
+    DropConflict = "drop_conflict", Drop;
 }
 
 #[cfg(test)]

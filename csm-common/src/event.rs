@@ -38,3 +38,18 @@ pub const EVENT_UNRESOLVED: u32 = 4;
 pub const EVENT_NEIGHBOUR: u32 = 5;
 /// Another box answered or announced one of the group's addresses while the gate is open here.
 pub const EVENT_RIVAL: u32 = 6;
+
+/// What was lost when the ring had no room. The number is the index in `EVENTS_LOST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Lost {
+    /// Connection and sticky records: the peer's replica lacks what they said until it is repaired.
+    Table = 0,
+    /// Neighbour, unresolved and rival records: the next such frame repeats them.
+    Hint = 1,
+}
+
+impl Lost {
+    /// Number of kinds.
+    pub const COUNT: u32 = 2;
+}

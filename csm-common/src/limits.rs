@@ -24,3 +24,8 @@ pub const ROUTES_MAX: u32 = 4096;
 pub const EVENT_RING_BYTES: u32 = 1 << 23;
 /// Longest time a predecessor relays strays after a planned move, in seconds.
 pub const RELAY_SECONDS_MAX: u64 = 10;
+/// VLAN numbers, 802.1Q.
+pub const VLAN_IDS: u32 = 4096;
+/// Bytes of the event ring that only connection and sticky records may fill: hints, which any host on the network can
+/// cause, stop once less than this is free.
+pub const EVENT_RING_RESERVE: u32 = EVENT_RING_BYTES / 4 * 3;

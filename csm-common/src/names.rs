@@ -8,6 +8,8 @@ pub const GATE: &str = "GATE";
 pub const SETTINGS: &str = "SETTINGS";
 /// Ingress interface index to [`crate::net::Port`].
 pub const PORTS: &str = "PORTS";
+/// VLAN number to the [`crate::net::Port`] that carries it; role 0 where none does.
+pub const VLANS: &str = "VLANS";
 /// Port number to interface, for redirects.
 pub const TX_PORTS: &str = "TX_PORTS";
 /// [`crate::net::AddressKey`] to [`crate::net::Address`]: alias and virtual addresses answered by ARP.
@@ -24,6 +26,8 @@ pub const VSERVER_KEYS: &str = "VSERVER_KEYS";
 pub const VSERVERS: &str = "VSERVERS";
 /// Predictor slots, [`crate::service::ring_slot`] to real number.
 pub const RINGS: &str = "RINGS";
+/// Predictor position by vserver number, a `u64` that only the XDP program writes.
+pub const CURSORS: &str = "CURSORS";
 /// [`crate::service::Real`] by number.
 pub const REALS: &str = "REALS";
 /// Proven connections: [`crate::flow::FlowKey`] to [`crate::flow::FlowEntry`]; never evicts.
@@ -34,6 +38,8 @@ pub const EMBRYONIC: &str = "EMBRYONIC";
 pub const STICKY: &str = "STICKY";
 /// Ring buffer of [`crate::event::Record`].
 pub const EVENTS: &str = "EVENTS";
+/// Per-CPU `u64` by [`crate::event::Lost`]: records that found no room in the ring.
+pub const EVENTS_LOST: &str = "EVENTS_LOST";
 /// Per-CPU [`crate::counter::Count`] by [`crate::counter::Reason`].
 pub const COUNTERS: &str = "COUNTERS";
 /// Per-CPU [`crate::counter::ServiceCount`] by vserver number.

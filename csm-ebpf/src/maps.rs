@@ -1,0 +1,61 @@
+//! Every map of the program, under its name in `csm_common::names`.
+//!
+//! Flow and sticky tables are preallocated: they take their whole stated memory at start, and nothing that arrives
+//! from the network makes them grow.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use csm_common::counter::{Count, Reason, ServiceCount};
+use csm_common::event::Lost;
+use csm_common::flow::{FlowEntry, FlowKey};
+use csm_common::gate::Gate;
+use csm_common::limits;
+use csm_common::net::{Address, AddressKey, NextHop, Port, Route};
+use csm_common::service::{Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey};
+
+#[map]
+pub(crate) static GATE: Array<Gate> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+#[map]
+pub(crate) static PORTS: HashMap<u32, Port> = HashMap::with_max_entries(limits::PORTS_MAX, 0);
+#[map]
+pub(crate) static VLANS: Array<Port> = Array::with_max_entries(limits::VLAN_IDS, 0);
+#[map]
+pub(crate) static TX_PORTS: DevMap = DevMap::with_max_entries(limits::PORTS_MAX, 0);
+#[map]
+pub(crate) static ADDRESSES: HashMap<AddressKey, Address> = HashMap::with_max_entries(limits::ADDRESSES_MAX, 0);
+#[map]
+pub(crate) static NEXTHOPS: Array<NextHop> = Array::with_max_entries(limits::NEXTHOPS_MAX, 0);
+#[map]
+pub(crate) static ROUTES: LpmTrie<u32, Route> = LpmTrie::with_max_entries(limits::ROUTES_MAX, 0);
+#[map]
+pub(crate) static NEIGHBOURS: HashMap<AddressKey, u32> = HashMap::with_max_entries(limits::NEXTHOPS_MAX, 0);
+#[map]
+pub(crate) static VSERVER_KEYS: HashMap<VserverKey, u32> = HashMap::with_max_entries(limits::VSERVERS_MAX, 0);
+#[map]
+pub(crate) static VSERVERS: Array<Vserver> = Array::with_max_entries(limits::VSERVERS_MAX, 0);
+#[map]
+pub(crate) static RINGS: Array<u32> = Array::with_max_entries(limits::VSERVERS_MAX * limits::RING_SLOTS, 0);
+#[map]
+pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(limits::VSERVERS_MAX, 0);
+#[map]
+pub(crate) static REALS: Array<Real> = Array::with_max_entries(limits::REALS_MAX, 0);
+#[map]
+pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> = HashMap::with_max_entries(2 * limits::CONNECTIONS_MAX, 0);
+#[map]
+pub(crate) static EMBRYONIC: LruHashMap<FlowKey, FlowEntry> =
+    LruHashMap::with_max_entries(2 * limits::EMBRYONIC_MAX, 0);
+#[map]
+pub(crate) static STICKY: HashMap<StickyKey, StickyEntry> = HashMap::with_max_entries(limits::STICKY_MAX, 0);
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING_BYTES, 0);
+#[map]
+pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::COUNT, 0);
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+#[map]
+pub(crate) static VSERVER_COUNTS: PerCpuArray<ServiceCount> = PerCpuArray::with_max_entries(limits::VSERVERS_MAX, 0);
+#[map]
+pub(crate) static REAL_COUNTS: PerCpuArray<ServiceCount> = PerCpuArray::with_max_entries(limits::REALS_MAX, 0);

@@ -1,0 +1,329 @@
+//! Loads the XDP program, attaches it to the ports and gives typed access to its maps.
+//!
+//! A program loaded here lives as long as the [`Dataplane`]: nothing is pinned, so the death of the process takes the
+//! program off every port.
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError};
+use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult, Xdp, XdpMode};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use csm_common::gate::Gate;
+use csm_common::net::Port;
+use csm_common::{limits, names};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+/// The program and its maps as built for the BPF target.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/csm-ebpf.o"));
+
+/// A port to attach to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSpec {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Interface name, for messages.
+    pub name: String,
+    /// Access VLAN.
+    pub vlan: u16,
+    /// One of the `PORT_*` roles of `csm_common::net`.
+    pub role: u8,
+    /// The port's own MAC address.
+    pub mac: [u8; 6],
+}
+
+/// How the program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttachMode {
+    /// In the driver.
+    Native,
+    /// In the network stack, on a copy of each frame: slow, only when the configuration asks for it.
+    Generic,
+}
+
+impl fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// Sizes of the tables that are allocated in full at load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Proven connections.
+    pub connections: u32,
+    /// Half-open connections.
+    pub embryonic: u32,
+    /// Sticky entries.
+    pub sticky: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            connections: limits::CONNECTIONS_MAX,
+            embryonic: limits::EMBRYONIC_MAX,
+            sticky: limits::STICKY_MAX,
+        }
+    }
+}
+
+/// Why the dataplane did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel refused the object: too old, verifier, or privileges.
+    #[error("the kernel refuses the XDP program (Linux 5.15 or newer and root are needed): {0}")]
+    Object(#[source] Box<EbpfError>),
+    /// The verifier refused the program.
+    #[error("the kernel's verifier refuses the XDP program (Linux 5.15 or newer is needed): {0}")]
+    Verifier(#[source] Box<ProgramError>),
+    /// A port would not take the program.
+    #[error(
+        "interface {interface} (driver {driver}) does not take the XDP program in {mode} mode: {source}; {remedy}"
+    )]
+    Attach {
+        /// Interface name.
+        interface: String,
+        /// Its driver, or `unknown`.
+        driver: String,
+        /// The mode asked for.
+        mode: AttachMode,
+        /// What to do about it.
+        remedy: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// More ports than [`limits::PORTS_MAX`].
+    #[error("{0} ports are configured, at most {max} can carry the XDP program", max = limits::PORTS_MAX)]
+    TooManyPorts(usize),
+    /// A map of the embedded object is missing or of another type.
+    #[error("map {name} of the XDP program: {source}")]
+    Map {
+        /// Map name.
+        name: &'static str,
+        /// What is wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The object lacks a map or the program.
+    #[error("the XDP object has no {0}; build csm-user again")]
+    Missing(&'static str),
+    /// The gate could not be mapped into memory.
+    #[error("the gate cannot be mapped into memory: {0}")]
+    Gate(#[source] io::Error),
+}
+
+/// The loaded program, attached to its ports.
+#[derive(Debug)]
+pub struct Dataplane {
+    ebpf: Ebpf,
+    gate: Arc<MappedGate>,
+    mode: AttachMode,
+}
+
+impl Dataplane {
+    /// Loads the program with tables of default capacity, fills `PORTS`, `VLANS` and `TX_PORTS` (port numbers are
+    /// positions in `ports`) and attaches to each port. The gate is closed.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; nothing stays attached then.
+    pub fn load(ports: &[PortSpec], mode: AttachMode) -> Result<Self, LoadError> {
+        let mut dataplane = Self::load_detached(ports, mode, Capacity::default())?;
+        dataplane.attach(ports)?;
+        Ok(dataplane)
+    }
+
+    /// As [`Self::load`], with tables of the given capacity and without attaching: the program runs only when
+    /// [`Self::test_run`] calls it.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load_detached(
+        ports: &[PortSpec],
+        mode: AttachMode,
+        capacity: Capacity,
+    ) -> Result<Self, LoadError> {
+        if ports.len() > limits::PORTS_MAX as usize {
+            return Err(LoadError::TooManyPorts(ports.len()));
+        }
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries(names::FLOWS, 2 * capacity.connections)
+            .map_max_entries(names::EMBRYONIC, 2 * capacity.embryonic)
+            .map_max_entries(names::STICKY, capacity.sticky)
+            .load(OBJECT)
+            .map_err(|error| LoadError::Object(Box::new(error)))?;
+        program(&mut ebpf)?.load().map_err(|error| LoadError::Verifier(Box::new(error)))?;
+        let Some(Map::Array(gate)) = ebpf.map(names::GATE) else {
+            return Err(LoadError::Missing(names::GATE));
+        };
+        let gate = Arc::new(MappedGate::new(gate.fd()).map_err(LoadError::Gate)?);
+        let mut dataplane = Self { ebpf, gate, mode };
+        dataplane.fill_ports(ports)?;
+        Ok(dataplane)
+    }
+
+    /// The gate, for the thread that owns it.
+    #[must_use]
+    pub fn gate(&self) -> Arc<MappedGate> {
+        Arc::clone(&self.gate)
+    }
+
+    /// The mode in force on every port.
+    #[must_use]
+    pub const fn mode(&self) -> AttachMode {
+        self.mode
+    }
+
+    /// A handle of its own to map `name`, typed as asked, e.g. `map::<HashMap<MapData, FlowKey, FlowEntry>>(FLOWS)`;
+    /// valid beyond the `Dataplane`.
+    ///
+    /// # Errors
+    /// [`LoadError::Map`] if the map has another type or other sizes, [`LoadError::Missing`] if there is none.
+    pub fn map<M>(&self, name: &'static str) -> Result<M, LoadError>
+    where
+        M: TryFrom<Map, Error = MapError>,
+    {
+        let map = self.ebpf.map(name).ok_or(LoadError::Missing(name))?;
+        reopen(map).and_then(M::try_from).map_err(|source| map_error(name, source))
+    }
+
+    /// Instructions that the verifier walked, if the kernel tells (5.16).
+    #[must_use]
+    pub fn verified_instructions(&mut self) -> Option<u32> {
+        program(&mut self.ebpf).ok()?.info().ok()?.verified_instruction_count()
+    }
+
+    /// Runs the program once on a frame (BPF_PROG_TEST_RUN); a redirect is reported, not made.
+    ///
+    /// # Errors
+    /// The kernel's refusal, e.g. a frame shorter than an Ethernet header.
+    pub fn test_run(&mut self, options: TestRunOptions<'_>) -> Result<TestRunResult, LoadError> {
+        program(&mut self.ebpf)?.test_run(options).map_err(|error| LoadError::Verifier(Box::new(error)))
+    }
+
+    fn fill_ports(&mut self, ports: &[PortSpec]) -> Result<(), LoadError> {
+        let mut by_index: HashMap<MapData, u32, Port> = self.map(names::PORTS)?;
+        let mut by_vlan: Array<MapData, Port> = self.map(names::VLANS)?;
+        let mut devices: DevMap<MapData> = self.map(names::TX_PORTS)?;
+        for (number, spec) in (0..).zip(ports) {
+            let port = Port { number, vlan: spec.vlan, role: spec.role, pad: 0, mac: spec.mac, pad2: [0; 2] };
+            by_index.insert(spec.ifindex, port, 0).map_err(|source| map_error(names::PORTS, source))?;
+            by_vlan.set(u32::from(spec.vlan), port, 0).map_err(|source| map_error(names::VLANS, source))?;
+            devices
+                .set(number, spec.ifindex, None, 0)
+                .map_err(|source| map_error(names::TX_PORTS, source))?;
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, ports: &[PortSpec]) -> Result<(), LoadError> {
+        let (flags, remedy) = match self.mode {
+            AttachMode::Native => (
+                XdpMode::Driver,
+                "use a driver with native XDP, lower the MTU to what it takes with XDP, or configure generic mode",
+            ),
+            AttachMode::Generic => {
+                (XdpMode::Skb, "check that the interface exists and carries no other XDP program")
+            }
+        };
+        for port in ports {
+            program(&mut self.ebpf)?.attach_to_if_index(port.ifindex, flags).map_err(|source| {
+                LoadError::Attach {
+                    interface: port.name.clone(),
+                    driver: driver_of(&port.name),
+                    mode: self.mode,
+                    remedy,
+                    source: Box::new(source),
+                }
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
+    ebpf.program_mut(names::PROGRAM)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(LoadError::Missing(names::PROGRAM))
+}
+
+/// A second descriptor of the same kernel map.
+fn reopen(map: &Map) -> Result<Map, MapError> {
+    let (Map::Array(data)
+    | Map::PerCpuArray(data)
+    | Map::HashMap(data)
+    | Map::LruHashMap(data)
+    | Map::LpmTrie(data)
+    | Map::DevMap(data)
+    | Map::RingBuf(data)) = map
+    else {
+        return Err(MapError::InvalidMapType { map_type: 0 });
+    };
+    let descriptor = data.fd().as_fd().try_clone_to_owned()?;
+    Map::from_map_data(MapData::from_fd(descriptor)?)
+}
+
+fn map_error(name: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> LoadError {
+    LoadError::Map { name, source: Box::new(source) }
+}
+
+/// The interface's driver as sysfs knows it.
+fn driver_of(interface: &str) -> String {
+    std::fs::read_link(format!("/sys/class/net/{interface}/device/driver"))
+        .ok()
+        .and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// The gate word of the XDP program, mapped into memory: a store is seen by the next packet.
+#[derive(Debug)]
+pub struct MappedGate {
+    word: NonNull<AtomicU64>,
+}
+
+// SAFETY: the mapping is not tied to a thread and is only reached through an atomic.
+unsafe impl Send for MappedGate {}
+// SAFETY: as above.
+unsafe impl Sync for MappedGate {}
+
+/// One page: the kernel rounds an array of one word up to it.
+const GATE_BYTES: NonZeroUsize = NonZeroUsize::new(size_of::<Gate>()).unwrap();
+
+impl MappedGate {
+    fn new(map: impl AsFd) -> io::Result<Self> {
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new shared mapping at an address of the kernel's choice aliases nothing of this process.
+        let page = unsafe { mmap(None, GATE_BYTES, protection, MapFlags::MAP_SHARED, map, 0) }?;
+        Ok(Self { word: page.cast() })
+    }
+
+    /// Sets the gate. Release: what this thread wrote to other mapped memory before is visible to who reads the gate.
+    pub fn store(&self, gate: Gate) {
+        // SAFETY: `word` points to the mapping, page-aligned, which lives until `drop`.
+        unsafe { self.word.as_ref() }.store(gate.0, Ordering::Release);
+    }
+
+    /// The gate as stored last.
+    #[must_use]
+    pub fn load(&self) -> Gate {
+        // SAFETY: as in `store`.
+        Gate(unsafe { self.word.as_ref() }.load(Ordering::Acquire))
+    }
+}
+
+impl Drop for MappedGate {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `new` with this length, and no reference to it is left.
+        let unmapped = unsafe { munmap(self.word.cast(), GATE_BYTES.get()) };
+        debug_assert!(unmapped.is_ok(), "the gate was mapped by new");
+    }
+}
