@@ -1,2 +1,3 @@
-//! Lab tests.
-fn main() {}
+//! Tests that need root and a kernel.
+
+mod dpuser;
