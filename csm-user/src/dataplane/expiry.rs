@@ -210,6 +210,14 @@ impl Drop for ExpiryThread {
     }
 }
 
+/// What a second look at an entry led to.
+enum Outcome {
+    Stays,
+    /// It had gone before, with its twin.
+    Gone,
+    Removed,
+}
+
 /// Waits; true if the thread is to stop.
 fn rest(stopped: &Receiver<()>, time: Duration) -> bool {
     stopped.recv_timeout(time) != Err(RecvTimeoutError::Timeout)
@@ -268,9 +276,13 @@ impl Expiry {
             // be an orphan, and only a look-up tells; so not on each walk.
             let suspect = judge(entry, Some(entry), times, clock) != Verdict::Keep
                 || (census.walk % ORPHAN_WALKS == 1 && judge(entry, None, times, clock) != Verdict::Keep);
-            if suspect && self.expire(map, key, times)? {
-                census.expired += 1;
-                continue;
+            match if suspect { self.expire(map, key, times)? } else { Outcome::Stays } {
+                Outcome::Stays => {}
+                Outcome::Gone => continue,
+                Outcome::Removed => {
+                    census.expired += 1;
+                    continue;
+                }
             }
             census.hops_in_use.insert(entry.nexthop);
             census.vservers_in_use.insert(entry.vserver);
@@ -284,19 +296,24 @@ impl Expiry {
         Ok(last)
     }
 
-    /// Looks again and removes what is over; true if something was removed.
-    fn expire(&self, map: &BpfMap<FlowKey, FlowEntry>, key: &FlowKey, times: Times) -> io::Result<bool> {
-        let Some(entry) = map.get(key)? else { return Ok(false) };
+    /// Looks again and removes what is over.
+    fn expire(
+        &self,
+        map: &BpfMap<FlowKey, FlowEntry>,
+        key: &FlowKey,
+        times: Times,
+    ) -> io::Result<Outcome> {
+        let Some(entry) = map.get(key)? else { return Ok(Outcome::Gone) };
         let twin = map.get(&entry.twin_key(key.proto))?.filter(|twin| twin.twin_key(key.proto) == *key);
         let clock = self.clock();
         match judge(&entry, twin.as_ref(), times, clock) {
-            Verdict::Keep => Ok(false),
-            Verdict::Orphan => map.delete(key),
+            Verdict::Keep => Ok(Outcome::Stays),
+            Verdict::Orphan => map.delete(key).map(|there| if there { Outcome::Removed } else { Outcome::Gone }),
             Verdict::Idle | Verdict::Closed | Verdict::Pending => {
                 let connection = entry.connection(key);
                 self.table.delete_pair(map, &connection)?;
                 self.tell(&connection, entry.flags, clock);
-                Ok(true)
+                Ok(Outcome::Removed)
             }
         }
     }
