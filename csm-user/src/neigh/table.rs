@@ -51,8 +51,15 @@ pub enum Effect {
     SetNeighbour(AddressKey, u32),
     /// Delete from `NEIGHBOURS`.
     RemoveNeighbour(AddressKey),
-    /// Have the kernel find the host on this interface and keep it found.
-    Resolve(u32, Ipv4Addr),
+    /// Have the kernel find the host on the interface.
+    Resolve {
+        /// Interface index.
+        ifindex: u32,
+        /// The host.
+        address: Ipv4Addr,
+        /// Keep it found for ever (a `managed` neighbour); otherwise ask once.
+        managed: bool,
+    },
     /// Let the kernel forget it.
     Release(u32, Ipv4Addr),
 }
@@ -62,6 +69,8 @@ struct Host {
     number: u32,
     mac: Option<[u8; 6]>,
     wanted: bool,
+    /// Walk that was begun last when it was entered.
+    entered: u64,
 }
 
 /// The table.
@@ -152,7 +161,10 @@ impl NeighbourTable {
                 }
             }
             Discovery::Failed => self.leave(key, &mut effects),
-            Discovery::Forgotten => effects.push(Effect::Resolve(ifindex, address)),
+            // The kernel collects what it sees no traffic for; a learned host's MAC stays good, and changes are heard.
+            Discovery::Forgotten if host.wanted => effects.extend(self.ask(&key)),
+            Discovery::Forgotten if host.mac.is_none() => self.leave(key, &mut effects),
+            Discovery::Forgotten => {}
         }
         effects
     }
@@ -168,9 +180,20 @@ impl NeighbourTable {
         self.walk = walk;
     }
 
-    /// That walk has ended and met these next-hop numbers: the others of hosts that left are free again.
-    pub fn walk_ended(&mut self, walk: u64, in_use: impl Fn(u32) -> bool) {
-        self.numbers.release(walk, in_use);
+    /// That walk has ended and met these next-hop numbers: the others of hosts that left are free again. When the table
+    /// is more than half full, learned hosts that no connection refers to leave.
+    pub fn walk_ended(&mut self, walk: u64, in_use: impl Fn(u32) -> bool) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.numbers.release(walk, &in_use);
+        if self.learned > LEARNED_MAX / 2 {
+            let idle = |host: &Host| !host.wanted && host.entered < walk && !in_use(host.number);
+            let leaving: Vec<AddressKey> =
+                self.hosts.iter().filter(|(_, host)| idle(host)).map(|(key, _)| *key).collect();
+            for key in leaving {
+                self.leave(key, &mut effects);
+            }
+        }
+        effects
     }
 
     /// The number of `key` if it is in the table.
@@ -192,11 +215,13 @@ impl NeighbourTable {
 
     fn enter(&mut self, key: AddressKey, wanted: bool, effects: &mut Vec<Effect>) -> Option<u32> {
         if let Some(host) = self.hosts.get_mut(&key) {
+            let number = host.number;
             if wanted && !host.wanted {
                 host.wanted = true;
                 self.learned -= 1;
+                effects.extend(self.ask(&key));
             }
-            return Some(host.number);
+            return Some(number);
         }
         let port = *self.ports.get(&key.vlan)?;
         let address = Ipv4Addr::from(key.ip_be.to_ne_bytes());
@@ -220,8 +245,8 @@ impl NeighbourTable {
             return None;
         };
         self.learned += usize::from(!wanted);
-        self.write(key, Host { number, mac: None, wanted }, effects);
-        effects.push(Effect::Resolve(port.ifindex, address));
+        self.write(key, Host { number, mac: None, wanted, entered: self.walk }, effects);
+        effects.push(Effect::Resolve { ifindex: port.ifindex, address, managed: wanted });
         Some(number)
     }
 
@@ -265,8 +290,9 @@ impl NeighbourTable {
     }
 
     fn ask(&self, key: &AddressKey) -> Option<Effect> {
-        let port = self.ports.get(&key.vlan)?;
-        Some(Effect::Resolve(port.ifindex, Ipv4Addr::from(key.ip_be.to_ne_bytes())))
+        let (port, host) = (self.ports.get(&key.vlan)?, self.hosts.get(key)?);
+        let address = Ipv4Addr::from(key.ip_be.to_ne_bytes());
+        Some(Effect::Resolve { ifindex: port.ifindex, address, managed: host.wanted })
     }
 }
 
@@ -318,7 +344,7 @@ mod tests {
         let (number, hop) = hop_of(&effects);
         assert_eq!((numbers[&real], hop.flags, hop.port, hop.src_mac), (number, 0, 1, VIRTUAL));
         let address = "192.158.39.101".parse().unwrap();
-        assert!(effects.contains(&Effect::Resolve(13, address)));
+        assert!(effects.contains(&Effect::Resolve { ifindex: 13, address, managed: true }));
         let effects = table.discovered(13, address, Discovery::Known(MAC));
         let (_, hop) = hop_of(&effects);
         assert_eq!((hop.dst_mac, hop.flags), (MAC, NEXTHOP_RESOLVED));
@@ -338,7 +364,8 @@ mod tests {
         let effects = table.discovered(13, address, Discovery::Known(OTHER));
         let (number, hop) = hop_of(&effects);
         assert_eq!((Some(&number), hop.dst_mac), (numbers.values().next(), OTHER));
-        assert_eq!(table.discovered(13, address, Discovery::Forgotten), [Effect::Resolve(13, address)]);
+        let asked = Effect::Resolve { ifindex: 13, address, managed: true };
+        assert_eq!(table.discovered(13, address, Discovery::Forgotten), [asked]);
     }
 
     #[test]
@@ -402,5 +429,8 @@ mod tests {
         assert_eq!(table.refused, 100);
         let (numbers, _) = table.want(&HashSet::from([key("10.1.2.3", 2)]));
         assert_eq!(numbers.len(), 1, "the configuration's own hosts always find room");
+        table.walk_begins(1);
+        table.walk_ended(1, |number| number <= 10);
+        assert_eq!(table.iter().count(), 11, "hosts without connections make room");
     }
 }
