@@ -1,0 +1,151 @@
+//! A table in memory that keeps the contract of [`ReplicaTable`], and small records for tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, MutexGuard};
+
+use super::record::{
+    Conflict, ConnGone, ConnKey, ConnRecord, ConnState, Refusal, ReplicaTable, StickyGroup, StickyKey,
+    StickyRecord, newer,
+};
+use crate::model::StableId;
+
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    pub(super) connections: BTreeMap<ConnKey, ConnRecord>,
+    pub(super) sticky: BTreeMap<StickyKey, StickyRecord>,
+    /// Virtual servers this node does not know.
+    pub(super) unknown: BTreeSet<StableId>,
+    /// The next so many walks fail.
+    pub(super) failing_walks: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct MemoryTable(Mutex<Content>);
+
+impl MemoryTable {
+    pub(super) fn content(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().expect("no test panics while it holds the table")
+    }
+
+    fn start_walk(&self) -> io::Result<MutexGuard<'_, Content>> {
+        let mut content = self.content();
+        if content.failing_walks > 0 {
+            content.failing_walks -= 1;
+            return Err(io::Error::other("walk made to fail"));
+        }
+        Ok(content)
+    }
+}
+
+fn judge(old: Option<&ConnRecord>, record: &ConnRecord, conflict: Conflict) -> Result<(), Refusal> {
+    match (conflict, old) {
+        (_, None) | (Conflict::Replace, _) => Ok(()),
+        (Conflict::KeepNewer, Some(old)) if newer(old.generation, record.generation) => {
+            Err(Refusal::Superseded)
+        }
+        (Conflict::KeepNewer, Some(_)) => Ok(()),
+        (Conflict::Keep, Some(old)) if old == record => Ok(()),
+        (Conflict::Keep, Some(_)) => Err(Refusal::Exists),
+    }
+}
+
+impl ReplicaTable for MemoryTable {
+    fn upsert_connections(&self, records: &[ConnRecord], conflict: Conflict) -> Vec<Result<(), Refusal>> {
+        let mut content = self.content();
+        let mut put = |record: &ConnRecord| {
+            if content.unknown.contains(&record.vserver) {
+                return Err(Refusal::UnknownVserver);
+            }
+            judge(content.connections.get(&record.key), record, conflict)?;
+            content.connections.insert(record.key, *record);
+            Ok(())
+        };
+        records.iter().map(&mut put).collect()
+    }
+
+    fn delete_connections(&self, gone: &[ConnGone]) {
+        let mut content = self.content();
+        for gone in gone {
+            if content.connections.get(&gone.key).is_some_and(|old| !newer(old.generation, gone.generation)) {
+                content.connections.remove(&gone.key);
+            }
+        }
+    }
+
+    fn upsert_sticky(&self, records: &[StickyRecord], conflict: Conflict) -> Vec<Result<(), Refusal>> {
+        let mut content = self.content();
+        let mut put = |record: &StickyRecord| match content.sticky.get(&record.key) {
+            Some(old) if conflict == Conflict::Keep && old != record => Err(Refusal::Exists),
+            _ => {
+                content.sticky.insert(record.key, *record);
+                Ok(())
+            }
+        };
+        records.iter().map(&mut put).collect()
+    }
+
+    fn delete_sticky(&self, keys: &[StickyKey]) {
+        let mut content = self.content();
+        for key in keys {
+            content.sticky.remove(key);
+        }
+    }
+
+    fn visit_connections(&self, visit: &mut dyn FnMut(&[ConnRecord]) -> ControlFlow<()>) -> io::Result<()> {
+        let all: Vec<ConnRecord> = self.start_walk()?.connections.values().copied().collect();
+        for chunk in all.chunks(1000) {
+            if visit(chunk).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_sticky(&self, visit: &mut dyn FnMut(&[StickyRecord]) -> ControlFlow<()>) -> io::Result<()> {
+        let all: Vec<StickyRecord> = self.start_walk()?.sticky.values().copied().collect();
+        for chunk in all.chunks(1000) {
+            if visit(chunk).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Connection number `number` with its real and generation.
+pub(super) fn connection(number: u32, real: u8, generation: u32) -> ConnRecord {
+    let [_, high, middle, low] = number.to_be_bytes();
+    ConnRecord {
+        key: ConnKey {
+            proto: 6,
+            client_vlan: 2,
+            client: Ipv4Addr::new(10, high, middle, low),
+            client_port: 40_000,
+            virtual_address: Ipv4Addr::new(192, 158, 38, 30),
+            virtual_port: 80,
+        },
+        real: Ipv4Addr::new(192, 158, 39, real),
+        real_port: 80,
+        server_vlan: 3,
+        vserver: StableId(u64::from(number % 7)),
+        real_id: StableId(u64::from(real)),
+        state: ConnState::Established,
+        generation,
+        idle_s: 0,
+    }
+}
+
+/// Sticky entry number `number`, bound to `real`.
+pub(super) fn sticky(number: u8, real: u8) -> StickyRecord {
+    let group =
+        if number.is_multiple_of(2) { StickyGroup::Shared(10) } else { StickyGroup::Private(StableId(5)) };
+    StickyRecord {
+        key: StickyKey { group, client: Ipv4Addr::new(10, 0, 0, number) },
+        real_id: StableId(u64::from(real)),
+        life_s: 1800,
+        idle_s: 0,
+    }
+}

@@ -1,0 +1,205 @@
+//! Records and operations in octets, and a reader that names the frame it fails in.
+
+use std::net::Ipv4Addr;
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::DecodeError;
+use crate::model::StableId;
+use crate::replication::delta::{Op, Record};
+use crate::replication::record::{
+    ConnGone, ConnKey, ConnRecord, ConnState, StickyGroup, StickyKey, StickyRecord,
+};
+
+const CONNECTION: u8 = 1;
+const CONNECTION_CLOSED: u8 = 2;
+const STICKY: u8 = 3;
+const STICKY_GONE: u8 = 4;
+
+const GROUP_SHARED: u8 = 0;
+const GROUP_PRIVATE: u8 = 1;
+
+const STATE_ESTABLISHED: u8 = 1;
+const STATE_CLOSING: u8 = 2;
+
+/// The rest of a frame's body.
+pub(super) struct Cursor<'a> {
+    kind: u8,
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// `body` is kind and body of a frame and not empty.
+    pub(super) const fn new(body: &'a [u8]) -> Self {
+        match body {
+            [kind, rest @ ..] => Self { kind: *kind, rest },
+            [] => Self { kind: 0, rest: &[] },
+        }
+    }
+
+    pub(super) const fn kind(&self) -> u8 {
+        self.kind
+    }
+
+    pub(super) const fn end(&self) -> Result<(), DecodeError> {
+        match self.rest.len() {
+            0 => Ok(()),
+            left => Err(DecodeError::Long { kind: self.kind, left }),
+        }
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
+        self.rest.try_get_u8().map_err(|_| DecodeError::Short(self.kind))
+    }
+
+    pub(super) fn u16(&mut self) -> Result<u16, DecodeError> {
+        self.rest.try_get_u16().map_err(|_| DecodeError::Short(self.kind))
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.rest.try_get_u32().map_err(|_| DecodeError::Short(self.kind))
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.rest.try_get_u64().map_err(|_| DecodeError::Short(self.kind))
+    }
+
+    fn address(&mut self) -> Result<Ipv4Addr, DecodeError> {
+        self.u32().map(Ipv4Addr::from_bits)
+    }
+}
+
+fn put_conn_key(out: &mut BytesMut, key: &ConnKey) {
+    let ConnKey { proto, client_vlan, client, client_port, virtual_address, virtual_port } = key;
+    out.put_u8(*proto);
+    out.put_u16(*client_vlan);
+    out.put_u32(client.to_bits());
+    out.put_u16(*client_port);
+    out.put_u32(virtual_address.to_bits());
+    out.put_u16(*virtual_port);
+}
+
+fn get_conn_key(body: &mut Cursor<'_>) -> Result<ConnKey, DecodeError> {
+    Ok(ConnKey {
+        proto: body.u8()?,
+        client_vlan: body.u16()?,
+        client: body.address()?,
+        client_port: body.u16()?,
+        virtual_address: body.address()?,
+        virtual_port: body.u16()?,
+    })
+}
+
+fn put_sticky_key(out: &mut BytesMut, key: &StickyKey) {
+    let StickyKey { group, client } = key;
+    let (kind, group) = match group {
+        StickyGroup::Shared(group) => (GROUP_SHARED, u64::from(*group)),
+        StickyGroup::Private(vserver) => (GROUP_PRIVATE, vserver.0),
+    };
+    out.put_u8(kind);
+    out.put_u64(group);
+    out.put_u32(client.to_bits());
+}
+
+fn get_sticky_key(body: &mut Cursor<'_>) -> Result<StickyKey, DecodeError> {
+    let (kind, value) = (body.u8()?, body.u64()?);
+    let group = match kind {
+        GROUP_SHARED => StickyGroup::Shared(
+            u8::try_from(value).map_err(|_| DecodeError::Value { field: "sticky group", value })?,
+        ),
+        GROUP_PRIVATE => StickyGroup::Private(StableId(value)),
+        kind => return Err(DecodeError::Value { field: "sticky group kind", value: u64::from(kind) }),
+    };
+    Ok(StickyKey { group, client: body.address()? })
+}
+
+pub(super) fn put_record(out: &mut BytesMut, record: &Record) {
+    match record {
+        Record::Connection(record) => {
+            let ConnRecord { key, real, real_port, server_vlan, vserver, real_id, state, generation, idle_s } =
+                record;
+            out.put_u8(CONNECTION);
+            put_conn_key(out, key);
+            out.put_u32(real.to_bits());
+            out.put_u16(*real_port);
+            out.put_u16(*server_vlan);
+            out.put_u64(vserver.0);
+            out.put_u64(real_id.0);
+            out.put_u8(match state {
+                ConnState::Established => STATE_ESTABLISHED,
+                ConnState::Closing => STATE_CLOSING,
+            });
+            out.put_u32(*generation);
+            out.put_u32(*idle_s);
+        }
+        Record::Sticky(record) => {
+            let StickyRecord { key, real_id, life_s, idle_s } = record;
+            out.put_u8(STICKY);
+            put_sticky_key(out, key);
+            out.put_u64(real_id.0);
+            out.put_u32(*life_s);
+            out.put_u32(*idle_s);
+        }
+    }
+}
+
+pub(super) fn put_op(out: &mut BytesMut, op: &Op) {
+    match op {
+        Op::Put(record) => put_record(out, record),
+        Op::Closed(ConnGone { key, generation }) => {
+            out.put_u8(CONNECTION_CLOSED);
+            put_conn_key(out, key);
+            out.put_u32(*generation);
+        }
+        Op::StickyGone(key) => {
+            out.put_u8(STICKY_GONE);
+            put_sticky_key(out, key);
+        }
+    }
+}
+
+pub(super) fn get_op(body: &mut Cursor<'_>) -> Result<Op, DecodeError> {
+    Ok(match body.u8()? {
+        CONNECTION => Op::Put(Record::Connection(get_connection(body)?)),
+        CONNECTION_CLOSED => Op::Closed(ConnGone { key: get_conn_key(body)?, generation: body.u32()? }),
+        STICKY => Op::Put(Record::Sticky(get_sticky(body)?)),
+        STICKY_GONE => Op::StickyGone(get_sticky_key(body)?),
+        tag => return Err(DecodeError::Value { field: "operation", value: u64::from(tag) }),
+    })
+}
+
+/// A chunk holds only entries that stand.
+pub(super) fn get_record(body: &mut Cursor<'_>) -> Result<Record, DecodeError> {
+    Ok(match body.u8()? {
+        CONNECTION => Record::Connection(get_connection(body)?),
+        STICKY => Record::Sticky(get_sticky(body)?),
+        tag => return Err(DecodeError::Value { field: "record", value: u64::from(tag) }),
+    })
+}
+
+fn get_connection(body: &mut Cursor<'_>) -> Result<ConnRecord, DecodeError> {
+    Ok(ConnRecord {
+        key: get_conn_key(body)?,
+        real: body.address()?,
+        real_port: body.u16()?,
+        server_vlan: body.u16()?,
+        vserver: StableId(body.u64()?),
+        real_id: StableId(body.u64()?),
+        state: match body.u8()? {
+            STATE_ESTABLISHED => ConnState::Established,
+            STATE_CLOSING => ConnState::Closing,
+            state => return Err(DecodeError::Value { field: "connection state", value: u64::from(state) }),
+        },
+        generation: body.u32()?,
+        idle_s: body.u32()?,
+    })
+}
+
+fn get_sticky(body: &mut Cursor<'_>) -> Result<StickyRecord, DecodeError> {
+    Ok(StickyRecord {
+        key: get_sticky_key(body)?,
+        real_id: StableId(body.u64()?),
+        life_s: body.u32()?,
+        idle_s: body.u32()?,
+    })
+}
