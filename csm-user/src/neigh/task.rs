@@ -92,6 +92,7 @@ impl Neighbours {
             monitor: Monitor::open()?,
             netlink: Netlink::open()?,
             managed: HashSet::new(),
+            carrying: HashSet::new(),
             on_link,
         };
         let thread =
@@ -193,6 +194,8 @@ struct Worker<F> {
     netlink: Netlink,
     /// What the kernel was asked to keep found.
     managed: HashSet<(u32, std::net::Ipv4Addr)>,
+    /// Interfaces that could carry frames when they were last heard of.
+    carrying: HashSet<u32>,
     on_link: F,
 }
 
@@ -226,11 +229,16 @@ impl<F: Fn(LinkEvent)> Worker<F> {
 
     /// Carries out what waits.
     fn serve(&mut self) {
+        let mut wanted = false;
         while let Ok(effect) = self.waiting.try_recv() {
+            wanted |= matches!(effect, Effect::Resolve { managed: true, .. });
             self.request(effect);
         }
         if self.shared.all.swap(false, Ordering::AcqRel) {
             self.ask_all();
+        } else if wanted {
+            // What the kernel knew already it need not tell again.
+            self.read_all();
         }
     }
 
@@ -258,8 +266,16 @@ impl<F: Fn(LinkEvent)> Worker<F> {
         for effect in all {
             self.request(effect);
         }
+        self.read_all();
+    }
+
+    fn read_all(&mut self) {
         match self.netlink.neighbours() {
-            Ok(notices) => notices.into_iter().for_each(|notice| self.notice(notice)),
+            Ok(notices) => {
+                for notice in notices {
+                    self.notice(notice);
+                }
+            }
             Err(error) => tracing::warn!(%error, "the kernel's neighbours cannot be read"),
         }
     }
@@ -269,27 +285,36 @@ impl<F: Fn(LinkEvent)> Worker<F> {
         loop {
             match self.monitor.read() {
                 Ok(notices) if notices.is_empty() => return Ok(()),
-                Ok(notices) => notices.into_iter().for_each(|notice| self.notice(notice)),
+                Ok(notices) => {
+                    for notice in notices {
+                        self.notice(notice);
+                    }
+                }
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.ask_all(),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn notice(&self, notice: Notice) {
+    fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::Neighbour(ifindex, address, state) => {
                 self.shared.change(|table| ((), table.discovered(ifindex, address, state)));
             }
             Notice::Link(link) => {
-                // A link that went down took its neighbours with it (the kernel drops them without asking again).
-                if link.up && link.carrier {
+                // A link that went down took its neighbours with it: the kernel drops them and does not ask again.
+                if !(link.up && link.carrier) {
+                    self.carrying.remove(&link.ifindex);
+                } else if self.carrying.insert(link.ifindex) {
                     self.shared.all.store(true, Ordering::Release);
                     self.shared.wake();
                 }
                 (self.on_link)(LinkEvent::Changed(link));
             }
-            Notice::LinkGone(ifindex) => (self.on_link)(LinkEvent::Gone(ifindex)),
+            Notice::LinkGone(ifindex) => {
+                self.carrying.remove(&ifindex);
+                (self.on_link)(LinkEvent::Gone(ifindex));
+            }
         }
     }
 }
