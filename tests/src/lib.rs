@@ -1,14 +1,15 @@
+//! The lab: the network of Figure 7-1 in namespaces on one machine, real traffic through it, and faults by name.
 //!
-//! - [`capture`], [`ports`], [`checks`]: what the switch saw, and whether it was right.
+//! One library for the demonstration (`csm-lab run`), for tests (which assert) and for measurements.
+//!
+//! - [`netns`], [`link`], [`topology`]: the network. [`service`]: what runs on the servers.
 //! - [`figure`]: the nodes' configuration. [`node`], [`status`]: csmd, what it says, and the faults.
 //! - [`lab`]: all of that as one value, gone when dropped.
-//! - [`netns`], [`link`], [`topology`]: the network. [`service`]: what runs on the servers.
+//! - [`traffic`]: programs that check every byte and measure every pause.
+//! - [`capture`], [`ports`], [`checks`]: what the switch saw, and whether it was right.
 //! - [`scenario`], [`report`], [`picture`]: a fault from beginning to end, and its line, table and picture.
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
-//! - [`traffic`]: programs that check every byte and measure every pause.
-//! One library for the demonstration (`csm-lab run`), for tests (which assert) and for measurements.
-//! The lab.
-//! The lab: the network of Figure 7-1 in namespaces on one machine, real traffic through it, and faults by name.
+
 pub mod capture;
 pub mod checks;
 pub mod figure;

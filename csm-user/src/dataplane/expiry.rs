@@ -28,6 +28,8 @@ use super::table::{Table, monotonic_ns};
 pub const CLOSED_NS: u64 = 5 * SECOND;
 /// How long an entry may stand without its twin: between both inserts of the XDP program lie microseconds.
 pub const ORPHAN_NS: u64 = 10 * SECOND;
+/// Orphans are looked for on one walk of so many.
+const ORPHAN_WALKS: u64 = 16;
 /// Idle time of connections whose virtual server is gone, and of routed ones.
 pub const DEFAULT_IDLE_S: u32 = 3600;
 /// Pending time in the same cases.
@@ -84,11 +86,11 @@ pub fn judge(entry: &FlowEntry, twin: Option<&FlowEntry>, times: Times, clock: C
     if twin.is_none() {
         return if beyond(ORPHAN_NS) { Verdict::Orphan } else { Verdict::Keep };
     }
-    if entry.flags & FLAG_REPLICATE != 0 && state >= STATE_ESTABLISHED && !clock.active {
-        return Verdict::Keep;
-    }
     if state == STATE_CLOSED {
         return if beyond(CLOSED_NS) { Verdict::Closed } else { Verdict::Keep };
+    }
+    if entry.flags & FLAG_REPLICATE != 0 && state >= STATE_ESTABLISHED && !clock.active {
+        return Verdict::Keep;
     }
     if state < STATE_ESTABLISHED {
         return if beyond(u64::from(times.pending_s) * SECOND) { Verdict::Pending } else { Verdict::Keep };
@@ -183,7 +185,7 @@ impl ExpiryThread {
         let thread = std::thread::Builder::new().name("csm-expiry".into()).spawn(move || {
             for walk in 1.. {
                 begin(walk);
-                match expiry.walk(walk, &stopped) {
+                match expiry.walk(walk, &mut |time| rest(&stopped, time)) {
                     Ok(Some(census)) => end(census),
                     Ok(None) => return,
                     Err(error) => tracing::warn!(%error, "expiry could not finish its walk"),
@@ -208,30 +210,42 @@ impl Drop for ExpiryThread {
     }
 }
 
+/// What a second look at an entry led to.
+enum Outcome {
+    Stays,
+    /// It had gone before, with its twin.
+    Gone,
+    Removed,
+}
+
 /// Waits; true if the thread is to stop.
 fn rest(stopped: &Receiver<()>, time: Duration) -> bool {
     stopped.recv_timeout(time) != Err(RecvTimeoutError::Timeout)
 }
 
 impl Expiry {
-    /// One walk over all tables; `None` if it was told to stop.
+    /// One walk over all tables; `rest` waits between slices and says whether to stop, which gives `None`.
     ///
     /// # Errors
     /// Of a system call.
-    pub fn walk(&self, walk: u64, stopped: &Receiver<()>) -> io::Result<Option<Census>> {
+    pub fn walk(
+        &self,
+        walk: u64,
+        rest: &mut dyn FnMut(Duration) -> bool,
+    ) -> io::Result<Option<Census>> {
         let mut census = Census { walk, ..Census::default() };
         // Half-open ones first: one that is proven meanwhile is then met among the proven.
         for (map, proven) in [(&self.table.embryonic, false), (&self.table.flows, true)] {
             let mut position = Walk::new(self.pace.slice);
             while !self.slice(map, proven, &mut position, &mut census)? {
-                if rest(stopped, self.pace.rest) {
+                if rest(self.pace.rest) {
                     return Ok(None);
                 }
             }
         }
         let mut position = Walk::new(self.pace.slice);
         while !self.sticky_slice(&mut position, &mut census)? {
-            if rest(stopped, self.pace.rest) {
+            if rest(self.pace.rest) {
                 return Ok(None);
             }
         }
@@ -258,12 +272,17 @@ impl Expiry {
         let (entries, last) = position.next(map)?;
         for (key, entry) in entries {
             let times = times(&directory, entry.vserver);
-            // Alone, as if its twin were as old: what is fresh by itself needs no further look.
+            // Alone, as if its twin were as old: what is fresh by itself needs no further look. Any quiet entry may
+            // be an orphan, and only a look-up tells; so not on each walk.
             let suspect = judge(entry, Some(entry), times, clock) != Verdict::Keep
-                || judge(entry, None, times, clock) != Verdict::Keep;
-            if suspect && self.expire(map, key, times)? {
-                census.expired += 1;
-                continue;
+                || (census.walk % ORPHAN_WALKS == 1 && judge(entry, None, times, clock) != Verdict::Keep);
+            match if suspect { self.expire(map, key, times)? } else { Outcome::Stays } {
+                Outcome::Stays => {}
+                Outcome::Gone => continue,
+                Outcome::Removed => {
+                    census.expired += 1;
+                    continue;
+                }
             }
             census.hops_in_use.insert(entry.nexthop);
             census.vservers_in_use.insert(entry.vserver);
@@ -277,19 +296,24 @@ impl Expiry {
         Ok(last)
     }
 
-    /// Looks again and removes what is over; true if something was removed.
-    fn expire(&self, map: &BpfMap<FlowKey, FlowEntry>, key: &FlowKey, times: Times) -> io::Result<bool> {
-        let Some(entry) = map.get(key)? else { return Ok(false) };
+    /// Looks again and removes what is over.
+    fn expire(
+        &self,
+        map: &BpfMap<FlowKey, FlowEntry>,
+        key: &FlowKey,
+        times: Times,
+    ) -> io::Result<Outcome> {
+        let Some(entry) = map.get(key)? else { return Ok(Outcome::Gone) };
         let twin = map.get(&entry.twin_key(key.proto))?.filter(|twin| twin.twin_key(key.proto) == *key);
         let clock = self.clock();
         match judge(&entry, twin.as_ref(), times, clock) {
-            Verdict::Keep => Ok(false),
-            Verdict::Orphan => map.delete(key),
+            Verdict::Keep => Ok(Outcome::Stays),
+            Verdict::Orphan => map.delete(key).map(|there| if there { Outcome::Removed } else { Outcome::Gone }),
             Verdict::Idle | Verdict::Closed | Verdict::Pending => {
                 let connection = entry.connection(key);
                 self.table.delete_pair(map, &connection)?;
                 self.tell(&connection, entry.flags, clock);
-                Ok(true)
+                Ok(Outcome::Removed)
             }
         }
     }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,8 @@ use csm_common::gate::Gate;
 use csm_common::net::Port;
 use csm_common::{limits, names};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::maps::MapSource;
 
 /// The program and its maps as built for the BPF target.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/csm-ebpf.o"));
@@ -242,6 +244,12 @@ impl Dataplane {
             })?;
         }
         Ok(())
+    }
+}
+
+impl MapSource for Dataplane {
+    fn descriptor(&self, name: &str) -> io::Result<OwnedFd> {
+        self.ebpf.descriptor(name)
     }
 }
 

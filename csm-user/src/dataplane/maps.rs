@@ -7,7 +7,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
 use aya::maps::Map;
-use aya::maps::lpm_trie::Key;
 use csm_common::counter::{Count, Reason, ServiceCount};
 use csm_common::net::{Address, AddressKey, NextHop, Route};
 use csm_common::service::{Real, Settings, Vserver, VserverKey, ring_slot};
@@ -24,14 +23,14 @@ pub trait MapSource {
     ///
     /// # Errors
     /// If there is no such map.
-    fn map(&self, name: &str) -> io::Result<OwnedFd>;
+    fn descriptor(&self, name: &str) -> io::Result<OwnedFd>;
 }
 
 impl MapSource for aya::Ebpf {
-    fn map(&self, name: &str) -> io::Result<OwnedFd> {
+    fn descriptor(&self, name: &str) -> io::Result<OwnedFd> {
         use std::os::fd::AsFd;
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("the program has no map {name}"));
-        let data = match Self::map(self, name).ok_or_else(missing)? {
+        let data = match self.map(name).ok_or_else(missing)? {
             Map::Array(data)
             | Map::HashMap(data)
             | Map::LpmTrie(data)
@@ -47,7 +46,7 @@ impl MapSource for aya::Ebpf {
 const NO_REAL: Real = Real { ip_be: 0, port_be: 0, vlan: 0, nexthop: 0, flags: 0 };
 
 /// Key of `ROUTES` as the kernel has it: prefix length, then the address in network order.
-type RouteKey = Key<u32>;
+type RouteKey = [u32; 2];
 
 /// The maps that the plan fills.
 #[derive(Debug)]
@@ -65,12 +64,12 @@ impl Maps {
     /// If a map is missing or of another shape.
     pub fn open(source: &impl MapSource) -> io::Result<Self> {
         Ok(Self {
-            vserver_keys: BpfMap::new(source.map(names::VSERVER_KEYS)?)?,
-            vservers: BpfMap::new(source.map(names::VSERVERS)?)?,
-            rings: BpfMap::new(source.map(names::RINGS)?)?,
-            reals: BpfMap::new(source.map(names::REALS)?)?,
-            addresses: BpfMap::new(source.map(names::ADDRESSES)?)?,
-            routes: BpfMap::new(source.map(names::ROUTES)?)?,
+            vserver_keys: BpfMap::new(source.descriptor(names::VSERVER_KEYS)?)?,
+            vservers: BpfMap::new(source.descriptor(names::VSERVERS)?)?,
+            rings: BpfMap::new(source.descriptor(names::RINGS)?)?,
+            reals: BpfMap::new(source.descriptor(names::REALS)?)?,
+            addresses: BpfMap::new(source.descriptor(names::ADDRESSES)?)?,
+            routes: BpfMap::new(source.descriptor(names::ROUTES)?)?,
         })
     }
 
@@ -121,9 +120,9 @@ impl Maps {
                 .collect::<io::Result<Vec<u32>>>()?;
             rings.insert(number, slots);
         }
-        let routes = self.routes.entries()?.into_iter().filter_map(|(key, route)| {
-            let address = Ipv4Addr::from(key.data().to_ne_bytes());
-            Some((Ipv4Net::new(address, u8::try_from(key.prefix_len()).ok()?).ok()?, route))
+        let routes = self.routes.entries()?.into_iter().filter_map(|([length, address], route)| {
+            let address = Ipv4Addr::from(address.to_ne_bytes());
+            Some((Ipv4Net::new(address, u8::try_from(length).ok()?).ok()?, route))
         });
         Ok(Contents {
             vserver_keys: self.vserver_keys.entries()?.into_iter().collect(),
@@ -137,7 +136,7 @@ impl Maps {
 }
 
 fn route_key(net: Ipv4Net) -> RouteKey {
-    Key::new(u32::from(net.prefix_len()), u32::from_ne_bytes(net.network().octets()))
+    [u32::from(net.prefix_len()), u32::from_ne_bytes(net.network().octets())]
 }
 
 /// The elements of an array that are not all zero. Numbers are handed out lowest first, so a long run of empty
@@ -165,8 +164,8 @@ impl HopMaps {
     /// If a map is missing or of another shape.
     pub fn open(source: &impl MapSource) -> io::Result<Self> {
         Ok(Self {
-            nexthops: BpfMap::new(source.map(names::NEXTHOPS)?)?,
-            neighbours: BpfMap::new(source.map(names::NEIGHBOURS)?)?,
+            nexthops: BpfMap::new(source.descriptor(names::NEXTHOPS)?)?,
+            neighbours: BpfMap::new(source.descriptor(names::NEIGHBOURS)?)?,
         })
     }
 
@@ -220,7 +219,7 @@ impl SettingsCell {
     /// # Errors
     /// If the map is missing, of another shape, or cannot be written.
     pub fn open(source: &impl MapSource, initial: Settings) -> io::Result<Self> {
-        let map = BpfMap::new(source.map(names::SETTINGS)?)?;
+        let map = BpfMap::new(source.descriptor(names::SETTINGS)?)?;
         map.set(&0, &initial, Update::Any)?;
         Ok(Self { map, now: Mutex::new(initial) })
     }
@@ -267,9 +266,9 @@ impl Counters {
     /// If a map is missing or of another shape.
     pub fn open(source: &impl MapSource) -> io::Result<Self> {
         Ok(Self {
-            reasons: PerCpuArray::new(source.map(names::COUNTERS)?)?,
-            vservers: PerCpuArray::new(source.map(names::VSERVER_COUNTS)?)?,
-            reals: PerCpuArray::new(source.map(names::REAL_COUNTS)?)?,
+            reasons: PerCpuArray::new(source.descriptor(names::COUNTERS)?)?,
+            vservers: PerCpuArray::new(source.descriptor(names::VSERVER_COUNTS)?)?,
+            reals: PerCpuArray::new(source.descriptor(names::REAL_COUNTS)?)?,
         })
     }
 

@@ -85,8 +85,8 @@ impl RingThread {
         deltas: DeltaSink,
         hints: tokio::sync::mpsc::Sender<Hint>,
     ) -> io::Result<Self> {
-        let ring = open(source.map(names::EVENTS)?)?;
-        let lost = PerCpuArray::new(source.map(names::EVENTS_LOST)?)?;
+        let ring = open(source.descriptor(names::EVENTS)?)?;
+        let lost = PerCpuArray::new(source.descriptor(names::EVENTS_LOST)?)?;
         let stop = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let counters = Arc::new(RingCounters::default());
         let reader = Reader { mirror, deltas, hints, counters: Arc::clone(&counters), lost, lost_before: 0 };

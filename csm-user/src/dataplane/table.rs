@@ -94,9 +94,9 @@ impl Table {
     /// If a map is missing or of another shape.
     pub fn open(source: &impl MapSource, mirror: Arc<Mirror>) -> io::Result<Self> {
         Ok(Self {
-            flows: BpfMap::new(source.map(names::FLOWS)?)?,
-            embryonic: BpfMap::new(source.map(names::EMBRYONIC)?)?,
-            sticky: BpfMap::new(source.map(names::STICKY)?)?,
+            flows: BpfMap::new(source.descriptor(names::FLOWS)?)?,
+            embryonic: BpfMap::new(source.descriptor(names::EMBRYONIC)?)?,
+            sticky: BpfMap::new(source.descriptor(names::STICKY)?)?,
             mirror,
         })
     }

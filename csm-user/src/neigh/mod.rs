@@ -1,1 +1,6 @@
 //! Neighbours, own addresses and links over netlink.
+
+pub mod membership;
+pub mod netlink;
+pub mod table;
+pub mod task;

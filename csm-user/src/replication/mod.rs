@@ -18,6 +18,7 @@ pub mod record;
 pub mod sender;
 pub mod snapshot;
 pub mod status;
+pub mod task;
 pub mod window;
 pub mod wire;
 

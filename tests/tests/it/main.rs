@@ -1,4 +1,5 @@
-//! Lab tests: as root, in namespaces of their own.
-//! The tests that need root: packet fixtures and the lab.
+//! The tests that need root: packet fixtures, the kernel's tables, the real-time thread, and the lab.
+
 mod dataplane;
+mod dpuser;
 mod lab;

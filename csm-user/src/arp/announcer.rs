@@ -1,0 +1,152 @@
+//! Announcements on the wire: sockets opened and frames built beforehand, so that the real-time thread only sends.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use socket2::{Domain, Socket, Type};
+
+use super::frame::{FRAME_LEN, Form, gratuitous};
+
+/// Frames that [`Announcer::announce_now`] sends at most, over all ports: about 0.3 ms. The rest, of a node with more
+/// than half as many addresses, follows at once from the announcer's own thread.
+pub const NOW_MAX: usize = 256;
+
+/// A port and the addresses to announce there, most important first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Alias and virtual addresses.
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+/// What was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Frames given to the ports.
+    pub frames: usize,
+    /// Frames left: no room in a queue, a port down, or beyond [`NOW_MAX`].
+    pub left: usize,
+}
+
+/// Prepared announcements.
+#[derive(Debug)]
+pub struct Announcer {
+    /// For the real-time thread alone: its lock is free whenever it comes.
+    now: Mutex<Vec<Burst>>,
+    /// For the repeats.
+    all: Mutex<Vec<Burst>>,
+}
+
+impl Announcer {
+    /// Opens a socket for each port and builds the frames, request and reply for each address, from `mac`.
+    ///
+    /// # Errors
+    /// If a packet socket cannot be had or bound.
+    pub fn new(mac: [u8; 6], ports: &[Port]) -> io::Result<Self> {
+        let all = ports.iter().map(|port| Burst::new(mac, port, usize::MAX)).collect::<io::Result<_>>()?;
+        // Every port gets its share, for no VLAN may be left out.
+        let share = NOW_MAX / ports.len().max(1);
+        let now = ports.iter().map(|port| Burst::new(mac, port, share)).collect::<io::Result<_>>()?;
+        Ok(Self { now: Mutex::new(now), all: Mutex::new(all) })
+    }
+
+    /// Sends the most important announcements now, on every port. For the real-time thread: one system call a port, no
+    /// allocation, nothing that waits.
+    pub fn announce_now(&self) -> Sent {
+        send(&self.now)
+    }
+
+    /// Sends all announcements.
+    pub fn announce_all(&self) -> Sent {
+        send(&self.all)
+    }
+}
+
+fn send(bursts: &Mutex<Vec<Burst>>) -> Sent {
+    let mut bursts = bursts.lock().unwrap_or_else(PoisonError::into_inner);
+    bursts.iter_mut().map(Burst::send).fold(Sent::default(), |sum, sent| Sent {
+        frames: sum.frames + sent.frames,
+        left: sum.left + sent.left,
+    })
+}
+
+/// The frames of one port, with the structures that `sendmmsg` takes. They point into one another's heap memory, which
+/// is never resized after `new`.
+struct Burst {
+    socket: OwnedFd,
+    messages: Vec<libc::mmsghdr>,
+    /// Frames that the share did not allow.
+    beyond: usize,
+    _vectors: Vec<libc::iovec>,
+    _frames: Vec<[u8; FRAME_LEN]>,
+}
+
+// SAFETY: the raw pointers lead only to memory that this `Burst` owns and moves along; nothing is tied to a thread.
+unsafe impl Send for Burst {}
+
+impl std::fmt::Debug for Burst {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Burst").field("socket", &self.socket).field("frames", &self.messages.len()).finish()
+    }
+}
+
+impl Burst {
+    fn new(mac: [u8; 6], port: &Port, most: usize) -> io::Result<Self> {
+        let mut frames: Vec<[u8; FRAME_LEN]> = port
+            .addresses
+            .iter()
+            .flat_map(|&address| [Form::Request, Form::Reply].map(|form| gratuitous(form, mac, address)))
+            .collect();
+        let beyond = frames.len().saturating_sub(most);
+        frames.truncate(most);
+        let mut vectors: Vec<libc::iovec> = frames
+            .iter_mut()
+            .map(|frame| libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: FRAME_LEN })
+            .collect();
+        let messages = vectors
+            .iter_mut()
+            .map(|vector| {
+                // SAFETY: all zero is a valid `mmsghdr`: no address, no control data.
+                let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+                message.msg_hdr.msg_iov = vector;
+                message.msg_hdr.msg_iovlen = 1;
+                message
+            })
+            .collect();
+        Ok(Self { socket: open(port.ifindex)?, messages, beyond, _vectors: vectors, _frames: frames })
+    }
+
+    fn send(&mut self) -> Sent {
+        let mut frames = 0;
+        while frames < self.messages.len() {
+            let rest = &mut self.messages[frames..];
+            let count = libc::c_uint::try_from(rest.len()).unwrap_or(libc::c_uint::MAX);
+            // SAFETY: `rest` holds `count` messages whose vectors and frames live as long as `self`.
+            let sent = unsafe {
+                libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), count, libc::MSG_DONTWAIT)
+            };
+            match usize::try_from(sent) {
+                Ok(sent) if sent > 0 => frames += sent,
+                // A full queue or a port that is down: the repeats come soon.
+                _ => break,
+            }
+        }
+        Sent { frames, left: self.messages.len() - frames + self.beyond }
+    }
+}
+
+/// A packet socket that sends on `ifindex` and receives nothing.
+fn open(ifindex: u32) -> io::Result<OwnedFd> {
+    let socket: OwnedFd = Socket::new(Domain::PACKET, Type::RAW, None)?.into();
+    // SAFETY: all zero is a valid `sockaddr_ll`.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
+    address.sll_ifindex = i32::try_from(ifindex).map_err(io::Error::other)?;
+    let length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
+    // SAFETY: `address` is a `sockaddr_ll` of that length and lives through the call.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), length) };
+    if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+}

@@ -1,0 +1,449 @@
+//! rtnetlink: interfaces, addresses and neighbours.
+//!
+//! A plain socket asked from a plain thread: each request is answered at once by the kernel, what is queued is bounded
+//! by the socket's buffer, and an overflow is reported (`ENOBUFS`) instead of growing a queue.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use ipnet::{IpNet, Ipv4Net};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
+};
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use super::table::Discovery;
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Index.
+    pub ifindex: u32,
+    /// Name.
+    pub name: String,
+    /// MAC address; zero if it has none.
+    pub mac: [u8; 6],
+    /// Administratively up.
+    pub up: bool,
+    /// Carrier present.
+    pub carrier: bool,
+}
+
+/// What the kernel told without being asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A neighbour's state.
+    Neighbour(u32, Ipv4Addr, Discovery),
+    /// An interface's state.
+    Link(Link),
+    /// An interface is gone.
+    LinkGone(u32),
+}
+
+/// A socket for requests.
+pub struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl std::fmt::Debug for Netlink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Netlink").field("fd", &self.socket.as_raw_fd()).finish_non_exhaustive()
+    }
+}
+
+impl Netlink {
+    /// # Errors
+    /// Of the system calls.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// The interface called `name`.
+    ///
+    /// # Errors
+    /// Of the request; a missing interface is `Ok(None)`.
+    pub fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        match self.request(RouteNetlinkMessage::GetLink(message), 0) {
+            Ok(answers) => Ok(answers.into_iter().find_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(link) => Some(read_link(&link)),
+                _ => None,
+            })),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets the interface administratively up.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn set_up(&mut self, ifindex: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.request(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).map(drop)
+    }
+
+    /// The interface's addresses, IPv4 and IPv6.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn addresses(&mut self, ifindex: u32) -> io::Result<Vec<IpNet>> {
+        let dump = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let answers = self.request(dump, NLM_F_DUMP)?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewAddress(address) if address.header.index == ifindex => {
+                    read_address(&address)
+                }
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Gives the interface an address; false if it had it.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn add_address(&mut self, ifindex: u32, address: IpNet) -> io::Result<bool> {
+        let message = address_message(ifindex, address);
+        let request = RouteNetlinkMessage::NewAddress(message);
+        match self.request(request, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes an address from the interface; false if it did not have it.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn remove_address(&mut self, ifindex: u32, address: IpNet) -> io::Result<bool> {
+        let message = address_message(ifindex, address);
+        match self.request(RouteNetlinkMessage::DelAddress(message), NLM_F_ACK) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has the kernel look for a neighbour. `managed`: for ever, at the interval of `base_reachable_time` and
+    /// `interval_probe_time_ms` (kernel 5.16: 7482e3841d52); otherwise once, as if a packet were sent (`NTF_USE`).
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn resolve(&mut self, ifindex: u32, address: Ipv4Addr, managed: bool) -> io::Result<()> {
+        let mut message = neighbour_message(ifindex, address);
+        if managed {
+            message.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
+        } else {
+            message.header.flags = NeighbourFlags::Use;
+        }
+        let request = RouteNetlinkMessage::NewNeighbour(message);
+        self.request(request, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE).map(drop)
+    }
+
+    /// Lets the kernel forget a neighbour; a missing one is no error.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn forget(&mut self, ifindex: u32, address: Ipv4Addr) -> io::Result<()> {
+        let request = RouteNetlinkMessage::DelNeighbour(neighbour_message(ifindex, address));
+        match self.request(request, NLM_F_ACK) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All IPv4 neighbours the kernel knows.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn neighbours(&mut self) -> io::Result<Vec<Notice>> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let answers = self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(translate).collect())
+    }
+
+    /// Sends `message` and collects the answers up to the end or the acknowledgement.
+    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        request.header.sequence_number = self.sequence;
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let many = flags & (NLM_F_DUMP | NLM_F_ACK) != 0;
+        let mut answers = Vec::new();
+        loop {
+            let (bytes, _) = self.socket.recv_from_full()?;
+            for message in messages(&bytes) {
+                if message.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match message.payload {
+                    NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(answers),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    NetlinkPayload::InnerMessage(answer) => {
+                        answers.push(answer);
+                        if !many {
+                            return Ok(answers);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// A socket that hears of links and IPv4 neighbours; it does not block.
+pub(super) struct Monitor(Socket);
+
+impl Monitor {
+    pub(super) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        let groups = 1 << (libc::RTNLGRP_LINK - 1) | 1 << (libc::RTNLGRP_NEIGH - 1);
+        socket.bind(&SocketAddr::new(0, groups))?;
+        socket.set_non_blocking(true)?;
+        Ok(Self(socket))
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the socket lives as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+    }
+
+    /// What has come; empty when there is nothing. `ENOBUFS`: something was lost.
+    pub(super) fn read(&self) -> io::Result<Vec<Notice>> {
+        match self.0.recv_from_full() {
+            Ok((bytes, from)) if from.port_number() == 0 => Ok(messages(&bytes)
+                .filter_map(|message| match message.payload {
+                    NetlinkPayload::InnerMessage(inner) => translate(&inner),
+                    _ => None,
+                })
+                .collect()),
+            // Only the kernel's word counts.
+            Ok(_) => Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The messages in a datagram; one that cannot be read is passed over.
+fn messages(bytes: &[u8]) -> impl Iterator<Item = NetlinkMessage<RouteNetlinkMessage>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
+        if length < 16 || length > rest.len() {
+            return None;
+        }
+        let message = NetlinkMessage::deserialize(&rest[..length]);
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    })
+    .filter_map(Result::ok)
+}
+
+fn translate(message: &RouteNetlinkMessage) -> Option<Notice> {
+    match message {
+        RouteNetlinkMessage::NewNeighbour(neighbour) => read_neighbour(neighbour, false),
+        RouteNetlinkMessage::DelNeighbour(neighbour) => read_neighbour(neighbour, true),
+        // A bridge's word on its member is about the member's forwarding state only.
+        RouteNetlinkMessage::NewLink(link) if link.header.interface_family == AddressFamily::Unspec => {
+            Some(Notice::Link(read_link(link)))
+        }
+        RouteNetlinkMessage::DelLink(link) if link.header.interface_family == AddressFamily::Unspec => {
+            Some(Notice::LinkGone(link.header.index))
+        }
+        _ => None,
+    }
+}
+
+fn read_neighbour(message: &NeighbourMessage, gone: bool) -> Option<Notice> {
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+        _ => None,
+    })?;
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(mac) => <[u8; 6]>::try_from(mac.as_slice()).ok(),
+        _ => None,
+    });
+    let state = match (message.header.state, mac) {
+        _ if gone => Discovery::Forgotten,
+        (NeighbourState::Failed, _) => Discovery::Failed,
+        (NeighbourState::Incomplete | NeighbourState::None, _) | (_, None) => Discovery::Asking,
+        (_, Some(mac)) => Discovery::Known(mac),
+    };
+    Some(Notice::Neighbour(message.header.ifindex, address, state))
+}
+
+fn read_link(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        ifindex: message.header.index,
+        name: String::new(),
+        mac: [0; 6],
+        up: message.header.flags.contains(LinkFlags::Up),
+        carrier: message.header.flags.contains(LinkFlags::LowerUp),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    link
+}
+
+fn read_address(message: &AddressMessage) -> Option<IpNet> {
+    let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+    // Of a point-to-point address IFA_ADDRESS is the peer's; IFA_LOCAL, where present, is ours.
+    let address = find(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    })
+    .or_else(|| {
+        find(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    })?;
+    IpNet::new(address, message.header.prefix_len).ok()
+}
+
+fn address_message(ifindex: u32, address: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = ifindex;
+    message.header.prefix_len = address.prefix_len();
+    message.attributes.push(AddressAttribute::Local(address.addr()));
+    message.attributes.push(AddressAttribute::Address(address.addr()));
+    match address {
+        IpNet::V4(net) => {
+            message.header.family = AddressFamily::Inet;
+            message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+        }
+        IpNet::V6(_) => {
+            message.header.family = AddressFamily::Inet6;
+            // Duplicate address detection would keep the address unusable for a second or two.
+            message.header.flags = AddressHeaderFlags::Nodad;
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+    }
+    message
+}
+
+fn neighbour_message(ifindex: u32, address: Ipv4Addr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = ifindex;
+    message.header.state = NeighbourState::None;
+    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+    message
+}
+
+/// The IPv6 link-local address that belongs to `mac` (RFC 4291 appendix A).
+#[must_use]
+pub fn link_local(mac: [u8; 6]) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac;
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
+/// The node's own addresses on its ports: adds what is missing and takes back, when dropped, what it added.
+#[derive(Debug)]
+pub struct OwnAddresses {
+    netlink: Netlink,
+    added: Vec<(u32, IpNet)>,
+}
+
+impl OwnAddresses {
+    /// # Errors
+    /// If netlink cannot be had.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { netlink: Netlink::open()?, added: Vec::new() })
+    }
+
+    /// Sees that the interface is up and has `address`.
+    ///
+    /// # Errors
+    /// Of the requests.
+    pub fn ensure(&mut self, ifindex: u32, address: Ipv4Net) -> io::Result<()> {
+        self.netlink.set_up(ifindex)?;
+        self.add(ifindex, IpNet::V4(address))
+    }
+
+    /// Sees that the interface is up and has an IPv6 link-local address; returns it.
+    ///
+    /// # Errors
+    /// Of the requests: `EACCES` or `EINVAL` where IPv6 is disabled on the interface.
+    pub fn ensure_link_local(&mut self, link: &Link) -> io::Result<Ipv6Addr> {
+        self.netlink.set_up(link.ifindex)?;
+        let standing = self.netlink.addresses(link.ifindex)?.into_iter().find_map(|net| match net {
+            IpNet::V6(net) if net.addr().is_unicast_link_local() => Some(net.addr()),
+            _ => None,
+        });
+        if let Some(address) = standing {
+            return Ok(address);
+        }
+        let address = link_local(link.mac);
+        self.add(link.ifindex, IpNet::new(IpAddr::V6(address), 64).map_err(io::Error::other)?)?;
+        Ok(address)
+    }
+
+    fn add(&mut self, ifindex: u32, address: IpNet) -> io::Result<()> {
+        if self.netlink.add_address(ifindex, address)? {
+            self.added.push((ifindex, address));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OwnAddresses {
+    fn drop(&mut self) {
+        for (ifindex, address) in self.added.drain(..) {
+            if let Err(error) = self.netlink.remove_address(ifindex, address) {
+                tracing::warn!(ifindex, %address, %error, "an address of this node stays on its interface");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{link_local, messages};
+
+    #[test]
+    fn a_link_local_address_follows_its_mac() {
+        assert_eq!(link_local([0x02, 0, 0, 0x12, 0x34, 0x56]).to_string(), "fe80::ff:fe12:3456");
+    }
+
+    #[test]
+    fn a_broken_datagram_ends_the_reading() {
+        assert_eq!(messages(&[]).count(), 0);
+        assert_eq!(messages(&[0; 64]).count(), 0);
+        assert_eq!(messages(&[0xff; 64]).count(), 0);
+    }
+}

@@ -1,0 +1,436 @@
+//! The neighbour table: which next-hop number a host has, and what the maps are to say about it. Pure.
+//!
+//! Two kinds of hosts: *wanted* ones come from the configuration (gateways, reals) and stay as long as it names them;
+//! *learned* ones come from traffic (clients on a connected network), are bounded in number, and make room again when
+//! they stop answering and no connection refers to them. A MAC address once known stays in use until the kernel's
+//! neighbour discovery proves it wrong: forwarding to a stale one is better than dropping.
+
+use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
+
+use csm_common::limits::NEXTHOPS_MAX;
+use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NextHop};
+
+use crate::numbers::Numbers;
+
+/// Most hosts that traffic alone can put into the table.
+pub const LEARNED_MAX: usize = 16_384;
+
+/// A port as the table needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HopPort {
+    /// Number in `TX_PORTS`.
+    pub number: u32,
+    /// Its VLAN.
+    pub vlan: u16,
+    /// Interface index.
+    pub ifindex: u32,
+    /// This node's address and prefix length there: hosts outside it are not neighbours.
+    pub network: Option<ipnet::Ipv4Net>,
+}
+
+/// State of a neighbour as the kernel tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// It has this MAC (reachable, stale, being probed or permanent).
+    Known([u8; 6]),
+    /// It is asked for, and nothing is known yet.
+    Asking,
+    /// It does not answer.
+    Failed,
+    /// The kernel has dropped its entry.
+    Forgotten,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Write `NEXTHOPS`.
+    SetNextHop(u32, NextHop),
+    /// Write `NEIGHBOURS`.
+    SetNeighbour(AddressKey, u32),
+    /// Delete from `NEIGHBOURS`.
+    RemoveNeighbour(AddressKey),
+    /// Have the kernel find the host on the interface.
+    Resolve {
+        /// Interface index.
+        ifindex: u32,
+        /// The host.
+        address: Ipv4Addr,
+        /// Keep it found for ever (a `managed` neighbour); otherwise ask once.
+        managed: bool,
+    },
+    /// Let the kernel forget it.
+    Release(u32, Ipv4Addr),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Host {
+    number: u32,
+    mac: Option<[u8; 6]>,
+    wanted: bool,
+    /// Walk that was begun last when it was entered.
+    entered: u64,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct NeighbourTable {
+    source_mac: [u8; 6],
+    ports: HashMap<u16, HopPort>,
+    numbers: Numbers<AddressKey>,
+    hosts: HashMap<AddressKey, Host>,
+    learned: usize,
+    /// Number of the table walk that was begun last, see [`crate::numbers`].
+    walk: u64,
+    /// Hosts turned away because the table was full.
+    pub refused: u64,
+}
+
+impl NeighbourTable {
+    /// `source_mac` is what forwarded frames carry: the group's virtual MAC.
+    #[must_use]
+    pub fn new(source_mac: [u8; 6], ports: &[HopPort]) -> Self {
+        Self {
+            source_mac,
+            ports: ports.iter().map(|port| (port.vlan, *port)).collect(),
+            // 0 stands for "none" in routes.
+            numbers: Numbers::new(1, NEXTHOPS_MAX),
+            hosts: HashMap::new(),
+            learned: 0,
+            walk: 0,
+            refused: 0,
+        }
+    }
+
+    /// The configuration names these hosts now, and no others. Hosts it no longer names stay like learned ones for as
+    /// long as they answer. Returns their numbers; a host on a VLAN without a port has none.
+    pub fn want(&mut self, wanted: &HashSet<AddressKey>) -> (HashMap<AddressKey, u32>, Vec<Effect>) {
+        let mut effects = Vec::new();
+        for (key, host) in &mut self.hosts {
+            if host.wanted && !wanted.contains(key) {
+                host.wanted = false;
+                self.learned += 1;
+            }
+        }
+        let mut numbers = HashMap::new();
+        for &key in wanted {
+            if let Some(number) = self.enter(key, true, &mut effects) {
+                numbers.insert(key, number);
+            }
+        }
+        (numbers, effects)
+    }
+
+    /// The number of `key`, entering it as a learned host if need be; `None` if it is no neighbour or there is no room.
+    pub fn learn(&mut self, key: AddressKey) -> (Option<u32>, Vec<Effect>) {
+        let mut effects = Vec::new();
+        let number = self.enter(key, false, &mut effects);
+        (number, effects)
+    }
+
+    /// `key` told `mac` in an ARP packet. Believed for a host whose MAC is not known and for a learned one; for a
+    /// wanted one the kernel's own discovery decides, so that one forged packet cannot divert a server's traffic.
+    pub fn heard(&mut self, key: AddressKey, mac: [u8; 6]) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if !is_unicast(mac) || self.enter(key, false, &mut effects).is_none() {
+            return effects;
+        }
+        let believed = self.hosts.get(&key).is_some_and(|host| host.mac.is_none() || !host.wanted);
+        if believed {
+            self.resolved(key, mac, &mut effects);
+        }
+        effects
+    }
+
+    /// The kernel's discovery told of a host on interface `ifindex`.
+    pub fn discovered(&mut self, ifindex: u32, address: Ipv4Addr, state: Discovery) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let Some(vlan) = self.ports.values().find(|port| port.ifindex == ifindex).map(|port| port.vlan) else {
+            return effects;
+        };
+        let key = AddressKey { ip_be: u32::from_ne_bytes(address.octets()), vlan, pad: 0 };
+        let Some(host) = self.hosts.get(&key).copied() else { return effects };
+        match state {
+            Discovery::Known(mac) if is_unicast(mac) => self.resolved(key, mac, &mut effects),
+            Discovery::Known(_) | Discovery::Asking => {}
+            Discovery::Failed if host.wanted => {
+                if host.mac.is_some() {
+                    self.write(key, Host { mac: None, ..host }, &mut effects);
+                    effects.push(Effect::RemoveNeighbour(key));
+                }
+            }
+            Discovery::Failed => self.leave(key, &mut effects),
+            // The kernel collects what it sees no traffic for; a learned host's MAC stays good, and changes are heard.
+            Discovery::Forgotten if host.wanted => effects.extend(self.ask(&key)),
+            Discovery::Forgotten if host.mac.is_none() => self.leave(key, &mut effects),
+            Discovery::Forgotten => {}
+        }
+        effects
+    }
+
+    /// All hosts are to be asked for again: notifications were lost, or an interface came back.
+    #[must_use]
+    pub fn resolve_all(&self) -> Vec<Effect> {
+        self.hosts.keys().filter_map(|key| self.ask(key)).collect()
+    }
+
+    /// A walk over the connections begins.
+    pub fn walk_begins(&mut self, walk: u64) {
+        self.walk = walk;
+    }
+
+    /// That walk has ended and met these next-hop numbers: the others of hosts that left are free again. When the table
+    /// is more than half full, learned hosts that no connection refers to leave.
+    pub fn walk_ended(&mut self, walk: u64, in_use: impl Fn(u32) -> bool) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.numbers.release(walk, &in_use);
+        if self.learned > LEARNED_MAX / 2 {
+            let idle = |host: &Host| !host.wanted && host.entered < walk && !in_use(host.number);
+            let leaving: Vec<AddressKey> =
+                self.hosts.iter().filter(|(_, host)| idle(host)).map(|(key, _)| *key).collect();
+            for key in leaving {
+                self.leave(key, &mut effects);
+            }
+        }
+        effects
+    }
+
+    /// The number of `key` if it is in the table.
+    #[must_use]
+    pub fn number(&self, key: &AddressKey) -> Option<u32> {
+        self.hosts.get(key).map(|host| host.number)
+    }
+
+    /// Number and MAC of every host in the table.
+    pub fn iter(&self) -> impl Iterator<Item = (AddressKey, u32, Option<[u8; 6]>)> {
+        self.hosts.iter().map(|(key, host)| (*key, host.number, host.mac))
+    }
+
+    /// The port that carries `vlan`.
+    #[must_use]
+    pub fn port(&self, vlan: u16) -> Option<&HopPort> {
+        self.ports.get(&vlan)
+    }
+
+    fn enter(&mut self, key: AddressKey, wanted: bool, effects: &mut Vec<Effect>) -> Option<u32> {
+        if let Some(host) = self.hosts.get_mut(&key) {
+            let number = host.number;
+            if wanted && !host.wanted {
+                host.wanted = true;
+                self.learned -= 1;
+                effects.extend(self.ask(&key));
+            }
+            return Some(number);
+        }
+        let port = *self.ports.get(&key.vlan)?;
+        let address = Ipv4Addr::from(key.ip_be.to_ne_bytes());
+        if !wanted {
+            let on_link = port.network.is_some_and(|net| {
+                net.contains(&address)
+                    && address != net.addr()
+                    && address != net.network()
+                    && address != net.broadcast()
+            });
+            if !on_link {
+                return None;
+            }
+            if self.learned >= LEARNED_MAX {
+                self.refused += 1;
+                return None;
+            }
+        }
+        let Some(number) = self.numbers.assign(&key) else {
+            self.refused += 1;
+            return None;
+        };
+        self.learned += usize::from(!wanted);
+        self.write(key, Host { number, mac: None, wanted, entered: self.walk }, effects);
+        effects.push(Effect::Resolve { ifindex: port.ifindex, address, managed: wanted });
+        Some(number)
+    }
+
+    /// The next hop is written before `NEIGHBOURS` leads to it.
+    fn resolved(&mut self, key: AddressKey, mac: [u8; 6], effects: &mut Vec<Effect>) {
+        let Some(&host) = self.hosts.get(&key) else { return };
+        if host.mac == Some(mac) {
+            return;
+        }
+        self.write(key, Host { mac: Some(mac), ..host }, effects);
+        if host.mac.is_none() {
+            effects.push(Effect::SetNeighbour(key, host.number));
+        }
+    }
+
+    fn leave(&mut self, key: AddressKey, effects: &mut Vec<Effect>) {
+        let Some(host) = self.hosts.remove(&key) else { return };
+        self.learned -= 1;
+        self.numbers.retire(&key, self.walk);
+        effects.push(Effect::RemoveNeighbour(key));
+        effects.push(Effect::SetNextHop(host.number, self.next_hop(key, None)));
+        if let Some(port) = self.ports.get(&key.vlan) {
+            effects.push(Effect::Release(port.ifindex, Ipv4Addr::from(key.ip_be.to_ne_bytes())));
+        }
+    }
+
+    fn write(&mut self, key: AddressKey, host: Host, effects: &mut Vec<Effect>) {
+        self.hosts.insert(key, host);
+        effects.push(Effect::SetNextHop(host.number, self.next_hop(key, host.mac)));
+    }
+
+    fn next_hop(&self, key: AddressKey, mac: Option<[u8; 6]>) -> NextHop {
+        NextHop {
+            dst_mac: mac.unwrap_or_default(),
+            src_mac: self.source_mac,
+            port: self.ports.get(&key.vlan).map_or(0, |port| port.number),
+            vlan: key.vlan,
+            flags: if mac.is_some() { NEXTHOP_RESOLVED } else { 0 },
+            ip_be: key.ip_be,
+        }
+    }
+
+    fn ask(&self, key: &AddressKey) -> Option<Effect> {
+        let (port, host) = (self.ports.get(&key.vlan)?, self.hosts.get(key)?);
+        let address = Ipv4Addr::from(key.ip_be.to_ne_bytes());
+        Some(Effect::Resolve { ifindex: port.ifindex, address, managed: host.wanted })
+    }
+}
+
+const fn is_unicast(mac: [u8; 6]) -> bool {
+    mac[0] & 1 == 0 && !matches!(mac, [0, 0, 0, 0, 0, 0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIRTUAL: [u8; 6] = [0, 1, 0x64, 0xf9, 0x1a, 1];
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    fn table() -> NeighbourTable {
+        let port = |number, vlan, ifindex, net: &str| HopPort {
+            number,
+            vlan,
+            ifindex,
+            network: Some(net.parse().unwrap()),
+        };
+        NeighbourTable::new(
+            VIRTUAL,
+            &[port(0, 2, 12, "192.158.38.10/24"), port(1, 3, 13, "192.158.39.10/24")],
+        )
+    }
+
+    fn key(address: &str, vlan: u16) -> AddressKey {
+        let address: Ipv4Addr = address.parse().unwrap();
+        AddressKey { ip_be: u32::from_ne_bytes(address.octets()), vlan, pad: 0 }
+    }
+
+    fn hop_of(effects: &[Effect]) -> (u32, NextHop) {
+        effects
+            .iter()
+            .find_map(|effect| match effect {
+                Effect::SetNextHop(number, hop) => Some((*number, *hop)),
+                _ => None,
+            })
+            .expect("a next hop is written")
+    }
+
+    #[test]
+    fn a_wanted_host_is_asked_for_and_then_found() {
+        let mut table = table();
+        let real = key("192.158.39.101", 3);
+        let (numbers, effects) = table.want(&HashSet::from([real]));
+        let (number, hop) = hop_of(&effects);
+        assert_eq!((numbers[&real], hop.flags, hop.port, hop.src_mac), (number, 0, 1, VIRTUAL));
+        let address = "192.158.39.101".parse().unwrap();
+        assert!(effects.contains(&Effect::Resolve { ifindex: 13, address, managed: true }));
+        let effects = table.discovered(13, address, Discovery::Known(MAC));
+        let (_, hop) = hop_of(&effects);
+        assert_eq!((hop.dst_mac, hop.flags), (MAC, NEXTHOP_RESOLVED));
+        assert_eq!(effects.last(), Some(&Effect::SetNeighbour(real, number)), "after the hop it leads to");
+        assert_eq!(table.discovered(13, address, Discovery::Known(MAC)), [], "nothing new");
+        assert_eq!(table.discovered(13, address, Discovery::Asking), [], "a stale MAC stays in use");
+    }
+
+    #[test]
+    fn a_wanted_host_that_fails_is_unresolved_and_comes_back_under_its_number() {
+        let mut table = table();
+        let address = "192.158.39.101".parse().unwrap();
+        let (numbers, _) = table.want(&HashSet::from([key("192.158.39.101", 3)]));
+        table.discovered(13, address, Discovery::Known(MAC));
+        let effects = table.discovered(13, address, Discovery::Failed);
+        assert_eq!(hop_of(&effects).1.flags, 0);
+        let effects = table.discovered(13, address, Discovery::Known(OTHER));
+        let (number, hop) = hop_of(&effects);
+        assert_eq!((Some(&number), hop.dst_mac), (numbers.values().next(), OTHER));
+        let asked = Effect::Resolve { ifindex: 13, address, managed: true };
+        assert_eq!(table.discovered(13, address, Discovery::Forgotten), [asked]);
+    }
+
+    #[test]
+    fn a_forged_packet_does_not_divert_a_wanted_host() {
+        let mut table = table();
+        let real = key("192.158.39.101", 3);
+        table.want(&HashSet::from([real]));
+        assert!(!table.heard(real, MAC).is_empty(), "the first MAC is taken, whoever tells it");
+        assert_eq!(table.heard(real, OTHER), []);
+        let client = key("192.158.38.77", 2);
+        table.heard(client, MAC);
+        assert_eq!(hop_of(&table.heard(client, OTHER)).1.dst_mac, OTHER, "a client may have moved");
+    }
+
+    #[test]
+    fn only_hosts_of_the_connected_network_are_learned() {
+        let mut table = table();
+        for (address, vlan) in [
+            ("10.0.0.1", 2),
+            ("192.158.38.10", 2),
+            ("192.158.38.0", 2),
+            ("192.158.38.255", 2),
+            ("192.158.38.5", 9),
+        ] {
+            assert_eq!(table.learn(key(address, vlan)), (None, vec![]), "{address} on {vlan}");
+        }
+        assert!(table.heard(key("192.158.38.5", 2), [0xff; 6]).is_empty());
+        assert!(table.learn(key("192.158.38.5", 2)).0.is_some());
+    }
+
+    #[test]
+    fn a_learned_host_that_fails_makes_room_when_no_connection_refers_to_it() {
+        let mut table = table();
+        let client = key("192.158.38.77", 2);
+        let number = table.learn(client).0.unwrap();
+        table.heard(client, MAC);
+        let effects = table.discovered(12, "192.158.38.77".parse().unwrap(), Discovery::Failed);
+        assert!(effects.contains(&Effect::RemoveNeighbour(client)));
+        assert_eq!(hop_of(&effects).1.flags, 0);
+        let fresh = |table: &mut NeighbourTable, last: u8| {
+            table.learn(key(&format!("192.158.38.{last}"), 2)).0.unwrap()
+        };
+        assert_ne!(fresh(&mut table, 100), number);
+        table.walk_begins(1);
+        table.walk_ended(1, |used| used == number);
+        assert_ne!(fresh(&mut table, 101), number, "a connection still refers to it");
+        table.walk_begins(2);
+        table.walk_ended(2, |_| false);
+        assert_eq!(fresh(&mut table, 102), number);
+    }
+
+    #[test]
+    fn the_network_cannot_fill_the_table_beyond_its_bound() {
+        let port = HopPort { number: 0, vlan: 2, ifindex: 12, network: Some("10.0.0.1/8".parse().unwrap()) };
+        let mut table = NeighbourTable::new(VIRTUAL, &[port]);
+        for index in 0..LEARNED_MAX as u32 + 100 {
+            let ip_be = (0x0a00_0100 + index).to_be();
+            table.heard(AddressKey { ip_be, vlan: 2, pad: 0 }, MAC);
+        }
+        assert_eq!(table.iter().count(), LEARNED_MAX);
+        assert_eq!(table.refused, 100);
+        let (numbers, _) = table.want(&HashSet::from([key("10.1.2.3", 2)]));
+        assert_eq!(numbers.len(), 1, "the configuration's own hosts always find room");
+        table.walk_begins(1);
+        table.walk_ended(1, |number| number <= 10);
+        assert_eq!(table.iter().count(), 11, "hosts without connections make room");
+    }
+}

@@ -1,0 +1,195 @@
+//! The shell: sockets, threads and timers around [`Sender`](super::sender::Sender) and
+//! [`Receiver`](super::apply::Receiver).
+//!
+//! ```text
+//! crossbeam ──▶ feed thread ──▶ outgoing task ◀──▶ TCP to the peer         one stream for our own changes
+//!               walk, digest ──▶      (owns Sender)
+//!                                incoming task ◀──▶ TCP from the peer      one stream for the peer's
+//!               apply, digest ◀─▶     (owns Receiver)
+//! ```
+//!
+//! Each task owns its machine; what may block on the table runs on the runtime's blocking threads. All channels are
+//! bounded and all waits end with the stream. The streams are not encrypted in this version.
+
+use std::io;
+use std::net::SocketAddrV6;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::record::{DeltaEvent, ReplicaTable};
+use super::sender;
+use super::status::{Completeness, ReplStatus};
+
+mod incoming;
+mod offload;
+mod outgoing;
+mod socket;
+
+/// TCP port on the FT VLAN.
+pub const PORT: u16 = 24_905;
+/// A stream on which nothing came for so long, or for the failover time if that is longer, is closed. Also the least
+/// TCP_USER_TIMEOUT: the kernel's first retransmission takes 200 ms and must not end a stream.
+pub const SILENCE: Duration = Duration::from_secs(1);
+
+/// The peer as the election knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddr {
+    /// Link-local address on the FT VLAN with its scope, and the replication port ([`PORT`]).
+    pub addr: SocketAddrV6,
+    /// Boot nonce: a stream to or from another boot of the peer is refused.
+    pub nonce: u64,
+}
+
+/// What replication needs to run.
+pub struct ReplOptions {
+    /// FT group, 1–254.
+    pub group: u8,
+    /// Boot nonce of this node.
+    pub nonce: u64,
+    /// The FT interface: both sockets are bound to it. `None` binds to none, for tests on the loopback address.
+    pub interface: Option<String>,
+    /// Where to listen: `[::]` and [`PORT`], as the interface restricts it.
+    pub listen: SocketAddrV6,
+    /// The group's failover time.
+    pub failover: Duration,
+    /// Bounds, and the lab's negative control.
+    pub sender: sender::Options,
+    /// The kernel's tables.
+    pub table: Arc<dyn ReplicaTable>,
+    /// Changes of this node's own dataplane.
+    pub events: crossbeam::channel::Receiver<DeltaEvent>,
+}
+
+/// What the daemon tells replication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Control {
+    peer: Option<PeerAddr>,
+    active: bool,
+    /// Counts changes of `active`, so that two in quick succession are not taken for none.
+    turns: u64,
+}
+
+/// What both tasks share.
+struct Shared {
+    group: u8,
+    nonce: u64,
+    interface: Option<String>,
+    silence: Duration,
+    sender: sender::Options,
+    table: Arc<dyn ReplicaTable>,
+    epoch: Instant,
+    active: Arc<AtomicBool>,
+    status: Mutex<ReplStatus>,
+    completeness: watch::Sender<Completeness>,
+}
+
+impl Shared {
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn status(&self) -> MutexGuard<'_, ReplStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the status and tells those who wait for completeness.
+    fn publish(&self, change: impl FnOnce(&mut ReplStatus)) {
+        let mut status = self.status();
+        change(&mut status);
+        let next = completeness(&status);
+        drop(status);
+        self.completeness.send_if_modified(|current| std::mem::replace(current, next) != next);
+    }
+}
+
+fn completeness(status: &ReplStatus) -> Completeness {
+    match (status.active, &status.outgoing, &status.incoming) {
+        (true, Some(outgoing), _) => Completeness {
+            complete: false,
+            peer_complete: outgoing.peer_complete,
+            lag_ms: u32::try_from(outgoing.lag.as_millis()).unwrap_or(u32::MAX),
+        },
+        (false, _, Some(incoming)) => {
+            Completeness { complete: incoming.complete, peer_complete: false, lag_ms: incoming.lag_ms }
+        }
+        (true, None, _) | (false, _, None) => Completeness::default(),
+    }
+}
+
+/// Runs replication until it is dropped. Its calls do not block.
+pub struct ReplHandle {
+    shared: Arc<Shared>,
+    control: watch::Sender<Control>,
+    local: SocketAddrV6,
+}
+
+impl ReplHandle {
+    /// The peer is there, or (`None`) gone: streams to and from any other are closed.
+    pub fn peer(&self, peer: Option<PeerAddr>) {
+        self.shared.publish(|status| status.peer = peer.map(|peer| peer.addr));
+        self.control.send_if_modified(|control| std::mem::replace(&mut control.peer, peer) != peer);
+    }
+
+    /// This node became active, or ceased to be. To be called as soon as it is known, before the gate opens if that is
+    /// possible: from then on nothing is deleted on the peer's word.
+    pub fn role(&self, active: bool) {
+        self.shared.active.store(active, Ordering::Release);
+        self.shared.publish(|status| status.active = active);
+        self.control.send_if_modified(|control| {
+            let turned = std::mem::replace(&mut control.active, active) != active;
+            control.turns += u64::from(turned);
+            turned
+        });
+    }
+
+    /// Facts for `show`, at most 10 ms old.
+    #[must_use]
+    pub fn status(&self) -> ReplStatus {
+        self.shared.status().clone()
+    }
+
+    /// What the election needs to know, as it changes.
+    #[must_use]
+    pub fn completeness(&self) -> watch::Receiver<Completeness> {
+        self.shared.completeness.subscribe()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddrV6 {
+        self.local
+    }
+}
+
+/// Starts replication: no peer, not active. To be called within a tokio runtime.
+///
+/// # Errors
+/// The socket could not be bound to the interface or the port, or the feed's thread not be started.
+pub fn spawn(options: ReplOptions) -> io::Result<ReplHandle> {
+    let ReplOptions { group, nonce, interface, listen, failover, sender, table, events } = options;
+    let (listener, local) = socket::listen(interface.as_deref(), listen)?;
+    let events = offload::feed(events)?;
+    let shared = Arc::new(Shared {
+        group,
+        nonce,
+        interface,
+        silence: failover.max(SILENCE),
+        sender,
+        table,
+        epoch: Instant::now(),
+        active: Arc::new(AtomicBool::new(false)),
+        status: Mutex::new(ReplStatus::default()),
+        completeness: watch::Sender::new(Completeness::default()),
+    });
+    let control = watch::Sender::new(Control::default());
+    tracing::warn!(group, "replication is not encrypted: whoever is on the FT VLAN can read and change it");
+    tokio::spawn(outgoing::run(Arc::clone(&shared), control.subscribe(), events));
+    tokio::spawn(incoming::run(Arc::clone(&shared), control.subscribe(), listener));
+    Ok(ReplHandle { shared, control, local })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! Sockets on the FT interface and the exchange of hellos.
+
+use std::io;
+use std::net::{SocketAddr, SocketAddrV6};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::{PeerAddr, Shared};
+use crate::replication::wire::{DecodeError, Frame, Hello, VERSIONS, decode, encode};
+
+/// Why a stream did not come to be, or ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Close {
+    /// The socket failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The peer closed it.
+    #[error("closed by the peer")]
+    Eof,
+    /// Nothing came for too long.
+    #[error("silent for {0:?}")]
+    Silent(Duration),
+    /// What came is no frame.
+    #[error("bad frame: {0}")]
+    Decode(#[from] DecodeError),
+    /// What came is not allowed.
+    #[error("protocol broken: {0}")]
+    Protocol(Box<dyn std::error::Error + Send + Sync>),
+    /// The hello is not the one that was to come.
+    #[error("hello says {field} {got}, expected {expected}")]
+    Hello {
+        /// What differs.
+        field: &'static str,
+        /// In the hello.
+        got: u64,
+        /// Here.
+        expected: u64,
+    },
+    /// No version is common to both.
+    #[error("speaks versions {0:?} only")]
+    Version((u16, u16)),
+    /// The daemon named another peer, or none.
+    #[error("the peer changed")]
+    PeerChanged,
+    /// This node is no longer active: the peer is to begin anew with a snapshot.
+    #[error("this node became standby")]
+    RoleChanged,
+    /// Another stream from the peer takes its place.
+    #[error("replaced by a newer stream")]
+    Replaced,
+    /// Replication was stopped.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Listens on `address`, bound to `interface`.
+pub(super) fn listen(
+    interface: Option<&str>,
+    address: SocketAddrV6,
+) -> io::Result<(TcpListener, SocketAddrV6)> {
+    let socket = TcpSocket::new_v6()?;
+    SockRef::from(&socket).set_only_v6(true)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind_device(interface.map(str::as_bytes))?;
+    socket.bind(SocketAddr::V6(address))?;
+    let listener = socket.listen(4)?;
+    let SocketAddr::V6(local) = listener.local_addr()? else {
+        return Err(io::Error::other("an IPv6 socket has an IPv4 address"));
+    };
+    Ok((listener, local))
+}
+
+/// No delay, and an end when nothing sent is acknowledged for `timeout`.
+pub(super) fn tune(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_user_timeout(Some(timeout))
+}
+
+/// Connects to `peer` and exchanges hellos.
+pub(super) async fn connect(shared: &Shared, peer: PeerAddr) -> Result<(TcpStream, BytesMut), Close> {
+    let attempt = async {
+        let socket = TcpSocket::new_v6()?;
+        socket.bind_device(shared.interface.as_deref().map(str::as_bytes))?;
+        let mut stream = socket.connect(SocketAddr::V6(peer.addr)).await?;
+        tune(&stream, shared.silence)?;
+        send_hello(shared, &mut stream, peer).await?;
+        let rest = expect_hello(shared, &mut stream, peer).await?;
+        Ok((stream, rest))
+    };
+    within(shared.silence, attempt).await
+}
+
+/// Exchanges hellos on a connection that came from `peer`'s address.
+pub(super) async fn accept(
+    shared: &Shared,
+    stream: &mut TcpStream,
+    peer: PeerAddr,
+) -> Result<BytesMut, Close> {
+    let attempt = async {
+        tune(stream, shared.silence)?;
+        let rest = expect_hello(shared, stream, peer).await?;
+        send_hello(shared, stream, peer).await?;
+        Ok(rest)
+    };
+    within(shared.silence, attempt).await
+}
+
+async fn within<T>(limit: Duration, attempt: impl Future<Output = Result<T, Close>>) -> Result<T, Close> {
+    tokio::time::timeout(limit, attempt).await.unwrap_or(Err(Close::Silent(limit)))
+}
+
+async fn send_hello(shared: &Shared, stream: &mut TcpStream, peer: PeerAddr) -> io::Result<()> {
+    let mut out = BytesMut::new();
+    let hello = Hello { versions: VERSIONS, group: shared.group, from: shared.nonce, to: peer.nonce };
+    encode(&Frame::Hello(hello), &mut out);
+    stream.write_all(&out).await
+}
+
+/// Reads until the hello is there; returns what came behind it.
+async fn expect_hello(shared: &Shared, stream: &mut TcpStream, peer: PeerAddr) -> Result<BytesMut, Close> {
+    let mut input = BytesMut::new();
+    let frame = loop {
+        if let Some(frame) = decode(&mut input)? {
+            break frame;
+        }
+        if stream.read_buf(&mut input).await? == 0 {
+            return Err(Close::Eof);
+        }
+    };
+    let Frame::Hello(hello) = frame else {
+        return Err(Close::Protocol("the first frame is no hello".into()));
+    };
+    check_hello(&hello, shared.group, shared.nonce, peer.nonce)?;
+    Ok(input)
+}
+
+fn check_hello(hello: &Hello, group: u8, own: u64, peer: u64) -> Result<(), Close> {
+    let Hello { versions, group: their_group, from, to } = *hello;
+    for (field, got, expected) in
+        [("group", u64::from(their_group), u64::from(group)), ("sender", from, peer), ("receiver", to, own)]
+    {
+        if got != expected {
+            return Err(Close::Hello { field, got, expected });
+        }
+    }
+    if versions.0.max(VERSIONS.0) > versions.1.min(VERSIONS.1) {
+        return Err(Close::Version(versions));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Close, Hello, check_hello};
+
+    #[test]
+    fn only_the_expected_hello_is_taken() {
+        let good = Hello { versions: (1, 3), group: 1, from: 20, to: 10 };
+        assert!(check_hello(&good, 1, 10, 20).is_ok());
+        for (hello, field) in [
+            (Hello { group: 2, ..good }, "group"),
+            (Hello { from: 21, ..good }, "sender"),
+            (Hello { to: 11, ..good }, "receiver"),
+        ] {
+            let Err(Close::Hello { field: named, .. }) = check_hello(&hello, 1, 10, 20) else {
+                panic!("{field}")
+            };
+            assert_eq!(named, field);
+        }
+        let newer = Hello { versions: (2, 3), ..good };
+        assert!(matches!(check_hello(&newer, 1, 10, 20), Err(Close::Version((2, 3)))));
+    }
+}

@@ -1,0 +1,254 @@
+//! Two nodes over the loopback address, with tables in memory.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddrV6};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::{PeerAddr, ReplHandle, ReplOptions, spawn};
+use crate::model::StableId;
+use crate::replication::record::{ConnGone, ConnKey, ConnRecord, DeltaEvent};
+use crate::replication::sender;
+use crate::replication::testing::{MemoryTable, connection, sticky};
+
+struct Node {
+    handle: ReplHandle,
+    table: Arc<MemoryTable>,
+    events: channel::Sender<DeltaEvent>,
+    nonce: u64,
+}
+
+const LOOPBACK: SocketAddrV6 = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 0, 0, 0);
+
+impl Node {
+    fn start(nonce: u64) -> Self {
+        let table = Arc::new(MemoryTable::default());
+        let (events, source) = channel::bounded(10_000);
+        let options = ReplOptions {
+            group: 1,
+            nonce,
+            interface: None,
+            listen: LOOPBACK,
+            failover: Duration::from_millis(150),
+            sender: sender::Options::default(),
+            table: Arc::<MemoryTable>::clone(&table),
+            events: source,
+        };
+        Self { handle: spawn(options).expect("the loopback address is there"), table, events, nonce }
+    }
+
+    fn address(&self) -> PeerAddr {
+        PeerAddr { addr: self.handle.local_addr(), nonce: self.nonce }
+    }
+
+    fn fill(&self, count: u32) {
+        let mut content = self.table.content();
+        content.connections =
+            (0..count).map(|number| connection(number, 101, number)).map(|c| (c.key, c)).collect();
+        let sticks = (0..50).map(|number| sticky(number, 3));
+        content.sticky = sticks.map(|record| (record.key, record)).collect();
+    }
+
+    fn open(&self, record: ConnRecord) {
+        self.table.content().connections.insert(record.key, record);
+        self.events.send(DeltaEvent::ConnectionUp(record)).expect("replication runs");
+    }
+
+    fn connections(&self) -> BTreeMap<ConnKey, ConnRecord> {
+        self.table.content().connections.clone()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.handle.completeness().borrow().complete
+    }
+}
+
+fn introduce(one: &Node, other: &Node) {
+    one.handle.peer(Some(other.address()));
+    other.handle.peer(Some(one.address()));
+}
+
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within a minute: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_joiner_gets_a_snapshot_and_then_each_change() {
+    let (one, other) = (Node::start(1), Node::start(2));
+    one.fill(100_000);
+    one.handle.role(true);
+    introduce(&one, &other);
+    until("the standby says complete", || other.is_complete()).await;
+    assert_eq!(other.connections(), one.connections());
+    assert_eq!(other.table.content().sticky, one.table.content().sticky);
+    assert!(one.handle.completeness().borrow().peer_complete);
+
+    for number in 0..50 {
+        let record = connection(200_000 + number, 102, 1);
+        one.open(record);
+        until("a change is there", || other.table.content().connections.contains_key(&record.key)).await;
+    }
+    let gone = connection(200_000, 102, 1);
+    one.table.content().connections.remove(&gone.key);
+    let event = DeltaEvent::ConnectionClosed(ConnGone { key: gone.key, generation: 1 });
+    one.events.send(event).expect("replication runs");
+    until("a deletion is there", || !other.table.content().connections.contains_key(&gone.key)).await;
+
+    until("the maps were compared", || {
+        let status = one.handle.status().outgoing;
+        status.and_then(|status| status.coverage).is_some_and(|(_, coverage)| {
+            (coverage.connections_held, coverage.connections_known) == (100_049, 100_049)
+                && coverage.buckets_differing == 0
+        })
+    })
+    .await;
+    let status = one.handle.status();
+    assert!(!status.encrypted);
+    let outgoing = status.outgoing.expect("the stream stands");
+    println!("worst delta {:?}, last {:?}", outgoing.worst_ack, outgoing.last_ack);
+    assert_eq!(outgoing.unacked, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_roles_change_and_the_replica_goes_the_other_way() {
+    let (one, other) = (Node::start(1), Node::start(2));
+    one.fill(2_000);
+    one.handle.role(true);
+    introduce(&one, &other);
+    until("the standby says complete", || other.is_complete()).await;
+
+    other.handle.role(true);
+    one.handle.role(false);
+    assert!(!one.is_complete() && !other.is_complete());
+    other.table.content().connections.pop_first();
+    other.open(connection(5_000, 103, 1));
+    until("the former active says complete", || one.is_complete()).await;
+    until("its table is the new active's", || one.connections() == other.connections()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_source_lost_is_repaired() {
+    let (one, other) = (Node::start(1), Node::start(2));
+    one.handle.role(true);
+    introduce(&one, &other);
+    until("the standby says complete", || other.is_complete()).await;
+    one.fill(300);
+    one.events.send(DeltaEvent::Lost(350)).expect("replication runs");
+    until("the tables are equal", || other.connections().len() == 300).await;
+    until("the standby says complete again", || other.is_complete()).await;
+    let outgoing = one.handle.status().outgoing.expect("the stream stands");
+    assert_eq!(outgoing.lost_events, 350);
+    assert_eq!(outgoing.last_repair.map(|repair| (repair.buckets, repair.entries)), Some((256, 350)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_entry_is_shown_and_offered_again() {
+    let (one, other) = (Node::start(1), Node::start(2));
+    other.table.content().unknown.insert(StableId(3));
+    one.fill(70);
+    one.handle.role(true);
+    introduce(&one, &other);
+    let refused = || one.handle.status().outgoing.map_or(0, |outgoing| outgoing.refused_buckets);
+    until("refusals are shown", || refused() > 0).await;
+    assert_eq!(other.connections().len(), 60);
+    other.table.content().unknown.clear();
+    until("the tables are equal", || other.connections().len() == 70).await;
+    until("nothing is refused", || refused() == 0).await;
+    until("the standby says complete", || other.is_complete()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_boot_or_an_unknown_node_is_turned_away() {
+    let (one, other) = (Node::start(1), Node::start(2));
+    one.handle.role(true);
+    one.fill(10);
+    one.handle.peer(Some(other.address()));
+    until("an unknown node is turned away", || other.handle.status().rejected > 0).await;
+    let rejected = other.handle.status().rejected;
+    other.handle.peer(Some(PeerAddr { nonce: 99, ..one.address() }));
+    until("another boot is turned away", || other.handle.status().rejected > rejected).await;
+    assert!(other.connections().is_empty());
+    other.handle.peer(Some(one.address()));
+    until("the right one is not", || other.is_complete()).await;
+    other.handle.peer(None);
+    until("a peer that is gone has no stream", || other.handle.status().incoming.is_none()).await;
+    assert!(!other.is_complete());
+}
+
+/// Carries one connection after the other to `target`, cutting each after the next number of octets from `limits`.
+async fn cutting_proxy(listener: TcpListener, target: SocketAddrV6, mut limits: mpsc::Receiver<usize>) {
+    while let Some(limit) = limits.recv().await {
+        let Ok((mut client, _)) = listener.accept().await else { return };
+        let mut server = TcpStream::connect(target).await.expect("the target listens");
+        let (mut forward, mut back) = (vec![0; 4096], vec![0; 4096]);
+        let mut left = limit;
+        while left > 0 {
+            let wanted = left.min(forward.len());
+            let carried = tokio::select! {
+                read = client.read(&mut forward[..wanted]) => match read {
+                    Ok(octets) if octets > 0 => {
+                        left -= octets;
+                        server.write_all(&forward[..octets]).await
+                    }
+                    _ => break,
+                },
+                read = server.read(&mut back) => match read {
+                    Ok(octets) if octets > 0 => client.write_all(&back[..octets]).await,
+                    _ => break,
+                },
+            };
+            if carried.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_cut_within_the_snapshot_begins_anew() {
+    let (one, other) = (Node::start(1), Node::start(2));
+    one.fill(20_000);
+    one.handle.role(true);
+    let listener = TcpListener::bind(LOOPBACK).await.expect("the loopback address is there");
+    let std::net::SocketAddr::V6(addr) = listener.local_addr().expect("it is bound") else {
+        panic!("not IPv6")
+    };
+    let (limits, receiver) = mpsc::channel(8);
+    let proxy = tokio::spawn(cutting_proxy(listener, other.handle.local_addr(), receiver));
+    // Within the hello, within the begin, and three times within the chunks: one connection is 49 octets.
+    for limit in [10, 60, 5_000, 123_457, 600_000] {
+        limits.send(limit).await.expect("the proxy runs");
+    }
+    other.handle.peer(Some(one.address()));
+    one.handle.peer(Some(PeerAddr { addr, nonce: 2 }));
+    until("five streams were cut", || limits.capacity() == 8 && one.handle.status().connects >= 3).await;
+    assert!(!other.is_complete());
+    limits.send(usize::MAX).await.expect("the proxy runs");
+    until("the standby says complete", || other.is_complete()).await;
+    assert_eq!(other.connections(), one.connections());
+    proxy.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_handle_frees_the_port() {
+    let (one, other) = (Node::start(1), Node::start(2));
+    introduce(&one, &other);
+    until("both streams stand", || {
+        let status = one.handle.status();
+        status.incoming.is_some() && status.outgoing.is_some()
+    })
+    .await;
+    let address = one.handle.local_addr();
+    drop(one);
+    until("the port is free", || std::net::TcpListener::bind(address).is_ok()).await;
+    until("the other has no stream", || other.handle.status().incoming.is_none()).await;
+}
