@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 
 use super::command::{Id, Repeat};
 use super::diagnostic::Diagnostic;
-use super::grammar::Value;
+use super::grammar::Arg;
 use super::parse::{Section, Statement, Tree};
 use super::table::{COMMANDS, default};
 use crate::model::{
@@ -32,12 +32,13 @@ pub(super) struct Draft {
 const OPENERS: &[Id] =
     &[Id::Interface, Id::Vlan, Id::Probe, Id::Serverfarm, Id::Real, Id::Vserver, Id::FtGroup];
 
-/// Applies every statement of `tree`.
+/// Applies every statement of `tree`; what contradicts an earlier one is taken out of its index.
 #[must_use]
-pub(super) fn build(tree: &Tree, file: &str, diagnostics: &mut Vec<Diagnostic>) -> Draft {
+pub(super) fn build(tree: &mut Tree, file: &str, diagnostics: &mut Vec<Diagnostic>) -> Draft {
     let mut draft = Draft { config: Config { slot: default::SLOT, ..Config::default() }, ports: Vec::new() };
     let mut said: HashMap<(Section, Id), &Statement> = HashMap::new();
-    for statement in &tree.statements {
+    let mut refused = Vec::new();
+    for (at, statement) in tree.statements.iter().enumerate() {
         let key = (statement.section.clone(), statement.id);
         if statement.negated && OPENERS.contains(&statement.id) {
             said.retain(|(section, _), _| *section != statement.section);
@@ -46,9 +47,10 @@ pub(super) fn build(tree: &Tree, file: &str, diagnostics: &mut Vec<Diagnostic>) 
         } else if let Some(earlier) = said.insert(key, statement)
             && let Some(found) = repeated(statement, earlier, file)
         {
-            let refused = found.severity == super::Severity::Error;
+            let contradicts = found.severity == super::Severity::Error;
             diagnostics.push(found);
-            if refused {
+            if contradicts {
+                refused.push(at);
                 continue;
             }
         }
@@ -57,6 +59,7 @@ pub(super) fn build(tree: &Tree, file: &str, diagnostics: &mut Vec<Diagnostic>) 
             diagnostics.push(Diagnostic::error(statement.span, message));
         }
     }
+    tree.forget(&refused);
     let carrying = |(name, vlan): &(String, Option<VlanId>)| {
         vlan.map(|access_vlan| Interface { name: name.clone(), access_vlan })
     };
@@ -66,21 +69,23 @@ pub(super) fn build(tree: &Tree, file: &str, diagnostics: &mut Vec<Diagnostic>) 
 
 /// What is to be said of `later` beside `earlier`, the same command in the same section.
 fn repeated(later: &Statement, earlier: &Statement, file: &str) -> Option<Diagnostic> {
-    let values = |statement: &Statement| -> Vec<Value> {
-        statement.args.iter().map(|arg| arg.value.clone()).collect()
-    };
-    let same = values(later) == values(earlier);
+    let differs = |arg: &&Arg| earlier.arg(arg.slot).is_none_or(|before| before.value != arg.value);
+    let place = later.args.iter().find(differs).map(|arg| arg.span);
+    // Words that are missing now make a difference too.
+    let place = place.or_else(|| (later.args.len() != earlier.args.len()).then_some(later.span));
+    let same = place.is_none();
+    let place = place.unwrap_or(later.span);
     let line = earlier.span.line;
     let command = COMMANDS.iter().find(|command| command.id == later.id)?;
     match command.repeat {
-        Repeat::Replaces if !same => Some(
-            Diagnostic::warning(later.span, format!("replaces `{}` of {file}:{line}", earlier.text)).remedy(
+        Repeat::Replaces if !same => {
+            Some(Diagnostic::warning(place, format!("replaces `{}` of {file}:{line}", earlier.text)).remedy(
                 "remove the line that does not count, or write `exit` before it if it begins a section",
-            ),
-        ),
+            ))
+        }
         Repeat::Conflicts if !same => Some(
             Diagnostic::error(
-                later.span,
+                place,
                 format!("`{}` contradicts {file}:{line}: `{}`", later.text, earlier.text),
             )
             .remedy(contradiction(later.id)),

@@ -329,12 +329,16 @@ impl Command {
         }
     }
 
+    /// Whether its first word decides alone.
+    #[must_use]
+    pub const fn takes_anything(&self) -> bool {
+        matches!(self.grammar, [Piece::Word(..), Piece::Rest])
+    }
+
     /// Whether `word` may stand for its first word. What takes any rest of the line without effect must be written out:
     /// no slip of the pen shall vanish in it.
     fn begins_with(&self, word: &str) -> bool {
-        let swallows = self.id == Id::Inert
-            && !matches!(self.effect, Effect::Refused { .. })
-            && matches!(self.grammar, [Piece::Word(..), Piece::Rest]);
+        let swallows = self.takes_anything() && !matches!(self.effect, Effect::Refused { .. });
         if swallows { self.keyword().eq_ignore_ascii_case(word) } else { abbreviates(word, self.keyword()) }
     }
 
@@ -396,9 +400,8 @@ pub fn find_in(
     keywords.sort_unstable();
     keywords.dedup();
     let exact = keywords.iter().copied().find(|keyword| keyword.eq_ignore_ascii_case(first.text));
-    let keyword = match (exact, keywords.as_slice()) {
-        (Some(keyword), _) | (None, &[keyword]) => keyword,
-        _ => return Err(Miss::Fault(Fault { at: 0, kind: FaultKind::Ambiguous(keywords) }, example)),
+    let ((Some(keyword), _) | (None, &[keyword])) = (exact, keywords.as_slice()) else {
+        return Err(Miss::Fault(Fault { at: 0, kind: FaultKind::Ambiguous(keywords) }, example));
     };
     let mut fitting = Vec::new();
     let mut miss: Option<(Fault, &'static Command)> = None;

@@ -106,7 +106,7 @@ impl Piece {
     fn first(&self, expected: &mut Vec<String>) {
         match self {
             Self::Word(keyword, _) => expected.push(format!("`{keyword}`")),
-            Self::Slot(..) => expected.push(self.to_string()),
+            Self::Slot(slot, kind, _) => expected.push(kind.describe(slot)),
             Self::Optional(pieces) => pieces.iter().take(1).for_each(|piece| piece.first(expected)),
             Self::Either(choices) => {
                 choices.iter().filter_map(|choice| choice.first()).for_each(|piece| piece.first(expected));
@@ -152,6 +152,19 @@ impl fmt::Display for Syntax<'_> {
 }
 
 impl Kind {
+    /// What is expected in `slot`, for a message.
+    fn describe(self, slot: &str) -> String {
+        match self {
+            Self::Number(min, max) => format!("{} {min}-{max}", slot.to_ascii_lowercase()),
+            Self::Host => "an address".to_owned(),
+            Self::Network => "the address of a network".to_owned(),
+            Self::Mask => "a mask".to_owned(),
+            Self::Name => "a name".to_owned(),
+            Self::Interface => "the name of an interface".to_owned(),
+            Self::Port => "a port number or service name".to_owned(),
+        }
+    }
+
     /// Whether `word` is meant as one, right or wrong.
     fn looks_like(self, word: &str) -> bool {
         let digit = word.starts_with(|c: char| c.is_ascii_digit());
@@ -343,9 +356,9 @@ mod tests {
     fn a_fault_names_the_word_and_what_would_have_fitted() {
         assert_eq!(
             check("virtual 1.2.3.4 icmp 80", false),
-            expected(2, &["MASK", "`tcp`", "`telnet`", "`udp`"])
+            expected(2, &["a mask", "`tcp`", "`telnet`", "`udp`"])
         );
-        assert_eq!(check("virtual 1.2.3.4 tcp", false), expected(3, &["PORT<0-99>"]));
+        assert_eq!(check("virtual 1.2.3.4 tcp", false), expected(3, &["port 0-99"]));
         assert_eq!(check("virtual 1.2.3.4 tcp 8 9", false), expected(4, &["the end of the line"]));
         let ambiguous = Fault { at: 2, kind: FaultKind::Ambiguous(vec!["tcp", "telnet"]) };
         assert_eq!(check("virtual 1.2.3.4 t 80", false), Err(ambiguous));

@@ -64,8 +64,8 @@ impl Outcome {
 /// Reads `text` and checks it against itself and `host`. `file_name` is used where one finding refers to another line.
 #[must_use]
 pub fn check(file_name: &str, text: &str, host: &HostFacts) -> Outcome {
-    let (tree, mut diagnostics) = parse::parse(text);
-    let draft = build::build(&tree, file_name, &mut diagnostics);
+    let (mut tree, mut diagnostics) = parse::parse(text);
+    let draft = build::build(&mut tree, file_name, &mut diagnostics);
     validate::validate(&draft, &tree, file_name, host, &mut diagnostics);
     diagnostics.sort_by_key(|found| (found.line, found.column, found.severity));
     diagnostics.dedup();

@@ -164,6 +164,13 @@ impl Tree {
         self.statements.push(statement);
     }
 
+    /// Leaves the statements `refused` (in rising order) out of what is asked for below.
+    pub(super) fn forget(&mut self, refused: &[usize]) {
+        for places in self.index.values_mut() {
+            places.retain(|at| refused.binary_search(at).is_err());
+        }
+    }
+
     /// The statements of `section` that say `id`, without `no`.
     pub(super) fn all(&self, section: &Section, id: Id) -> impl DoubleEndedIterator<Item = &Statement> {
         // A section is cheap to clone beside what is done with the answer.
@@ -225,6 +232,8 @@ impl Parser {
         let mut miss = Miss::Unknown;
         for section in within_reach(&self.section) {
             match find_in(COMMANDS, section.mode(), negated, words) {
+                // A name refused as a whole explains nothing about an argument that is wrong in a nearer mode.
+                Ok(found) if found.command.takes_anything() && matches!(miss, Miss::Fault(..)) => {}
                 Ok(found) => return Ok((found, section)),
                 Err(other) if other.is_ambiguous() => return Err(other),
                 Err(other) => miss = nearer(miss, other),
@@ -249,15 +258,17 @@ impl Parser {
             (true, No::Other(effect)) => effect,
             (true, _) => Effect::Applies,
         };
+        let text = line.iter().map(|word| word.text).collect::<Vec<_>>().join(" ");
         match effect {
             Effect::Note(why) => {
-                let note = Diagnostic::new(Severity::Note, place, format!("`{}`: {why}", command.name()));
+                let note = Diagnostic::new(Severity::Note, place, format!("`{text}`: {why}"));
                 return self.diagnostics.push(note);
             }
             Effect::Refused { why, remedy } => {
-                let no = if negated { "no " } else { "" };
-                let message = format!("`{no}{}` is not supported: {why}", command.name());
-                self.diagnostics.push(Diagnostic::error(place, message).remedy(remedy));
+                // The last word that the entry knows is the one it refuses.
+                let culprit = args.last().map_or(place, |arg| arg.span);
+                let message = format!("`{text}` is not supported: {why}");
+                self.diagnostics.push(Diagnostic::error(culprit, message).remedy(remedy));
                 if command.opens.is_some() && !negated {
                     self.section = Section::Lost(Mode::Refused, Box::new(section));
                 }
@@ -265,7 +276,6 @@ impl Parser {
             }
             Effect::Applies | Effect::Silent => {}
         }
-        let text = line.iter().map(|word| word.text).collect::<Vec<_>>().join(" ");
         let mut statement = Statement { id: command.id, negated, section, args, text, span: place };
         self.section = statement.section.clone();
         if let Some(mode) = command.opens {

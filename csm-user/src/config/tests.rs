@@ -113,8 +113,9 @@ fn the_hsrp_listing_is_refused_by_name_only_where_it_is_hsrp() {
 }
 
 #[test]
-fn the_reference_names_every_command() {
+fn the_reference_names_every_command_and_the_document_is_up_to_date() {
     let reference = reference();
+    expect_file![concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/config-reference.md")].assert_eq(&reference);
     for command in table::COMMANDS {
         assert!(reference.contains(&format!("`{}`", grammar::Syntax(command.grammar))), "{}", command.name());
     }

@@ -14,7 +14,7 @@ use super::parse::{Section, Tree};
 use super::service;
 use super::token::Span;
 use crate::model::{
-    Config, FAILOVER_MIN_WITHOUT_REALTIME, FtGroup, Name, ProbeKind, RealAdmin, Serverfarm, Transport,
+    Config, FAILOVER_MIN_WITHOUT_REALTIME, FtGroup, Name, Probe, ProbeKind, RealAdmin, Serverfarm, Transport,
     Virtual, VlanId, Vserver, lease,
 };
 
@@ -88,13 +88,14 @@ impl Checker<'_> {
         for (name, vlan) in self.ports {
             let section = Section::Interface(name.clone());
             let opener = self.tree.place(&section, Id::Interface, "NAME");
-            if self.host.interfaces.as_ref().is_some_and(|known| !known.contains(name)) {
+            let missing = self.host.interfaces.as_ref().is_some_and(|known| !known.contains(name));
+            if missing {
                 let remedy = "name an interface of `ip link`";
                 self.error(opener, format!("this host has no interface `{name}`"), remedy);
             }
             self.port_is_given_once(&section, name);
             let Some(vlan) = vlan else {
-                if self.tree.all(&section, Id::AccessVlan).next().is_none() {
+                if !missing && self.tree.all(&section, Id::AccessVlan).next().is_none() {
                     let remedy = "add `switchport access vlan N` below it";
                     self.warning(opener, format!("interface {name} carries no VLAN and is not used"), remedy);
                 }
@@ -243,6 +244,7 @@ impl Checker<'_> {
                 }
             }
             self.vserver_names(vserver, &section);
+            self.probes_have_a_port(vserver, &section);
             self.replication(vserver, &section);
         }
     }
@@ -268,7 +270,7 @@ impl Checker<'_> {
             self.warning(
                 self.tree.place(section, Id::Virtual, "PORT"),
                 message,
-                "use passive mode over a range of its own",
+                "balance a protocol of one connection in its place, such as SFTP on port ssh",
             );
         }
     }
@@ -296,6 +298,27 @@ impl Checker<'_> {
                 place,
                 format!("there is no client or server VLAN {vlan}"),
                 format!("add `vlan {vlan} client`"),
+            );
+        }
+    }
+
+    /// Port of a check: the probe's, else the real's, else the virtual server's.
+    fn probes_have_a_port(&mut self, vserver: &Vserver, section: &Section) {
+        let config = self.config;
+        let any_port = vserver.virtual_server.is_some_and(|to| to.port == 0);
+        let Some(farm) = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name)) else { return };
+        if !any_port || farm.reals.iter().all(|real| real.port.is_some()) {
+            return;
+        }
+        let portless = |probe: &&Probe| probe.kind == ProbeKind::Tcp && probe.port.is_none();
+        let of_farm = |probe: &&Probe| farm.probes.contains(&probe.name);
+        if let Some(probe) = config.probes.iter().filter(of_farm).find(portless) {
+            let place = self.tree.place(section, Id::Virtual, "PORT");
+            let message = format!("tcp probe {} of farm {} has no port to connect to", probe.name, farm.name);
+            self.warning(
+                place,
+                message,
+                format!("add `port N` to `probe {} tcp`, or a port to each real", probe.name),
             );
         }
     }

@@ -1,21 +1,39 @@
-//! Bad input: `tests/data/config/bad-*.cfg`, each with the findings beside it in `.diag`.
+//! `tests/data/config/bad-*.cfg` are refused and `warn-*.cfg` accepted, each with the findings beside it in `.diag`.
 
 use super::*;
 
-#[test]
-fn every_bad_file_is_refused_with_its_findings() {
-    let mut files: Vec<_> = std::fs::read_dir(data(""))
+/// Runs every file whose name begins with `prefix`.
+fn each(prefix: &str, check: impl Fn(&Outcome, &str)) {
+    let mut names: Vec<_> = std::fs::read_dir(data(""))
         .expect("the directory of test data")
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"))
         .filter_map(|file| Some(file.strip_suffix(".cfg")?.to_owned()))
-        .filter(|name| name.starts_with("bad-"))
+        .filter(|name| name.starts_with(prefix))
         .collect();
-    files.sort();
-    assert!(!files.is_empty());
-    for name in files {
-        let outcome = golden(&name, &read(&format!("{name}.cfg")));
-        assert!(outcome.config.is_none() && outcome.errors() > 0, "{name}");
+    names.sort();
+    assert!(!names.is_empty());
+    for name in names {
+        check(&golden(&name, &read(&format!("{name}.cfg"))), &name);
     }
+}
+
+#[test]
+fn every_bad_file_is_refused_with_its_findings() {
+    each("bad-", |outcome, name| assert!(outcome.config.is_none() && outcome.errors() > 0, "{name}"));
+}
+
+#[test]
+fn every_incomplete_file_is_accepted_with_its_warnings() {
+    each("warn-", |outcome, name| {
+        assert!(outcome.config.is_some() && !outcome.diagnostics.is_empty(), "{name}");
+    });
+}
+
+#[test]
+fn all_faults_that_the_pair_must_name_are_found_at_once() {
+    let outcome = golden("bad-all-at-once", &read("bad-all-at-once.cfg"));
+    let lines: Vec<_> = outcome.diagnostics.iter().map(|found| found.line).collect();
+    assert_eq!(lines, [4, 7, 12, 15, 24, 28, 30]);
 }
 
 #[test]

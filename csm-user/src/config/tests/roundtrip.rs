@@ -26,7 +26,7 @@ fn name(prefix: char, number: usize) -> Name {
     Name::new(&format!("{prefix}{number}")).expect("a name")
 }
 
-fn net(text: String) -> Ipv4Net {
+fn net(text: &str) -> Ipv4Net {
     text.parse().expect("a network")
 }
 
@@ -36,12 +36,12 @@ fn vlan(number: usize) -> impl Strategy<Value = Vlan> {
     let route = (0..=255_u8, 8..=32_u8, 1..=9_u8);
     (role, any::<bool>(), any::<bool>(), 0..3_u8, vec(route, 0..3)).prop_map(
         move |(role, alt, alias, gateways, routes)| {
-            let host = |host: &str| net(format!("10.{number}.{host}/16"));
+            let host = |host: &str| net(&format!("10.{number}.{host}/16"));
             let gateway = |n: u8| host(&format!("1.{n}")).addr();
             let mut routes: Vec<_> = routes
                 .into_iter()
                 .map(|(octet, prefix, via)| StaticRoute {
-                    network: net(format!("172.16.{octet}.255/{prefix}")).trunc(),
+                    network: net(&format!("172.16.{octet}.255/{prefix}")).trunc(),
                     gateway: gateway(via),
                 })
                 .collect();
@@ -113,7 +113,7 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
             sticky: sticky.map(|(minutes, group, prefix)| Sticky {
                 minutes,
                 group,
-                netmask: net(format!("0.0.0.0/{prefix}")).netmask(),
+                netmask: net(&format!("0.0.0.0/{prefix}")).netmask(),
             }),
             replicate_connection: connection,
             replicate_sticky,
@@ -217,14 +217,15 @@ proptest! {
     fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..400)) {
         let text = String::from_utf8_lossy(&bytes);
         let outcome = check("a.cfg", &text, &host());
-        render("a.cfg", &text, &outcome.diagnostics);
-        prop_assert!(outcome.config.is_none());
+        let rendered = render("a.cfg", &text, &outcome.diagnostics);
+        prop_assert!(outcome.config.is_none() && rendered.contains("error: "));
     }
 
     #[test]
     fn babble_never_panics_and_every_finding_is_in_the_file(text in babble()) {
         let outcome = check("a.cfg", &text, &host());
-        render("a.cfg", &text, &outcome.diagnostics);
+        let rendered = render("a.cfg", &text, &outcome.diagnostics);
+        prop_assert_eq!(rendered.matches(": error: ").count(), outcome.errors());
         prop_assert_eq!(outcome.config.is_some(), outcome.errors() == 0);
         if let Some(read) = outcome.config {
             let again = check("a.cfg", &print(&read), &host());
