@@ -1,1 +1,74 @@
-//! The configuration language: command table, parser, validation, printer.
+//! The configuration language: the CSM's own, from one table of commands.
+//!
+//! ```text
+//! text -> token: words with places, prompts and comments taken off
+//!      -> parse: statements (by table, command, grammar), never stopping at a fault
+//!      -> build: statements in order to a draft
+//!      -> validate: names, addresses, ports, timers against one another and the host
+//! ```
+//!
+//! Invariants: all faults are found in one pass and shown at once, each with its place; a configuration exists only if
+//! there is no error; `print(parse(x)) == x` for printed text. Pure: what the host has is passed in.
+
+use std::collections::BTreeSet;
+
+use crate::model::Config;
+
+mod build;
+pub mod command;
+mod diagnostic;
+pub mod grammar;
+mod parse;
+mod print;
+mod reference;
+pub mod service;
+mod suggest;
+pub mod table;
+mod token;
+mod validate;
+
+pub use diagnostic::{Diagnostic, Severity, render};
+pub use print::print;
+pub use reference::reference;
+pub use token::Span;
+
+#[cfg(test)]
+mod tests;
+
+/// What is known of the host that will run the configuration; `None`: not checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Names of its interfaces.
+    pub interfaces: Option<BTreeSet<String>>,
+    /// Whether a thread may be scheduled in real time.
+    pub realtime: Option<bool>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The configuration; `None` when there is any error.
+    pub config: Option<Config>,
+    /// All findings, in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Outcome {
+    /// How many findings are errors.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
+    }
+}
+
+/// Reads `text` and checks it against itself and `host`. `file_name` is used where one finding refers to another line.
+#[must_use]
+pub fn check(file_name: &str, text: &str, host: &HostFacts) -> Outcome {
+    let (tree, mut diagnostics) = parse::parse(text);
+    let draft = build::build(&tree, file_name, &mut diagnostics);
+    validate::validate(&draft, &tree, file_name, host, &mut diagnostics);
+    diagnostics.sort_by_key(|found| (found.line, found.column, found.severity));
+    diagnostics.dedup();
+    let refused = diagnostics.iter().any(|found| found.severity == Severity::Error);
+    Outcome { config: (!refused).then_some(draft.config), diagnostics }
+}

@@ -9,6 +9,13 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+mod lease;
+
+pub use lease::{
+    CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, lease,
+    smallest_failover,
+};
+
 /// A name as the CSM keeps it: 1–15 printable characters without blanks, upper case (CISCO-SLB-MIB SlbObjectNameString).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);

@@ -1,0 +1,382 @@
+//! Statements, in order, to a draft of the configuration.
+//!
+//! Later lines replace earlier ones, with a warning; where that would hide a mistake (two VLANs on one access port, two
+//! addresses of one virtual server) they contradict each other and are refused.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use super::command::{Id, Repeat};
+use super::diagnostic::Diagnostic;
+use super::grammar::Value;
+use super::parse::{Section, Statement, Tree};
+use super::table::{COMMANDS, default};
+use crate::model::{
+    Config, FtGroup, Interface, Name, Probe, ProbeKind, Real, RealAdmin, Serverfarm, StaticRoute, Sticky,
+    Transport, Virtual, Vlan, VlanId, VlanRole, Vserver,
+};
+
+/// A configuration whose parts may still contradict one another.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Draft {
+    /// What the lines say.
+    pub(super) config: Config,
+    /// Each `interface`, with or without a VLAN.
+    pub(super) ports: Vec<(String, Option<VlanId>)>,
+}
+
+/// What opens a section; its `no` form forgets all that was said there.
+const OPENERS: &[Id] =
+    &[Id::Interface, Id::Vlan, Id::Probe, Id::Serverfarm, Id::Real, Id::Vserver, Id::FtGroup];
+
+/// Applies every statement of `tree`.
+#[must_use]
+pub(super) fn build(tree: &Tree, file: &str, diagnostics: &mut Vec<Diagnostic>) -> Draft {
+    let mut draft = Draft { config: Config { slot: default::SLOT, ..Config::default() }, ports: Vec::new() };
+    let mut said: HashMap<(Section, Id), &Statement> = HashMap::new();
+    for statement in &tree.statements {
+        let key = (statement.section.clone(), statement.id);
+        if statement.negated && OPENERS.contains(&statement.id) {
+            said.retain(|(section, _), _| *section != statement.section);
+        } else if statement.negated {
+            said.remove(&key);
+        } else if let Some(earlier) = said.insert(key, statement)
+            && let Some(found) = repeated(statement, earlier, file)
+        {
+            let refused = found.severity == super::Severity::Error;
+            diagnostics.push(found);
+            if refused {
+                continue;
+            }
+        }
+        if draft.apply(statement).is_none() {
+            let message = format!("incomplete command: `{}` does not say which", statement.text);
+            diagnostics.push(Diagnostic::error(statement.span, message));
+        }
+    }
+    let carrying = |(name, vlan): &(String, Option<VlanId>)| {
+        vlan.map(|access_vlan| Interface { name: name.clone(), access_vlan })
+    };
+    draft.config.interfaces = draft.ports.iter().filter_map(carrying).collect();
+    draft
+}
+
+/// What is to be said of `later` beside `earlier`, the same command in the same section.
+fn repeated(later: &Statement, earlier: &Statement, file: &str) -> Option<Diagnostic> {
+    let values = |statement: &Statement| -> Vec<Value> {
+        statement.args.iter().map(|arg| arg.value.clone()).collect()
+    };
+    let same = values(later) == values(earlier);
+    let line = earlier.span.line;
+    let command = COMMANDS.iter().find(|command| command.id == later.id)?;
+    match command.repeat {
+        Repeat::Replaces if !same => Some(
+            Diagnostic::warning(later.span, format!("replaces `{}` of {file}:{line}", earlier.text)).remedy(
+                "remove the line that does not count, or write `exit` before it if it begins a section",
+            ),
+        ),
+        Repeat::Conflicts if !same => Some(
+            Diagnostic::error(
+                later.span,
+                format!("`{}` contradicts {file}:{line}: `{}`", later.text, earlier.text),
+            )
+            .remedy(contradiction(later.id)),
+        ),
+        _ => None,
+    }
+}
+
+/// What to do about two lines of which only one can be meant.
+const fn contradiction(id: Id) -> &'static str {
+    match id {
+        Id::AccessVlan => "an access port carries one VLAN: use another port for the other VLAN",
+        Id::Vlan => "a VLAN is on the client side or on the server side: keep one of the lines",
+        Id::Virtual => "give each virtual server a name of its own",
+        Id::Probe => "give each probe a name of its own",
+        Id::FtGroup => "a node belongs to one FT group: keep one of the lines",
+        _ => "keep one of the lines",
+    }
+}
+
+impl Draft {
+    /// Applies `statement`; `None` if it lacks a word that it needs (a `no` form may leave words out).
+    fn apply(&mut self, statement: &Statement) -> Option<()> {
+        match &statement.section {
+            Section::Interface(name) => self.interface(name, statement),
+            Section::Vlan(id) => self.vlan(*id, statement),
+            Section::Probe(name) => self.probe(name, statement),
+            Section::Serverfarm(name) => self.serverfarm(name, statement),
+            Section::Real(farm, address, port) => self.real(farm, *address, *port, statement),
+            Section::Vserver(name) => self.vserver(name, statement),
+            Section::Ft => self.ft(statement),
+            Section::Module if statement.id == Id::Module => {
+                self.config.slot = statement.number("SLOT")?;
+                Some(())
+            }
+            Section::Module
+            | Section::Global
+            | Section::SwitchVlan
+            | Section::VlanDatabase
+            | Section::Lost(..) => None,
+        }
+    }
+
+    fn interface(&mut self, name: &str, statement: &Statement) -> Option<()> {
+        let no = statement.negated;
+        if no && statement.id == Id::Interface {
+            self.ports.retain(|(port, _)| port != name);
+            return Some(());
+        }
+        let at = entry(&mut self.ports, |(port, _)| port == name, || (name.to_owned(), None));
+        if statement.id == Id::AccessVlan {
+            at.1 = if no { None } else { Some(statement.vlan()?) };
+        }
+        Some(())
+    }
+
+    fn vlan(&mut self, id: VlanId, statement: &Statement) -> Option<()> {
+        let no = statement.negated;
+        if no && statement.id == Id::Vlan {
+            self.config.vlans.retain(|vlan| vlan.id != id);
+            return Some(());
+        }
+        let role = if statement.has("client") { VlanRole::Client } else { VlanRole::Server };
+        let vlan = entry(&mut self.config.vlans, |vlan| vlan.id == id, || new_vlan(id, role));
+        match statement.id {
+            Id::Vlan => vlan.role = role,
+            Id::IpAddress if no => (vlan.address, vlan.alt_address) = (None, None),
+            Id::IpAddress => {
+                vlan.address = Some(net(statement, "ADDRESS", "MASK")?);
+                vlan.alt_address = if statement.has("alt") {
+                    Some(net(statement, "PEER-ADDRESS", "PEER-MASK")?)
+                } else {
+                    None
+                };
+            }
+            Id::Gateway => put(&mut vlan.gateways, statement.address("ADDRESS")?, no),
+            Id::Alias => vlan.alias = if no { None } else { Some(net(statement, "ADDRESS", "MASK")?) },
+            Id::Route => {
+                let network = net(statement, "NETWORK", "MASK")?.trunc();
+                put(&mut vlan.routes, StaticRoute { network, gateway: statement.address("ADDRESS")? }, no);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn probe(&mut self, name: &Name, statement: &Statement) -> Option<()> {
+        let no = statement.negated;
+        if no && statement.id == Id::Probe {
+            self.config.probes.retain(|probe| probe.name != *name);
+            return Some(());
+        }
+        let kind = if statement.has("icmp") { ProbeKind::Icmp } else { ProbeKind::Tcp };
+        let probe =
+            entry(&mut self.config.probes, |probe| probe.name == *name, || new_probe(name.clone(), kind));
+        match statement.id {
+            Id::Probe => probe.kind = kind,
+            Id::Interval => probe.interval = seconds(statement, default::INTERVAL)?,
+            Id::Retries => probe.retries = number(statement, "COUNT", default::RETRIES)?,
+            Id::Failed => probe.failed = seconds(statement, default::FAILED)?,
+            Id::Receive => probe.receive = seconds(statement, default::RECEIVE)?,
+            Id::Open => probe.open = seconds(statement, default::OPEN)?,
+            Id::Recover => probe.recover = number(statement, "COUNT", default::RECOVER)?,
+            Id::Port => probe.port = if no { None } else { Some(statement.number("PORT")?) },
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn serverfarm(&mut self, name: &Name, statement: &Statement) -> Option<()> {
+        let no = statement.negated;
+        if no && statement.id == Id::Serverfarm {
+            self.config.serverfarms.retain(|farm| farm.name != *name);
+            return Some(());
+        }
+        let farm = self.farm(name);
+        match statement.id {
+            Id::Serverfarm => {}
+            Id::FarmProbe => put(&mut farm.probes, statement.name()?.clone(), no),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn real(
+        &mut self,
+        farm: &Name,
+        address: Ipv4Addr,
+        port: Option<u16>,
+        statement: &Statement,
+    ) -> Option<()> {
+        let no = statement.negated;
+        let is_it = |real: &Real| real.address == address && real.port == port;
+        let reals = &mut self.farm(farm).reals;
+        if no && statement.id == Id::Real {
+            reals.retain(|real| !is_it(real));
+            return Some(());
+        }
+        let weight = u8::try_from(default::WEIGHT).ok()?;
+        let real = entry(reals, is_it, || Real { address, port, weight, admin: RealAdmin::OutOfService });
+        match statement.id {
+            Id::Real => {}
+            Id::Weight => real.weight = number(statement, "WEIGHT", default::WEIGHT)?,
+            Id::RealInservice => real.admin = if no { RealAdmin::OutOfService } else { RealAdmin::InService },
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn vserver(&mut self, name: &Name, statement: &Statement) -> Option<()> {
+        let no = statement.negated;
+        if no && statement.id == Id::Vserver {
+            self.config.vservers.retain(|vserver| vserver.name != *name);
+            return Some(());
+        }
+        let vservers = &mut self.config.vservers;
+        let vserver = entry(vservers, |vserver| vserver.name == *name, || new_vserver(name.clone()));
+        match statement.id {
+            Id::Vserver => {}
+            Id::Virtual => vserver.virtual_server = if no { None } else { Some(virtual_server(statement)?) },
+            Id::VserverFarm => vserver.serverfarm = if no { None } else { Some(statement.name()?.clone()) },
+            Id::VserverVlan => vserver.vlan = if no { None } else { Some(statement.vlan()?) },
+            Id::Idle => vserver.idle = seconds(statement, default::IDLE)?,
+            Id::Pending => vserver.pending = seconds(statement, default::PENDING)?,
+            Id::Sticky => vserver.sticky = if no { None } else { Some(sticky(statement)?) },
+            Id::ReplicateConnection => vserver.replicate_connection = !no,
+            Id::ReplicateSticky => vserver.replicate_sticky = !no,
+            Id::Inservice => vserver.inservice = !no,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn ft(&mut self, statement: &Statement) -> Option<()> {
+        let no = statement.negated;
+        if statement.id == Id::FtGroup {
+            if no {
+                self.config.ft = None;
+            } else if self.config.ft.is_none() {
+                self.config.ft = Some(new_ft(statement.number("GROUP")?, statement.vlan()?));
+            }
+            return Some(());
+        }
+        let ft = self.config.ft.as_mut()?;
+        match statement.id {
+            Id::Priority => {
+                ft.priority = number(statement, "PRIORITY", default::PRIORITY)?;
+                ft.alt_priority = if no { None } else { statement.number("PEER-PRIORITY") };
+            }
+            Id::Preempt => ft.preempt = !no,
+            Id::Heartbeat => ft.heartbeat = time(statement, default::HEARTBEAT)?,
+            Id::Failover => ft.failover = time(statement, default::FAILOVER)?,
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn farm(&mut self, name: &Name) -> &mut Serverfarm {
+        let new = || Serverfarm { name: name.clone(), probes: Vec::new(), reals: Vec::new() };
+        entry(&mut self.config.serverfarms, |farm| farm.name == *name, new)
+    }
+}
+
+/// The element of `list` that `is_it`, appended by `new` if there is none.
+fn entry<T>(list: &mut Vec<T>, is_it: impl Fn(&T) -> bool, new: impl FnOnce() -> T) -> &mut T {
+    // Most lines are about the section opened last.
+    let at = list.iter().rposition(is_it).unwrap_or_else(|| {
+        list.push(new());
+        list.len() - 1
+    });
+    &mut list[at]
+}
+
+/// Adds `item` once, or takes it out.
+fn put<T: PartialEq>(list: &mut Vec<T>, item: T, remove: bool) {
+    if remove {
+        list.retain(|other| *other != item);
+    } else if !list.contains(&item) {
+        list.push(item);
+    }
+}
+
+/// The number in `slot`, or the default under `no`.
+fn number<T: TryFrom<u64>>(statement: &Statement, slot: &str, default: u64) -> Option<T> {
+    if statement.negated { T::try_from(default).ok() } else { statement.number(slot) }
+}
+
+fn seconds(statement: &Statement, default: u64) -> Option<Duration> {
+    number(statement, "SECONDS", default).map(Duration::from_secs)
+}
+
+/// Seconds, or milliseconds if it says so.
+fn time(statement: &Statement, default: u64) -> Option<Duration> {
+    if statement.has("msec") && !statement.negated {
+        return statement.number("MILLISECONDS").map(Duration::from_millis);
+    }
+    seconds(statement, default)
+}
+
+fn net(statement: &Statement, address: &str, mask: &str) -> Option<Ipv4Net> {
+    Ipv4Net::with_netmask(statement.address(address)?, statement.address(mask)?).ok()
+}
+
+fn virtual_server(statement: &Statement) -> Option<Virtual> {
+    let transport = if statement.has("tcp") { Transport::Tcp } else { Transport::Udp };
+    Some(Virtual { address: statement.address("ADDRESS")?, transport, port: statement.number("PORT")? })
+}
+
+fn sticky(statement: &Statement) -> Option<Sticky> {
+    let group = if statement.has("group") { statement.number("GROUP")? } else { 0 };
+    let netmask = if statement.has("netmask") { statement.address("MASK")? } else { Ipv4Addr::BROADCAST };
+    Some(Sticky { minutes: statement.number("MINUTES")?, group, netmask })
+}
+
+const fn new_vlan(id: VlanId, role: VlanRole) -> Vlan {
+    Vlan { id, role, address: None, alt_address: None, gateways: Vec::new(), alias: None, routes: Vec::new() }
+}
+
+fn new_probe(name: Name, kind: ProbeKind) -> Probe {
+    let count = |default: u64| u16::try_from(default).unwrap_or(u16::MAX);
+    Probe {
+        name,
+        kind,
+        interval: Duration::from_secs(default::INTERVAL),
+        retries: count(default::RETRIES),
+        failed: Duration::from_secs(default::FAILED),
+        receive: Duration::from_secs(default::RECEIVE),
+        open: Duration::from_secs(default::OPEN),
+        recover: count(default::RECOVER),
+        port: None,
+    }
+}
+
+const fn new_vserver(name: Name) -> Vserver {
+    Vserver {
+        name,
+        virtual_server: None,
+        serverfarm: None,
+        vlan: None,
+        idle: Duration::from_secs(default::IDLE),
+        pending: Duration::from_secs(default::PENDING),
+        sticky: None,
+        replicate_connection: false,
+        replicate_sticky: false,
+        inservice: false,
+    }
+}
+
+fn new_ft(group: u8, vlan: VlanId) -> FtGroup {
+    FtGroup {
+        group,
+        vlan,
+        priority: u8::try_from(default::PRIORITY).unwrap_or(u8::MAX),
+        alt_priority: None,
+        preempt: false,
+        heartbeat: Duration::from_secs(default::HEARTBEAT),
+        failover: Duration::from_secs(default::FAILOVER),
+    }
+}

@@ -1,0 +1,471 @@
+//! What a command is, and how a line finds its entry in [`super::table`].
+//!
+//! Invariant: grammar, help, `no` form, default and printer of a command stand in one entry, nowhere else.
+
+use super::grammar::{Arg, Fault, FaultKind, Piece, Syntax, Value, abbreviates, fit};
+use super::token::Token;
+use crate::model::{Config, FtGroup, Interface, Probe, Real, Serverfarm, Vlan, Vserver};
+
+/// Where a command is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// In every mode.
+    Any,
+    /// Outside of everything.
+    Global,
+    /// `interface NAME`.
+    Interface,
+    /// The switch's own `vlan N`.
+    SwitchVlan,
+    /// `module csm N`.
+    Module,
+    /// IOS VLAN database, `vlan` without a number.
+    VlanDatabase,
+    /// `vlan N client|server`.
+    Vlan,
+    /// `probe NAME TYPE`.
+    Probe,
+    /// `serverfarm NAME`.
+    Serverfarm,
+    /// `real ADDRESS` in a farm.
+    Real,
+    /// `vserver NAME`.
+    Vserver,
+    /// `ft group N vlan M`.
+    Ft,
+    /// Inside something that was refused: its lines are passed over.
+    Refused,
+}
+
+impl Mode {
+    /// Every mode that has commands, in the order of the reference.
+    pub const ALL: [Self; 12] = [
+        Self::Any,
+        Self::Global,
+        Self::Interface,
+        Self::SwitchVlan,
+        Self::Module,
+        Self::VlanDatabase,
+        Self::Vlan,
+        Self::Probe,
+        Self::Serverfarm,
+        Self::Real,
+        Self::Vserver,
+        Self::Ft,
+    ];
+
+    /// Where `exit` leads, and where a command is looked up that this mode lacks.
+    #[must_use]
+    pub const fn parent(self) -> Option<Self> {
+        match self {
+            Self::Any | Self::Global => None,
+            Self::Interface | Self::SwitchVlan | Self::Module => Some(Self::Global),
+            Self::VlanDatabase
+            | Self::Vlan
+            | Self::Probe
+            | Self::Serverfarm
+            | Self::Vserver
+            | Self::Ft
+            | Self::Refused => Some(Self::Module),
+            Self::Real => Some(Self::Serverfarm),
+        }
+    }
+
+    /// The line that enters it.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Any => "every mode",
+            Self::Global => "the top level",
+            Self::Interface => "interface NAME",
+            Self::SwitchVlan => "vlan N",
+            Self::Module => "module csm N",
+            Self::VlanDatabase => "vlan",
+            Self::Vlan => "vlan N client|server",
+            Self::Probe => "probe NAME icmp|tcp",
+            Self::Serverfarm => "serverfarm NAME",
+            Self::Real => "real ADDRESS [PORT]",
+            Self::Vserver => "vserver NAME",
+            Self::Ft => "ft group N vlan M",
+            Self::Refused => "a refused section",
+        }
+    }
+}
+
+/// What a command does to the configuration; [`super::build`] has one arm for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "each is the command of the same name in the table")]
+pub enum Id {
+    Interface,
+    AccessVlan,
+    Module,
+    Vlan,
+    IpAddress,
+    Gateway,
+    Alias,
+    Route,
+    Probe,
+    Interval,
+    Retries,
+    Failed,
+    Receive,
+    Open,
+    Recover,
+    Port,
+    Serverfarm,
+    FarmProbe,
+    Real,
+    Weight,
+    RealInservice,
+    Vserver,
+    Virtual,
+    VserverFarm,
+    VserverVlan,
+    Idle,
+    Pending,
+    Sticky,
+    ReplicateConnection,
+    ReplicateSticky,
+    Inservice,
+    FtGroup,
+    Priority,
+    Preempt,
+    Heartbeat,
+    Failover,
+    Exit,
+    End,
+    /// Changes nothing.
+    Inert,
+}
+
+/// What becomes of a line.
+#[derive(Clone, Copy, Debug)]
+pub enum Effect {
+    /// It is applied.
+    Applies,
+    /// It changes nothing and need not be mentioned.
+    Silent,
+    /// It changes nothing, and the user is told why.
+    Note(&'static str),
+    /// It is refused by name.
+    Refused {
+        /// After "`X` is not supported: ".
+        why: &'static str,
+        /// What to do in its place.
+        remedy: &'static str,
+    },
+}
+
+/// The `no` form.
+#[derive(Clone, Copy, Debug)]
+pub enum No {
+    /// There is none.
+    Absent,
+    /// Restores the default; arguments may be left out.
+    Restores,
+    /// Removes what the full line entered.
+    Removes,
+    /// Removes the section; what follows its name may be left out.
+    RemovesSection,
+    /// Something else becomes of it.
+    Other(Effect),
+}
+
+/// The same command with other arguments, again in the same section of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// Adds.
+    Adds,
+    /// The later line counts, with a warning.
+    Replaces,
+    /// A contradiction.
+    Conflicts,
+}
+
+/// Prints the lines of a command from what is configured; empty at its default.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "named by what is printed")]
+pub enum Print {
+    Nothing,
+    Global(fn(&Config) -> Vec<String>),
+    Interface(fn(&Interface) -> Vec<String>),
+    Vlan(fn(&Vlan) -> Vec<String>),
+    Probe(fn(&Probe) -> Vec<String>),
+    Serverfarm(fn(&Serverfarm) -> Vec<String>),
+    Real(fn(&Real) -> Vec<String>),
+    Vserver(fn(&Vserver) -> Vec<String>),
+    Ft(fn(&FtGroup) -> Vec<String>),
+}
+
+/// An entry of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Command {
+    /// What it does.
+    pub id: Id,
+    /// Where it is entered.
+    pub mode: Mode,
+    /// Its words.
+    pub grammar: &'static [Piece],
+    /// One line of help.
+    pub help: &'static str,
+    /// What becomes of it.
+    pub effect: Effect,
+    /// Its `no` form.
+    pub no: No,
+    /// Value without it, in the unit of its first number.
+    pub default: Option<u64>,
+    /// Given twice.
+    pub repeat: Repeat,
+    /// Mode that it enters.
+    pub opens: Option<Mode>,
+    /// Its printer.
+    pub print: Print,
+}
+
+impl Command {
+    /// A command that is applied and has no `no` form, default or printer.
+    #[must_use]
+    pub const fn new(id: Id, mode: Mode, grammar: &'static [Piece], help: &'static str) -> Self {
+        Self {
+            id,
+            mode,
+            grammar,
+            help,
+            effect: Effect::Applies,
+            no: No::Absent,
+            default: None,
+            repeat: Repeat::Replaces,
+            opens: None,
+            print: Print::Nothing,
+        }
+    }
+
+    /// A command that changes nothing.
+    #[must_use]
+    pub const fn inert(mode: Mode, grammar: &'static [Piece], effect: Effect) -> Self {
+        let mut command = Self::new(Id::Inert, mode, grammar, "");
+        command.effect = effect;
+        command.no = No::Other(effect);
+        command.repeat = Repeat::Adds;
+        command
+    }
+
+    /// A command that is refused by name. Its `no` form is accepted: it asks for what is the case.
+    #[must_use]
+    pub const fn refused(
+        mode: Mode,
+        grammar: &'static [Piece],
+        why: &'static str,
+        remedy: &'static str,
+    ) -> Self {
+        let mut command = Self::inert(mode, grammar, Effect::Refused { why, remedy });
+        command.no = No::Other(Effect::Silent);
+        command
+    }
+
+    /// `no` restores `default`.
+    #[must_use]
+    pub const fn restores(mut self, default: Option<u64>) -> Self {
+        self.no = No::Restores;
+        self.default = default;
+        self
+    }
+
+    /// `no` with all its words removes one of several.
+    #[must_use]
+    pub const fn removes(mut self) -> Self {
+        self.no = No::Removes;
+        self
+    }
+
+    /// `no` with its name removes the section.
+    #[must_use]
+    pub const fn removes_section(mut self) -> Self {
+        self.no = No::RemovesSection;
+        self
+    }
+
+    /// Without a `no` form.
+    #[must_use]
+    pub const fn without_no(mut self) -> Self {
+        self.no = No::Absent;
+        self
+    }
+
+    /// With another `no` form.
+    #[must_use]
+    pub const fn no(mut self, effect: Effect) -> Self {
+        self.no = No::Other(effect);
+        self
+    }
+
+    /// Given twice.
+    #[must_use]
+    pub const fn repeats(mut self, repeat: Repeat) -> Self {
+        self.repeat = repeat;
+        self
+    }
+
+    /// Enters `mode`.
+    #[must_use]
+    pub const fn opens(mut self, mode: Mode) -> Self {
+        self.opens = Some(mode);
+        self
+    }
+
+    /// Printed by `print`.
+    #[must_use]
+    pub const fn prints(mut self, print: Print) -> Self {
+        self.print = print;
+        self
+    }
+
+    /// The first word.
+    #[must_use]
+    pub const fn keyword(&self) -> &'static str {
+        match self.grammar {
+            [Piece::Word(keyword, _), ..] => keyword,
+            _ => "",
+        }
+    }
+
+    /// Whether `word` may stand for its first word. What takes any rest of the line without effect must be written out:
+    /// no slip of the pen shall vanish in it.
+    fn begins_with(&self, word: &str) -> bool {
+        let swallows = self.id == Id::Inert
+            && !matches!(self.effect, Effect::Refused { .. })
+            && matches!(self.grammar, [Piece::Word(..), Piece::Rest]);
+        if swallows { self.keyword().eq_ignore_ascii_case(word) } else { abbreviates(word, self.keyword()) }
+    }
+
+    /// The leading words, e.g. `switchport mode trunk`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let words = self.grammar.iter().take_while(|piece| matches!(piece, Piece::Word(..)));
+        Syntax(&words.copied().collect::<Vec<_>>()).to_string()
+    }
+}
+
+/// What a line is.
+#[derive(Clone, Debug)]
+pub struct Match {
+    /// Its entry.
+    pub command: &'static Command,
+    /// `no` stood before it.
+    pub negated: bool,
+    /// The words after `no`, as they were taken.
+    pub args: Vec<Arg>,
+}
+
+/// Why a line is nothing.
+#[derive(Clone, Debug)]
+pub enum Miss {
+    /// No command begins with this word here.
+    Unknown,
+    /// A command does, but has no `no` form.
+    NoForm,
+    /// A command does, but the rest does not fit; indices count from the word after `no`.
+    Fault(Fault, &'static Command),
+}
+
+impl Miss {
+    /// Whether a word stands for several commands: then no other mode is asked.
+    #[must_use]
+    pub const fn is_ambiguous(&self) -> bool {
+        matches!(self, Self::Fault(Fault { kind: FaultKind::Ambiguous(_), .. }, _))
+    }
+}
+
+/// Finds the entry of `words` (without `no`) in `mode` alone.
+///
+/// # Errors
+/// The miss that got furthest.
+pub fn find_in(
+    table: &'static [Command],
+    mode: Mode,
+    negated: bool,
+    words: &[Token<'_>],
+) -> Result<Match, Miss> {
+    let Some(first) = words.first() else { return Err(Miss::Unknown) };
+    let here = || table.iter().filter(|command| command.mode == mode || command.mode == Mode::Any);
+    let Some(example) = here().find(|command| command.begins_with(first.text)) else {
+        return Err(Miss::Unknown);
+    };
+    let mut keywords: Vec<&'static str> =
+        here().filter(|command| command.begins_with(first.text)).map(Command::keyword).collect();
+    keywords.sort_unstable();
+    keywords.dedup();
+    let exact = keywords.iter().copied().find(|keyword| keyword.eq_ignore_ascii_case(first.text));
+    let keyword = match (exact, keywords.as_slice()) {
+        (Some(keyword), _) | (None, &[keyword]) => keyword,
+        _ => return Err(Miss::Fault(Fault { at: 0, kind: FaultKind::Ambiguous(keywords) }, example)),
+    };
+    let mut fitting = Vec::new();
+    let mut miss: Option<(Fault, &'static Command)> = None;
+    let named = || here().filter(|command| command.keyword() == keyword);
+    let possible = |command: &&Command| !negated || !matches!(command.no, No::Absent);
+    if !named().any(|command| possible(&command)) {
+        return Err(Miss::NoForm);
+    }
+    for open_ended in [false, negated] {
+        for command in named().filter(possible) {
+            let open_ended = open_ended && !matches!(command.no, No::Removes);
+            match fit(command.grammar, words, open_ended) {
+                Ok(args) => fitting.push(Match { command, negated, args }),
+                Err(fault) => miss = Some(further(miss, (fault, command))),
+            }
+        }
+        // The words in full fit: nothing was left out.
+        if !fitting.is_empty() {
+            break;
+        }
+    }
+    match (pick(fitting, words), miss) {
+        (Some(Ok(found)), _) => Ok(found),
+        (Some(Err((fault, command))), _) | (None, Some((fault, command))) => Err(Miss::Fault(fault, command)),
+        (None, None) => Err(Miss::Unknown),
+    }
+}
+
+/// The miss that got further; of two at the same word, what either expected.
+#[must_use]
+pub fn further(
+    first: Option<(Fault, &'static Command)>,
+    second: (Fault, &'static Command),
+) -> (Fault, &'static Command) {
+    let Some((mut fault, command)) = first else { return second };
+    if second.0.at > fault.at {
+        return second;
+    }
+    if second.0.at == fault.at
+        && let (FaultKind::Expected(mine), FaultKind::Expected(theirs)) = (&mut fault.kind, second.0.kind)
+    {
+        let new: Vec<_> = theirs.into_iter().filter(|word| !mine.contains(word)).collect();
+        mine.extend(new);
+    }
+    (fault, command)
+}
+
+/// Of several entries that all words fit: the one whose keywords are written out most; if the same word stands for
+/// different keywords, none.
+fn pick(fitting: Vec<Match>, words: &[Token<'_>]) -> Option<Result<Match, (Fault, &'static Command)>> {
+    let exact = |found: &Match| {
+        let keywords = found.args.iter().zip(words);
+        keywords.filter(|(arg, word)| arg.slot.eq_ignore_ascii_case(word.text)).count()
+    };
+    let most = fitting.iter().map(exact).max()?;
+    let mut best = fitting.into_iter().filter(|found| exact(found) == most);
+    let first = best.next()?;
+    for other in best {
+        let pairs = first.args.iter().zip(&other.args).enumerate();
+        for (at, (mine, theirs)) in pairs {
+            if let (Value::Word(mine), Value::Word(theirs)) = (&mine.value, &theirs.value)
+                && mine != theirs
+            {
+                let kind = FaultKind::Ambiguous(vec![mine, theirs]);
+                return Some(Err((Fault { at, kind }, first.command)));
+            }
+        }
+    }
+    Some(Ok(first))
+}

@@ -1,0 +1,371 @@
+//! Pieces of a command's grammar, and how words are matched with them.
+//!
+//! One word of look-ahead decides every optional part and every choice, so a fault has one place and one list of what
+//! would have fitted there. Keywords may be shortened as long as they stay unique, as in IOS.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use super::service;
+use super::token::{Span, Token};
+use crate::model::Name;
+
+/// What a slot takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Decimal, both ends included.
+    Number(u64, u64),
+    /// Unicast IPv4 address.
+    Host,
+    /// IPv4 address of a network.
+    Network,
+    /// Contiguous IPv4 mask.
+    Mask,
+    /// Name of a farm, probe or virtual server: 1–15 characters.
+    Name,
+    /// Name of a Linux interface: 1–15 bytes.
+    Interface,
+    /// Port: number from 0 or service name.
+    Port,
+}
+
+/// A piece of grammar.
+#[derive(Clone, Copy, Debug)]
+pub enum Piece {
+    /// A keyword, and its help.
+    Word(&'static str, &'static str),
+    /// A value: its name (upper case), what it takes, its help.
+    Slot(&'static str, Kind, &'static str),
+    /// May be left out.
+    Optional(&'static [Piece]),
+    /// One of these.
+    Either(&'static [&'static [Piece]]),
+    /// Anything to the end of the line.
+    Rest,
+}
+
+/// What a word of the file was taken for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// The keyword, in full.
+    Word(&'static str),
+    /// A number or port.
+    Number(u64),
+    /// An address or mask.
+    Address(Ipv4Addr),
+    /// A name.
+    Name(Name),
+    /// An interface's name.
+    Text(String),
+}
+
+/// A matched piece.
+#[derive(Clone, Debug)]
+pub struct Arg {
+    /// Name of the slot; of a keyword, itself.
+    pub slot: &'static str,
+    /// What was given.
+    pub value: Value,
+    /// Where.
+    pub span: Span,
+}
+
+/// Why words do not fit a grammar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Index of the word that does not fit; the number of words: one is missing.
+    pub at: usize,
+    /// In which way.
+    pub kind: FaultKind,
+}
+
+/// In which way words do not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// One of these would have fitted.
+    Expected(Vec<String>),
+    /// The right kind of word, but a value that is not allowed.
+    Value(String),
+    /// An abbreviation of each of these.
+    Ambiguous(Vec<&'static str>),
+}
+
+impl Piece {
+    /// Whether `word` could begin this piece.
+    fn starts(&self, word: &str) -> bool {
+        match self {
+            Self::Word(keyword, _) => abbreviates(word, keyword),
+            Self::Slot(_, kind, _) => kind.looks_like(word),
+            Self::Optional(pieces) => pieces.first().is_some_and(|piece| piece.starts(word)),
+            Self::Either(choices) => choices.iter().filter_map(|c| c.first()).any(|piece| piece.starts(word)),
+            Self::Rest => true,
+        }
+    }
+
+    /// What could stand first, for a message.
+    fn first(&self, expected: &mut Vec<String>) {
+        match self {
+            Self::Word(keyword, _) => expected.push(format!("`{keyword}`")),
+            Self::Slot(..) => expected.push(self.to_string()),
+            Self::Optional(pieces) => pieces.iter().take(1).for_each(|piece| piece.first(expected)),
+            Self::Either(choices) => {
+                choices.iter().filter_map(|choice| choice.first()).for_each(|piece| piece.first(expected));
+            }
+            Self::Rest => {}
+        }
+    }
+}
+
+/// The syntax, as a reference document prints it.
+impl fmt::Display for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Word(keyword, _) => f.write_str(keyword),
+            Self::Slot(name, Kind::Number(min, max), _) => write!(f, "{name}<{min}-{max}>"),
+            Self::Slot(name, ..) => f.write_str(name),
+            Self::Optional(pieces) => write!(f, "[{}]", Syntax(pieces)),
+            Self::Either(choices) => {
+                f.write_str("{")?;
+                for (index, choice) in choices.iter().enumerate() {
+                    let bar = if index == 0 { "" } else { " | " };
+                    write!(f, "{bar}{}", Syntax(choice))?;
+                }
+                f.write_str("}")
+            }
+            Self::Rest => f.write_str("..."),
+        }
+    }
+}
+
+/// A whole grammar, for printing.
+#[derive(Clone, Copy, Debug)]
+pub struct Syntax<'a>(pub &'a [Piece]);
+
+impl fmt::Display for Syntax<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, piece) in self.0.iter().enumerate() {
+            let blank = if index == 0 { "" } else { " " };
+            write!(f, "{blank}{piece}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Kind {
+    /// Whether `word` is meant as one, right or wrong.
+    fn looks_like(self, word: &str) -> bool {
+        let digit = word.starts_with(|c: char| c.is_ascii_digit());
+        match self {
+            Self::Number(..) => digit && !word.contains('.'),
+            Self::Host | Self::Network | Self::Mask => digit && word.contains('.'),
+            Self::Port => digit || service::port(word).is_some(),
+            Self::Name | Self::Interface => true,
+        }
+    }
+
+    /// The value of `word`, or what is wrong with it.
+    fn read(self, slot: &str, word: &str) -> Result<Value, String> {
+        let address = || word.parse::<Ipv4Addr>().map_err(|_| format!("{word} is not an IPv4 address"));
+        match self {
+            Self::Number(min, max) => number(slot, word, min, max),
+            Self::Network => address().map(Value::Address),
+            Self::Host => match address()? {
+                host if is_unicast(host) => Ok(Value::Address(host)),
+                host => Err(format!("{host} is not the address of a host")),
+            },
+            Self::Mask => match address()? {
+                mask if ipnet::ipv4_mask_to_prefix(mask).is_ok() => Ok(Value::Address(mask)),
+                mask => Err(format!("{mask} is not a mask: its ones must be to the left of its zeros")),
+            },
+            Self::Port => match service::port(word) {
+                Some(port) => Ok(Value::Number(u64::from(port))),
+                None => number(slot, word, 0, 65535),
+            },
+            Self::Name => Name::new(word).map(Value::Name).ok_or_else(|| {
+                format!("`{word}` is not a name: 1-{} printable ASCII characters", crate::model::NAME_MAX)
+            }),
+            Self::Interface => match is_interface_name(word) {
+                true => Ok(Value::Text(word.to_owned())),
+                false => Err(format!("`{word}` is not the name of a Linux interface")),
+            },
+        }
+    }
+}
+
+fn number(slot: &str, word: &str, min: u64, max: u64) -> Result<Value, String> {
+    let slot = slot.to_ascii_lowercase();
+    match word.parse::<u64>() {
+        Ok(value) if (min..=max).contains(&value) => Ok(Value::Number(value)),
+        _ => Err(format!("{slot} is {min}-{max}, not {word}")),
+    }
+}
+
+/// Neither unspecified, loopback, multicast, reserved nor broadcast.
+fn is_unicast(address: Ipv4Addr) -> bool {
+    !(address.octets()[0] == 0 || address.is_loopback() || address.octets()[0] >= 224)
+}
+
+/// What Linux takes as a name (`dev_valid_name` in net/core/dev.c): up to 15 bytes without `/`, `:` or blanks.
+fn is_interface_name(word: &str) -> bool {
+    (1..=15).contains(&word.len())
+        && word != "."
+        && word != ".."
+        && word.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':')
+}
+
+/// Whether `word` is `keyword` or the beginning of it, in any case.
+#[must_use]
+pub fn abbreviates(word: &str, keyword: &str) -> bool {
+    !word.is_empty() && keyword.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
+}
+
+/// Matches all of `words` with `grammar`. `open_ended` lets the words end after any piece (a `no` form need not repeat
+/// the arguments).
+///
+/// # Errors
+/// The first word that does not fit.
+pub fn fit(grammar: &[Piece], words: &[Token<'_>], open_ended: bool) -> Result<Vec<Arg>, Fault> {
+    let mut matcher = Matcher { words, at: 0, args: Vec::new(), expected: Vec::new() };
+    match matcher.sequence(grammar, open_ended) {
+        Ok(()) if matcher.at == words.len() => Ok(matcher.args),
+        Ok(()) => {
+            matcher.expected.push("the end of the line".to_owned());
+            Err(matcher.fault())
+        }
+        Err(fault) => Err(fault),
+    }
+}
+
+struct Matcher<'a> {
+    words: &'a [Token<'a>],
+    at: usize,
+    args: Vec<Arg>,
+    /// What could have stood at `at`.
+    expected: Vec<String>,
+}
+
+impl Matcher<'_> {
+    fn fault(&mut self) -> Fault {
+        Fault { at: self.at, kind: FaultKind::Expected(std::mem::take(&mut self.expected)) }
+    }
+
+    fn take(&mut self, slot: &'static str, value: Value) {
+        let span = self.words[self.at].span;
+        self.args.push(Arg { slot, value, span });
+        self.at += 1;
+        self.expected.clear();
+    }
+
+    fn sequence(&mut self, pieces: &[Piece], open_ended: bool) -> Result<(), Fault> {
+        for piece in pieces {
+            if open_ended && self.at > 0 && self.at == self.words.len() {
+                return Ok(());
+            }
+            self.piece(piece, open_ended)?;
+        }
+        Ok(())
+    }
+
+    fn piece(&mut self, piece: &Piece, open_ended: bool) -> Result<(), Fault> {
+        if matches!(piece, Piece::Rest) {
+            self.at = self.words.len();
+            return Ok(());
+        }
+        let word = self.words.get(self.at).map(|token| token.text);
+        let Some(word) = word.filter(|word| piece.starts(word)) else {
+            piece.first(&mut self.expected);
+            return if matches!(piece, Piece::Optional(_)) { Ok(()) } else { Err(self.fault()) };
+        };
+        match *piece {
+            Piece::Word(keyword, _) => self.take(keyword, Value::Word(keyword)),
+            Piece::Slot(name, kind, _) => match kind.read(name, word) {
+                Ok(value) => self.take(name, value),
+                Err(message) => return Err(Fault { at: self.at, kind: FaultKind::Value(message) }),
+            },
+            Piece::Optional(pieces) => self.sequence(pieces, open_ended)?,
+            Piece::Either(choices) => {
+                let choice = self.choose(choices, word)?;
+                self.sequence(choice, open_ended)?;
+            }
+            Piece::Rest => {}
+        }
+        Ok(())
+    }
+
+    /// The one of `choices` that `word` begins.
+    fn choose(&self, choices: &'static [&'static [Piece]], word: &str) -> Result<&'static [Piece], Fault> {
+        let fitting: Vec<_> = choices.iter().filter(|c| c.first().is_some_and(|p| p.starts(word))).collect();
+        let keyword = |choice: &[Piece]| match choice.first() {
+            Some(Piece::Word(keyword, _)) => Some(*keyword),
+            _ => None,
+        };
+        let exact = fitting.iter().find(|c| keyword(c).is_some_and(|k| k.eq_ignore_ascii_case(word)));
+        match (exact, fitting.as_slice()) {
+            (Some(choice), _) | (None, [choice]) => Ok(choice),
+            _ => {
+                let words = fitting.iter().filter_map(|choice| keyword(choice)).collect();
+                Err(Fault { at: self.at, kind: FaultKind::Ambiguous(words) })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::token::lex;
+    use super::*;
+
+    const GRAMMAR: &[Piece] = &[
+        Piece::Word("virtual", ""),
+        Piece::Slot("ADDRESS", Kind::Host, ""),
+        Piece::Optional(&[Piece::Slot("MASK", Kind::Mask, "")]),
+        Piece::Either(&[&[Piece::Word("tcp", "")], &[Piece::Word("telnet", "")], &[Piece::Word("udp", "")]]),
+        Piece::Slot("PORT", Kind::Number(0, 99), ""),
+    ];
+
+    fn check(line: &str, open_ended: bool) -> Result<usize, Fault> {
+        fit(GRAMMAR, &lex(line)[0], open_ended).map(|args| args.len())
+    }
+
+    fn expected(at: usize, words: &[&str]) -> Result<usize, Fault> {
+        let words = words.iter().map(|&word| word.to_owned()).collect();
+        Err(Fault { at, kind: FaultKind::Expected(words) })
+    }
+
+    #[test]
+    fn words_fit_in_full_or_shortened_with_and_without_the_optional_part() {
+        assert_eq!(check("virtual 1.2.3.4 255.255.0.0 tcp 80", false), Ok(5));
+        assert_eq!(check("v 1.2.3.4 u 80", false), Ok(4));
+        assert_eq!(check("VIRTUAL 1.2.3.4 Tcp 80", false), Ok(4));
+    }
+
+    #[test]
+    fn a_fault_names_the_word_and_what_would_have_fitted() {
+        assert_eq!(
+            check("virtual 1.2.3.4 icmp 80", false),
+            expected(2, &["MASK", "`tcp`", "`telnet`", "`udp`"])
+        );
+        assert_eq!(check("virtual 1.2.3.4 tcp", false), expected(3, &["PORT<0-99>"]));
+        assert_eq!(check("virtual 1.2.3.4 tcp 8 9", false), expected(4, &["the end of the line"]));
+        let ambiguous = Fault { at: 2, kind: FaultKind::Ambiguous(vec!["tcp", "telnet"]) };
+        assert_eq!(check("virtual 1.2.3.4 t 80", false), Err(ambiguous));
+        let range = Fault { at: 3, kind: FaultKind::Value("port is 0-99, not 100".to_owned()) };
+        assert_eq!(check("virtual 1.2.3.4 tcp 100", false), Err(range));
+    }
+
+    #[test]
+    fn a_no_form_may_stop_early() {
+        assert_eq!(check("virtual", true), Ok(1));
+        assert_eq!(check("virtual 1.2.3.4 tcp", true), Ok(3));
+        assert!(check("virtual bad", true).is_err());
+    }
+
+    #[test]
+    fn only_addresses_of_hosts_and_contiguous_masks_are_taken() {
+        for bad in ["0.0.0.0", "127.0.0.1", "224.0.0.5", "255.255.255.255", "1.2.3", "1.2.3.256"] {
+            assert!(Kind::Host.read("A", bad).is_err(), "{bad}");
+        }
+        assert!(Kind::Mask.read("M", "255.0.255.0").is_err());
+        assert!(Kind::Mask.read("M", "0.0.0.0").is_ok());
+    }
+}

@@ -1,0 +1,399 @@
+//! Lines to a tree of statements: each with its entry of the table, the section it is about, and its places.
+//!
+//! Never stops: a line that is wrong becomes a diagnostic, and the lines after it are read as if it had been right.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use super::command::{Effect, Id, Match, Miss, Mode, No, find_in};
+use super::diagnostic::{Diagnostic, Severity};
+use super::grammar::{Arg, Fault, FaultKind, Value};
+use super::suggest;
+use super::table::{COMMANDS, default};
+use super::token::{Span, Token, lex};
+use crate::model::{Name, VlanId};
+
+/// What a statement is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Section {
+    /// Nothing in particular.
+    Global,
+    /// A port.
+    Interface(String),
+    /// A VLAN of the switch.
+    SwitchVlan,
+    /// The module.
+    Module,
+    /// IOS VLAN database.
+    VlanDatabase,
+    /// A VLAN of the module.
+    Vlan(VlanId),
+    /// A probe.
+    Probe(Name),
+    /// A server farm.
+    Serverfarm(Name),
+    /// A real of a farm.
+    Real(Name, Ipv4Addr, Option<u16>),
+    /// A virtual server.
+    Vserver(Name),
+    /// The FT group.
+    Ft,
+    /// Opened by a line that is wrong or refused: read for more faults, never applied.
+    Lost(Mode, Box<Section>),
+}
+
+impl Section {
+    /// Its mode.
+    #[must_use]
+    pub(super) const fn mode(&self) -> Mode {
+        match self {
+            Self::Global => Mode::Global,
+            Self::Interface(_) => Mode::Interface,
+            Self::SwitchVlan => Mode::SwitchVlan,
+            Self::Module => Mode::Module,
+            Self::VlanDatabase => Mode::VlanDatabase,
+            Self::Vlan(_) => Mode::Vlan,
+            Self::Probe(_) => Mode::Probe,
+            Self::Serverfarm(_) => Mode::Serverfarm,
+            Self::Real(..) => Mode::Real,
+            Self::Vserver(_) => Mode::Vserver,
+            Self::Ft => Mode::Ft,
+            Self::Lost(mode, _) => *mode,
+        }
+    }
+
+    /// Where `exit` leads.
+    #[must_use]
+    pub(super) fn parent(&self) -> Self {
+        match self {
+            Self::Global | Self::Interface(_) | Self::SwitchVlan | Self::Module => Self::Global,
+            Self::VlanDatabase
+            | Self::Vlan(_)
+            | Self::Probe(_)
+            | Self::Serverfarm(_)
+            | Self::Vserver(_)
+            | Self::Ft => Self::Module,
+            Self::Real(farm, ..) => Self::Serverfarm(farm.clone()),
+            Self::Lost(_, parent) => (**parent).clone(),
+        }
+    }
+}
+
+/// A line that is applied.
+#[derive(Clone, Debug)]
+pub(super) struct Statement {
+    /// What it does.
+    pub(super) id: Id,
+    /// `no` stood before it.
+    pub(super) negated: bool,
+    /// What it is about; of a line that opens a section, that section.
+    pub(super) section: Section,
+    /// Its words.
+    pub(super) args: Vec<Arg>,
+    /// As written, blanks made one.
+    pub(super) text: String,
+    /// Where it begins.
+    pub(super) span: Span,
+}
+
+impl Statement {
+    /// The argument in `slot`.
+    #[must_use]
+    pub(super) fn arg(&self, slot: &str) -> Option<&Arg> {
+        self.args.iter().find(|arg| arg.slot == slot)
+    }
+
+    /// Whether keyword `word` is there.
+    #[must_use]
+    pub(super) fn has(&self, word: &str) -> bool {
+        self.arg(word).is_some()
+    }
+
+    /// The number in `slot`.
+    #[must_use]
+    pub(super) fn number<T: TryFrom<u64>>(&self, slot: &str) -> Option<T> {
+        match self.arg(slot)?.value {
+            Value::Number(number) => T::try_from(number).ok(),
+            _ => None,
+        }
+    }
+
+    /// The address in `slot`.
+    #[must_use]
+    pub(super) fn address(&self, slot: &str) -> Option<Ipv4Addr> {
+        match self.arg(slot)?.value {
+            Value::Address(address) => Some(address),
+            _ => None,
+        }
+    }
+
+    /// The name in `NAME`.
+    #[must_use]
+    pub(super) fn name(&self) -> Option<&Name> {
+        match &self.arg("NAME")?.value {
+            Value::Name(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The VLAN in `VLAN`.
+    #[must_use]
+    pub(super) fn vlan(&self) -> Option<VlanId> {
+        VlanId::new(self.number("VLAN")?)
+    }
+
+    /// Where `slot` is, or the whole line.
+    #[must_use]
+    pub(super) fn place(&self, slot: &str) -> Span {
+        self.arg(slot).map_or(self.span, |arg| arg.span)
+    }
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tree {
+    /// In the order of the file.
+    pub(super) statements: Vec<Statement>,
+    index: HashMap<(Section, Id), Vec<usize>>,
+}
+
+impl Tree {
+    fn push(&mut self, statement: Statement) {
+        let key = (statement.section.clone(), statement.id);
+        self.index.entry(key).or_default().push(self.statements.len());
+        self.statements.push(statement);
+    }
+
+    /// The statements of `section` that say `id`, without `no`.
+    pub(super) fn all(&self, section: &Section, id: Id) -> impl DoubleEndedIterator<Item = &Statement> {
+        // A section is cheap to clone beside what is done with the answer.
+        let found = self.index.get(&(section.clone(), id)).map_or(&[][..], Vec::as_slice);
+        found.iter().filter_map(|&at| self.statements.get(at)).filter(|statement| !statement.negated)
+    }
+
+    /// Where the last of them has `slot`.
+    #[must_use]
+    pub(super) fn place(&self, section: &Section, id: Id, slot: &str) -> Span {
+        self.all(section, id).next_back().map_or(Span::FILE, |statement| statement.place(slot))
+    }
+
+    /// Where one of them has `value` in `slot`.
+    #[must_use]
+    pub(super) fn place_of(&self, section: &Section, id: Id, slot: &str, value: &Value) -> Span {
+        let has = |statement: &&Statement| statement.arg(slot).is_some_and(|arg| arg.value == *value);
+        self.all(section, id).rfind(has).map_or(Span::FILE, |statement| statement.place(slot))
+    }
+}
+
+/// Reads `text`; every fault found is in the second part.
+#[must_use]
+pub(super) fn parse(text: &str) -> (Tree, Vec<Diagnostic>) {
+    let mut parser = Parser {
+        section: Section::Global,
+        module_seen: false,
+        tree: Tree::default(),
+        diagnostics: Vec::new(),
+    };
+    for words in lex(text) {
+        parser.line(&words);
+    }
+    (parser.tree, parser.diagnostics)
+}
+
+struct Parser {
+    section: Section,
+    module_seen: bool,
+    tree: Tree,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Parser {
+    fn line(&mut self, line: &[Token<'_>]) {
+        let negated = line.first().is_some_and(|word| word.text.eq_ignore_ascii_case("no"));
+        let words = if negated { &line[1..] } else { line };
+        let Some(place) = line.first().map(|word| word.span) else { return };
+        match self.find(negated, words) {
+            Ok((found, section)) => self.found(found, section, line, place),
+            Err(_) if self.section.mode() == Mode::Refused => {}
+            Err(miss) => self.missed(miss, words, place),
+        }
+    }
+
+    /// The entry for `words`: in this mode, else in the nearest above that has it, else, outside of the module, in the
+    /// module's (the guide's task tables leave `module csm` out).
+    fn find(&self, negated: bool, words: &[Token<'_>]) -> Result<(Match, Section), Miss> {
+        let mut miss = Miss::Unknown;
+        for section in within_reach(&self.section) {
+            match find_in(COMMANDS, section.mode(), negated, words) {
+                Ok(found) => return Ok((found, section)),
+                Err(other) if other.is_ambiguous() => return Err(other),
+                Err(other) => miss = nearer(miss, other),
+            }
+        }
+        Err(miss)
+    }
+
+    fn found(&mut self, found: Match, section: Section, line: &[Token<'_>], place: Span) {
+        let Match { command, negated, args } = found;
+        match command.id {
+            Id::Exit => return self.section = self.section.parent(),
+            Id::End => return self.section = Section::Global,
+            _ => {}
+        }
+        if section == Section::Module && !self.module_seen {
+            self.module_assumed(place);
+        }
+        self.module_seen |= command.id == Id::Module;
+        let effect = match (negated, command.no) {
+            (false, _) => command.effect,
+            (true, No::Other(effect)) => effect,
+            (true, _) => Effect::Applies,
+        };
+        match effect {
+            Effect::Note(why) => {
+                let note = Diagnostic::new(Severity::Note, place, format!("`{}`: {why}", command.name()));
+                return self.diagnostics.push(note);
+            }
+            Effect::Refused { why, remedy } => {
+                let no = if negated { "no " } else { "" };
+                let message = format!("`{no}{}` is not supported: {why}", command.name());
+                self.diagnostics.push(Diagnostic::error(place, message).remedy(remedy));
+                if command.opens.is_some() && !negated {
+                    self.section = Section::Lost(Mode::Refused, Box::new(section));
+                }
+                return;
+            }
+            Effect::Applies | Effect::Silent => {}
+        }
+        let text = line.iter().map(|word| word.text).collect::<Vec<_>>().join(" ");
+        let mut statement = Statement { id: command.id, negated, section, args, text, span: place };
+        self.section = statement.section.clone();
+        if let Some(mode) = command.opens {
+            match opened(&statement, mode) {
+                Some(section) => statement.section = section,
+                None => return self.incomplete(line),
+            }
+            if !negated {
+                self.section = statement.section.clone();
+            }
+        }
+        let lost = matches!(statement.section, Section::Lost(..));
+        if matches!(effect, Effect::Applies) && !lost {
+            self.tree.push(statement);
+        }
+    }
+
+    fn module_assumed(&mut self, place: Span) {
+        self.module_seen = true;
+        let slot = default::SLOT;
+        let message = format!("no `module csm N` stands before this line: taken as `module csm {slot}`");
+        self.diagnostics.push(Diagnostic::warning(place, message));
+    }
+
+    fn incomplete(&mut self, line: &[Token<'_>]) {
+        let place = line.last().map_or(Span::FILE, |word| word.span.after());
+        self.diagnostics.push(Diagnostic::error(place, "incomplete command: it does not say which"));
+    }
+
+    fn missed(&mut self, miss: Miss, words: &[Token<'_>], place: Span) {
+        let diagnostic = match miss {
+            Miss::Unknown => match words.first() {
+                Some(word) => suggest::unknown(word, &self.section),
+                None => Diagnostic::error(place.after(), "incomplete command: `no` what?"),
+            },
+            Miss::NoForm => Diagnostic::error(place, "this command has no `no` form"),
+            Miss::Fault(fault, command) => {
+                // What follows belongs to the section that this line meant to open.
+                if let Some(mode) = command.opens.filter(|_| command.id != Id::Inert) {
+                    self.module_seen |= mode == Mode::Module;
+                    let parent = within_reach(&self.section).into_iter().find(|at| at.mode() == command.mode);
+                    self.section = Section::Lost(mode, Box::new(parent.unwrap_or(Section::Global)));
+                }
+                faulty(&fault, words, place)
+            }
+        };
+        self.diagnostics.push(diagnostic);
+    }
+}
+
+/// `section` and what is above it; the module as well, for lines that leave `module csm` out.
+fn within_reach(section: &Section) -> Vec<Section> {
+    let mut reach = vec![section.clone()];
+    while let Some(last) = reach.last().filter(|last| last.mode() != Mode::Global) {
+        reach.push(last.parent());
+    }
+    if !reach.iter().any(|section| section.mode() == Mode::Module) {
+        reach.push(Section::Module);
+    }
+    reach
+}
+
+/// Of two misses, the one that got further; the inner mode's if equal.
+fn nearer(first: Miss, second: Miss) -> Miss {
+    match (&first, &second) {
+        (Miss::Unknown, _) => second,
+        (Miss::Fault(mine, _), Miss::Fault(theirs, _)) if theirs.at > mine.at => second,
+        (Miss::NoForm, Miss::Fault(..)) => second,
+        _ => first,
+    }
+}
+
+/// The section that `statement` opens.
+fn opened(statement: &Statement, mode: Mode) -> Option<Section> {
+    let name = || statement.name().cloned();
+    Some(match mode {
+        Mode::Interface => match &statement.arg("NAME")?.value {
+            Value::Text(name) => Section::Interface(name.clone()),
+            _ => return None,
+        },
+        Mode::SwitchVlan => Section::SwitchVlan,
+        Mode::Module => Section::Module,
+        Mode::VlanDatabase => Section::VlanDatabase,
+        Mode::Vlan => Section::Vlan(statement.vlan()?),
+        Mode::Probe => Section::Probe(name()?),
+        Mode::Serverfarm => Section::Serverfarm(name()?),
+        Mode::Real => match &statement.section {
+            Section::Serverfarm(farm) => {
+                Section::Real(farm.clone(), statement.address("ADDRESS")?, statement.number("PORT"))
+            }
+            _ => Section::Lost(Mode::Real, Box::new(statement.section.clone())),
+        },
+        Mode::Vserver => Section::Vserver(name()?),
+        Mode::Ft => Section::Ft,
+        Mode::Any | Mode::Global | Mode::Refused => return None,
+    })
+}
+
+/// Words a fault.
+fn faulty(fault: &Fault, words: &[Token<'_>], place: Span) -> Diagnostic {
+    let word = words.get(fault.at);
+    let span = word.map(|word| word.span).or_else(|| words.last().map(|word| word.span.after()));
+    let span = span.unwrap_or(place);
+    match &fault.kind {
+        FaultKind::Value(message) => Diagnostic::error(span, message.clone()),
+        FaultKind::Ambiguous(keywords) => {
+            let list: Vec<_> = keywords.iter().map(|keyword| format!("`{keyword}`")).collect();
+            let word = word.map_or("", |word| word.text);
+            Diagnostic::error(span, format!("ambiguous: `{word}` may be {}", alternatives(&list)))
+                .remedy("write more of the word")
+        }
+        FaultKind::Expected(expected) => {
+            let list = alternatives(expected);
+            match word {
+                Some(word) => {
+                    Diagnostic::error(span, format!("`{}` does not fit here: expected {list}", word.text))
+                }
+                None => Diagnostic::error(span, format!("incomplete command: expected {list}")),
+            }
+        }
+    }
+}
+
+/// `a, b or c`.
+fn alternatives(list: &[String]) -> String {
+    match list {
+        [] => String::new(),
+        [only] => only.clone(),
+        [head @ .., last] => format!("{} or {last}", head.join(", ")),
+    }
+}

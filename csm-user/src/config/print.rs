@@ -1,0 +1,85 @@
+//! A configuration to text, by the printers in the table: `parse(print(c)) == c`.
+
+use super::command::{Command, Mode, Print};
+use super::table::COMMANDS;
+use crate::model::Config;
+
+/// The configuration as `show running-config` prints it: defaults left out, one blank of indentation for each mode.
+#[must_use]
+pub fn print(config: &Config) -> String {
+    let mut out = Lines::default();
+    for interface in &config.interfaces {
+        out.section(0, Mode::Interface, |print| match print {
+            Print::Interface(line) => line(interface),
+            _ => Vec::new(),
+        });
+    }
+    out.section(0, Mode::Module, |print| match print {
+        Print::Global(line) => line(config),
+        _ => Vec::new(),
+    });
+    for vlan in &config.vlans {
+        out.section(1, Mode::Vlan, |print| match print {
+            Print::Vlan(line) => line(vlan),
+            _ => Vec::new(),
+        });
+    }
+    for probe in &config.probes {
+        out.section(1, Mode::Probe, |print| match print {
+            Print::Probe(line) => line(probe),
+            _ => Vec::new(),
+        });
+    }
+    for farm in &config.serverfarms {
+        out.section(1, Mode::Serverfarm, |print| match print {
+            Print::Serverfarm(line) => line(farm),
+            _ => Vec::new(),
+        });
+        for real in &farm.reals {
+            out.section(2, Mode::Real, |print| match print {
+                Print::Real(line) => line(real),
+                _ => Vec::new(),
+            });
+        }
+    }
+    for vserver in &config.vservers {
+        out.section(1, Mode::Vserver, |print| match print {
+            Print::Vserver(line) => line(vserver),
+            _ => Vec::new(),
+        });
+    }
+    if let Some(ft) = &config.ft {
+        out.section(1, Mode::Ft, |print| match print {
+            Print::Ft(line) => line(ft),
+            _ => Vec::new(),
+        });
+    }
+    out.text
+}
+
+#[derive(Default)]
+struct Lines {
+    text: String,
+}
+
+impl Lines {
+    /// The line that opens `mode` at `depth`, and below it the lines of the mode's own commands, in table order.
+    fn section(&mut self, depth: usize, mode: Mode, lines: impl Fn(Print) -> Vec<String>) {
+        let opens = |command: &&Command| command.opens == Some(mode);
+        for command in COMMANDS.iter().filter(opens) {
+            self.lines(depth, &lines(command.print));
+        }
+        // What opens a deeper section prints that section's item, not this one's.
+        for command in COMMANDS.iter().filter(|command| command.mode == mode) {
+            self.lines(depth + 1, &lines(command.print));
+        }
+    }
+
+    fn lines(&mut self, depth: usize, lines: &[String]) {
+        for line in lines {
+            self.text.extend(std::iter::repeat_n(' ', depth));
+            self.text.push_str(line);
+            self.text.push('\n');
+        }
+    }
+}

@@ -1,0 +1,777 @@
+//! The command table: the grammar, the help, the `no` form, the default, the printer and the reference document.
+//!
+//! Order: commands of a mode are printed in the order in which they stand here. Defaults and ranges are the CSM's.
+
+use ipnet::Ipv4Net;
+
+use super::command::{
+    Command, Effect, Id,
+    Mode::{self, Any, Ft, Global, Interface, Module, Probe, Real, Serverfarm, SwitchVlan, Vlan, Vserver},
+    Print, Repeat,
+};
+use super::grammar::Kind::{self, Host, Mask, Network, Number};
+use super::grammar::Piece::{Either, Optional, Rest, Slot, Word};
+use super::service;
+use crate::model::{ProbeKind, RealAdmin, Transport, VlanRole};
+use std::time::Duration;
+
+/// Defaults, in the unit of the command.
+pub mod default {
+    /// Slot of the CSM in the guide's listings.
+    pub const SLOT: u8 = 5;
+    /// Seconds between two checks.
+    pub const INTERVAL: u64 = 120;
+    /// Failures in a row.
+    pub const RETRIES: u64 = 3;
+    /// Seconds between two checks of a failed real.
+    pub const FAILED: u64 = 300;
+    /// Seconds.
+    pub const RECEIVE: u64 = 10;
+    /// Seconds.
+    pub const OPEN: u64 = 10;
+    /// Successes in a row.
+    pub const RECOVER: u64 = 1;
+    /// Share of connections.
+    pub const WEIGHT: u64 = 8;
+    /// Seconds.
+    pub const IDLE: u64 = 3600;
+    /// Seconds.
+    pub const PENDING: u64 = 30;
+    /// Higher wins.
+    pub const PRIORITY: u64 = 10;
+    /// Seconds.
+    pub const HEARTBEAT: u64 = 1;
+    /// Seconds.
+    pub const FAILOVER: u64 = 3;
+}
+
+const VLAN: Kind = Number(2, 4094);
+const SECONDS: Kind = Number(1, 65535);
+const INTERVAL: Kind = Number(2, 65535);
+const PRIORITY: Kind = Number(1, 254);
+
+const LAYER_7: &str = "it works on layer 7; this balancer works on layers 3 and 4";
+const LATER: &str = "it comes with a later release";
+const TRUNK: &str = "trunk ports come later";
+const ACCESS: &str = "use one access port per VLAN: `switchport access vlan N`";
+const DROP: &str = "remove the line";
+const HOST_SYSTEM: &str = "it does nothing on Linux";
+
+const HSRP: &str = "HSRP comes with a later release";
+const TRACKING: &str = "tracking comes with a later release";
+const ALL_CLIENTS: &str = "remove the line: the virtual server takes connections of all clients";
+const CONFIGURE: &str = "a command of the privileged mode does nothing in a configuration";
+
+/// The table.
+pub static COMMANDS: &[Command] = &[
+    // Every mode.
+    Command::new(Id::Exit, Any, &[Word("exit", "Leave this mode")], "Returns to the mode above."),
+    Command::new(Id::End, Any, &[Word("end", "Leave all modes")], "Returns to the top level."),
+    // The top level.
+    Command::new(
+        Id::Interface,
+        Global,
+        &[Word("interface", "A port of this host"), Slot("NAME", Kind::Interface, "Name in Linux, e.g. eth1")],
+        "Enters the configuration of a port.",
+    )
+    .removes_section()
+    .repeats(Repeat::Adds)
+    .opens(Interface)
+    .prints(Print::Interface(|interface| vec![format!("interface {}", interface.name)])),
+    Command::new(
+        Id::Module,
+        Global,
+        &[
+            Word("module", "A module of the chassis"),
+            Word("csm", "The content switching module"),
+            Slot("SLOT", Number(1, 13), "Its slot: what `show module csm SLOT` is asked with"),
+        ],
+        "Enters the configuration of the content switching module.",
+    )
+    .repeats(Repeat::Conflicts)
+    .opens(Module)
+    .prints(Print::Global(|config| vec![format!("module csm {}", config.slot)])),
+    Command::inert(
+        Global,
+        &[Word("configure", "Enter the configuration mode"), Word("terminal", "By hand")],
+        Effect::Silent,
+    ),
+    Command::inert(Global, &[Word("enter", ""), Word("configuration", ""), Rest], Effect::Silent),
+    Command::inert(
+        Global,
+        &[Word("ip", "IP"), Word("igmp", "IGMP"), Word("snooping", "On the switch"), Rest],
+        Effect::Note(
+            "it does nothing on Linux: heartbeats and replication use link-local addresses, which are not snooped on",
+        ),
+    ),
+    Command::inert(
+        Global,
+        &[Word("clock", "Clock of the switch"), Rest],
+        Effect::Note("it does nothing on Linux: state changes are stamped with the system's time"),
+    ),
+    Command::inert(Global, &[Word("hostname", ""), Rest], Effect::Note(HOST_SYSTEM)),
+    Command::inert(Global, &[Word("show", ""), Rest], Effect::Note(CONFIGURE)),
+    Command::inert(Global, &[Word("clear", ""), Rest], Effect::Note(CONFIGURE)),
+    Command::inert(Global, &[Word("write", ""), Rest], Effect::Note(CONFIGURE)),
+    Command::inert(Global, &[Word("hw-module", ""), Rest], Effect::Note(CONFIGURE)),
+    Command::inert(
+        Global,
+        &[Word("vlan", "A VLAN of the switch"), Slot("VLAN", VLAN, "Number")],
+        Effect::Silent,
+    )
+    .opens(SwitchVlan),
+    Command::inert(SwitchVlan, &[Word("name", "Name of the VLAN"), Rest], Effect::Note(HOST_SYSTEM)),
+    // Interface.
+    Command::new(
+        Id::AccessVlan,
+        Interface,
+        &[
+            Word("switchport", "Switching"),
+            Word("access", "Access port: untagged frames of one VLAN"),
+            Word("vlan", "Its VLAN"),
+            Slot("VLAN", VLAN, "Number"),
+        ],
+        "Connects the port to a VLAN, untagged.",
+    )
+    .restores(None)
+    .repeats(Repeat::Conflicts)
+    .prints(Print::Interface(|interface| vec![format!("switchport access vlan {}", interface.access_vlan)])),
+    Command::inert(
+        Interface,
+        &[Word("switchport", ""), Word("mode", "Kind of port"), Word("access", "One VLAN, untagged")],
+        Effect::Silent,
+    ),
+    Command::inert(Interface, &[Word("switchport", "")], Effect::Silent).no(Effect::Refused {
+        why: "a port of this host is no routed port",
+        remedy: "leave `switchport access vlan N`; its address is given by `ip address` under `vlan N client|server`",
+    }),
+    Command::refused(
+        Interface,
+        &[Word("switchport", ""), Word("mode", ""), Word("trunk", "Several VLANs, tagged")],
+        TRUNK,
+        ACCESS,
+    ),
+    Command::refused(Interface, &[Word("switchport", ""), Word("trunk", "Trunk"), Rest], TRUNK, ACCESS),
+    Command::refused(
+        Interface,
+        &[Word("channel-group", ""), Rest],
+        "port channels come later",
+        "make a bond in Linux and name it as the interface",
+    ),
+    Command::refused(
+        Interface,
+        &[Word("ip", ""), Word("address", ""), Rest],
+        "this host's own addresses belong to its VLANs",
+        "give it by `ip address` under `vlan N client|server`",
+    ),
+    Command::refused(Interface, &[Word("standby", ""), Rest], HSRP, DROP),
+    Command::refused(
+        Interface,
+        &[Word("shutdown", "")],
+        "a port that is named here is used",
+        "remove the interface, or take it down with `ip link set NAME down`",
+    ),
+    Command::inert(Interface, &[Word("description", ""), Rest], Effect::Note(HOST_SYSTEM)),
+    // Module.
+    Command::new(
+        Id::Vlan,
+        Module,
+        &[
+            Word("vlan", "A VLAN of the module"),
+            Slot("VLAN", VLAN, "Number"),
+            Either(&[&[Word("client", "Towards the clients")], &[Word("server", "Towards the servers")]]),
+        ],
+        "Enters the configuration of a client-side or server-side VLAN.",
+    )
+    .removes_section()
+    .repeats(Repeat::Conflicts)
+    .opens(Vlan)
+    .prints(Print::Vlan(|vlan| {
+        let role = match vlan.role {
+            VlanRole::Client => "client",
+            VlanRole::Server => "server",
+        };
+        vec![format!("vlan {} {role}", vlan.id)]
+    })),
+    Command::inert(
+        Module,
+        &[Word("vlan", "A VLAN of the switch"), Slot("VLAN", VLAN, "Number; `ft group` says what it is for")],
+        Effect::Silent,
+    )
+    .without_no(),
+    Command::inert(Module, &[Word("vlan", "The switch's VLAN database")], Effect::Silent)
+        .without_no()
+        .opens(Mode::VlanDatabase),
+    Command::inert(
+        Mode::VlanDatabase,
+        &[Word("vlan", "A VLAN of the switch"), Slot("VLAN", VLAN, "Number")],
+        Effect::Silent,
+    ),
+    Command::new(
+        Id::IpAddress,
+        Vlan,
+        &[
+            Word("ip", "IP"),
+            Word("address", "This node's own address on the VLAN"),
+            Slot("ADDRESS", Host, "Address"),
+            Slot("MASK", Mask, "Mask of the VLAN's network"),
+            Optional(&[
+                Word("alt", "The peer's own address, for configuration synchronization"),
+                Slot("PEER-ADDRESS", Host, "Address"),
+                Slot("PEER-MASK", Mask, "Mask"),
+            ]),
+        ],
+        "Sets this node's address, and its peer's.",
+    )
+    .restores(None)
+    .prints(Print::Vlan(|vlan| {
+        let alt = vlan.alt_address.map(|alt| format!(" alt {}", address_mask(alt))).unwrap_or_default();
+        vlan.address.iter().map(|own| format!("ip address {}{alt}", address_mask(*own))).collect()
+    })),
+    Command::new(
+        Id::Gateway,
+        Vlan,
+        &[Word("gateway", "Default gateway"), Slot("ADDRESS", Host, "Address in the VLAN's network")],
+        "Sends what no route leads elsewhere to a router on this VLAN.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Vlan(|vlan| vlan.gateways.iter().map(|gateway| format!("gateway {gateway}")).collect())),
+    Command::new(
+        Id::Alias,
+        Vlan,
+        &[
+            Word("alias", "The pair's floating address"),
+            Slot("ADDRESS", Host, "Address in the VLAN's network"),
+            Slot("MASK", Mask, "Mask of the VLAN's network"),
+        ],
+        "Sets the address that the active node answers for: the servers' default gateway.",
+    )
+    .restores(None)
+    .prints(Print::Vlan(|vlan| {
+        vlan.alias.iter().map(|alias| format!("alias {}", address_mask(*alias))).collect()
+    })),
+    Command::new(
+        Id::Route,
+        Vlan,
+        &[
+            Word("route", "A static route"),
+            Slot("NETWORK", Network, "Destination"),
+            Slot("MASK", Mask, "Its mask"),
+            Word("gateway", "Next hop"),
+            Slot("ADDRESS", Host, "Address on a connected VLAN"),
+        ],
+        "Leads a network through a router.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Vlan(|vlan| {
+        let line = |route: &crate::model::StaticRoute| {
+            format!("route {} {} gateway {}", route.network.network(), route.network.netmask(), route.gateway)
+        };
+        vlan.routes.iter().map(line).collect()
+    })),
+    Command::refused(Vlan, &[Word("ipv6", ""), Rest], "IPv6 comes with a later release", DROP),
+    // Probe.
+    Command::new(
+        Id::Probe,
+        Module,
+        &[
+            Word("probe", "Health probe"),
+            Slot("NAME", Kind::Name, "Name"),
+            Either(&[&[Word("icmp", "Echo request")], &[Word("tcp", "Connection set-up")]]),
+        ],
+        "Enters the configuration of a probe.",
+    )
+    .removes_section()
+    .repeats(Repeat::Conflicts)
+    .opens(Probe)
+    .prints(Print::Probe(|probe| {
+        let kind = match probe.kind {
+            ProbeKind::Icmp => "icmp",
+            ProbeKind::Tcp => "tcp",
+        };
+        vec![format!("probe {} {kind}", probe.name)]
+    })),
+    Command::refused(
+        Module,
+        &[
+            Word("probe", ""),
+            Slot("NAME", Kind::Name, "Name"),
+            Either(&[
+                &[Word("http", "")],
+                &[Word("udp", "")],
+                &[Word("dns", "")],
+                &[Word("ftp", "")],
+                &[Word("telnet", "")],
+                &[Word("smtp", "")],
+                &[Word("script", "")],
+                &[Word("kal-ap-tcp", "")],
+                &[Word("kal-ap-udp", "")],
+            ]),
+            Rest,
+        ],
+        "this type of probe comes later",
+        "use `probe NAME tcp` or `probe NAME icmp`",
+    )
+    .opens(Mode::Refused),
+    Command::new(
+        Id::Interval,
+        Probe,
+        &[Word("interval", "Time between two checks"), Slot("SECONDS", INTERVAL, "From the end of one to the next")],
+        "Sets the time from the end of a check to the beginning of the next.",
+    )
+    .restores(Some(default::INTERVAL))
+    .prints(Print::Probe(|probe| unless(default::INTERVAL, "interval", probe.interval.as_secs()))),
+    Command::new(
+        Id::Retries,
+        Probe,
+        &[Word("retries", "Failures that count"), Slot("COUNT", Number(0, 65535), "In a row")],
+        "Sets how many checks must fail in a row before the real is out.",
+    )
+    .restores(Some(default::RETRIES))
+    .prints(Print::Probe(|probe| unless(default::RETRIES, "retries", u64::from(probe.retries)))),
+    Command::new(
+        Id::Failed,
+        Probe,
+        &[Word("failed", "Time between two checks of a failed real"), Slot("SECONDS", INTERVAL, "Seconds")],
+        "Sets the time between two checks while the real is failed.",
+    )
+    .restores(Some(default::FAILED))
+    .prints(Print::Probe(|probe| unless(default::FAILED, "failed", probe.failed.as_secs()))),
+    Command::new(
+        Id::Receive,
+        Probe,
+        &[Word("receive", "Time allowed for an answer"), Slot("SECONDS", SECONDS, "Seconds")],
+        "Sets how long an answer is waited for.",
+    )
+    .restores(Some(default::RECEIVE))
+    .prints(Print::Probe(|probe| unless(default::RECEIVE, "receive", probe.receive.as_secs()))),
+    Command::new(
+        Id::Open,
+        Probe,
+        &[Word("open", "Time allowed for a TCP connection"), Slot("SECONDS", SECONDS, "Seconds")],
+        "Sets how long a TCP connection is waited for.",
+    )
+    .restores(Some(default::OPEN))
+    .prints(Print::Probe(|probe| unless(default::OPEN, "open", probe.open.as_secs()))),
+    Command::new(
+        Id::Recover,
+        Probe,
+        &[Word("recover", "Successes that count"), Slot("COUNT", SECONDS, "In a row")],
+        "Sets how many checks must succeed in a row before a failed real is back.",
+    )
+    .restores(Some(default::RECOVER))
+    .prints(Print::Probe(|probe| unless(default::RECOVER, "recover", u64::from(probe.recover)))),
+    Command::new(
+        Id::Port,
+        Probe,
+        &[Word("port", "Port to connect to"), Slot("PORT", SECONDS, "Instead of the real's or the virtual server's")],
+        "Sets the port of a TCP probe.",
+    )
+    .restores(None)
+    .prints(Print::Probe(|probe| probe.port.iter().map(|port| format!("port {port}")).collect())),
+    Command::refused(Probe, &[Word("address", ""), Rest], LATER, DROP),
+    // Server farm.
+    Command::new(
+        Id::Serverfarm,
+        Module,
+        &[Word("serverfarm", "A group of real servers"), Slot("NAME", Kind::Name, "Name")],
+        "Enters the configuration of a server farm.",
+    )
+    .removes_section()
+    .repeats(Repeat::Adds)
+    .opens(Serverfarm)
+    .prints(Print::Serverfarm(|farm| vec![format!("serverfarm {}", farm.name)])),
+    Command::inert(
+        Serverfarm,
+        &[Word("nat", "Translation"), Word("server", "Of the virtual address to the real's")],
+        Effect::Silent,
+    )
+    .no(Effect::Refused {
+        why: "dispatch mode comes later",
+        remedy: "use `nat server`; the real needs no address of the virtual server",
+    })
+    .prints(Print::Serverfarm(|_| vec!["nat server".to_owned()])),
+    Command::refused(
+        Serverfarm,
+        &[Word("nat", ""), Word("client", "Of the client's address"), Rest],
+        "client NAT comes later",
+        "make the alias of the server VLAN the servers' default gateway, and use `no nat client`",
+    )
+    .prints(Print::Serverfarm(|_| vec!["no nat client".to_owned()])),
+    Command::inert(
+        Serverfarm,
+        &[Word("predictor", "How a real is chosen"), Word("roundrobin", "In turn, by weight")],
+        Effect::Silent,
+    ),
+    Command::refused(
+        Serverfarm,
+        &[
+            Word("predictor", ""),
+            Either(&[&[Word("leastconns", "")], &[Word("hash", "")], &[Word("forward", "")]]),
+            Rest,
+        ],
+        "this predictor comes later",
+        "use `predictor roundrobin`, which honours weights",
+    ),
+    Command::new(
+        Id::FarmProbe,
+        Serverfarm,
+        &[Word("probe", "Check the reals"), Slot("NAME", Kind::Name, "A probe of this configuration")],
+        "Checks each real of the farm; of several probes all must succeed.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Serverfarm(|farm| farm.probes.iter().map(|name| format!("probe {name}")).collect())),
+    Command::refused(Serverfarm, &[Word("failaction", ""), Rest], LATER, "remove it: connections of a failed real stay"),
+    Command::refused(Serverfarm, &[Word("health", ""), Rest], LATER, "use `probe NAME`"),
+    Command::refused(Serverfarm, &[Word("bindid", ""), Rest], "it belongs to DFP, which is not supported", DROP),
+    Command::refused(Serverfarm, &[Word("retcode-map", ""), Rest], LAYER_7, DROP),
+    Command::refused(Serverfarm, &[Word("redirect-vserver", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
+    Command::new(
+        Id::Real,
+        Serverfarm,
+        &[
+            Word("real", "A real server"),
+            Slot("ADDRESS", Host, "Its address"),
+            Optional(&[Slot("PORT", SECONDS, "Its port; without, the virtual server's")]),
+        ],
+        "Enters the configuration of a real server.",
+    )
+    .removes_section()
+    .repeats(Repeat::Adds)
+    .opens(Real)
+    .prints(Print::Real(|real| {
+        let port = real.port.map(|port| format!(" {port}")).unwrap_or_default();
+        vec![format!("real {}{port}", real.address)]
+    })),
+    Command::new(
+        Id::Weight,
+        Real,
+        &[Word("weight", "Share of the connections"), Slot("WEIGHT", Number(0, 100), "0: no new connections")],
+        "Sets the real's share of the connections.",
+    )
+    .restores(Some(default::WEIGHT))
+    .prints(Print::Real(|real| unless(default::WEIGHT, "weight", u64::from(real.weight)))),
+    Command::refused(Real, &[Word("maxconns", ""), Rest], LATER, DROP),
+    Command::refused(Real, &[Word("minconns", ""), Rest], LATER, DROP),
+    Command::refused(Real, &[Word("backup", ""), Rest], LATER, DROP),
+    Command::refused(Real, &[Word("health", ""), Rest], LATER, "use `probe NAME` in the server farm"),
+    Command::refused(
+        Real,
+        &[Word("inservice", ""), Word("standby", "")],
+        LATER,
+        "use `inservice`, or `no inservice` to let its connections end",
+    ),
+    Command::new(
+        Id::RealInservice,
+        Real,
+        &[Word("inservice", "Take new connections")],
+        "Puts the real into service; `no inservice` lets its connections go on and gives it no new ones.",
+    )
+    .restores(None)
+    .prints(Print::Real(|real| {
+        let on = real.admin == RealAdmin::InService;
+        on.then(|| "inservice".to_owned()).into_iter().collect()
+    })),
+    // Virtual server.
+    Command::new(
+        Id::Vserver,
+        Module,
+        &[Word("vserver", "A virtual server"), Slot("NAME", Kind::Name, "Name")],
+        "Enters the configuration of a virtual server.",
+    )
+    .removes_section()
+    .repeats(Repeat::Adds)
+    .opens(Vserver)
+    .prints(Print::Vserver(|vserver| vec![format!("vserver {}", vserver.name)])),
+    Command::new(
+        Id::Virtual,
+        Vserver,
+        &[
+            Word("virtual", "What clients connect to"),
+            Slot("ADDRESS", Host, "Address"),
+            Optional(&[Slot("MASK", Mask, "255.255.255.255")]),
+            Either(&[&[Word("tcp", "TCP")], &[Word("udp", "UDP")]]),
+            Slot("PORT", Kind::Port, "Number, or a name such as www; 0: any"),
+        ],
+        "Sets the virtual address, protocol and port.",
+    )
+    .restores(None)
+    .repeats(Repeat::Conflicts)
+    .prints(Print::Vserver(|vserver| {
+        let line = |to: &crate::model::Virtual| {
+            let transport = match to.transport {
+                Transport::Tcp => "tcp",
+                Transport::Udp => "udp",
+            };
+            format!("virtual {} {transport} {}", to.address, service::name(to.port, to.transport))
+        };
+        vserver.virtual_server.iter().map(line).collect()
+    })),
+    Command::refused(
+        Vserver,
+        &[
+            Word("virtual", ""),
+            Slot("ADDRESS", Host, "Address"),
+            Optional(&[Slot("MASK", Mask, "Mask")]),
+            Either(&[&[Word("tcp", "")], &[Word("udp", "")]]),
+            Slot("PORT", Kind::Port, "Port"),
+            Word("service", "Follow the payload"),
+            Rest,
+        ],
+        "connections named in the payload are not followed yet",
+        "leave `service` out; plain TCP and UDP services need none",
+    ),
+    Command::refused(
+        Vserver,
+        &[
+            Word("virtual", ""),
+            Slot("ADDRESS", Host, "Address"),
+            Optional(&[Slot("MASK", Mask, "Mask")]),
+            Either(&[&[Word("any", "")], &[Slot("PROTOCOL", Number(0, 255), "IP protocol")]]),
+            Rest,
+        ],
+        "other protocols come later",
+        "name `tcp` or `udp` and a port (0: any port)",
+    ),
+    Command::new(
+        Id::VserverFarm,
+        Vserver,
+        &[Word("serverfarm", "Where connections go"), Slot("NAME", Kind::Name, "A server farm of this configuration")],
+        "Names the server farm.",
+    )
+    .restores(None)
+    .prints(Print::Vserver(|vserver| {
+        vserver.serverfarm.iter().map(|name| format!("serverfarm {name}")).collect()
+    })),
+    Command::refused(
+        Vserver,
+        &[
+            Word("serverfarm", ""),
+            Slot("NAME", Kind::Name, "Name"),
+            Either(&[&[Word("backup", "")], &[Word("threshold", "")]]),
+            Rest,
+        ],
+        "backup farms and thresholds come later",
+        "name one server farm",
+    ),
+    Command::new(
+        Id::VserverVlan,
+        Vserver,
+        &[Word("vlan", "Clients' VLAN"), Slot("VLAN", VLAN, "Number")],
+        "Takes connections from this VLAN only.",
+    )
+    .restores(None)
+    .prints(Print::Vserver(|vserver| vserver.vlan.iter().map(|vlan| format!("vlan {vlan}")).collect())),
+    Command::new(
+        Id::Idle,
+        Vserver,
+        &[Word("idle", "Life of a silent connection"), Slot("SECONDS", Number(0, 13_500_000), "0: for ever")],
+        "Sets how long a connection without traffic is kept.",
+    )
+    .restores(Some(default::IDLE))
+    .prints(Print::Vserver(|vserver| unless(default::IDLE, "idle", vserver.idle.as_secs()))),
+    Command::new(
+        Id::Pending,
+        Vserver,
+        &[Word("pending", "Life of a half-open connection"), Slot("SECONDS", SECONDS, "Seconds")],
+        "Sets how long a connection may take to be set up.",
+    )
+    .restores(Some(default::PENDING))
+    .prints(Print::Vserver(|vserver| unless(default::PENDING, "pending", vserver.pending.as_secs()))),
+    Command::new(
+        Id::Sticky,
+        Vserver,
+        &[
+            Word("sticky", "Keep a client on its real"),
+            Slot("MINUTES", SECONDS, "From its last use"),
+            Optional(&[Word("group", "Shared with other virtual servers"), Slot("GROUP", Number(0, 255), "0: not shared")]),
+            Optional(&[Word("netmask", "Part of the client's address that counts"), Slot("MASK", Mask, "Mask")]),
+        ],
+        "Keeps connections of a client on the same real server.",
+    )
+    .restores(None)
+    .prints(Print::Vserver(|vserver| vserver.sticky.iter().map(sticky).collect())),
+    Command::new(
+        Id::ReplicateConnection,
+        Vserver,
+        &[
+            Word("replicate", "Copy to the standby"),
+            // The guide's task table prints `csrpf`.
+            Either(&[&[Word("csrp", "By the replication protocol")], &[Word("csrpf", "The same")]]),
+            Word("connection", "Connections"),
+        ],
+        "Copies connections to the standby, so that they survive a failover.",
+    )
+    .restores(None)
+    .prints(Print::Vserver(|vserver| {
+        let line = || "replicate csrp connection".to_owned();
+        vserver.replicate_connection.then(line).into_iter().collect()
+    })),
+    Command::new(
+        Id::ReplicateSticky,
+        Vserver,
+        &[
+            Word("replicate", "Copy to the standby"),
+            Either(&[&[Word("csrp", "By the replication protocol")], &[Word("csrpf", "The same")]]),
+            Word("sticky", "Sticky entries"),
+        ],
+        "Copies sticky entries to the standby, so that clients keep their real after a failover.",
+    )
+    .restores(None)
+    .prints(Print::Vserver(|vserver| {
+        vserver.replicate_sticky.then(|| "replicate csrp sticky".to_owned()).into_iter().collect()
+    })),
+    Command::inert(
+        Vserver,
+        &[Word("persistent", ""), Word("rebalance", "")],
+        Effect::Note("it has no effect on a virtual server of layer 4"),
+    ),
+    Command::refused(Vserver, &[Word("client", ""), Rest], LATER, ALL_CLIENTS),
+    Command::refused(Vserver, &[Word("advertise", ""), Rest], "route health injection comes later", DROP),
+    Command::refused(Vserver, &[Word("unidirectional", ""), Rest], LATER, DROP),
+    Command::refused(Vserver, &[Word("max-conns", ""), Rest], LATER, DROP),
+    Command::refused(Vserver, &[Word("owner", ""), Rest], LATER, DROP),
+    Command::refused(Vserver, &[Word("reverse-sticky", ""), Rest], LATER, DROP),
+    Command::refused(Vserver, &[Word("slb-policy", ""), Rest], "policies come later", "name a server farm by `serverfarm NAME`"),
+    Command::refused(Vserver, &[Word("parse-length", ""), Rest], LAYER_7, DROP),
+    Command::refused(Vserver, &[Word("url-hash", ""), Rest], LAYER_7, DROP),
+    Command::refused(Vserver, &[Word("ssl-sticky", ""), Rest], LAYER_7, "use `sticky MINUTES` on the client's address"),
+    Command::refused(Vserver, &[Word("domain", ""), Rest], LAYER_7, DROP),
+    Command::new(
+        Id::Inservice,
+        Vserver,
+        &[Word("inservice", "Take connections")],
+        "Puts the virtual server into service.",
+    )
+    .restores(None)
+    .prints(Print::Vserver(|vserver| vserver.inservice.then(|| "inservice".to_owned()).into_iter().collect())),
+    // Fault tolerance.
+    Command::new(
+        Id::FtGroup,
+        Module,
+        &[
+            Word("ft", "Fault tolerance"),
+            Word("group", "The pair"),
+            Slot("GROUP", Number(1, 254), "The same on both nodes; last octet of the virtual MAC address"),
+            Word("vlan", "Private VLAN between the nodes"),
+            Slot("VLAN", VLAN, "Number"),
+        ],
+        "Makes this node one of a fault-tolerant pair.",
+    )
+    .removes_section()
+    .repeats(Repeat::Conflicts)
+    .opens(Ft)
+    .prints(Print::Ft(|ft| vec![format!("ft group {} vlan {}", ft.group, ft.vlan)])),
+    Command::new(
+        Id::Priority,
+        Ft,
+        &[
+            Word("priority", "Rank in the pair"),
+            Slot("PRIORITY", PRIORITY, "Higher wins"),
+            Optional(&[
+                Word("alt", "The peer's, for configuration synchronization"),
+                Slot("PEER-PRIORITY", PRIORITY, "Higher wins"),
+            ]),
+        ],
+        "Sets this node's rank, and its peer's.",
+    )
+    .restores(Some(default::PRIORITY))
+    .prints(Print::Ft(|ft| match ft.alt_priority {
+        Some(alt) => vec![format!("priority {} alt {alt}", ft.priority)],
+        None => unless(default::PRIORITY, "priority", u64::from(ft.priority)),
+    })),
+    Command::new(
+        Id::Preempt,
+        Ft,
+        &[Word("preempt", "Take the role back")],
+        "Lets the node with the higher priority take over from a working peer.",
+    )
+    .restores(None)
+    .prints(Print::Ft(|ft| ft.preempt.then(|| "preempt".to_owned()).into_iter().collect())),
+    Command::new(
+        Id::Heartbeat,
+        Ft,
+        &[
+            Word("heartbeat-time", "Time between two heartbeats"),
+            Either(&[
+                &[Slot("SECONDS", SECONDS, "Seconds")],
+                &[Word("msec", "In milliseconds"), Slot("MILLISECONDS", Number(10, 65535), "Milliseconds")],
+            ]),
+        ],
+        "Sets the time between two heartbeats.",
+    )
+    .restores(Some(default::HEARTBEAT))
+    .prints(Print::Ft(|ft| time(default::HEARTBEAT, "heartbeat-time", ft.heartbeat))),
+    Command::new(
+        Id::Failover,
+        Ft,
+        &[
+            Word("failover", "Silence after which the standby takes over"),
+            Either(&[
+                &[Slot("SECONDS", SECONDS, "Seconds")],
+                &[Word("msec", "In milliseconds"), Slot("MILLISECONDS", Number(30, 65535), "Milliseconds")],
+            ]),
+        ],
+        "Sets the silence after which the standby takes over.",
+    )
+    .restores(Some(default::FAILOVER))
+    .prints(Print::Ft(|ft| time(default::FAILOVER, "failover", ft.failover))),
+    Command::refused(Ft, &[Word("track", "Follow a group, gateway or interface"), Rest], TRACKING, DROP),
+    // Sections of the CSM that are refused by name.
+    Command::refused(Module, &[Word("map", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
+    Command::refused(Module, &[Word("policy", ""), Rest], "policies come later", "name a server farm in the virtual server")
+        .opens(Mode::Refused),
+    Command::refused(Module, &[Word("natpool", ""), Rest], "client NAT comes later", DROP),
+    Command::refused(
+        Module,
+        &[Word("sticky", ""), Rest],
+        "sticky groups of their own come later",
+        "use `sticky MINUTES [group G] [netmask M]` in the virtual server",
+    )
+    .opens(Mode::Refused),
+    Command::refused(Module, &[Word("real", ""), Rest], "named reals come later", "use `real ADDRESS` in a server farm")
+        .opens(Mode::Refused),
+    Command::refused(Module, &[Word("static", ""), Rest], LATER, DROP).opens(Mode::Refused),
+    Command::refused(Module, &[Word("owner", ""), Rest], LATER, DROP).opens(Mode::Refused),
+    Command::refused(Module, &[Word("arp", ""), Rest], LATER, DROP),
+    Command::refused(Module, &[Word("variable", ""), Rest], LATER, DROP),
+    Command::refused(Module, &[Word("script", ""), Rest], "scripts are not supported", DROP).opens(Mode::Refused),
+    Command::refused(Module, &[Word("dfp", ""), Rest], "DFP is not supported", DROP).opens(Mode::Refused),
+    Command::refused(Module, &[Word("capp", ""), Rest], "CAPP is not supported", DROP).opens(Mode::Refused),
+    Command::refused(Module, &[Word("xml-config", ""), Rest], "the module's XML interface is not supported", DROP)
+        .opens(Mode::Refused),
+    Command::refused(Module, &[Word("gslb", ""), Rest], "global balancing is not supported", DROP)
+        .opens(Mode::Refused),
+];
+
+fn address_mask(net: Ipv4Net) -> String {
+    format!("{} {}", net.addr(), net.netmask())
+}
+
+/// `keyword value`, or nothing at the default.
+fn unless(default: u64, keyword: &str, value: u64) -> Vec<String> {
+    if value == default { Vec::new() } else { vec![format!("{keyword} {value}")] }
+}
+
+/// `keyword SECONDS` or `keyword msec MILLISECONDS`, or nothing at the default (seconds).
+fn time(default: u64, keyword: &str, value: Duration) -> Vec<String> {
+    if value == Duration::from_secs(default) {
+        Vec::new()
+    } else if value.subsec_nanos() == 0 {
+        vec![format!("{keyword} {}", value.as_secs())]
+    } else {
+        vec![format!("{keyword} msec {}", value.as_millis())]
+    }
+}
+
+fn sticky(sticky: &crate::model::Sticky) -> String {
+    let group = if sticky.group == 0 { String::new() } else { format!(" group {}", sticky.group) };
+    let netmask = match sticky.netmask {
+        std::net::Ipv4Addr::BROADCAST => String::new(),
+        mask => format!(" netmask {mask}"),
+    };
+    format!("sticky {}{group}{netmask}", sticky.minutes)
+}

@@ -1,0 +1,388 @@
+//! A draft against itself and the host: names, addresses, ports, timers, limits.
+//!
+//! What contradicts itself or cannot work is an error; what is merely incomplete stays out of service with a warning.
+
+use std::collections::HashMap;
+
+use csm_common::limits;
+
+use super::HostFacts;
+use super::build::Draft;
+use super::command::Id;
+use super::diagnostic::Diagnostic;
+use super::parse::{Section, Tree};
+use super::service;
+use super::token::Span;
+use crate::model::{
+    Config, FAILOVER_MIN_WITHOUT_REALTIME, FtGroup, Name, ProbeKind, RealAdmin, Serverfarm, Transport,
+    Virtual, VlanId, Vserver, lease,
+};
+
+mod address;
+
+/// What every check reads and writes.
+struct Checker<'a> {
+    config: &'a Config,
+    ports: &'a [(String, Option<VlanId>)],
+    tree: &'a Tree,
+    file: &'a str,
+    host: &'a HostFacts,
+    found: &'a mut Vec<Diagnostic>,
+}
+
+/// Checks `draft`, made from `tree`.
+pub(super) fn validate(
+    draft: &Draft,
+    tree: &Tree,
+    file: &str,
+    host: &HostFacts,
+    found: &mut Vec<Diagnostic>,
+) {
+    let broken = found.iter().any(|diagnostic| diagnostic.severity == super::Severity::Error);
+    let mut checker = Checker { config: &draft.config, ports: &draft.ports, tree, file, host, found };
+    // A faulty line may be the one that said so: do not accuse the file of saying nothing.
+    if !broken {
+        checker.something_is_configured();
+    }
+    checker.ports();
+    checker.vlans_have_ports();
+    address::check(&mut checker);
+    checker.probes();
+    checker.serverfarms();
+    checker.vservers();
+    if let Some(ft) = &draft.config.ft {
+        checker.ft(ft);
+    }
+    checker.limits();
+}
+
+impl Checker<'_> {
+    fn error(&mut self, place: Span, message: impl Into<String>, remedy: impl Into<String>) {
+        self.found.push(Diagnostic::error(place, message).remedy(remedy));
+    }
+
+    fn warning(&mut self, place: Span, message: impl Into<String>, remedy: impl Into<String>) {
+        self.found.push(Diagnostic::warning(place, message).remedy(remedy));
+    }
+
+    /// `place` as other findings refer to it.
+    fn line(&self, place: Span) -> String {
+        format!("{}:{}", self.file, place.line)
+    }
+
+    fn something_is_configured(&mut self) {
+        let Config { slot: _, interfaces: _, vlans, probes, serverfarms, vservers, ft } = self.config;
+        let module = self.tree.all(&Section::Module, Id::Module).next().is_some();
+        let nothing = vlans.is_empty() && vservers.is_empty() && ft.is_none();
+        if nothing && probes.is_empty() && serverfarms.is_empty() && !module {
+            let remedy = "begin with `module csm 5` and its VLANs, server farms and virtual servers";
+            self.error(Span::FILE, "there is no `module csm N`: nothing is configured", remedy);
+        } else if nothing {
+            let remedy = "add `vlan N client`, `vlan N server` and a virtual server";
+            self.error(Span::FILE, "`module csm` has no VLAN, no virtual server and no FT group", remedy);
+        }
+    }
+
+    fn ports(&mut self) {
+        let mut carriers: HashMap<VlanId, &String> = HashMap::new();
+        for (name, vlan) in self.ports {
+            let section = Section::Interface(name.clone());
+            let opener = self.tree.place(&section, Id::Interface, "NAME");
+            if self.host.interfaces.as_ref().is_some_and(|known| !known.contains(name)) {
+                let remedy = "name an interface of `ip link`";
+                self.error(opener, format!("this host has no interface `{name}`"), remedy);
+            }
+            self.port_is_given_once(&section, name);
+            let Some(vlan) = vlan else {
+                if self.tree.all(&section, Id::AccessVlan).next().is_none() {
+                    let remedy = "add `switchport access vlan N` below it";
+                    self.warning(opener, format!("interface {name} carries no VLAN and is not used"), remedy);
+                }
+                continue;
+            };
+            let place = self.tree.place(&section, Id::AccessVlan, "VLAN");
+            if let Some(other) = carriers.insert(*vlan, name) {
+                let first = self.tree.place(&Section::Interface(other.clone()), Id::AccessVlan, "VLAN");
+                let message = format!("VLAN {vlan} is on {other} already, {}", self.line(first));
+                self.error(place, message, "one port carries a VLAN; join two links to a bond in Linux");
+            }
+            let wanted = self.config.ft.as_ref().is_some_and(|ft| ft.vlan == *vlan);
+            if !wanted && !self.config.vlans.iter().any(|configured| configured.id == *vlan) {
+                let message =
+                    format!("VLAN {vlan} is neither a client, a server nor the FT VLAN: {name} is not used");
+                self.warning(place, message, format!("add `vlan {vlan} client` or `vlan {vlan} server`"));
+            }
+        }
+    }
+
+    fn port_is_given_once(&mut self, section: &Section, name: &str) {
+        let given: Vec<_> = self.tree.all(section, Id::AccessVlan).collect();
+        let [first, .., last] = given.as_slice() else { return };
+        let same = first.vlan() == last.vlan();
+        let (first, last) = (first.span, last.span);
+        if same {
+            let message = format!("interface {name} is configured twice, first at {}", self.line(first));
+            self.error(last, message, "keep one of the two");
+        }
+    }
+
+    /// Without a single `interface`, as in the guide's listings, the ports are simply not said yet.
+    fn vlans_have_ports(&mut self) {
+        let ft = self.config.ft.as_ref().map(|ft| (ft.vlan, Section::Ft, Id::FtGroup));
+        if self.ports.is_empty() {
+            let vlans = self.config.vlans.iter().map(|vlan| (vlan.id, Section::Vlan(vlan.id), Id::Vlan));
+            if let Some((_, section, id)) = vlans.chain(ft).next() {
+                let place = self.tree.place(&section, id, "VLAN");
+                let message = "no `interface` is configured: no VLAN is connected to this host";
+                self.warning(
+                    place,
+                    message,
+                    "add `interface NAME` with `switchport access vlan N` for each VLAN",
+                );
+            }
+            return;
+        }
+        if let Some((vlan, section, id)) = ft
+            && self.config.interface_of(vlan).is_none()
+        {
+            let place = self.tree.place(&section, id, "VLAN");
+            let message =
+                format!("no interface carries the FT VLAN {vlan}: the nodes could not hear each other");
+            self.error(place, message, format!("add `switchport access vlan {vlan}` to an interface"));
+        }
+        for vlan in &self.config.vlans {
+            if self.config.interface_of(vlan.id).is_none() {
+                let place = self.tree.place(&Section::Vlan(vlan.id), Id::Vlan, "VLAN");
+                let message = format!("no interface carries VLAN {}: it is not connected", vlan.id);
+                self.warning(
+                    place,
+                    message,
+                    format!("add `switchport access vlan {}` to an interface", vlan.id),
+                );
+            }
+        }
+    }
+
+    fn probes(&mut self) {
+        for probe in self.config.probes.iter().filter(|probe| probe.kind == ProbeKind::Icmp) {
+            let section = Section::Probe(probe.name.clone());
+            for (id, word) in [(Id::Port, "port"), (Id::Open, "open")] {
+                if let Some(statement) = self.tree.all(&section, id).next_back() {
+                    let message = format!("`{word}` has no meaning for an icmp probe");
+                    self.error(statement.span, message, "remove the line, or make it a tcp probe");
+                }
+            }
+        }
+    }
+
+    fn serverfarms(&mut self) {
+        for farm in &self.config.serverfarms {
+            let section = Section::Serverfarm(farm.name.clone());
+            for name in &farm.probes {
+                if !self.config.probes.iter().any(|probe| probe.name == *name) {
+                    let value = super::grammar::Value::Name(name.clone());
+                    let place = self.tree.place_of(&section, Id::FarmProbe, "NAME", &value);
+                    let remedy = format!("add `probe {name} tcp` or `probe {name} icmp`");
+                    self.error(place, format!("there is no probe {name}"), remedy);
+                }
+            }
+            if !farm.reals.iter().any(|real| real.admin == RealAdmin::InService) {
+                let place = self.tree.place(&section, Id::Serverfarm, "NAME");
+                let message = format!("server farm {} has no real in service", farm.name);
+                self.warning(place, message, "add `real ADDRESS` with `inservice` below it");
+            }
+            self.reals_are_reachable(farm);
+        }
+    }
+
+    fn reals_are_reachable(&mut self, farm: &Serverfarm) {
+        let vlans = &self.config.vlans;
+        if vlans.iter().any(|vlan| !vlan.gateways.is_empty())
+            || vlans.iter().all(|vlan| vlan.address.is_none())
+        {
+            return;
+        }
+        for real in &farm.reals {
+            let routed =
+                vlans.iter().flat_map(|vlan| &vlan.routes).any(|route| route.network.contains(&real.address));
+            if !routed && self.config.vlan_of(real.address).is_none() {
+                let section = Section::Real(farm.name.clone(), real.address, real.port);
+                let place = self.tree.place(&section, Id::Real, "ADDRESS");
+                let message = format!("no VLAN's network and no route leads to {}", real.address);
+                self.warning(
+                    place,
+                    message,
+                    "give the server VLAN an `ip address` in its network, or add a `route`",
+                );
+            }
+        }
+    }
+
+    fn vservers(&mut self) {
+        let mut taken: HashMap<Virtual, &Name> = HashMap::new();
+        for vserver in &self.config.vservers {
+            let section = Section::Vserver(vserver.name.clone());
+            match &vserver.virtual_server {
+                None => {
+                    let place = self.tree.place(&section, Id::Vserver, "NAME");
+                    let message =
+                        format!("virtual server {} has no address: it stays out of service", vserver.name);
+                    self.warning(place, message, "add `virtual ADDRESS tcp PORT`");
+                }
+                Some(to) => {
+                    let place = self.tree.place(&section, Id::Virtual, "ADDRESS");
+                    if let Some(other) = taken.insert(*to, &vserver.name) {
+                        let first = self.tree.place(&Section::Vserver(other.clone()), Id::Virtual, "ADDRESS");
+                        let first = self.line(first);
+                        let message = format!(
+                            "duplicate of virtual server {other}, {first}: same address, protocol and port"
+                        );
+                        self.error(place, message, "change one of the two, or remove it");
+                    }
+                    self.virtual_address(&section, to, place);
+                }
+            }
+            self.vserver_names(vserver, &section);
+            self.replication(vserver, &section);
+        }
+    }
+
+    fn virtual_address(&mut self, section: &Section, to: &Virtual, place: Span) {
+        let said = self.tree.all(section, Id::Virtual).next_back();
+        let mask = said.and_then(|statement| Some((statement.address("MASK")?, statement.place("MASK"))));
+        if let Some((mask, at)) = mask.filter(|(mask, _)| *mask != std::net::Ipv4Addr::BROADCAST) {
+            let message = format!("mask {mask}: a virtual server has a single address");
+            self.error(at, message, "leave the mask out");
+        }
+        let connected = self.config.vlan_of(to.address).is_some();
+        if !connected && self.config.vlans.iter().any(|vlan| vlan.address.is_some()) {
+            let message = format!("{} is in no VLAN's network: nothing will ask for it by ARP", to.address);
+            self.warning(
+                place,
+                message,
+                "make the upstream router send it to the client VLAN's alias, or change it",
+            );
+        }
+        if to.transport == Transport::Tcp && service::port("ftp") == Some(to.port) {
+            let message = "FTP's data connections are not followed: only the control connection is balanced";
+            self.warning(
+                self.tree.place(section, Id::Virtual, "PORT"),
+                message,
+                "use passive mode over a range of its own",
+            );
+        }
+    }
+
+    fn vserver_names(&mut self, vserver: &Vserver, section: &Section) {
+        match &vserver.serverfarm {
+            None => {
+                let place = self.tree.place(section, Id::Vserver, "NAME");
+                let message =
+                    format!("virtual server {} has no server farm: it stays out of service", vserver.name);
+                self.warning(place, message, "add `serverfarm NAME` below it");
+            }
+            Some(name) if self.config.serverfarm(name).is_none() => {
+                let place = self.tree.place(section, Id::VserverFarm, "NAME");
+                let remedy = format!("add `serverfarm {name}` with its reals before this virtual server");
+                self.error(place, format!("there is no server farm {name}"), remedy);
+            }
+            Some(_) => {}
+        }
+        if let Some(vlan) = vserver.vlan
+            && !self.config.vlans.iter().any(|configured| configured.id == vlan)
+        {
+            let place = self.tree.place(section, Id::VserverVlan, "VLAN");
+            self.error(
+                place,
+                format!("there is no client or server VLAN {vlan}"),
+                format!("add `vlan {vlan} client`"),
+            );
+        }
+    }
+
+    fn replication(&mut self, vserver: &Vserver, section: &Section) {
+        let asked = [
+            (vserver.replicate_connection, Id::ReplicateConnection),
+            (vserver.replicate_sticky, Id::ReplicateSticky),
+        ];
+        for (_, id) in asked.into_iter().filter(|(on, _)| *on && self.config.ft.is_none()) {
+            let place = self.tree.place(section, id, "replicate");
+            self.warning(place, "there is no FT group to replicate to", "add `ft group N vlan M`");
+        }
+        if vserver.replicate_sticky && vserver.sticky.is_none() {
+            let place = self.tree.place(section, Id::ReplicateSticky, "replicate");
+            self.warning(place, "there are no sticky entries to replicate", "add `sticky MINUTES`");
+        }
+    }
+
+    fn ft(&mut self, ft: &FtGroup) {
+        if let Some(vlan) = self.config.vlans.iter().find(|vlan| vlan.id == ft.vlan) {
+            let first = self.tree.place(&Section::Vlan(vlan.id), Id::Vlan, "VLAN");
+            let message = format!("VLAN {} is a client or server VLAN too, {}", ft.vlan, self.line(first));
+            let place = self.tree.place(&Section::Ft, Id::FtGroup, "VLAN");
+            self.error(place, message, "the FT VLAN is private to the two nodes: use a VLAN of its own");
+        }
+        let timer = |id: Id| {
+            let said = self.tree.all(&Section::Ft, id).next_back();
+            said.map(|statement| match statement.arg("MILLISECONDS").or(statement.arg("SECONDS")) {
+                Some(arg) => arg.span,
+                None => statement.span,
+            })
+        };
+        let place = timer(Id::Failover).or_else(|| timer(Id::Heartbeat)).unwrap_or(Span::FILE);
+        if let Err(refused) = lease(ft.heartbeat, ft.failover) {
+            let smallest = refused.smallest.as_millis();
+            let message = format!(
+                "failover {} leaves no lease that outlasts two heartbeats of {}",
+                milliseconds(ft.failover),
+                milliseconds(ft.heartbeat)
+            );
+            let remedy = if smallest <= 65_535_000 {
+                format!("at least `failover {}`, or a shorter heartbeat-time", failover_words(smallest))
+            } else {
+                "a shorter heartbeat-time".to_owned()
+            };
+            self.error(place, message, remedy);
+        }
+        if self.host.realtime == Some(false) && ft.failover < FAILOVER_MIN_WITHOUT_REALTIME {
+            let message = format!(
+                "failover {} needs real-time scheduling, which this host does not grant",
+                milliseconds(ft.failover)
+            );
+            let least = FAILOVER_MIN_WITHOUT_REALTIME.as_millis();
+            let remedy = format!("grant CAP_SYS_NICE or RLIMIT_RTPRIO, or at least `failover msec {least}`");
+            self.error(place, message, remedy);
+        }
+    }
+
+    fn limits(&mut self) {
+        let Config { slot: _, interfaces, vlans, probes: _, serverfarms, vservers, ft: _ } = self.config;
+        let reals: usize = serverfarms.iter().map(|farm| farm.reals.len()).sum();
+        let routes: usize = vlans.iter().map(|vlan| vlan.routes.len() + vlan.gateways.len() + 1).sum();
+        for (count, limit, what) in [
+            (interfaces.len(), limits::PORTS_MAX, "ports"),
+            (vservers.len(), limits::VSERVERS_MAX, "virtual servers"),
+            (vservers.len() + vlans.len(), limits::ADDRESSES_MAX, "alias and virtual addresses"),
+            (reals, limits::REALS_MAX, "reals"),
+            (routes, limits::ROUTES_MAX, "connected networks, routes and gateways"),
+        ] {
+            if u32::try_from(count).unwrap_or(u32::MAX) > limit {
+                self.error(Span::FILE, format!("{count} {what}: more than {limit}"), "remove some");
+            }
+        }
+    }
+}
+
+fn milliseconds(time: std::time::Duration) -> String {
+    format!("{} ms", time.as_millis())
+}
+
+/// The arguments of `failover` for `milliseconds`, at least.
+fn failover_words(milliseconds: u128) -> String {
+    let milliseconds = milliseconds.max(30);
+    if milliseconds > 65_535 {
+        milliseconds.div_ceil(1000).to_string()
+    } else {
+        format!("msec {milliseconds}")
+    }
+}
