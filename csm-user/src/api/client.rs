@@ -161,3 +161,53 @@ fn percent_encode(text: &str) -> String {
     };
     text.bytes().map(encode).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::api::reply::SystemReply;
+    use crate::api::testing::Dir;
+
+    async fn ask(dir: &Dir, deadline: Duration) -> ClientError {
+        let client = Client::new(&dir.socket(), deadline);
+        client.get::<SystemReply>(path::SYSTEM).await.expect_err("no answer")
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_does_not_answer_is_given_up() {
+        let dir = Dir::new();
+        let _silent = UnixListener::bind(dir.socket()).expect("a free path");
+        let error = ask(&dir, Duration::from_millis(20)).await;
+        assert!(matches!(error, ClientError::Deadline(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_without_a_process_is_told_from_no_socket() {
+        let dir = Dir::new();
+        assert!(matches!(ask(&dir, DEADLINE).await, ClientError::NotRunning(_)));
+        drop(UnixListener::bind(dir.socket()).expect("a free path"));
+        assert!(matches!(ask(&dir, DEADLINE).await, ClientError::Dead(_)));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_csmd_is_not_understood() {
+        for answer in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+            "HTTP/1.1 502 Bad\r\ncontent-length: 0\r\n\r\n",
+            "220 ready\r\n",
+        ] {
+            let dir = Dir::new();
+            let listener = UnixListener::bind(dir.socket()).expect("a free path");
+            let serve = async {
+                let (mut stream, _) = listener.accept().await.expect("a client");
+                stream.write_all(answer.as_bytes()).await.expect("it listens");
+                stream
+            };
+            let (error, _stream) = tokio::join!(ask(&dir, DEADLINE), serve);
+            assert!(matches!(error, ClientError::Garbled(_) | ClientError::Http(_)), "{answer}: {error}");
+        }
+    }
+}

@@ -8,6 +8,8 @@ pub mod backend;
 pub mod client;
 pub mod reply;
 pub mod server;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// Where `csmd` listens unless told otherwise.
 pub const SOCKET: &str = "/run/csm/csmd.sock";

@@ -10,8 +10,9 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 pub use ft::{
-    Coverage, FtCounters, FtReply, FtState, GateState, LatenessReply, LeaseReply, Messages, PacketCounters,
-    PeerReply, ReadinessReply, RecorderEntry, ReplicationReply, SnapshotState, UpdateCounters,
+    Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
+    PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RepairReply, ReplicationReply,
+    SnapshotState, UpdateCounters,
 };
 
 /// Rows of connections or sticky entries in one reply unless the request names another limit.

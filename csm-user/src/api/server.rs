@@ -178,3 +178,6 @@ async fn reply<T: Serialize + Send + 'static>(
 fn error(status: StatusCode, error: String, remedy: Option<String>) -> Response {
     (status, Json(ErrorReply { error, remedy })).into_response()
 }
+
+#[cfg(test)]
+mod tests;

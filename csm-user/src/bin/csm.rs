@@ -1,2 +1,48 @@
-//! The command line.
-fn main() {}
+//! The command line: `csm show module csm 5 ft`.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use csm_user::api;
+use csm_user::cli::exec::{self, Options, Output};
+
+/// The Content Switching Module's commands, for the csmd of this host.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "`csm ?` lists the commands, `csm WORDS ?` what can follow. Exit status: 0 done, 1 \
+                                 refused or no answer, 2 bad input."
+)]
+struct Flags {
+    /// Socket of the daemon.
+    #[arg(long, default_value = api::SOCKET)]
+    socket: PathBuf,
+    /// Print JSON, as `| json` does.
+    #[arg(long)]
+    json: bool,
+    /// A command, in one argument or several, e.g. `show module csm 5 ft`.
+    #[arg(value_name = "WORDS")]
+    words: Vec<String>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let Flags { socket, json, words } = Flags::parse();
+    if words.is_empty() {
+        return finish(&Output { stderr: exec::overview(), status: exec::BAD_INPUT, ..Output::default() });
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    finish(&runtime.block_on(exec::run(&words, &Options { socket, json })))
+}
+
+fn finish(output: &Output) -> anyhow::Result<ExitCode> {
+    let Output { stdout, stderr, status } = output;
+    let written =
+        io::stdout().write_all(stdout.as_bytes()).and_then(|()| io::stderr().write_all(stderr.as_bytes()));
+    match written {
+        // The reader of a pipe has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(ExitCode::from(*status)),
+    }
+}

@@ -1,1 +1,243 @@
+//! Runs a command: asks the daemon, or for `check` reads the file, and writes what the renderers make of it.
 
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::check::check;
+use super::grammar::{self, Meaning, Request, Show};
+use super::show;
+use crate::api::client::{Client, ClientError, DEADLINE};
+use crate::api::path;
+use crate::api::reply::{
+    ConnFilter, CountersReply, FtReply, NeighbourReply, RealReply, RunningConfigReply, ServerfarmReply,
+    StickiesReply, SystemReply, VlanReply, VserverReply,
+};
+
+/// Exit status: done.
+pub const OK: u8 = 0;
+/// Exit status: refused, or no answer.
+pub const FAILED: u8 = 1;
+/// Exit status: the words or the file make no sense.
+pub const BAD_INPUT: u8 = 2;
+
+/// What does not stand in the command itself.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the daemon listens.
+    pub socket: PathBuf,
+    /// JSON even without `| json`.
+    pub json: bool,
+}
+
+/// What a command left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// For standard output.
+    pub stdout: String,
+    /// For standard error.
+    pub stderr: String,
+    /// One of [`OK`], [`FAILED`], [`BAD_INPUT`].
+    pub status: u8,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("there is no module csm {asked} here: this node is module csm {module}")]
+    Module { asked: u8, module: u8 },
+    #[error("the reply cannot be written: {0}")]
+    Fmt(#[from] fmt::Error),
+    #[error("the reply cannot be written: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Error {
+    const fn status(&self) -> u8 {
+        match self {
+            Self::Module { .. } => BAD_INPUT,
+            Self::Client(_) | Self::Fmt(_) | Self::Json(_) => FAILED,
+        }
+    }
+
+    fn remedy(&self) -> Option<&str> {
+        match self {
+            Self::Client(error) => error.remedy(),
+            Self::Module { .. } | Self::Fmt(_) | Self::Json(_) => None,
+        }
+    }
+}
+
+/// Runs the command that `args` say.
+pub async fn run(args: &[String], options: &Options) -> Output {
+    let (request, json) = match grammar::parse(args) {
+        Ok(Meaning::Command { request, json }) => (request, json || options.json),
+        Ok(Meaning::Help(words)) => return Output { stdout: lines(&words), ..Output::default() },
+        Err(error) => return Output { stderr: format!("{error}\n"), status: BAD_INPUT, ..Output::default() },
+    };
+    let client = Client::new(&options.socket, DEADLINE);
+    let answer = match request {
+        Request::Check { file } => return check(&file, json),
+        Request::RunningConfig => running_config(&client, json).await,
+        Request::ForceStandby { slot } => force_standby(&client, slot, json).await,
+        Request::Show { slot, what } => show_module(&client, slot, what, json).await,
+    };
+    match answer {
+        Ok(stdout) => Output { stdout, ..Output::default() },
+        Err(error) => {
+            let remedy = error.remedy().map_or_else(String::new, |remedy| format!("  remedy: {remedy}\n"));
+            Output { stderr: format!("% {error}\n{remedy}"), status: error.status(), ..Output::default() }
+        }
+    }
+}
+
+/// The first words of all commands, for one who gave none.
+#[must_use]
+pub fn overview() -> String {
+    format!("commands, `?` after any word lists what can follow:\n{}", lines(&grammar::help()))
+}
+
+fn lines(words: &[grammar::Continuation]) -> String {
+    words.iter().map(|word| format!("{word}\n")).collect()
+}
+
+/// The reply as JSON, or as `render` writes it.
+fn output<T: Serialize>(
+    reply: &T,
+    json: bool,
+    render: impl FnOnce(&mut String, &T) -> fmt::Result,
+) -> Result<String, Error> {
+    let mut text = String::new();
+    if json {
+        text = serde_json::to_string_pretty(reply)?;
+        text.push('\n');
+    } else {
+        render(&mut text, reply)?;
+    }
+    Ok(text)
+}
+
+async fn running_config(client: &Client, json: bool) -> Result<String, Error> {
+    let reply: RunningConfigReply = client.get(path::RUNNING_CONFIG).await?;
+    output(&reply, json, |out, reply| {
+        out.push_str(&reply.text);
+        Ok(())
+    })
+}
+
+async fn force_standby(client: &Client, slot: u8, json: bool) -> Result<String, Error> {
+    require_module(client, slot).await?;
+    client.force_standby().await?;
+    // Like IOS, a command that worked says nothing.
+    output(&crate::api::reply::Done {}, json, |_, _| Ok(()))
+}
+
+async fn require_module(client: &Client, asked: u8) -> Result<(), Error> {
+    let SystemReply { module, .. } = client.get(path::SYSTEM).await?;
+    if asked == module { Ok(()) } else { Err(Error::Module { asked, module }) }
+}
+
+async fn show_module(client: &Client, slot: Option<u8>, what: Show, json: bool) -> Result<String, Error> {
+    if let Some(slot) = slot {
+        require_module(client, slot).await?;
+    }
+    match what {
+        Show::Ft { detail } => {
+            let reply: Option<FtReply> = client.get(path::FT).await?;
+            output(&reply, json, |out, ft| show::ft::write(out, ft.as_ref(), detail))
+        }
+        Show::Vservers { detail } => {
+            let reply: Vec<VserverReply> = client.get(path::VSERVERS).await?;
+            output(&reply, json, |out, vservers| match detail {
+                true => show::vserver::write_detail(out, vservers),
+                false => show::vserver::write(out, vservers),
+            })
+        }
+        Show::Reals { detail } => {
+            let reply: Vec<RealReply> = client.get(path::REALS).await?;
+            output(&reply, json, |out, reals| match detail {
+                true => show::real::write_detail(out, reals),
+                false => show::real::write(out, reals),
+            })
+        }
+        Show::Serverfarms => {
+            let reply: Vec<ServerfarmReply> = client.get(path::SERVERFARMS).await?;
+            output(&reply, json, |out, farms| show::serverfarm::write(out, farms))
+        }
+        Show::Conns { filter, detail } => conns(client, &filter, detail, json).await,
+        Show::Sticky => {
+            let reply: StickiesReply = client.get(path::STICKY).await?;
+            output(&reply, json, show::sticky::write)
+        }
+        Show::Vlan => {
+            let reply: Vec<VlanReply> = client.get(path::VLANS).await?;
+            output(&reply, json, |out, vlans| show::vlan::write(out, vlans))
+        }
+        Show::Arp => {
+            let reply: Vec<NeighbourReply> = client.get(path::NEIGHBOURS).await?;
+            output(&reply, json, |out, neighbours| show::neighbour::write(out, neighbours))
+        }
+        Show::Stats => {
+            let reply: CountersReply = client.get(path::COUNTERS).await?;
+            output(&reply, json, show::counter::write)
+        }
+        Show::All => output(&All::ask(client).await?, json, All::write),
+    }
+}
+
+async fn conns(client: &Client, filter: &ConnFilter, detail: bool, json: bool) -> Result<String, Error> {
+    output(&client.conns(filter).await?, json, |out, conns| show::conn::write(out, conns, detail))
+}
+
+/// `show module csm N all`.
+#[derive(Serialize)]
+struct All {
+    ft: Option<FtReply>,
+    vlan: Vec<VlanReply>,
+    vservers: Vec<VserverReply>,
+    serverfarms: Vec<ServerfarmReply>,
+    reals: Vec<RealReply>,
+    arp: Vec<NeighbourReply>,
+    stats: CountersReply,
+}
+
+impl All {
+    async fn ask(client: &Client) -> Result<Self, Error> {
+        Ok(Self {
+            ft: client.get(path::FT).await?,
+            vlan: client.get(path::VLANS).await?,
+            vservers: client.get(path::VSERVERS).await?,
+            serverfarms: client.get(path::SERVERFARMS).await?,
+            reals: client.get(path::REALS).await?,
+            arp: client.get(path::NEIGHBOURS).await?,
+            stats: client.get(path::COUNTERS).await?,
+        })
+    }
+
+    fn write(out: &mut String, all: &Self) -> fmt::Result {
+        let Self { ft, vlan, vservers, serverfarms, reals, arp, stats } = all;
+        heading(out, "ft")?;
+        show::ft::write(out, ft.as_ref(), true)?;
+        heading(out, "vlan")?;
+        show::vlan::write(out, vlan)?;
+        heading(out, "vservers")?;
+        show::vserver::write_detail(out, vservers)?;
+        heading(out, "serverfarms")?;
+        show::serverfarm::write(out, serverfarms)?;
+        heading(out, "reals")?;
+        show::real::write_detail(out, reals)?;
+        heading(out, "arp")?;
+        show::neighbour::write(out, arp)?;
+        heading(out, "stats")?;
+        show::counter::write(out, stats)
+    }
+}
+
+fn heading(out: &mut impl fmt::Write, title: &str) -> fmt::Result {
+    writeln!(out, "\n{:-^72}\n", format!(" {title} "))
+}
+
+#[cfg(test)]
+mod tests;

@@ -68,7 +68,7 @@ pub enum Show {
     Arp,
     /// Counters.
     Stats,
-    /// All of these but connections and sticky entries' details.
+    /// All of these but connections and sticky entries, which can be a million.
     All,
 }
 
@@ -97,7 +97,10 @@ pub struct Continuation {
 
 impl fmt::Display for Continuation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "  {:<16} {}", self.word, self.help)
+        match self.help {
+            "" => write!(f, "  {}", self.word),
+            help => write!(f, "  {:<16} {help}", self.word),
+        }
     }
 }
 
@@ -195,7 +198,6 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "FILE", help: "path" },
     Continuation { word: "NAME", help: "name of a virtual server" },
     Continuation { word: "SLOT", help: "number of the module, 1-255" },
-    Continuation { word: END, help: "" },
 ];
 
 /// Nothing more.

@@ -37,11 +37,15 @@ pub struct FtReply {
     pub vlan: u16,
     /// Its Linux interface.
     pub interface: String,
-    /// This node's boot nonce, 16 hexadecimal digits.
-    pub node: String,
-    /// State of this node.
+    /// State of this node, in the CSM's words.
     pub state: FtState,
-    /// Term of the latest claim.
+    /// State of the election machine, e.g. `candidate` or `relay-out`.
+    pub machine: String,
+    /// Why it is in it.
+    pub reason: String,
+    /// Since when: wall clock, milliseconds since 1970 UTC.
+    pub changed_unix_ms: u64,
+    /// The highest term known.
     pub term: u64,
     /// Own priority.
     pub priority: u8,
@@ -49,19 +53,23 @@ pub struct FtReply {
     pub alternate_priority: Option<u8>,
     /// `preempt`.
     pub preempt: bool,
+    /// Preemption waits, because `clear module csm N ft active` was given here.
+    pub preempt_held: bool,
     /// Heartbeat interval, milliseconds.
     pub heartbeat_ms: u32,
     /// Failover time, milliseconds.
     pub failover_ms: u32,
-    /// Whether both nodes' configurations agree; `None`: no peer was heard.
+    /// Whether both nodes' configurations agree; `None`: no peer is heard.
     pub config_in_sync: Option<bool>,
-    /// Whether both nodes run the same software; `None`: no peer was heard.
+    /// Whether both nodes run the same software; `None`: no peer is heard.
     pub software_in_sync: Option<bool>,
+    /// Whether both nodes have the same heartbeat and failover times; `None`: no peer is heard.
+    pub timers_in_sync: Option<bool>,
     /// FT messages are authenticated.
     pub authenticated: bool,
     /// FT messages are encrypted.
     pub encrypted: bool,
-    /// The other node; `None`: never heard since the start.
+    /// The other node; `None`: not heard.
     pub peer: Option<PeerReply>,
     /// What would happen if the active failed now.
     pub readiness: ReadinessReply,
@@ -73,14 +81,18 @@ pub struct FtReply {
     pub lateness: LatenessReply,
     /// Messages and packets.
     pub counters: FtCounters,
-    /// Latest changes of state, oldest first.
+    /// How often two active nodes heard each other.
+    pub overlaps: u64,
+    /// How long both were active the last time, at most, microseconds.
+    pub overlap_last_us: u64,
+    /// Latest claims and fences, oldest first.
     pub recorder: Vec<RecorderEntry>,
 }
 
 /// The other node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerReply {
-    /// Its boot nonce, 16 hexadecimal digits.
+    /// Its identity, 16 hexadecimal digits.
     pub node: String,
     /// Its address on the FT VLAN.
     pub address: String,
@@ -88,14 +100,16 @@ pub struct PeerReply {
     pub state: FtState,
     /// Its priority.
     pub priority: u8,
-    /// It can forward and take the role.
+    /// It can forward.
+    pub forwardable: bool,
+    /// Its tracking has nothing against it.
     pub eligible: bool,
+    /// Its replica is complete.
+    pub replica_complete: bool,
     /// It hears this node: a one-way link is a fault.
     pub hears_us: bool,
-    /// Milliseconds since its last heartbeat.
+    /// Milliseconds since its last message.
     pub heard_ms_ago: u64,
-    /// It is within its failover time; false: lost.
-    pub alive: bool,
 }
 
 /// What would happen if the active failed now.
@@ -105,7 +119,7 @@ pub struct ReadinessReply {
     pub ready: bool,
     /// This node can forward (ports up, program attached).
     pub forwardable: bool,
-    /// This node may take the role.
+    /// Tracking has nothing against this node.
     pub eligible: bool,
     /// What stands against a takeover, one clause each.
     pub obstacles: Vec<String>,
@@ -132,6 +146,17 @@ pub struct Coverage {
     pub known: u64,
 }
 
+/// A repair of what differed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairReply {
+    /// Milliseconds since it was acknowledged.
+    pub ms_ago: u64,
+    /// Buckets rewritten.
+    pub buckets: u32,
+    /// Entries in them.
+    pub entries: u64,
+}
+
 /// Replication of connections and sticky entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicationReply {
@@ -147,8 +172,12 @@ pub struct ReplicationReply {
     pub lag_ms: Option<u32>,
     /// Entries the standby refused.
     pub refused: u64,
-    /// Changes that found the queue full and wait for repair.
-    pub overflowed: u64,
+    /// Changes lost before they were sent, which wait for repair.
+    pub lost: u64,
+    /// Milliseconds since both kernels' maps were compared last; `None`: never on this stream.
+    pub compared_ms_ago: Option<u64>,
+    /// The last repair on this stream.
+    pub last_repair: Option<RepairReply>,
 }
 
 /// Authority to forward.
@@ -165,68 +194,77 @@ pub struct LeaseReply {
 }
 
 /// How late the real-time thread woke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatenessReply {
     /// It runs under SCHED_FIFO.
     pub realtime: bool,
     /// Its memory is locked.
     pub locked: bool,
-    /// Wakeups measured.
-    pub wakeups: u64,
-    /// The latest, microseconds.
-    pub last_us: u64,
     /// The worst since the start, microseconds.
     pub worst_us: u64,
+    /// Wakings later than half the failover time, which are not acted on.
+    pub too_late: u64,
+    /// Wakings by lateness.
+    pub histogram: Vec<LatenessBucket>,
+}
+
+/// Wakings that were later than the bucket before says, and at most this late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatenessBucket {
+    /// Upper bound, microseconds; `None`: whatever is later.
+    pub up_to_us: Option<u64>,
+    /// Wakings.
+    pub count: u64,
 }
 
 /// Sent and received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Messages {
     /// Sent.
-    pub sent: u64,
+    pub sent: Option<u64>,
     /// Received.
-    pub received: u64,
+    pub received: Option<u64>,
 }
 
 /// Sticky updates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateCounters {
     /// Sent.
-    pub sent: u64,
+    pub sent: Option<u64>,
     /// Received.
-    pub received: u64,
+    pub received: Option<u64>,
     /// Made usable here.
-    pub committed: u64,
+    pub committed: Option<u64>,
 }
 
 /// Packets on the FT VLAN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PacketCounters {
     /// Received in all.
-    pub received: u64,
+    pub received: Option<u64>,
     /// Of these, without effect.
-    pub dropped: u64,
+    pub dropped: Option<u64>,
     /// Seen before.
-    pub duplicates: u64,
+    pub duplicates: Option<u64>,
     /// Checksum or authentication failed.
-    pub checksum_failed: u64,
+    pub checksum_failed: Option<u64>,
     /// Malformed, of another group or version.
-    pub dumped: u64,
+    pub dumped: Option<u64>,
     /// Found no buffer (the socket's receive queue was full).
-    pub buffer_unavailable: u64,
+    pub buffer_unavailable: Option<u64>,
 }
 
-/// Counters of `show ft detail`, in the CSM's order (MIB: cslbxFt…).
+/// Counters of `show ft detail`, in the CSM's order (MIB: cslbxFt…). `None`: not measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FtCounters {
     /// Changes that the replication queue has room for.
-    pub total_buffers: u64,
+    pub total_buffers: Option<u64>,
     /// Events that had no meaning in the state they came in.
-    pub illegal_transitions: u64,
+    pub illegal_transitions: Option<u64>,
     /// Changes received and not applied yet.
-    pub receive_uncommitted: u64,
+    pub receive_uncommitted: Option<u64>,
     /// Changes sent and not acknowledged yet.
-    pub send_uncommitted: u64,
+    pub send_uncommitted: Option<u64>,
     /// Sticky updates.
     pub updates: UpdateCounters,
     /// Master override.
@@ -244,25 +282,33 @@ pub struct FtCounters {
     /// Ends of connections.
     pub conn_reset: Messages,
     /// Replication messages lost.
-    pub messages_lost: u64,
+    pub messages_lost: Option<u64>,
     /// Replication messages rejected.
-    pub messages_rejected: u64,
+    pub messages_rejected: Option<u64>,
     /// Packets.
     pub packets: PacketCounters,
     /// Sticky updates in each of the last eight transfers, the latest first.
-    pub last_transfers: [u32; 8],
+    pub last_transfers: Option<[u32; 8]>,
 }
 
-/// A change of state.
+/// What the node did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecorderAction {
+    /// Opened its gate.
+    Claim,
+    /// Closed it, or turned it to relaying.
+    Fence,
+}
+
+/// A claim or a fence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecorderEntry {
     /// Wall clock, milliseconds since 1970 UTC.
     pub at_unix_ms: u64,
-    /// State before.
-    pub from: FtState,
-    /// State after.
-    pub to: FtState,
-    /// Term then.
+    /// Which.
+    pub action: RecorderAction,
+    /// Term claimed or given up.
     pub term: u64,
     /// Why.
     pub reason: String,

@@ -95,7 +95,9 @@ fn wrong(line: &str, expected: &Expect) {
 
 #[test]
 fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
-    wrong("show modul csm 5 fx detail", &expect![[r#"
+    wrong(
+        "show modul csm 5 fx detail",
+        &expect![[r#"
         show modul csm 5 fx detail
                          ^
         % invalid word "fx"; possible here:
@@ -108,79 +110,107 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
           stats            counters
           sticky           sticky entries
           vlan             VLANs and the ports that carry them
-          vservers         virtual servers"#]]);
-    wrong("shw", &expect![[r#"
+          vservers         virtual servers"#]],
+    );
+    wrong(
+        "shw",
+        &expect![[r#"
         shw
         ^
         % invalid word "shw"; possible here:
           check            a configuration file, without a daemon
           clear            reset functions
-          show             the state of the system"#]]);
+          show             the state of the system"#]],
+    );
 }
 
 #[test]
 fn a_parameter_out_of_range_is_an_unknown_word() {
-    wrong("show module csm 0 ft", &expect![[r#"
+    wrong(
+        "show module csm 0 ft",
+        &expect![[r#"
         show module csm 0 ft
                         ^
         % invalid word "0"; possible here:
           SLOT             number of the module, 1-255
-          all              everything but connections and sticky entries"#]]);
-    wrong("show module csm 5 conns client 10.0.0", &expect![[r#"
+          all              everything but connections and sticky entries"#]],
+    );
+    wrong(
+        "show module csm 5 conns client 10.0.0",
+        &expect![[r#"
         show module csm 5 conns client 10.0.0
                                        ^
         % invalid word "10.0.0"; possible here:
-          ADDRESS          IPv4 address"#]]);
+          ADDRESS          IPv4 address"#]],
+    );
 }
 
 #[test]
 fn an_ambiguous_word_lists_what_it_could_be() {
-    wrong("show module csm 5 s", &expect![[r#"
+    wrong(
+        "show module csm 5 s",
+        &expect![[r#"
         show module csm 5 s
                           ^
         % ambiguous word "s"; possible here:
           serverfarms      server farms
           stats            counters
-          sticky           sticky entries"#]]);
+          sticky           sticky entries"#]],
+    );
 }
 
 #[test]
 fn an_incomplete_command_lists_how_it_can_go_on() {
-    wrong("clear module csm 5", &expect![[r#"
+    wrong(
+        "clear module csm 5",
+        &expect![[r#"
         clear module csm 5
                            ^
         % incomplete command; possible here:
-          ft               fault tolerance"#]]);
-    wrong("", &expect![[r#"
+          ft               fault tolerance"#]],
+    );
+    wrong(
+        "",
+        &expect![[r#"
 
         ^
         % incomplete command; possible here:
           check            a configuration file, without a daemon
           clear            reset functions
-          show             the state of the system"#]]);
+          show             the state of the system"#]],
+    );
 }
 
 #[test]
 fn words_after_the_end_are_refused() {
-    wrong("show running-config please", &expect![[r#"
+    wrong(
+        "show running-config please",
+        &expect![[r#"
         show running-config please
                             ^
         % invalid word "please"; possible here:
-          <cr>             "#]]);
+          <cr>"#]],
+    );
 }
 
 #[test]
 fn only_json_may_follow_the_bar() {
-    wrong("show running-config | include vlan", &expect![[r#"
+    wrong(
+        "show running-config | include vlan",
+        &expect![[r#"
         show running-config | include vlan
                               ^
         % unknown output form "include"; possible here:
-          json             the same facts for programs"#]]);
-    wrong("show running-config |", &expect![[r#"
+          json             the same facts for programs"#]],
+    );
+    wrong(
+        "show running-config |",
+        &expect![[r#"
         show running-config |
                               ^
         % incomplete command; possible here:
-          json             the same facts for programs"#]]);
+          json             the same facts for programs"#]],
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::time::{measured, timer, wall_clock};
 use super::yes;
 use crate::api::reply::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessReply, LeaseReply, PacketCounters, PeerReply,
-    RecorderEntry, ReplicationReply, SnapshotState,
+    RecorderAction, RecorderEntry, RepairReply, ReplicationReply, SnapshotState,
 };
 
 /// Writes the listing; `None`: no FT group is configured.
@@ -19,6 +19,7 @@ pub fn write(out: &mut impl Write, ft: Option<&FtReply>, detail: bool) -> fmt::R
     writeln!(out, " FT messages are {}", security(ft))?;
     if detail {
         counters(out, &ft.counters)?;
+        machine(out, ft)?;
         lease(out, &ft.lease)?;
         lateness(out, &ft.lateness)?;
         recorder(out, &ft.recorder)?;
@@ -46,7 +47,14 @@ fn summary(out: &mut impl Write, ft: &FtReply) -> fmt::Result {
         writeln!(out, " Software is out-of-sync")?;
     }
     let (heartbeat, failover) = (timer(ft.heartbeat_ms), timer(ft.failover_ms));
-    let preempt = if ft.preempt { "on" } else { "off" };
+    if ft.timers_in_sync == Some(false) {
+        writeln!(out, " Timers are out-of-sync")?;
+    }
+    let preempt = match (ft.preempt, ft.preempt_held) {
+        (true, true) => "on, but held by clear ft active",
+        (true, false) => "on",
+        (false, _) => "off",
+    };
     let priority = ft.priority;
     writeln!(
         out,
@@ -59,23 +67,26 @@ fn summary(out: &mut impl Write, ft: &FtReply) -> fmt::Result {
 }
 
 fn peer(out: &mut impl Write, peer: Option<&PeerReply>) -> fmt::Result {
-    let Some(peer) = peer else { return writeln!(out, " peer: never heard") };
-    let PeerReply { node, address, state, priority, eligible, hears_us, heard_ms_ago, alive } = peer;
-    let lost = if *alive { "" } else { "lost, it was " };
-    writeln!(out, " peer: {lost}{}, priority {priority}, heard {heard_ms_ago} msec ago", name(*state))?;
+    let Some(peer) = peer else { return writeln!(out, " peer: not heard") };
+    let PeerReply { node, address, state, priority, forwardable, eligible, replica_complete, .. } = peer;
+    let (state, heard) = (name(*state), peer.heard_ms_ago);
     writeln!(
         out,
-        "       node {node}, address {address}, eligible {}, hears this box {}",
-        yes(*eligible),
-        yes(*hears_us)
+        " peer: {state}, priority {priority}, heard {heard} msec ago, address {address}, node {node}"
+    )?;
+    let (forwardable, eligible, complete) = (yes(*forwardable), yes(*eligible), yes(*replica_complete));
+    let hears_us = yes(peer.hears_us);
+    writeln!(
+        out,
+        "       can forward {forwardable}, eligible {eligible}, replica complete {complete}, hears this box {hears_us}"
     )
 }
 
 fn replica(out: &mut impl Write, state: FtState, replication: &ReplicationReply) -> fmt::Result {
-    let ReplicationReply { connected, snapshot, connections, sticky, lag_ms, refused, overflowed } =
+    let ReplicationReply { connected, snapshot, connections, sticky, lag_ms, refused, lost, .. } =
         replication;
     if !connected {
-        writeln!(out, " replica: no stream to the peer")?;
+        return writeln!(out, " replica: no stream to the peer");
     }
     let holder = if state == FtState::Active { "standby" } else { "this box" };
     let (connections, sticky) = (covered(*connections), covered(*sticky));
@@ -86,7 +97,19 @@ fn replica(out: &mut impl Write, state: FtState, replication: &ReplicationReply)
         SnapshotState::Complete => "complete",
     };
     let lag = lag_ms.map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} msec"));
-    writeln!(out, "          snapshot {snapshot}, lag {lag}, refused {refused}, overflowed {overflowed}")
+    writeln!(out, "          snapshot {snapshot}, lag {lag}, refused {refused}, lost {lost}")?;
+    let compared = replication.compared_ms_ago.map_or_else(|| "never".to_owned(), ago);
+    let repair = replication.last_repair.map_or_else(
+        || "none".to_owned(),
+        |RepairReply { ms_ago, buckets, entries }| {
+            format!("{} of {buckets} buckets, {entries} entries", ago(ms_ago))
+        },
+    );
+    writeln!(out, "          tables compared {compared}, last repair {repair}")
+}
+
+fn ago(ms: u64) -> String {
+    format!("{} ago", measured(ms.saturating_mul(1000)))
 }
 
 fn covered(coverage: Option<Coverage>) -> String {
@@ -116,14 +139,18 @@ const fn security(ft: &FtReply) -> &'static str {
     }
 }
 
-fn counters(out: &mut impl Write, counters: &FtCounters) -> fmt::Result {
-    let c = counters;
-    let illegal = c.illegal_transitions;
-    writeln!(out, " total buffer count {}, illegal state transitions {illegal}", c.total_buffers)?;
-    let (receive, send) = (c.receive_uncommitted, c.send_uncommitted);
+/// A counter; what is not measured is a dash.
+fn count(counter: Option<u64>) -> String {
+    counter.map_or_else(|| "-".to_owned(), |count| count.to_string())
+}
+
+fn counters(out: &mut impl Write, c: &FtCounters) -> fmt::Result {
+    let (buffers, illegal) = (count(c.total_buffers), count(c.illegal_transitions));
+    writeln!(out, " total buffer count {buffers}, illegal state transitions {illegal}")?;
+    let (receive, send) = (count(c.receive_uncommitted), count(c.send_uncommitted));
     writeln!(out, " receive buffers not committed {receive}, send buffers not committed {send}")?;
-    let (sent, received, committed) = (c.updates.sent, c.updates.received, c.updates.committed);
-    writeln!(out, " updates: sent {sent}, received {received}, committed {committed}")?;
+    let (sent, received) = (count(c.updates.sent), count(c.updates.received));
+    writeln!(out, " updates: sent {sent}, received {received}, committed {}", count(c.updates.committed))?;
     for (label, messages) in [
         ("coup", c.coup),
         ("election", c.election),
@@ -133,19 +160,37 @@ fn counters(out: &mut impl Write, counters: &FtCounters) -> fmt::Result {
         ("conn refresh", c.conn_refresh),
         ("conn reset", c.conn_reset),
     ] {
-        writeln!(out, " {label} msgs: sent {}, received {}", messages.sent, messages.received)?;
+        let (sent, received) = (count(messages.sent), count(messages.received));
+        writeln!(out, " {label} msgs: sent {sent}, received {received}")?;
     }
-    let (lost, rejected) = (c.messages_lost, c.messages_rejected);
+    let (lost, rejected) = (count(c.messages_lost), count(c.messages_rejected));
     writeln!(out, " conn redundancy errors: msgs lost {lost}, msgs rejected {rejected}")?;
-    let PacketCounters { received, dropped, duplicates, checksum_failed, dumped, buffer_unavailable } =
-        c.packets;
-    writeln!(out, " packets: total received {received}, total dropped {dropped}, duplicates {duplicates}")?;
-    writeln!(
-        out,
-        "          checksum failed {checksum_failed}, dumped {dumped}, buffer unavailable {buffer_unavailable}"
-    )?;
+    packets(out, &c.packets)?;
+    let Some(transfers) = c.last_transfers else { return Ok(()) };
     writeln!(out, " number of state updates in last 8 transfers:")?;
-    writeln!(out, "  {}", c.last_transfers.map(|count| count.to_string()).join(" "))
+    writeln!(out, "  {}", transfers.map(|updates| updates.to_string()).join(" "))
+}
+
+fn packets(out: &mut impl Write, packets: &PacketCounters) -> fmt::Result {
+    let PacketCounters { received, dropped, duplicates, checksum_failed, dumped, buffer_unavailable } =
+        *packets;
+    let (received, dropped, duplicates) = (count(received), count(dropped), count(duplicates));
+    let (failed, dumped, unavailable) = (count(checksum_failed), count(dumped), count(buffer_unavailable));
+    writeln!(out, " packets: total received {received}, total dropped {dropped}, duplicates {duplicates}")?;
+    writeln!(out, "          checksum failed {failed}, dumped {dumped}, buffer unavailable {unavailable}")
+}
+
+fn machine(out: &mut impl Write, ft: &FtReply) -> fmt::Result {
+    let since = wall_clock(ft.changed_unix_ms);
+    writeln!(out, " state: {}, term {}, since {since}: {}", ft.machine, ft.term, ft.reason)?;
+    let (forwardable, eligible) = (yes(ft.readiness.forwardable), yes(ft.readiness.eligible));
+    writeln!(out, "        can forward {forwardable}, eligible {eligible}, ft interface {}", ft.interface)?;
+    match ft.overlaps {
+        0 => Ok(()),
+        overlaps => {
+            writeln!(out, " overlaps of two active boxes: {overlaps}, the last {}", measured(ft.overlap_last_us))
+        }
+    }
 }
 
 fn lease(out: &mut impl Write, lease: &LeaseReply) -> fmt::Result {
@@ -164,21 +209,28 @@ fn lease(out: &mut impl Write, lease: &LeaseReply) -> fmt::Result {
 }
 
 fn lateness(out: &mut impl Write, lateness: &LatenessReply) -> fmt::Result {
-    let LatenessReply { realtime, locked, wakeups, last_us, worst_us } = lateness;
-    let (last, worst) = (measured(*last_us), measured(*worst_us));
-    let (realtime, locked) = (yes(*realtime), yes(*locked));
-    writeln!(out, " timer thread: real-time {realtime}, memory locked {locked}, wakeups {wakeups}")?;
-    writeln!(out, "               lateness last {last}, worst {worst}")
+    let LatenessReply { realtime, locked, worst_us, too_late, histogram } = lateness;
+    let (realtime, locked, worst) = (yes(*realtime), yes(*locked), measured(*worst_us));
+    writeln!(out, " timer thread: real-time {realtime}, memory locked {locked}")?;
+    writeln!(out, "               worst lateness {worst}, too late to act {too_late}")?;
+    for bucket in histogram.iter().filter(|bucket| bucket.count != 0) {
+        let bound =
+            bucket.up_to_us.map_or_else(|| "later".to_owned(), |us| format!("up to {}", measured(us)));
+        writeln!(out, "               {bound}: {}", bucket.count)?;
+    }
+    Ok(())
 }
 
 fn recorder(out: &mut impl Write, entries: &[RecorderEntry]) -> fmt::Result {
     writeln!(out, " last state changes:")?;
-    for entry in entries {
-        let RecorderEntry { at_unix_ms, from, to, term, reason, peer_heard_ms_ago, lateness_us } = entry;
+    for RecorderEntry { at_unix_ms, action, term, reason, peer_heard_ms_ago, lateness_us } in entries {
         let (at, late) = (wall_clock(*at_unix_ms), measured(*lateness_us));
+        let action = match action {
+            RecorderAction::Claim => "claim",
+            RecorderAction::Fence => "fence",
+        };
         let heard = peer_heard_ms_ago.map_or_else(|| "never".to_owned(), |ms| format!("{ms} msec before"));
-        writeln!(out, "  {at}: {} -> {}, term {term}: {reason}", name(*from), name(*to))?;
-        writeln!(out, "    peer heard {heard}, lateness {late}")?;
+        writeln!(out, "  {at} {action} of term {term}: {reason}, peer heard {heard}, lateness {late}")?;
     }
     Ok(())
 }

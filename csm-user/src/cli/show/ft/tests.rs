@@ -1,35 +1,39 @@
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::api::reply::{Messages, ReadinessReply, UpdateCounters};
+use crate::api::reply::{LatenessBucket, Messages, ReadinessReply, UpdateCounters};
 
 fn active() -> FtReply {
-    let both = |sent, received| Messages { sent, received };
     FtReply {
         group: 1,
         vlan: 9,
         interface: "eth3".to_owned(),
-        node: "00d4c1f77a0e93b2".to_owned(),
         state: FtState::Active,
+        machine: "active".to_owned(),
+        reason: "peer silent".to_owned(),
+        changed_unix_ms: 1_783_432_911_004,
         term: 7,
         priority: 20,
         alternate_priority: Some(10),
         preempt: true,
+        preempt_held: false,
         heartbeat_ms: 50,
         failover_ms: 150,
         config_in_sync: Some(true),
         software_in_sync: Some(true),
+        timers_in_sync: Some(true),
         authenticated: false,
         encrypted: false,
         peer: Some(PeerReply {
-            node: "7b1e6c2f90aa3d45".to_owned(),
-            address: "fe80::ff:fe00:903%eth3".to_owned(),
+            node: "000002000000000b".to_owned(),
+            address: "fe80::ff:fe00:b".to_owned(),
             state: FtState::Standby,
             priority: 10,
+            forwardable: true,
             eligible: true,
+            replica_complete: true,
             hears_us: true,
             heard_ms_ago: 12,
-            alive: true,
         }),
         readiness: ReadinessReply { ready: true, forwardable: true, eligible: true, obstacles: Vec::new() },
         replication: ReplicationReply {
@@ -39,7 +43,9 @@ fn active() -> FtReply {
             sticky: Some(Coverage { held: 12, known: 12 }),
             lag_ms: Some(3),
             refused: 0,
-            overflowed: 0,
+            lost: 5,
+            compared_ms_ago: Some(740),
+            last_repair: Some(RepairReply { ms_ago: 61_000, buckets: 2, entries: 37 }),
         },
         lease: LeaseReply {
             gate: GateState::Open,
@@ -50,55 +56,66 @@ fn active() -> FtReply {
         lateness: LatenessReply {
             realtime: true,
             locked: true,
-            wakeups: 123_456,
-            last_us: 18,
-            worst_us: 2_940,
+            worst_us: 62_940,
+            too_late: 0,
+            histogram: vec![
+                LatenessBucket { up_to_us: Some(50), count: 123_000 },
+                LatenessBucket { up_to_us: Some(100), count: 0 },
+                LatenessBucket { up_to_us: Some(5_000), count: 3 },
+                LatenessBucket { up_to_us: None, count: 1 },
+            ],
         },
-        counters: FtCounters {
-            total_buffers: 65_536,
-            illegal_transitions: 0,
-            receive_uncommitted: 1,
-            send_uncommitted: 2,
-            updates: UpdateCounters { sent: 12, received: 3, committed: 4 },
-            coup: both(1, 2),
-            election: both(3, 4),
-            heartbeat: both(123_400, 123_399),
-            relinquish: both(5, 6),
-            conn_replicate: both(7, 8),
-            conn_refresh: both(9, 10),
-            conn_reset: both(11, 12),
-            messages_lost: 13,
-            messages_rejected: 14,
-            packets: PacketCounters {
-                received: 15,
-                dropped: 16,
-                duplicates: 17,
-                checksum_failed: 18,
-                dumped: 19,
-                buffer_unavailable: 20,
-            },
-            last_transfers: [8, 7, 6, 5, 4, 3, 2, 1],
-        },
+        counters: counters(),
+        overlaps: 0,
+        overlap_last_us: 0,
         recorder: vec![
             RecorderEntry {
                 at_unix_ms: 1_783_432_802_511,
-                from: FtState::Initializing,
-                to: FtState::Standby,
-                term: 6,
-                reason: "an active peer was heard".to_owned(),
+                action: RecorderAction::Fence,
+                term: 5,
+                reason: "clear ft active".to_owned(),
                 peer_heard_ms_ago: Some(0),
                 lateness_us: 21,
             },
             RecorderEntry {
                 at_unix_ms: 1_783_432_911_004,
-                from: FtState::Standby,
-                to: FtState::Active,
+                action: RecorderAction::Claim,
                 term: 7,
-                reason: "the peer was silent for its failover time".to_owned(),
+                reason: "peer silent".to_owned(),
                 peer_heard_ms_ago: Some(151),
                 lateness_us: 1_204,
             },
         ],
+    }
+}
+
+/// A different number in each place, one not measured.
+fn counters() -> FtCounters {
+    let both = |sent, received| Messages { sent: Some(sent), received: Some(received) };
+    FtCounters {
+        total_buffers: Some(65_536),
+        illegal_transitions: Some(21),
+        receive_uncommitted: Some(22),
+        send_uncommitted: Some(23),
+        updates: UpdateCounters { sent: Some(24), received: Some(25), committed: Some(26) },
+        coup: both(1, 2),
+        election: both(3, 4),
+        heartbeat: both(123_400, 123_399),
+        relinquish: both(5, 6),
+        conn_replicate: both(7, 8),
+        conn_refresh: both(9, 10),
+        conn_reset: both(11, 12),
+        messages_lost: Some(13),
+        messages_rejected: Some(14),
+        packets: PacketCounters {
+            received: Some(15),
+            dropped: Some(16),
+            duplicates: Some(17),
+            checksum_failed: Some(18),
+            dumped: Some(19),
+            buffer_unavailable: None,
+        },
+        last_transfers: Some([8, 7, 6, 5, 4, 3, 2, 1]),
     }
 }
 
@@ -119,10 +136,11 @@ fn an_active_node() {
          Configuration is in-sync
          priority 20, heartbeat msec 50, failover msec 150, preemption is on
          alternate priority 10
-         peer: standby, priority 10, heard 12 msec ago
-               node 7b1e6c2f90aa3d45, address fe80::ff:fe00:903%eth3, eligible yes, hears this box yes
+         peer: standby, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
+               can forward yes, eligible yes, replica complete yes, hears this box yes
          replica: standby holds 1003 of 1003 connections, 12 of 12 sticky entries
-                  snapshot complete, lag 3 msec, refused 0, overflowed 0
+                  snapshot complete, lag 3 msec, refused 0, lost 5
+                  tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
          failover: ready
          FT messages are not authenticated and not encrypted
     "#]],
@@ -140,15 +158,16 @@ fn an_active_node_in_detail() {
          Configuration is in-sync
          priority 20, heartbeat msec 50, failover msec 150, preemption is on
          alternate priority 10
-         peer: standby, priority 10, heard 12 msec ago
-               node 7b1e6c2f90aa3d45, address fe80::ff:fe00:903%eth3, eligible yes, hears this box yes
+         peer: standby, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
+               can forward yes, eligible yes, replica complete yes, hears this box yes
          replica: standby holds 1003 of 1003 connections, 12 of 12 sticky entries
-                  snapshot complete, lag 3 msec, refused 0, overflowed 0
+                  snapshot complete, lag 3 msec, refused 0, lost 5
+                  tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
          failover: ready
          FT messages are not authenticated and not encrypted
-         total buffer count 65536, illegal state transitions 0
-         receive buffers not committed 1, send buffers not committed 2
-         updates: sent 12, received 3, committed 4
+         total buffer count 65536, illegal state transitions 21
+         receive buffers not committed 22, send buffers not committed 23
+         updates: sent 24, received 25, committed 26
          coup msgs: sent 1, received 2
          election msgs: sent 3, received 4
          heartbeat msgs: sent 123400, received 123399
@@ -158,53 +177,86 @@ fn an_active_node_in_detail() {
          conn reset msgs: sent 11, received 12
          conn redundancy errors: msgs lost 13, msgs rejected 14
          packets: total received 15, total dropped 16, duplicates 17
-                  checksum failed 18, dumped 19, buffer unavailable 20
+                  checksum failed 18, dumped 19, buffer unavailable -
          number of state updates in last 8 transfers:
           8 7 6 5 4 3 2 1
+         state: active, term 7, since Jul  7 2026 14:01:51.004 UTC: peer silent
+                can forward yes, eligible yes, ft interface eth3
          gate: open, closes in 93.4 msec unless renewed
          lease: 100.0 msec, peer's lease 100.0 msec
-         timer thread: real-time yes, memory locked yes, wakeups 123456
-                       lateness last 18 usec, worst 2.9 msec
+         timer thread: real-time yes, memory locked yes
+                       worst lateness 62.9 msec, too late to act 0
+                       up to 50 usec: 123000
+                       up to 5.0 msec: 3
+                       later: 1
          last state changes:
-          Jul  7 2026 14:00:02.511 UTC: initializing -> standby, term 6: an active peer was heard
-            peer heard 0 msec before, lateness 21 usec
-          Jul  7 2026 14:01:51.004 UTC: standby -> active, term 7: the peer was silent for its failover time
-            peer heard 151 msec before, lateness 1.2 msec
+          Jul  7 2026 14:00:02.511 UTC fence of term 5: clear ft active, peer heard 0 msec before, lateness 21 usec
+          Jul  7 2026 14:01:51.004 UTC claim of term 7: peer silent, peer heard 151 msec before, lateness 1.2 msec
     "#]],
     );
 }
 
 #[test]
-fn a_standby_whose_replica_is_incomplete() {
+fn a_node_out_of_sync_with_an_incomplete_replica() {
     let mut ft = active();
-    ft.state = FtState::Standby;
-    ft.config_in_sync = Some(false);
-    ft.software_in_sync = Some(false);
-    (ft.heartbeat_ms, ft.failover_ms, ft.alternate_priority, ft.preempt) = (1000, 3000, None, false);
-    ft.authenticated = true;
+    (ft.state, ft.machine, ft.reason) =
+        (FtState::Standby, "relay-out".to_owned(), "lost to a rival".to_owned());
+    (ft.config_in_sync, ft.software_in_sync, ft.timers_in_sync) = (Some(false), Some(false), Some(false));
+    (ft.heartbeat_ms, ft.failover_ms, ft.alternate_priority, ft.preempt_held) = (1000, 3000, None, true);
+    (ft.overlaps, ft.overlap_last_us, ft.authenticated) = (1, 2_100, true);
     ft.peer.as_mut().expect("it has a peer").state = FtState::Active;
     ft.replication.snapshot = SnapshotState::Running;
     ft.replication.connections = Some(Coverage { held: 400, known: 1003 });
     ft.replication.lag_ms = None;
     ft.readiness.ready = false;
     ft.readiness.obstacles = vec!["snapshot is under way".to_owned(), "configurations differ".to_owned()];
+    ft.lease.gate = GateState::RelayOut;
+    ft.counters.last_transfers = None;
     check(
         Some(&ft),
-        false,
+        true,
         &expect![[r#"
         FT group 1, vlan 9
          This box is standby
          Configuration is out-of-sync
          Software is out-of-sync
-         priority 20, heartbeat 1, failover 3, preemption is off
-         peer: active, priority 10, heard 12 msec ago
-               node 7b1e6c2f90aa3d45, address fe80::ff:fe00:903%eth3, eligible yes, hears this box yes
+         Timers are out-of-sync
+         priority 20, heartbeat 1, failover 3, preemption is on, but held by clear ft active
+         peer: active, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
+               can forward yes, eligible yes, replica complete yes, hears this box yes
          replica: this box holds 400 of 1003 connections, 12 of 12 sticky entries
-                  snapshot running, lag unknown, refused 0, overflowed 0
+                  snapshot running, lag unknown, refused 0, lost 5
+                  tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
          failover: not ready
                    snapshot is under way
                    configurations differ
          FT messages are authenticated, not encrypted
+         total buffer count 65536, illegal state transitions 21
+         receive buffers not committed 22, send buffers not committed 23
+         updates: sent 24, received 25, committed 26
+         coup msgs: sent 1, received 2
+         election msgs: sent 3, received 4
+         heartbeat msgs: sent 123400, received 123399
+         relinquish msgs: sent 5, received 6
+         conn replicate msgs: sent 7, received 8
+         conn refresh msgs: sent 9, received 10
+         conn reset msgs: sent 11, received 12
+         conn redundancy errors: msgs lost 13, msgs rejected 14
+         packets: total received 15, total dropped 16, duplicates 17
+                  checksum failed 18, dumped 19, buffer unavailable -
+         state: relay-out, term 7, since Jul  7 2026 14:01:51.004 UTC: lost to a rival
+                can forward yes, eligible yes, ft interface eth3
+         two were active: 1 times, last for 2.1 msec
+         gate: relay-out, closes in 93.4 msec unless renewed
+         lease: 100.0 msec, peer's lease 100.0 msec
+         timer thread: real-time yes, memory locked yes
+                       worst lateness 62.9 msec, too late to act 0
+                       up to 50 usec: 123000
+                       up to 5.0 msec: 3
+                       later: 1
+         last state changes:
+          Jul  7 2026 14:00:02.511 UTC fence of term 5: clear ft active, peer heard 0 msec before, lateness 21 usec
+          Jul  7 2026 14:01:51.004 UTC claim of term 7: peer silent, peer heard 151 msec before, lateness 1.2 msec
     "#]],
     );
 }
@@ -212,8 +264,8 @@ fn a_standby_whose_replica_is_incomplete() {
 #[test]
 fn a_node_alone() {
     let mut ft = active();
-    ft.state = FtState::Initializing;
-    (ft.config_in_sync, ft.software_in_sync, ft.peer) = (None, None, None);
+    (ft.state, ft.machine, ft.reason) = (FtState::Initializing, "init".to_owned(), "started".to_owned());
+    (ft.config_in_sync, ft.software_in_sync, ft.timers_in_sync, ft.peer) = (None, None, None, None);
     ft.replication = ReplicationReply {
         connected: false,
         snapshot: SnapshotState::None,
@@ -221,81 +273,55 @@ fn a_node_alone() {
         sticky: None,
         lag_ms: None,
         refused: 0,
-        overflowed: 0,
+        lost: 0,
+        compared_ms_ago: None,
+        last_repair: None,
     };
     ft.lease =
         LeaseReply { gate: GateState::Closed, remaining_us: None, length_us: 100_000, peer_length_us: None };
-    ft.readiness = ReadinessReply {
-        ready: false,
-        forwardable: true,
-        eligible: true,
-        obstacles: vec!["no peer was ever heard".to_owned()],
-    };
+    ft.readiness.ready = false;
+    ft.readiness.obstacles = vec!["no peer is heard".to_owned()];
+    ft.counters = FtCounters::default();
     ft.recorder.clear();
     check(
         Some(&ft),
         true,
         &expect![[r#"
-            FT group 1, vlan 9
-             This box is initializing
-             priority 20, heartbeat msec 50, failover msec 150, preemption is on
-             alternate priority 10
-             peer: never heard
-             replica: no stream to the peer
-             replica: this box holds an unknown number of connections, an unknown number of sticky entries
-                      snapshot none, lag unknown, refused 0, overflowed 0
-             failover: not ready
-                       no peer was ever heard
-             FT messages are not authenticated and not encrypted
-             total buffer count 65536, illegal state transitions 0
-             receive buffers not committed 1, send buffers not committed 2
-             updates: sent 12, received 3, committed 4
-             coup msgs: sent 1, received 2
-             election msgs: sent 3, received 4
-             heartbeat msgs: sent 123400, received 123399
-             relinquish msgs: sent 5, received 6
-             conn replicate msgs: sent 7, received 8
-             conn refresh msgs: sent 9, received 10
-             conn reset msgs: sent 11, received 12
-             conn redundancy errors: msgs lost 13, msgs rejected 14
-             packets: total received 15, total dropped 16, duplicates 17
-                      checksum failed 18, dumped 19, buffer unavailable 20
-             number of state updates in last 8 transfers:
-              8 7 6 5 4 3 2 1
-             gate: closed
-             lease: 100.0 msec, peer's lease unknown
-             timer thread: real-time yes, memory locked yes, wakeups 123456
-                           lateness last 18 usec, worst 2.9 msec
-             last state changes:
-        "#]],
-    );
-}
-
-#[test]
-fn a_peer_that_was_lost() {
-    let mut ft = active();
-    let peer = ft.peer.as_mut().expect("it has a peer");
-    (peer.alive, peer.heard_ms_ago, peer.hears_us) = (false, 60_000, false);
-    ft.replication.connected = false;
-    ft.readiness.ready = false;
-    ft.readiness.obstacles = vec!["the peer is lost".to_owned()];
-    check(
-        Some(&ft),
-        false,
-        &expect![[r#"
         FT group 1, vlan 9
-         This box is active
-         Configuration is in-sync
+         This box is initializing
          priority 20, heartbeat msec 50, failover msec 150, preemption is on
          alternate priority 10
-         peer: lost, it was standby, priority 10, heard 60000 msec ago
-               node 7b1e6c2f90aa3d45, address fe80::ff:fe00:903%eth3, eligible yes, hears this box no
+         peer: not heard
          replica: no stream to the peer
-         replica: standby holds 1003 of 1003 connections, 12 of 12 sticky entries
-                  snapshot complete, lag 3 msec, refused 0, overflowed 0
+         replica: this box holds an unknown number of connections, an unknown number of sticky entries
+                  snapshot none, lag unknown, refused 0, lost 0
+                  tables compared never, last repair none
          failover: not ready
-                   the peer is lost
+                   no peer is heard
          FT messages are not authenticated and not encrypted
+         total buffer count -, illegal state transitions -
+         receive buffers not committed -, send buffers not committed -
+         updates: sent -, received -, committed -
+         coup msgs: sent -, received -
+         election msgs: sent -, received -
+         heartbeat msgs: sent -, received -
+         relinquish msgs: sent -, received -
+         conn replicate msgs: sent -, received -
+         conn refresh msgs: sent -, received -
+         conn reset msgs: sent -, received -
+         conn redundancy errors: msgs lost -, msgs rejected -
+         packets: total received -, total dropped -, duplicates -
+                  checksum failed -, dumped -, buffer unavailable -
+         state: init, term 7, since Jul  7 2026 14:01:51.004 UTC: started
+                can forward yes, eligible yes, ft interface eth3
+         gate: closed
+         lease: 100.0 msec, peer's lease unknown
+         timer thread: real-time yes, memory locked yes
+                       worst lateness 62.9 msec, too late to act 0
+                       up to 50 usec: 123000
+                       up to 5.0 msec: 3
+                       later: 1
+         last state changes:
     "#]],
     );
 }

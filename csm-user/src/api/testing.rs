@@ -1,0 +1,157 @@
+//! A daemon made of plain values, for tests of both sides of the API.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::backend::{Backend, Fault};
+use super::reply::{
+    ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply, Endpoint, FtReply, NeighbourReply, Protocol,
+    RealReply, RealState, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, VlanReply,
+    VserverReply,
+};
+use super::server;
+
+/// The answers.
+#[derive(Debug, Default)]
+pub(crate) struct Fake {
+    /// Whether `force_standby` was carried out.
+    pub(crate) forced: AtomicBool,
+    /// Whether the peer could take the role.
+    pub(crate) peer: AtomicBool,
+}
+
+impl Backend for Fake {
+    fn system(&self) -> Result<SystemReply, Fault> {
+        Ok(SystemReply { module: 5, version: "0.1.0".to_owned(), pid: 4711, uptime_s: 60 })
+    }
+
+    fn ft(&self) -> Result<Option<FtReply>, Fault> {
+        Ok(None)
+    }
+
+    fn force_standby(&self) -> Result<(), Fault> {
+        if !self.peer.load(Ordering::Relaxed) {
+            return Err(Fault::Refused {
+                error: "no peer is heard".to_owned(),
+                remedy: Some("start the other node".to_owned()),
+            });
+        }
+        self.forced.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn vservers(&self) -> Result<Vec<VserverReply>, Fault> {
+        Err(Fault::Internal("map VSERVER_COUNTS cannot be read".to_owned()))
+    }
+
+    fn reals(&self) -> Result<Vec<RealReply>, Fault> {
+        Ok(vec![RealReply {
+            address: Ipv4Addr::new(192, 158, 39, 101),
+            port: None,
+            serverfarm: "WEB".to_owned(),
+            weight: 0,
+            admin_weight: 8,
+            state: RealState::ProbeFailed,
+            reason: Some("probe TCP port 80: connection refused".to_owned()),
+            connections: 3,
+            total_connections: 4,
+            client_packets: 5,
+            server_packets: 6,
+        }])
+    }
+
+    fn serverfarms(&self) -> Result<Vec<ServerfarmReply>, Fault> {
+        panic!("a fault of the daemon");
+    }
+
+    /// One connection of each vserver and client that was asked for.
+    fn conns(&self, filter: &ConnFilter) -> Result<ConnsReply, Fault> {
+        let client = filter.client.unwrap_or(Ipv4Addr::new(100, 100, 100, 2));
+        let at = |address, port| Endpoint { address, port };
+        let conn = ConnReply {
+            protocol: Protocol::Tcp,
+            client: at(client, 1754),
+            destination: at(Ipv4Addr::new(192, 158, 38, 30), 80),
+            real: at(Ipv4Addr::new(192, 158, 39, 101), 80),
+            client_vlan: 2,
+            server_vlan: 3,
+            state: ConnState::Estab,
+            vserver: filter.vserver.clone(),
+            replicated: true,
+            replica: false,
+            idle_s: 4,
+        };
+        Ok(ConnsReply { total: u64::from(filter.limit.unwrap_or(1)), connections: vec![conn] })
+    }
+
+    fn sticky(&self) -> Result<StickiesReply, Fault> {
+        Ok(StickiesReply { total: 0, entries: Vec::new() })
+    }
+
+    fn vlans(&self) -> Result<Vec<VlanReply>, Fault> {
+        Ok(Vec::new())
+    }
+
+    fn neighbours(&self) -> Result<Vec<NeighbourReply>, Fault> {
+        Ok(Vec::new())
+    }
+
+    fn counters(&self) -> Result<CountersReply, Fault> {
+        Ok(CountersReply::default())
+    }
+
+    fn running_config(&self) -> Result<RunningConfigReply, Fault> {
+        Ok(RunningConfigReply { text: "module csm 5\n vlan 2 client\n".to_owned() })
+    }
+}
+
+/// A directory of its own, removed on drop.
+#[derive(Debug)]
+pub(crate) struct Dir(pub(crate) PathBuf);
+
+impl Dir {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("csm-api-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a directory");
+        Self(path)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join("csmd.sock")
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).expect("the directory is ours");
+    }
+}
+
+/// A server on a socket of its own.
+pub(crate) struct Served {
+    pub(crate) backend: Arc<Fake>,
+    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) task: JoinHandle<std::io::Result<()>>,
+    pub(crate) dir: Dir,
+}
+
+impl Served {
+    pub(crate) fn start() -> Self {
+        let (dir, backend) = (Dir::new(), Arc::new(Fake::default()));
+        let listener = server::bind(&dir.socket()).expect("a free path");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move {
+            // Either way it is the end: told so, or the test is over.
+            let _ = stopped.await;
+        };
+        let task = tokio::spawn(server::serve(listener, backend.clone(), shutdown));
+        Self { backend, stop, task, dir }
+    }
+}
