@@ -1,1 +1,103 @@
-//! Shared by the benches.
+//! Inputs shared by the benches: made by formula, so that every run measures the same.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use csm_user::model::{
+    Config, FtGroup, Interface, Name, Real, RealAdmin, Serverfarm, Sticky, Transport, Virtual, Vlan, VlanId,
+    VlanRole, Vserver,
+};
+use ipnet::Ipv4Net;
+
+/// Reals in each farm of [`large_config`].
+pub const REALS_PER_FARM: u32 = 4;
+
+/// A configuration with `vservers` virtual servers, each with a farm of [`REALS_PER_FARM`] reals of its own.
+///
+/// Virtual servers stand in 10.0.0.0/16, reals in 10.1.0.0/16.
+///
+/// # Panics
+/// Above 10,000 virtual servers, where the reals' network is full.
+#[must_use]
+pub fn large_config(vservers: u32) -> Config {
+    assert!(vservers <= 10_000, "{vservers} virtual servers do not fit their networks");
+    Config {
+        slot: 5,
+        interfaces: [2, 3, 9].map(interface).to_vec(),
+        vlans: vec![
+            Vlan { gateways: vec![Ipv4Addr::new(10, 0, 255, 254)], ..vlan(2, VlanRole::Client, 0) },
+            Vlan { alias: Some(net(1, 253)), ..vlan(3, VlanRole::Server, 1) },
+        ],
+        probes: vec![],
+        serverfarms: (0..vservers).map(farm).collect(),
+        vservers: (0..vservers).map(vserver).collect(),
+        ft: Some(FtGroup {
+            group: 1,
+            vlan: vlan_id(9),
+            priority: 20,
+            alt_priority: None,
+            preempt: true,
+            heartbeat: Duration::from_secs(1),
+            failover: Duration::from_secs(3),
+        }),
+    }
+}
+
+fn vlan_id(number: u16) -> VlanId {
+    VlanId::new(number).expect("2 to 4094")
+}
+
+fn interface(number: u16) -> Interface {
+    Interface { name: format!("eth{number}"), access_vlan: vlan_id(number) }
+}
+
+/// Host `host` of the last /24 in 10.`side`.0.0/16, with its network.
+fn net(side: u8, host: u8) -> Ipv4Net {
+    Ipv4Net::new(Ipv4Addr::new(10, side, 255, host), 16).expect("16 is a prefix length")
+}
+
+fn vlan(number: u16, role: VlanRole, side: u8) -> Vlan {
+    Vlan {
+        id: vlan_id(number),
+        role,
+        address: Some(net(side, 1)),
+        alt_address: Some(net(side, 2)),
+        gateways: vec![],
+        alias: None,
+        routes: vec![],
+    }
+}
+
+/// Address number `index` of 10.`side`.0.0/16, from .0.1 on.
+fn address(side: u32, index: u32) -> Ipv4Addr {
+    Ipv4Addr::from((10 << 24) | (side << 16) | (index + 1))
+}
+
+fn farm_name(index: u32) -> Name {
+    Name::new(&format!("FARM{index}")).expect("short and printable")
+}
+
+fn farm(index: u32) -> Serverfarm {
+    let real = |number| Real {
+        address: address(1, index * REALS_PER_FARM + number),
+        port: None,
+        weight: 8,
+        admin: RealAdmin::InService,
+    };
+    Serverfarm { name: farm_name(index), probes: vec![], reals: (0..REALS_PER_FARM).map(real).collect() }
+}
+
+fn vserver(index: u32) -> Vserver {
+    Vserver {
+        name: Name::new(&format!("VIP{index}")).expect("short and printable"),
+        virtual_server: Some(Virtual { address: address(0, index), transport: Transport::Tcp, port: 80 }),
+        serverfarm: Some(farm_name(index)),
+        vlan: None,
+        idle: Duration::from_secs(3600),
+        pending: Duration::from_secs(30),
+        sticky: Some(Sticky { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST }),
+        replicate_connection: true,
+        replicate_sticky: true,
+        inservice: true,
+    }
+}
