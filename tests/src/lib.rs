@@ -24,6 +24,7 @@ pub mod report;
 pub mod rig;
 pub mod scenario;
 pub mod service;
+pub mod sim;
 pub mod standin;
 pub mod status;
 pub mod topology;

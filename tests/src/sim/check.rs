@@ -1,0 +1,157 @@
+//! What must hold at every instant, whatever happens: promises P1 and P2 of the design.
+
+use std::collections::HashMap;
+
+use csm_common::gate::GateState;
+
+use crate::sim::node::Node;
+
+/// A broken promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// P1: both forward although within one failover time a heartbeat came through each way.
+    TwoActiveWithPath,
+    /// P1: both forward, and one by a lease that the other had heard of before it opened.
+    OpenedWithinLease,
+    /// P1: both still forward one heartbeat after they were in contact again.
+    OverlapAfterContact,
+    /// P2: a node was up and able for long, and nobody forwarded.
+    NoneActive,
+    /// After all faults had ended the pair did not settle on one active node and one standby.
+    NotSettled,
+}
+
+/// Both gates open at once.
+#[derive(Clone, Copy, Debug)]
+struct Overlap {
+    since: u64,
+    /// Since then a message was taken, by index of the receiver.
+    contact: [Option<u64>; 2],
+}
+
+/// Follows a run.
+pub struct Checker {
+    heartbeat: u64,
+    failover: u64,
+    /// How long a node's thread may take to act.
+    slack: u64,
+    /// Last message taken, by index of the receiver, true time.
+    taken_at: [Option<u64>; 2],
+    /// When each message was taken.
+    taken: HashMap<(u64, u64), u64>,
+    /// When each gate opened last, if it is open.
+    opened: [Option<u64>; 2],
+    overlap: Option<Overlap>,
+    /// Since when nobody forwards.
+    idle_since: Option<u64>,
+    /// Since when a node is up, not stopped and able to forward.
+    able_since: [Option<u64>; 2],
+    /// Time with both gates open, ns.
+    pub overlap_total: u64,
+    /// Longest time without an open gate while a node was able, ns.
+    pub idle_worst: u64,
+    /// Times that a gate opened.
+    pub openings: u64,
+}
+
+/// Failover times without an active node that are too many (P2): one to listen or to fall silent, one for the peer's
+/// listening if it ranks higher, one to be refused, and as many again for lost messages.
+const IDLE_MAX: u64 = 6;
+
+impl Checker {
+    /// For nodes with these timers, ns of true time; `slack` is how late a node's thread may be.
+    #[must_use]
+    pub fn new(heartbeat: u64, failover: u64, slack: u64) -> Self {
+        Self {
+            heartbeat,
+            failover,
+            slack,
+            taken_at: [None; 2],
+            taken: HashMap::new(),
+            opened: [None; 2],
+            overlap: None,
+            idle_since: Some(0),
+            able_since: [None; 2],
+            overlap_total: 0,
+            idle_worst: 0,
+            openings: 0,
+        }
+    }
+
+    /// `receiver` took a message at `time`.
+    pub fn taken(&mut self, receiver: usize, message: (u64, u64), time: u64) {
+        self.taken_at[receiver] = Some(time);
+        self.taken.insert(message, time);
+        if let Some(overlap) = &mut self.overlap {
+            overlap.contact[receiver].get_or_insert(time);
+        }
+    }
+
+    /// Looks at both nodes at `time`. Called at every event and at every end of a lease, so nothing changes between.
+    ///
+    /// # Errors
+    /// With the promise that is broken.
+    pub fn look(&mut self, nodes: &[Node; 2], able: [bool; 2], time: u64) -> Result<(), Violation> {
+        for (index, node) in nodes.iter().enumerate() {
+            if node.gate_at(time) != GateState::Open {
+                self.opened[index] = None;
+            } else if self.opened[index].is_none() {
+                self.opened[index] = Some(time);
+                self.openings += 1;
+            }
+            if able[index] {
+                self.able_since[index].get_or_insert(time);
+            } else {
+                self.able_since[index] = None;
+            }
+        }
+        self.look_for_two(nodes, time)?;
+        self.look_for_none(time)
+    }
+
+    fn look_for_two(&mut self, nodes: &[Node; 2], time: u64) -> Result<(), Violation> {
+        let [Some(first), Some(second)] = self.opened else {
+            if let Some(overlap) = self.overlap.take() {
+                self.overlap_total += time - overlap.since;
+            }
+            return Ok(());
+        };
+        let Some(overlap) = self.overlap else {
+            self.overlap = Some(Overlap { since: time, contact: [None; 2] });
+            if self.has_path(nodes, time) {
+                return Err(Violation::TwoActiveWithPath);
+            }
+            let (older, younger_opened) = if first <= second { (0, second) } else { (1, first) };
+            let known = nodes[older].lease_message.and_then(|message| self.taken.get(&message));
+            if known.is_some_and(|&known| known <= younger_opened) {
+                return Err(Violation::OpenedWithinLease);
+            }
+            return Ok(());
+        };
+        if let [Some(one), Some(other)] = overlap.contact
+            && time > one.max(other) + self.heartbeat + self.slack
+        {
+            return Err(Violation::OverlapAfterContact);
+        }
+        Ok(())
+    }
+
+    /// Within one failover time, as the receiver's clock has it, a message came through each way.
+    fn has_path(&self, nodes: &[Node; 2], time: u64) -> bool {
+        nodes.iter().zip(self.taken_at).all(|(node, taken)| {
+            taken.is_some_and(|taken| node.clock.local(time) - node.clock.local(taken) < self.failover)
+        })
+    }
+
+    fn look_for_none(&mut self, time: u64) -> Result<(), Violation> {
+        if self.opened.iter().any(Option::is_some) {
+            self.idle_since = None;
+            return Ok(());
+        }
+        let idle = *self.idle_since.get_or_insert(time);
+        let Some(able) = self.able_since.into_iter().flatten().min() else { return Ok(()) };
+        let lasted = time - idle.max(able);
+        self.idle_worst = self.idle_worst.max(lasted);
+        if lasted > IDLE_MAX * self.failover { Err(Violation::NoneActive) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,241 @@
+//! A simulated host: a clock of its own, a dataplane's gate, and a session while its daemon is up.
+
+use std::collections::VecDeque;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use csm_common::gate::{Gate, GateState};
+use csm_user::ft::election::{Event, Params};
+use csm_user::ft::session::{Port, Session};
+use csm_user::ft::wire::{Kind, LENGTH, Message};
+use csm_user::ft::{Controls, FtEvent, Refusal, State};
+
+/// Datagrams that a stopped daemon's socket holds; more are lost.
+const INBOX_MAX: usize = 200;
+/// Parts per million.
+const MILLION: i128 = 1_000_000;
+
+/// A clock that runs fast or slow.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Local time at true time 0, ns.
+    pub offset: u64,
+    /// Gains that many µs a second.
+    pub ppm: i64,
+}
+
+impl Clock {
+    /// Local time, ns, at `time`.
+    #[must_use]
+    pub fn local(&self, time: u64) -> u64 {
+        let run = i128::from(time) * (MILLION + i128::from(self.ppm)) / MILLION;
+        self.offset + u64::try_from(run).unwrap_or(0)
+    }
+
+    /// The first true time at which the clock shows `local` or more.
+    #[must_use]
+    pub fn when(&self, local: u64) -> u64 {
+        let run = i128::from(local.saturating_sub(self.offset)) * MILLION;
+        let rate = MILLION + i128::from(self.ppm);
+        u64::try_from((run + rate - 1) / rate).unwrap_or(u64::MAX)
+    }
+}
+
+/// What a host has done since it was last asked.
+#[derive(Default)]
+pub struct Outbox {
+    /// Messages, in order.
+    pub sent: Vec<[u8; LENGTH]>,
+    /// Outcome of forced switchovers.
+    pub forced: Vec<Result<(), Refusal>>,
+    /// Announcements.
+    pub announced: u64,
+}
+
+/// A host.
+pub struct Node {
+    /// Identity.
+    pub id: u64,
+    /// Its clock.
+    pub clock: Clock,
+    /// What the dataplane holds; survives a stopped daemon, not a dead one.
+    pub gate: Gate,
+    /// Nonce and sequence of the message that was sent with the tick that set the gate.
+    pub lease_message: Option<(u64, u64)>,
+    /// Its daemon, while it runs.
+    pub session: Option<Session>,
+    /// SIGSTOP until then, true time.
+    pub stopped_until: Option<u64>,
+    /// Datagrams that wait for a stopped daemon.
+    pub inbox: VecDeque<[u8; LENGTH]>,
+    /// Commands that wait for it.
+    pub commands: Vec<Event>,
+    /// What it did.
+    pub outbox: Outbox,
+}
+
+impl Node {
+    /// A host whose daemon is not running.
+    #[must_use]
+    pub fn new(id: u64, clock: Clock) -> Self {
+        Self {
+            id,
+            clock,
+            gate: Gate::CLOSED,
+            lease_message: None,
+            session: None,
+            stopped_until: None,
+            inbox: VecDeque::new(),
+            commands: Vec::new(),
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// Starts the daemon.
+    pub fn start(&mut self, params: Params, controls: Controls, time: u64) {
+        // tokio's liveness is simulated as a loss of the ability to forward.
+        self.session = Some(Session::new(params, 9, controls, Duration::from_secs(1 << 32)));
+        self.gate = Gate::CLOSED;
+        self.act(time, |session, now, port| {
+            session.start(now, port);
+            session.alive(now, port);
+            session.command(Event::Forwardable(true), now, port);
+        });
+    }
+
+    /// Kills it; the kernel detaches the program.
+    pub fn kill(&mut self) {
+        self.session = None;
+        self.stopped_until = None;
+        self.inbox.clear();
+        self.commands.clear();
+        self.gate = Gate::CLOSED;
+    }
+
+    /// A datagram arrives; tells whether the session took it for a message of its peer.
+    pub fn deliver(&mut self, datagram: &[u8; LENGTH], time: u64) -> bool {
+        if self.stopped_until.is_some() {
+            if self.inbox.len() < INBOX_MAX {
+                self.inbox.push_back(*datagram);
+            }
+            return false;
+        }
+        let mut taken = false;
+        self.act(time, |session, now, port| taken = receive(session, datagram, now, port));
+        taken
+    }
+
+    /// The daemon runs again: reads what waits, then sees to its timers. Returns the messages it took.
+    pub fn resume(&mut self, time: u64) -> Vec<[u8; LENGTH]> {
+        self.stopped_until = None;
+        let inbox = std::mem::take(&mut self.inbox);
+        let commands = std::mem::take(&mut self.commands);
+        let mut taken = Vec::new();
+        self.act(time, |session, now, port| {
+            taken.extend(inbox.into_iter().filter(|datagram| receive(session, datagram, now, port)));
+            commands.into_iter().for_each(|command| session.command(command, now, port));
+            session.wake(now, port);
+        });
+        taken
+    }
+
+    /// Fires its timers.
+    pub fn wake(&mut self, time: u64) {
+        self.act(time, |session, now, port| session.wake(now, port));
+    }
+
+    /// Commands it.
+    pub fn command(&mut self, event: Event, time: u64) {
+        if self.stopped_until.is_some() {
+            self.commands.push(event);
+            return;
+        }
+        self.act(time, |session, now, port| session.command(event, now, port));
+    }
+
+    /// True time of the next waking.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<u64> {
+        if self.stopped_until.is_some() {
+            return self.stopped_until;
+        }
+        Some(self.clock.when(self.session.as_ref()?.next_wake()?))
+    }
+
+    /// A standby whose replica is not complete.
+    #[must_use]
+    pub fn lacks_replica(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| {
+            let own = session.election().message(Kind::Heartbeat);
+            own.state == State::Standby && !own.complete
+        })
+    }
+
+    /// State of the machine.
+    #[must_use]
+    pub fn state(&self) -> Option<State> {
+        self.session.as_ref().map(|session| session.election().state())
+    }
+
+    /// What its dataplane does at `time`.
+    #[must_use]
+    pub fn gate_at(&self, time: u64) -> GateState {
+        self.gate.state_at(self.clock.local(time))
+    }
+
+    fn act(&mut self, time: u64, act: impl FnOnce(&mut Session, u64, &mut Wire<'_>)) {
+        let now = self.clock.local(time);
+        let Some(mut session) = self.session.take() else { return };
+        let mut port = Wire { node: self, last_sent: None };
+        act(&mut session, now, &mut port);
+        if session.is_ended() {
+            self.kill();
+        } else {
+            self.session = Some(session);
+        }
+    }
+}
+
+fn receive(session: &mut Session, datagram: &[u8; LENGTH], now: u64, port: &mut Wire<'_>) -> bool {
+    let dropped = session.status(now).counters.dropped;
+    session.receive(datagram, Ipv6Addr::LOCALHOST, Some(255), now, port);
+    session.status(now).counters.dropped == dropped
+}
+
+struct Wire<'a> {
+    node: &'a mut Node,
+    last_sent: Option<(u64, u64)>,
+}
+
+impl Port for Wire<'_> {
+    fn send(&mut self, message: &[u8; LENGTH]) -> bool {
+        self.last_sent = Message::decode(message).ok().map(|message| (message.nonce, message.sequence));
+        self.node.outbox.sent.push(*message);
+        true
+    }
+
+    fn gate(&mut self, gate: Gate) {
+        self.node.gate = gate;
+        self.node.lease_message = self.last_sent;
+    }
+
+    fn adopt(&mut self, _: u64) {}
+
+    fn announce(&mut self) {
+        self.node.outbox.announced += 1;
+    }
+
+    fn peer_mac(&mut self, _: [u8; 6]) {}
+
+    fn event(&mut self, _: FtEvent) -> bool {
+        true
+    }
+
+    fn forced(&mut self, outcome: Result<(), Refusal>) {
+        self.node.outbox.forced.push(outcome);
+    }
+
+    fn wall_ns(&self) -> u64 {
+        0
+    }
+}

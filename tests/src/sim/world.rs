@@ -1,0 +1,451 @@
+//! The simulated world: hosts, link, faults and the order of things.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use csm_user::ft::election::{Event, Params};
+use csm_user::ft::wire::{LENGTH, Message};
+use csm_user::ft::{Controls, State};
+use csm_user::model::lease;
+
+use crate::sim::check::{Checker, Violation};
+use crate::sim::node::{Clock, Node};
+use crate::sim::rng::Rng;
+
+const MS: u64 = 1_000_000;
+
+/// What is deliberately wrong with a run, to see the checkers fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// Nothing.
+    None,
+    /// The lease never ends: [`Controls::lease_off`].
+    EndlessLease,
+    /// The peer's lease is not waited for, and little else.
+    ClaimWithoutWaiting,
+}
+
+/// What happens to the pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The link from this node is cut.
+    Cut(usize),
+    /// And restored.
+    Mend(usize),
+    /// kill -9.
+    Kill(usize),
+    /// Power on, or restart.
+    Start(usize),
+    /// SIGSTOP for so long, ns.
+    Stop(usize, u64),
+    /// A command to its daemon.
+    Command(usize, Event),
+}
+
+/// A run, as drawn from its seed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Heartbeat interval.
+    pub heartbeat: Duration,
+    /// Failover time.
+    pub failover: Duration,
+    /// Of each node.
+    pub priority: [u8; 2],
+    /// Of each node.
+    pub preempt: [bool; 2],
+    /// Of each node.
+    pub clocks: [Clock; 2],
+    /// Percent of messages lost.
+    pub loss: u64,
+    /// Percent sent twice.
+    pub duplication: u64,
+    /// Longest time on the link, ns; messages overtake one another.
+    pub delay_max: u64,
+    /// Longest time that a thread takes to run, ns.
+    pub jitter_max: u64,
+    /// What happens, and when, ns.
+    pub faults: Vec<(u64, Fault)>,
+    /// When the last fault is over and the link is good.
+    pub calm: u64,
+    /// The end.
+    pub end: u64,
+    /// What is wrong on purpose.
+    pub defect: Defect,
+}
+
+impl Plan {
+    /// The plan of `seed`.
+    #[must_use]
+    pub fn draw(seed: u64, defect: Defect) -> Self {
+        let mut rng = Rng::new(seed);
+        let (heartbeat, failover) =
+            rng.pick(&[(10, 30), (50, 150), (50, 150), (100, 500), (1_000, 3_000), (20, 60)]);
+        let priorities = [10, 10, 20, 30];
+        // The guard covers a fifth of the lease: two clocks that are wrong by 4 % each are well within.
+        let mut clock = || Clock {
+            offset: rng.within(1..1_000_000 * MS),
+            ppm: 40_000 - rng.within(0..80_000).cast_signed(),
+        };
+        let clocks = [clock(), clock()];
+        let span = failover * MS;
+        let mut plan = Self {
+            heartbeat: Duration::from_millis(heartbeat),
+            failover: Duration::from_millis(failover),
+            priority: [rng.pick(&priorities), rng.pick(&priorities)],
+            preempt: [rng.chance(50), rng.chance(50)],
+            clocks,
+            loss: rng.pick(&[0, 0, 2, 10, 25]),
+            duplication: rng.pick(&[0, 0, 5]),
+            delay_max: rng.pick(&[MS / 10, heartbeat * MS / 10, heartbeat * MS / 2]),
+            jitter_max: rng.pick(&[MS / 20, MS / 2, heartbeat * MS / 10]),
+            faults: vec![(0, Fault::Start(0))],
+            calm: 0,
+            end: 0,
+            defect,
+        };
+        let second = if rng.chance(50) { 0 } else { rng.within(0..4 * span) };
+        plan.faults.push((second, Fault::Start(1)));
+        let mut time = second;
+        for _ in 0..rng.within(0..7) {
+            time += rng.within(span / 10..4 * span);
+            plan.draw_fault(&mut rng, time, span);
+        }
+        plan.calm = plan.faults.iter().map(|&(time, _)| time).max().unwrap_or(0) + 6 * span;
+        plan.faults.sort_by_key(|&(time, _)| time);
+        plan.end = plan.calm + 12 * span;
+        plan
+    }
+
+    fn draw_fault(&mut self, rng: &mut Rng, time: u64, span: u64) {
+        let node = if rng.chance(50) { 0 } else { 1 };
+        let lasts = rng.pick(&[span / 4, span / 2, span, 3 * span, 6 * span]) + rng.within(0..span);
+        let mut pair = |one, other| self.faults.extend([(time, one), (time + lasts, other)]);
+        match rng.within(0..11) {
+            0 => {
+                pair(Fault::Cut(0), Fault::Mend(0));
+                pair(Fault::Cut(1), Fault::Mend(1));
+            }
+            1 => pair(Fault::Cut(node), Fault::Mend(node)),
+            2 | 3 => pair(Fault::Kill(node), Fault::Start(node)),
+            4 | 5 => self.faults.push((time, Fault::Stop(node, lasts))),
+            6 => pair(Fault::Command(node, Event::Leave), Fault::Start(node)),
+            7 => pair(
+                Fault::Command(node, Event::Forwardable(false)),
+                Fault::Command(node, Event::Forwardable(true)),
+            ),
+            8 => pair(
+                Fault::Command(node, Event::Eligible(false)),
+                Fault::Command(node, Event::Eligible(true)),
+            ),
+            _ => self.faults.push((time, Fault::Command(node, Event::ForceStandby))),
+        }
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Times that a gate opened.
+    pub openings: u64,
+    /// Time with both gates open, ns.
+    pub overlap_ns: u64,
+    /// Longest time with an able node and no open gate, in ns.
+    pub idle_worst_ns: u64,
+    /// Forced switchovers that were carried out.
+    pub forced: u64,
+    /// Index of the active node at the end.
+    pub active: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Thing {
+    Fault(usize),
+    Wake(usize, u64),
+    Arrive(usize, [u8; LENGTH]),
+    /// The replica of a node, in this boot, has caught up.
+    Replica(usize, u64),
+    /// A lease ends.
+    Look,
+}
+
+/// A world under way.
+pub struct World {
+    plan: Plan,
+    rng: Rng,
+    nodes: [Node; 2],
+    queue: BinaryHeap<Reverse<(u64, u64, Thing)>>,
+    order: u64,
+    /// Wakings of older generations are void.
+    generation: [u64; 2],
+    cut: [bool; 2],
+    able: [bool; 2],
+    /// A replica is under way.
+    syncing: [bool; 2],
+    /// Was told to leave.
+    leaving: [bool; 2],
+    /// Is to be started once it has left.
+    restart: [bool; 2],
+    failover_ns: u64,
+    nonce: u64,
+    boots: [u64; 2],
+    forced: u64,
+    checker: Checker,
+    trace: bool,
+}
+
+impl World {
+    /// The world of `plan`; `trace` prints what happens.
+    #[must_use]
+    pub fn new(plan: Plan, seed: u64, trace: bool) -> Self {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let slack = 2 * plan.jitter_max + plan.delay_max + nanos(plan.heartbeat) / 10;
+        let nodes = [Node::new(0xa, plan.clocks[0]), Node::new(0xb, plan.clocks[1])];
+        let mut world = Self {
+            rng: Rng::new(!seed),
+            nodes,
+            queue: BinaryHeap::new(),
+            order: 0,
+            generation: [0; 2],
+            cut: [false; 2],
+            able: [false; 2],
+            syncing: [false; 2],
+            leaving: [false; 2],
+            restart: [false; 2],
+            failover_ns: nanos(plan.failover),
+            nonce: 1,
+            boots: [0; 2],
+            forced: 0,
+            checker: Checker::new(nanos(plan.heartbeat), nanos(plan.failover), slack),
+            trace,
+            plan,
+        };
+        for index in 0..world.plan.faults.len() {
+            world.push(world.plan.faults[index].0, Thing::Fault(index));
+        }
+        world
+    }
+
+    /// Lets it run to its end.
+    ///
+    /// # Errors
+    /// With the first broken promise, and when, ns.
+    pub fn run(mut self) -> Result<Outcome, (Violation, u64)> {
+        while let Some(Reverse((time, _, thing))) = self.queue.pop() {
+            if time > self.plan.end {
+                break;
+            }
+            // First as it was until now, then as it becomes.
+            self.look(time)?;
+            self.happen(thing, time);
+            self.look(time)?;
+        }
+        let end = self.plan.end;
+        let states = [self.nodes[0].state(), self.nodes[1].state()];
+        let active = match states {
+            // A predecessor relays for ten seconds, however short the failover time.
+            [Some(State::Active), Some(State::Standby | State::RelayOut)] => Some(0),
+            [Some(State::Standby | State::RelayOut), Some(State::Active)] => Some(1),
+            _ => return Err((Violation::NotSettled, end)),
+        };
+        Ok(Outcome {
+            openings: self.checker.openings,
+            overlap_ns: self.checker.overlap_total,
+            idle_worst_ns: self.checker.idle_worst,
+            forced: self.forced,
+            active,
+        })
+    }
+
+    fn look(&mut self, time: u64) -> Result<(), (Violation, u64)> {
+        let able = [0, 1].map(|index| {
+            let node = &self.nodes[index];
+            self.able[index] && node.session.is_some() && node.stopped_until.is_none()
+        });
+        self.checker.look(&self.nodes, able, time).map_err(|violation| (violation, time))
+    }
+
+    fn push(&mut self, time: u64, thing: Thing) {
+        self.order += 1;
+        self.queue.push(Reverse((time, self.order, thing)));
+    }
+
+    fn happen(&mut self, thing: Thing, time: u64) {
+        match thing {
+            Thing::Fault(index) => self.strike(self.plan.faults[index].1, time),
+            Thing::Wake(index, generation) if generation == self.generation[index] => {
+                if self.nodes[index].stopped_until.is_some() {
+                    self.note(time, index, "resumes");
+                    for datagram in self.nodes[index].resume(time) {
+                        self.took(index, &datagram, time);
+                    }
+                } else {
+                    self.nodes[index].wake(time);
+                }
+                self.follow(index, time);
+            }
+            Thing::Arrive(index, datagram) => {
+                if self.nodes[index].deliver(&datagram, time) {
+                    self.took(index, &datagram, time);
+                }
+                self.follow(index, time);
+            }
+            Thing::Replica(index, boot) if boot == self.boots[index] => {
+                self.syncing[index] = false;
+                self.nodes[index].command(Event::Replica { complete: true, lag_ms: 0 }, time);
+                self.follow(index, time);
+            }
+            Thing::Wake(..) | Thing::Replica(..) | Thing::Look => {}
+        }
+    }
+
+    fn took(&mut self, index: usize, datagram: &[u8; LENGTH], time: u64) {
+        if let Ok(message) = Message::decode(datagram) {
+            self.checker.taken(index, (message.nonce, message.sequence), time);
+        }
+    }
+
+    /// A node has acted: its messages go out, its next waking and the end of its lease are noted.
+    fn follow(&mut self, index: usize, time: u64) {
+        let node = &mut self.nodes[index];
+        let sent = std::mem::take(&mut node.outbox.sent);
+        let forced = std::mem::take(&mut node.outbox.forced);
+        self.forced += forced.iter().filter(|outcome| outcome.is_ok()).count() as u64;
+        for datagram in sent {
+            if self.trace
+                && let Ok(message) = Message::decode(&datagram)
+            {
+                let Message { kind, state, term, sequence, .. } = message;
+                self.note(time, index, &format!("sends {kind:?} {sequence} {state} term {term}"));
+            }
+            self.transmit(index, datagram, time);
+        }
+        self.generation[index] += 1;
+        if let Some(wake) = self.nodes[index].next_wake() {
+            let late = self.rng.within(0..self.plan.jitter_max + 1);
+            self.push(wake.max(time) + late, Thing::Wake(index, self.generation[index]));
+        }
+        if self.nodes[index].session.is_none() && self.restart[index] {
+            self.start(index, time);
+            return;
+        }
+        if self.nodes[index].lacks_replica() && !self.syncing[index] {
+            self.syncing[index] = true;
+            let synced = time + self.rng.within(1..self.failover_ns * 2);
+            self.push(synced, Thing::Replica(index, self.boots[index]));
+        }
+        let node = &self.nodes[index];
+        let lease_end = node.clock.when(node.gate.deadline_ns());
+        if lease_end > time && lease_end <= self.plan.end {
+            self.push(lease_end, Thing::Look);
+        }
+    }
+
+    fn transmit(&mut self, from: usize, datagram: [u8; LENGTH], time: u64) {
+        let calm = time >= self.plan.calm;
+        let (loss, duplication) = if calm { (0, 0) } else { (self.plan.loss, self.plan.duplication) };
+        let copies = if self.rng.chance(duplication) { 2 } else { 1 };
+        for _ in 0..copies {
+            let delay = self.rng.within(1_000..self.plan.delay_max + 1_001);
+            if !self.cut[from] && !self.rng.chance(loss) {
+                self.push(time + delay, Thing::Arrive(1 - from, self.spoil(datagram)));
+            }
+        }
+    }
+
+    fn spoil(&self, datagram: [u8; LENGTH]) -> [u8; LENGTH] {
+        match (self.plan.defect, Message::decode(&datagram)) {
+            (Defect::ClaimWithoutWaiting, Ok(message)) => {
+                Message { lease: Duration::from_micros(1), ..message }.encode()
+            }
+            _ => datagram,
+        }
+    }
+
+    fn strike(&mut self, fault: Fault, time: u64) {
+        let name = format!("{fault:?}");
+        match fault {
+            Fault::Cut(from) => self.cut[from] = true,
+            Fault::Mend(from) => self.cut[from] = false,
+            Fault::Kill(index) => {
+                self.note(time, index, &name);
+                self.nodes[index].kill();
+                self.boots[index] += 1;
+                self.follow(index, time);
+            }
+            Fault::Start(index) => {
+                self.note(time, index, &name);
+                self.start(index, time);
+            }
+            Fault::Stop(index, lasts) => {
+                self.note(time, index, &name);
+                let node = &mut self.nodes[index];
+                if node.session.is_some() && node.stopped_until.is_none() {
+                    node.stopped_until = Some(time + lasts);
+                    self.follow(index, time);
+                }
+            }
+            Fault::Command(index, event) => {
+                self.note(time, index, &name);
+                match event {
+                    Event::Forwardable(able) => self.able[index] = able,
+                    Event::Leave => self.leaving[index] = true,
+                    _ => {}
+                }
+                self.nodes[index].command(event, time);
+                self.follow(index, time);
+            }
+        }
+    }
+
+    fn start(&mut self, index: usize, time: u64) {
+        if self.nodes[index].session.is_some() {
+            // The service manager starts a daemon anew once the old one is gone.
+            self.restart[index] = self.leaving[index];
+            return;
+        }
+        (self.restart[index], self.leaving[index]) = (false, false);
+        self.nonce += 1;
+        self.boots[index] += 1;
+        self.able[index] = true;
+        let Plan { heartbeat, failover, priority, preempt, defect, .. } = self.plan;
+        let Ok(lease) = lease(heartbeat, failover) else { unreachable!("plans have timers with a lease") };
+        let own_failover = match defect {
+            Defect::ClaimWithoutWaiting => heartbeat + heartbeat / 8,
+            Defect::None | Defect::EndlessLease => failover,
+        };
+        let params = Params {
+            group: 1,
+            node: self.nodes[index].id,
+            nonce: self.nonce,
+            priority: priority[index],
+            preempt: preempt[index],
+            heartbeat,
+            failover: own_failover,
+            lease: lease.length.min(own_failover - Duration::from_micros(1)),
+            mac: [2, 0, 0, 0, 0, 1],
+            config_checksum: 1,
+            software_checksum: 1,
+        };
+        let controls = Controls { lease_off: defect == Defect::EndlessLease, ..Controls::default() };
+        self.nodes[index].start(params, controls, time);
+        self.syncing[index] = false;
+        self.follow(index, time);
+    }
+
+    fn note(&self, time: u64, index: usize, what: &str) {
+        if self.trace {
+            let node = &self.nodes[index];
+            let state = node.state().map_or_else(|| "down".to_owned(), |state| state.to_string());
+            println!("{:>12} us  {:x} {state:<9} {what}", time / 1_000, node.id);
+        }
+    }
+}
+
+/// Runs `seed`.
+///
+/// # Errors
+/// With the first broken promise, and when, ns.
+pub fn run(seed: u64, defect: Defect, trace: bool) -> Result<Outcome, (Violation, u64)> {
+    World::new(Plan::draw(seed, defect), seed, trace).run()
+}

@@ -1,0 +1,67 @@
+//! The election in simulation: thousands of seeds, each a pair of nodes with faults on a virtual clock.
+//!
+//! A failing seed is printed; `CSM_SIM_SEED=N` runs that one alone and prints what happens in it, `CSM_SIM_SEEDS=N`
+//! sets their number.
+
+use csm_tests::sim::check::Violation;
+use csm_tests::sim::world::{Defect, run};
+
+const SEEDS: u64 = 2_000;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+#[test]
+fn promises_hold_over_all_seeds() {
+    if let Some(seed) = number("CSM_SIM_SEED") {
+        let outcome = run(seed, Defect::None, true);
+        println!("{outcome:?}");
+        assert!(outcome.is_ok(), "seed {seed}: {outcome:?}");
+        return;
+    }
+    let seeds = number("CSM_SIM_SEEDS").unwrap_or(SEEDS);
+    let (mut openings, mut overlaps, mut forced, mut failed) = (0, 0, 0, Vec::new());
+    for seed in 0..seeds {
+        match run(seed, Defect::None, false) {
+            Ok(outcome) => {
+                openings += outcome.openings;
+                overlaps += u64::from(outcome.overlap_ns > 0);
+                forced += outcome.forced;
+            }
+            Err((violation, at)) => failed.push((seed, violation, at)),
+        }
+    }
+    println!(
+        "{seeds} seeds: {openings} takeovers, {forced} forced, {overlaps} runs with an overlap for want of a path"
+    );
+    assert!(
+        failed.is_empty(),
+        "replay with CSM_SIM_SEED=N: {} failed: {:?}",
+        failed.len(),
+        &failed[..failed.len().min(10)]
+    );
+    // The faults must have been there, or the test has shown nothing.
+    assert!(openings > 2 * seeds && overlaps > 0 && forced > seeds / 20);
+}
+
+#[test]
+fn a_run_is_a_function_of_its_seed() {
+    for seed in 0..20 {
+        assert_eq!(run(seed, Defect::None, false), run(seed, Defect::None, false));
+    }
+}
+
+fn violations(defect: Defect) -> Vec<Violation> {
+    (0..400).filter_map(|seed| run(seed, defect, false).err()).map(|(violation, _)| violation).collect()
+}
+
+#[test]
+fn a_lease_that_never_ends_is_caught() {
+    assert!(violations(Defect::EndlessLease).contains(&Violation::OpenedWithinLease));
+}
+
+#[test]
+fn a_claim_without_waiting_is_caught() {
+    assert!(violations(Defect::ClaimWithoutWaiting).contains(&Violation::TwoActiveWithPath));
+}
