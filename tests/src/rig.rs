@@ -137,6 +137,11 @@ impl Rig {
     /// As [`Self::new`].
     pub fn with_capacity(capacity: Capacity) -> Result<Self> {
         unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace (root?)")?;
+        // The ports' peers would speak of their own accord: router solicitations, multicast reports.
+        let ipv6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+        if std::fs::exists(ipv6)? {
+            std::fs::write(ipv6, "1").context(ipv6)?;
+        }
         let ports = [("p0", 2, PORT_CLIENT), ("p1", 3, PORT_SERVER), ("p2", 9, PORT_FT)];
         let ports = ports
             .into_iter()
