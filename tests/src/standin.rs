@@ -80,6 +80,8 @@ struct StandIn {
     failover: Duration,
     peer: Option<(Instant, u8, bool)>,
     next_heartbeat: Instant,
+    /// Until when it may forward: a stopped process must not go on where it was.
+    lease: Instant,
     announcements: u32,
     defect: String,
     ports: [Port; 2],
@@ -158,6 +160,7 @@ impl StandIn {
             failover: time("failover")?,
             peer: None,
             next_heartbeat: now,
+            lease: now,
             announcements: 0,
             defect: std::env::var(FAULT_VARIABLE).unwrap_or_default(),
             ports: [Port::open("eth1", own2, VIP, vec![ROUTER])?, Port::open("eth2", own3, ALIAS, REALS.to_vec())?],
@@ -241,6 +244,7 @@ impl StandIn {
     }
 
     fn beat(&mut self) -> Result<()> {
+        self.lease = Instant::now() + self.failover.mul_f64(0.8);
         let beat = [self.priority, u8::from(self.state == State::Active)];
         let to = SocketAddrV6::new(all_nodes(), FT_PORT, 0, self.ft_index);
         match self.ft.send_to(&beat, to) {
@@ -263,11 +267,12 @@ impl StandIn {
 
     /// Moves what has come in on one port to the other.
     fn forward(&mut self, from: usize) {
-        let active = self.state == State::Active;
+        let (active, lease, leased) = (self.state == State::Active, self.lease, self.defect != "lease-off");
         let [client, server] = &mut self.ports;
         let (inside, outside) = if from == 0 { (client, server) } else { (server, client) };
         let mut frame = [0u8; 2_048];
         while let Ok(length) = recv(inside.socket.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT) {
+            let active = active && (!leased || Instant::now() < lease);
             let Some(frame) = frame.get_mut(..length).filter(|frame| frame.len() >= 34) else { continue };
             if frame[12..14] == ARP {
                 inside.hear_arp(frame, active);
