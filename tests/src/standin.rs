@@ -89,6 +89,7 @@ struct StandIn {
     ft_index: u32,
     log: std::fs::File,
     worst_lateness: Duration,
+    realtime: bool,
 }
 
 /// The daemon's part: runs until SIGTERM.
@@ -168,6 +169,7 @@ impl StandIn {
             ft_index,
             log: std::fs::File::options().create(true).append(true).open(log)?,
             worst_lateness: Duration::ZERO,
+            realtime: crate::wait::real_time(1),
         })
     }
 
@@ -299,7 +301,7 @@ impl StandIn {
         let reply = serde_json::json!({
             "state": self.state,
             "readiness": { "ready": obstacles.is_empty(), "obstacles": obstacles },
-            "lateness": { "worst_us": u64::try_from(self.worst_lateness.as_micros())?, "realtime": false },
+            "lateness": { "worst_us": u64::try_from(self.worst_lateness.as_micros())?, "realtime": self.realtime },
         });
         writeln!(&stream, "{reply}")?;
         Ok(())

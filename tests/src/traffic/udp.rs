@@ -25,7 +25,7 @@ use crate::wait::{self, clock_ns, now_ns};
 const PATIENCE_NS: u64 = 500_000_000;
 /// Oldest probe that a report can be asked about: ten minutes at one each millisecond.
 const REMEMBERED: usize = 600_000;
-/// Below any controller's real-time thread, above everything else.
+/// Below a controller's real-time thread, above the lab's other programs.
 const FIFO_PRIORITY: i32 = 2;
 /// Pauses from this length on are listed one by one.
 const LISTED_SILENCE_NS: u64 = 5_000_000;
@@ -141,7 +141,8 @@ fn lock(log: &Mutex<Log>) -> std::sync::MutexGuard<'_, Log> {
 }
 
 fn send(socket: &UdpSocket, interval: Duration, log: &Mutex<Log>) {
-    real_time();
+    // Where it is refused, the report's `worst_send_late_ns` tells what that cost.
+    wait::real_time(FIFO_PRIORITY);
     let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
     let mut due = now_ns();
     for number in 0u64.. {
@@ -156,7 +157,7 @@ fn send(socket: &UdpSocket, interval: Duration, log: &Mutex<Log>) {
 }
 
 fn receive(socket: &UdpSocket, log: &Mutex<Log>) {
-    real_time();
+    wait::real_time(FIFO_PRIORITY);
     let mut buffer = [0u8; 64];
     loop {
         let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
@@ -192,7 +193,7 @@ pub fn echo(listen: SocketAddr) -> Result<()> {
     let socket = UdpSocket::bind(listen).with_context(|| format!("listen on {listen}"))?;
     setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
     super::say(&serde_json::json!({ "event": "ready" }))?;
-    real_time();
+    wait::real_time(FIFO_PRIORITY);
     let mut buffer = [0u8; 2_048];
     loop {
         let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
@@ -217,13 +218,6 @@ pub fn echo(listen: SocketAddr) -> Result<()> {
         // A full queue loses the answer, which is what the client measures.
         let _ = sendmsg(socket.as_raw_fd(), &answer, &source, MsgFlags::empty(), Some(&from));
     }
-}
-
-/// Asks for SCHED_FIFO. Where it is refused the report's `worst_send_late_ns` tells what that cost.
-fn real_time() {
-    let parameters = libc::sched_param { sched_priority: FIFO_PRIORITY };
-    // SAFETY: the pointer is to a live sched_param; 0 means the calling thread.
-    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
 }
 
 fn sleep_until(at_ns: u64) {
