@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use crate::capture::Frame;
+use crate::ports::Sample;
 use crate::topology::Side;
+use crate::traffic::BIN_NS;
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -90,6 +93,14 @@ pub fn arp_faults(claims: &[Claim], moves: usize) -> Vec<String> {
     faults
 }
 
+/// For how long the old active node still forwarded after the new one had begun. Neighbouring samples may overlap where the
+/// role moves, so the first one does not count.
+pub fn overlap(samples: &[Sample], old: Side) -> Duration {
+    let new_began = samples.iter().position(|sample| sample.forwarded(old.peer())).unwrap_or(samples.len());
+    let both = samples.iter().skip(new_began + 1).filter(|sample| sample.forwarded(old)).count();
+    Duration::from_nanos(BIN_NS) * u32::try_from(both).unwrap_or(u32::MAX)
+}
+
 /// Colon notation.
 pub fn show_mac(mac: &Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
@@ -141,6 +152,15 @@ mod tests {
     fn servers_and_routers_speak_for_themselves() {
         let frames = [arp(1, "sw-s1", ALIAS, OTHER), arp(2, "sw-a2", ALIAS, VIRTUAL)];
         assert_eq!(judge(&frames, 0), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_woken_node_that_forwards_is_noticed() {
+        let frames = [[30, 0], [30, 0], [0, 0], [4, 20], [0, 30], [0, 30], [25, 30], [1, 30]];
+        let samples: Vec<Sample> = (0..).zip(frames).map(|(at, frames)| Sample { at_ns: at * BIN_NS, frames }).collect();
+        assert_eq!(overlap(&samples, Side::A), Duration::from_millis(10));
+        assert_eq!(overlap(&samples[..6], Side::A), Duration::ZERO);
+        assert_eq!(overlap(&samples[..3], Side::A), Duration::ZERO);
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl std::str::FromStr for Timers {
 
 impl std::fmt::Display for Timers {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}/{} ms", self.heartbeat.as_millis(), self.failover.as_millis())
+        write!(out, "{}/{}", self.heartbeat.as_millis(), self.failover.as_millis())
     }
 }
 

@@ -31,6 +31,8 @@ const REFERENCE: Duration = Duration::from_millis(2_500);
 const LEAD_IN: Duration = Duration::from_millis(1_100);
 /// Time after the last connection has come back, for the picture.
 const TRAIL: Duration = Duration::from_millis(900);
+/// Frames that the old active node had in its hands when the role moved still leave.
+const TOLERATED_OVERLAP: Duration = Duration::from_millis(20);
 /// An answer to the UDP client that takes longer is a loss, so this much must pass before a report is final.
 const RIPEN: Duration = Duration::from_millis(600);
 
@@ -104,10 +106,11 @@ impl Traffic {
     }
 
     /// Waits until no short request from the outage is open any more: each ends by itself, answered or not.
-    fn settle_requests(&mut self) -> Result<()> {
-        wait::until("the last short request", Duration::from_secs(15), Duration::from_millis(100), || {
+    fn settle_requests(&mut self) {
+        // Where the outage does not end, the report says so.
+        let _ = wait::until("the last short request", Duration::from_secs(10), Duration::from_millis(100), || {
             Ok((self.web.report()?.overdue == 0).then_some(()))
-        })
+        });
     }
 }
 
@@ -211,7 +214,7 @@ pub fn apply(lab: &mut Lab, traffic: &mut Traffic, fault: Fault, rate: u64) -> R
     // The window of the long-lived connections began before the fault: a message from there proves nothing.
     let _ = traffic.messages("mark")?;
     let after = traffic.prove(failover * 4 + Duration::from_secs(20))?;
-    traffic.settle_requests()?;
+    traffic.settle_requests();
     wait::observe(RIPEN + TRAIL)?;
     let around = traffic.probe.report()?;
     let web = traffic.web.report()?;
@@ -240,6 +243,12 @@ pub fn apply(lab: &mut Lab, traffic: &mut Traffic, fault: Fault, rate: u64) -> R
     if ended.unproven > 0 {
         lost.insert("silent".into(), ended.unproven);
     }
+    let mut faults = arp_faults(&claims, 1);
+    let both = checks::overlap(&lab.ports.samples(at_ns, now_ns()), from);
+    if both > TOLERATED_OVERLAP {
+        faults.push(format!("{from:?} forwarded for {} ms after {to:?} had taken over", both.as_millis()));
+    }
+    let forwarded = lab.ports.samples(at_ns.saturating_sub(nanos(LEAD_IN)), moved_ns);
     let lateness = [&old, &back, &new].map(|status| status.worst_lateness_us);
     Ok(Outline {
         fault,
@@ -262,12 +271,12 @@ pub fn apply(lab: &mut Lab, traffic: &mut Traffic, fault: Fault, rate: u64) -> R
         unstuck: web.reals.values().filter(|reals| reals.len() > 1).count(),
         worst_lateness_us: lateness.into_iter().max().unwrap_or(0),
         realtime: old.realtime && new.realtime,
-        faults: arp_faults(&claims, 1),
+        faults,
         at_ns,
         announced_ns,
         probe_bins: around.bins,
         request_bins: web.bins,
-        forwarded: lab.ports.samples(at_ns.saturating_sub(nanos(LEAD_IN)), moved_ns),
+        forwarded,
     })
 }
 

@@ -80,6 +80,8 @@ struct StandIn {
     failover: Duration,
     peer: Option<(Instant, u8, bool)>,
     next_heartbeat: Instant,
+    /// Until when it may forward: a stopped process must not go on where it was.
+    lease: Instant,
     announcements: u32,
     defect: String,
     ports: [Port; 2],
@@ -87,6 +89,7 @@ struct StandIn {
     ft_index: u32,
     log: std::fs::File,
     worst_lateness: Duration,
+    realtime: bool,
 }
 
 /// The daemon's part: runs until SIGTERM.
@@ -158,6 +161,7 @@ impl StandIn {
             failover: time("failover")?,
             peer: None,
             next_heartbeat: now,
+            lease: now,
             announcements: 0,
             defect: std::env::var(FAULT_VARIABLE).unwrap_or_default(),
             ports: [Port::open("eth1", own2, VIP, vec![ROUTER])?, Port::open("eth2", own3, ALIAS, REALS.to_vec())?],
@@ -165,6 +169,7 @@ impl StandIn {
             ft_index,
             log: std::fs::File::options().create(true).append(true).open(log)?,
             worst_lateness: Duration::ZERO,
+            realtime: crate::wait::real_time(1),
         })
     }
 
@@ -241,6 +246,7 @@ impl StandIn {
     }
 
     fn beat(&mut self) -> Result<()> {
+        self.lease = Instant::now() + self.failover.mul_f64(0.8);
         let beat = [self.priority, u8::from(self.state == State::Active)];
         let to = SocketAddrV6::new(all_nodes(), FT_PORT, 0, self.ft_index);
         match self.ft.send_to(&beat, to) {
@@ -263,11 +269,12 @@ impl StandIn {
 
     /// Moves what has come in on one port to the other.
     fn forward(&mut self, from: usize) {
-        let active = self.state == State::Active;
+        let (active, lease, leased) = (self.state == State::Active, self.lease, self.defect != "lease-off");
         let [client, server] = &mut self.ports;
         let (inside, outside) = if from == 0 { (client, server) } else { (server, client) };
         let mut frame = [0u8; 2_048];
         while let Ok(length) = recv(inside.socket.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT) {
+            let active = active && (!leased || Instant::now() < lease);
             let Some(frame) = frame.get_mut(..length).filter(|frame| frame.len() >= 34) else { continue };
             if frame[12..14] == ARP {
                 inside.hear_arp(frame, active);
@@ -294,7 +301,7 @@ impl StandIn {
         let reply = serde_json::json!({
             "state": self.state,
             "readiness": { "ready": obstacles.is_empty(), "obstacles": obstacles },
-            "lateness": { "worst_us": u64::try_from(self.worst_lateness.as_micros())?, "realtime": false },
+            "lateness": { "worst_us": u64::try_from(self.worst_lateness.as_micros())?, "realtime": self.realtime },
         });
         writeln!(&stream, "{reply}")?;
         Ok(())

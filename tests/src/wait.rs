@@ -22,6 +22,13 @@ pub fn clock_ns(clock: ClockId) -> u64 {
     })
 }
 
+/// Asks for SCHED_FIFO for the calling thread, and says whether it was granted.
+pub fn real_time(priority: i32) -> bool {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: the pointer is to a live sched_param; 0 means the calling thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) == 0 }
+}
+
 /// From here on SIGINT, SIGTERM and SIGHUP end every wait with an error, so that the guards clean up.
 ///
 /// # Errors

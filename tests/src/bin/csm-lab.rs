@@ -192,7 +192,7 @@ fn demonstrate(
     outlines: &mut Vec<Outline>,
 ) -> Result<()> {
     let failover = arguments.timers.failover;
-    progress(&format!("starting both nodes, timers {}", arguments.timers));
+    progress(&format!("starting both nodes, timers {} ms", arguments.timers));
     let active = lab.start(failover * 4 + Duration::from_secs(20))?;
     progress(&format!("node {active:?} is active, {:?} could take over", active.peer()));
     let mut traffic = Traffic::start(lab, arguments.connections)?;
@@ -232,7 +232,7 @@ fn conclude(outlines: &[Outline], arguments: &RunArgs, out: &Path) -> Result<()>
     print!("{}", report::table(outlines));
     println!("{}", report::legend());
     let path = out.join("failover.svg");
-    let title = format!("What clients saw: {} connections, heartbeat/failover {}", arguments.connections, arguments.timers);
+    let title = format!("What clients saw: {} connections, heartbeat/failover {} ms", arguments.connections, arguments.timers);
     std::fs::write(&path, picture::draw(&title, outlines)).with_context(|| path.display().to_string())?;
     std::fs::write(out.join("outline.json"), serde_json::to_vec_pretty(outlines)?)?;
     println!("picture: {}", path.display());

@@ -11,19 +11,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
+};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use serde::{Deserialize, Serialize};
 
 use super::Bin;
-use crate::wait::{clock_ns, now_ns};
+use crate::wait::{self, clock_ns, now_ns};
 
 /// An answer that takes longer is a loss.
 const PATIENCE_NS: u64 = 500_000_000;
 /// Oldest probe that a report can be asked about: ten minutes at one each millisecond.
 const REMEMBERED: usize = 600_000;
-/// Below any controller's real-time thread, above everything else.
+/// Below a controller's real-time thread, above the lab's other programs.
 const FIFO_PRIORITY: i32 = 2;
 /// Pauses from this length on are listed one by one.
 const LISTED_SILENCE_NS: u64 = 5_000_000;
@@ -120,6 +122,10 @@ pub fn probe(target: SocketAddr, source: Ipv4Addr, interval: Duration) -> Result
     std::thread::spawn(move || receive(&receiver, &received));
     let sent = Arc::clone(&log);
     std::thread::spawn(move || send(&socket, interval, &sent));
+    let limit = Duration::from_secs(10);
+    wait::until(&format!("an answer from {target}"), limit, Duration::from_millis(5), || {
+        Ok(lock(&log).probes.iter().any(|probe| probe.answered_ns != 0).then_some(()))
+    })?;
     super::say(&Report::default())?;
     for command in std::io::stdin().lock().lines() {
         if command? == "mark" {
@@ -135,7 +141,8 @@ fn lock(log: &Mutex<Log>) -> std::sync::MutexGuard<'_, Log> {
 }
 
 fn send(socket: &UdpSocket, interval: Duration, log: &Mutex<Log>) {
-    real_time();
+    // Where it is refused, the report's `worst_send_late_ns` tells what that cost.
+    wait::real_time(FIFO_PRIORITY);
     let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
     let mut due = now_ns();
     for number in 0u64.. {
@@ -150,7 +157,7 @@ fn send(socket: &UdpSocket, interval: Duration, log: &Mutex<Log>) {
 }
 
 fn receive(socket: &UdpSocket, log: &Mutex<Log>) {
-    real_time();
+    wait::real_time(FIFO_PRIORITY);
     let mut buffer = [0u8; 64];
     loop {
         let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
@@ -178,27 +185,39 @@ fn receive(socket: &UdpSocket, log: &Mutex<Log>) {
     }
 }
 
-/// Answers every datagram until the process is killed.
+/// Answers every datagram, from the address that it was sent to, until the process is killed.
 ///
 /// # Errors
 /// When the address cannot be bound.
 pub fn echo(listen: SocketAddr) -> Result<()> {
     let socket = UdpSocket::bind(listen).with_context(|| format!("listen on {listen}"))?;
+    setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
     super::say(&serde_json::json!({ "event": "ready" }))?;
-    real_time();
+    wait::real_time(FIFO_PRIORITY);
     let mut buffer = [0u8; 2_048];
     loop {
-        if let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(&buffer[..length], from);
-        }
+        let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
+        let mut control = nix::cmsg_space!(libc::in_pktinfo);
+        let Ok(message) =
+            recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())
+        else {
+            continue;
+        };
+        let to = message.cmsgs().ok().and_then(|mut all| {
+            all.find_map(|one| match one {
+                ControlMessageOwned::Ipv4PacketInfo(to) => Some(to),
+                _ => None,
+            })
+        });
+        let (Some(mut to), Some(from), length) = (to, message.address, message.bytes) else { continue };
+        // The interface is the routing table's choice; only the source address is ours.
+        to.ipi_ifindex = 0;
+        to.ipi_spec_dst = to.ipi_addr;
+        let answer = [std::io::IoSlice::new(&buffer[..length])];
+        let source = [ControlMessage::Ipv4PacketInfo(&to)];
+        // A full queue loses the answer, which is what the client measures.
+        let _ = sendmsg(socket.as_raw_fd(), &answer, &source, MsgFlags::empty(), Some(&from));
     }
-}
-
-/// Asks for SCHED_FIFO. Where it is refused the report's `worst_send_late_ns` tells what that cost.
-fn real_time() {
-    let parameters = libc::sched_param { sched_priority: FIFO_PRIORITY };
-    // SAFETY: the pointer is to a live sched_param; 0 means the calling thread.
-    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
 }
 
 fn sleep_until(at_ns: u64) {
