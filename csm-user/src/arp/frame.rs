@@ -47,14 +47,18 @@ mod tests {
         for form in [Form::Request, Form::Reply] {
             let frame = gratuitous(form, MAC, "192.158.38.30".parse().unwrap());
             let packet = SlicedPacket::from_ethernet(&frame).unwrap();
-            let ethernet = packet.link.as_ref().and_then(|link| link.to_header()).unwrap().ethernet2().unwrap();
+            let ethernet =
+                packet.link.as_ref().and_then(|link| link.to_header()).unwrap().ethernet2().unwrap();
             assert_eq!((ethernet.source, ethernet.destination), (MAC, [0xff; 6]));
             assert_eq!(ethernet.ether_type, EtherType::ARP);
             let Some(NetSlice::Arp(arp)) = packet.net else { panic!("no ARP") };
             assert_eq!(arp.hw_addr_type(), ArpHardwareId::ETHERNET);
             assert_eq!(arp.proto_addr_type(), EtherType::IPV4);
             assert_eq!(arp.operation().0, form as u16);
-            assert_eq!((arp.sender_hw_addr(), arp.sender_protocol_addr()), (&MAC[..], &[192, 158, 38, 30][..]));
+            assert_eq!(
+                (arp.sender_hw_addr(), arp.sender_protocol_addr()),
+                (&MAC[..], &[192, 158, 38, 30][..])
+            );
             assert_eq!(arp.target_protocol_addr(), arp.sender_protocol_addr(), "gratuitous");
         }
     }

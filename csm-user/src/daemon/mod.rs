@@ -1,1 +1,3 @@
 //! The composition root: starts the features and routes events between them.
+
+pub mod replica;

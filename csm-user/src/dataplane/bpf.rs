@@ -62,7 +62,8 @@ struct Batch {
 /// reads or writes there.
 unsafe fn bpf<A>(command: libc::c_int, attr: &mut A) -> io::Result<()> {
     // SAFETY: `attr` is a live object of the size given; the rest is the caller's promise.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of_val(attr)) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of_val(attr)) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -255,7 +256,11 @@ impl<K: Pod, V: Pod> Walk<K, V> {
     /// A walk from the beginning in slices of about `slice` entries.
     #[must_use]
     pub fn new(slice: usize) -> Self {
-        Self { position: None, keys: Vec::with_capacity(slice.max(64)), values: Vec::with_capacity(slice.max(64)) }
+        Self {
+            position: None,
+            keys: Vec::with_capacity(slice.max(64)),
+            values: Vec::with_capacity(slice.max(64)),
+        }
     }
 
     /// The next slice, and whether it was the last; after that the walk begins anew.
@@ -327,7 +332,10 @@ impl<V: Pod> PerCpuArray<V> {
         let data = MapData::from_fd(fd).map_err(io::Error::other)?;
         let info = data.info().map_err(io::Error::other)?;
         if info.value_size() as usize != size_of::<V>() {
-            return Err(io::Error::other(format!("map {}: wrong value size", info.name_as_str().unwrap_or("?"))));
+            return Err(io::Error::other(format!(
+                "map {}: wrong value size",
+                info.name_as_str().unwrap_or("?")
+            )));
         }
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
         Ok(Self { data, cpus, values: PhantomData })

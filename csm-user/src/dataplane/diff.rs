@@ -108,10 +108,7 @@ fn changed<'a, K: Copy + Eq + Hash, V: Copy + PartialEq>(
     desired: &'a HashMap<K, V>,
     current: &'a HashMap<K, V>,
 ) -> impl Iterator<Item = (K, V)> + 'a {
-    desired
-        .iter()
-        .filter(|&(key, value)| current.get(key) != Some(value))
-        .map(|(&key, &value)| (key, value))
+    desired.iter().filter(|&(key, value)| current.get(key) != Some(value)).map(|(&key, &value)| (key, value))
 }
 
 #[cfg(test)]
@@ -141,7 +138,10 @@ mod tests {
             for (number, vserver) in maps.vservers.iter().filter(|(_, vserver)| vserver.ring_len > 0) {
                 let ring = &maps.rings[number];
                 assert!(ring.len() >= vserver.ring_len as usize, "a ring is longer than what was written");
-                assert!(ring.iter().all(|real| maps.reals.contains_key(real)), "a slot names an unwritten real");
+                assert!(
+                    ring.iter().all(|real| maps.reals.contains_key(real)),
+                    "a slot names an unwritten real"
+                );
             }
         }
         maps

@@ -228,11 +228,7 @@ impl Expiry {
     ///
     /// # Errors
     /// Of a system call.
-    pub fn walk(
-        &self,
-        walk: u64,
-        rest: &mut dyn FnMut(Duration) -> bool,
-    ) -> io::Result<Option<Census>> {
+    pub fn walk(&self, walk: u64, rest: &mut dyn FnMut(Duration) -> bool) -> io::Result<Option<Census>> {
         let mut census = Census { walk, ..Census::default() };
         // Half-open ones first: one that is proven meanwhile is then met among the proven.
         for (map, proven) in [(&self.table.embryonic, false), (&self.table.flows, true)] {
@@ -297,18 +293,15 @@ impl Expiry {
     }
 
     /// Looks again and removes what is over.
-    fn expire(
-        &self,
-        map: &BpfMap<FlowKey, FlowEntry>,
-        key: &FlowKey,
-        times: Times,
-    ) -> io::Result<Outcome> {
+    fn expire(&self, map: &BpfMap<FlowKey, FlowEntry>, key: &FlowKey, times: Times) -> io::Result<Outcome> {
         let Some(entry) = map.get(key)? else { return Ok(Outcome::Gone) };
         let twin = map.get(&entry.twin_key(key.proto))?.filter(|twin| twin.twin_key(key.proto) == *key);
         let clock = self.clock();
         match judge(&entry, twin.as_ref(), times, clock) {
             Verdict::Keep => Ok(Outcome::Stays),
-            Verdict::Orphan => map.delete(key).map(|there| if there { Outcome::Removed } else { Outcome::Gone }),
+            Verdict::Orphan => {
+                map.delete(key).map(|there| if there { Outcome::Removed } else { Outcome::Gone })
+            }
             Verdict::Idle | Verdict::Closed | Verdict::Pending => {
                 let connection = entry.connection(key);
                 self.table.delete_pair(map, &connection)?;
@@ -399,8 +392,14 @@ mod tests {
     #[test]
     fn idle_times_start_anew_at_a_takeover() {
         let old = entry(1, STATE_ESTABLISHED, FLAG_REPLICA | FLAG_REPLICATE);
-        assert_eq!(judge(&old, Some(&old), TIMES, Clock { adopted_ns: 990 * SECOND, ..ACTIVE }), Verdict::Keep);
-        assert_eq!(judge(&old, Some(&old), TIMES, Clock { adopted_ns: 900 * SECOND, ..ACTIVE }), Verdict::Idle);
+        assert_eq!(
+            judge(&old, Some(&old), TIMES, Clock { adopted_ns: 990 * SECOND, ..ACTIVE }),
+            Verdict::Keep
+        );
+        assert_eq!(
+            judge(&old, Some(&old), TIMES, Clock { adopted_ns: 900 * SECOND, ..ACTIVE }),
+            Verdict::Idle
+        );
     }
 
     #[test]

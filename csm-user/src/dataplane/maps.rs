@@ -95,11 +95,9 @@ impl Maps {
             Operation::RemoveAddress(key) => self.addresses.delete(key).map(drop),
             Operation::RemoveRoute(net) => self.routes.delete(&route_key(*net)).map(drop),
             Operation::SetReal(number, real) => self.reals.set(number, real, Update::Any),
-            Operation::SetRing(vserver, slots) => {
-                (0..).zip(slots).try_for_each(|(slot, real)| {
-                    self.rings.set(&ring_slot(*vserver, slot), real, Update::Any)
-                })
-            }
+            Operation::SetRing(vserver, slots) => (0..)
+                .zip(slots)
+                .try_for_each(|(slot, real)| self.rings.set(&ring_slot(*vserver, slot), real, Update::Any)),
             Operation::SetVserver(number, vserver) => self.vservers.set(number, vserver, Update::Any),
             Operation::SetRoute(net, route) => self.routes.set(&route_key(*net), route, Update::Any),
             Operation::SetAddress(key, address) => self.addresses.set(key, address, Update::Any),

@@ -406,7 +406,9 @@ pub(super) mod tests {
         assert_eq!(vserver.flags, VSERVER_INSERVICE | VSERVER_REPLICATE | VSERVER_REPLICATE_STICKY);
         assert_eq!((vserver.ring_len, vserver.sticky_s, vserver.sticky_group), (4, 1800, 10));
         assert_eq!(contents.vserver_keys.len(), 1);
-        assert!(contents.reals.values().all(|real| real.flags == REAL_USABLE | REAL_STICKY && real.vlan == 3));
+        assert!(
+            contents.reals.values().all(|real| real.flags == REAL_USABLE | REAL_STICKY && real.vlan == 3)
+        );
         let announced: Vec<String> =
             desired.announced().iter().map(|(vlan, address)| format!("{vlan} {address}")).collect();
         assert_eq!(announced, ["3 192.158.39.20", "2 192.158.38.30"]);

@@ -9,8 +9,11 @@ use csm_common::limits::RING_SLOTS;
 /// are scaled down, no real below one slot; of more reals than slots the last ones get none.
 #[must_use]
 pub fn ring(reals: &[(u32, u8)]) -> Vec<u32> {
-    let mut reals: Vec<(u32, u32)> =
-        reals.iter().filter(|(_, weight)| *weight > 0).map(|&(real, weight)| (real, u32::from(weight))).collect();
+    let mut reals: Vec<(u32, u32)> = reals
+        .iter()
+        .filter(|(_, weight)| *weight > 0)
+        .map(|&(real, weight)| (real, u32::from(weight)))
+        .collect();
     reals.truncate(RING_SLOTS as usize);
     scale(&mut reals);
     let total: i64 = reals.iter().map(|&(_, weight)| i64::from(weight)).sum();
@@ -42,8 +45,7 @@ fn scale(reals: &mut [(u32, u32)]) {
         *weight = (*weight * RING_SLOTS / sum).max(1);
     }
     // Raising small weights to 1 may have made the sum too large again: the largest pay.
-    let mut excess =
-        reals.iter().map(|&(_, weight)| weight).sum::<u32>().saturating_sub(RING_SLOTS);
+    let mut excess = reals.iter().map(|&(_, weight)| weight).sum::<u32>().saturating_sub(RING_SLOTS);
     while excess > 0 {
         let Some((_, largest)) = reals.iter_mut().max_by_key(|(_, weight)| *weight) else { return };
         *largest -= 1;

@@ -87,13 +87,13 @@ impl RingThread {
     ) -> io::Result<Self> {
         let ring = open(source.descriptor(names::EVENTS)?)?;
         let lost = PerCpuArray::new(source.descriptor(names::EVENTS_LOST)?)?;
-        let stop = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let stop =
+            Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let counters = Arc::new(RingCounters::default());
         let reader = Reader { mirror, deltas, hints, counters: Arc::clone(&counters), lost, lost_before: 0 };
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("csm-ring".into())
-            .spawn(move || reader.run(ring, &stopped))?;
+        let thread =
+            std::thread::Builder::new().name("csm-ring".into()).spawn(move || reader.run(ring, &stopped))?;
         Ok(Self { stop, thread: Some(thread), counters })
     }
 }

@@ -183,9 +183,15 @@ impl Table {
     ///
     /// # Errors
     /// Of a system call.
-    pub fn delete(&self, forward: &FlowKey, unless_later_than: Option<u32>) -> io::Result<Option<Connection>> {
+    pub fn delete(
+        &self,
+        forward: &FlowKey,
+        unless_later_than: Option<u32>,
+    ) -> io::Result<Option<Connection>> {
         for map in [&self.flows, &self.embryonic] {
-            let Some(entry) = map.get(forward)?.filter(|entry| entry.flags & FLAG_FORWARD != 0) else { continue };
+            let Some(entry) = map.get(forward)?.filter(|entry| entry.flags & FLAG_FORWARD != 0) else {
+                continue;
+            };
             if unless_later_than.is_some_and(|named| entry.generation.wrapping_sub(named).cast_signed() > 0) {
                 return Ok(None);
             }
@@ -224,7 +230,8 @@ impl Table {
             let (entries, last) = walk.next(&self.flows)?;
             for (key, entry) in entries.filter(|(_, entry)| entry.flags & FLAG_FORWARD != 0) {
                 let twin = entry.twin_key(key.proto);
-                let Some(back) = self.flows.get(&twin)?.filter(|back| back.twin_key(key.proto) == *key) else {
+                let Some(back) = self.flows.get(&twin)?.filter(|back| back.twin_key(key.proto) == *key)
+                else {
                     continue;
                 };
                 seen.push(Seen {
@@ -266,7 +273,9 @@ impl Table {
 
     fn insert_sticky_new(&self, key: &StickyKey, entry: &StickyEntry) -> Result<(), InsertError> {
         match self.sticky.set(key, entry, Update::New).map_err(insert_error) {
-            Err(InsertError::Exists) if self.sticky.get(key)?.is_some_and(|known| known.real == entry.real) => {
+            Err(InsertError::Exists)
+                if self.sticky.get(key)?.is_some_and(|known| known.real == entry.real) =>
+            {
                 Ok(())
             }
             result => result,

@@ -146,7 +146,8 @@ impl NeighbourTable {
     /// The kernel's discovery told of a host on interface `ifindex`.
     pub fn discovered(&mut self, ifindex: u32, address: Ipv4Addr, state: Discovery) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let Some(vlan) = self.ports.values().find(|port| port.ifindex == ifindex).map(|port| port.vlan) else {
+        let Some(vlan) = self.ports.values().find(|port| port.ifindex == ifindex).map(|port| port.vlan)
+        else {
             return effects;
         };
         let key = AddressKey { ip_be: u32::from_ne_bytes(address.octets()), vlan, pad: 0 };

@@ -95,8 +95,7 @@ impl Neighbours {
             carrying: HashSet::new(),
             on_link,
         };
-        let thread =
-            std::thread::Builder::new().name("csm-neigh".into()).spawn(move || worker.run())?;
+        let thread = std::thread::Builder::new().name("csm-neigh".into()).spawn(move || worker.run())?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
