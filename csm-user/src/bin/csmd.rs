@@ -1,2 +1,76 @@
-//! The controller.
-fn main() {}
+//! The controller: `csmd --config FILE` in the foreground, until SIGTERM or SIGINT.
+//!
+//! Exit status: 0 stopped as told, 1 a step of the start failed, 2 faults in the configuration (nothing was started).
+
+use std::fs::OpenOptions;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use csm_user::api;
+use csm_user::daemon::{self, Failure, Options};
+use csm_user::ft::Controls;
+use tracing_subscriber::EnvFilter;
+
+/// Environment variable by which the lab takes one protection away, to see that its checkers notice.
+const LAB_FAULT: &str = "CSM_LAB_FAULT";
+
+/// The Content Switching Module's controller.
+#[derive(Parser)]
+#[command(version, after_help = "CSM_LOG sets what is logged, e.g. `debug` or `csm_user::ft=trace` (default: info).")]
+struct Flags {
+    /// Configuration file; `csm check FILE` tells beforehand what is wrong with it.
+    #[arg(long)]
+    config: PathBuf,
+    /// Socket of the API; its directory is made if need be.
+    #[arg(long, default_value = api::SOCKET)]
+    socket: PathBuf,
+    /// Append the log to this file instead of standard error.
+    #[arg(long)]
+    log: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let Flags { config, socket, log } = Flags::parse();
+    let (controls, drop_deltas) = lab_fault(std::env::var(LAB_FAULT).ok().as_deref())?;
+    let filter = EnvFilter::try_from_env("CSM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    match log {
+        Some(path) => {
+            let file = OpenOptions::new().create(true).append(true).open(&path);
+            logging.with_writer(file.with_context(|| path.display().to_string())?).init();
+        }
+        None => logging.with_writer(std::io::stderr).init(),
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(daemon::run(&Options { config, socket, controls, drop_deltas }));
+    Ok(match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(report)) => {
+            eprint!("{report}");
+            ExitCode::from(2)
+        }
+        Err(failure) => {
+            eprintln!("csmd: {failure}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn lab_fault(name: Option<&str>) -> anyhow::Result<(Controls, Option<NonZeroU32>)> {
+    let mut controls = Controls::default();
+    let mut drop_deltas = None;
+    match name {
+        None | Some("") => {}
+        Some("lease-off") => controls.lease_off = true,
+        Some("relay-off") => controls.relay_off = true,
+        Some("announce-off") => controls.announce_off = true,
+        Some("drop-deltas") => drop_deltas = Some(NonZeroU32::MIN),
+        Some(other) => anyhow::bail!(
+            "{LAB_FAULT}={other}: must be lease-off, relay-off, announce-off or drop-deltas, and unset in production"
+        ),
+    }
+    Ok((controls, drop_deltas))
+}

@@ -1,3 +1,23 @@
 //! The composition root: starts the features and routes events between them.
+//!
+//! ```text
+//!  probes ──health──▶ planner ──▶ maps            ring thread ──deltas──▶ replication ──▶ peer
+//!  netlink ──links──▶ ┐                                │hints
+//!  FT thread ─events─▶│ event loop ──commands──▶ FT    ▼
+//!  signals ──────────▶┘              neighbours, announcements
+//! ```
+//!
+//! Invariant: nothing that a takeover needs passes through here. The real-time thread opens the gate, adopts the table
+//! and announces by itself; what the loop adds (repeats, roles of replication and expiry) may be late.
 
+pub mod actions;
+pub mod backend;
+pub mod host;
+pub mod node;
+pub mod planner;
 pub mod replica;
+mod replies;
+mod route;
+pub mod startup;
+
+pub use startup::{Failure, Options, run};

@@ -1,0 +1,40 @@
+//! What a takeover does at once, on the real-time thread: adopt the table, announce the addresses.
+
+use std::sync::Arc;
+
+use crate::arp::announcer::Announcer;
+use crate::dataplane::maps::SettingsCell;
+use crate::ft::TakeoverActions;
+
+/// [`TakeoverActions`] on the dataplane's settings and the prepared announcements.
+pub struct Actions {
+    settings: Arc<SettingsCell>,
+    announcer: Arc<Announcer>,
+}
+
+impl Actions {
+    /// On `settings` and `announcer`.
+    #[must_use]
+    pub fn new(settings: Arc<SettingsCell>, announcer: Arc<Announcer>) -> Self {
+        Self { settings, announcer }
+    }
+}
+
+impl TakeoverActions for Actions {
+    fn adopt(&self, now_ns: u64) {
+        // A failure leaves replicas with the idle times that the peer told: connections may expire early, none is lost now.
+        if let Err(error) = self.settings.adopt(now_ns) {
+            tracing::error!(%error, "the replicated table could not be adopted");
+        }
+    }
+
+    fn announce(&self) {
+        self.announcer.announce_now();
+    }
+
+    fn set_peer_mac(&self, mac: [u8; 6]) {
+        if let Err(error) = self.settings.set_peer_mac(mac) {
+            tracing::error!(%error, "the peer's MAC address could not be set: strays are not relayed");
+        }
+    }
+}

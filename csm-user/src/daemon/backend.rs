@@ -1,0 +1,330 @@
+//! The API's view of the daemon: every answer is read from the maps, the probes and the election when it is asked for.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
+
+use csm_common::counter::{self, Reason, ServiceCount};
+use csm_common::flow::{self, FLAG_REPLICA};
+use csm_common::service::REAL_USABLE;
+
+use super::node::Node;
+use super::replies;
+use crate::api::backend::{Backend, Fault};
+use crate::api::reply::{
+    ConnFilter, ConnReply, ConnState, ConnectionCounters, ConnsReply, CountersReply, Endpoint, FtReply,
+    NeighbourReply, Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, RunningConfigReply,
+    ServerfarmReply, StickiesReply, StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply,
+    VserverState,
+};
+use crate::config;
+use crate::dataplane::snapshot::StickyGroup;
+use crate::dataplane::table::{Seen, monotonic_ns};
+use crate::ft;
+use crate::model::{Real, RealAdmin, Serverfarm, StableId, Transport, Vserver};
+use crate::probe::health::{RealHealth, RealKey};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Internal(format!("the kernel's tables could not be read: {error}"))
+    }
+}
+
+impl Backend for Node {
+    fn system(&self) -> Result<SystemReply, Fault> {
+        Ok(SystemReply {
+            module: self.config.slot,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+        })
+    }
+
+    fn ft(&self) -> Result<Option<FtReply>, Fault> {
+        Ok(self.ft.as_ref().map(|ft| replies::ft(self, ft)))
+    }
+
+    fn force_standby(&self) -> Result<(), Fault> {
+        let refused = |error: String, remedy: Option<&str>| Fault::Refused { error, remedy: remedy.map(str::to_owned) };
+        let Some(control) = &self.ft else {
+            return Err(refused("no FT group is configured".to_owned(), Some("configure `ft group N vlan M`")));
+        };
+        self.runtime.block_on(control.force_standby()).map_err(|refusal| {
+            let remedy = match refusal {
+                ft::Refusal::NotActive => Some("give the command on the active box"),
+                ft::Refusal::PeerIncomplete => Some("wait until `show module csm N ft` shows the replica as complete"),
+                ft::Refusal::NoPeer | ft::Refusal::OneWay => Some("check the FT VLAN's link and the peer"),
+                ft::Refusal::PeerUnable
+                | ft::Refusal::Busy
+                | ft::Refusal::NoAnswer
+                | ft::Refusal::Overtaken => None,
+            };
+            refused(refusal.to_string(), remedy)
+        })
+    }
+
+    fn vservers(&self) -> Result<Vec<VserverReply>, Fault> {
+        self.config.vservers.iter().map(|vserver| self.vserver_reply(vserver)).collect()
+    }
+
+    fn reals(&self) -> Result<Vec<RealReply>, Fault> {
+        let farms = self.config.serverfarms.iter();
+        farms.flat_map(|farm| farm.reals.iter().map(move |real| self.real_reply(farm, real))).collect()
+    }
+
+    fn serverfarms(&self) -> Result<Vec<ServerfarmReply>, Fault> {
+        let farms = self.config.serverfarms.iter();
+        Ok(farms
+            .map(|farm| ServerfarmReply {
+                name: farm.name.to_string(),
+                predictor: "RoundRobin".to_owned(),
+                nat_server: true,
+                reals: count(farm.reals.len()),
+                operational: count(farm.reals.iter().filter(|real| self.in_rotation(farm, real)).count()),
+                probes: farm.probes.iter().map(ToString::to_string).collect(),
+            })
+            .collect())
+    }
+
+    fn conns(&self, filter: &ConnFilter) -> Result<ConnsReply, Fault> {
+        let limit = filter.limit.unwrap_or(ROWS_MAX) as usize;
+        let now_ns = monotonic_ns();
+        let names = self.vserver_names();
+        let mut reply = ConnsReply { total: 0, connections: Vec::new() };
+        self.table.visit(&mut |chunk| {
+            for seen in chunk {
+                let Some(row) = conn_reply(seen, &names, now_ns).filter(|row| passes(filter, row)) else { continue };
+                reply.total += 1;
+                if reply.connections.len() < limit {
+                    reply.connections.push(row);
+                }
+            }
+            std::ops::ControlFlow::Continue(())
+        })?;
+        Ok(reply)
+    }
+
+    fn sticky(&self) -> Result<StickiesReply, Fault> {
+        let now_ns = monotonic_ns();
+        let (directory, names, desired) = (self.directory.get(), self.vserver_names(), self.desired());
+        let mut reply = StickiesReply { total: 0, entries: Vec::new() };
+        self.table.visit_sticky(&mut |chunk| {
+            for (key, entry) in chunk {
+                reply.total += 1;
+                let (Some(group), Some(real)) = (directory.sticky_group(key.group), desired.reals.get(&entry.real))
+                else {
+                    continue;
+                };
+                if reply.entries.len() >= ROWS_MAX as usize {
+                    continue;
+                }
+                let (group, vserver) = match group {
+                    StickyGroup::Shared(group) => (group, None),
+                    StickyGroup::Private(id) => (0, directory.vserver_number(id).and_then(|n| names.get(&n).cloned())),
+                };
+                let used_s = now_ns.saturating_sub(entry.last_used_ns) / SECOND_NS;
+                reply.entries.push(StickyReply {
+                    group,
+                    vserver,
+                    client: address(key.client_be),
+                    real: real.key.address,
+                    port: real.key.port.unwrap_or(0),
+                    timeout_s: u64::from(entry.life_s).saturating_sub(used_s),
+                });
+            }
+            std::ops::ControlFlow::Continue(())
+        })?;
+        Ok(reply)
+    }
+
+    fn vlans(&self) -> Result<Vec<VlanReply>, Fault> {
+        Ok(replies::vlans(self))
+    }
+
+    fn neighbours(&self) -> Result<Vec<NeighbourReply>, Fault> {
+        Ok(replies::neighbours(self))
+    }
+
+    fn counters(&self) -> Result<CountersReply, Fault> {
+        let census = self.census();
+        let desired = self.desired();
+        let mut created = 0;
+        for number in desired.vservers.keys() {
+            created += self.counters.vserver(*number)?.connections;
+        }
+        let reasons = self.counters.reasons()?;
+        let packets = |wanted: Reason| reasons.iter().find(|(reason, _)| *reason == wanted).map_or(0, |(_, c)| c.packets);
+        let current = census.vservers.values().sum();
+        Ok(CountersReply {
+            connections: ConnectionCounters {
+                created,
+                destroyed: created.saturating_sub(current),
+                current,
+                timed_out: self.expired.load(Ordering::Relaxed),
+                failed: packets(Reason::DropNoReal) + packets(Reason::DropNoPolicy) + packets(Reason::DropTableFull),
+            },
+            server_initiated: ConnectionCounters {
+                created: packets(Reason::ForwardedRouted),
+                current: census.vservers.get(&flow::NONE).copied().unwrap_or(0),
+                ..ConnectionCounters::default()
+            },
+            reasons: reasons.into_iter().map(reason_reply).collect(),
+        })
+    }
+
+    fn running_config(&self) -> Result<RunningConfigReply, Fault> {
+        Ok(RunningConfigReply { text: config::print(&self.config) })
+    }
+}
+
+impl Node {
+    fn vserver_names(&self) -> BTreeMap<u32, String> {
+        self.desired().vservers.iter().map(|(number, known)| (*number, known.name.to_string())).collect()
+    }
+
+    fn vserver_reply(&self, vserver: &Vserver) -> Result<VserverReply, Fault> {
+        let index = vserver
+            .virtual_server
+            .as_ref()
+            .and_then(|server| self.directory.get().vserver_number(StableId::of_vserver(&vserver.name, server)));
+        let count = index.map_or(Ok(ServiceCount::default()), |number| self.counters.vserver(number))?;
+        let farm = vserver.serverfarm.as_ref().and_then(|name| self.config.serverfarm(name));
+        let reason = if !vserver.inservice {
+            Some("not inservice")
+        } else if vserver.virtual_server.is_none() {
+            Some("no virtual address")
+        } else if farm.is_none() {
+            Some("no server farm")
+        } else if !farm.is_some_and(|farm| farm.reals.iter().any(|real| self.in_rotation(farm, real))) {
+            Some("no real in rotation")
+        } else {
+            None
+        };
+        let census = self.census();
+        Ok(VserverReply {
+            name: vserver.name.to_string(),
+            index,
+            address: vserver.virtual_server.map(|server| server.address),
+            protocol: vserver.virtual_server.map(|server| match server.transport {
+                Transport::Tcp => Protocol::Tcp,
+                Transport::Udp => Protocol::Udp,
+            }),
+            port: vserver.virtual_server.map_or(0, |server| server.port),
+            vlan: vserver.vlan.map(crate::model::VlanId::get),
+            state: if reason.is_none() { VserverState::Operational } else { VserverState::OutOfService },
+            reason: reason.map(str::to_owned),
+            serverfarm: vserver.serverfarm.as_ref().map(ToString::to_string),
+            idle_s: vserver.idle.as_secs(),
+            pending_s: vserver.pending.as_secs(),
+            replicate: Replicate { connection: vserver.replicate_connection, sticky: vserver.replicate_sticky },
+            sticky: vserver.sticky.map(|sticky| StickyRule {
+                minutes: sticky.minutes,
+                group: sticky.group,
+                netmask: sticky.netmask,
+            }),
+            connections: index.and_then(|number| census.vservers.get(&number).copied()).unwrap_or(0),
+            total_connections: count.connections,
+            client_packets: count.client_packets,
+            server_packets: count.server_packets,
+        })
+    }
+
+    fn real_reply(&self, farm: &Serverfarm, real: &Real) -> Result<RealReply, Fault> {
+        let id = StableId::of_real(&farm.name, real.address, real.port);
+        let number = self.desired().reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number);
+        let count = number.map_or(Ok(ServiceCount::default()), |number| self.counters.real(number))?;
+        let (state, reason) = self.real_state(farm, real);
+        let in_rotation = self.in_rotation(farm, real);
+        Ok(RealReply {
+            address: real.address,
+            port: real.port,
+            serverfarm: farm.name.to_string(),
+            weight: if in_rotation { real.weight } else { 0 },
+            admin_weight: real.weight,
+            state,
+            reason,
+            connections: number.and_then(|number| self.census().reals.get(&number).copied()).unwrap_or(0),
+            total_connections: count.connections,
+            client_packets: count.client_packets,
+            server_packets: count.server_packets,
+        })
+    }
+
+    /// Whether the maps say that new connections may go to it.
+    fn in_rotation(&self, farm: &Serverfarm, real: &Real) -> bool {
+        let id = StableId::of_real(&farm.name, real.address, real.port);
+        let desired = self.desired();
+        let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number);
+        number.and_then(|number| desired.contents.reals.get(&number)).is_some_and(|real| real.flags & REAL_USABLE != 0)
+    }
+
+    fn real_state(&self, farm: &Serverfarm, real: &Real) -> (RealState, Option<String>) {
+        if real.admin == RealAdmin::OutOfService {
+            return (RealState::OutOfService, Some("no inservice".to_owned()));
+        }
+        let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
+        match self.health.borrow().of(&key) {
+            RealHealth::ProbeFailed { probe, port, reason } => {
+                let port = port.map(|port| format!(" port {port}")).unwrap_or_default();
+                (RealState::ProbeFailed, Some(format!("probe {probe}{port}: {reason}")))
+            }
+            RealHealth::Testing if !farm.probes.is_empty() => (RealState::ProbeTesting, None),
+            RealHealth::Testing | RealHealth::Operational if self.desired().unreachable.contains(&real.address) => {
+                (RealState::ArpFailed, Some("no route to it".to_owned()))
+            }
+            RealHealth::Testing | RealHealth::Operational => (RealState::Operational, None),
+        }
+    }
+}
+
+fn passes(filter: &ConnFilter, row: &ConnReply) -> bool {
+    let vserver = |wanted: &String| row.vserver.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
+    filter.vserver.as_ref().is_none_or(vserver) && filter.client.is_none_or(|client| row.client.address == client)
+}
+
+fn conn_reply(seen: &Seen, names: &BTreeMap<u32, String>, now_ns: u64) -> Option<ConnReply> {
+    let connection = &seen.connection;
+    let protocol = match connection.proto {
+        6 => Protocol::Tcp,
+        17 => Protocol::Udp,
+        1 => Protocol::Icmp,
+        _ => return None,
+    };
+    let end = |ip_be, port_be| Endpoint { address: address(ip_be), port: u16::from_be(port_be) };
+    Some(ConnReply {
+        protocol,
+        client: end(connection.client_be, connection.client_port_be),
+        destination: end(connection.virtual_be, connection.virtual_port_be),
+        real: end(connection.real_be, connection.real_port_be),
+        client_vlan: connection.client_vlan,
+        server_vlan: connection.server_vlan,
+        state: ConnState::from_flow(connection.state)?,
+        vserver: names.get(&connection.vserver).cloned(),
+        replicated: seen.flags & flow::FLAG_REPLICATE != 0,
+        replica: seen.flags & FLAG_REPLICA != 0,
+        idle_s: now_ns.saturating_sub(seen.last_seen_ns) / SECOND_NS,
+    })
+}
+
+fn reason_reply((reason, count): (Reason, counter::Count)) -> ReasonCount {
+    ReasonCount {
+        reason: reason.name().to_owned(),
+        verdict: match reason.verdict() {
+            counter::Verdict::Forward => Verdict::Forward,
+            counter::Verdict::Pass => Verdict::Pass,
+            counter::Verdict::Drop => Verdict::Drop,
+        },
+        packets: count.packets,
+        bytes: count.bytes,
+    }
+}
+
+fn address(be: u32) -> Ipv4Addr {
+    Ipv4Addr::from(be.to_ne_bytes())
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,63 @@
+//! Facts about this host that the configuration is checked against, and identities of this start.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+
+use crate::config::{self, HostFacts};
+use crate::model::{Config, fnv1a};
+
+/// Interfaces and scheduling of this host.
+///
+/// # Errors
+/// If the kernel does not list its interfaces.
+pub fn facts() -> io::Result<HostFacts> {
+    Ok(HostFacts { interfaces: Some(interfaces()?), realtime: Some(realtime()) })
+}
+
+fn interfaces() -> io::Result<BTreeSet<String>> {
+    let names = nix::net::if_::if_nameindex().map_err(io::Error::from)?;
+    Ok(names.iter().map(|interface| interface.name().to_string_lossy().into_owned()).collect())
+}
+
+/// Whether a thread may have SCHED_FIFO: asked on a thread of its own that ends at once.
+fn realtime() -> bool {
+    let ask = || {
+        let lowest = libc::sched_param { sched_priority: 1 };
+        // SAFETY: `lowest` is a valid parameter block for this thread (pid 0).
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) == 0 }
+    };
+    std::thread::spawn(ask).join().unwrap_or(false)
+}
+
+/// A number that differs from start to start and is not 0.
+#[must_use]
+pub fn nonce() -> u64 {
+    // RandomState is seeded by the kernel's random source.
+    RandomState::new().hash_one(std::process::id()).max(1)
+}
+
+/// Checksum of what both nodes of a pair should have alike: everything but own addresses, priority and interface names.
+#[must_use]
+pub fn shared_checksum(config: &Config) -> u64 {
+    let mut shared = config.clone();
+    shared.slot = 0;
+    for interface in &mut shared.interfaces {
+        interface.name.clear();
+    }
+    shared.interfaces.sort_by_key(|interface| interface.access_vlan);
+    for vlan in &mut shared.vlans {
+        (vlan.address, vlan.alt_address) = (None, None);
+    }
+    if let Some(ft) = &mut shared.ft {
+        (ft.priority, ft.alt_priority) = (0, None);
+    }
+    fnv1a(config::print(&shared).as_bytes())
+}
+
+/// Checksum of the running program; 0 if it cannot be read.
+#[must_use]
+pub fn software_checksum() -> u64 {
+    fs::read("/proc/self/exe").map_or(0, |image| fnv1a(&image))
+}

@@ -1,0 +1,105 @@
+//! What the running daemon is made of, as the API and the event loop share it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::planner::Planner;
+use crate::dataplane::expiry::Census;
+use crate::dataplane::load::{AttachMode, MappedGate, PortSpec};
+use crate::dataplane::maps::{Counters, HopMaps};
+use crate::dataplane::plan::Desired;
+use crate::dataplane::snapshot::DirectoryCell;
+use crate::dataplane::table::Table;
+use crate::ft::{FtControl, GateCell};
+use crate::model::Config;
+use crate::neigh::task::{HopSink, Neighbours};
+use crate::probe::health::Health;
+use crate::replication::task::ReplHandle;
+
+/// A port and what netlink says of it.
+pub struct NodePort {
+    /// As the program is attached to it.
+    pub spec: PortSpec,
+    /// Administratively up, with a carrier.
+    pub carrying: AtomicBool,
+}
+
+/// The running daemon.
+pub struct Node {
+    /// The configuration in force.
+    pub config: Config,
+    /// Start of the daemon.
+    pub started: Instant,
+    /// For answers that must wait.
+    pub runtime: tokio::runtime::Handle,
+    /// Ports, in the order of their numbers.
+    pub ports: Vec<NodePort>,
+    /// How the program is attached.
+    pub mode: AttachMode,
+    /// The gate, as the program reads it.
+    pub gate: Arc<MappedGate>,
+    /// Connections and sticky entries.
+    pub table: Arc<Table>,
+    /// Identities of numbers.
+    pub directory: Arc<DirectoryCell>,
+    /// Counters of the program.
+    pub counters: Counters,
+    /// Contents of the maps.
+    pub planner: Arc<Planner>,
+    /// Neighbours.
+    pub neighbours: Arc<Neighbours>,
+    /// Verdicts of the probes.
+    pub health: watch::Receiver<Arc<Health>>,
+    /// The election; `None` without an FT group.
+    pub ft: Option<FtControl>,
+    /// Replication; `None` without an FT group.
+    pub replication: Option<ReplHandle>,
+    /// What the last walk over the tables met.
+    pub census: Arc<Mutex<Arc<Census>>>,
+    /// Entries that expiry removed since the start.
+    pub expired: Arc<AtomicU64>,
+}
+
+impl Node {
+    /// The plan in force.
+    #[must_use]
+    pub fn desired(&self) -> Arc<Desired> {
+        self.planner.desired()
+    }
+
+    /// What the last walk over the tables met.
+    #[must_use]
+    pub fn census(&self) -> Arc<Census> {
+        Arc::clone(&self.census.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// True if all ports but the FT VLAN's can carry frames.
+    #[must_use]
+    pub fn can_forward(&self) -> bool {
+        let data = self.ports.iter().filter(|port| port.spec.role != csm_common::net::PORT_FT);
+        data.into_iter().all(|port| port.carrying.load(Ordering::Acquire))
+    }
+}
+
+impl GateCell for MappedGate {
+    fn store(&self, gate: csm_common::gate::Gate) {
+        Self::store(self, gate);
+    }
+
+    fn load(&self) -> csm_common::gate::Gate {
+        Self::load(self)
+    }
+}
+
+impl HopSink for HopMaps {
+    fn set_nexthop(&self, number: u32, hop: &csm_common::net::NextHop) -> std::io::Result<()> {
+        Self::set_nexthop(self, number, hop)
+    }
+
+    fn set_neighbour(&self, host: &csm_common::net::AddressKey, number: Option<u32>) -> std::io::Result<()> {
+        Self::set_neighbour(self, host, number)
+    }
+}

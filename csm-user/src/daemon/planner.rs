@@ -1,0 +1,97 @@
+//! Keeps the maps equal to what configuration and health call for.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use csm_common::net::AddressKey;
+
+use crate::dataplane::expiry::Census;
+use crate::dataplane::maps::Maps;
+use crate::dataplane::plan::{self, Assignments, Desired, HealthView, PlanError, RealKey, plan};
+use crate::dataplane::snapshot::{Directory, DirectoryCell};
+use crate::model::Config;
+use crate::probe::health::{Health, RealHealth};
+
+/// Why the maps could not be brought in line.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplanError {
+    /// The configuration does not fit the maps.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The kernel refused a change.
+    #[error("the kernel's maps could not be written: {0}")]
+    Maps(#[from] io::Error),
+}
+
+/// Plans, and carries plans out.
+pub struct Planner {
+    maps: Maps,
+    numbers: Mutex<Assignments>,
+    /// Next-hop numbers of gateways and reals.
+    hops: HashMap<AddressKey, u32>,
+    directory: Arc<DirectoryCell>,
+    desired: RwLock<Arc<Desired>>,
+}
+
+impl Planner {
+    /// Nothing planned yet.
+    #[must_use]
+    pub fn new(maps: Maps, hops: HashMap<AddressKey, u32>, directory: Arc<DirectoryCell>) -> Self {
+        Self { maps, numbers: Mutex::default(), hops, directory, desired: RwLock::default() }
+    }
+
+    /// Brings the maps in line with `config` and `health`; returns how many operations that took.
+    ///
+    /// # Errors
+    /// See [`ReplanError`]; after a failed map operation the next call starts from what the kernel holds.
+    pub fn replan(&self, config: &Config, health: &Health) -> Result<usize, ReplanError> {
+        let mut numbers = self.numbers();
+        let desired = plan(config, &view(health), &self.hops, &mut numbers)?;
+        // Before the maps: a replica that arrives meanwhile finds the new numbers, never old ones for new entries.
+        self.directory.set(Directory::of(&desired));
+        let operations = self.maps.reconcile(&desired.contents)?;
+        *self.desired.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(desired);
+        Ok(operations)
+    }
+
+    /// The plan in force.
+    #[must_use]
+    pub fn desired(&self) -> Arc<Desired> {
+        Arc::clone(&self.desired.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A walk over the tables begins.
+    pub fn walk_begins(&self, walk: u64) {
+        self.numbers().walk = walk;
+    }
+
+    /// The walk has ended: retired numbers that no entry uses any more are free again.
+    pub fn walk_ended(&self, census: &Census) {
+        let mut numbers = self.numbers();
+        let vservers = numbers.vservers.release(census.walk, |number| census.vservers_in_use.contains(&number));
+        let reals = numbers.reals.release(census.walk, |number| census.reals_in_use.contains(&number));
+        if !vservers.is_empty() || !reals.is_empty() {
+            tracing::debug!(vservers = vservers.len(), reals = reals.len(), "numbers are free again");
+        }
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, Assignments> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn view(health: &Health) -> HealthView {
+    let unhealthy = health.iter().filter(|(_, health)| **health != RealHealth::Operational);
+    HealthView {
+        unhealthy: unhealthy
+            .map(|(key, _)| RealKey { farm: key.farm.clone(), address: key.address, port: key.port })
+            .collect(),
+    }
+}
+
+/// Next hops that the configuration needs, see [`plan::needed_hops`].
+#[must_use]
+pub fn needed_hops(config: &Config) -> std::collections::HashSet<AddressKey> {
+    plan::needed_hops(config)
+}

@@ -1,0 +1,320 @@
+//! Conversions to the API's types: the FT group, VLANs, neighbours.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use csm_common::gate;
+use csm_common::net::{ADDRESS_ALIAS, PORT_CLIENT, PORT_FT};
+
+use super::node::{Node, NodePort};
+use crate::api::reply::ft::{
+    Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
+    PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RepairReply, ReplicationReply,
+    SnapshotState,
+};
+use crate::api::reply::{NeighbourKind, NeighbourReply, NeighbourStatus, VlanReply, VlanRole, XdpMode};
+use crate::dataplane::load::AttachMode;
+use crate::dataplane::table::monotonic_ns;
+use crate::ft::status::{FlightKind, FtStatus, KindCount, LATENESS_BOUNDS_US, PeerStatus};
+use crate::ft::{FtControl, State};
+use crate::model::{FtGroup, VlanId};
+use crate::replication::status::ReplStatus;
+
+/// The FT group.
+pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
+    let status = control.status();
+    let replication = node.replication.as_ref().map(|handle| handle.status()).unwrap_or_default();
+    let peer = status.peer.as_ref();
+    let config = node.config.ft.as_ref();
+    let interface = node.ports.iter().find(|port| port.spec.role == PORT_FT);
+    FtReply {
+        group: status.group,
+        vlan: status.vlan,
+        interface: interface.map(|port| port.spec.name.clone()).unwrap_or_default(),
+        state: state(status.state),
+        machine: status.state.to_string(),
+        reason: status.reason.to_string(),
+        changed_unix_ms: status.changed_wall_ns / 1_000_000,
+        term: status.term,
+        priority: status.priority,
+        alternate_priority: config.and_then(|ft: &FtGroup| ft.alt_priority).or(peer.map(|peer| peer.priority)),
+        preempt: status.preempt,
+        preempt_held: status.preempt_held,
+        heartbeat_ms: millis32(status.heartbeat),
+        failover_ms: millis32(status.failover),
+        config_in_sync: peer.map(|peer| peer.config_in_sync),
+        software_in_sync: peer.map(|peer| peer.software_in_sync),
+        timers_in_sync: peer.map(|peer| peer.heartbeat == status.heartbeat && peer.failover == status.failover),
+        authenticated: false,
+        encrypted: replication.encrypted,
+        peer: peer.map(peer_reply),
+        readiness: readiness(&status, &replication),
+        replication: replication_reply(&replication),
+        lease: lease(node, &status),
+        lateness: lateness(&status),
+        counters: counters(&status, &replication),
+        overlaps: status.overlaps,
+        overlap_last_us: micros(status.overlap_last),
+        recorder: recorder(&status),
+    }
+}
+
+const fn state(state: State) -> FtState {
+    match state {
+        State::Init | State::Left => FtState::Initializing,
+        State::Active => FtState::Active,
+        State::Standby | State::Candidate | State::RelayOut => FtState::Standby,
+    }
+}
+
+fn peer_reply(peer: &PeerStatus) -> PeerReply {
+    PeerReply {
+        node: format!("{:016x}", peer.node),
+        address: peer.address.to_string(),
+        state: state(peer.state),
+        priority: peer.priority,
+        forwardable: peer.forwardable,
+        eligible: peer.eligible,
+        replica_complete: peer.replica_complete,
+        hears_us: peer.hears_us,
+        heard_ms_ago: millis(peer.age),
+    }
+}
+
+/// What stands against a takeover, from whichever node is asked.
+fn readiness(status: &FtStatus, replication: &ReplStatus) -> ReadinessReply {
+    let mut obstacles = Vec::new();
+    let mut against = |stands: bool, clause: &str| {
+        if stands {
+            obstacles.push(clause.to_owned());
+        }
+    };
+    let active = status.state == State::Active;
+    against(!status.forwardable, "this box cannot forward: a port is down, or the controller stalls");
+    match &status.peer {
+        None => against(true, "no peer is heard on the FT VLAN"),
+        Some(peer) => {
+            against(!peer.hears_us, "the peer does not hear this box");
+            against(!peer.forwardable, "the peer cannot forward");
+            against(!active && peer.state != State::Active, "no box is active");
+            against(active && !peer.replica_complete, "the peer's replica is not complete");
+            against(!active && !status.replica_complete, "this box's replica is not complete");
+            against(!peer.config_in_sync, "the configurations differ");
+            against(!peer.software_in_sync, "the software differs");
+        }
+    }
+    let refused = replication.outgoing.as_ref().map_or(0, |sender| sender.refused_buckets);
+    against(refused > 0, "the peer refuses some entries");
+    ReadinessReply {
+        ready: obstacles.is_empty(),
+        forwardable: status.forwardable,
+        eligible: status.eligible,
+        obstacles,
+    }
+}
+
+fn replication_reply(status: &ReplStatus) -> ReplicationReply {
+    let (connected, snapshot) = match (status.active, &status.outgoing, &status.incoming) {
+        (true, Some(sender), _) if sender.peer_complete => (true, SnapshotState::Complete),
+        (true, Some(_), _) => (true, SnapshotState::Running),
+        (false, _, Some(receiver)) if receiver.complete => (true, SnapshotState::Complete),
+        (false, _, Some(_)) => (true, SnapshotState::Running),
+        _ => (false, SnapshotState::None),
+    };
+    let sender = status.outgoing.as_ref().filter(|_| status.active);
+    let receiver = status.incoming.as_ref().filter(|_| !status.active);
+    let compared = sender.and_then(|sender| sender.coverage);
+    let refused = sender.map(|sender| sender.refused).or(receiver.map(|receiver| receiver.refused));
+    ReplicationReply {
+        connected,
+        snapshot,
+        connections: compared
+            .map(|(_, coverage)| Coverage { held: coverage.connections_held, known: coverage.connections_known }),
+        sticky: compared.map(|(_, coverage)| Coverage { held: coverage.sticky_held, known: coverage.sticky_known }),
+        lag_ms: sender.map(|sender| millis32(sender.lag)).or(receiver.map(|receiver| receiver.lag_ms)),
+        refused: refused.map_or(0, |refused| refused.iter().sum()),
+        lost: sender.map_or(0, |sender| sender.lost_events),
+        compared_ms_ago: compared.map(|(age, _)| millis(age)),
+        last_repair: sender.and_then(|sender| sender.last_repair).map(|repair| RepairReply {
+            ms_ago: millis(repair.age),
+            buckets: repair.buckets,
+            entries: repair.entries,
+        }),
+    }
+}
+
+fn lease(node: &Node, status: &FtStatus) -> LeaseReply {
+    let (gate, now_ns) = (node.gate.load(), monotonic_ns());
+    let now_in = gate.state_at(now_ns);
+    LeaseReply {
+        gate: match now_in {
+            gate::GateState::Closed => GateState::Closed,
+            gate::GateState::RelayIn => GateState::RelayIn,
+            gate::GateState::Open => GateState::Open,
+            gate::GateState::RelayOut => GateState::RelayOut,
+        },
+        remaining_us: (now_in != gate::GateState::Closed).then(|| gate.deadline_ns().saturating_sub(now_ns) / 1_000),
+        length_us: micros(status.lease),
+        peer_length_us: status.peer.as_ref().map(|peer| micros(peer.lease)),
+    }
+}
+
+fn lateness(status: &FtStatus) -> LatenessReply {
+    let bounds = LATENESS_BOUNDS_US.iter().copied().map(Some).chain([None]);
+    LatenessReply {
+        realtime: status.realtime,
+        locked: status.memory_locked,
+        worst_us: status.lateness.worst_ns / 1_000,
+        too_late: status.lateness.too_late,
+        histogram: bounds
+            .zip(status.lateness.buckets)
+            .map(|(up_to_us, count)| LatenessBucket { up_to_us, count })
+            .collect(),
+    }
+}
+
+fn counters(status: &FtStatus, replication: &ReplStatus) -> FtCounters {
+    let counters = &status.counters;
+    let decode = &counters.decode;
+    let (sender, receiver) = (replication.outgoing.as_ref(), replication.incoming.as_ref());
+    FtCounters {
+        send_uncommitted: sender.map(|sender| sender.unacked as u64),
+        coup: messages(counters.coup),
+        election: messages(counters.elect),
+        heartbeat: messages(counters.heartbeat),
+        relinquish: messages(counters.relinquish),
+        conn_replicate: Messages {
+            sent: sender.map(|sender| sender.sent),
+            received: receiver.map(|receiver| receiver.applied),
+        },
+        conn_reset: Messages { sent: None, received: receiver.map(|receiver| receiver.deleted) },
+        messages_lost: sender.map(|sender| sender.lost_events),
+        messages_rejected: sender.map(|sender| sender.refused.iter().sum()),
+        packets: PacketCounters {
+            received: Some(counters.packets),
+            dropped: Some(counters.dropped),
+            duplicates: Some(counters.duplicates),
+            checksum_failed: Some(decode.checksum),
+            dumped: Some(counters.dropped.saturating_sub(counters.duplicates + decode.checksum)),
+            ..PacketCounters::default()
+        },
+        ..FtCounters::default()
+    }
+}
+
+const fn messages(count: KindCount) -> Messages {
+    Messages { sent: Some(count.sent), received: Some(count.received) }
+}
+
+fn recorder(status: &FtStatus) -> Vec<RecorderEntry> {
+    let flights = status.flights.iter();
+    flights
+        .map(|flight| RecorderEntry {
+            at_unix_ms: flight.wall_ns / 1_000_000,
+            action: match flight.kind {
+                FlightKind::Claim => RecorderAction::Claim,
+                FlightKind::Fence => RecorderAction::Fence,
+            },
+            term: flight.term,
+            reason: flight.reason.to_string(),
+            peer_heard_ms_ago: flight.path_age.map(millis),
+            lateness_us: micros(flight.lateness),
+        })
+        .collect()
+}
+
+/// The VLANs, the FT VLAN last.
+pub(super) fn vlans(node: &Node) -> Vec<VlanReply> {
+    let mode = match node.mode {
+        AttachMode::Native => XdpMode::Native,
+        AttachMode::Generic => XdpMode::Generic,
+    };
+    let port_of = |vlan: VlanId| node.ports.iter().find(|port| port.spec.vlan == vlan.get());
+    let row = |vlan: VlanId, role: VlanRole, port: Option<&NodePort>| VlanReply {
+        vlan: vlan.get(),
+        role,
+        address: None,
+        netmask: None,
+        alias: None,
+        gateways: Vec::new(),
+        interface: port.map(|port| port.spec.name.clone()).unwrap_or_default(),
+        mac: port.map(|port| mac(port.spec.mac)),
+        carrier: port.map(|port| port.carrying.load(Ordering::Acquire)),
+        xdp: port.map(|_| mode),
+    };
+    let mut rows: Vec<VlanReply> = Vec::new();
+    for vlan in &node.config.vlans {
+        let port = port_of(vlan.id);
+        let role = match port.map(|port| port.spec.role) {
+            Some(PORT_CLIENT) => VlanRole::Client,
+            Some(_) => VlanRole::Server,
+            None if vlan.role == crate::model::VlanRole::Client => VlanRole::Client,
+            None => VlanRole::Server,
+        };
+        rows.push(VlanReply {
+            address: vlan.address.map(|net| net.addr()),
+            netmask: vlan.address.map(|net| net.netmask()),
+            alias: vlan.alias.map(|net| net.addr()),
+            gateways: vlan.gateways.clone(),
+            ..row(vlan.id, role, port)
+        });
+    }
+    rows.extend(node.config.ft.iter().map(|ft| row(ft.vlan, VlanRole::Ft, port_of(ft.vlan))));
+    rows
+}
+
+/// Addresses of the group, then the neighbours.
+pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
+    let desired = node.desired();
+    let virtual_mac = csm_common::net::virtual_mac(node.config.ft.as_ref().map_or(0, |ft| ft.group));
+    let mut rows: Vec<NeighbourReply> = desired
+        .contents
+        .addresses
+        .iter()
+        .map(|(key, address)| NeighbourReply {
+            address: Ipv4Addr::from(key.ip_be.to_ne_bytes()),
+            mac: Some(mac(virtual_mac)),
+            vlan: Some(key.vlan),
+            kind: if address.kind == ADDRESS_ALIAS { NeighbourKind::Alias } else { NeighbourKind::Vserver },
+            status: NeighbourStatus::Local,
+        })
+        .collect();
+    let reals = || node.config.serverfarms.iter().flat_map(|farm| &farm.reals);
+    for (key, _, known) in node.neighbours.list() {
+        let address = Ipv4Addr::from(key.ip_be.to_ne_bytes());
+        let kind = if node.config.vlans.iter().any(|vlan| vlan.gateways.contains(&address)) {
+            NeighbourKind::Gateway
+        } else if reals().any(|real| real.address == address) {
+            NeighbourKind::Real
+        } else {
+            NeighbourKind::Learned
+        };
+        rows.push(NeighbourReply {
+            address,
+            mac: known.map(mac),
+            vlan: Some(key.vlan),
+            kind,
+            status: if known.is_some() { NeighbourStatus::Up } else { NeighbourStatus::Resolving },
+        });
+    }
+    rows.sort_by_key(|row| (row.vlan, row.address));
+    rows
+}
+
+fn mac(mac: [u8; 6]) -> String {
+    let [a, b, c, d, e, f] = mac;
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn millis32(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

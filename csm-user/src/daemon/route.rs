@@ -1,0 +1,241 @@
+//! The event loop: what one feature says becomes what others are told.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use csm_common::net::PORT_FT;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::node::Node;
+use crate::arp::task::AnnounceThread;
+use crate::dataplane::ring::Hint;
+use crate::ft::task::handle::ALIVE_PERIOD;
+use crate::ft::{FtCommand, FtEvent, FtHandle, State};
+use crate::neigh::task::LinkEvent;
+use crate::probe::health::Health;
+use crate::replication::status::Completeness;
+use crate::replication::task::{PORT, PeerAddr};
+
+/// A leaving node waits so long for the real-time thread to hand over or fence, then goes anyway: its lease ends.
+const LEAVE_MAX: Duration = Duration::from_secs(15);
+
+/// Where events come from.
+pub(super) struct Inputs {
+    /// Hints of the event ring.
+    pub(super) hints: mpsc::Receiver<Hint>,
+    /// Changes of links.
+    pub(super) links: mpsc::Receiver<LinkEvent>,
+    /// The election; `None` without an FT group.
+    pub(super) ft: Option<FtHandle>,
+    /// Read by the expiry.
+    pub(super) active: Arc<AtomicBool>,
+}
+
+/// What the loop reacts to.
+enum Event {
+    Alive,
+    Health,
+    Completeness,
+    Hint(Hint),
+    Link(LinkEvent),
+    Ft(FtEvent),
+    Terminate,
+}
+
+struct Sources {
+    inputs: Inputs,
+    alive: tokio::time::Interval,
+    health: watch::Receiver<Arc<Health>>,
+    completeness: Option<watch::Receiver<Completeness>>,
+    terminate: [Signal; 2],
+}
+
+impl Sources {
+    async fn next(&mut self) -> Event {
+        let [sigterm, sigint] = &mut self.terminate;
+        let ft_event = async {
+            match &mut self.inputs.ft {
+                Some(ft) => ft.events.recv().await,
+                None => None,
+            }
+        };
+        let completeness = async {
+            match &mut self.completeness {
+                Some(watch) => watch.changed().await.ok(),
+                None => None,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = sigterm.recv() => Event::Terminate,
+            _ = sigint.recv() => Event::Terminate,
+            Some(event) = ft_event => Event::Ft(event),
+            _ = self.alive.tick() => Event::Alive,
+            Some(()) = completeness => Event::Completeness,
+            Ok(()) = self.health.changed() => Event::Health,
+            Some(link) = self.inputs.links.recv() => Event::Link(link),
+            Some(hint) = self.inputs.hints.recv() => Event::Hint(hint),
+        }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, and until the role has been handed over then.
+///
+/// # Errors
+/// If signals cannot be received.
+pub(super) async fn run(node: &Arc<Node>, inputs: Inputs, announcements: &AnnounceThread) -> io::Result<()> {
+    let mut alive = tokio::time::interval(ALIVE_PERIOD);
+    alive.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut sources = Sources {
+        inputs,
+        alive,
+        health: node.health.clone(),
+        completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
+        terminate: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
+    };
+    let router = Router { node, announcements, active: Arc::clone(&sources.inputs.active) };
+    router.tell(FtCommand::Forwardable(node.can_forward()));
+    router.replica();
+    loop {
+        match sources.next().await {
+            Event::Terminate => break,
+            event => router.route(event),
+        }
+    }
+    tracing::info!("told to stop");
+    router.leave(sources).await;
+    Ok(())
+}
+
+struct Router<'a> {
+    node: &'a Arc<Node>,
+    announcements: &'a AnnounceThread,
+    active: Arc<AtomicBool>,
+}
+
+impl Router<'_> {
+    fn route(&self, event: Event) {
+        match event {
+            Event::Alive => self.tell(FtCommand::Alive),
+            Event::Health => self.replan(),
+            Event::Completeness => self.replica(),
+            Event::Hint(hint) => self.hint(hint),
+            Event::Link(link) => self.link(&link),
+            Event::Ft(event) => self.ft_event(&event),
+            Event::Terminate => {}
+        }
+    }
+
+    fn tell(&self, command: FtCommand) {
+        let Some(ft) = &self.node.ft else { return };
+        if let Err(error) = ft.command(command) {
+            tracing::warn!(%error, "a command to the real-time thread was not taken");
+        }
+    }
+
+    fn replan(&self) {
+        let health = Arc::clone(&self.node.health.borrow());
+        match self.node.planner.replan(&self.node.config, &health) {
+            Ok(operations) => tracing::debug!(operations, "health changed, maps brought in line"),
+            Err(error) => tracing::error!(%error, "health changed, but the maps could not be brought in line"),
+        }
+    }
+
+    fn replica(&self) {
+        let Some(replication) = &self.node.replication else { return };
+        let Completeness { complete, peer_complete: _, lag_ms } = *replication.completeness().borrow();
+        self.tell(FtCommand::Replica { complete, lag_ms });
+    }
+
+    fn hint(&self, hint: Hint) {
+        match hint {
+            // Being numbered is being asked for.
+            Hint::Unresolved(host) => drop(self.node.neighbours.number(host)),
+            Hint::Neighbour(host, mac) => self.node.neighbours.heard(host, mac),
+            Hint::Rival(host, mac) => {
+                tracing::warn!(?host, ?mac, "another box uses an address of this group: announcing again");
+                self.announcements.rival();
+                self.tell(FtCommand::RivalSeen);
+            }
+        }
+    }
+
+    fn link(&self, event: &LinkEvent) {
+        let (ifindex, carrying) = match event {
+            LinkEvent::Changed(link) => (link.ifindex, link.up && link.carrier),
+            LinkEvent::Gone(ifindex) => (*ifindex, false),
+        };
+        let Some(port) = self.node.ports.iter().find(|port| port.spec.ifindex == ifindex) else { return };
+        if port.carrying.swap(carrying, Ordering::AcqRel) != carrying {
+            tracing::info!(interface = port.spec.name, carrying, "link changed");
+            if port.spec.role != PORT_FT {
+                self.tell(FtCommand::Forwardable(self.node.can_forward()));
+            }
+        }
+    }
+
+    fn ft_event(&self, event: &FtEvent) {
+        match *event {
+            FtEvent::Role { state, reason, term, .. } => {
+                let slot = self.node.config.slot;
+                tracing::info!("%CSM_SLB-6-REDUNDANCY_INFO:Module {slot} FT info:{state}: {reason} (term {term})");
+                self.active.store(state == State::Active, Ordering::Release);
+                if let Some(replication) = &self.node.replication {
+                    replication.role(state == State::Active);
+                }
+                self.replica();
+            }
+            FtEvent::Announce(reason) => {
+                tracing::debug!(%reason, "announcing the group's addresses");
+                self.announcements.announce();
+            }
+            FtEvent::StopAnnounce => self.announcements.stop(),
+            FtEvent::Adopted { at_ns } => tracing::debug!(at_ns, "adopted the replicated table"),
+            FtEvent::Peer { mut address, node, nonce, .. } => {
+                tracing::info!(%address, node = format_args!("{node:016x}"), "peer heard");
+                address.set_port(PORT);
+                self.peer(Some(PeerAddr { addr: address, nonce }));
+            }
+            FtEvent::PeerLost => {
+                tracing::warn!("peer lost");
+                self.peer(None);
+            }
+        }
+    }
+
+    fn peer(&self, peer: Option<PeerAddr>) {
+        if let Some(replication) = &self.node.replication {
+            replication.peer(peer);
+        }
+    }
+
+    /// Hands the role over, or fences, going on with all other work meanwhile.
+    async fn leave(&self, mut sources: Sources) {
+        if sources.inputs.ft.is_none() {
+            return;
+        }
+        self.tell(FtCommand::Leave);
+        let left = async {
+            loop {
+                let event = sources.next().await;
+                let left = matches!(event, Event::Ft(FtEvent::Role { state: State::Left, .. }));
+                self.route(event);
+                if left {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(LEAVE_MAX, left).await.is_err() {
+            tracing::error!("the real-time thread did not leave in time; its lease ends by itself");
+            return;
+        }
+        let Some(ft) = sources.inputs.ft.take() else { return };
+        if !matches!(tokio::task::spawn_blocking(move || ft.join()).await, Ok(Ok(()))) {
+            tracing::error!("the real-time thread panicked");
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! From a configuration file to a running node, and back down. What is made is undone in the reverse order.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use csm_common::gate::{Gate, GateState};
+use csm_common::net::{PORT_CLIENT, PORT_FT, PORT_SERVER, virtual_mac};
+use csm_common::service::Settings;
+use tokio::sync::mpsc;
+
+use super::actions::Actions;
+use super::host;
+use super::node::{Node, NodePort};
+use super::planner::{Planner, ReplanError};
+use super::replica::{DeltaQueue, KernelReplica};
+use super::route::{self, Inputs};
+use crate::api::server;
+use crate::arp::announcer::{self, Announcer};
+use crate::arp::task::AnnounceThread;
+use crate::config;
+use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
+use crate::dataplane::load::{AttachMode, Dataplane, LoadError, PortSpec};
+use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell};
+use crate::dataplane::mirror::Mirror;
+use crate::dataplane::ring::{DeltaSink, RingThread};
+use crate::dataplane::snapshot::DirectoryCell;
+use crate::dataplane::table::{Table, monotonic_ns};
+use crate::ft::task as ft_task;
+use crate::ft::{Controls, FtHandle, FtOptions};
+use crate::model::{Config, FtGroup, VlanRole};
+use crate::neigh::membership::{Accepts, Membership};
+use crate::neigh::netlink::{Netlink, OwnAddresses};
+use crate::neigh::table::{HopPort, NeighbourTable};
+use crate::neigh::task::{LinkEvent, Neighbours};
+use crate::probe;
+use crate::replication;
+use crate::replication::record::DeltaEvent;
+use crate::replication::task::{ReplHandle, ReplOptions};
+
+/// Deltas that may wait for replication; more mark the replica for repair.
+const DELTAS_MAX: usize = 65_536;
+/// Hints of the event ring that may wait.
+const HINTS_MAX: usize = 4_096;
+/// Changes of links that may wait.
+const LINKS_MAX: usize = 256;
+
+/// What `csmd` is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Configuration file.
+    pub config: PathBuf,
+    /// The API's socket.
+    pub socket: PathBuf,
+    /// Negative controls of the election, for the lab only.
+    pub controls: Controls,
+    /// Negative control of replication, for the lab only: drop every n-th change.
+    pub drop_deltas: Option<std::num::NonZeroU32>,
+}
+
+/// Why the daemon did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration file cannot be read.
+    #[error("{0}: {1}")]
+    Read(PathBuf, #[source] io::Error),
+    /// Faults in the configuration, rendered. Nothing was started.
+    #[error("{0}")]
+    Config(String),
+    /// A step of the start failed; what had been made is undone.
+    #[error("{what}: {source}")]
+    Step {
+        /// What was tried.
+        what: String,
+        /// What came of it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Failure {
+    fn step<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let what = what.into();
+        move |source| Self::Step { what, source: source.into() }
+    }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. To be called within a multi-threaded tokio runtime.
+///
+/// # Errors
+/// See [`Failure`].
+pub async fn run(options: &Options) -> Result<(), Failure> {
+    let config = read(&options.config)?;
+    // First of all: another csmd on this socket means that nothing must be touched.
+    if let Some(directory) = options.socket.parent() {
+        std::fs::create_dir_all(directory).map_err(Failure::step(directory.display().to_string()))?;
+    }
+    let listener = server::bind(&options.socket).map_err(Failure::step("the API's socket"))?;
+    let running = Running::start(config, options)?;
+    let Running { node, inputs, announcements, threads, undo } = running;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let shutdown = async move {
+        // A dropped sender means the same.
+        let _ = stopped.await;
+    };
+    let api = tokio::spawn(server::serve(listener, Arc::clone(&node) as _, shutdown));
+    route::run(&node, inputs, &announcements).await.map_err(Failure::step("signals"))?;
+    // Fenced or handed over by now: the rest only cleans up.
+    drop(stop);
+    if let Ok(Err(error)) = api.await {
+        tracing::warn!(%error, "the API ended with an error");
+    }
+    tokio::task::spawn_blocking(move || drop((threads, announcements, node, undo)))
+        .await
+        .map_err(Failure::step("shutdown"))
+}
+
+fn read(path: &Path) -> Result<Config, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| Failure::Read(path.to_owned(), error))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let name = path.display().to_string();
+    let facts = host::facts().map_err(Failure::step("this host's interfaces"))?;
+    let outcome = config::check(&name, &text, &facts);
+    let report = config::render(&name, &text, &outcome.diagnostics);
+    let Some(config) = outcome.config else { return Err(Failure::Config(report)) };
+    for line in report.lines() {
+        tracing::warn!("{line}");
+    }
+    Ok(config)
+}
+
+/// Threads of the dataplane; dropped first.
+struct Threads {
+    _ring: RingThread,
+    _expiry: ExpiryThread,
+    _probes: probe::task::ProbeHandle,
+}
+
+/// What the start changed on the host; dropped last.
+struct Undo {
+    _dataplane: Dataplane,
+    _memberships: Vec<Membership>,
+    _addresses: OwnAddresses,
+}
+
+struct Running {
+    node: Arc<Node>,
+    inputs: Inputs,
+    announcements: AnnounceThread,
+    threads: Threads,
+    undo: Undo,
+}
+
+impl Running {
+    fn start(config: Config, options: &Options) -> Result<Self, Failure> {
+        let vmac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
+        let (ports, addresses) = prepare_ports(&config)?;
+        let specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
+        let dataplane = Dataplane::load(&specs, AttachMode::Native).map_err(Failure::step("the dataplane"))?;
+        let memberships = accept(&specs, vmac)?;
+        let ft_port = specs.iter().position(|port| port.role == PORT_FT).and_then(|port| u32::try_from(port).ok());
+        let settings = Settings {
+            virtual_mac: vmac,
+            peer_mac: [0; 6],
+            ft_port: ft_port.unwrap_or(u32::MAX),
+            adopted_ns: 0,
+        };
+        let map_step = || Failure::step::<io::Error>("the dataplane's maps");
+        let settings = Arc::new(SettingsCell::open(&dataplane, settings).map_err(map_step())?);
+        let maps = Maps::open(&dataplane).map_err(map_step())?;
+        let counters = Counters::open(&dataplane).map_err(map_step())?;
+        let table = Arc::new(Table::open(&dataplane, Arc::new(Mirror::default())).map_err(map_step())?);
+        let directory = Arc::new(DirectoryCell::default());
+
+        let (links_in, links) = mpsc::channel(LINKS_MAX);
+        let neighbours = Arc::new(follow_neighbours(&config, &specs, vmac, &dataplane, links_in)?);
+        let hops = neighbours.want(&super::planner::needed_hops(&config));
+        let planner = Arc::new(Planner::new(maps, hops, Arc::clone(&directory)));
+        let probes = probe::task::spawn(probe::target::targets(&config));
+        planner
+            .replan(&config, &probes.health().borrow())
+            .map_err(Failure::step::<ReplanError>("the dataplane's maps"))?;
+
+        let announcer = Arc::new(announcer(&planner, &specs, vmac).map_err(Failure::step("announcements"))?);
+        let announcements = AnnounceThread::spawn(Arc::clone(&announcer)).map_err(Failure::step("announcements"))?;
+        let active = Arc::new(AtomicBool::new(config.ft.is_none()));
+        let (deltas_in, deltas) = crossbeam::channel::bounded(DELTAS_MAX);
+        let (hints_in, hints) = mpsc::channel(HINTS_MAX);
+        let queue = DeltaQueue::new(deltas_in, Arc::clone(&directory));
+        let sink: DeltaSink = Arc::new(move |delta| queue.tell(delta));
+        let ring = RingThread::spawn(&dataplane, Arc::clone(table.mirror()), Arc::clone(&sink), hints_in)
+            .map_err(Failure::step("the event ring"))?;
+        let census = Arc::new(Mutex::new(Arc::new(Census::default())));
+        let expired = Arc::new(AtomicU64::new(0));
+        let expiry = Expiry {
+            table: Arc::clone(&table),
+            settings: Arc::clone(&settings),
+            directory: Arc::clone(&directory),
+            active: Arc::clone(&active),
+            deltas: sink,
+            pace: Pace::default(),
+        };
+        let expiry = spawn_expiry(expiry, &planner, &neighbours, &census, &expired)?;
+
+        let actions = Actions::new(settings, announcer);
+        let gate = dataplane.gate();
+        let pair = match &config.ft {
+            Some(group) => {
+                let start = PairStart { config: &config, group, specs: &specs, options, gate: gate.clone(), actions };
+                let hop_number = hop_number(&neighbours);
+                let replica = KernelReplica::new(Arc::clone(&table), Arc::clone(&directory), hop_number);
+                Some(start.start(replica, deltas)?)
+            }
+            None => {
+                // A single box holds the role for good, and nobody else may take it.
+                gate.store(Gate::new(GateState::Open, u64::MAX));
+                announcements.announce();
+                None
+            }
+        };
+        let (ft, replication) = pair.unzip();
+        let node = Arc::new(Node {
+            config,
+            started: Instant::now(),
+            runtime: tokio::runtime::Handle::current(),
+            ports,
+            mode: dataplane.mode(),
+            gate,
+            table,
+            directory,
+            counters,
+            planner,
+            neighbours,
+            health: probes.health(),
+            ft: ft.as_ref().map(FtHandle::control),
+            replication,
+            census,
+            expired,
+        });
+        Ok(Self {
+            node,
+            inputs: Inputs { hints, links, ft, active },
+            announcements,
+            threads: Threads { _ring: ring, _expiry: expiry, _probes: probes },
+            undo: Undo { _dataplane: dataplane, _memberships: memberships, _addresses: addresses },
+        })
+    }
+}
+
+/// What the two-node features are started with.
+struct PairStart<'a> {
+    config: &'a Config,
+    group: &'a FtGroup,
+    specs: &'a [PortSpec],
+    options: &'a Options,
+    gate: Arc<crate::dataplane::load::MappedGate>,
+    actions: Actions,
+}
+
+impl PairStart<'_> {
+    fn start(
+        self,
+        replica: KernelReplica,
+        deltas: crossbeam::channel::Receiver<DeltaEvent>,
+    ) -> Result<(FtHandle, ReplHandle), Failure> {
+        let Self { config, group, specs, options, gate, actions } = self;
+        let Some(port) = specs.iter().find(|port| port.role == PORT_FT) else {
+            return Err(Failure::step("the FT VLAN")("no interface carries it: add `switchport access vlan`"));
+        };
+        let nonce = host::nonce();
+        let replication = replication::task::spawn(ReplOptions {
+            group: group.group,
+            nonce,
+            interface: Some(port.name.clone()),
+            listen: std::net::SocketAddrV6::new(
+                std::net::Ipv6Addr::UNSPECIFIED,
+                replication::task::PORT,
+                0,
+                port.ifindex,
+            ),
+            failover: group.failover,
+            sender: replication::sender::Options { drop_every: options.drop_deltas, ..Default::default() },
+            table: Arc::new(replica),
+            events: deltas,
+        })
+        .map_err(Failure::step("replication"))?;
+        let [a, b, c, d, e, f] = port.mac;
+        let ft = ft_task::spawn(FtOptions {
+            group: group.clone(),
+            interface: port.name.clone(),
+            ifindex: port.ifindex,
+            mac: port.mac,
+            node: u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
+            nonce,
+            gate,
+            actions: Arc::new(actions),
+            config_checksum: host::shared_checksum(config),
+            software_checksum: host::software_checksum(),
+            controls: options.controls,
+        })
+        .map_err(Failure::step("fault tolerance"))?;
+        Ok((ft, replication))
+    }
+}
+
+/// Brings the ports up with the node's own addresses.
+fn prepare_ports(config: &Config) -> Result<(Vec<NodePort>, OwnAddresses), Failure> {
+    let netlink_step = || Failure::step::<io::Error>("netlink");
+    let mut netlink = Netlink::open().map_err(netlink_step())?;
+    let mut addresses = OwnAddresses::new().map_err(netlink_step())?;
+    let mut ports = Vec::new();
+    for interface in &config.interfaces {
+        let vlan = interface.access_vlan;
+        let step = || Failure::step::<io::Error>(format!("interface {}", interface.name));
+        let configured = config.vlans.iter().find(|known| known.id == vlan);
+        let role = match configured.map(|vlan| vlan.role) {
+            Some(VlanRole::Client) => PORT_CLIENT,
+            Some(VlanRole::Server) => PORT_SERVER,
+            None if config.ft.as_ref().is_some_and(|ft| ft.vlan == vlan) => PORT_FT,
+            // A port whose VLAN the module does not know is none of its business.
+            None => continue,
+        };
+        let link = netlink.link(&interface.name).map_err(step())?;
+        let link = link.ok_or_else(|| step()(io::Error::from(io::ErrorKind::NotFound)))?;
+        netlink.set_up(link.ifindex).map_err(step())?;
+        if let Some(address) = configured.and_then(|vlan| vlan.address) {
+            addresses.ensure(link.ifindex, address).map_err(step())?;
+        }
+        if role == PORT_FT {
+            addresses.ensure_link_local(&link).map_err(step())?;
+        }
+        ports.push(NodePort {
+            spec: PortSpec { ifindex: link.ifindex, name: link.name, vlan: vlan.get(), role, mac: link.mac },
+            carrying: AtomicBool::new(link.up && link.carrier),
+        });
+    }
+    Ok((ports, addresses))
+}
+
+/// Has the data ports accept frames to the virtual MAC.
+fn accept(specs: &[PortSpec], vmac: [u8; 6]) -> Result<Vec<Membership>, Failure> {
+    let data = specs.iter().filter(|port| port.role != PORT_FT);
+    data.map(|port| {
+        let membership = Membership::new(port.ifindex, vmac)
+            .map_err(Failure::step::<io::Error>(format!("interface {} and the virtual MAC", port.name)))?;
+        if membership.accepts == Accepts::Promiscuous {
+            tracing::warn!(interface = port.name, "takes the virtual MAC only in promiscuous mode");
+        }
+        Ok(membership)
+    })
+    .collect()
+}
+
+fn follow_neighbours(
+    config: &Config,
+    specs: &[PortSpec],
+    vmac: [u8; 6],
+    source: &impl MapSource,
+    links: mpsc::Sender<LinkEvent>,
+) -> Result<Neighbours, Failure> {
+    let hop_ports: Vec<HopPort> = (0..)
+        .zip(specs)
+        .map(|(number, spec)| HopPort {
+            number,
+            vlan: spec.vlan,
+            ifindex: spec.ifindex,
+            network: config.vlans.iter().find(|vlan| vlan.id.get() == spec.vlan).and_then(|vlan| vlan.address),
+        })
+        .collect();
+    let sink = HopMaps::open(source).map_err(Failure::step("the dataplane's maps"))?;
+    let on_link = move |event| {
+        // Full only while the loop stands still; it reads the ports' state anew when it goes on.
+        let _full = links.try_send(event);
+    };
+    Neighbours::spawn(NeighbourTable::new(vmac, &hop_ports), Box::new(sink), on_link)
+        .map_err(Failure::step("the neighbour table"))
+}
+
+fn hop_number(neighbours: &Arc<Neighbours>) -> super::replica::HopNumber {
+    let neighbours = Arc::clone(neighbours);
+    Arc::new(move |key| neighbours.number(key))
+}
+
+fn announcer(planner: &Planner, specs: &[PortSpec], vmac: [u8; 6]) -> io::Result<Announcer> {
+    let desired = planner.desired();
+    let ports: Vec<announcer::Port> = specs
+        .iter()
+        .filter(|spec| spec.role != PORT_FT)
+        .map(|spec| announcer::Port {
+            ifindex: spec.ifindex,
+            addresses: desired
+                .contents
+                .addresses
+                .keys()
+                .filter(|key| key.vlan == spec.vlan)
+                .map(|key| std::net::Ipv4Addr::from(key.ip_be.to_ne_bytes()))
+                .collect(),
+        })
+        .collect();
+    Announcer::new(vmac, &ports)
+}
+
+fn spawn_expiry(
+    expiry: Expiry,
+    planner: &Arc<Planner>,
+    neighbours: &Arc<Neighbours>,
+    census: &Arc<Mutex<Arc<Census>>>,
+    expired: &Arc<AtomicU64>,
+) -> Result<ExpiryThread, Failure> {
+    let (begin_planner, begin_neighbours) = (Arc::clone(planner), Arc::clone(neighbours));
+    let begin = move |walk| {
+        begin_planner.walk_begins(walk);
+        begin_neighbours.walk_begins(walk);
+    };
+    let (planner, neighbours) = (Arc::clone(planner), Arc::clone(neighbours));
+    let (latest, expired) = (Arc::clone(census), Arc::clone(expired));
+    let end = move |census: Census| {
+        planner.walk_ended(&census);
+        neighbours.walk_ended(census.walk, |number| census.hops_in_use.contains(&number));
+        expired.fetch_add(census.expired, Ordering::Relaxed);
+        *latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(census);
+    };
+    ExpiryThread::spawn(expiry, begin, end).map_err(Failure::step("expiry"))
+}
