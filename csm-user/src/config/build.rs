@@ -13,7 +13,7 @@ use super::command::{Id, Repeat};
 use super::diagnostic::Diagnostic;
 use super::grammar::Arg;
 use super::parse::{Section, Statement, Tree};
-use super::table::{COMMANDS, default};
+use super::table::{commands, default};
 use crate::model::{
     Config, FtGroup, Interface, Name, Probe, ProbeKind, Real, RealAdmin, Serverfarm, StaticRoute, Sticky,
     Transport, Virtual, Vlan, VlanId, VlanRole, Vserver,
@@ -76,7 +76,7 @@ fn repeated(later: &Statement, earlier: &Statement, file: &str) -> Option<Diagno
     let same = place.is_none();
     let place = place.unwrap_or(later.span);
     let line = earlier.span.line;
-    let command = COMMANDS.iter().find(|command| command.id == later.id)?;
+    let command = commands().find(|command| command.id == later.id)?;
     match command.repeat {
         Repeat::Replaces if !same => {
             Some(Diagnostic::warning(place, format!("replaces `{}` of {file}:{line}", earlier.text)).remedy(

@@ -3,6 +3,7 @@
 //! Invariant: grammar, help, `no` form, default and printer of a command stand in one entry, nowhere else.
 
 use super::grammar::{Arg, Fault, FaultKind, Piece, Syntax, Value, abbreviates, fit};
+use super::table;
 use super::token::Token;
 use crate::model::{Config, FtGroup, Interface, Probe, Real, Serverfarm, Vlan, Vserver};
 
@@ -92,7 +93,7 @@ impl Mode {
     }
 }
 
-/// What a command does to the configuration; [`super::build`] has one arm for each.
+/// What a command does to the configuration; `build.rs` has one arm for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each is the command of the same name in the table")]
 pub enum Id {
@@ -384,14 +385,9 @@ impl Miss {
 ///
 /// # Errors
 /// The miss that got furthest.
-pub fn find_in(
-    table: &'static [Command],
-    mode: Mode,
-    negated: bool,
-    words: &[Token<'_>],
-) -> Result<Match, Miss> {
+pub fn find_in(mode: Mode, negated: bool, words: &[Token<'_>]) -> Result<Match, Miss> {
     let Some(first) = words.first() else { return Err(Miss::Unknown) };
-    let here = || table.iter().filter(|command| command.mode == mode || command.mode == Mode::Any);
+    let here = || table::commands().filter(|command| command.mode == mode || command.mode == Mode::Any);
     let Some(example) = here().find(|command| command.begins_with(first.text)) else {
         return Err(Miss::Unknown);
     };

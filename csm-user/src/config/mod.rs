@@ -25,6 +25,7 @@ pub mod service;
 mod suggest;
 pub mod table;
 mod token;
+mod unsupported;
 mod validate;
 
 pub use diagnostic::{Diagnostic, Severity, render};

@@ -9,7 +9,7 @@ use super::command::{Effect, Id, Match, Miss, Mode, No, find_in};
 use super::diagnostic::{Diagnostic, Severity};
 use super::grammar::{Arg, Fault, FaultKind, Value};
 use super::suggest;
-use super::table::{COMMANDS, default};
+use super::table::default;
 use super::token::{Span, Token, lex};
 use crate::model::{Name, VlanId};
 
@@ -231,7 +231,7 @@ impl Parser {
     fn find(&self, negated: bool, words: &[Token<'_>]) -> Result<(Match, Section), Miss> {
         let mut miss = Miss::Unknown;
         for section in within_reach(&self.section) {
-            match find_in(COMMANDS, section.mode(), negated, words) {
+            match find_in(section.mode(), negated, words) {
                 // A name refused as a whole explains nothing about an argument that is wrong in a nearer mode.
                 Ok(found) if found.command.takes_anything() && matches!(miss, Miss::Fault(..)) => {}
                 Ok(found) => return Ok((found, section)),

@@ -1,7 +1,7 @@
 //! A configuration to text, by the printers in the table: `parse(print(c)) == c`.
 
 use super::command::{Command, Mode, Print};
-use super::table::COMMANDS;
+use super::table::commands;
 use crate::model::Config;
 
 /// The configuration as `show running-config` prints it: defaults left out, one blank of indentation for each mode.
@@ -66,11 +66,11 @@ impl Lines {
     /// The line that opens `mode` at `depth`, and below it the lines of the mode's own commands, in table order.
     fn section(&mut self, depth: usize, mode: Mode, lines: impl Fn(Print) -> Vec<String>) {
         let opens = |command: &&Command| command.opens == Some(mode);
-        for command in COMMANDS.iter().filter(opens) {
+        for command in commands().filter(opens) {
             self.lines(depth, &lines(command.print));
         }
         // What opens a deeper section prints that section's item, not this one's.
-        for command in COMMANDS.iter().filter(|command| command.mode == mode) {
+        for command in commands().filter(|command| command.mode == mode) {
             self.lines(depth + 1, &lines(command.print));
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::command::{Command, Effect, Mode, No};
 use super::grammar::{Piece, Syntax};
-use super::table::COMMANDS;
+use super::table::commands;
 
 /// `docs/config-reference.md`: every command by mode, with syntax, help, default and `no` form.
 #[must_use]
@@ -17,7 +17,7 @@ pub fn reference() -> String {
          up in the modes above.\n",
     );
     for mode in Mode::ALL {
-        let here: Vec<_> = COMMANDS.iter().filter(|command| command.mode == mode).collect();
+        let here: Vec<_> = commands().filter(|command| command.mode == mode).collect();
         // Writing to a String cannot fail.
         let _ = writeln!(out, "\n## In {}\n", quoted(mode));
         for command in here.iter().filter(|command| matches!(command.effect, Effect::Applies)) {

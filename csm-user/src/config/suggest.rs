@@ -3,7 +3,7 @@
 use super::command::{Command, Mode};
 use super::diagnostic::Diagnostic;
 use super::parse::Section;
-use super::table::COMMANDS;
+use super::table::commands;
 use super::token::Token;
 
 /// The diagnostic for `word`, which begins no command in `section` or above.
@@ -26,7 +26,7 @@ pub(super) fn unknown(word: &Token<'_>, section: &Section) -> Diagnostic {
 /// A command of that very name in a mode that is not open.
 fn elsewhere(text: &str, mode: Mode) -> Option<&'static Command> {
     let same = |command: &&Command| command.keyword().eq_ignore_ascii_case(text) && command.mode != mode;
-    COMMANDS.iter().find(same)
+    commands().find(same)
 }
 
 /// The keyword that the fewest changes make of `text`: in this mode or above, or else anywhere.
@@ -35,7 +35,7 @@ fn nearest(text: &str, mode: Mode) -> Option<&'static str> {
     // A third of the word may be wrong.
     let most = (text.len() / 3).max(1);
     let among = |here: bool| {
-        let commands = COMMANDS.iter().filter(move |command| is_open(command.mode, mode) == here);
+        let commands = commands().filter(move |command| is_open(command.mode, mode) == here);
         let near = commands.map(|command| (distance(&text, command.keyword(), most), command.keyword()));
         near.filter(|(distance, _)| *distance <= most).min().map(|(_, keyword)| keyword)
     };

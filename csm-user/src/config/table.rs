@@ -2,18 +2,20 @@
 //!
 //! Order: commands of a mode are printed in the order in which they stand here. Defaults and ranges are the CSM's.
 
+use std::time::Duration;
+
 use ipnet::Ipv4Net;
 
 use super::command::{
     Command, Effect, Id,
-    Mode::{self, Any, Ft, Global, Interface, Module, Probe, Real, Serverfarm, SwitchVlan, Vlan, Vserver},
+    Mode::{Any, Ft, Global, Interface, Module, Probe, Real, Serverfarm, Vlan, Vserver},
     Print, Repeat,
 };
 use super::grammar::Kind::{self, Host, Mask, Network, Number};
 use super::grammar::Piece::{Either, Optional, Rest, Slot, Word};
 use super::service;
+use super::unsupported::UNSUPPORTED;
 use crate::model::{ProbeKind, RealAdmin, Transport, VlanRole};
-use std::time::Duration;
 
 /// Defaults, in the unit of the command.
 pub mod default {
@@ -45,25 +47,17 @@ pub mod default {
     pub const FAILOVER: u64 = 3;
 }
 
-const VLAN: Kind = Number(2, 4094);
+pub(super) const VLAN: Kind = Number(2, 4094);
 const SECONDS: Kind = Number(1, 65535);
 const INTERVAL: Kind = Number(2, 65535);
 const PRIORITY: Kind = Number(1, 254);
 
-const LAYER_7: &str = "it works on layer 7; this balancer works on layers 3 and 4";
-const LATER: &str = "it comes with a later release";
-const TRUNK: &str = "trunk ports come later";
-const ACCESS: &str = "use one access port per VLAN: `switchport access vlan N`";
-const DROP: &str = "remove the line";
-const HOST_SYSTEM: &str = "it does nothing on Linux";
+/// Every command: what is applied, then what is not.
+pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
+    APPLIED.iter().chain(UNSUPPORTED)
+}
 
-const HSRP: &str = "HSRP comes with a later release";
-const TRACKING: &str = "tracking comes with a later release";
-const ALL_CLIENTS: &str = "remove the line: the virtual server takes connections of all clients";
-const CONFIGURE: &str = "a command of the privileged mode does nothing in a configuration";
-
-/// The table.
-pub static COMMANDS: &[Command] = &[
+static APPLIED: &[Command] = &[
     // Every mode.
     Command::new(Id::Exit, Any, &[Word("exit", "Leave this mode")], "Returns to the mode above."),
     Command::new(Id::End, Any, &[Word("end", "Leave all modes")], "Returns to the top level."),
@@ -71,7 +65,10 @@ pub static COMMANDS: &[Command] = &[
     Command::new(
         Id::Interface,
         Global,
-        &[Word("interface", "A port of this host"), Slot("NAME", Kind::Interface, "Name in Linux, e.g. eth1")],
+        &[
+            Word("interface", "A port of this host"),
+            Slot("NAME", Kind::Interface, "Name in Linux, e.g. eth1"),
+        ],
         "Enters the configuration of a port.",
     )
     .removes_section()
@@ -91,36 +88,6 @@ pub static COMMANDS: &[Command] = &[
     .repeats(Repeat::Conflicts)
     .opens(Module)
     .prints(Print::Global(|config| vec![format!("module csm {}", config.slot)])),
-    Command::inert(
-        Global,
-        &[Word("configure", "Enter the configuration mode"), Word("terminal", "By hand")],
-        Effect::Silent,
-    ),
-    Command::inert(Global, &[Word("enter", ""), Word("configuration", ""), Rest], Effect::Silent),
-    Command::inert(
-        Global,
-        &[Word("ip", "IP"), Word("igmp", "IGMP"), Word("snooping", "On the switch"), Rest],
-        Effect::Note(
-            "it does nothing on Linux: heartbeats and replication use link-local addresses, which are not snooped on",
-        ),
-    ),
-    Command::inert(
-        Global,
-        &[Word("clock", "Clock of the switch"), Rest],
-        Effect::Note("it does nothing on Linux: state changes are stamped with the system's time"),
-    ),
-    Command::inert(Global, &[Word("hostname", ""), Rest], Effect::Note(HOST_SYSTEM)),
-    Command::inert(Global, &[Word("show", ""), Rest], Effect::Note(CONFIGURE)),
-    Command::inert(Global, &[Word("clear", ""), Rest], Effect::Note(CONFIGURE)),
-    Command::inert(Global, &[Word("write", ""), Rest], Effect::Note(CONFIGURE)),
-    Command::inert(Global, &[Word("hw-module", ""), Rest], Effect::Note(CONFIGURE)),
-    Command::inert(
-        Global,
-        &[Word("vlan", "A VLAN of the switch"), Slot("VLAN", VLAN, "Number")],
-        Effect::Silent,
-    )
-    .opens(SwitchVlan),
-    Command::inert(SwitchVlan, &[Word("name", "Name of the VLAN"), Rest], Effect::Note(HOST_SYSTEM)),
     // Interface.
     Command::new(
         Id::AccessVlan,
@@ -136,42 +103,6 @@ pub static COMMANDS: &[Command] = &[
     .restores(None)
     .repeats(Repeat::Conflicts)
     .prints(Print::Interface(|interface| vec![format!("switchport access vlan {}", interface.access_vlan)])),
-    Command::inert(
-        Interface,
-        &[Word("switchport", ""), Word("mode", "Kind of port"), Word("access", "One VLAN, untagged")],
-        Effect::Silent,
-    ),
-    Command::inert(Interface, &[Word("switchport", "")], Effect::Silent).no(Effect::Refused {
-        why: "a port of this host is no routed port",
-        remedy: "leave `switchport access vlan N`; its address is given by `ip address` under `vlan N client|server`",
-    }),
-    Command::refused(
-        Interface,
-        &[Word("switchport", ""), Word("mode", ""), Word("trunk", "Several VLANs, tagged")],
-        TRUNK,
-        ACCESS,
-    ),
-    Command::refused(Interface, &[Word("switchport", ""), Word("trunk", "Trunk"), Rest], TRUNK, ACCESS),
-    Command::refused(
-        Interface,
-        &[Word("channel-group", ""), Rest],
-        "port channels come later",
-        "make a bond in Linux and name it as the interface",
-    ),
-    Command::refused(
-        Interface,
-        &[Word("ip", ""), Word("address", ""), Rest],
-        "this host's own addresses belong to its VLANs",
-        "give it by `ip address` under `vlan N client|server`",
-    ),
-    Command::refused(Interface, &[Word("standby", ""), Rest], HSRP, DROP),
-    Command::refused(
-        Interface,
-        &[Word("shutdown", "")],
-        "a port that is named here is used",
-        "remove the interface, or take it down with `ip link set NAME down`",
-    ),
-    Command::inert(Interface, &[Word("description", ""), Rest], Effect::Note(HOST_SYSTEM)),
     // Module.
     Command::new(
         Id::Vlan,
@@ -193,20 +124,6 @@ pub static COMMANDS: &[Command] = &[
         };
         vec![format!("vlan {} {role}", vlan.id)]
     })),
-    Command::inert(
-        Module,
-        &[Word("vlan", "A VLAN of the switch"), Slot("VLAN", VLAN, "Number; `ft group` says what it is for")],
-        Effect::Silent,
-    )
-    .without_no(),
-    Command::inert(Module, &[Word("vlan", "The switch's VLAN database")], Effect::Silent)
-        .without_no()
-        .opens(Mode::VlanDatabase),
-    Command::inert(
-        Mode::VlanDatabase,
-        &[Word("vlan", "A VLAN of the switch"), Slot("VLAN", VLAN, "Number")],
-        Effect::Silent,
-    ),
     Command::new(
         Id::IpAddress,
         Vlan,
@@ -271,7 +188,6 @@ pub static COMMANDS: &[Command] = &[
         };
         vlan.routes.iter().map(line).collect()
     })),
-    Command::refused(Vlan, &[Word("ipv6", ""), Rest], "IPv6 comes with a later release", DROP),
     // Probe.
     Command::new(
         Id::Probe,
@@ -293,32 +209,13 @@ pub static COMMANDS: &[Command] = &[
         };
         vec![format!("probe {} {kind}", probe.name)]
     })),
-    Command::refused(
-        Module,
-        &[
-            Word("probe", ""),
-            Slot("NAME", Kind::Name, "Name"),
-            Either(&[
-                &[Word("http", "")],
-                &[Word("udp", "")],
-                &[Word("dns", "")],
-                &[Word("ftp", "")],
-                &[Word("telnet", "")],
-                &[Word("smtp", "")],
-                &[Word("script", "")],
-                &[Word("kal-ap-tcp", "")],
-                &[Word("kal-ap-udp", "")],
-            ]),
-            Rest,
-        ],
-        "this type of probe comes later",
-        "use `probe NAME tcp` or `probe NAME icmp`",
-    )
-    .opens(Mode::Refused),
     Command::new(
         Id::Interval,
         Probe,
-        &[Word("interval", "Time between two checks"), Slot("SECONDS", INTERVAL, "From the end of one to the next")],
+        &[
+            Word("interval", "Time between two checks"),
+            Slot("SECONDS", INTERVAL, "From the end of one to the next"),
+        ],
         "Sets the time from the end of a check to the beginning of the next.",
     )
     .restores(Some(default::INTERVAL))
@@ -366,12 +263,14 @@ pub static COMMANDS: &[Command] = &[
     Command::new(
         Id::Port,
         Probe,
-        &[Word("port", "Port to connect to"), Slot("PORT", SECONDS, "Instead of the real's or the virtual server's")],
+        &[
+            Word("port", "Port to connect to"),
+            Slot("PORT", SECONDS, "Instead of the real's or the virtual server's"),
+        ],
         "Sets the port of a TCP probe.",
     )
     .restores(None)
     .prints(Print::Probe(|probe| probe.port.iter().map(|port| format!("port {port}")).collect())),
-    Command::refused(Probe, &[Word("address", ""), Rest], LATER, DROP),
     // Server farm.
     Command::new(
         Id::Serverfarm,
@@ -400,21 +299,6 @@ pub static COMMANDS: &[Command] = &[
         "make the alias of the server VLAN the servers' default gateway, and use `no nat client`",
     )
     .prints(Print::Serverfarm(|_| vec!["no nat client".to_owned()])),
-    Command::inert(
-        Serverfarm,
-        &[Word("predictor", "How a real is chosen"), Word("roundrobin", "In turn, by weight")],
-        Effect::Silent,
-    ),
-    Command::refused(
-        Serverfarm,
-        &[
-            Word("predictor", ""),
-            Either(&[&[Word("leastconns", "")], &[Word("hash", "")], &[Word("forward", "")]]),
-            Rest,
-        ],
-        "this predictor comes later",
-        "use `predictor roundrobin`, which honours weights",
-    ),
     Command::new(
         Id::FarmProbe,
         Serverfarm,
@@ -424,11 +308,6 @@ pub static COMMANDS: &[Command] = &[
     .removes()
     .repeats(Repeat::Adds)
     .prints(Print::Serverfarm(|farm| farm.probes.iter().map(|name| format!("probe {name}")).collect())),
-    Command::refused(Serverfarm, &[Word("failaction", ""), Rest], LATER, "remove it: connections of a failed real stay"),
-    Command::refused(Serverfarm, &[Word("health", ""), Rest], LATER, "use `probe NAME`"),
-    Command::refused(Serverfarm, &[Word("bindid", ""), Rest], "it belongs to DFP, which is not supported", DROP),
-    Command::refused(Serverfarm, &[Word("retcode-map", ""), Rest], LAYER_7, DROP),
-    Command::refused(Serverfarm, &[Word("redirect-vserver", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
     Command::new(
         Id::Real,
         Serverfarm,
@@ -449,21 +328,14 @@ pub static COMMANDS: &[Command] = &[
     Command::new(
         Id::Weight,
         Real,
-        &[Word("weight", "Share of the connections"), Slot("WEIGHT", Number(0, 100), "0: no new connections")],
+        &[
+            Word("weight", "Share of the connections"),
+            Slot("WEIGHT", Number(0, 100), "0: no new connections"),
+        ],
         "Sets the real's share of the connections.",
     )
     .restores(Some(default::WEIGHT))
     .prints(Print::Real(|real| unless(default::WEIGHT, "weight", u64::from(real.weight)))),
-    Command::refused(Real, &[Word("maxconns", ""), Rest], LATER, DROP),
-    Command::refused(Real, &[Word("minconns", ""), Rest], LATER, DROP),
-    Command::refused(Real, &[Word("backup", ""), Rest], LATER, DROP),
-    Command::refused(Real, &[Word("health", ""), Rest], LATER, "use `probe NAME` in the server farm"),
-    Command::refused(
-        Real,
-        &[Word("inservice", ""), Word("standby", "")],
-        LATER,
-        "use `inservice`, or `no inservice` to let its connections end",
-    ),
     Command::new(
         Id::RealInservice,
         Real,
@@ -510,53 +382,19 @@ pub static COMMANDS: &[Command] = &[
         };
         vserver.virtual_server.iter().map(line).collect()
     })),
-    Command::refused(
-        Vserver,
-        &[
-            Word("virtual", ""),
-            Slot("ADDRESS", Host, "Address"),
-            Optional(&[Slot("MASK", Mask, "Mask")]),
-            Either(&[&[Word("tcp", "")], &[Word("udp", "")]]),
-            Slot("PORT", Kind::Port, "Port"),
-            Word("service", "Follow the payload"),
-            Rest,
-        ],
-        "connections named in the payload are not followed yet",
-        "leave `service` out; plain TCP and UDP services need none",
-    ),
-    Command::refused(
-        Vserver,
-        &[
-            Word("virtual", ""),
-            Slot("ADDRESS", Host, "Address"),
-            Optional(&[Slot("MASK", Mask, "Mask")]),
-            Either(&[&[Word("any", "")], &[Slot("PROTOCOL", Number(0, 255), "IP protocol")]]),
-            Rest,
-        ],
-        "other protocols come later",
-        "name `tcp` or `udp` and a port (0: any port)",
-    ),
     Command::new(
         Id::VserverFarm,
         Vserver,
-        &[Word("serverfarm", "Where connections go"), Slot("NAME", Kind::Name, "A server farm of this configuration")],
+        &[
+            Word("serverfarm", "Where connections go"),
+            Slot("NAME", Kind::Name, "A server farm of this configuration"),
+        ],
         "Names the server farm.",
     )
     .restores(None)
     .prints(Print::Vserver(|vserver| {
         vserver.serverfarm.iter().map(|name| format!("serverfarm {name}")).collect()
     })),
-    Command::refused(
-        Vserver,
-        &[
-            Word("serverfarm", ""),
-            Slot("NAME", Kind::Name, "Name"),
-            Either(&[&[Word("backup", "")], &[Word("threshold", "")]]),
-            Rest,
-        ],
-        "backup farms and thresholds come later",
-        "name one server farm",
-    ),
     Command::new(
         Id::VserverVlan,
         Vserver,
@@ -587,8 +425,14 @@ pub static COMMANDS: &[Command] = &[
         &[
             Word("sticky", "Keep a client on its real"),
             Slot("MINUTES", SECONDS, "From its last use"),
-            Optional(&[Word("group", "Shared with other virtual servers"), Slot("GROUP", Number(0, 255), "0: not shared")]),
-            Optional(&[Word("netmask", "Part of the client's address that counts"), Slot("MASK", Mask, "Mask")]),
+            Optional(&[
+                Word("group", "Shared with other virtual servers"),
+                Slot("GROUP", Number(0, 255), "0: not shared"),
+            ]),
+            Optional(&[
+                Word("netmask", "Part of the client's address that counts"),
+                Slot("MASK", Mask, "Mask"),
+            ]),
         ],
         "Keeps connections of a client on the same real server.",
     )
@@ -624,22 +468,6 @@ pub static COMMANDS: &[Command] = &[
     .prints(Print::Vserver(|vserver| {
         vserver.replicate_sticky.then(|| "replicate csrp sticky".to_owned()).into_iter().collect()
     })),
-    Command::inert(
-        Vserver,
-        &[Word("persistent", ""), Word("rebalance", "")],
-        Effect::Note("it has no effect on a virtual server of layer 4"),
-    ),
-    Command::refused(Vserver, &[Word("client", ""), Rest], LATER, ALL_CLIENTS),
-    Command::refused(Vserver, &[Word("advertise", ""), Rest], "route health injection comes later", DROP),
-    Command::refused(Vserver, &[Word("unidirectional", ""), Rest], LATER, DROP),
-    Command::refused(Vserver, &[Word("max-conns", ""), Rest], LATER, DROP),
-    Command::refused(Vserver, &[Word("owner", ""), Rest], LATER, DROP),
-    Command::refused(Vserver, &[Word("reverse-sticky", ""), Rest], LATER, DROP),
-    Command::refused(Vserver, &[Word("slb-policy", ""), Rest], "policies come later", "name a server farm by `serverfarm NAME`"),
-    Command::refused(Vserver, &[Word("parse-length", ""), Rest], LAYER_7, DROP),
-    Command::refused(Vserver, &[Word("url-hash", ""), Rest], LAYER_7, DROP),
-    Command::refused(Vserver, &[Word("ssl-sticky", ""), Rest], LAYER_7, "use `sticky MINUTES` on the client's address"),
-    Command::refused(Vserver, &[Word("domain", ""), Rest], LAYER_7, DROP),
     Command::new(
         Id::Inservice,
         Vserver,
@@ -647,7 +475,9 @@ pub static COMMANDS: &[Command] = &[
         "Puts the virtual server into service.",
     )
     .restores(None)
-    .prints(Print::Vserver(|vserver| vserver.inservice.then(|| "inservice".to_owned()).into_iter().collect())),
+    .prints(Print::Vserver(|vserver| {
+        vserver.inservice.then(|| "inservice".to_owned()).into_iter().collect()
+    })),
     // Fault tolerance.
     Command::new(
         Id::FtGroup,
@@ -719,32 +549,6 @@ pub static COMMANDS: &[Command] = &[
     )
     .restores(Some(default::FAILOVER))
     .prints(Print::Ft(|ft| time(default::FAILOVER, "failover", ft.failover))),
-    Command::refused(Ft, &[Word("track", "Follow a group, gateway or interface"), Rest], TRACKING, DROP),
-    // Sections of the CSM that are refused by name.
-    Command::refused(Module, &[Word("map", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
-    Command::refused(Module, &[Word("policy", ""), Rest], "policies come later", "name a server farm in the virtual server")
-        .opens(Mode::Refused),
-    Command::refused(Module, &[Word("natpool", ""), Rest], "client NAT comes later", DROP),
-    Command::refused(
-        Module,
-        &[Word("sticky", ""), Rest],
-        "sticky groups of their own come later",
-        "use `sticky MINUTES [group G] [netmask M]` in the virtual server",
-    )
-    .opens(Mode::Refused),
-    Command::refused(Module, &[Word("real", ""), Rest], "named reals come later", "use `real ADDRESS` in a server farm")
-        .opens(Mode::Refused),
-    Command::refused(Module, &[Word("static", ""), Rest], LATER, DROP).opens(Mode::Refused),
-    Command::refused(Module, &[Word("owner", ""), Rest], LATER, DROP).opens(Mode::Refused),
-    Command::refused(Module, &[Word("arp", ""), Rest], LATER, DROP),
-    Command::refused(Module, &[Word("variable", ""), Rest], LATER, DROP),
-    Command::refused(Module, &[Word("script", ""), Rest], "scripts are not supported", DROP).opens(Mode::Refused),
-    Command::refused(Module, &[Word("dfp", ""), Rest], "DFP is not supported", DROP).opens(Mode::Refused),
-    Command::refused(Module, &[Word("capp", ""), Rest], "CAPP is not supported", DROP).opens(Mode::Refused),
-    Command::refused(Module, &[Word("xml-config", ""), Rest], "the module's XML interface is not supported", DROP)
-        .opens(Mode::Refused),
-    Command::refused(Module, &[Word("gslb", ""), Rest], "global balancing is not supported", DROP)
-        .opens(Mode::Refused),
 ];
 
 fn address_mask(net: Ipv4Net) -> String {

@@ -165,8 +165,7 @@ fn config() -> impl Strategy<Value = Config> {
 
 /// Words of the language in no sensible order, to get past the first word.
 fn babble() -> impl Strategy<Value = String> {
-    let words: Vec<&'static str> = table::COMMANDS
-        .iter()
+    let words: Vec<&'static str> = table::commands()
         .map(command::Command::keyword)
         .chain([
             "no",

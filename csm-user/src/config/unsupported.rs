@@ -1,0 +1,281 @@
+//! The part of the command table that changes nothing: what the CSM's listings and the switch's own configuration hold
+//! beside the supported commands. Each is accepted without effect, or refused by name with a remedy.
+
+use super::command::{
+    Command, Effect,
+    Mode::{self, Ft, Global, Interface, Module, Probe, Real, Serverfarm, SwitchVlan, Vlan, Vserver},
+};
+use super::grammar::Kind::{self, Host, Mask, Number};
+use super::grammar::Piece::{Either, Optional, Rest, Slot, Word};
+use super::table::VLAN;
+
+const LAYER_7: &str = "it works on layer 7; this balancer works on layers 3 and 4";
+const LATER: &str = "it comes with a later release";
+const TRUNK: &str = "trunk ports come later";
+const ACCESS: &str = "use one access port per VLAN: `switchport access vlan N`";
+const DROP: &str = "remove the line";
+const HOST_SYSTEM: &str = "it does nothing on Linux";
+const HSRP: &str = "HSRP comes with a later release";
+const TRACKING: &str = "tracking comes with a later release";
+const ALL_CLIENTS: &str = "remove the line: the virtual server takes connections of all clients";
+const CONFIGURE: &str = "a command of the privileged mode does nothing in a configuration";
+
+/// See [`super::table::commands`].
+pub(super) static UNSUPPORTED: &[Command] = &[
+    // The top level.
+    Command::inert(
+        Global,
+        &[Word("configure", "Enter the configuration mode"), Word("terminal", "By hand")],
+        Effect::Silent,
+    ),
+    Command::inert(Global, &[Word("enter", ""), Word("configuration", ""), Rest], Effect::Silent),
+    Command::inert(
+        Global,
+        &[Word("ip", "IP"), Word("igmp", "IGMP"), Word("snooping", "On the switch"), Rest],
+        Effect::Note(
+            "it does nothing on Linux: the pair talks to link-local addresses, which are not snooped on",
+        ),
+    ),
+    Command::inert(
+        Global,
+        &[Word("clock", "Clock of the switch"), Rest],
+        Effect::Note("it does nothing on Linux: state changes are stamped with the system's time"),
+    ),
+    Command::inert(Global, &[Word("hostname", ""), Rest], Effect::Note(HOST_SYSTEM)),
+    Command::inert(Global, &[Word("show", ""), Rest], Effect::Note(CONFIGURE)),
+    Command::inert(Global, &[Word("clear", ""), Rest], Effect::Note(CONFIGURE)),
+    Command::inert(Global, &[Word("write", ""), Rest], Effect::Note(CONFIGURE)),
+    Command::inert(Global, &[Word("hw-module", ""), Rest], Effect::Note(CONFIGURE)),
+    Command::inert(
+        Global,
+        &[Word("vlan", "A VLAN of the switch"), Slot("VLAN", VLAN, "Number")],
+        Effect::Silent,
+    )
+    .opens(SwitchVlan),
+    Command::inert(SwitchVlan, &[Word("name", "Name of the VLAN"), Rest], Effect::Note(HOST_SYSTEM)),
+    // Interface.
+    Command::inert(
+        Interface,
+        &[Word("switchport", ""), Word("mode", "Kind of port"), Word("access", "One VLAN, untagged")],
+        Effect::Silent,
+    ),
+    Command::inert(Interface, &[Word("switchport", "")], Effect::Silent).no(Effect::Refused {
+        why: "a port of this host is no routed port",
+        remedy: "remove the line; the VLAN has the address: `ip address` under `vlan N client|server`",
+    }),
+    Command::refused(
+        Interface,
+        &[Word("switchport", ""), Word("mode", ""), Word("trunk", "Several VLANs, tagged")],
+        TRUNK,
+        ACCESS,
+    ),
+    Command::refused(Interface, &[Word("switchport", ""), Word("trunk", "Trunk"), Rest], TRUNK, ACCESS),
+    Command::refused(
+        Interface,
+        &[Word("channel-group", ""), Rest],
+        "port channels come later",
+        "make a bond in Linux and name it as the interface",
+    ),
+    Command::refused(
+        Interface,
+        &[Word("ip", ""), Word("address", ""), Rest],
+        "this host's own addresses belong to its VLANs",
+        "give it by `ip address` under `vlan N client|server`",
+    ),
+    Command::refused(Interface, &[Word("standby", ""), Rest], HSRP, DROP),
+    Command::refused(
+        Interface,
+        &[Word("shutdown", "")],
+        "a port that is named here is used",
+        "remove the interface, or take it down with `ip link set NAME down`",
+    ),
+    Command::inert(Interface, &[Word("description", ""), Rest], Effect::Note(HOST_SYSTEM)),
+    // Module.
+    Command::inert(
+        Module,
+        &[Word("vlan", "A VLAN of the switch"), Slot("VLAN", VLAN, "Number; `ft group` says what it is for")],
+        Effect::Silent,
+    )
+    .without_no(),
+    Command::inert(Module, &[Word("vlan", "The switch's VLAN database")], Effect::Silent)
+        .without_no()
+        .opens(Mode::VlanDatabase),
+    Command::inert(
+        Mode::VlanDatabase,
+        &[Word("vlan", "A VLAN of the switch"), Slot("VLAN", VLAN, "Number")],
+        Effect::Silent,
+    ),
+    Command::refused(Vlan, &[Word("ipv6", ""), Rest], "IPv6 comes with a later release", DROP),
+    // Probe.
+    Command::refused(
+        Module,
+        &[
+            Word("probe", ""),
+            Slot("NAME", Kind::Name, "Name"),
+            Either(&[
+                &[Word("http", "")],
+                &[Word("udp", "")],
+                &[Word("dns", "")],
+                &[Word("ftp", "")],
+                &[Word("telnet", "")],
+                &[Word("smtp", "")],
+                &[Word("script", "")],
+                &[Word("kal-ap-tcp", "")],
+                &[Word("kal-ap-udp", "")],
+            ]),
+            Rest,
+        ],
+        "this type of probe comes later",
+        "use `probe NAME tcp` or `probe NAME icmp`",
+    )
+    .opens(Mode::Refused),
+    Command::refused(Probe, &[Word("address", ""), Rest], LATER, DROP),
+    // Server farm.
+    Command::inert(
+        Serverfarm,
+        &[Word("predictor", "How a real is chosen"), Word("roundrobin", "In turn, by weight")],
+        Effect::Silent,
+    ),
+    Command::refused(
+        Serverfarm,
+        &[
+            Word("predictor", ""),
+            Either(&[&[Word("leastconns", "")], &[Word("hash", "")], &[Word("forward", "")]]),
+            Rest,
+        ],
+        "this predictor comes later",
+        "use `predictor roundrobin`, which honours weights",
+    ),
+    Command::refused(
+        Serverfarm,
+        &[Word("failaction", ""), Rest],
+        LATER,
+        "remove it: connections of a failed real stay",
+    ),
+    Command::refused(Serverfarm, &[Word("health", ""), Rest], LATER, "use `probe NAME`"),
+    Command::refused(
+        Serverfarm,
+        &[Word("bindid", ""), Rest],
+        "it belongs to DFP, which is not supported",
+        DROP,
+    ),
+    Command::refused(Serverfarm, &[Word("retcode-map", ""), Rest], LAYER_7, DROP),
+    Command::refused(Serverfarm, &[Word("redirect-vserver", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
+    Command::refused(Real, &[Word("maxconns", ""), Rest], LATER, DROP),
+    Command::refused(Real, &[Word("minconns", ""), Rest], LATER, DROP),
+    Command::refused(Real, &[Word("backup", ""), Rest], LATER, DROP),
+    Command::refused(Real, &[Word("health", ""), Rest], LATER, "use `probe NAME` in the server farm"),
+    Command::refused(
+        Real,
+        &[Word("inservice", ""), Word("standby", "")],
+        LATER,
+        "use `inservice`, or `no inservice` to let its connections end",
+    ),
+    // Virtual server.
+    Command::refused(
+        Vserver,
+        &[
+            Word("virtual", ""),
+            Slot("ADDRESS", Host, "Address"),
+            Optional(&[Slot("MASK", Mask, "Mask")]),
+            Either(&[&[Word("tcp", "")], &[Word("udp", "")]]),
+            Slot("PORT", Kind::Port, "Port"),
+            Word("service", "Follow the payload"),
+            Rest,
+        ],
+        "connections named in the payload are not followed yet",
+        "leave `service` out; plain TCP and UDP services need none",
+    ),
+    Command::refused(
+        Vserver,
+        &[
+            Word("virtual", ""),
+            Slot("ADDRESS", Host, "Address"),
+            Optional(&[Slot("MASK", Mask, "Mask")]),
+            Either(&[&[Word("any", "")], &[Slot("PROTOCOL", Number(0, 255), "IP protocol")]]),
+            Rest,
+        ],
+        "other protocols come later",
+        "name `tcp` or `udp` and a port (0: any port)",
+    ),
+    Command::refused(
+        Vserver,
+        &[
+            Word("serverfarm", ""),
+            Slot("NAME", Kind::Name, "Name"),
+            Either(&[&[Word("backup", "")], &[Word("threshold", "")]]),
+            Rest,
+        ],
+        "backup farms and thresholds come later",
+        "name one server farm",
+    ),
+    Command::inert(
+        Vserver,
+        &[Word("persistent", ""), Word("rebalance", "")],
+        Effect::Note("it has no effect on a virtual server of layer 4"),
+    ),
+    Command::refused(Vserver, &[Word("client", ""), Rest], LATER, ALL_CLIENTS),
+    Command::refused(Vserver, &[Word("advertise", ""), Rest], "route health injection comes later", DROP),
+    Command::refused(Vserver, &[Word("unidirectional", ""), Rest], LATER, DROP),
+    Command::refused(Vserver, &[Word("max-conns", ""), Rest], LATER, DROP),
+    Command::refused(Vserver, &[Word("owner", ""), Rest], LATER, DROP),
+    Command::refused(Vserver, &[Word("reverse-sticky", ""), Rest], LATER, DROP),
+    Command::refused(
+        Vserver,
+        &[Word("slb-policy", ""), Rest],
+        "policies come later",
+        "name a server farm by `serverfarm NAME`",
+    ),
+    Command::refused(Vserver, &[Word("parse-length", ""), Rest], LAYER_7, DROP),
+    Command::refused(Vserver, &[Word("url-hash", ""), Rest], LAYER_7, DROP),
+    Command::refused(
+        Vserver,
+        &[Word("ssl-sticky", ""), Rest],
+        LAYER_7,
+        "use `sticky MINUTES` on the client's address",
+    ),
+    Command::refused(Vserver, &[Word("domain", ""), Rest], LAYER_7, DROP),
+    // Fault tolerance.
+    Command::refused(Ft, &[Word("track", "Follow a group, gateway or interface"), Rest], TRACKING, DROP),
+    // Sections of the CSM that are refused by name.
+    Command::refused(Module, &[Word("map", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
+    Command::refused(
+        Module,
+        &[Word("policy", ""), Rest],
+        "policies come later",
+        "name a server farm in the virtual server",
+    )
+    .opens(Mode::Refused),
+    Command::refused(Module, &[Word("natpool", ""), Rest], "client NAT comes later", DROP),
+    Command::refused(
+        Module,
+        &[Word("sticky", ""), Rest],
+        "sticky groups of their own come later",
+        "use `sticky MINUTES [group G] [netmask M]` in the virtual server",
+    )
+    .opens(Mode::Refused),
+    Command::refused(
+        Module,
+        &[Word("real", ""), Rest],
+        "named reals come later",
+        "use `real ADDRESS` in a server farm",
+    )
+    .opens(Mode::Refused),
+    Command::refused(Module, &[Word("static", ""), Rest], LATER, DROP).opens(Mode::Refused),
+    Command::refused(Module, &[Word("owner", ""), Rest], LATER, DROP).opens(Mode::Refused),
+    Command::refused(Module, &[Word("arp", ""), Rest], LATER, DROP),
+    Command::refused(Module, &[Word("variable", ""), Rest], LATER, DROP),
+    Command::refused(Module, &[Word("script", ""), Rest], "scripts are not supported", DROP)
+        .opens(Mode::Refused),
+    Command::refused(Module, &[Word("dfp", ""), Rest], "DFP is not supported", DROP).opens(Mode::Refused),
+    Command::refused(Module, &[Word("capp", ""), Rest], "CAPP is not supported", DROP).opens(Mode::Refused),
+    Command::refused(
+        Module,
+        &[Word("xml-config", ""), Rest],
+        "the module's XML interface is not supported",
+        DROP,
+    )
+    .opens(Mode::Refused),
+    Command::refused(Module, &[Word("gslb", ""), Rest], "global balancing is not supported", DROP)
+        .opens(Mode::Refused),
+];
