@@ -456,3 +456,6 @@ impl CountersReply {
         self.reasons.iter().filter(|count| count.reason == reason.name()).map(|count| count.packets).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

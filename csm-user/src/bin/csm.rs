@@ -11,9 +11,10 @@ use csm_user::cli::exec::{self, Options, Output};
 /// The Content Switching Module's commands, for the csmd of this host.
 #[derive(Parser)]
 #[command(
+    name = "csm",
     version,
-    after_help = "`csm ?` lists the commands, `csm WORDS ?` what can follow. Exit status: 0 done, 1 \
-                                 refused or no answer, 2 bad input."
+    after_help = "`csm ?` lists the commands, `csm WORDS ?` what can follow.\n\
+                  Exit status: 0 done, 1 refused or no answer, 2 bad input."
 )]
 struct Flags {
     /// Socket of the daemon.

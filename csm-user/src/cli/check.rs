@@ -13,7 +13,11 @@ pub fn check(file: &str, as_json: bool) -> Output {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) => {
-            return Output { stderr: format!("% cannot read {file}: {error}\n"), status: BAD_INPUT, ..Output::default() };
+            return Output {
+                stderr: format!("% cannot read {file}: {error}\n"),
+                status: BAD_INPUT,
+                ..Output::default()
+            };
         }
     };
     report(file, &text, &host(), as_json)
@@ -46,7 +50,10 @@ fn finding(diagnostic: &Diagnostic) -> serde_json::Value {
 /// Whether real-time scheduling is to be had is left open: the user who checks is not the one who runs the daemon.
 fn host() -> HostFacts {
     let interfaces = nix::net::if_::if_nameindex().ok().map(|interfaces| {
-        interfaces.iter().map(|interface| interface.name().to_string_lossy().into_owned()).collect::<BTreeSet<_>>()
+        interfaces
+            .iter()
+            .map(|interface| interface.name().to_string_lossy().into_owned())
+            .collect::<BTreeSet<_>>()
     });
     HostFacts { interfaces, realtime: None }
 }
@@ -68,12 +75,17 @@ mod tests {
         let text = GOOD.replace("interface lo", "interface nosuch0").replace(" client", " clienthood");
         let output = report("a.cfg", &text, &host(), false);
         assert_eq!((output.status, output.stdout.as_str()), (BAD_INPUT, ""));
-        assert!(output.stderr.contains("a.cfg:1:") && output.stderr.contains("a.cfg:4:"), "{}", output.stderr);
+        assert!(
+            output.stderr.contains("a.cfg:1:") && output.stderr.contains("a.cfg:4:"),
+            "{}",
+            output.stderr
+        );
 
         let output = report("a.cfg", &text, &host(), true);
         let reply: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
         assert_eq!((output.status, &reply["good"]), (BAD_INPUT, &json!(false)));
-        let lines: Vec<_> = reply["findings"].as_array().expect("a list").iter().map(|f| f["line"].clone()).collect();
+        let lines: Vec<_> =
+            reply["findings"].as_array().expect("a list").iter().map(|f| f["line"].clone()).collect();
         assert!(lines.contains(&json!(1)) && lines.contains(&json!(4)), "{lines:?}");
     }
 
@@ -81,6 +93,10 @@ mod tests {
     fn a_file_that_cannot_be_read_is_bad_input() {
         let output = check("/nonexistent/pair.cfg", false);
         assert_eq!(output.status, BAD_INPUT);
-        assert!(output.stderr.starts_with("% cannot read /nonexistent/pair.cfg: No such file"), "{}", output.stderr);
+        assert!(
+            output.stderr.starts_with("% cannot read /nonexistent/pair.cfg: No such file"),
+            "{}",
+            output.stderr
+        );
     }
 }

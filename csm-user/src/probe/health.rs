@@ -180,6 +180,21 @@ pub enum RealHealth {
     },
 }
 
+impl RealHealth {
+    /// Why it is not in rotation, for `show`; `None` if it is operational.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Self::Operational => None,
+            Self::Testing => Some("its probes have no verdict yet".to_owned()),
+            Self::ProbeFailed { probe, port: Some(port), reason } => {
+                Some(format!("probe {probe} port {port}: {reason}"))
+            }
+            Self::ProbeFailed { probe, port: None, reason } => Some(format!("probe {probe}: {reason}")),
+        }
+    }
+}
+
 /// Health of all reals. What is not in it has no probe and counts as operational.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {

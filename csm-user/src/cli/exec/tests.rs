@@ -23,41 +23,75 @@ async fn bad(served: &Served, words: &str, status: u8, expected: &Expect) {
 #[tokio::test]
 async fn commands_ask_the_daemon_and_print_its_answer() {
     let served = Served::start();
-    good(&served, "sh mod csm 5 real", false, &expect![[r#"
+    good(
+        &served,
+        "sh mod csm 5 real",
+        false,
+        &expect![[r#"
         real                  server farm      weight  state          conns/hits
         ------------------------------------------------------------------------
         192.158.39.101        WEB              0       PROBE_FAILED   3
                               probe TCP port 80: connection refused
-    "#]]).await;
-    good(&served, "sh mod csm 5 real d", false, &expect![[r#"
+    "#]],
+    )
+    .await;
+    good(
+        &served,
+        "sh mod csm 5 real d",
+        false,
+        &expect![[r#"
         192.158.39.101, WEB, state = PROBE_FAILED
           reason = probe TCP port 80: connection refused
           conns = 3, maxconns = 4294967295, minconns = 0
           weight = 0, weight(admin) = 8
           total conns established = 4
           client pkts = 5, server pkts = 6
-    "#]]).await;
-    good(&served, "sh mod csm 5 conn vs web detail", false, &expect![[r#"
+    "#]],
+    )
+    .await;
+    good(
+        &served,
+        "sh mod csm 5 conn vs web detail",
+        false,
+        &expect![[r#"
             prot vlan source                destination           state
         ----------------------------------------------------------------------
         In  TCP  2    100.100.100.2:1754    192.158.38.30:80      ESTAB
         Out TCP  3    100.100.100.2:1754    192.158.39.101:80     ESTAB
             vs = WEB, ftp = No, csrp = True
             idle = 4, learned from peer = False
-    "#]]).await;
-    good(&served, "sh mod csm 5 ft", false, &expect![[r#"
+    "#]],
+    )
+    .await;
+    good(
+        &served,
+        "sh mod csm 5 ft",
+        false,
+        &expect![[r#"
         FT group is not configured
-    "#]]).await;
-    good(&served, "sh run", false, &expect![[r#"
+    "#]],
+    )
+    .await;
+    good(
+        &served,
+        "sh run",
+        false,
+        &expect![[r#"
         module csm 5
          vlan 2 client
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn json_has_the_same_facts() {
     let served = Served::start();
-    good(&served, "show module csm 5 reals | json", false, &expect![[r#"
+    good(
+        &served,
+        "show module csm 5 reals | json",
+        false,
+        &expect![[r#"
         [
           {
             "address": "192.158.39.101",
@@ -73,10 +107,18 @@ async fn json_has_the_same_facts() {
             "server_packets": 6
           }
         ]
-    "#]]).await;
-    good(&served, "show module csm 5 ft", true, &expect![[r#"
+    "#]],
+    )
+    .await;
+    good(
+        &served,
+        "show module csm 5 ft",
+        true,
+        &expect![[r#"
         null
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -90,26 +132,56 @@ async fn a_command_that_worked_says_nothing() {
 #[tokio::test]
 async fn refusals_faults_and_bad_input_differ_in_their_status() {
     let served = Served::start();
-    bad(&served, "clear module csm 5 ft active", FAILED, &expect![[r#"
+    bad(
+        &served,
+        "clear module csm 5 ft active",
+        FAILED,
+        &expect![[r#"
         % no peer is heard
           remedy: start the other node
-    "#]]).await;
-    bad(&served, "show module csm 5 vservers", FAILED, &expect![[r#"
+    "#]],
+    )
+    .await;
+    bad(
+        &served,
+        "show module csm 5 vservers",
+        FAILED,
+        &expect![[r#"
         % map VSERVER_COUNTS cannot be read
-    "#]]).await;
-    bad(&served, "show module csm 4 ft", BAD_INPUT, &expect![[r#"
+    "#]],
+    )
+    .await;
+    bad(
+        &served,
+        "show module csm 4 ft",
+        BAD_INPUT,
+        &expect![[r#"
         % there is no module csm 4 here: this node is module csm 5
-    "#]]).await;
-    bad(&served, "clear module csm 4 ft active", BAD_INPUT, &expect![[r#"
+    "#]],
+    )
+    .await;
+    bad(
+        &served,
+        "clear module csm 4 ft active",
+        BAD_INPUT,
+        &expect![[r#"
         % there is no module csm 4 here: this node is module csm 5
-    "#]]).await;
-    bad(&served, "show module csm 5 ft please", BAD_INPUT, &expect![[r#"
+    "#]],
+    )
+    .await;
+    bad(
+        &served,
+        "show module csm 5 ft please",
+        BAD_INPUT,
+        &expect![[r#"
         show module csm 5 ft please
                              ^
         % invalid word "please"; possible here:
           <cr>
           detail           all about each
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -121,7 +193,8 @@ async fn without_a_daemon_a_sentence_says_so() {
     expect![[r#"
         % csmd is not running (no socket at SOCKET)
           remedy: start csmd, or name its socket with --socket
-    "#]].assert_eq(&stderr);
+    "#]]
+    .assert_eq(&stderr);
 }
 
 #[tokio::test]

@@ -188,7 +188,11 @@ fn machine(out: &mut impl Write, ft: &FtReply) -> fmt::Result {
     match ft.overlaps {
         0 => Ok(()),
         overlaps => {
-            writeln!(out, " overlaps of two active boxes: {overlaps}, the last {}", measured(ft.overlap_last_us))
+            writeln!(
+                out,
+                " overlaps of two active boxes: {overlaps}, the last {}",
+                measured(ft.overlap_last_us)
+            )
         }
     }
 }

@@ -18,7 +18,7 @@ pub fn wall_clock(unix_ms: u64) -> String {
 
 /// Year, month (0–11) and day (1–31) of a day since 1970 in the Gregorian calendar.
 fn civil(mut days: u64) -> (u64, usize, u64) {
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     // 400 years are 146,097 days; so the loop below runs at most 400 times, whatever is asked.
     let mut year = 1970 + days / 146_097 * 400;
     days %= 146_097;

@@ -89,6 +89,18 @@ fn a_timeout_that_fired_late_is_unknown() {
 }
 
 #[test]
+fn a_reason_names_probe_port_and_cause() {
+    let failed = |port, reason| RealHealth::ProbeFailed { probe: probe(1, 1).name, port, reason };
+    let reasons = [
+        RealHealth::Operational.reason(),
+        failed(Some(80), FailReason::Refused).reason(),
+        failed(None, FailReason::ReceiveTimeout).reason(),
+    ];
+    let expected = [None, Some("probe TCP port 80: connection refused"), Some("probe TCP: receive timeout")];
+    assert_eq!(reasons, expected.map(|text| text.map(str::to_owned)));
+}
+
+#[test]
 fn all_checks_of_a_real_must_pass() {
     let real = RealKey {
         farm: Name::new("web").expect("a good name"),
