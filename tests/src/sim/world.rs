@@ -301,7 +301,7 @@ impl World {
 
     fn took(&mut self, index: usize, datagram: &[u8; LENGTH], time: u64) {
         if let Ok(message) = Message::decode(datagram) {
-            self.checker.taken(index, (message.nonce, message.sequence), time);
+            self.checker.taken(index, &message, time);
         }
     }
 

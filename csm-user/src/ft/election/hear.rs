@@ -109,7 +109,11 @@ impl Election {
         }
         self.offered = word == W::Offers;
         match (self.state, word) {
-            (S::Init, W::Active | W::Offers) => self.enter(S::Standby, Reason::PeerActive, effects),
+            // Having been away it listens to the end: what it reads now may have lain in the queue for long.
+            (S::Init, W::Active | W::Offers) if self.reason == Reason::Started => {
+                self.enter(S::Standby, Reason::PeerActive, effects);
+            }
+            (S::Init, W::Active | W::Offers) => {}
             (S::Init, W::Asks) => self.answer(own_term, message, effects),
             (S::Init, W::Idle | W::Yields | W::Relays | W::Left) => {}
 

@@ -126,6 +126,9 @@ impl Election {
             (None, true, _) => self.claim(Reason::PeerSilent, effects),
             (None, false, _) => self.enter(State::Standby, Reason::PeerSilent, effects),
             (Some(_), _, Some(reason)) => self.ask(reason, effects),
+            (Some(peer), _, None) if peer.state == State::Active => {
+                self.enter(State::Standby, Reason::PeerActive, effects);
+            }
             (Some(_), _, None) => self.enter(State::Standby, Reason::Outranked, effects),
         }
     }
@@ -214,6 +217,7 @@ impl Election {
             },
             State::Candidate if !self.forwardable => self.enter(State::Standby, Reason::Unable, effects),
             State::Active => self.offer_if_unable(false, effects),
+            State::RelayOut if self.peer.is_none() => self.act_on_silence(Reason::PeerSilent, effects),
             State::Init | State::Candidate | State::RelayOut | State::Left => {}
         }
     }
