@@ -380,7 +380,7 @@ impl Election {
     fn active_timer(&mut self, timer: Timer, effects: &mut Vec<Effect>) {
         match timer {
             Timer::Heartbeat => self.beat(effects),
-            Timer::Silence => self.lose_peer(effects),
+            Timer::Silence => self.fall_silent(effects),
             Timer::Retry => self.offer_again(effects),
             Timer::Patience => {
                 self.patient = false;
@@ -396,7 +396,7 @@ impl Election {
             (_, Timer::Heartbeat) => self.beat(effects),
             (State::Init, Timer::Listen) => self.listened(effects),
             (_, Timer::Silence) => {
-                self.lose_peer(effects);
+                self.fall_silent(effects);
                 self.act_on_silence(Reason::PeerSilent, effects);
             }
             (State::Candidate, Timer::Retry) => self.ask_again(effects),

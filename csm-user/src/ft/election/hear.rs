@@ -54,10 +54,17 @@ impl Election {
         if self.peer.is_some_and(|peer| peer.node != message.node) {
             return Err(DropCause::ThirdNode);
         }
-        if self.retired.contains(&message.nonce) {
+        let (nonce, sequence) = self.last;
+        // While one boot of the peer is heard, another must have heard this node to be believed: a message that an
+        // earlier boot sent, and the network held back, has not, or that boot is known to be over.
+        let unproven =
+            self.peer.is_some() && nonce != message.nonce && message.peer_nonce != self.params.nonce;
+        if unproven {
+            self.send(Kind::Heartbeat, effects);
+        }
+        if unproven || self.retired.contains(&message.nonce) {
             return Err(DropCause::StaleBoot);
         }
-        let (nonce, sequence) = self.last;
         if nonce == message.nonce && message.sequence <= sequence {
             return Err(DropCause::Duplicate);
         }

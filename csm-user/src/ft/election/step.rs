@@ -2,7 +2,7 @@
 
 use csm_common::gate::GateState;
 
-use super::{Effect, Election, LAG_MAX_MS, LINGER, RELAY, Rank, TRIES, Timer};
+use super::{Effect, Election, LAG_MAX_MS, LINGER, RELAY, RETIRED_MAX, Rank, TRIES, Timer};
 use crate::ft::wire::{Kind, Message};
 use crate::ft::{Reason, Refusal, State};
 
@@ -232,6 +232,13 @@ impl Election {
             State::RelayOut if self.leaving => self.enter(State::Left, Reason::Leave, effects),
             State::Init | State::Standby | State::RelayOut | State::Active | State::Left => {}
         }
+    }
+
+    /// No message is on its way for so long: what boots are over no longer matters, and a boot that was taken for over
+    /// by mistake is heard again.
+    pub(super) fn fall_silent(&mut self, effects: &mut Vec<Effect>) {
+        self.retired = [0; RETIRED_MAX];
+        self.lose_peer(effects);
     }
 
     pub(super) fn lose_peer(&mut self, effects: &mut Vec<Effect>) {
