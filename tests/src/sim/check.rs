@@ -21,6 +21,8 @@ pub enum Violation {
     NoneActive,
     /// After all faults had ended the pair did not settle on one active node and one standby.
     NotSettled,
+    /// A node that was told to leave is still there.
+    NotGone,
 }
 
 /// Both gates open at once.

@@ -1,6 +1,6 @@
 //! What the machine makes of a message.
 
-use super::{DropCause, Effect, Election, LINGER, Rank, Timer};
+use super::{DropCause, Effect, Election, Rank, Timer};
 use crate::ft::wire::{Kind, Message};
 use crate::ft::{Reason, State};
 
@@ -152,11 +152,7 @@ impl Election {
 
             (S::RelayOut, W::Asks) if message.term >= own_term => self.yield_role(effects),
             (S::RelayOut, W::Asks) => self.send(Kind::Heartbeat, effects),
-            (S::RelayOut, W::Active) => {
-                if self.leaving {
-                    effects.push(Effect::Arm(Timer::Relay, LINGER));
-                }
-            }
+            (S::RelayOut, W::Active) => self.linger(effects),
             // A candidate has the yield, or asks again soon; any other has given up what was yielded to it.
             (S::RelayOut, W::Idle) if message.state == S::Candidate => {}
             (S::RelayOut, W::Idle | W::Offers | W::Yields | W::Relays) => {

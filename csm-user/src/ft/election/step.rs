@@ -281,6 +281,14 @@ impl Election {
     pub(super) fn leave_relay_out(&mut self, effects: &mut Vec<Effect>) {
         self.leaving = true;
         if self.peer.is_some_and(|peer| peer.state == State::Active) {
+            self.linger(effects);
+        }
+    }
+
+    /// The successor is active: a predecessor that is to end waits for the last strays, once.
+    pub(super) fn linger(&mut self, effects: &mut Vec<Effect>) {
+        if self.leaving && !self.lingering {
+            self.lingering = true;
             effects.push(Effect::Arm(Timer::Relay, LINGER));
         }
     }
