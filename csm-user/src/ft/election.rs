@@ -233,6 +233,8 @@ pub struct Election {
     held: bool,
     /// Told to leave.
     leaving: bool,
+    /// Relay-out and leaving: the successor is active, the end is set.
+    lingering: bool,
 }
 
 impl Election {
@@ -259,6 +261,7 @@ impl Election {
             patient: false,
             held: false,
             leaving: false,
+            lingering: false,
         }
     }
 
@@ -355,6 +358,7 @@ impl Election {
                 effects.push(Effect::Forced(Err(Refusal::NotActive)));
             }
 
+            (_, E::Leave) if self.leaving => {}
             (S::Active, E::Leave) => self.leave_active(effects),
             (S::RelayOut, E::Leave) => self.leave_relay_out(effects),
             (S::Init | S::Standby | S::Candidate, E::Leave) => self.enter(S::Left, Reason::Leave, effects),
@@ -380,7 +384,7 @@ impl Election {
     fn active_timer(&mut self, timer: Timer, effects: &mut Vec<Effect>) {
         match timer {
             Timer::Heartbeat => self.beat(effects),
-            Timer::Silence => self.lose_peer(effects),
+            Timer::Silence => self.fall_silent(effects),
             Timer::Retry => self.offer_again(effects),
             Timer::Patience => {
                 self.patient = false;
@@ -396,7 +400,7 @@ impl Election {
             (_, Timer::Heartbeat) => self.beat(effects),
             (State::Init, Timer::Listen) => self.listened(effects),
             (_, Timer::Silence) => {
-                self.lose_peer(effects);
+                self.fall_silent(effects);
                 self.act_on_silence(Reason::PeerSilent, effects);
             }
             (State::Candidate, Timer::Retry) => self.ask_again(effects),

@@ -1,7 +1,8 @@
 //! The lease, the timers and the record keeping around one [`Election`]. Pure: time comes in as a number, everything
 //! else goes through [`Port`]; the daemon's thread and the simulator drive the same code.
 //!
-//! Every call takes one reading of the clock and looks first whether the lease is over. What a call sends goes out
+//! Every call takes one reading of the clock and looks first whether the lease is over, or a timer overdue by half the
+//! failover time. What a call sends goes out
 //! before it sets the gate to `now + lease`: so the peer counts its waiting time from later than this node its lease.
 //! Whoever drives it reads the clock for [`Session::receive`] after the datagram was read (never dated too early), and
 //! for [`Session::wake`] before it reads the datagrams (no silence is seen where a message lies waiting).
@@ -121,7 +122,7 @@ impl Session {
         now: u64,
         port: &mut impl Port,
     ) {
-        self.check_lease(now, port);
+        self.catch_up(now, port);
         let counters = &mut self.status.counters;
         counters.packets += 1;
         // RFC 5082: what still has 255 was sent on this link.
@@ -150,27 +151,16 @@ impl Session {
 
     /// Fires what is due.
     pub fn wake(&mut self, now: u64, port: &mut impl Port) {
-        self.check_lease(now, port);
+        self.catch_up(now, port);
         self.tell_able(now, port);
-        let half = nanos(self.election.params().failover) / 2;
-        // Earliest first: where several are late, the latest of them decides what the machine still trusts.
         while let Some((timer, deadline)) = self.due(now) {
-            self.deadlines[timer as usize] = None;
-            self.late_ns = now - deadline;
-            self.status.lateness.record(self.late_ns);
-            if self.late_ns > half {
-                self.status.lateness.too_late += 1;
-                self.feed(Event::Late(timer), now, port);
-            } else {
-                self.feed(Event::Timer(timer), now, port);
-            }
+            self.fire(timer, deadline, now, port);
         }
-        self.late_ns = 0;
     }
 
     /// The daemon's word. [`Event::Forwardable`] holds only while tokio lives.
     pub fn command(&mut self, event: Event, now: u64, port: &mut impl Port) {
-        self.check_lease(now, port);
+        self.catch_up(now, port);
         if let Event::Forwardable(able) = event {
             self.forwardable = able;
             self.tell_able(now, port);
@@ -181,7 +171,7 @@ impl Session {
 
     /// tokio lives.
     pub fn alive(&mut self, now: u64, port: &mut impl Port) {
-        self.check_lease(now, port);
+        self.catch_up(now, port);
         self.alive_until = now.saturating_add(self.alive_timeout);
         self.tell_able(now, port);
     }
@@ -194,13 +184,32 @@ impl Session {
             .min_by_key(|&(_, deadline)| deadline)
     }
 
-    fn check_lease(&mut self, now: u64, port: &mut impl Port) {
-        if self.lease_end.is_some_and(|end| now >= end) {
-            self.late_ns = self.lease_end.map_or(0, |end| now - end);
-            self.lease_end = None;
+    /// Before anything else: what has waited in a queue while the thread was away may long be untrue, so the machine
+    /// learns first that it was away. A heartbeat timer is always armed, hence no absence of more than a heartbeat and
+    /// half a failover time stays unnoticed, and in less a peer that left cannot have come back and claimed.
+    fn catch_up(&mut self, now: u64, port: &mut impl Port) {
+        if let Some(end) = self.lease_end.take_if(|end| now >= *end) {
+            self.late_ns = now - end;
             self.feed(Event::LeaseExpired, now, port);
             self.late_ns = 0;
         }
+        let too_late = nanos(self.election.params().failover) / 2;
+        while let Some((timer, deadline)) = self.due(now).filter(|&(_, deadline)| now - deadline > too_late) {
+            self.fire(timer, deadline, now, port);
+        }
+    }
+
+    fn fire(&mut self, timer: Timer, deadline: u64, now: u64, port: &mut impl Port) {
+        self.deadlines[timer as usize] = None;
+        self.late_ns = now - deadline;
+        self.status.lateness.record(self.late_ns);
+        if self.late_ns > nanos(self.election.params().failover) / 2 {
+            self.status.lateness.too_late += 1;
+            self.feed(Event::Late(timer), now, port);
+        } else {
+            self.feed(Event::Timer(timer), now, port);
+        }
+        self.late_ns = 0;
     }
 
     fn tell_able(&mut self, now: u64, port: &mut impl Port) {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crossbeam::channel::{self, Receiver};
+use crossbeam::channel::{self, Receiver, TryRecvError};
 use csm_common::gate::Gate;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -171,7 +171,15 @@ impl Thread {
         // Fails with EAGAIN when nothing was written, which is as good.
         let _ = self.wake.read();
         for _ in 0..COMMANDS_MAX {
-            let Ok(command) = self.commands.try_recv() else { return };
+            let command = match self.commands.try_recv() {
+                Ok(command) => command,
+                Err(TryRecvError::Empty) => return,
+                // Nobody is left to say so.
+                Err(TryRecvError::Disconnected) => {
+                    let now = monotonic_ns();
+                    return self.with_port(|session, port| session.command(Event::Leave, now, port));
+                }
+            };
             let now = monotonic_ns();
             let event = match command {
                 FtCommand::Alive => {

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use csm_common::gate::GateState;
+use csm_user::ft::State;
+use csm_user::ft::wire::Message;
 
 use crate::sim::node::Node;
 
@@ -19,13 +21,15 @@ pub enum Violation {
     NoneActive,
     /// After all faults had ended the pair did not settle on one active node and one standby.
     NotSettled,
+    /// A node that was told to leave is still there.
+    NotGone,
 }
 
 /// Both gates open at once.
 #[derive(Clone, Copy, Debug)]
 struct Overlap {
     since: u64,
-    /// Since then a message was taken, by index of the receiver.
+    /// Since then the rival's word that it is active was taken, by index of the receiver.
     contact: [Option<u64>; 2],
 }
 
@@ -79,10 +83,10 @@ impl Checker {
     }
 
     /// `receiver` took a message at `time`.
-    pub fn taken(&mut self, receiver: usize, message: (u64, u64), time: u64) {
+    pub fn taken(&mut self, receiver: usize, message: &Message, time: u64) {
         self.taken_at[receiver] = Some(time);
-        self.taken.insert(message, time);
-        if let Some(overlap) = &mut self.overlap {
+        self.taken.insert((message.nonce, message.sequence), time);
+        if let Some(overlap) = self.overlap.as_mut().filter(|_| message.state == State::Active) {
             overlap.contact[receiver].get_or_insert(time);
         }
     }

@@ -248,6 +248,9 @@ impl World {
             [Some(State::Standby | State::RelayOut), Some(State::Active)] => Some(1),
             _ => return Err((Violation::NotSettled, end)),
         };
+        if self.leaving != [false; 2] {
+            return Err((Violation::NotGone, end));
+        }
         Ok(Outcome {
             openings: self.checker.openings,
             overlap_ns: self.checker.overlap_total,
@@ -301,7 +304,7 @@ impl World {
 
     fn took(&mut self, index: usize, datagram: &[u8; LENGTH], time: u64) {
         if let Ok(message) = Message::decode(datagram) {
-            self.checker.taken(index, (message.nonce, message.sequence), time);
+            self.checker.taken(index, &message, time);
         }
     }
 

@@ -3,3 +3,6 @@
 mod dataplane;
 mod dpuser;
 mod lab;
+//! Lab tests.
+
+mod ft;

@@ -1,6 +1,6 @@
 //! What the machine makes of a message.
 
-use super::{DropCause, Effect, Election, LINGER, Rank, Timer};
+use super::{DropCause, Effect, Election, Rank, Timer};
 use crate::ft::wire::{Kind, Message};
 use crate::ft::{Reason, State};
 
@@ -54,10 +54,17 @@ impl Election {
         if self.peer.is_some_and(|peer| peer.node != message.node) {
             return Err(DropCause::ThirdNode);
         }
-        if self.retired.contains(&message.nonce) {
+        let (nonce, sequence) = self.last;
+        // While one boot of the peer is heard, another must have heard this node to be believed: a message that an
+        // earlier boot sent, and the network held back, has not, or that boot is known to be over.
+        let unproven =
+            self.peer.is_some() && nonce != message.nonce && message.peer_nonce != self.params.nonce;
+        if unproven {
+            self.send(Kind::Heartbeat, effects);
+        }
+        if unproven || self.retired.contains(&message.nonce) {
             return Err(DropCause::StaleBoot);
         }
-        let (nonce, sequence) = self.last;
         if nonce == message.nonce && message.sequence <= sequence {
             return Err(DropCause::Duplicate);
         }
@@ -109,7 +116,11 @@ impl Election {
         }
         self.offered = word == W::Offers;
         match (self.state, word) {
-            (S::Init, W::Active | W::Offers) => self.enter(S::Standby, Reason::PeerActive, effects),
+            // Having been away it listens to the end: what it reads now may have lain in the queue for long.
+            (S::Init, W::Active | W::Offers) if self.reason == Reason::Started => {
+                self.enter(S::Standby, Reason::PeerActive, effects);
+            }
+            (S::Init, W::Active | W::Offers) => {}
             (S::Init, W::Asks) => self.answer(own_term, message, effects),
             (S::Init, W::Idle | W::Yields | W::Relays | W::Left) => {}
 
@@ -141,11 +152,7 @@ impl Election {
 
             (S::RelayOut, W::Asks) if message.term >= own_term => self.yield_role(effects),
             (S::RelayOut, W::Asks) => self.send(Kind::Heartbeat, effects),
-            (S::RelayOut, W::Active) => {
-                if self.leaving {
-                    effects.push(Effect::Arm(Timer::Relay, LINGER));
-                }
-            }
+            (S::RelayOut, W::Active) => self.linger(effects),
             // A candidate has the yield, or asks again soon; any other has given up what was yielded to it.
             (S::RelayOut, W::Idle) if message.state == S::Candidate => {}
             (S::RelayOut, W::Idle | W::Offers | W::Yields | W::Relays) => {

@@ -2,7 +2,7 @@
 
 use csm_common::gate::GateState;
 
-use super::{Effect, Election, LAG_MAX_MS, LINGER, RELAY, Rank, TRIES, Timer};
+use super::{Effect, Election, LAG_MAX_MS, LINGER, RELAY, RETIRED_MAX, Rank, TRIES, Timer};
 use crate::ft::wire::{Kind, Message};
 use crate::ft::{Reason, Refusal, State};
 
@@ -126,6 +126,9 @@ impl Election {
             (None, true, _) => self.claim(Reason::PeerSilent, effects),
             (None, false, _) => self.enter(State::Standby, Reason::PeerSilent, effects),
             (Some(_), _, Some(reason)) => self.ask(reason, effects),
+            (Some(peer), _, None) if peer.state == State::Active => {
+                self.enter(State::Standby, Reason::PeerActive, effects);
+            }
             (Some(_), _, None) => self.enter(State::Standby, Reason::Outranked, effects),
         }
     }
@@ -214,6 +217,7 @@ impl Election {
             },
             State::Candidate if !self.forwardable => self.enter(State::Standby, Reason::Unable, effects),
             State::Active => self.offer_if_unable(false, effects),
+            State::RelayOut if self.peer.is_none() => self.act_on_silence(Reason::PeerSilent, effects),
             State::Init | State::Candidate | State::RelayOut | State::Left => {}
         }
     }
@@ -228,6 +232,13 @@ impl Election {
             State::RelayOut if self.leaving => self.enter(State::Left, Reason::Leave, effects),
             State::Init | State::Standby | State::RelayOut | State::Active | State::Left => {}
         }
+    }
+
+    /// No message is on its way for so long: what boots are over no longer matters, and a boot that was taken for over
+    /// by mistake is heard again.
+    pub(super) fn fall_silent(&mut self, effects: &mut Vec<Effect>) {
+        self.retired = [0; RETIRED_MAX];
+        self.lose_peer(effects);
     }
 
     pub(super) fn lose_peer(&mut self, effects: &mut Vec<Effect>) {
@@ -270,6 +281,14 @@ impl Election {
     pub(super) fn leave_relay_out(&mut self, effects: &mut Vec<Effect>) {
         self.leaving = true;
         if self.peer.is_some_and(|peer| peer.state == State::Active) {
+            self.linger(effects);
+        }
+    }
+
+    /// The successor is active: a predecessor that is to end waits for the last strays, once.
+    pub(super) fn linger(&mut self, effects: &mut Vec<Effect>) {
+        if self.leaving && !self.lingering {
+            self.lingering = true;
             effects.push(Effect::Arm(Timer::Relay, LINGER));
         }
     }

@@ -227,7 +227,7 @@ impl FtControl {
     }
 }
 
-/// The running thread.
+/// The running thread. When this and all of its [`FtControl`]s are dropped it leaves by itself.
 pub struct FtHandle {
     pub(super) control: FtControl,
     /// Events, oldest first.
