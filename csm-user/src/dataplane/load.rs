@@ -55,7 +55,7 @@ impl fmt::Display for AttachMode {
     }
 }
 
-/// Sizes of the tables that are allocated in full at load.
+/// Sizes of the tables that are allocated in full at load, in entries; the defaults are those of `csm_common::limits`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// Proven connections.
@@ -64,6 +64,10 @@ pub struct Capacity {
     pub embryonic: u32,
     /// Sticky entries.
     pub sticky: u32,
+    /// Virtual servers.
+    pub vservers: u32,
+    /// Real servers.
+    pub reals: u32,
 }
 
 impl Default for Capacity {
@@ -72,6 +76,8 @@ impl Default for Capacity {
             connections: limits::CONNECTIONS_MAX,
             embryonic: limits::EMBRYONIC_MAX,
             sticky: limits::STICKY_MAX,
+            vservers: limits::VSERVERS_MAX,
+            reals: limits::REALS_MAX,
         }
     }
 }
@@ -148,13 +154,7 @@ impl Dataplane {
         if ports.len() > limits::PORTS_MAX as usize {
             return Err(LoadError::TooManyPorts(ports.len()));
         }
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries(names::FLOWS, 2 * capacity.connections)
-            .map_max_entries(names::EMBRYONIC, 2 * capacity.embryonic)
-            .map_max_entries(names::EMBRYONIC_STICKY, capacity.embryonic)
-            .map_max_entries(names::STICKY, capacity.sticky)
-            .load(OBJECT)
-            .map_err(|error| LoadError::Object(Box::new(error)))?;
+        let mut ebpf = loader(&capacity).load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
         program(&mut ebpf)?.load().map_err(|error| LoadError::Verifier(Box::new(error)))?;
         let Some(Map::Array(gate)) = ebpf.map(names::GATE) else {
             return Err(LoadError::Missing(names::GATE));
@@ -243,6 +243,28 @@ impl Dataplane {
         }
         Ok(())
     }
+}
+
+fn loader(capacity: &Capacity) -> EbpfLoader<'static> {
+    let mut loader = EbpfLoader::new();
+    // The program looks into no kernel structure: parsing the kernel's types would be for nothing.
+    loader.btf(None);
+    for (name, entries) in [
+        (names::FLOWS, 2 * capacity.connections),
+        (names::EMBRYONIC, 2 * capacity.embryonic),
+        (names::EMBRYONIC_STICKY, capacity.embryonic),
+        (names::STICKY, capacity.sticky),
+        (names::VSERVER_KEYS, capacity.vservers),
+        (names::VSERVERS, capacity.vservers),
+        (names::VSERVER_COUNTS, capacity.vservers),
+        (names::CURSORS, capacity.vservers),
+        (names::RINGS, capacity.vservers * limits::RING_SLOTS),
+        (names::REALS, capacity.reals),
+        (names::REAL_COUNTS, capacity.reals),
+    ] {
+        loader.map_max_entries(name, entries);
+    }
+    loader
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {

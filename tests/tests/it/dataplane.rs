@@ -9,6 +9,7 @@ mod echo;
 mod frames;
 mod gate;
 mod limits;
+mod live;
 mod malformed;
 mod routed;
 mod sticky;
