@@ -175,6 +175,12 @@ impl Rig {
         self.dataplane.map(name).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// The ports, by [`Side`].
+    #[must_use]
+    pub fn ports(&self) -> &[PortSpec] {
+        &self.ports
+    }
+
     /// MAC of the balancer's own port on `side`.
     #[must_use]
     pub fn own_mac(&self, side: Side) -> [u8; 6] {

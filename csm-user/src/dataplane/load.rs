@@ -91,6 +91,9 @@ pub enum LoadError {
     /// The verifier refused the program.
     #[error("the kernel's verifier refuses the XDP program (Linux 5.15 or newer is needed): {0}")]
     Verifier(#[source] Box<ProgramError>),
+    /// The kernel did not run the program on a test frame.
+    #[error("the kernel does not run the XDP program on a test frame: {0}")]
+    TestRun(#[source] Box<ProgramError>),
     /// A port would not take the program.
     #[error(
         "interface {interface} (driver {driver}) does not take the XDP program in {mode} mode: {source}; {remedy}"
@@ -202,7 +205,7 @@ impl Dataplane {
     /// # Errors
     /// The kernel's refusal, e.g. a frame shorter than an Ethernet header.
     pub fn test_run(&mut self, options: TestRunOptions<'_>) -> Result<TestRunResult, LoadError> {
-        program(&mut self.ebpf)?.test_run(options).map_err(|error| LoadError::Verifier(Box::new(error)))
+        program(&mut self.ebpf)?.test_run(options).map_err(|error| LoadError::TestRun(Box::new(error)))
     }
 
     fn fill_ports(&mut self, ports: &[PortSpec]) -> Result<(), LoadError> {
