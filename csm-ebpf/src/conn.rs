@@ -52,10 +52,12 @@ fn find(packet: &Packet) -> Result<(*mut FlowEntry, bool), Reason> {
             Next::Stays => return Ok((entry, false)),
             // The half-open entry is gone and may be another connection's by now.
             Next::Proven => {
-                return maps::FLOWS
-                    .get_ptr_mut(key)
-                    .map(|entry| (entry, false))
-                    .ok_or(Reason::DropNoConnection);
+                let entry = maps::FLOWS.get_ptr_mut(key).ok_or(Reason::DropNoConnection)?;
+                // The segment that proves a handshake may be the client's last one, too.
+                if packet.flags & TCP_FIN != 0 {
+                    transition::proven(packet, entry);
+                }
+                return Ok((entry, false));
             }
             Next::Absent => {}
             Next::Drop(reason) => return Err(reason),

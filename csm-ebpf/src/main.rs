@@ -79,7 +79,7 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
             GateState::Open => {
                 Ingress { port: port.number, vlan: port.vlan, role: port.role, relayed: false }
             }
-            GateState::RelayOut => return relay::hand_over(ctx, port, settings, ethernet),
+            GateState::RelayOut => return relay::hand_over(port, settings, ethernet),
             GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
         }
     };

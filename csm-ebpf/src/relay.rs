@@ -3,7 +3,6 @@
 //! Only the MAC addresses change; the source says on which VLAN the packet came in. What was taken from the FT VLAN is
 //! never handed back to it: [`take`] is the only way in from an FT port, and [`hand_over`] the only way out to one.
 
-use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::gate::GateState;
 use csm_common::net::{PORT_CLIENT, PORT_SERVER, Port, relay_mac, relay_vlan};
@@ -14,12 +13,7 @@ use crate::{Outcome, forward, maps};
 
 /// Predecessor: hands the frame to the peer.
 #[inline(always)]
-pub(crate) fn hand_over(
-    _ctx: &XdpContext,
-    port: &Port,
-    settings: &Settings,
-    ethernet: *mut Ethernet,
-) -> Outcome {
+pub(crate) fn hand_over(port: &Port, settings: &Settings, ethernet: *mut Ethernet) -> Outcome {
     if settings.peer_mac == [0; 6] {
         return Ok(Reason::DropRelay);
     }

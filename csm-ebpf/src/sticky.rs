@@ -25,11 +25,15 @@ pub(crate) fn find(vserver: &Vserver, client_be: u32, now_ns: u64) -> Option<u32
     }
     let key = key(vserver, client_be);
     // SAFETY: an entry that is replaced meanwhile still names a real that its client was sent to.
-    let entry = unsafe { maps::STICKY.get(key).or_else(|| maps::EMBRYONIC_STICKY.get(key)) }?;
-    let (last_used_ns, life_s, real) = (entry.last_used_ns, entry.life_s, entry.real);
+    let (proven, half_open) = unsafe { (maps::STICKY.get(key), maps::EMBRYONIC_STICKY.get(key)) };
+    usable(proven, now_ns).or_else(|| usable(half_open, now_ns))
+}
+
+#[inline(always)]
+fn usable(entry: Option<&StickyEntry>, now_ns: u64) -> Option<u32> {
+    let &StickyEntry { last_used_ns, life_s, real } = entry?;
     let alive = now_ns < last_used_ns + u64::from(life_s) * SECOND_NS;
-    let usable = maps::REALS.get(real).is_some_and(|real| real.flags & REAL_STICKY != 0);
-    (alive && usable).then_some(real)
+    (alive && maps::REALS.get(real)?.flags & REAL_STICKY != 0).then_some(real)
 }
 
 /// A half-open connection of `client_be` was sent to `real`.

@@ -59,6 +59,10 @@ pub const DNS: u32 = 1;
 /// Number of the TCP vserver on any port, matched second.
 pub const ANY_TCP: u32 = 2;
 
+/// Tables as small as most fixtures need: a full set takes half a second to allocate.
+pub const SMALL: Capacity =
+    Capacity { connections: 64, embryonic: 1024, sticky: 64, vservers: 16, reals: 16 };
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A host next to the balancer.
@@ -128,7 +132,7 @@ impl Rig {
     /// # Errors
     /// Without root, `ip`, or a kernel that takes the program.
     pub fn new() -> Result<Self> {
-        Self::with_capacity(Capacity { connections: 64, embryonic: 1024, sticky: 64 })
+        Self::with_capacity(SMALL)
     }
 
     /// As [`Self::new`] with tables of that size.
@@ -169,6 +173,12 @@ impl Rig {
     #[must_use]
     pub fn map<M: TryFrom<Map, Error = MapError>>(&self, name: &'static str) -> M {
         self.dataplane.map(name).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The ports, by [`Side`].
+    #[must_use]
+    pub fn ports(&self) -> &[PortSpec] {
+        &self.ports
     }
 
     /// MAC of the balancer's own port on `side`.

@@ -24,7 +24,8 @@ use crate::replication::status::ReplStatus;
 /// The FT group.
 pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
     let status = control.status();
-    let replication = node.replication.as_ref().map(|handle| handle.status()).unwrap_or_default();
+    let (replication, repl_now) =
+        node.replication.as_ref().map(|handle| (handle.status(), handle.now())).unwrap_or_default();
     let peer = status.peer.as_ref();
     let config = node.config.ft.as_ref();
     let interface = node.ports.iter().find(|port| port.spec.role == PORT_FT);
@@ -50,7 +51,7 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         encrypted: replication.encrypted,
         peer: peer.map(peer_reply),
         readiness: readiness(&status, &replication),
-        replication: replication_reply(&replication),
+        replication: replication_reply(&replication, repl_now),
         lease: lease(node, &status),
         lateness: lateness(&status),
         counters: counters(&status, &replication),
@@ -114,7 +115,7 @@ fn readiness(status: &FtStatus, replication: &ReplStatus) -> ReadinessReply {
     }
 }
 
-fn replication_reply(status: &ReplStatus) -> ReplicationReply {
+fn replication_reply(status: &ReplStatus, now: Duration) -> ReplicationReply {
     let (connected, snapshot) = match (status.active, &status.outgoing, &status.incoming) {
         (true, Some(sender), _) if sender.peer_complete => (true, SnapshotState::Complete),
         (true, Some(_), _) => (true, SnapshotState::Running),
@@ -137,7 +138,7 @@ fn replication_reply(status: &ReplStatus) -> ReplicationReply {
         lost: sender.map_or(0, |sender| sender.lost_events),
         compared_ms_ago: compared.map(|(age, _)| millis(age)),
         last_repair: sender.and_then(|sender| sender.last_repair).map(|repair| RepairReply {
-            ms_ago: millis(repair.age),
+            ms_ago: millis(now.saturating_sub(repair.at)),
             buckets: repair.buckets,
             entries: repair.entries,
         }),

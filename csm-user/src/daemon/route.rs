@@ -1,6 +1,7 @@
 //! The event loop: what one feature says becomes what others are told.
 
 use std::io;
+use std::net::SocketAddrV6;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -195,10 +196,11 @@ impl Router<'_> {
             }
             FtEvent::StopAnnounce => self.announcements.stop(),
             FtEvent::Adopted { at_ns } => tracing::debug!(at_ns, "adopted the replicated table"),
-            FtEvent::Peer { mut address, node, nonce, .. } => {
+            FtEvent::Peer { address, node, nonce, .. } => {
                 tracing::info!(%address, node = format_args!("{node:016x}"), "peer heard");
-                address.set_port(PORT);
-                self.peer(Some(PeerAddr { addr: address, nonce }));
+                let scope = self.node.ports.iter().find(|port| port.spec.role == PORT_FT);
+                let scope = scope.map_or(0, |port| port.spec.ifindex);
+                self.peer(Some(PeerAddr { addr: SocketAddrV6::new(address, PORT, 0, scope), nonce }));
             }
             FtEvent::PeerLost => {
                 tracing::warn!("peer lost");

@@ -57,7 +57,7 @@ impl fmt::Display for AttachMode {
     }
 }
 
-/// Sizes of the tables that are allocated in full at load.
+/// Sizes of the tables that are allocated in full at load, in entries; the defaults are those of `csm_common::limits`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// Proven connections.
@@ -66,6 +66,10 @@ pub struct Capacity {
     pub embryonic: u32,
     /// Sticky entries.
     pub sticky: u32,
+    /// Virtual servers.
+    pub vservers: u32,
+    /// Real servers.
+    pub reals: u32,
 }
 
 impl Default for Capacity {
@@ -74,6 +78,8 @@ impl Default for Capacity {
             connections: limits::CONNECTIONS_MAX,
             embryonic: limits::EMBRYONIC_MAX,
             sticky: limits::STICKY_MAX,
+            vservers: limits::VSERVERS_MAX,
+            reals: limits::REALS_MAX,
         }
     }
 }
@@ -87,6 +93,9 @@ pub enum LoadError {
     /// The verifier refused the program.
     #[error("the kernel's verifier refuses the XDP program (Linux 5.15 or newer is needed): {0}")]
     Verifier(#[source] Box<ProgramError>),
+    /// The kernel did not run the program on a test frame.
+    #[error("the kernel does not run the XDP program on a test frame: {0}")]
+    TestRun(#[source] Box<ProgramError>),
     /// A port would not take the program.
     #[error(
         "interface {interface} (driver {driver}) does not take the XDP program in {mode} mode: {source}; {remedy}"
@@ -150,13 +159,7 @@ impl Dataplane {
         if ports.len() > limits::PORTS_MAX as usize {
             return Err(LoadError::TooManyPorts(ports.len()));
         }
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries(names::FLOWS, 2 * capacity.connections)
-            .map_max_entries(names::EMBRYONIC, 2 * capacity.embryonic)
-            .map_max_entries(names::EMBRYONIC_STICKY, capacity.embryonic)
-            .map_max_entries(names::STICKY, capacity.sticky)
-            .load(OBJECT)
-            .map_err(|error| LoadError::Object(Box::new(error)))?;
+        let mut ebpf = loader(&capacity).load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
         program(&mut ebpf)?.load().map_err(|error| LoadError::Verifier(Box::new(error)))?;
         let Some(Map::Array(gate)) = ebpf.map(names::GATE) else {
             return Err(LoadError::Missing(names::GATE));
@@ -204,7 +207,7 @@ impl Dataplane {
     /// # Errors
     /// The kernel's refusal, e.g. a frame shorter than an Ethernet header.
     pub fn test_run(&mut self, options: TestRunOptions<'_>) -> Result<TestRunResult, LoadError> {
-        program(&mut self.ebpf)?.test_run(options).map_err(|error| LoadError::Verifier(Box::new(error)))
+        program(&mut self.ebpf)?.test_run(options).map_err(|error| LoadError::TestRun(Box::new(error)))
     }
 
     fn fill_ports(&mut self, ports: &[PortSpec]) -> Result<(), LoadError> {
@@ -251,6 +254,28 @@ impl MapSource for Dataplane {
     fn descriptor(&self, name: &str) -> io::Result<OwnedFd> {
         self.ebpf.descriptor(name)
     }
+}
+
+fn loader(capacity: &Capacity) -> EbpfLoader<'static> {
+    let mut loader = EbpfLoader::new();
+    // The program looks into no kernel structure: parsing the kernel's types would be for nothing.
+    loader.btf(None);
+    for (name, entries) in [
+        (names::FLOWS, 2 * capacity.connections),
+        (names::EMBRYONIC, 2 * capacity.embryonic),
+        (names::EMBRYONIC_STICKY, capacity.embryonic),
+        (names::STICKY, capacity.sticky),
+        (names::VSERVER_KEYS, capacity.vservers),
+        (names::VSERVERS, capacity.vservers),
+        (names::VSERVER_COUNTS, capacity.vservers),
+        (names::CURSORS, capacity.vservers),
+        (names::RINGS, capacity.vservers * limits::RING_SLOTS),
+        (names::REALS, capacity.reals),
+        (names::REAL_COUNTS, capacity.reals),
+    ] {
+        loader.map_max_entries(name, entries);
+    }
+    loader
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {

@@ -151,6 +151,12 @@ impl ReplHandle {
         self.shared.status().clone()
     }
 
+    /// Now, on the clock of [`super::status::Repair::at`].
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.shared.now()
+    }
+
     /// What the election needs to know, as it changes.
     #[must_use]
     pub fn completeness(&self) -> watch::Receiver<Completeness> {

@@ -3,7 +3,7 @@ use csm_common::event::{EVENT_CONNECTION, EVENT_NEIGHBOUR, Lost};
 use csm_common::flow::STATE_ESTABLISHED;
 use csm_common::limits::{EVENT_RING_BYTES, EVENT_RING_RESERVE};
 use csm_common::names;
-use csm_tests::rig::{FAR_CLIENT, REALS, Rig, STRANGER, Side, VIP};
+use csm_tests::rig::{FAR_CLIENT, REALS, Rig, SMALL, STRANGER, Side, VIP};
 use csm_user::dataplane::load::Capacity;
 
 use super::frames::{CLIENT_PORT, Frame, L4, expect, handshake};
@@ -19,8 +19,8 @@ fn the_verifier_walks_far_less_than_its_limit() {
 
 #[test]
 fn a_full_table_refuses_new_connections_and_keeps_the_old() {
-    let mut rig =
-        Rig::with_capacity(Capacity { connections: 2, embryonic: 1024, sticky: 1 }).expect("the rig");
+    let mut rig = Rig::with_capacity(Capacity { connections: 2, embryonic: 1024, sticky: 1, ..SMALL })
+        .expect("the rig");
     let (mut proven, mut refused) = (Vec::new(), 0);
     for port in 1..=40u16 {
         let question = Frame::from(&FAR_CLIENT, port, (VIP, 53), L4::Udp);
@@ -50,7 +50,7 @@ fn a_full_table_refuses_new_connections_and_keeps_the_old() {
 #[test]
 fn a_flood_of_first_packets_makes_no_table_grow_and_hurts_no_connection() {
     let mut rig =
-        Rig::with_capacity(Capacity { connections: 8, embryonic: 128, sticky: 8 }).expect("the rig");
+        Rig::with_capacity(Capacity { connections: 8, embryonic: 128, sticky: 8, ..SMALL }).expect("the rig");
     handshake(&mut rig);
     for port in 1..5_000u16 {
         let flood =

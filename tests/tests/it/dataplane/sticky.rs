@@ -5,7 +5,7 @@ use csm_common::counter::Reason;
 use csm_common::event::{EVENT_CONNECTION, EVENT_STICKY, Lost};
 use csm_common::names;
 use csm_common::service::{REAL_STICKY, StickyEntry, StickyKey};
-use csm_tests::rig::{FAR_CLIENT, Host, REALS, Rig, Side, VIP, WEB, be, now_ns};
+use csm_tests::rig::{FAR_CLIENT, Host, REALS, Rig, SMALL, Side, VIP, WEB, be, now_ns};
 use csm_user::dataplane::load::Capacity;
 
 use super::frames::{ACK, CLIENT_ISN, Frame, L4, PSH, SERVER_ISN, SYN, expect, handshake};
@@ -77,8 +77,9 @@ fn a_real_that_takes_no_sticky_clients_loses_them_and_a_draining_one_does_not() 
     rig.real(0, |real| real.flags = REAL_STICKY);
     opens_to(&mut rig, &FAR_CLIENT, 1, 0);
     rig.real(0, |real| real.flags = 0);
-    // The cursor stood at 1.
+    // The predictor's second turn; what it chose then holds for connections beside it.
     opens_to(&mut rig, &FAR_CLIENT, 2, 2);
+    opens_to(&mut rig, &FAR_CLIENT, 3, 2);
 }
 
 #[test]
@@ -115,8 +116,8 @@ fn use_of_a_connection_renews_the_entry_at_most_once_a_second() {
 
 #[test]
 fn a_full_table_is_counted_and_the_connection_stands() {
-    let mut rig =
-        Rig::with_capacity(Capacity { connections: 64, embryonic: 1024, sticky: 1 }).expect("the rig");
+    let mut rig = Rig::with_capacity(Capacity { connections: 64, embryonic: 1024, sticky: 1, ..SMALL })
+        .expect("the rig");
     rig.vserver(WEB, |vserver| vserver.sticky_s = 1800);
     let mut table: HashMap<MapData, StickyKey, StickyEntry> = rig.map(names::STICKY);
     let entry = StickyEntry { last_used_ns: now_ns(), life_s: 60, real: 2 };

@@ -176,6 +176,23 @@ fn two_fins_close_and_late_segments_still_pass() {
 }
 
 #[test]
+fn a_fin_counts_though_it_comes_with_the_proof_of_the_handshake() {
+    let mut rig = Rig::new().expect("the rig");
+    let syn = Frame::client(SYN, CLIENT_ISN, 0);
+    expect(&mut rig, Side::Client, &syn, Reason::ForwardedNew, &syn.clone().sent_to(&REALS[0], 80));
+    let syn_ack = Frame::server(SYN | ACK, SERVER_ISN, CLIENT_NEXT);
+    let out = syn_ack.clone().answered_as(VIP, 80, &FAR_CLIENT);
+    expect(&mut rig, Side::Server, &syn_ack, Reason::ForwardedFlow, &out);
+    let fin = Frame::client(FIN | ACK, CLIENT_NEXT, SERVER_NEXT);
+    expect(&mut rig, Side::Client, &fin, Reason::ForwardedFlow, &fin.clone().sent_to(&REALS[0], 80));
+    assert_eq!(states(&rig, names::FLOWS), [STATE_CLOSING; 2]);
+    let fin = Frame::server(FIN | ACK, SERVER_NEXT, CLIENT_NEXT + 1);
+    let out = fin.clone().answered_as(VIP, 80, &FAR_CLIENT);
+    expect(&mut rig, Side::Server, &fin, Reason::ForwardedFlow, &out);
+    assert_eq!(rig.events().iter().map(|e| e.kind).collect::<Vec<_>>(), [EVENT_CONNECTION, EVENT_CLOSED]);
+}
+
+#[test]
 fn a_reset_closes_at_once() {
     for side in [Side::Client, Side::Server] {
         let mut rig = Rig::new().expect("the rig");

@@ -1,0 +1,99 @@
+//! Frames over the ports themselves: what BPF_PROG_TEST_RUN reports as a redirect leaves by the right one.
+
+use std::ffi::CString;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use csm_common::gate::GateState;
+use csm_common::net::relay_mac;
+use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, VIP};
+use nix::poll::{PollFd, PollFlags, poll};
+
+use super::frames::{ACK, CLIENT_ISN, Frame, SERVER_ISN, SYN};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The far end of a port: what is written is received by the port.
+struct Wire(std::fs::File);
+
+impl Wire {
+    fn open(interface: &str) -> io::Result<Self> {
+        // The far end takes redirected frames only once its receive path polls, as GRO makes it.
+        let gro = Command::new("ethtool").args(["-K", interface, "gro", "on"]).status()?;
+        assert!(gro.success(), "ethtool -K {interface} gro on");
+        let protocol = 0x0003u16.to_be(); // ETH_P_ALL
+        // SAFETY: plain system calls on values of this function; the descriptor is owned from here on.
+        let socket = unsafe {
+            let socket =
+                libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(protocol));
+            if socket < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let socket = OwnedFd::from_raw_fd(socket);
+            let name = CString::new(interface).expect("a name");
+            let mut address: libc::sockaddr_ll = std::mem::zeroed();
+            address.sll_family = u16::try_from(libc::AF_PACKET).expect("17");
+            address.sll_protocol = protocol;
+            address.sll_ifindex = i32::try_from(libc::if_nametoindex(name.as_ptr())).expect("an index");
+            let length = libc::socklen_t::try_from(size_of_val(&address)).expect("20");
+            let bound =
+                libc::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), (&raw const address).cast(), length);
+            if bound < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            socket
+        };
+        Ok(Self(socket.into()))
+    }
+
+    fn send(&mut self, frame: &Frame) {
+        self.0.write_all(&frame.bytes()).expect("send");
+    }
+
+    /// The next frame that the balancer sent here; what the wire's own end sent is heard as well and left out.
+    #[track_caller]
+    fn expect(&mut self, frame: &Frame) {
+        let (expected, deadline) = (frame.bytes(), Instant::now() + DEADLINE);
+        let mut heard = Vec::new();
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            let timeout = u16::try_from(left.as_millis()).expect("seconds");
+            if poll(&mut ready, timeout).expect("poll") == 0 {
+                break;
+            }
+            let mut bytes = [0; 2048];
+            let length = self.0.read(&mut bytes).expect("receive");
+            if bytes[..length] == expected {
+                return;
+            }
+            heard.push(bytes[..length].to_vec());
+        }
+        panic!("{frame:?} did not come, but {heard:02x?}");
+    }
+}
+
+#[test]
+fn a_handshake_crosses_the_ports() {
+    let rig = Rig::new().expect("the rig");
+    let mut client = Wire::open("p0x").expect("the client's wire");
+    let mut server = Wire::open("p1x").expect("the server's wire");
+    let syn = Frame::client(SYN, CLIENT_ISN, 0);
+    client.send(&syn);
+    server.expect(&syn.sent_to(&REALS[0], 80));
+    let syn_ack = Frame::server(SYN | ACK, SERVER_ISN, CLIENT_ISN + 1);
+    server.send(&syn_ack);
+    client.expect(&syn_ack.answered_as(VIP, 80, &FAR_CLIENT));
+
+    let mut ft = Wire::open("p2x").expect("the FT wire");
+    rig.gate(GateState::RelayOut, Duration::from_secs(60));
+    let ack = Frame::client(ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1));
+    client.send(&ack);
+    ft.expect(&Frame { src_mac: relay_mac(2), dst_mac: PEER_MAC, ..ack.clone() });
+
+    rig.gate(GateState::RelayIn, Duration::from_secs(60));
+    ft.send(&Frame { src_mac: relay_mac(2), dst_mac: rig.own_mac(csm_tests::rig::Side::Ft), ..ack.clone() });
+    server.expect(&ack.sent_to(&REALS[0], 80));
+    assert_eq!(rig.flows(csm_common::names::FLOWS).len(), 2);
+}
