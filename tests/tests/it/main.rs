@@ -1,2 +1,3 @@
 //! Lab tests.
-fn main() {}
+
+mod replication;
