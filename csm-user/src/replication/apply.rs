@@ -6,6 +6,8 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use csm_common::limits::{CONNECTIONS_MAX, STICKY_MAX};
+
 use super::delta::{BucketSet, Key, Op, Record};
 use super::digest::key_hash;
 use super::record::{Conflict, ConnGone, ConnRecord, Refusal, ReplicaTable, StickyKey, StickyRecord};
@@ -14,6 +16,9 @@ use super::wire::Frame;
 
 /// Deletions handed to the table at a time, with a look at the role between.
 const SWEEP: usize = 1024;
+
+/// Keys remembered during a transfer: what both tables hold, and as many that come and go while they are walked.
+const ENTRIES_MAX: usize = 2 * (CONNECTIONS_MAX as usize + STICKY_MAX as usize);
 
 /// What to do after a frame.
 #[derive(Debug, PartialEq)]
@@ -51,6 +56,9 @@ pub enum ApplyError {
         /// In the chunks.
         came: u64,
     },
+    /// More entries than the tables can hold.
+    #[error("transfer {0} names more entries than there can be")]
+    TooMany(u64),
     /// A frame that only a receiver sends.
     #[error("the sender sent a frame that is the receiver's")]
     Unexpected,
@@ -153,6 +161,9 @@ impl Receiver {
         let incoming = incoming.ok_or(ApplyError::Epoch(epoch))?;
         incoming.entries += records.len() as u64;
         incoming.named.extend(records.iter().map(|record| key_hash(&record.key())));
+        if incoming.named.len() > ENTRIES_MAX {
+            return Err(ApplyError::TooMany(epoch));
+        }
         let conflict = if active { Conflict::Keep } else { Conflict::Replace };
         Ok(put(records.iter().map(Some), table, conflict))
     }

@@ -3,7 +3,7 @@
 //! Both sides compute a digest by walking their kernel maps ([`scan`]); the sum does not depend on the order of the
 //! walk. Entries change while both walk, so a bucket is judged only by rounds in which no change of it was under way:
 //! differing in two such rounds on end, it is repaired. Under load a small bucket may never be that quiet; a bucket
-//! that was neither proven equal nor rewritten for [`STALE`] is rewritten anyway, a few in each round.
+//! that was neither proven equal nor rewritten for [`STALE`] is rewritten anyway.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -15,8 +15,9 @@ use crate::model::fnv1a;
 
 /// A bucket unproven for so long is rewritten.
 pub const STALE: Duration = Duration::from_secs(60);
-/// Stale buckets that one round may rewrite: all 256 within 32 rounds.
-pub const STALE_PER_ROUND: u32 = 8;
+/// Stale buckets that one round may rewrite. Each rewriting costs both sides a walk of the whole table, however few
+/// buckets it is for, so there are few of them: four for all buckets.
+pub const STALE_PER_ROUND: u32 = 64;
 
 /// What one node holds in one bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -89,7 +89,8 @@ pub struct ReceiverStatus {
 /// What the election needs of replication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Completeness {
-    /// On a standby: its replica is complete (promise P4). False on an active node, which has no replica.
+    /// On a standby: its replica is complete (promise P4), and false without a stream from the peer. On an active node
+    /// always true: its table is the original.
     pub complete: bool,
     /// On an active node: the peer's replica is complete by what it acknowledged.
     pub peer_complete: bool,

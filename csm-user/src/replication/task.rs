@@ -108,14 +108,14 @@ impl Shared {
 fn completeness(status: &ReplStatus) -> Completeness {
     match (status.active, &status.outgoing, &status.incoming) {
         (true, Some(outgoing), _) => Completeness {
-            complete: false,
+            complete: true,
             peer_complete: outgoing.peer_complete,
             lag_ms: u32::try_from(outgoing.lag.as_millis()).unwrap_or(u32::MAX),
         },
         (false, _, Some(incoming)) => {
             Completeness { complete: incoming.complete, peer_complete: false, lag_ms: incoming.lag_ms }
         }
-        (true, None, _) | (false, _, None) => Completeness::default(),
+        (active, _, _) => Completeness { complete: active, peer_complete: false, lag_ms: 0 },
     }
 }
 

@@ -6,3 +6,4 @@ mod lab;
 //! Lab tests.
 
 mod ft;
+mod replication;

@@ -159,7 +159,7 @@ impl<'a> Stream<'a> {
             match effect {
                 Effect::Send(frame) => encode(&frame, &mut self.output),
                 Effect::Walk { epoch, buckets } => {
-                    self.walk = Some((epoch, offload::walk(self.shared, buckets)))
+                    self.walk = Some((epoch, offload::walk(self.shared, buckets)));
                 }
                 Effect::Digest { round } => offload::scan(self.shared, round, self.scans.0.clone()),
                 Effect::Note(note) => log(note),

@@ -126,9 +126,10 @@ async fn the_roles_change_and_the_replica_goes_the_other_way() {
     introduce(&one, &other);
     until("the standby says complete", || other.is_complete()).await;
 
-    other.handle.role(true);
     one.handle.role(false);
-    assert!(!one.is_complete() && !other.is_complete());
+    assert!(!one.is_complete(), "what it holds was its own and is no replica yet");
+    other.handle.role(true);
+    assert!(other.is_complete(), "its table is the original now");
     other.table.content().connections.pop_first();
     other.open(connection(5_000, 103, 1));
     until("the former active says complete", || one.is_complete()).await;
