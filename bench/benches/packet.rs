@@ -5,8 +5,6 @@
 //! the TTL falls, which bounds how often one call may repeat. The floors: the harness with an empty program, and a
 //! frame that the real program hands to the kernel after its first checks.
 
-#![expect(missing_docs, reason = "criterion_group! makes public items without documentation")]
-
 use std::time::Duration;
 
 use aya::programs::TestRunOptions;
