@@ -1,7 +1,5 @@
 //! Wire formats: what a heartbeat costs the real-time thread, and what a replicated change costs each side.
 
-#![expect(missing_docs, reason = "criterion_group! makes public items without documentation")]
-
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! Planning: what a reload costs, and what each change of a server's health costs.
 
-#![expect(missing_docs, reason = "criterion_group! makes public items without documentation")]
-
 use std::collections::HashMap;
 use std::hint::black_box;
 

@@ -1,5 +1,8 @@
 //! Inputs shared by the benches: made by formula, so that every run measures the same.
 
+pub mod floor;
+pub mod frame;
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 

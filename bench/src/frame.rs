@@ -1,0 +1,59 @@
+//! Frames for the packet path's bench.
+
+use std::net::Ipv4Addr;
+
+use etherparse::PacketBuilder;
+
+/// TTL that a frame comes in with: the largest, since the bench's runs count it down.
+pub const TTL: u8 = 255;
+
+/// A TCP segment without data.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// MAC address it comes from.
+    pub src_mac: [u8; 6],
+    /// MAC address it is for.
+    pub dst_mac: [u8; 6],
+    /// Address and port it comes from.
+    pub src: (Ipv4Addr, u16),
+    /// Address and port it is for.
+    pub dst: (Ipv4Addr, u16),
+    /// What the segment says.
+    pub flag: Flag,
+    /// Sequence number.
+    pub sequence: u32,
+    /// Acknowledgement number, where the flag has one.
+    pub acknowledged: u32,
+}
+
+/// What a segment says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    /// Opens.
+    Syn,
+    /// Opens the other direction.
+    SynAck,
+    /// Acknowledges.
+    Ack,
+}
+
+impl Segment {
+    /// The frame, with its checksums.
+    ///
+    /// # Panics
+    /// Never: a header without data has a valid length.
+    #[must_use]
+    pub fn frame(&self) -> Vec<u8> {
+        let tcp = PacketBuilder::ethernet2(self.src_mac, self.dst_mac)
+            .ipv4(self.src.0.octets(), self.dst.0.octets(), TTL)
+            .tcp(self.src.1, self.dst.1, self.sequence, 65_535);
+        let tcp = match self.flag {
+            Flag::Syn => tcp.syn(),
+            Flag::SynAck => tcp.syn().ack(self.acknowledged),
+            Flag::Ack => tcp.ack(self.acknowledged),
+        };
+        let mut frame = Vec::with_capacity(64);
+        tcp.write(&mut frame, &[]).expect("a vector takes everything");
+        frame
+    }
+}
