@@ -68,7 +68,7 @@ struct RunArgs {
     stand_in: bool,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Copy, Subcommand)]
 enum TrafficCommand {
     MsgServer { listen: SocketAddr, interval_ms: u64 },
     MsgClient { target: SocketAddr, connections: usize, interval_ms: u64, first: u64 },
