@@ -1,12 +1,14 @@
 //! The product in the lab: nothing that was established is lost, whatever takes the active node away.
 
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 use std::time::Duration;
 
 use csm_tests::checks::{claims, speakers, two_macs};
 use csm_tests::lab::{Lab, Options};
 use csm_tests::node::{Fault, NegativeControl};
 use csm_tests::programs::Programs;
+use csm_tests::report::table;
 use csm_tests::scenario::{self, Traffic};
 use csm_tests::status::Role;
 use csm_tests::topology::{ALIAS, Side, VIP};
@@ -27,7 +29,7 @@ fn survives(fault: Fault) {
     lab.start(LIMIT).expect("one active, one standby");
     let mut traffic = Traffic::start(&lab, 200).expect("traffic");
     let outline = scenario::apply(&mut lab, &mut traffic, fault, RATE).expect("a takeover and a return");
-    assert!(outline.clean(), "{outline:?}");
+    assert!(outline.clean(), "{}", table(from_ref(&outline)));
     let last = traffic.messages("finish").expect("the final report");
     assert!(last.lost.is_empty(), "{last:?}");
     drop(traffic);
@@ -91,7 +93,7 @@ fn ten_failovers_leave_equal_tables_and_nothing_behind() {
 fn long_lived(answer: &serde_json::Value) -> BTreeSet<String> {
     let rows = answer.get("connections").or(Some(answer)).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
     let facts = |row: &serde_json::Value| {
-        ["vserver", "protocol", "client", "client_port", "real"].map(|name| row.get(name).map(ToString::to_string))
+        ["vserver", "protocol", "client", "destination", "real", "state"].map(|name| row.get(name).map(ToString::to_string))
     };
     rows.iter()
         .filter(|row| row.get("vserver").and_then(serde_json::Value::as_str) == Some("MESSAGES"))
@@ -122,7 +124,8 @@ fn is_caught(control: NegativeControl, fault: Fault, test: &str) {
     let mut traffic = Traffic::start(&lab, 100).expect("traffic");
     // A lab in which the takeover or the return fails altogether has caught it too.
     if let Ok(outline) = scenario::apply(&mut lab, &mut traffic, fault, RATE) {
-        assert!(!outline.clean() || outline.silence_ns > 1_000_000_000, "{control:?} went unnoticed: {outline:?}");
+        let caught = !outline.clean() || outline.silence_ns > 1_000_000_000;
+        assert!(caught, "{control:?} went unnoticed:\n{}", table(from_ref(&outline)));
     }
     drop(traffic);
     finish(lab);
