@@ -1,5 +1,6 @@
 //! A whole lab: network, servers, two nodes, and the switch's eyes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ pub struct Lab {
     /// The namespaces.
     pub topology: Topology,
     runtime: RuntimeDir,
+    pins: BTreeSet<String>,
     _reaper: Reaper,
     /// Its name.
     pub id: LabId,
@@ -105,7 +107,7 @@ impl Lab {
             Node::new(side, &options.programs, &text, &runtime.0, &options.out, options.control)
         };
         let nodes = [node(Side::A)?, node(Side::B)?];
-        Ok(Self { nodes, capture, ports, payload, options, services, topology, runtime, _reaper: reaper, id })
+        Ok(Self { nodes, capture, ports, payload, options, services, topology, runtime, pins: pins(), _reaper: reaper, id })
     }
 
     /// A node.
@@ -191,6 +193,7 @@ impl Lab {
         for netns in self.topology.nodes.iter().chain(&self.topology.servers) {
             leaks.extend(netns.processes().iter().map(|pid| format!("process {pid} in {}", netns.name())));
         }
+        leaks.extend(pins().difference(&self.pins).map(|pin| format!("pin {pin}")));
         let (id, runtime) = (self.id.clone(), self.runtime.0.clone());
         drop(self);
         leaks.extend(netns::leftovers(&id).iter().map(|name| format!("namespace {name}")));
@@ -199,6 +202,13 @@ impl Lab {
         }
         Ok(leaks)
     }
+}
+
+/// What the product has pinned in the BPF file system, by its own names.
+fn pins() -> BTreeSet<String> {
+    let Ok(entries) = std::fs::read_dir("/sys/fs/bpf") else { return BTreeSet::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.starts_with("csm")).collect()
 }
 
 /// Removed on drop.

@@ -24,6 +24,7 @@ const LANES: (f64, f64) = (182.0, 36.0);
 const BEFORE_S: f64 = 1.0;
 /// Bins of [`BIN_NS`] that make one step of the requests' curve.
 const STEP: usize = 5;
+const STEP_BINS: u64 = STEP as u64;
 
 const STYLE: &str = "
   text { font: 12px system-ui, 'DejaVu Sans', sans-serif; fill: #1f2328; }
@@ -53,9 +54,11 @@ pub fn draw(title: &str, outlines: &[Outline]) -> String {
     );
     text(&mut svg, LEFT, 30.0, "title", title);
     legend(&mut svg);
+    let busiest = outlines.iter().flat_map(|outline| rates(&outline.request_bins)).map(|(_, rate)| rate);
+    let most = round_up(busiest.fold(1.0, f64::max));
     let mut top = TOP;
     for outline in outlines {
-        Panel { outline, top, after_s }.draw(&mut svg);
+        Panel { outline, top, after_s, most }.draw(&mut svg);
         top += PANEL;
     }
     svg.push_str("</svg>\n");
@@ -69,16 +72,14 @@ fn last_second(outline: &Outline) -> f64 {
 
 fn legend(svg: &mut String) {
     let entries = [
-        ("good", "requests a second"),
-        ("bad", "lost datagrams (1 sent each ms)"),
-        ("a", "node A forwards"),
-        ("b", "node B forwards"),
+        ("good", LEFT, "requests a second"),
+        ("bad", LEFT + 215.0, "lost datagrams (one is sent each ms)"),
+        ("a", LEFT + 500.0, "node A forwards"),
+        ("b", LEFT + 670.0, "node B forwards"),
     ];
-    let mut x = LEFT;
-    for (class, words) in entries {
+    for (class, x, words) in entries {
         let _ = writeln!(svg, "<rect class=\"{class}\" x=\"{x}\" y=\"46\" width=\"12\" height=\"12\"/>");
         text(svg, x + 18.0, 56.0, "", words);
-        x += 215.0;
     }
     let _ = writeln!(svg, "<path class=\"fault\" d=\"M{LEFT} 68v12\"/>");
     text(svg, LEFT + 18.0, 78.0, "", "the fault");
@@ -90,6 +91,8 @@ struct Panel<'a> {
     outline: &'a Outline,
     top: f64,
     after_s: f64,
+    /// Requests a second at the top of the scale.
+    most: f64,
 }
 
 impl Panel<'_> {
@@ -137,18 +140,11 @@ impl Panel<'_> {
 
     fn requests(&self, svg: &mut String) {
         let (top, height) = (self.top + REQUESTS.0, REQUESTS.1);
-        let per_second = 1e9 / f64_of(BIN_NS);
-        let points: Vec<(u64, f64)> = self
-            .outline
-            .request_bins
-            .chunks_exact(STEP)
-            .filter(|bins| bins.iter().all(|bin| self.shown(bin.at_ns)))
-            .map(|bins| {
-                let done: u32 = bins.iter().map(|bin| bin.good).sum();
-                (bins[0].at_ns, f64::from(done) * per_second / f64::from(u32::try_from(STEP).unwrap_or(1)))
-            })
+        let last = |at_ns: u64| at_ns + BIN_NS * (STEP_BINS - 1);
+        let points: Vec<(u64, f64)> = rates(&self.outline.request_bins)
+            .filter(|(at_ns, _)| self.shown(*at_ns) || self.shown(last(*at_ns)))
             .collect();
-        let most = round_up(points.iter().map(|(_, rate)| *rate).fold(1.0, f64::max));
+        let most = self.most;
         let y = |rate: f64| top + height * (1.0 - rate / most);
         for share in [0.0, 0.5, 1.0] {
             let at = y(most * share);
@@ -159,7 +155,7 @@ impl Panel<'_> {
         let Some(first) = points.first() else { return };
         let mut path = format!("M{:.1} {:.1}", self.x_of(first.0), y(0.0));
         for (at_ns, rate) in &points {
-            let end = at_ns + BIN_NS * u64::try_from(STEP).unwrap_or(1);
+            let end = at_ns + BIN_NS * STEP_BINS;
             let _ = write!(path, "H{:.1}V{:.1}H{:.1}", self.x_of(*at_ns), y(*rate), self.x_of(end));
         }
         let _ = write!(path, "V{:.1}", y(0.0));
@@ -212,6 +208,15 @@ impl Panel<'_> {
         let (from, to) = (self.x_of(from_ns), self.x_of(to_ns));
         (from, if to > from { (to - from).max(1.0) } else { 0.0 })
     }
+}
+
+/// Requests a second, step by step, with the begin of each step.
+fn rates(bins: &[Bin]) -> impl Iterator<Item = (u64, f64)> {
+    let steps_per_second = 1e9 / f64_of(BIN_NS * STEP_BINS);
+    bins.chunks_exact(STEP).map(move |step| {
+        let done: u32 = step.iter().map(|bin| bin.good).sum();
+        (step[0].at_ns, f64::from(done) * steps_per_second)
+    })
 }
 
 /// Stretches of time in which a node forwarded.

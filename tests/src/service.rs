@@ -65,7 +65,7 @@ impl Services {
         }
         let web = SocketAddr::from((address, WEB_PORT));
         wait::until(&format!("nginx on {name}"), Duration::from_secs(10), Duration::from_millis(5), || {
-            Ok(netns.within(|| TcpStream::connect_timeout(&web, Duration::from_secs(1)).ok())?)
+            netns.within(|| TcpStream::connect_timeout(&web, Duration::from_secs(1)).ok())
         })?;
         Ok(services)
     }
@@ -95,7 +95,7 @@ fn nginx(netns: &Netns, name: &str, directory: &Path, web_root: &Path) -> Result
          http {{\n access_log off;\n sendfile on;\n keepalive_timeout 0;\n\
          client_body_temp_path {here};\n proxy_temp_path {here};\n fastcgi_temp_path {here};\n\
          uwsgi_temp_path {here};\n scgi_temp_path {here};\n\
-         server {{\n listen {WEB_PORT} backlog=4096;\n root {root};\n add_header {REAL_HEADER} {name};\n\
+         server {{\n listen {WEB_PORT} backlog=4096;\n root {root};\n add_header {REAL_HEADER} {name};\n limit_rate $arg_rate;\n\
          location = /who {{ return 200 \"{name}\\n\"; }}\n }}\n}}\n"
     );
     std::fs::write(&configuration, text)?;

@@ -196,7 +196,7 @@ impl StandIn {
             self.forward(index);
         }
         if let Ok((stream, _)) = listener.accept() {
-            self.answer(stream)?;
+            self.answer(&stream)?;
         }
         Ok(())
     }
@@ -289,11 +289,11 @@ impl StandIn {
         }
     }
 
-    fn answer(&mut self, stream: UnixStream) -> Result<()> {
+    fn answer(&mut self, mut stream: &UnixStream) -> Result<()> {
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(Some(Duration::from_millis(100)))?;
         let mut words = String::new();
-        BufReader::new(&stream).read_line(&mut words)?;
+        BufReader::new(stream).read_line(&mut words)?;
         if words.contains("clear") && self.state == State::Active {
             self.become_(State::Standby);
         }
@@ -303,7 +303,7 @@ impl StandIn {
             "readiness": { "ready": obstacles.is_empty(), "obstacles": obstacles },
             "lateness": { "worst_us": u64::try_from(self.worst_lateness.as_micros())?, "realtime": self.realtime },
         });
-        writeln!(&stream, "{reply}")?;
+        writeln!(stream, "{reply}")?;
         Ok(())
     }
 }

@@ -63,7 +63,8 @@ pub enum Outcome {
 }
 
 impl Download {
-    /// Starts curl at `from`, limited to `bytes_per_second` so that the download spans what is to be survived.
+    /// Starts curl at `from`. The servers send `bytes_per_second`, so that the download spans what is to be survived: were
+    /// it curl that is slow, megabytes would wait in its socket, and the connection would be idle in between.
     ///
     /// # Errors
     /// When curl or sha256sum is missing.
@@ -71,7 +72,7 @@ impl Download {
         let mut curl = client
             .command("curl")?
             .args(["--silent", "--show-error", "--fail", "--max-time", "120", "--interface", &from.to_string()])
-            .args(["--limit-rate", &bytes_per_second.to_string(), url])
+            .arg(format!("{url}?rate={bytes_per_second}"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

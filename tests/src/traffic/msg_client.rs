@@ -39,7 +39,7 @@ pub struct Options {
 pub struct Report {
     /// Connections that were established.
     pub established: usize,
-    /// Of these, still alive.
+    /// Of these, not lost: still alive, or ended in order.
     pub alive: usize,
     /// Alive, but without a message sent after the mark and acknowledged by the server.
     pub unproven: usize,
