@@ -180,7 +180,8 @@ fn expiry_removes_what_is_over_and_counts_the_rest() {
     embryonic.set(&half_open.return_key(), &half_open.return_entry(&local), Update::Any).unwrap();
     let sticky = |used_ns| StickyEntry { last_used_ns: used_ns, life_s: 60, real: 7 };
     let now_ns = monotonic_ns();
-    let entries = [1, now_ns].map(|used| (StickyKey { group: 10, client_be: used as u32 }, sticky(used)));
+    let entries = [(1, 1), (2, now_ns)]
+        .map(|(client_be, used_ns)| (StickyKey { group: 10, client_be }, sticky(used_ns)));
     assert!(table.insert_sticky(&entries, false).iter().all(Result::is_ok));
 
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -375,8 +376,10 @@ fn soon<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     }
 }
 
+type HopTables = (HashMap<u32, NextHop>, HashMap<AddressKey, u32>);
+
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<(HashMap<u32, NextHop>, HashMap<AddressKey, u32>)>>);
+struct Sink(Arc<Mutex<HopTables>>);
 
 impl Sink {
     /// The MAC that packets to `host` are sent to.
