@@ -6,6 +6,7 @@
 /// Folds a 32-bit partial sum to 16 bits.
 #[inline(always)]
 #[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "both carries are in: the sum fits 16 bits")]
 pub const fn fold(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
@@ -58,6 +59,7 @@ mod tests {
 
     proptest! {
         #[test]
+        #[expect(clippy::cast_possible_truncation, reason = "splits a word into its halves")]
         fn an_incremental_update_equals_a_full_sum(mut words in prop::collection::vec(any::<u16>(), 4..20), new: u32, port: u16) {
             // At least one word that is not zero, as every real packet has: the all-zero sum has two forms.
             words.push(0x0800);

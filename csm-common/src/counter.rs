@@ -96,7 +96,7 @@ reasons! {
     DropNoPolicy = "drop_no_cfg_policy", Drop;
     /// No real server in rotation (MIB: NoActiveServerRejects).
     DropNoReal = "drop_no_active_server", Drop;
-    /// TCP that belongs to no connection and is no SYN.
+    /// TCP that belongs to no connection and is no SYN; an echo reply that nobody asked for.
     DropNoConnection = "drop_no_connection", Drop;
     /// No route to the destination.
     DropNoRoute = "drop_no_route", Drop;

@@ -39,7 +39,7 @@ pub const EVENT_NEIGHBOUR: u32 = 5;
 /// Another box answered or announced one of the group's addresses while the gate is open here.
 pub const EVENT_RIVAL: u32 = 6;
 
-/// What was lost when the ring had no room. The number is the index in `EVENTS_LOST`.
+/// What was lost because the ring or a table had no room. The number is the index in `EVENTS_LOST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Lost {
@@ -47,9 +47,11 @@ pub enum Lost {
     Table = 0,
     /// Neighbour, unresolved and rival records: the next such frame repeats them.
     Hint = 1,
+    /// Sticky entries, the table being full: their clients are balanced anew next time.
+    Sticky = 2,
 }
 
 impl Lost {
     /// Number of kinds.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }

@@ -36,9 +36,11 @@ pub const FLOWS: &str = "FLOWS";
 pub const EMBRYONIC: &str = "EMBRYONIC";
 /// [`crate::service::StickyKey`] to [`crate::service::StickyEntry`].
 pub const STICKY: &str = "STICKY";
+/// Sticky entries of clients whose handshake is not proven yet, same types; evicts the least recently used.
+pub const EMBRYONIC_STICKY: &str = "EMBRYONIC_STICKY";
 /// Ring buffer of [`crate::event::Record`].
 pub const EVENTS: &str = "EVENTS";
-/// Per-CPU `u64` by [`crate::event::Lost`]: records that found no room in the ring.
+/// Per-CPU `u64` by [`crate::event::Lost`]: what found no room.
 pub const EVENTS_LOST: &str = "EVENTS_LOST";
 /// Per-CPU [`crate::counter::Count`] by [`crate::counter::Reason`].
 pub const COUNTERS: &str = "COUNTERS";

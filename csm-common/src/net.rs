@@ -104,7 +104,8 @@ pub const fn virtual_mac(group: u8) -> [u8; 6] {
 #[inline(always)]
 #[must_use]
 pub const fn relay_mac(vlan: u16) -> [u8; 6] {
-    [0x02, 0x63, 0x73, 0x6d, (vlan >> 8) as u8, vlan as u8]
+    let [high, low] = vlan.to_be_bytes();
+    [0x02, 0x63, 0x73, 0x6d, high, low]
 }
 
 /// The ingress VLAN of a relayed stray, if `mac` is a [`relay_mac`].

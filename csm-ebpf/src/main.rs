@@ -1,17 +1,93 @@
-//! The XDP program.
+//! The XDP program: what comes for the group's virtual MAC address is balanced, routed, relayed or dropped; what comes
+//! for the node itself goes to its kernel.
+//!
+//! Every stage ends in a [`Reason`], which is counted once and decides the verdict. `Err` carries the reason of a
+//! stage that ends the walk early, so that stages chain with `?`.
 #![no_std]
 #![no_main]
+// Inline assembly for BPF: the predictor's atomic increment.
+#![feature(asm_experimental_arch)]
 
+mod arp;
+mod conn;
+mod counter;
+mod echo;
+mod event;
+mod forward;
+mod gate;
 mod maps;
+mod packet;
+mod predictor;
+mod relay;
+mod rewrite;
+mod sticky;
+mod transition;
+mod vserver;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
+use csm_common::counter::{Reason, Verdict};
+use csm_common::gate::GateState;
+use csm_common::net::{PORT_FT, Port};
+
+use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, Mac};
+
+/// How a stage ends a frame.
+pub(crate) type Outcome = Result<Reason, Reason>;
 
 /// Entry point, one instance per port.
 #[xdp]
-fn csm(_ctx: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+fn csm(ctx: XdpContext) -> u32 {
+    let (Ok(reason) | Err(reason)) = frame(&ctx);
+    counter::frame(&ctx, reason);
+    match reason.verdict() {
+        Verdict::Forward => xdp_action::XDP_REDIRECT,
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Drop => xdp_action::XDP_DROP,
+    }
+}
+
+#[inline(always)]
+fn frame(ctx: &XdpContext) -> Outcome {
+    // SAFETY: ports are set before the program is attached and never removed while it is.
+    let Some(port) = (unsafe { maps::PORTS.get(ctx.ingress_ifindex() as u32) }) else {
+        return Ok(Reason::PassHost);
+    };
+    let ethernet = packet::header::<Ethernet>(ctx, 0)?;
+    // SAFETY: `header` checked the bounds.
+    match unsafe { (*ethernet).kind_be } {
+        ETHERTYPE_ARP => Ok(arp::handle(ctx, port)),
+        ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet),
+        _ => Ok(Reason::PassProtocol),
+    }
+}
+
+#[inline(always)]
+fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
+    let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
+    // SAFETY: `frame` checked the bounds.
+    let (dst, src) = unsafe { ((*ethernet).dst, (*ethernet).src) };
+    let (state, now_ns) = gate::read();
+    let ingress = if port.role == PORT_FT {
+        relay::take(port, dst, src, state)?
+    } else {
+        if dst != Mac::of(&settings.virtual_mac) {
+            return Ok(Reason::PassHost);
+        }
+        match state {
+            GateState::Open => {
+                Ingress { port: port.number, vlan: port.vlan, role: port.role, relayed: false }
+            }
+            GateState::RelayOut => return relay::hand_over(ctx, port, settings, ethernet),
+            GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
+        }
+    };
+    let packet = packet::parse(ctx, ingress, now_ns)?;
+    if let Some(reason) = echo::reply(ctx, &packet)? {
+        return Ok(reason);
+    }
+    conn::forward(ctx, &packet)
 }
 
 #[unsafe(link_section = "license")]

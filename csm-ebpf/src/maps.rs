@@ -25,7 +25,8 @@ pub(crate) static VLANS: Array<Port> = Array::with_max_entries(limits::VLAN_IDS,
 #[map]
 pub(crate) static TX_PORTS: DevMap = DevMap::with_max_entries(limits::PORTS_MAX, 0);
 #[map]
-pub(crate) static ADDRESSES: HashMap<AddressKey, Address> = HashMap::with_max_entries(limits::ADDRESSES_MAX, 0);
+pub(crate) static ADDRESSES: HashMap<AddressKey, Address> =
+    HashMap::with_max_entries(limits::ADDRESSES_MAX, 0);
 #[map]
 pub(crate) static NEXTHOPS: Array<NextHop> = Array::with_max_entries(limits::NEXTHOPS_MAX, 0);
 #[map]
@@ -43,12 +44,16 @@ pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(limits::VSERVERS
 #[map]
 pub(crate) static REALS: Array<Real> = Array::with_max_entries(limits::REALS_MAX, 0);
 #[map]
-pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> = HashMap::with_max_entries(2 * limits::CONNECTIONS_MAX, 0);
+pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> =
+    HashMap::with_max_entries(2 * limits::CONNECTIONS_MAX, 0);
 #[map]
 pub(crate) static EMBRYONIC: LruHashMap<FlowKey, FlowEntry> =
     LruHashMap::with_max_entries(2 * limits::EMBRYONIC_MAX, 0);
 #[map]
 pub(crate) static STICKY: HashMap<StickyKey, StickyEntry> = HashMap::with_max_entries(limits::STICKY_MAX, 0);
+#[map]
+pub(crate) static EMBRYONIC_STICKY: LruHashMap<StickyKey, StickyEntry> =
+    LruHashMap::with_max_entries(limits::EMBRYONIC_MAX, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING_BYTES, 0);
 #[map]
@@ -56,6 +61,8 @@ pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
 #[map]
-pub(crate) static VSERVER_COUNTS: PerCpuArray<ServiceCount> = PerCpuArray::with_max_entries(limits::VSERVERS_MAX, 0);
+pub(crate) static VSERVER_COUNTS: PerCpuArray<ServiceCount> =
+    PerCpuArray::with_max_entries(limits::VSERVERS_MAX, 0);
 #[map]
-pub(crate) static REAL_COUNTS: PerCpuArray<ServiceCount> = PerCpuArray::with_max_entries(limits::REALS_MAX, 0);
+pub(crate) static REAL_COUNTS: PerCpuArray<ServiceCount> =
+    PerCpuArray::with_max_entries(limits::REALS_MAX, 0);

@@ -133,33 +133,27 @@ pub struct Dataplane {
 }
 
 impl Dataplane {
-    /// Loads the program with tables of default capacity, fills `PORTS`, `VLANS` and `TX_PORTS` (port numbers are
-    /// positions in `ports`) and attaches to each port. The gate is closed.
+    /// Loads the program, fills `PORTS`, `VLANS` and `TX_PORTS` (port numbers are positions in `ports`) and attaches
+    /// to each port. The gate is closed.
     ///
     /// # Errors
     /// See [`LoadError`]; nothing stays attached then.
     pub fn load(ports: &[PortSpec], mode: AttachMode) -> Result<Self, LoadError> {
-        let mut dataplane = Self::load_detached(ports, mode, Capacity::default())?;
-        dataplane.attach(ports)?;
-        Ok(dataplane)
+        Self::load_with(ports, mode, Capacity::default())
     }
 
-    /// As [`Self::load`], with tables of the given capacity and without attaching: the program runs only when
-    /// [`Self::test_run`] calls it.
+    /// As [`Self::load`], with tables of the given capacity.
     ///
     /// # Errors
-    /// See [`LoadError`].
-    pub fn load_detached(
-        ports: &[PortSpec],
-        mode: AttachMode,
-        capacity: Capacity,
-    ) -> Result<Self, LoadError> {
+    /// See [`LoadError`]; nothing stays attached then.
+    pub fn load_with(ports: &[PortSpec], mode: AttachMode, capacity: Capacity) -> Result<Self, LoadError> {
         if ports.len() > limits::PORTS_MAX as usize {
             return Err(LoadError::TooManyPorts(ports.len()));
         }
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(names::FLOWS, 2 * capacity.connections)
             .map_max_entries(names::EMBRYONIC, 2 * capacity.embryonic)
+            .map_max_entries(names::EMBRYONIC_STICKY, capacity.embryonic)
             .map_max_entries(names::STICKY, capacity.sticky)
             .load(OBJECT)
             .map_err(|error| LoadError::Object(Box::new(error)))?;
@@ -170,6 +164,7 @@ impl Dataplane {
         let gate = Arc::new(MappedGate::new(gate.fd()).map_err(LoadError::Gate)?);
         let mut dataplane = Self { ebpf, gate, mode };
         dataplane.fill_ports(ports)?;
+        dataplane.attach(ports)?;
         Ok(dataplane)
     }
 

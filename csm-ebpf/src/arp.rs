@@ -1,0 +1,111 @@
+//! ARP: answers for alias and virtual addresses while the gate is open, and what ARP tells about hosts and rivals.
+
+use aya_ebpf::programs::XdpContext;
+use csm_common::counter::Reason;
+use csm_common::event::{EVENT_NEIGHBOUR, EVENT_RIVAL};
+use csm_common::gate::GateState;
+use csm_common::net::{AddressKey, PORT_FT, Port, ROUTE_CONNECTED};
+
+use crate::packet::{ETHERTYPE_IPV4, Ethernet, L3, Mac, header};
+use crate::{Outcome, event, forward, gate, maps};
+
+const ETHERNET_HARDWARE: u16 = 1u16.to_be();
+const REQUEST: u16 = 1u16.to_be();
+const REPLY: u16 = 2u16.to_be();
+
+/// ARP for IPv4 over Ethernet (RFC 826).
+#[repr(C, packed(2))]
+struct Arp {
+    hardware_be: u16,
+    protocol_be: u16,
+    hardware_length: u8,
+    protocol_length: u8,
+    operation_be: u16,
+    sender_mac: Mac,
+    sender_be: u32,
+    target_mac: Mac,
+    target_be: u32,
+}
+
+/// Handles one ARP frame.
+#[inline(never)]
+pub(crate) fn handle(ctx: &XdpContext, port: &Port) -> Reason {
+    let (Ok(reason) | Err(reason)) = arp(ctx, port);
+    reason
+}
+
+#[inline(always)]
+fn arp(ctx: &XdpContext, port: &Port) -> Outcome {
+    if port.role == PORT_FT {
+        return Ok(Reason::PassArp);
+    }
+    let arp = header::<Arp>(ctx, L3)?;
+    // SAFETY: `header` checked the bounds.
+    let (usual, operation_be, sender_mac, sender_be, target_be) = unsafe {
+        (
+            (*arp).hardware_be == ETHERNET_HARDWARE
+                && (*arp).protocol_be == ETHERTYPE_IPV4
+                && (*arp).hardware_length == 6
+                && (*arp).protocol_length == 4,
+            (*arp).operation_be,
+            (*arp).sender_mac,
+            (*arp).sender_be,
+            (*arp).target_be,
+        )
+    };
+    if !usual {
+        return Ok(Reason::PassArp);
+    }
+    let open = gate::read().0 == GateState::Open;
+    if is_ours(sender_be, port.vlan) {
+        // On a standby this is the active node's announcement.
+        if open {
+            event::hint(EVENT_RIVAL, sender_be, port.vlan, sender_mac);
+        }
+        return Ok(Reason::PassArp);
+    }
+    learn(sender_be, sender_mac, port.vlan);
+    if operation_be != REQUEST || !is_ours(target_be, port.vlan) {
+        return Ok(Reason::PassArp);
+    }
+    if !open {
+        return Ok(Reason::DropArpStandby);
+    }
+    let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
+    let virtual_mac = Mac::of(&settings.virtual_mac);
+    let ethernet = header::<Ethernet>(ctx, 0)?;
+    // SAFETY: `header` checked the bounds of both.
+    unsafe {
+        (*arp).operation_be = REPLY;
+        (*arp).target_mac = sender_mac;
+        (*arp).target_be = sender_be;
+        (*arp).sender_mac = virtual_mac;
+        (*arp).sender_be = target_be;
+        (*ethernet).dst = sender_mac;
+        (*ethernet).src = virtual_mac;
+    }
+    forward::redirect(port.number, Reason::ArpReplied)
+}
+
+#[inline(always)]
+fn is_ours(ip_be: u32, vlan: u16) -> bool {
+    // SAFETY: only presence counts.
+    unsafe { maps::ADDRESSES.get(AddressKey { ip_be, vlan, pad: 0 }) }.is_some()
+}
+
+/// Tells the controller of a host on a connected network that has no next hop yet, or another MAC address than known.
+#[inline(always)]
+fn learn(ip_be: u32, mac: Mac, vlan: u16) {
+    let connected =
+        forward::route(ip_be).is_some_and(|route| route.kind == ROUTE_CONNECTED && route.vlan == vlan);
+    if !connected {
+        return;
+    }
+    // SAFETY: the value is a plain number; one that was just replaced is as good as the new one.
+    let known = unsafe { maps::NEIGHBOURS.get(AddressKey { ip_be, vlan, pad: 0 }) }
+        .and_then(|&number| maps::NEXTHOPS.get(number))
+        .is_some_and(|hop| Mac::of(&hop.dst_mac) == mac);
+    if !known {
+        event::hint(EVENT_NEIGHBOUR, ip_be, vlan, mac);
+    }
+}

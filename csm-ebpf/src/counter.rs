@@ -1,0 +1,70 @@
+//! Per-CPU counters: no cache line is shared between CPUs.
+
+use aya_ebpf::maps::PerCpuArray;
+use aya_ebpf::programs::XdpContext;
+use csm_common::counter::{Reason, ServiceCount};
+use csm_common::event::Lost;
+use csm_common::flow::{FLAG_FORWARD, FlowEntry, NONE};
+
+use crate::maps;
+
+/// Counts a frame under the reason that ended it.
+#[inline(always)]
+pub(crate) fn frame(ctx: &XdpContext, reason: Reason) {
+    if let Some(count) = maps::COUNTERS.get_ptr_mut(reason as u32) {
+        // SAFETY: this CPU's element; the program does not nest.
+        unsafe {
+            (*count).packets += 1;
+            (*count).bytes += (ctx.data_end() - ctx.data()) as u64;
+        }
+    }
+}
+
+/// Counts a packet for its virtual server and real.
+#[inline(always)]
+pub(crate) fn packet(entry: &FlowEntry, bytes: u32) {
+    if entry.vserver == NONE {
+        return;
+    }
+    let from_client = entry.flags & FLAG_FORWARD != 0;
+    service_packet(&maps::VSERVER_COUNTS, entry.vserver, from_client, bytes);
+    service_packet(&maps::REAL_COUNTS, entry.real, from_client, bytes);
+}
+
+#[inline(always)]
+fn service_packet(map: &PerCpuArray<ServiceCount>, number: u32, from_client: bool, bytes: u32) {
+    let Some(count) = map.get_ptr_mut(number) else { return };
+    // SAFETY: this CPU's element.
+    unsafe {
+        if from_client {
+            (*count).client_packets += 1;
+            (*count).client_bytes += u64::from(bytes);
+        } else {
+            (*count).server_packets += 1;
+            (*count).server_bytes += u64::from(bytes);
+        }
+    }
+}
+
+/// Counts a proven connection for its virtual server and real.
+#[inline(always)]
+pub(crate) fn connection(vserver: u32, real: u32) {
+    if vserver == NONE {
+        return;
+    }
+    for count in
+        [maps::VSERVER_COUNTS.get_ptr_mut(vserver), maps::REAL_COUNTS.get_ptr_mut(real)].into_iter().flatten()
+    {
+        // SAFETY: this CPU's element.
+        unsafe { (*count).connections += 1 };
+    }
+}
+
+/// Counts what found no room.
+#[inline(always)]
+pub(crate) fn lost(what: Lost) {
+    if let Some(count) = maps::EVENTS_LOST.get_ptr_mut(what as u32) {
+        // SAFETY: this CPU's element.
+        unsafe { *count += 1 };
+    }
+}

@@ -1,0 +1,64 @@
+//! Next hops and the way out.
+//!
+//! Frames leave by redirect through `TX_PORTS`, also to the port they came in on: a veth peer without an XDP program
+//! of its own loses what XDP_TX sends.
+
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::programs::XdpContext;
+use csm_common::counter::Reason;
+use csm_common::event::EVENT_UNRESOLVED;
+use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, ROUTE_VIA, Route};
+
+use crate::packet::{Ethernet, Mac, header};
+use crate::{Outcome, event, maps};
+
+/// The most specific route to `ip_be`.
+#[inline(always)]
+pub(crate) fn route(ip_be: u32) -> Option<&'static Route> {
+    maps::ROUTES.get(Key::new(32, ip_be))
+}
+
+/// Next-hop number towards `ip_be` on `route`.
+#[inline(always)]
+pub(crate) fn resolve(route: &Route, ip_be: u32) -> Result<u32, Reason> {
+    if route.kind == ROUTE_VIA {
+        return Ok(route.nexthop);
+    }
+    // SAFETY: the value is a plain number; one that was just replaced leads to a slot that is still valid.
+    match unsafe { maps::NEIGHBOURS.get(AddressKey { ip_be, vlan: route.vlan, pad: 0 }) } {
+        Some(&number) => Ok(number),
+        None => {
+            event::hint(EVENT_UNRESOLVED, ip_be, route.vlan, Mac::of(&[0; 6]));
+            Err(Reason::DropUnresolved)
+        }
+    }
+}
+
+/// Next-hop number towards `ip_be`.
+#[inline(always)]
+pub(crate) fn next_hop(ip_be: u32) -> Result<u32, Reason> {
+    resolve(route(ip_be).ok_or(Reason::DropNoRoute)?, ip_be)
+}
+
+/// Sends the frame to next hop `number`.
+#[inline(always)]
+pub(crate) fn send(ctx: &XdpContext, number: u32, reason: Reason) -> Outcome {
+    let hop = maps::NEXTHOPS.get(number).ok_or(Reason::DropInternal)?;
+    if hop.flags & NEXTHOP_RESOLVED == 0 {
+        event::hint(EVENT_UNRESOLVED, hop.ip_be, hop.vlan, Mac::of(&[0; 6]));
+        return Err(Reason::DropUnresolved);
+    }
+    let ethernet = header::<Ethernet>(ctx, 0)?;
+    // SAFETY: `header` checked the bounds; the MAC addresses stand at even offsets of an aligned map value.
+    unsafe {
+        (*ethernet).dst = (&raw const hop.dst_mac).cast::<Mac>().read();
+        (*ethernet).src = (&raw const hop.src_mac).cast::<Mac>().read();
+    }
+    redirect(hop.port, reason)
+}
+
+/// Sends the frame, as it is, out of port `number`.
+#[inline(always)]
+pub(crate) fn redirect(number: u32, reason: Reason) -> Outcome {
+    maps::TX_PORTS.redirect(number, 0).map(|_| reason).map_err(|_| Reason::DropInternal)
+}

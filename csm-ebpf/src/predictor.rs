@@ -1,0 +1,37 @@
+//! Weighted round robin: the ring holds each real as often as its weight says, interleaved by the controller.
+
+use core::arch::asm;
+
+use csm_common::limits::RING_SLOTS;
+use csm_common::service::{Vserver, ring_slot};
+
+use crate::maps;
+
+/// The next real of vserver `number`; `None` if none is in rotation.
+#[inline(always)]
+pub(crate) fn next(number: u32, vserver: &Vserver) -> Option<u32> {
+    let length = vserver.ring_len.min(RING_SLOTS);
+    if length == 0 {
+        return None;
+    }
+    let cursor = maps::CURSORS.get_ptr_mut(number)?;
+    // SAFETY: an element of the array, aligned to 8, which is changed here only.
+    let turn = unsafe { fetch_increment(cursor) };
+    let slot = (turn % u64::from(length)) as u32;
+    maps::RINGS.get(ring_slot(number, slot)).copied()
+}
+
+/// Adds 1 atomically and gives the value before (BPF_ATOMIC with BPF_FETCH, kernel commit 5ca419f2864a, 5.12). By hand,
+/// as `core` has no atomic that reads and writes for a target without compare-and-swap.
+///
+/// # Safety
+/// `word` points to a live, aligned `u64` that is only accessed atomically.
+#[inline(always)]
+unsafe fn fetch_increment(word: *mut u64) -> u64 {
+    let mut value = 1u64;
+    // SAFETY: by the contract; the instruction touches `word` and `value` alone.
+    unsafe {
+        asm!("{value} = atomic_fetch_add((u64 *)({word} + 0), {value})", word = in(reg) word, value = inout(reg) value)
+    };
+    value
+}

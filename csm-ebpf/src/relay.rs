@@ -1,0 +1,49 @@
+//! Strays of a planned move: what still reaches the predecessor crosses the FT VLAN to the successor.
+//!
+//! Only the MAC addresses change; the source says on which VLAN the packet came in. What was taken from the FT VLAN is
+//! never handed back to it: [`take`] is the only way in from an FT port, and [`hand_over`] the only way out to one.
+
+use aya_ebpf::programs::XdpContext;
+use csm_common::counter::Reason;
+use csm_common::gate::GateState;
+use csm_common::net::{PORT_CLIENT, PORT_SERVER, Port, relay_mac, relay_vlan};
+use csm_common::service::Settings;
+
+use crate::packet::{Ethernet, Ingress, Mac};
+use crate::{Outcome, forward, maps};
+
+/// Predecessor: hands the frame to the peer.
+#[inline(always)]
+pub(crate) fn hand_over(
+    _ctx: &XdpContext,
+    port: &Port,
+    settings: &Settings,
+    ethernet: *mut Ethernet,
+) -> Outcome {
+    if settings.peer_mac == [0; 6] {
+        return Ok(Reason::DropRelay);
+    }
+    // SAFETY: the caller checked the bounds.
+    unsafe {
+        (*ethernet).dst = Mac::of(&settings.peer_mac);
+        (*ethernet).src = Mac::of(&relay_mac(port.vlan));
+    }
+    forward::redirect(settings.ft_port, Reason::Relayed)
+}
+
+/// Successor: where a relayed frame came in at the predecessor. Other frames on the FT port are the kernel's.
+#[inline(always)]
+pub(crate) fn take(port: &Port, dst: Mac, src: Mac, state: GateState) -> Result<Ingress, Reason> {
+    let Some(vlan) = relay_vlan(src.bytes()) else { return Err(Reason::PassHost) };
+    if dst != Mac::of(&port.mac) {
+        return Err(Reason::PassHost);
+    }
+    if !matches!(state, GateState::Open | GateState::RelayIn) {
+        return Err(Reason::DropRelay);
+    }
+    let origin = maps::VLANS.get(u32::from(vlan)).ok_or(Reason::DropRelay)?;
+    if origin.role != PORT_CLIENT && origin.role != PORT_SERVER {
+        return Err(Reason::DropRelay);
+    }
+    Ok(Ingress { port: origin.number, vlan, role: origin.role, relayed: true })
+}

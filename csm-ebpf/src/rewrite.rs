@@ -1,0 +1,48 @@
+//! Address translation of one packet, by the deltas computed when its connection was made.
+
+use aya_ebpf::programs::XdpContext;
+use csm_common::checksum;
+use csm_common::counter::Reason;
+use csm_common::flow::FlowEntry;
+
+use crate::packet::{Ipv4, L3, L4, PROTO_TCP, PROTO_UDP, Tcp, Udp, header};
+
+/// Partial sum for a TTL that falls by one: it is the low octet of its word in memory (RFC 1624 on either byte order).
+const TTL_DELTA: u32 = checksum::replace16(u16::from_ne_bytes([1, 0]), 0);
+
+/// Rewrites addresses, ports, TTL and checksums.
+#[inline(always)]
+pub(crate) fn apply(ctx: &XdpContext, proto: u8, entry: &FlowEntry) -> Result<(), Reason> {
+    let ip = header::<Ipv4>(ctx, L3)?;
+    let ip_delta = checksum::fold(u32::from(entry.ip_delta) + TTL_DELTA);
+    // SAFETY: `header` checked the bounds.
+    unsafe {
+        (*ip).src_be = entry.new_src_be;
+        (*ip).dst_be = entry.new_dst_be;
+        (*ip).ttl -= 1;
+        (*ip).checksum_be = checksum::apply((*ip).checksum_be, ip_delta);
+    }
+    match proto {
+        PROTO_TCP => {
+            let tcp = header::<Tcp>(ctx, L4)?;
+            // SAFETY: as above.
+            unsafe {
+                (*tcp).sport_be = entry.new_sport_be;
+                (*tcp).dport_be = entry.new_dport_be;
+                (*tcp).checksum_be = checksum::apply((*tcp).checksum_be, entry.l4_delta);
+            }
+        }
+        PROTO_UDP => {
+            let udp = header::<Udp>(ctx, L4)?;
+            // SAFETY: as above.
+            unsafe {
+                (*udp).sport_be = entry.new_sport_be;
+                (*udp).dport_be = entry.new_dport_be;
+                (*udp).checksum_be = checksum::apply_udp((*udp).checksum_be, entry.l4_delta);
+            }
+        }
+        // ICMP echo has no pseudo-header and its identifier is not translated.
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Stickiness by client address.
+//!
+//! A client is entered in the table that does not evict only once a connection of it is proven. Until then its choice
+//! stands in a small table that does evict, so that connections opened side by side still go to one real.
+
+use aya_ebpf::bindings::BPF_ANY;
+use csm_common::event::Lost;
+use csm_common::flow::FlowEntry;
+use csm_common::service::{REAL_STICKY, StickyEntry, StickyKey, Vserver};
+
+use crate::{counter, event, maps};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+#[inline(always)]
+const fn key(vserver: &Vserver, client_be: u32) -> StickyKey {
+    StickyKey { group: vserver.sticky_group, client_be: client_be & vserver.sticky_mask_be }
+}
+
+/// The real that `client_be` sticks to, if it still takes sticky clients.
+#[inline(always)]
+pub(crate) fn find(vserver: &Vserver, client_be: u32, now_ns: u64) -> Option<u32> {
+    if vserver.sticky_s == 0 {
+        return None;
+    }
+    let key = key(vserver, client_be);
+    // SAFETY: an entry that is replaced meanwhile still names a real that its client was sent to.
+    let entry = unsafe { maps::STICKY.get(key).or_else(|| maps::EMBRYONIC_STICKY.get(key)) }?;
+    let (last_used_ns, life_s, real) = (entry.last_used_ns, entry.life_s, entry.real);
+    let alive = now_ns < last_used_ns + u64::from(life_s) * SECOND_NS;
+    let usable = maps::REALS.get(real).is_some_and(|real| real.flags & REAL_STICKY != 0);
+    (alive && usable).then_some(real)
+}
+
+/// A half-open connection of `client_be` was sent to `real`.
+#[inline(always)]
+pub(crate) fn choose(vserver: &Vserver, client_be: u32, real: u32, now_ns: u64) {
+    if vserver.sticky_s != 0 {
+        let entry = StickyEntry { last_used_ns: now_ns, life_s: vserver.sticky_s, real };
+        // Without room the client is only not sticky yet.
+        let _ = maps::EMBRYONIC_STICKY.insert(key(vserver, client_be), entry, u64::from(BPF_ANY));
+    }
+}
+
+/// A connection was proven: its client sticks to its real from now on.
+#[inline(always)]
+pub(crate) fn prove(connection: &FlowEntry, now_ns: u64) {
+    let Some(vserver) = sticky_vserver(connection.vserver) else { return };
+    let key = key(vserver, connection.client_be);
+    let entry = StickyEntry { last_used_ns: now_ns, life_s: vserver.sticky_s, real: connection.real };
+    if maps::STICKY.insert(key, entry, u64::from(BPF_ANY)).is_err() {
+        return counter::lost(Lost::Sticky);
+    }
+    let _ = maps::EMBRYONIC_STICKY.remove(key);
+    event::sticky(key, entry);
+}
+
+/// A connection is in use: its client's timer starts anew.
+#[inline(always)]
+pub(crate) fn touch(connection: &FlowEntry, now_ns: u64) {
+    let Some(vserver) = sticky_vserver(connection.vserver) else { return };
+    if let Some(entry) = maps::STICKY.get_ptr_mut(key(vserver, connection.client_be)) {
+        // SAFETY: one aligned store; of several CPUs any may be last.
+        unsafe { (&raw mut (*entry).last_used_ns).write_volatile(now_ns) };
+    }
+}
+
+#[inline(always)]
+fn sticky_vserver(number: u32) -> Option<&'static Vserver> {
+    maps::VSERVERS.get(number).filter(|vserver| vserver.sticky_s != 0)
+}

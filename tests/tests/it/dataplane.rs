@@ -1,0 +1,16 @@
+//! Packet fixtures for the XDP program: one frame in, its reason and verdict, the frame out, and what else changed.
+//!
+//! The expected frame is always built anew by etherparse, with full checksums: an independent oracle for the
+//! incremental ones of the program.
+
+mod arp;
+mod balancing;
+mod echo;
+mod frames;
+mod gate;
+mod limits;
+mod malformed;
+mod routed;
+mod sticky;
+mod tcp;
+mod udp;

@@ -1,0 +1,105 @@
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use csm_common::counter::Reason;
+use csm_common::event::EVENT_UNRESOLVED;
+use csm_common::names;
+use csm_common::service::VSERVER_INSERVICE;
+use csm_tests::rig::{FAR_CLIENT, GATEWAY, Host, NEAR_CLIENT, REALS, Rig, STRANGER, Side, VIP, WEB, be};
+
+use super::frames::{CLIENT_PORT, Frame, L4, SYN, expect, expect_end};
+
+const OPEN: L4 = L4::Tcp { flags: SYN, seq: 1, ack: 0 };
+
+fn syn(from: &Host, port: u16) -> Frame {
+    Frame::from(from, port, (VIP, 80), OPEN)
+}
+
+#[test]
+fn the_ring_is_walked_in_order_slot_by_slot() {
+    let mut rig = Rig::new().expect("the rig");
+    // Weights 3, 2, 1.
+    let ring = [0, 1, 0, 2, 0, 1];
+    rig.ring(WEB, &ring);
+    let mut chosen: BTreeMap<u32, u32> = BTreeMap::new();
+    for turn in 0..60u16 {
+        let real = ring[usize::from(turn) % ring.len()];
+        let frame = syn(&FAR_CLIENT, 10_000 + turn);
+        let out = frame.clone().sent_to(&REALS[real as usize], 80);
+        expect(&mut rig, Side::Client, &frame, Reason::ForwardedNew, &out);
+        *chosen.entry(real).or_default() += 1;
+    }
+    assert_eq!(chosen, BTreeMap::from([(0, 30), (1, 20), (2, 10)]));
+}
+
+#[test]
+fn each_refusal_has_its_reason() {
+    let mut rig = Rig::new().expect("the rig");
+    let frame = syn(&FAR_CLIENT, CLIENT_PORT);
+    rig.vserver(WEB, |vserver| vserver.flags = 0);
+    expect_end(&mut rig, Side::Client, &frame, Reason::DropNoPolicy);
+    rig.vserver(WEB, |vserver| vserver.flags = VSERVER_INSERVICE);
+    rig.ring(WEB, &[]);
+    expect_end(&mut rig, Side::Client, &frame, Reason::DropNoReal);
+    let nowhere = Frame::from(&FAR_CLIENT, CLIENT_PORT, (VIP, 4000), L4::Udp);
+    expect_end(&mut rig, Side::Client, &nowhere, Reason::DropNoVserver);
+    let mut dying = syn(&FAR_CLIENT, CLIENT_PORT);
+    for ttl in [0, 1] {
+        dying.ttl = ttl;
+        expect_end(&mut rig, Side::Client, &dying, Reason::DropTtl);
+    }
+    assert_eq!(rig.flows(names::EMBRYONIC), [], "a refusal leaves nothing behind");
+}
+
+#[test]
+fn a_vserver_of_one_vlan_is_not_there_for_another() {
+    let mut rig = Rig::new().expect("the rig");
+    rig.vserver(WEB, |vserver| vserver.vlan = 3);
+    // The vserver for any port takes over.
+    let frame = syn(&FAR_CLIENT, CLIENT_PORT);
+    expect(&mut rig, Side::Client, &frame, Reason::ForwardedNew, &frame.clone().sent_to(&REALS[0], 80));
+    rig.vserver(csm_tests::rig::ANY_TCP, |vserver| vserver.vlan = 3);
+    expect_end(&mut rig, Side::Client, &syn(&FAR_CLIENT, 1), Reason::DropNoVserver);
+}
+
+#[test]
+fn a_client_needs_a_way_back() {
+    let mut rig = Rig::new().expect("the rig");
+    let lost = Host { ip: Ipv4Addr::new(172, 16, 0, 1), ..GATEWAY };
+    expect_end(&mut rig, Side::Client, &syn(&lost, 1), Reason::DropNoRoute);
+    expect_end(&mut rig, Side::Client, &syn(&STRANGER, 1), Reason::DropUnresolved);
+    let told: Vec<_> = rig.events().iter().map(|e| (e.kind, e.ip_be, e.vlan, e.mac)).collect();
+    assert_eq!(told, [(EVENT_UNRESOLVED, be(STRANGER.ip), 2, [0; 6])]);
+    let near = syn(&NEAR_CLIENT, 1);
+    expect(&mut rig, Side::Client, &near, Reason::ForwardedNew, &near.clone().sent_to(&REALS[0], 80));
+}
+
+#[test]
+fn a_real_without_a_known_mac_is_asked_for_and_its_connection_waits() {
+    let mut rig = Rig::new().expect("the rig");
+    rig.next_hop(0, |hop| hop.flags = 0);
+    let frame = syn(&FAR_CLIENT, CLIENT_PORT);
+    assert_eq!(rig.run(Side::Client, &frame.bytes()).reason, Reason::DropUnresolved);
+    let told: Vec<_> = rig.events().iter().map(|e| (e.kind, e.ip_be, e.vlan)).collect();
+    assert_eq!(told, [(EVENT_UNRESOLVED, be(REALS[0].ip), 3)]);
+    rig.next_hop(0, |hop| hop.flags = csm_common::net::NEXTHOP_RESOLVED);
+    expect(&mut rig, Side::Client, &frame, Reason::ForwardedFlow, &frame.clone().sent_to(&REALS[0], 80));
+}
+
+#[test]
+fn one_pair_of_addresses_and_ports_at_a_server_serves_one_connection() {
+    let mut rig = Rig::new().expect("the rig");
+    super::frames::handshake(&mut rig);
+    // Another virtual address with the same real and the same client port.
+    let mut keys: aya::maps::HashMap<aya::maps::MapData, csm_common::service::VserverKey, u32> =
+        rig.map(names::VSERVER_KEYS);
+    let second = Ipv4Addr::new(192, 158, 38, 31);
+    let key = csm_common::service::VserverKey { ip_be: be(second), port_be: 80u16.to_be(), proto: 6, pad: 0 };
+    keys.insert(key, WEB, 0).expect("VSERVER_KEYS");
+    rig.ring(WEB, &[0]);
+    let frame = Frame::from(&FAR_CLIENT, CLIENT_PORT, (second, 80), OPEN);
+    expect_end(&mut rig, Side::Client, &frame, Reason::DropConflict);
+    let other_port = Frame::from(&FAR_CLIENT, CLIENT_PORT + 1, (second, 80), OPEN);
+    let out = other_port.clone().sent_to(&REALS[0], 80);
+    expect(&mut rig, Side::Client, &other_port, Reason::ForwardedNew, &out);
+}

@@ -1,0 +1,89 @@
+use csm_common::counter::Reason;
+use csm_common::event::{EVENT_CONNECTION, EVENT_NEIGHBOUR, Lost};
+use csm_common::flow::STATE_ESTABLISHED;
+use csm_common::limits::{EVENT_RING_BYTES, EVENT_RING_RESERVE};
+use csm_common::names;
+use csm_tests::rig::{FAR_CLIENT, REALS, Rig, STRANGER, Side, VIP};
+use csm_user::dataplane::load::Capacity;
+
+use super::frames::{CLIENT_PORT, Frame, L4, expect, handshake};
+
+#[test]
+fn the_verifier_walks_far_less_than_its_limit() {
+    let mut rig = Rig::new().expect("the rig");
+    let walked = rig.dataplane.verified_instructions().expect("a kernel that tells (5.16)");
+    println!("verified instructions: {walked}");
+    // The kernel's limit is 1,000,000; older verifiers prune less.
+    assert!(walked < 200_000, "{walked}");
+}
+
+#[test]
+fn a_full_table_refuses_new_connections_and_keeps_the_old() {
+    let mut rig =
+        Rig::with_capacity(Capacity { connections: 2, embryonic: 1024, sticky: 1 }).expect("the rig");
+    let (mut proven, mut refused) = (Vec::new(), 0);
+    for port in 1..=40u16 {
+        let question = Frame::from(&FAR_CLIENT, port, (VIP, 53), L4::Udp);
+        let real = usize::from(port - 1) % 3;
+        let out = question.clone().sent_to(&REALS[real], 5353);
+        expect(&mut rig, Side::Client, &question, Reason::ForwardedNew, &out);
+        let answer = Frame::from(&REALS[real], 5353, (FAR_CLIENT.ip, port), L4::Udp);
+        match rig.run(Side::Server, &answer.bytes()).reason {
+            Reason::ForwardedFlow => proven.push((question, out)),
+            Reason::DropTableFull => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(!proven.is_empty() && refused > 0, "{} proven, {refused} refused", proven.len());
+    let flows = rig.flows(names::FLOWS);
+    assert_eq!(flows.len(), 2 * proven.len(), "whole pairs only");
+    assert!(flows.iter().all(|(_, entry)| entry.state == STATE_ESTABLISHED));
+    for (question, out) in &proven {
+        expect(&mut rig, Side::Client, question, Reason::ForwardedFlow, out);
+    }
+    assert_eq!(
+        rig.service_count(names::VSERVER_COUNTS, csm_tests::rig::DNS).connections,
+        proven.len() as u64
+    );
+}
+
+#[test]
+fn a_flood_of_first_packets_makes_no_table_grow_and_hurts_no_connection() {
+    let mut rig =
+        Rig::with_capacity(Capacity { connections: 8, embryonic: 128, sticky: 8 }).expect("the rig");
+    handshake(&mut rig);
+    for port in 1..5_000u16 {
+        let flood =
+            Frame::from(&FAR_CLIENT, port, (VIP, 80), L4::Tcp { flags: super::frames::SYN, seq: 1, ack: 0 });
+        assert_eq!(rig.run(Side::Client, &flood.bytes()).reason, Reason::ForwardedNew);
+    }
+    assert!(rig.flows(names::EMBRYONIC).len() <= 2 * 128);
+    assert_eq!(rig.flows(names::FLOWS).len(), 2);
+    let data = Frame::client(super::frames::ACK, super::frames::CLIENT_ISN + 1, 0);
+    expect(&mut rig, Side::Client, &data, Reason::ForwardedFlow, &data.clone().sent_to(&REALS[0], 80));
+}
+
+#[test]
+fn hints_leave_room_for_what_replication_needs() {
+    let mut rig = Rig::new().expect("the rig");
+    // A stranger's ARP, over and over, until the program stops reporting it.
+    let mut frame = vec![0xff; 6];
+    frame.extend(STRANGER.mac);
+    frame.extend([0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(STRANGER.mac);
+    frame.extend(STRANGER.ip.octets());
+    frame.extend([0, 0, 0, 0, 0, 0, 192, 158, 38, 10]);
+    let record = 88; // 80 bytes and the ring's own header
+    for _ in 0..=(EVENT_RING_BYTES - EVENT_RING_RESERVE) / record {
+        assert_eq!(rig.run(Side::Client, &frame).reason, Reason::PassArp);
+    }
+    assert_eq!(rig.lost(Lost::Hint), 0);
+    assert_eq!(rig.run(Side::Client, &frame).reason, Reason::PassArp);
+    assert_eq!(rig.lost(Lost::Hint), 1);
+    handshake(&mut rig);
+    assert_eq!((rig.lost(Lost::Table), rig.lost(Lost::Hint)), (0, 1));
+    let events = rig.events();
+    assert_eq!(events.first().map(|event| event.kind), Some(EVENT_NEIGHBOUR));
+    assert_eq!(events.last().map(|event| event.kind), Some(EVENT_CONNECTION));
+    assert_eq!(events.last().map(|event| event.connection.client_port_be), Some(CLIENT_PORT.to_be()));
+}

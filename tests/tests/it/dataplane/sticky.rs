@@ -1,0 +1,127 @@
+use std::net::Ipv4Addr;
+
+use aya::maps::{HashMap, MapData};
+use csm_common::counter::Reason;
+use csm_common::event::{EVENT_CONNECTION, EVENT_STICKY, Lost};
+use csm_common::names;
+use csm_common::service::{REAL_STICKY, StickyEntry, StickyKey};
+use csm_tests::rig::{FAR_CLIENT, Host, REALS, Rig, Side, VIP, WEB, be, now_ns};
+use csm_user::dataplane::load::Capacity;
+
+use super::frames::{ACK, CLIENT_ISN, Frame, L4, PSH, SERVER_ISN, SYN, expect, handshake};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+fn sticky_rig() -> Rig {
+    let rig = Rig::new().expect("the rig");
+    rig.vserver(WEB, |vserver| vserver.sticky_s = 1800);
+    rig
+}
+
+#[track_caller]
+fn opens_to(rig: &mut Rig, client: &Host, port: u16, real: usize) {
+    let syn = Frame::from(client, port, (VIP, 80), L4::Tcp { flags: SYN, seq: 1, ack: 0 });
+    expect(rig, Side::Client, &syn, Reason::ForwardedNew, &syn.clone().sent_to(&REALS[real], 80));
+}
+
+fn set(rig: &Rig, change: impl FnOnce(&mut StickyEntry)) {
+    let mut table: HashMap<MapData, StickyKey, StickyEntry> = rig.map(names::STICKY);
+    let (key, mut entry) = rig.sticky()[0];
+    change(&mut entry);
+    table.insert(key, entry, 0).expect("STICKY");
+}
+
+#[test]
+fn a_client_keeps_its_real_and_others_are_balanced() {
+    let mut rig = sticky_rig();
+    handshake(&mut rig);
+    let events = rig.events();
+    assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), [EVENT_CONNECTION, EVENT_STICKY]);
+    let (key, entry) = rig.sticky()[0];
+    assert_eq!(key, StickyKey { group: 10, client_be: be(FAR_CLIENT.ip) });
+    assert_eq!((entry.life_s, entry.real), (1800, 0));
+    assert_eq!((events[1].sticky_key, events[1].sticky), (key, entry));
+    for port in 1..20 {
+        opens_to(&mut rig, &FAR_CLIENT, port, 0);
+    }
+    let other = Host { ip: Ipv4Addr::new(10, 1, 1, 2), ..FAR_CLIENT };
+    opens_to(&mut rig, &other, 1, 1);
+}
+
+#[test]
+fn connections_opened_side_by_side_go_to_one_real_before_any_is_proven() {
+    let mut rig = sticky_rig();
+    for port in 1..10 {
+        opens_to(&mut rig, &FAR_CLIENT, port, 0);
+    }
+    assert_eq!(rig.sticky(), [], "an unproven client takes no room in the table that never evicts");
+    assert_eq!(rig.events(), []);
+}
+
+#[test]
+fn the_mask_makes_neighbours_one_client() {
+    let mut rig = sticky_rig();
+    rig.vserver(WEB, |vserver| vserver.sticky_mask_be = be(Ipv4Addr::new(255, 255, 255, 0)));
+    for host in 1..10 {
+        opens_to(&mut rig, &Host { ip: Ipv4Addr::new(10, 1, 1, host), ..FAR_CLIENT }, 1, 0);
+    }
+    opens_to(&mut rig, &Host { ip: Ipv4Addr::new(10, 1, 2, 1), ..FAR_CLIENT }, 1, 1);
+}
+
+#[test]
+fn a_real_that_takes_no_sticky_clients_loses_them_and_a_draining_one_does_not() {
+    let mut rig = sticky_rig();
+    handshake(&mut rig);
+    // Draining: out of the ring, still healthy.
+    rig.ring(WEB, &[1, 2]);
+    rig.real(0, |real| real.flags = REAL_STICKY);
+    opens_to(&mut rig, &FAR_CLIENT, 1, 0);
+    rig.real(0, |real| real.flags = 0);
+    // The cursor stood at 1.
+    opens_to(&mut rig, &FAR_CLIENT, 2, 2);
+}
+
+#[test]
+fn an_entry_ends_with_its_life() {
+    let mut rig = sticky_rig();
+    handshake(&mut rig);
+    set(&rig, |entry| {
+        entry.life_s = 1;
+        entry.last_used_ns = now_ns() - SECOND_NS;
+    });
+    opens_to(&mut rig, &FAR_CLIENT, 1, 1);
+}
+
+#[test]
+fn use_of_a_connection_renews_the_entry_at_most_once_a_second() {
+    let mut rig = sticky_rig();
+    handshake(&mut rig);
+    set(&rig, |entry| entry.last_used_ns = 5);
+    let data = Frame::client(PSH | ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1)).payload(b"x");
+    let out = data.clone().sent_to(&REALS[0], 80);
+    expect(&mut rig, Side::Client, &data, Reason::ForwardedFlow, &out);
+    assert_eq!(rig.sticky()[0].1.last_used_ns, 5, "the flow was seen this second");
+    let mut flows: HashMap<MapData, csm_common::flow::FlowKey, csm_common::flow::FlowEntry> =
+        rig.map(names::FLOWS);
+    for (key, mut entry) in rig.flows(names::FLOWS) {
+        entry.last_seen_ns -= 2 * SECOND_NS;
+        flows.insert(key, entry, 0).expect("FLOWS");
+    }
+    let before = now_ns();
+    expect(&mut rig, Side::Client, &data, Reason::ForwardedFlow, &out);
+    assert!(rig.sticky()[0].1.last_used_ns >= before);
+    assert!(rig.flows(names::FLOWS).iter().any(|(_, entry)| entry.last_seen_ns >= before));
+}
+
+#[test]
+fn a_full_table_is_counted_and_the_connection_stands() {
+    let mut rig =
+        Rig::with_capacity(Capacity { connections: 64, embryonic: 1024, sticky: 1 }).expect("the rig");
+    rig.vserver(WEB, |vserver| vserver.sticky_s = 1800);
+    let mut table: HashMap<MapData, StickyKey, StickyEntry> = rig.map(names::STICKY);
+    let entry = StickyEntry { last_used_ns: now_ns(), life_s: 60, real: 2 };
+    table.insert(StickyKey { group: 1, client_be: 1 }, entry, 0).expect("the one entry");
+    handshake(&mut rig);
+    assert_eq!(rig.flows(names::FLOWS).len(), 2);
+    assert_eq!((rig.sticky().len(), rig.lost(Lost::Sticky)), (1, 1));
+}
