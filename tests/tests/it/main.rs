@@ -1,6 +1,4 @@
-//! Tests that need root and a kernel.
-
-mod dpuser;
-//! The tests that need root: packet fixtures and the lab.
+//! Tests that need root: packet fixtures and the lab.
 
 mod dataplane;
+mod dpuser;
