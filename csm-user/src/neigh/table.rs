@@ -422,7 +422,7 @@ mod tests {
     fn the_network_cannot_fill_the_table_beyond_its_bound() {
         let port = HopPort { number: 0, vlan: 2, ifindex: 12, network: Some("10.0.0.1/8".parse().unwrap()) };
         let mut table = NeighbourTable::new(VIRTUAL, &[port]);
-        for index in 0..LEARNED_MAX as u32 + 100 {
+        for index in 0..u32::try_from(LEARNED_MAX).unwrap() + 100 {
             let ip_be = (0x0a00_0100 + index).to_be();
             table.heard(AddressKey { ip_be, vlan: 2, pad: 0 }, MAC);
         }

@@ -10,7 +10,9 @@ use csm_common::flow::{Connection, FLAG_REPLICA, FLAG_REPLICATE, Local, STATE_ES
 use csm_common::names;
 use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NextHop};
 use csm_common::service::{Settings, StickyEntry, StickyKey};
+use csm_tests::rig::{FAR_CLIENT, Host, REALS, Rig, STRANGER, Side, VIP, be};
 use csm_user::arp::announcer;
+use csm_user::arp::frame::{Form, gratuitous};
 use csm_user::arp::task::AnnounceThread;
 use csm_user::daemon::replica::KernelReplica;
 use csm_user::dataplane::bpf::{BpfMap, Update};
@@ -19,7 +21,7 @@ use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane};
 use csm_user::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell};
 use csm_user::dataplane::mirror::Mirror;
 use csm_user::dataplane::plan::{Assignments, Contents, HealthView, needed_hops, plan};
-use csm_user::dataplane::ring::Delta;
+use csm_user::dataplane::ring::{Delta, Hint, RingThread};
 use csm_user::dataplane::snapshot::{Directory, DirectoryCell};
 use csm_user::dataplane::table::{Conflict, Insert, InsertError, Table, monotonic_ns};
 use csm_user::model::{
@@ -33,7 +35,7 @@ use csm_user::replication::record::{self, ConnGone, ConnKey, ConnRecord, Refusal
 
 fn dataplane(connections: u32) -> Dataplane {
     let capacity = Capacity { connections, embryonic: 1024, sticky: 1024 };
-    Dataplane::load_detached(&[], AttachMode::Native, capacity).expect("root and a kernel with XDP")
+    Dataplane::load_with(&[], AttachMode::Native, capacity).expect("root and a kernel with XDP")
 }
 
 fn connection(client: u32, generation: u32) -> Connection {
@@ -180,7 +182,8 @@ fn expiry_removes_what_is_over_and_counts_the_rest() {
     embryonic.set(&half_open.return_key(), &half_open.return_entry(&local), Update::Any).unwrap();
     let sticky = |used_ns| StickyEntry { last_used_ns: used_ns, life_s: 60, real: 7 };
     let now_ns = monotonic_ns();
-    let entries = [1, now_ns].map(|used| (StickyKey { group: 10, client_be: used as u32 }, sticky(used)));
+    let entries = [(1, 1), (2, now_ns)]
+        .map(|(client_be, used_ns)| (StickyKey { group: 10, client_be }, sticky(used_ns)));
     assert!(table.insert_sticky(&entries, false).iter().all(Result::is_ok));
 
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -375,8 +378,10 @@ fn soon<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     }
 }
 
+type HopTables = (HashMap<u32, NextHop>, HashMap<AddressKey, u32>);
+
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<(HashMap<u32, NextHop>, HashMap<AddressKey, u32>)>>);
+struct Sink(Arc<Mutex<HopTables>>);
 
 impl Sink {
     /// The MAC that packets to `host` are sent to.
@@ -606,4 +611,58 @@ fn what_one_node_holds_another_can_hold() {
         records.iter().map(|record| ConnGone { key: record.key, generation: record.generation }).collect();
     second.delete_connections(&gone[1..]);
     assert_eq!(all(&second), records[..1]);
+}
+
+/// A TCP frame to the virtual MAC.
+fn tcp(from: (&Host, u16), to: (std::net::Ipv4Addr, u16), flags: &str, seq: u32, ack: u32) -> Vec<u8> {
+    let mut header = etherparse::TcpHeader::new(from.1, to.1, seq, 65_535);
+    header.acknowledgment_number = ack;
+    (header.syn, header.ack, header.rst) = (flags.contains('S'), flags.contains('A'), flags.contains('R'));
+    let mut frame = Vec::new();
+    etherparse::PacketBuilder::ethernet2(from.0.mac, VIRTUAL_MAC)
+        .ipv4(from.0.ip.octets(), to.0.octets(), 64)
+        .tcp_header(header)
+        .write(&mut frame, &[])
+        .unwrap();
+    frame
+}
+
+#[test]
+fn the_ring_tells_of_connections_and_hosts() {
+    let mut rig = Rig::new().unwrap();
+    let mirror = Arc::new(Mirror::default());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (sink, queue) = (Arc::clone(&told), Arc::clone(&mirror));
+    let (hints, mut hinted) = tokio::sync::mpsc::channel(8);
+    let thread = RingThread::spawn(
+        &rig.dataplane,
+        queue,
+        Arc::new(move |delta| sink.lock().unwrap().push(delta)),
+        hints,
+    )
+    .unwrap();
+
+    let [client, server] = [(&FAR_CLIENT, 4000), (&REALS[0], 80)];
+    rig.run(Side::Client, &tcp(client, (VIP, 80), "S", 100, 0));
+    rig.run(Side::Server, &tcp(server, (FAR_CLIENT.ip, 4000), "SA", 500, 101));
+    rig.run(Side::Client, &tcp(client, (VIP, 80), "A", 101, 501));
+    let up = soon("the connection's record", || match told.lock().unwrap()[..] {
+        [Delta::Up(connection), ..] => Some(connection),
+        _ => None,
+    });
+    assert_eq!((up.client_port_be, up.real_be), (4000_u16.to_be(), be(REALS[0].ip)));
+    assert_eq!(mirror.list(), [up]);
+    rig.run(Side::Client, &tcp(client, (VIP, 80), "R", 101, 501));
+    soon("its end", || mirror.is_empty().then_some(()));
+    let closed = Delta::Closed(Connection { state: csm_common::flow::STATE_CLOSED, ..up });
+    soon("the record of its end", || told.lock().unwrap().contains(&closed).then_some(()));
+
+    rig.run(Side::Client, &gratuitous(Form::Reply, STRANGER.mac, STRANGER.ip));
+    rig.run(Side::Client, &gratuitous(Form::Reply, STRANGER.mac, VIP));
+    let key = |ip| AddressKey { ip_be: be(ip), vlan: 2, pad: 0 };
+    assert_eq!(hinted.blocking_recv(), Some(Hint::Neighbour(key(STRANGER.ip), STRANGER.mac)));
+    assert_eq!(hinted.blocking_recv(), Some(Hint::Rival(key(VIP), STRANGER.mac)));
+    assert_eq!(thread.counters.unknown.load(Ordering::Relaxed), 0);
+    drop(thread);
+    assert_eq!(hinted.blocking_recv(), None, "the thread has ended");
 }

@@ -1,4 +1,5 @@
 //! The tests that need root: packet fixtures, the kernel's tables, the real-time thread, and the lab.
+//! Tests that need root: packet fixtures and the lab.
 
 mod dataplane;
 mod dpuser;

@@ -26,7 +26,7 @@ fn a_handshake_moves_the_pair_to_the_established_table() {
     let mut rig = Rig::new().expect("the rig");
     handshake(&mut rig);
     assert_eq!(states(&rig, names::FLOWS), [STATE_ESTABLISHED; 2]);
-    assert_eq!(states(&rig, names::EMBRYONIC), []);
+    assert_eq!(states(&rig, names::EMBRYONIC), [0_u8; 0]);
     let events = rig.events();
     let [event] = events[..] else { panic!("one event, not {events:?}") };
     assert_eq!(event.kind, EVENT_CONNECTION);
