@@ -1,17 +1,12 @@
-//! The tests that need root: packet fixtures, the kernel's tables, the real-time thread, and the lab.
-//! Tests that need root: packet fixtures and the lab.
+//! Tests that need root: packet fixtures, the kernel's tables, the real-time thread, replication, and the lab; each in
+//! network namespaces of its own.
 
 mod dataplane;
 mod dpuser;
-mod lab;
-//! Lab tests.
-
-mod ft;
-mod replication;
-//! Lab tests: as root, in network namespaces of their own, each test in a lab of its own.
-
 mod failover;
+mod ft;
 mod lab;
+mod replication;
 
 use std::path::PathBuf;
 
