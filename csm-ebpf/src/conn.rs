@@ -29,13 +29,14 @@ pub(crate) fn forward(ctx: &XdpContext, packet: &Packet) -> Outcome {
     let entry = unsafe { &mut *entry };
     touch(packet, entry);
     rewrite::apply(ctx, packet.key.proto, entry)?;
-    counter::packet(entry, packet.length);
     let reason = match (entry.vserver, fresh) {
         (NONE, _) => Reason::ForwardedRouted,
         (_, true) => Reason::ForwardedNew,
         (_, false) => Reason::ForwardedFlow,
     };
-    out::send(ctx, entry.nexthop, reason)
+    let sent = out::send(ctx, entry.nexthop, reason)?;
+    counter::packet(entry, packet.length);
+    Ok(sent)
 }
 
 /// The packet's entry, and whether it was made for this packet.

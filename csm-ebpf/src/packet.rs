@@ -1,6 +1,8 @@
 //! Bounds-checked access to the frame, and the view of it that later stages work on.
 //!
 //! Options in the IPv4 header are refused, so every header stands at a fixed offset and a bounds check is one compare.
+//! A frame is in one piece: the program does not claim multi-buffer frames (BPF_F_XDP_HAS_FRAGS), so drivers refuse it
+//! at an MTU beyond a page.
 
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;

@@ -82,6 +82,7 @@ fn a_real_without_a_known_mac_is_asked_for_and_its_connection_waits() {
     assert_eq!(rig.run(Side::Client, &frame.bytes()).reason, Reason::DropUnresolved);
     let told: Vec<_> = rig.events().iter().map(|e| (e.kind, e.ip_be, e.vlan)).collect();
     assert_eq!(told, [(EVENT_UNRESOLVED, be(REALS[0].ip), 3)]);
+    assert_eq!(rig.service_count(names::REAL_COUNTS, 0).client_packets, 0, "it got none");
     rig.next_hop(0, |hop| hop.flags = csm_common::net::NEXTHOP_RESOLVED);
     expect(&mut rig, Side::Client, &frame, Reason::ForwardedFlow, &frame.clone().sent_to(&REALS[0], 80));
 }

@@ -3,6 +3,7 @@ use std::net::Ipv4Addr;
 use aya::maps::{HashMap, MapData};
 use csm_common::counter::Reason;
 use csm_common::event::{EVENT_CONNECTION, EVENT_STICKY, Lost};
+use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::names;
 use csm_common::service::{REAL_STICKY, StickyEntry, StickyKey};
 use csm_tests::rig::{FAR_CLIENT, Host, REALS, Rig, SMALL, Side, VIP, WEB, be, now_ns};
@@ -29,6 +30,14 @@ fn set(rig: &Rig, change: impl FnOnce(&mut StickyEntry)) {
     let (key, mut entry) = rig.sticky()[0];
     change(&mut entry);
     table.insert(key, entry, 0).expect("STICKY");
+}
+
+/// Sets when both directions were last seen.
+fn seen(rig: &Rig, at_ns: u64) {
+    let mut flows: HashMap<MapData, FlowKey, FlowEntry> = rig.map(names::FLOWS);
+    for (key, entry) in rig.flows(names::FLOWS) {
+        flows.insert(key, FlowEntry { last_seen_ns: at_ns, ..entry }, 0).expect("FLOWS");
+    }
 }
 
 #[test]
@@ -97,17 +106,13 @@ fn an_entry_ends_with_its_life() {
 fn use_of_a_connection_renews_the_entry_at_most_once_a_second() {
     let mut rig = sticky_rig();
     handshake(&mut rig);
-    set(&rig, |entry| entry.last_used_ns = 5);
     let data = Frame::client(PSH | ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1)).payload(b"x");
     let out = data.clone().sent_to(&REALS[0], 80);
+    set(&rig, |entry| entry.last_used_ns = 5);
+    seen(&rig, now_ns() + 60 * SECOND_NS);
     expect(&mut rig, Side::Client, &data, Reason::ForwardedFlow, &out);
-    assert_eq!(rig.sticky()[0].1.last_used_ns, 5, "the flow was seen this second");
-    let mut flows: HashMap<MapData, csm_common::flow::FlowKey, csm_common::flow::FlowEntry> =
-        rig.map(names::FLOWS);
-    for (key, mut entry) in rig.flows(names::FLOWS) {
-        entry.last_seen_ns -= 2 * SECOND_NS;
-        flows.insert(key, entry, 0).expect("FLOWS");
-    }
+    assert_eq!(rig.sticky()[0].1.last_used_ns, 5, "the flow was seen within a second");
+    seen(&rig, now_ns() - 2 * SECOND_NS);
     let before = now_ns();
     expect(&mut rig, Side::Client, &data, Reason::ForwardedFlow, &out);
     assert!(rig.sticky()[0].1.last_used_ns >= before);
