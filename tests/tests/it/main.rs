@@ -1,4 +1,6 @@
 //! Tests that need root: packet fixtures and the lab.
 
 mod dataplane;
-mod dpuser;
+mod network;
+mod soon;
+mod tables;
