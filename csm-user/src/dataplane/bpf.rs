@@ -358,4 +358,18 @@ impl<V: Pod> PerCpuArray<V> {
         }
         Ok(values)
     }
+
+    /// Zero on every CPU.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn clear(&self, index: u32) -> io::Result<()> {
+        use std::os::fd::AsFd;
+        let zeros = vec![0_u64; self.cpus * size_of::<V>() / 8];
+        let map_fd = self.data.fd().as_fd().as_raw_fd().unsigned_abs();
+        let value = zeros.as_ptr() as u64;
+        let mut attr = Element { map_fd, pad: 0, key: address(&index), value, flags: 0 };
+        // SAFETY: the kernel reads one value for each possible CPU, which is what `zeros` holds.
+        unsafe { bpf(UPDATE, &mut attr) }
+    }
 }

@@ -1,6 +1,6 @@
 //! Bounded expiry: what has been idle too long leaves the tables, a slice at a time.
 //!
-//! [`judge`] is pure. The walk reads thousands of entries by one system call; only what looks expired costs more: its
+//! What is over is [`judge`]'s to say. The walk reads thousands of entries by one system call; only what looks expired costs more: its
 //! twin is read and both are judged again right before the deletion. A packet that comes between that second look and
 //! the deletion, a few microseconds, loses its connection all the same: userspace cannot compare and delete in one step.
 //! Idle times are seconds to hours, so such a packet is the first after all that time.
@@ -19,92 +19,18 @@ use csm_common::flow::{
 use csm_common::service::{StickyEntry, StickyKey};
 
 use super::bpf::{BpfMap, Walk};
+use super::judge::{Clock, Times, Verdict, judge, sticky_over};
 use super::maps::SettingsCell;
 use super::ring::{Delta, DeltaSink};
 use super::snapshot::{Directory, DirectoryCell};
 use super::table::{Table, monotonic_ns};
 
-/// How long a finished connection stays for late segments.
-pub const CLOSED_NS: u64 = 5 * SECOND;
-/// How long an entry may stand without its twin: between both inserts of the XDP program lie microseconds.
-pub const ORPHAN_NS: u64 = 10 * SECOND;
 /// Orphans are looked for on one walk of so many.
 const ORPHAN_WALKS: u64 = 16;
 /// Idle time of connections whose virtual server is gone, and of routed ones.
 pub const DEFAULT_IDLE_S: u32 = 3600;
 /// Pending time in the same cases.
 pub const DEFAULT_PENDING_S: u32 = 30;
-/// `last_seen` is written at most once a second: an entry may be younger than it looks by that much.
-const COARSE_NS: u64 = SECOND;
-const SECOND: u64 = 1_000_000_000;
-
-/// Times that count for one connection, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Times {
-    /// Proven and idle; 0: never.
-    pub idle_s: u32,
-    /// Half-open.
-    pub pending_s: u32,
-}
-
-/// What is the same for all entries at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clock {
-    /// CLOCK_MONOTONIC, ns.
-    pub now_ns: u64,
-    /// Last takeover: entries count as seen then.
-    pub adopted_ns: u64,
-    /// This node is active.
-    pub active: bool,
-}
-
-/// What becomes of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It stays.
-    Keep,
-    /// Both directions were idle for too long.
-    Idle,
-    /// Finished, and late segments have had their time.
-    Closed,
-    /// Half-open for too long.
-    Pending,
-    /// Its twin is missing.
-    Orphan,
-}
-
-/// What becomes of `entry`; `twin` is its other direction, `None` if there is none.
-///
-/// A node that is not active keeps replicated connections whatever its own clock says: it does not see their packets,
-/// and the active sends their deletion.
-#[must_use]
-pub fn judge(entry: &FlowEntry, twin: Option<&FlowEntry>, times: Times, clock: Clock) -> Verdict {
-    let seen_ns = entry.last_seen_ns.max(twin.map_or(0, |twin| twin.last_seen_ns));
-    let state = entry.state.max(twin.map_or(0, |twin| twin.state));
-    let idle_ns = clock.now_ns.saturating_sub(seen_ns.max(clock.adopted_ns));
-    let beyond = |limit_ns: u64| idle_ns > limit_ns + COARSE_NS;
-    if twin.is_none() {
-        return if beyond(ORPHAN_NS) { Verdict::Orphan } else { Verdict::Keep };
-    }
-    if state == STATE_CLOSED {
-        return if beyond(CLOSED_NS) { Verdict::Closed } else { Verdict::Keep };
-    }
-    if entry.flags & FLAG_REPLICATE != 0 && state >= STATE_ESTABLISHED && !clock.active {
-        return Verdict::Keep;
-    }
-    if state < STATE_ESTABLISHED {
-        return if beyond(u64::from(times.pending_s) * SECOND) { Verdict::Pending } else { Verdict::Keep };
-    }
-    if times.idle_s != 0 && beyond(u64::from(times.idle_s) * SECOND) { Verdict::Idle } else { Verdict::Keep }
-}
-
-/// True if a sticky entry's life is over. A node that is not active keeps replicated ones.
-#[must_use]
-pub fn sticky_over(entry: &StickyEntry, replicated: bool, clock: Clock) -> bool {
-    let used_ns = entry.last_used_ns.max(clock.adopted_ns);
-    let over = clock.now_ns.saturating_sub(used_ns) > u64::from(entry.life_s) * SECOND + COARSE_NS;
-    over && (clock.active || !replicated)
-}
 
 /// What one whole walk of all tables met: measured in the kernel's maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -355,86 +281,4 @@ impl Expiry {
 fn times(directory: &Directory, vserver: u32) -> Times {
     let (idle_s, pending_s) = directory.times(vserver).unwrap_or((DEFAULT_IDLE_S, DEFAULT_PENDING_S));
     Times { idle_s, pending_s }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dataplane::mirror::tests::connection;
-    use csm_common::flow::{FLAG_REPLICA, Local, STATE_SYN};
-    use csm_common::service::StickyEntry;
-
-    const TIMES: Times = Times { idle_s: 60, pending_s: 30 };
-    const ACTIVE: Clock = Clock { now_ns: 1000 * SECOND, adopted_ns: 0, active: true };
-
-    fn entry(seen_s: u64, state: u8, flags: u8) -> FlowEntry {
-        let connection = Connection { state, ..connection(1000, 1) };
-        let local = Local { to_server: 1, to_client: 2, now_ns: seen_s * SECOND, flags };
-        connection.forward_entry(&local)
-    }
-
-    #[test]
-    fn a_pair_is_as_young_as_its_younger_half() {
-        let (old, young) = (entry(900, STATE_ESTABLISHED, 0), entry(990, STATE_ESTABLISHED, 0));
-        assert_eq!(judge(&old, Some(&old), TIMES, ACTIVE), Verdict::Idle);
-        assert_eq!(judge(&old, Some(&young), TIMES, ACTIVE), Verdict::Keep);
-        assert_eq!(judge(&young, Some(&old), TIMES, ACTIVE), Verdict::Keep);
-    }
-
-    #[test]
-    fn the_limit_is_the_idle_time_and_the_coarse_second_and_0_is_never() {
-        let at = |seen_s| entry(seen_s, STATE_ESTABLISHED, 0);
-        assert_eq!(judge(&at(939), Some(&at(939)), TIMES, ACTIVE), Verdict::Keep);
-        assert_eq!(judge(&at(938), Some(&at(938)), TIMES, ACTIVE), Verdict::Idle);
-        assert_eq!(judge(&at(1), Some(&at(1)), Times { idle_s: 0, ..TIMES }, ACTIVE), Verdict::Keep);
-    }
-
-    #[test]
-    fn idle_times_start_anew_at_a_takeover() {
-        let old = entry(1, STATE_ESTABLISHED, FLAG_REPLICA | FLAG_REPLICATE);
-        assert_eq!(
-            judge(&old, Some(&old), TIMES, Clock { adopted_ns: 990 * SECOND, ..ACTIVE }),
-            Verdict::Keep
-        );
-        assert_eq!(
-            judge(&old, Some(&old), TIMES, Clock { adopted_ns: 900 * SECOND, ..ACTIVE }),
-            Verdict::Idle
-        );
-    }
-
-    #[test]
-    fn a_standby_keeps_what_the_active_replicates() {
-        let standby = Clock { active: false, ..ACTIVE };
-        let replica = entry(1, STATE_ESTABLISHED, FLAG_REPLICA | FLAG_REPLICATE);
-        assert_eq!(judge(&replica, Some(&replica), TIMES, standby), Verdict::Keep);
-        let own = entry(1, STATE_ESTABLISHED, 0);
-        assert_eq!(judge(&own, Some(&own), TIMES, standby), Verdict::Idle, "nobody else will delete it");
-        assert_eq!(judge(&replica, None, TIMES, standby), Verdict::Orphan);
-    }
-
-    #[test]
-    fn finished_and_half_open_ones_have_their_own_times() {
-        let at = |seen_s, state| entry(seen_s, state, 0);
-        let (closed, syn) = (at(993, STATE_CLOSED), at(960, STATE_SYN));
-        assert_eq!(judge(&closed, Some(&closed), TIMES, ACTIVE), Verdict::Closed);
-        assert_eq!(judge(&at(996, STATE_CLOSED), Some(&closed), TIMES, ACTIVE), Verdict::Keep);
-        assert_eq!(judge(&syn, Some(&syn), TIMES, ACTIVE), Verdict::Pending);
-        let syn = at(980, STATE_SYN);
-        assert_eq!(judge(&syn, Some(&syn), TIMES, ACTIVE), Verdict::Keep);
-    }
-
-    #[test]
-    fn an_entry_without_its_twin_goes_after_a_grace_time() {
-        assert_eq!(judge(&entry(995, STATE_ESTABLISHED, 0), None, TIMES, ACTIVE), Verdict::Keep);
-        assert_eq!(judge(&entry(985, STATE_ESTABLISHED, 0), None, TIMES, ACTIVE), Verdict::Orphan);
-    }
-
-    #[test]
-    fn a_sticky_entry_lives_from_its_last_use_or_the_takeover() {
-        let entry = StickyEntry { last_used_ns: 900 * SECOND, life_s: 60, real: 0 };
-        assert!(sticky_over(&entry, true, ACTIVE));
-        assert!(!sticky_over(&entry, true, Clock { active: false, ..ACTIVE }));
-        assert!(sticky_over(&entry, false, Clock { active: false, ..ACTIVE }));
-        assert!(!sticky_over(&entry, true, Clock { adopted_ns: 950 * SECOND, ..ACTIVE }));
-    }
 }

@@ -15,7 +15,7 @@ use ipnet::Ipv4Net;
 
 use super::bpf::{BpfMap, PerCpuArray, Update};
 use super::diff::{NO_VSERVER, Operation, diff};
-use super::plan::Contents;
+use super::plan::{Contents, Released};
 
 /// Where the loaded program's maps come from.
 pub trait MapSource {
@@ -301,6 +301,17 @@ impl Counters {
     /// Of the system call.
     pub fn real(&self, number: u32) -> io::Result<ServiceCount> {
         self.reals.get(number).map(|counts| sum(&counts))
+    }
+}
+
+impl Counters {
+    /// Starts the counters of released numbers anew, before others get them.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn clear(&self, released: &Released) -> io::Result<()> {
+        released.vservers.iter().try_for_each(|&number| self.vservers.clear(number))?;
+        released.reals.iter().try_for_each(|&number| self.reals.clear(number))
     }
 }
 

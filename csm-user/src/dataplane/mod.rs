@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod diff;
 pub mod expiry;
+pub mod judge;
 pub mod load;
 pub mod maps;
 pub mod mirror;

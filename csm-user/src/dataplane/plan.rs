@@ -58,6 +58,32 @@ impl Default for Assignments {
     }
 }
 
+/// Numbers that are free again: their counters are to be cleared before another gets them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Of virtual servers.
+    pub vservers: Vec<u32>,
+    /// Of reals.
+    pub reals: Vec<u32>,
+}
+
+impl Assignments {
+    /// A walk over the tables begins.
+    pub fn walk_begins(&mut self, walk: u64) {
+        self.walk = walk;
+    }
+
+    /// That walk has ended and met these numbers: frees those retired before it that it did not meet.
+    pub fn walk_ended(&mut self, walk: u64, vservers: &BTreeSet<u32>, reals: &BTreeSet<u32>) -> Released {
+        let numbers =
+            |released: Vec<(u32, StableId)>| released.into_iter().map(|(number, _)| number).collect();
+        Released {
+            vservers: numbers(self.vservers.release(walk, |number| vservers.contains(&number))),
+            reals: numbers(self.reals.release(walk, |number| reals.contains(&number))),
+        }
+    }
+}
+
 /// What the planned maps hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
@@ -317,170 +343,4 @@ impl Desired {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::model::{Interface, Sticky, Transport, Virtual, Vlan, VlanRole};
-    use std::time::Duration;
-
-    pub(in crate::dataplane) fn vlan(number: u16) -> VlanId {
-        VlanId::new(number).unwrap()
-    }
-
-    pub(in crate::dataplane) fn name(text: &str) -> Name {
-        Name::new(text).unwrap()
-    }
-
-    fn real(last: u8, weight: u8) -> model::Real {
-        model::Real {
-            address: Ipv4Addr::new(192, 158, 39, last),
-            port: None,
-            weight,
-            admin: RealAdmin::InService,
-        }
-    }
-
-    /// Figure 7-1 with a farm of three reals.
-    pub(in crate::dataplane) fn figure_7_1() -> Config {
-        let net = |text: &str| text.parse::<Ipv4Net>().unwrap();
-        let side = |number, role, address: &str, gateways: &[&str], alias: Option<&str>| Vlan {
-            id: vlan(number),
-            role,
-            address: Some(net(address)),
-            alt_address: None,
-            gateways: gateways.iter().map(|gateway| gateway.parse().unwrap()).collect(),
-            alias: alias.map(net),
-            routes: vec![],
-        };
-        Config {
-            slot: 5,
-            interfaces: vec![
-                Interface { name: "eth1".into(), access_vlan: vlan(2) },
-                Interface { name: "eth2".into(), access_vlan: vlan(3) },
-            ],
-            vlans: vec![
-                side(2, VlanRole::Client, "192.158.38.10/24", &["192.158.38.20"], None),
-                side(3, VlanRole::Server, "192.158.39.10/24", &[], Some("192.158.39.20/24")),
-            ],
-            probes: vec![],
-            serverfarms: vec![Serverfarm {
-                name: name("WEB"),
-                probes: vec![],
-                reals: vec![real(101, 8), real(102, 8), real(103, 16)],
-            }],
-            vservers: vec![model::Vserver {
-                name: name("VIP1"),
-                virtual_server: Some(Virtual {
-                    address: Ipv4Addr::new(192, 158, 38, 30),
-                    transport: Transport::Tcp,
-                    port: 80,
-                }),
-                serverfarm: Some(name("WEB")),
-                vlan: None,
-                idle: Duration::from_secs(3600),
-                pending: Duration::from_secs(30),
-                sticky: Some(Sticky { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST }),
-                replicate_connection: true,
-                replicate_sticky: true,
-                inservice: true,
-            }],
-            ft: None,
-        }
-    }
-
-    pub(in crate::dataplane) fn hops(config: &Config) -> HashMap<AddressKey, u32> {
-        let mut keys: Vec<AddressKey> = needed_hops(config).into_iter().collect();
-        keys.sort_by_key(|key| (key.vlan, u32::from_be(key.ip_be)));
-        keys.into_iter().zip(1..).collect()
-    }
-
-    fn planned(config: &Config, health: &HealthView, numbers: &mut Assignments) -> Desired {
-        plan(config, health, &hops(config), numbers).unwrap()
-    }
-
-    #[test]
-    fn figure_7_1_becomes_maps() {
-        let desired = planned(&figure_7_1(), &HealthView::default(), &mut Assignments::default());
-        let contents = &desired.contents;
-        assert_eq!(contents.rings[&0], [2, 0, 1, 2], "weights 8, 8, 16");
-        let vserver = contents.vservers[&0];
-        assert_eq!(vserver.flags, VSERVER_INSERVICE | VSERVER_REPLICATE | VSERVER_REPLICATE_STICKY);
-        assert_eq!((vserver.ring_len, vserver.sticky_s, vserver.sticky_group), (4, 1800, 10));
-        assert_eq!(contents.vserver_keys.len(), 1);
-        assert!(
-            contents.reals.values().all(|real| real.flags == REAL_USABLE | REAL_STICKY && real.vlan == 3)
-        );
-        let announced: Vec<String> =
-            desired.announced().iter().map(|(vlan, address)| format!("{vlan} {address}")).collect();
-        assert_eq!(announced, ["3 192.158.39.20", "2 192.158.38.30"]);
-        assert_eq!(contents.routes[&Ipv4Net::default()].kind, ROUTE_VIA);
-        assert_eq!(contents.routes.len(), 3);
-        assert!(desired.unreachable.is_empty());
-    }
-
-    #[test]
-    fn a_failed_real_leaves_the_ring_and_takes_no_sticky_client() {
-        let config = figure_7_1();
-        let failed = RealKey { farm: name("WEB"), address: Ipv4Addr::new(192, 158, 39, 103), port: None };
-        let health = HealthView { unhealthy: BTreeSet::from([failed]) };
-        let desired = planned(&config, &health, &mut Assignments::default());
-        assert_eq!(desired.contents.rings[&0], [0, 1]);
-        assert_eq!(desired.contents.reals[&2].flags, 0);
-    }
-
-    #[test]
-    fn a_real_out_of_service_or_of_weight_0_keeps_only_its_sticky_clients() {
-        let mut config = figure_7_1();
-        config.serverfarms[0].reals[0].admin = RealAdmin::OutOfService;
-        config.serverfarms[0].reals[1].weight = 0;
-        let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
-        assert_eq!(desired.contents.rings[&0], [2]);
-        assert_eq!(desired.contents.reals[&0].flags, REAL_STICKY);
-        assert_eq!(desired.contents.reals[&1].flags, REAL_STICKY);
-    }
-
-    #[test]
-    fn a_vserver_without_a_farm_is_neither_served_nor_answered_for() {
-        let mut config = figure_7_1();
-        config.vservers[0].serverfarm = None;
-        let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
-        assert_eq!(desired.contents.vservers[&0].flags & VSERVER_INSERVICE, 0);
-        assert_eq!(desired.contents.vservers[&0].ring_len, 0);
-        assert_eq!(desired.announced().len(), 1, "only the alias");
-        assert!(!desired.contents.vserver_keys.is_empty(), "so that its packets get a reason");
-    }
-
-    #[test]
-    fn a_real_that_no_route_reaches_is_named_and_not_used() {
-        let mut config = figure_7_1();
-        config.vlans[0].gateways.clear();
-        let astray = Ipv4Addr::new(10, 0, 0, 1);
-        config.serverfarms[0].reals[0].address = astray;
-        let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
-        assert_eq!(desired.unreachable, BTreeSet::from([astray]));
-        assert!(!desired.contents.rings[&0].contains(&0));
-    }
-
-    #[test]
-    fn a_kept_real_keeps_its_number_when_another_goes() {
-        let mut numbers = Assignments::default();
-        let mut config = figure_7_1();
-        let before = planned(&config, &HealthView::default(), &mut numbers);
-        config.serverfarms[0].reals.remove(0);
-        config.serverfarms[0].reals.push(real(104, 8));
-        let after = planned(&config, &HealthView::default(), &mut numbers);
-        assert_eq!(before.reals[&2], after.reals[&2]);
-        assert!(!after.reals.contains_key(&0), "retired, and not reused by the new one");
-        assert_eq!(after.reals[&3].key.address, Ipv4Addr::new(192, 158, 39, 104));
-        let walk = 1;
-        numbers.walk = walk;
-        assert_eq!(numbers.reals.release(walk, |_| false).len(), 1);
-    }
-
-    #[test]
-    fn a_private_sticky_group_is_numbered_by_its_vserver() {
-        let mut config = figure_7_1();
-        config.vservers[0].sticky.as_mut().unwrap().group = 0;
-        let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
-        assert_eq!(desired.contents.vservers[&0].sticky_group, PRIVATE_STICKY);
-    }
-}
+pub(super) mod tests;

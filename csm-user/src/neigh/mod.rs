@@ -2,5 +2,6 @@
 
 pub mod membership;
 pub mod netlink;
+pub mod own;
 pub mod table;
 pub mod task;

@@ -112,6 +112,11 @@ impl Neighbours {
         self.shared.change(|table| table.learn(host))
     }
 
+    /// A packet waits for a host that has no next hop.
+    pub fn unresolved(&self, host: AddressKey) {
+        self.shared.change(|table| ((), table.learn(host).1));
+    }
+
     /// A host told its MAC.
     pub fn heard(&self, host: AddressKey, mac: [u8; 6]) {
         self.shared.change(|table| ((), table.heard(host, mac)));

@@ -24,3 +24,6 @@ fn finish(lab: Lab) {
     assert_eq!(leaks, Vec::<String>::new());
     std::fs::remove_dir_all(out).expect("remove the logs");
 }
+mod network;
+mod soon;
+mod tables;

@@ -1,0 +1,84 @@
+//! The node's own addresses on its ports.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::netlink::{Link, Netlink};
+
+/// The IPv6 link-local address that belongs to `mac` (RFC 4291 appendix A).
+#[must_use]
+pub fn link_local(mac: [u8; 6]) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac;
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}
+
+/// The node's own addresses on its ports: adds what is missing and takes back, when dropped, what it added.
+#[derive(Debug)]
+pub struct OwnAddresses {
+    netlink: Netlink,
+    added: Vec<(u32, IpNet)>,
+}
+
+impl OwnAddresses {
+    /// # Errors
+    /// If netlink cannot be had.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { netlink: Netlink::open()?, added: Vec::new() })
+    }
+
+    /// Sees that the interface is up and has `address`.
+    ///
+    /// # Errors
+    /// Of the requests.
+    pub fn ensure(&mut self, ifindex: u32, address: Ipv4Net) -> io::Result<()> {
+        self.netlink.set_up(ifindex)?;
+        self.add(ifindex, IpNet::V4(address))
+    }
+
+    /// Sees that the interface is up and has an IPv6 link-local address; returns it.
+    ///
+    /// # Errors
+    /// Of the requests: `EACCES` or `EINVAL` where IPv6 is disabled on the interface.
+    pub fn ensure_link_local(&mut self, link: &Link) -> io::Result<Ipv6Addr> {
+        self.netlink.set_up(link.ifindex)?;
+        let standing = self.netlink.addresses(link.ifindex)?.into_iter().find_map(|net| match net {
+            IpNet::V6(net) if net.addr().is_unicast_link_local() => Some(net.addr()),
+            _ => None,
+        });
+        if let Some(address) = standing {
+            return Ok(address);
+        }
+        let address = link_local(link.mac);
+        self.add(link.ifindex, IpNet::new(IpAddr::V6(address), 64).map_err(io::Error::other)?)?;
+        Ok(address)
+    }
+
+    fn add(&mut self, ifindex: u32, address: IpNet) -> io::Result<()> {
+        if self.netlink.add_address(ifindex, address)? {
+            self.added.push((ifindex, address));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OwnAddresses {
+    fn drop(&mut self) {
+        for (ifindex, address) in self.added.drain(..) {
+            if let Err(error) = self.netlink.remove_address(ifindex, address) {
+                tracing::warn!(ifindex, %address, %error, "an address of this node stays on its interface");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::link_local;
+
+    #[test]
+    fn a_link_local_address_follows_its_mac() {
+        assert_eq!(link_local([0x02, 0, 0, 0x12, 0x34, 0x56]).to_string(), "fe80::ff:fe12:3456");
+    }
+}

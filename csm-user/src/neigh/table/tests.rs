@@ -1,0 +1,127 @@
+use super::*;
+
+const VIRTUAL: [u8; 6] = [0, 1, 0x64, 0xf9, 0x1a, 1];
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+fn table() -> NeighbourTable {
+    let port = |number, vlan, ifindex, net: &str| HopPort {
+        number,
+        vlan,
+        ifindex,
+        network: Some(net.parse().unwrap()),
+    };
+    NeighbourTable::new(VIRTUAL, &[port(0, 2, 12, "192.158.38.10/24"), port(1, 3, 13, "192.158.39.10/24")])
+}
+
+fn key(address: &str, vlan: u16) -> AddressKey {
+    let address: Ipv4Addr = address.parse().unwrap();
+    AddressKey { ip_be: u32::from_ne_bytes(address.octets()), vlan, pad: 0 }
+}
+
+fn hop_of(effects: &[Effect]) -> (u32, NextHop) {
+    effects
+        .iter()
+        .find_map(|effect| match effect {
+            Effect::SetNextHop(number, hop) => Some((*number, *hop)),
+            _ => None,
+        })
+        .expect("a next hop is written")
+}
+
+#[test]
+fn a_wanted_host_is_asked_for_and_then_found() {
+    let mut table = table();
+    let real = key("192.158.39.101", 3);
+    let (numbers, effects) = table.want(&HashSet::from([real]));
+    let (number, hop) = hop_of(&effects);
+    assert_eq!((numbers[&real], hop.flags, hop.port, hop.src_mac), (number, 0, 1, VIRTUAL));
+    let address = "192.158.39.101".parse().unwrap();
+    assert!(effects.contains(&Effect::Resolve { ifindex: 13, address, managed: true }));
+    let effects = table.discovered(13, address, Discovery::Known(MAC));
+    let (_, hop) = hop_of(&effects);
+    assert_eq!((hop.dst_mac, hop.flags), (MAC, NEXTHOP_RESOLVED));
+    assert_eq!(effects.last(), Some(&Effect::SetNeighbour(real, number)), "after the hop it leads to");
+    assert_eq!(table.discovered(13, address, Discovery::Known(MAC)), [], "nothing new");
+    assert_eq!(table.discovered(13, address, Discovery::Asking), [], "a stale MAC stays in use");
+}
+
+#[test]
+fn a_wanted_host_that_fails_is_unresolved_and_comes_back_under_its_number() {
+    let mut table = table();
+    let address = "192.158.39.101".parse().unwrap();
+    let (numbers, _) = table.want(&HashSet::from([key("192.158.39.101", 3)]));
+    table.discovered(13, address, Discovery::Known(MAC));
+    let effects = table.discovered(13, address, Discovery::Failed);
+    assert_eq!(hop_of(&effects).1.flags, 0);
+    let effects = table.discovered(13, address, Discovery::Known(OTHER));
+    let (number, hop) = hop_of(&effects);
+    assert_eq!((Some(&number), hop.dst_mac), (numbers.values().next(), OTHER));
+    let asked = Effect::Resolve { ifindex: 13, address, managed: true };
+    assert_eq!(table.discovered(13, address, Discovery::Forgotten), [asked]);
+}
+
+#[test]
+fn a_forged_packet_does_not_divert_a_wanted_host() {
+    let mut table = table();
+    let real = key("192.158.39.101", 3);
+    table.want(&HashSet::from([real]));
+    assert!(!table.heard(real, MAC).is_empty(), "the first MAC is taken, whoever tells it");
+    assert_eq!(table.heard(real, OTHER), []);
+    let client = key("192.158.38.77", 2);
+    table.heard(client, MAC);
+    assert_eq!(hop_of(&table.heard(client, OTHER)).1.dst_mac, OTHER, "a client may have moved");
+}
+
+#[test]
+fn only_hosts_of_the_connected_network_are_learned() {
+    let mut table = table();
+    for (address, vlan) in [
+        ("10.0.0.1", 2),
+        ("192.158.38.10", 2),
+        ("192.158.38.0", 2),
+        ("192.158.38.255", 2),
+        ("192.158.38.5", 9),
+    ] {
+        assert_eq!(table.learn(key(address, vlan)), (None, vec![]), "{address} on {vlan}");
+    }
+    assert!(table.heard(key("192.158.38.5", 2), [0xff; 6]).is_empty());
+    assert!(table.learn(key("192.158.38.5", 2)).0.is_some());
+}
+
+#[test]
+fn a_learned_host_that_fails_makes_room_when_no_connection_refers_to_it() {
+    let mut table = table();
+    let client = key("192.158.38.77", 2);
+    let number = table.learn(client).0.unwrap();
+    table.heard(client, MAC);
+    let effects = table.discovered(12, "192.158.38.77".parse().unwrap(), Discovery::Failed);
+    assert!(effects.contains(&Effect::RemoveNeighbour(client)));
+    assert_eq!(hop_of(&effects).1.flags, 0);
+    let fresh =
+        |table: &mut NeighbourTable, last: u8| table.learn(key(&format!("192.158.38.{last}"), 2)).0.unwrap();
+    assert_ne!(fresh(&mut table, 100), number);
+    table.walk_begins(1);
+    table.walk_ended(1, |used| used == number);
+    assert_ne!(fresh(&mut table, 101), number, "a connection still refers to it");
+    table.walk_begins(2);
+    table.walk_ended(2, |_| false);
+    assert_eq!(fresh(&mut table, 102), number);
+}
+
+#[test]
+fn the_network_cannot_fill_the_table_beyond_its_bound() {
+    let port = HopPort { number: 0, vlan: 2, ifindex: 12, network: Some("10.0.0.1/8".parse().unwrap()) };
+    let mut table = NeighbourTable::new(VIRTUAL, &[port]);
+    for index in 0..u32::try_from(LEARNED_MAX).unwrap() + 100 {
+        let ip_be = (0x0a00_0100 + index).to_be();
+        table.heard(AddressKey { ip_be, vlan: 2, pad: 0 }, MAC);
+    }
+    assert_eq!(table.iter().count(), LEARNED_MAX);
+    assert_eq!(table.refused, 100);
+    let (numbers, _) = table.want(&HashSet::from([key("10.1.2.3", 2)]));
+    assert_eq!(numbers.len(), 1, "the configuration's own hosts always find room");
+    table.walk_begins(1);
+    table.walk_ended(1, |number| number <= 10);
+    assert_eq!(table.iter().count(), 11, "hosts without connections make room");
+}
