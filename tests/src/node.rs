@@ -156,6 +156,9 @@ impl Node {
             .arg(&self.configuration)
             .arg("--socket")
             .arg(&self.socket)
+            // Both nodes and all traffic share this machine: tables no larger than the lab needs, for the kernel builds
+            // them in one go that keeps a processor busy.
+            .args(["--connections", "65536"])
             .arg("--log")
             .arg(&self.log)
             .stdin(Stdio::null())

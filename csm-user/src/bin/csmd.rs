@@ -12,6 +12,7 @@ use clap::Parser;
 use csm_user::api;
 use csm_user::daemon::{self, Failure, Options};
 use csm_user::ft::Controls;
+use csm_common::limits;
 use tracing_subscriber::EnvFilter;
 
 /// Environment variable by which the lab takes one protection away, to see that its checkers notice.
@@ -27,13 +28,16 @@ struct Flags {
     /// Socket of the API; its directory is made if need be.
     #[arg(long, default_value = api::SOCKET)]
     socket: PathBuf,
+    /// Proven connections that the table can hold; its memory (about 300 bytes each) is taken at the start.
+    #[arg(long, default_value_t = limits::CONNECTIONS_MAX, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
+    connections: u32,
     /// Append the log to this file instead of standard error.
     #[arg(long)]
     log: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Flags { config, socket, log } = Flags::parse();
+    let Flags { config, socket, connections, log } = Flags::parse();
     let (controls, drop_deltas) = lab_fault(std::env::var(LAB_FAULT).ok().as_deref())?;
     let filter = EnvFilter::try_from_env("CSM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
@@ -45,7 +49,7 @@ fn main() -> anyhow::Result<ExitCode> {
         None => logging.with_writer(std::io::stderr).init(),
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(daemon::run(&Options { config, socket, controls, drop_deltas }));
+    let ended = runtime.block_on(daemon::run(&Options { config, socket, connections, controls, drop_deltas }));
     Ok(match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(report)) => {

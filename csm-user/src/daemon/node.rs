@@ -46,7 +46,7 @@ pub struct Node {
     /// Identities of numbers.
     pub directory: Arc<DirectoryCell>,
     /// Counters of the program.
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     /// Contents of the maps.
     pub planner: Arc<Planner>,
     /// Neighbours.

@@ -8,7 +8,7 @@ use csm_common::net::AddressKey;
 
 use crate::dataplane::expiry::Census;
 use crate::dataplane::maps::Maps;
-use crate::dataplane::plan::{self, Assignments, Desired, HealthView, PlanError, RealKey, plan};
+use crate::dataplane::plan::{self, Assignments, Desired, HealthView, PlanError, RealKey, Released, plan};
 use crate::dataplane::snapshot::{Directory, DirectoryCell};
 use crate::model::Config;
 use crate::probe::health::{Health, RealHealth};
@@ -63,17 +63,13 @@ impl Planner {
 
     /// A walk over the tables begins.
     pub fn walk_begins(&self, walk: u64) {
-        self.numbers().walk = walk;
+        self.numbers().walk_begins(walk);
     }
 
-    /// The walk has ended: retired numbers that no entry uses any more are free again.
-    pub fn walk_ended(&self, census: &Census) {
-        let mut numbers = self.numbers();
-        let vservers = numbers.vservers.release(census.walk, |number| census.vservers_in_use.contains(&number));
-        let reals = numbers.reals.release(census.walk, |number| census.reals_in_use.contains(&number));
-        if !vservers.is_empty() || !reals.is_empty() {
-            tracing::debug!(vservers = vservers.len(), reals = reals.len(), "numbers are free again");
-        }
+    /// The walk has ended: retired numbers that no entry uses any more are free again, and returned.
+    #[must_use]
+    pub fn walk_ended(&self, census: &Census) -> Released {
+        self.numbers().walk_ended(census.walk, &census.vservers_in_use, &census.reals_in_use)
     }
 
     fn numbers(&self) -> MutexGuard<'_, Assignments> {

@@ -154,8 +154,7 @@ impl Router<'_> {
 
     fn hint(&self, hint: Hint) {
         match hint {
-            // Being numbered is being asked for.
-            Hint::Unresolved(host) => drop(self.node.neighbours.number(host)),
+            Hint::Unresolved(host) => self.node.neighbours.unresolved(host),
             Hint::Neighbour(host, mac) => self.node.neighbours.heard(host, mac),
             Hint::Rival(host, mac) => {
                 tracing::warn!(?host, ?mac, "another box uses an address of this group: announcing again");

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use csm_common::gate::{Gate, GateState};
+use csm_common::limits;
 use csm_common::net::{PORT_CLIENT, PORT_FT, PORT_SERVER, virtual_mac};
 use csm_common::service::Settings;
 use tokio::sync::mpsc;
@@ -22,7 +23,7 @@ use crate::arp::announcer::{self, Announcer};
 use crate::arp::task::AnnounceThread;
 use crate::config;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
-use crate::dataplane::load::{AttachMode, Dataplane, PortSpec};
+use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell};
 use crate::dataplane::mirror::Mirror;
 use crate::dataplane::ring::{DeltaSink, RingThread};
@@ -32,7 +33,8 @@ use crate::ft::task as ft_task;
 use crate::ft::{Controls, FtHandle, FtOptions};
 use crate::model::{Config, FtGroup, VlanRole};
 use crate::neigh::membership::{Accepts, Membership};
-use crate::neigh::netlink::{Netlink, OwnAddresses};
+use crate::neigh::netlink::Netlink;
+use crate::neigh::own::OwnAddresses;
 use crate::neigh::table::{HopPort, NeighbourTable};
 use crate::neigh::task::{LinkEvent, Neighbours};
 use crate::probe;
@@ -40,6 +42,10 @@ use crate::replication;
 use crate::replication::record::DeltaEvent;
 use crate::replication::task::{ReplHandle, ReplOptions};
 
+/// Half-open connections that the table holds: one for so many proven ones, as the limits have it.
+const EMBRYONIC_SHARE: u32 = limits::CONNECTIONS_MAX / limits::EMBRYONIC_MAX;
+/// But never fewer than this: a small table must survive a burst of SYNs, too.
+const EMBRYONIC_MIN: u32 = 8_192;
 /// Deltas that may wait for replication; more mark the replica for repair.
 const DELTAS_MAX: usize = 65_536;
 /// Hints of the event ring that may wait.
@@ -54,6 +60,8 @@ pub struct Options {
     pub config: PathBuf,
     /// The API's socket.
     pub socket: PathBuf,
+    /// Proven connections that the table holds; both boxes of a pair should have the same.
+    pub connections: u32,
     /// Negative controls of the election, for the lab only.
     pub controls: Controls,
     /// Negative control of replication, for the lab only: drop every n-th change.
@@ -158,7 +166,15 @@ impl Running {
         let vmac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
         let (ports, addresses) = prepare_ports(&config)?;
         let specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
-        let dataplane = Dataplane::load(&specs, AttachMode::Native).map_err(Failure::step("the dataplane"))?;
+        let connections = options.connections;
+        let capacity = Capacity {
+            connections,
+            embryonic: (connections / EMBRYONIC_SHARE).max(EMBRYONIC_MIN),
+            sticky: connections,
+            ..Capacity::default()
+        };
+        let dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
+            .map_err(Failure::step("the dataplane"))?;
         let memberships = accept(&specs, vmac)?;
         let ft_port = specs.iter().position(|port| port.role == PORT_FT).and_then(|port| u32::try_from(port).ok());
         let settings = Settings {
@@ -170,7 +186,7 @@ impl Running {
         let map_step = || Failure::step::<io::Error>("the dataplane's maps");
         let settings = Arc::new(SettingsCell::open(&dataplane, settings).map_err(map_step())?);
         let maps = Maps::open(&dataplane).map_err(map_step())?;
-        let counters = Counters::open(&dataplane).map_err(map_step())?;
+        let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
         let table = Arc::new(Table::open(&dataplane, Arc::new(Mirror::default())).map_err(map_step())?);
         let directory = Arc::new(DirectoryCell::default());
 
@@ -202,7 +218,7 @@ impl Running {
             deltas: sink,
             pace: Pace::default(),
         };
-        let expiry = spawn_expiry(expiry, &planner, &neighbours, &census, &expired)?;
+        let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &census, &expired)?;
 
         let actions = Actions::new(settings, announcer);
         let gate = dataplane.gate();
@@ -384,18 +400,16 @@ fn hop_number(neighbours: &Arc<Neighbours>) -> super::replica::HopNumber {
 }
 
 fn announcer(planner: &Planner, specs: &[PortSpec], vmac: [u8; 6]) -> io::Result<Announcer> {
-    let desired = planner.desired();
+    let announced = planner.desired().announced();
     let ports: Vec<announcer::Port> = specs
         .iter()
         .filter(|spec| spec.role != PORT_FT)
         .map(|spec| announcer::Port {
             ifindex: spec.ifindex,
-            addresses: desired
-                .contents
-                .addresses
-                .keys()
-                .filter(|key| key.vlan == spec.vlan)
-                .map(|key| std::net::Ipv4Addr::from(key.ip_be.to_ne_bytes()))
+            addresses: announced
+                .iter()
+                .filter(|(vlan, _)| vlan.get() == spec.vlan)
+                .map(|(_, address)| *address)
                 .collect(),
         })
         .collect();
@@ -406,6 +420,7 @@ fn spawn_expiry(
     expiry: Expiry,
     planner: &Arc<Planner>,
     neighbours: &Arc<Neighbours>,
+    counters: &Arc<Counters>,
     census: &Arc<Mutex<Arc<Census>>>,
     expired: &Arc<AtomicU64>,
 ) -> Result<ExpiryThread, Failure> {
@@ -414,10 +429,12 @@ fn spawn_expiry(
         begin_planner.walk_begins(walk);
         begin_neighbours.walk_begins(walk);
     };
-    let (planner, neighbours) = (Arc::clone(planner), Arc::clone(neighbours));
+    let (planner, neighbours, counters) = (Arc::clone(planner), Arc::clone(neighbours), Arc::clone(counters));
     let (latest, expired) = (Arc::clone(census), Arc::clone(expired));
     let end = move |census: Census| {
-        planner.walk_ended(&census);
+        if let Err(error) = counters.clear(&planner.walk_ended(&census)) {
+            tracing::warn!(%error, "counters of released numbers could not be cleared");
+        }
         neighbours.walk_ended(census.walk, |number| census.hops_in_use.contains(&number));
         expired.fetch_add(census.expired, Ordering::Relaxed);
         *latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(census);

@@ -2,11 +2,13 @@
 //! network namespaces of its own.
 
 mod dataplane;
-mod dpuser;
 mod failover;
 mod ft;
 mod lab;
+mod network;
 mod replication;
+mod soon;
+mod tables;
 
 use std::path::PathBuf;
 
@@ -24,6 +26,3 @@ fn finish(lab: Lab) {
     assert_eq!(leaks, Vec::<String>::new());
     std::fs::remove_dir_all(out).expect("remove the logs");
 }
-mod network;
-mod soon;
-mod tables;
