@@ -5,8 +5,8 @@
 
 mod hear;
 mod step;
-//CFGTEST
-//TESTS
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

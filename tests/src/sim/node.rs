@@ -162,12 +162,13 @@ impl Node {
         Some(self.clock.when(self.session.as_ref()?.next_wake()?))
     }
 
-    /// A standby whose replica is not complete.
+    /// A standby that hears the active node and whose replica is not complete.
     #[must_use]
     pub fn lacks_replica(&self) -> bool {
         self.session.as_ref().is_some_and(|session| {
             let own = session.election().message(Kind::Heartbeat);
-            own.state == State::Standby && !own.complete
+            let has_source = session.election().peer().is_some_and(|peer| peer.state == State::Active);
+            own.state == State::Standby && has_source && !own.complete
         })
     }
 

@@ -117,6 +117,15 @@ impl Plan {
         plan
     }
 
+    /// The plan of `seed`, but that both nodes start at the same instant on a good link and nothing else happens.
+    #[must_use]
+    pub fn draw_cold_start(seed: u64) -> Self {
+        let plan = Self::draw(seed, Defect::None);
+        let faults = vec![(0, Fault::Start(0)), (0, Fault::Start(1))];
+        let end = 12 * u64::try_from(plan.failover.as_nanos()).unwrap_or(0);
+        Self { faults, calm: 0, end, ..plan }
+    }
+
     fn draw_fault(&mut self, rng: &mut Rng, time: u64, span: u64) {
         let node = if rng.chance(50) { 0 } else { 1 };
         let lasts = rng.pick(&[span / 4, span / 2, span, 3 * span, 6 * span]) + rng.within(0..span);

@@ -226,7 +226,7 @@ fn two_threads_elect_move_the_role_survive_a_stop_and_leave() {
 
     high.handle.command(FtCommand::Leave).expect("taken");
     wait(&both, "leave", || roles(&low, &high) == (State::Active, GateState::Open, State::Left));
-    assert_eq!(*low.actions.announced.lock().expect("not poisoned"), 2);
+    assert!(*low.actions.announced.lock().expect("not poisoned") >= 2, "announced at each takeover");
     let counters = low.handle.status().counters;
     assert_eq!((counters.decode.total(), counters.hop_limit, counters.send_errors), (0, 0, 0));
     let spans = [low.gate.open(), high.gate.open()];

@@ -4,7 +4,7 @@
 //! sets their number.
 
 use csm_tests::sim::check::Violation;
-use csm_tests::sim::world::{Defect, run};
+use csm_tests::sim::world::{Defect, Plan, World, run};
 
 const SEEDS: u64 = 2_000;
 
@@ -49,6 +49,21 @@ fn promises_hold_over_all_seeds() {
 fn a_run_is_a_function_of_its_seed() {
     for seed in 0..20 {
         assert_eq!(run(seed, Defect::None, false), run(seed, Defect::None, false));
+    }
+}
+
+#[test]
+fn two_that_start_at_once_end_with_one_active_by_rank_and_never_two() {
+    for seed in 0..300 {
+        let plan = Plan::draw_cold_start(seed);
+        // Equal priorities go by node number; the second node's is the higher.
+        let expected = usize::from(plan.priority[1] >= plan.priority[0]);
+        let outcome = World::new(plan, seed, false).run().expect("no promise is broken");
+        assert_eq!(
+            (outcome.active, outcome.openings, outcome.overlap_ns),
+            (Some(expected), 1, 0),
+            "seed {seed}"
+        );
     }
 }
 

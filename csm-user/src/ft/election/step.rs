@@ -204,7 +204,9 @@ impl Election {
     /// Whether the active node gives the role to one that asks for it.
     pub(super) fn may_have_role(&self, peer: &Message) -> bool {
         let better = (peer.eligible, peer.priority) > (self.eligible, self.params.priority);
-        peer.forwardable && (self.offer.is_some() || (peer.preempt && peer.complete && better))
+        // A command may wait for a better time (P4); a node that leaves or cannot forward may not.
+        let offered = self.offer.is_some_and(|reason| reason != Reason::Forced || peer.complete);
+        peer.forwardable && (offered || (peer.preempt && peer.complete && better))
     }
 
     /// Looks at the situation anew after a fact has changed.

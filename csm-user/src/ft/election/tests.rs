@@ -1,0 +1,496 @@
+//! Every event in every state, and what holds after any sequence of events.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use expect_test::expect;
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::lease;
+
+const OWN: u64 = 0xa;
+const PEER: u64 = 0xb;
+const OWN_BOOT: u64 = 100;
+const PEER_BOOT: u64 = 200;
+
+fn params() -> Params {
+    let (heartbeat, failover) = (Duration::from_millis(50), Duration::from_millis(150));
+    Params {
+        group: 1,
+        node: OWN,
+        nonce: OWN_BOOT,
+        priority: 20,
+        preempt: true,
+        heartbeat,
+        failover,
+        lease: lease(heartbeat, failover).unwrap().length,
+        mac: [2, 0, 0, 0, 0, 0xa],
+        config_checksum: 1,
+        software_checksum: 2,
+    }
+}
+
+/// A message of a peer that hears this node, ranks lower, and does not preempt.
+fn from_peer(state: State, kind: Kind, term: u64) -> Message {
+    let own = Election::new(params()).message(kind);
+    Message {
+        state,
+        term,
+        node: PEER,
+        nonce: PEER_BOOT,
+        peer_nonce: OWN_BOOT,
+        hears_you: true,
+        forwardable: true,
+        complete: true,
+        preempt: false,
+        priority: 10,
+        sequence: 1_000,
+        mac: [2, 0, 0, 0, 0, 0xb],
+        ..own
+    }
+}
+
+fn drive(events: impl IntoIterator<Item = Event>) -> Election {
+    let (mut machine, mut effects) = (Election::new(params()), Vec::new());
+    for event in events {
+        machine.on_event(event, &mut effects);
+    }
+    machine
+}
+
+/// A machine in `state`, able to forward, with a complete replica and an active peer of lower rank where it has one.
+fn in_state(state: State) -> Election {
+    let hear =
+        |state, kind, term, sequence| Event::Received(Message { sequence, ..from_peer(state, kind, term) });
+    let complete = Event::Replica { complete: true, lag_ms: 0 };
+    let active_peer = hear(State::Active, Kind::Heartbeat, 4, 1);
+    let claim = Event::Timer(Timer::Listen);
+    let able = Event::Forwardable(true);
+    let machine = match state {
+        State::Init => drive([Event::Start, able]),
+        // Not complete: it would preempt.
+        State::Standby => drive([Event::Start, able, active_peer]),
+        State::Candidate => drive([Event::Start, able, active_peer, complete]),
+        State::Active => {
+            drive([Event::Start, able, claim, hear(State::Standby, Kind::Heartbeat, 1, 1), complete])
+        }
+        State::RelayOut => drive([
+            Event::Start,
+            able,
+            claim,
+            hear(State::Standby, Kind::Heartbeat, 1, 1),
+            Event::ForceStandby,
+            hear(State::Candidate, Kind::Elect, 2, 2),
+            complete,
+        ]),
+        State::Left => drive([Event::Start, Event::Leave]),
+    };
+    assert_eq!(machine.state(), state);
+    machine
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::Send(message) if message.offer => "Send(Offer)".into(),
+        Effect::Send(message) => format!("Send({:?} {})", message.kind, message.term),
+        Effect::Arm(timer, time) => format!("Arm({timer:?} {}ms)", time.as_millis()),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The events of the table: each timer in time and late, each thing a peer can say, each command.
+fn events() -> Vec<(String, Event)> {
+    let mut events = vec![("start".into(), Event::Start), ("lease expired".into(), Event::LeaseExpired)];
+    for timer in Timer::ALL {
+        events.push((format!("{timer:?}"), Event::Timer(timer)));
+    }
+    events.push(("late".into(), Event::Late(Timer::Heartbeat)));
+    for state in State::ALL {
+        events.push((format!("peer {state}"), Event::Received(from_peer(state, Kind::Heartbeat, 9))));
+    }
+    let low = from_peer(State::Active, Kind::Heartbeat, 0);
+    let elect = from_peer(State::Candidate, Kind::Elect, 9);
+    let offer = Message { offer: true, ..from_peer(State::Active, Kind::Relinquish, 9) };
+    let relinquish = from_peer(State::RelayOut, Kind::Relinquish, 5);
+    events.extend([
+        ("peer active, lower term".into(), Event::Received(low)),
+        ("peer asks, outranked".into(), Event::Received(elect)),
+        (
+            "peer asks, outranks".into(),
+            Event::Received(Message { priority: 30, preempt: true, eligible: true, ..elect }),
+        ),
+        ("peer asks another boot".into(), Event::Received(Message { peer_nonce: 1, ..elect })),
+        ("peer offers".into(), Event::Received(offer)),
+        ("peer yields 5".into(), Event::Received(relinquish)),
+        ("peer yields 9".into(), Event::Received(Message { term: 9, ..relinquish })),
+        ("force".into(), Event::ForceStandby),
+        ("leave".into(), Event::Leave),
+        ("unable".into(), Event::Forwardable(false)),
+        ("able".into(), Event::Forwardable(true)),
+        ("ineligible".into(), Event::Eligible(false)),
+        ("replica complete".into(), Event::Replica { complete: true, lag_ms: 0 }),
+        ("replica behind".into(), Event::Replica { complete: true, lag_ms: 101 }),
+        ("rival seen".into(), Event::RivalSeen),
+    ]);
+    events
+}
+
+#[test]
+fn every_event_in_every_state_does_what_the_table_says() {
+    let mut table = String::new();
+    for state in State::ALL {
+        writeln!(table, "{state}").unwrap();
+        for (name, event) in events() {
+            let (mut machine, mut effects) = (in_state(state), Vec::new());
+            machine.on_event(event, &mut effects);
+            // Disarming is housekeeping, and the state is shown for itself.
+            let done: Vec<_> = effects
+                .iter()
+                .filter(|effect| !matches!(effect, Effect::Disarm(_) | Effect::Became(..)))
+                .map(show)
+                .collect();
+            let next =
+                if machine.state() == state { String::new() } else { format!(" -> {}", machine.state()) };
+            writeln!(table, "  {name}{next}: {}", done.join(" ")).unwrap();
+        }
+    }
+    expect![[r#"
+        init
+          start: Gate(Closed) Send(Heartbeat 0) Arm(Heartbeat 50ms) Arm(Listen 150ms)
+          lease expired: 
+          Heartbeat: Send(Heartbeat 0) Arm(Heartbeat 50ms)
+          Listen -> active: Adopt Send(Coup 1) Gate(Open) Announce(PeerSilent) Arm(Heartbeat 50ms)
+          Silence: PeerLost
+          Retry: 
+          Relay: 
+          Patience: 
+          Cooling: 
+          late: Gate(Closed) Send(Heartbeat 0) Arm(Heartbeat 50ms) Arm(Listen 150ms)
+          peer init: PeerUp Arm(Silence 150ms)
+          peer standby: PeerUp Arm(Silence 150ms)
+          peer candidate: PeerUp Arm(Silence 150ms)
+          peer active -> standby: PeerUp Arm(Silence 150ms) Gate(Closed) Send(Heartbeat 9) Arm(Heartbeat 50ms)
+          peer relay-out: PeerUp Arm(Silence 150ms)
+          peer left: PeerUp PeerLost
+          peer active, lower term -> standby: PeerUp Arm(Silence 150ms) Gate(Closed) Send(Heartbeat 0) Arm(Heartbeat 50ms)
+          peer asks, outranked -> standby: PeerUp Arm(Silence 150ms) Gate(Closed) Send(Heartbeat 9) Arm(Heartbeat 50ms) Send(Relinquish 9)
+          peer asks, outranks -> standby: PeerUp Arm(Silence 150ms) Gate(Closed) Send(Heartbeat 9) Arm(Heartbeat 50ms) Send(Relinquish 9)
+          peer asks another boot: PeerUp Arm(Silence 150ms) Send(Heartbeat 9)
+          peer offers -> standby: PeerUp Arm(Silence 150ms) Gate(Closed) Send(Heartbeat 9) Arm(Heartbeat 50ms)
+          peer yields 5: PeerUp Arm(Silence 150ms)
+          peer yields 9: PeerUp Arm(Silence 150ms)
+          force: Forced(Err(NotActive))
+          leave -> left: Gate(Closed) Send(Heartbeat 0) End
+          unable: 
+          able: 
+          ineligible: 
+          replica complete: 
+          replica behind: 
+          rival seen: 
+        standby
+          start -> init: Gate(Closed) Send(Heartbeat 4) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
+          lease expired: 
+          Heartbeat: Send(Heartbeat 4) Arm(Heartbeat 50ms)
+          Listen: 
+          Silence -> active: PeerLost Adopt Send(Coup 5) Gate(Open) Announce(PeerSilent) Arm(Heartbeat 50ms)
+          Retry: 
+          Relay: 
+          Patience: 
+          Cooling: 
+          late -> init: Gate(Closed) Send(Heartbeat 4) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
+          peer init: Arm(Silence 150ms)
+          peer standby: Arm(Silence 150ms)
+          peer candidate: Arm(Silence 150ms)
+          peer active: Arm(Silence 150ms)
+          peer relay-out -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          peer left -> active: PeerLost Adopt Send(Coup 10) Gate(Open) Announce(PeerLeft) Arm(Heartbeat 50ms)
+          peer active, lower term: Arm(Silence 150ms)
+          peer asks, outranked: Arm(Silence 150ms) Send(Relinquish 9)
+          peer asks, outranks: Arm(Silence 150ms) Send(Relinquish 9)
+          peer asks another boot: Arm(Silence 150ms) Send(Heartbeat 9)
+          peer offers -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          peer yields 5 -> candidate: Arm(Silence 150ms) Send(Elect 6) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          peer yields 9 -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          force: Forced(Err(NotActive))
+          leave -> left: Gate(Closed) Send(Heartbeat 4) End
+          unable: 
+          able: 
+          ineligible: 
+          replica complete -> candidate: Send(Elect 5) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          replica behind: 
+          rival seen: 
+        candidate
+          start -> init: Gate(Closed) Send(Heartbeat 5) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
+          lease expired -> init: Gate(Closed) Send(Heartbeat 5) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
+          Heartbeat: Send(Heartbeat 5) Gate(RelayIn) Arm(Heartbeat 50ms)
+          Listen: 
+          Silence -> active: PeerLost Adopt Send(Coup 6) Gate(Open) Announce(PeerSilent) Arm(Heartbeat 50ms)
+          Retry: Send(Elect 5) Arm(Retry 50ms)
+          Relay: 
+          Patience: 
+          Cooling: 
+          late -> init: Gate(Closed) Send(Heartbeat 5) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
+          peer init: Arm(Silence 150ms) Send(Elect 10)
+          peer standby: Arm(Silence 150ms) Send(Elect 10)
+          peer candidate: Arm(Silence 150ms) Send(Elect 10)
+          peer active: Arm(Silence 150ms) Send(Elect 10)
+          peer relay-out: Arm(Silence 150ms) Send(Elect 10)
+          peer left -> active: PeerLost Adopt Send(Coup 10) Gate(Open) Announce(PeerLeft) Arm(Heartbeat 50ms)
+          peer active, lower term: Arm(Silence 150ms)
+          peer asks, outranked: Arm(Silence 150ms) Send(Elect 10)
+          peer asks, outranks -> standby: Arm(Silence 150ms) Gate(Closed) Send(Heartbeat 9) Arm(Heartbeat 50ms) Send(Relinquish 9)
+          peer asks another boot: Arm(Silence 150ms) Send(Elect 10) Send(Heartbeat 10)
+          peer offers: Arm(Silence 150ms) Send(Elect 10)
+          peer yields 5 -> active: Arm(Silence 150ms) Adopt Send(Coup 5) Gate(Open) Announce(Preempt) Arm(Heartbeat 50ms)
+          peer yields 9: Arm(Silence 150ms) Send(Elect 10)
+          force: Forced(Err(NotActive))
+          leave -> left: Gate(Closed) Send(Heartbeat 5) End
+          unable -> standby: Gate(Closed) Send(Heartbeat 5) Arm(Heartbeat 50ms)
+          able: 
+          ineligible: 
+          replica complete: 
+          replica behind: 
+          rival seen: 
+        active
+          start -> init: Gate(Closed) Send(Heartbeat 1) StopAnnounce Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
+          lease expired -> init: Gate(Closed) Send(Heartbeat 1) StopAnnounce Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
+          Heartbeat: Send(Heartbeat 1) Gate(Open) Arm(Heartbeat 50ms)
+          Listen: 
+          Silence: PeerLost
+          Retry: 
+          Relay: 
+          Patience: 
+          Cooling: 
+          late: Send(Heartbeat 1) Gate(Open) Arm(Heartbeat 50ms)
+          peer init: Arm(Silence 150ms)
+          peer standby: Arm(Silence 150ms)
+          peer candidate: Arm(Silence 150ms)
+          peer active -> standby: Arm(Silence 150ms) Overlap Gate(Closed) Send(Heartbeat 9) StopAnnounce Arm(Heartbeat 50ms)
+          peer relay-out: Arm(Silence 150ms)
+          peer left: PeerLost
+          peer active, lower term: Arm(Silence 150ms) Overlap Send(Coup 1) Announce(Rival)
+          peer asks, outranked: Arm(Silence 150ms) Send(Heartbeat 1)
+          peer asks, outranks -> relay-out: Arm(Silence 150ms) Gate(RelayOut) Send(Relinquish 9) Arm(Relay 10000ms) StopAnnounce Arm(Heartbeat 50ms)
+          peer asks another boot: Arm(Silence 150ms) Send(Heartbeat 1)
+          peer offers -> standby: Arm(Silence 150ms) Overlap Gate(Closed) Send(Heartbeat 9) StopAnnounce Arm(Heartbeat 50ms)
+          peer yields 5: Arm(Silence 150ms)
+          peer yields 9: Arm(Silence 150ms)
+          force: Send(Offer) Arm(Retry 50ms)
+          leave: Send(Offer) Arm(Retry 50ms)
+          unable: Send(Offer) Arm(Retry 50ms)
+          able: 
+          ineligible: 
+          replica complete: 
+          replica behind: 
+          rival seen: Announce(Rival)
+        relay-out
+          start -> init: Gate(Closed) Send(Heartbeat 2) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
+          lease expired: 
+          Heartbeat: Send(Heartbeat 2) Arm(Heartbeat 50ms)
+          Listen: 
+          Silence -> active: PeerLost Adopt Send(Coup 3) Gate(Open) Announce(PeerSilent) Arm(Heartbeat 50ms)
+          Retry: 
+          Relay -> standby: Gate(Closed) Send(Heartbeat 2) Arm(Heartbeat 50ms)
+          Patience: 
+          Cooling: 
+          late -> init: Gate(Closed) Send(Heartbeat 2) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
+          peer init -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          peer standby -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          peer candidate: Arm(Silence 150ms)
+          peer active: Arm(Silence 150ms)
+          peer relay-out -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          peer left -> active: PeerLost Adopt Send(Coup 10) Gate(Open) Announce(PeerLeft) Arm(Heartbeat 50ms)
+          peer active, lower term: Arm(Silence 150ms)
+          peer asks, outranked: Arm(Silence 150ms) Send(Relinquish 9)
+          peer asks, outranks: Arm(Silence 150ms) Send(Relinquish 9)
+          peer asks another boot: Arm(Silence 150ms) Send(Heartbeat 9)
+          peer offers -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          peer yields 5 -> candidate: Arm(Silence 150ms) Send(Elect 6) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          peer yields 9 -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          force: Forced(Err(NotActive))
+          leave: 
+          unable: 
+          able: 
+          ineligible: 
+          replica complete: 
+          replica behind: 
+          rival seen: 
+        left
+          start: 
+          lease expired: 
+          Heartbeat: 
+          Listen: 
+          Silence: 
+          Retry: 
+          Relay: 
+          Patience: 
+          Cooling: 
+          late: 
+          peer init: 
+          peer standby: 
+          peer candidate: 
+          peer active: 
+          peer relay-out: 
+          peer left: 
+          peer active, lower term: 
+          peer asks, outranked: 
+          peer asks, outranks: 
+          peer asks another boot: 
+          peer offers: 
+          peer yields 5: 
+          peer yields 9: 
+          force: 
+          leave: 
+          unable: 
+          able: 
+          ineligible: 
+          replica complete: 
+          replica behind: 
+          rival seen: 
+    "#]].assert_eq(&table);
+}
+
+fn any_message() -> impl Strategy<Value = Message> {
+    let facts = (0..6_usize, 0..4_usize, any::<[bool; 7]>(), 1..40_u8);
+    (facts, 0..20_u64, 1..60_u64, 0..3_u64, 0..10_u8).prop_map(|(facts, term, sequence, boot, odd)| {
+        let message = from_peer(State::ALL[facts.0], Kind::ALL[facts.1], term);
+        Message {
+            forwardable: facts.2[0],
+            eligible: facts.2[1],
+            preempt: facts.2[2],
+            complete: facts.2[3],
+            hears_you: facts.2[4],
+            offer: facts.2[5],
+            peer_nonce: if facts.2[6] { OWN_BOOT } else { 0 },
+            priority: facts.3,
+            sequence,
+            nonce: PEER_BOOT + boot,
+            node: if odd == 0 { PEER + 1 } else { PEER },
+            ..message
+        }
+    })
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        10 => any_message().prop_map(Event::Received),
+        8 => (0..Timer::ALL.len()).prop_map(|index| Event::Timer(Timer::ALL[index])),
+        1 => (0..Timer::ALL.len()).prop_map(|index| Event::Late(Timer::ALL[index])),
+        1 => Just(Event::LeaseExpired),
+        1 => Just(Event::ForceStandby),
+        2 => any::<bool>().prop_map(Event::Forwardable),
+        1 => any::<bool>().prop_map(Event::Eligible),
+        2 => (any::<bool>(), 0..200_u32).prop_map(|(complete, lag_ms)| Event::Replica { complete, lag_ms }),
+        1 => Just(Event::RivalSeen),
+    ]
+}
+
+/// What must be true of one step, whatever came before.
+fn check_step(
+    before: &Election,
+    event: Event,
+    after: &Election,
+    effects: &[Effect],
+) -> Result<(), TestCaseError> {
+    let at = |wanted: fn(&Effect) -> bool| effects.iter().position(wanted);
+    let sends =
+        || effects.iter().filter_map(|effect| if let Effect::Send(m) = effect { Some(m) } else { None });
+    let gate = effects
+        .iter()
+        .rev()
+        .find_map(|effect| if let Effect::Gate(gate) = effect { Some(*gate) } else { None });
+    prop_assert!(sends().map(|m| m.sequence).is_sorted_by(|a, b| a < b), "numbers rise");
+    prop_assert!(sends().all(|m| m.sequence > before.sequence && m.sequence <= after.sequence));
+    prop_assert!(after.term >= before.term, "terms never fall");
+    if before.state != after.state {
+        prop_assert_eq!(gate, Some(after.state.gate()), "the gate follows the state");
+    }
+    if let Some(gate) = gate {
+        prop_assert_eq!(gate, after.state.gate());
+    }
+    if before.state != State::Active && after.state == State::Active {
+        let order = [
+            at(|effect| matches!(effect, Effect::Adopt)),
+            at(|effect| matches!(effect, Effect::Send(Message { kind: Kind::Coup, .. }))),
+            at(|effect| matches!(effect, Effect::Gate(GateState::Open))),
+            at(|effect| matches!(effect, Effect::Announce(_))),
+        ];
+        prop_assert!(
+            order.iter().all(Option::is_some) && order.is_sorted(),
+            "adopt, say, open, announce: {:?}",
+            order
+        );
+        prop_assert!(after.forwardable, "who cannot forward does not claim");
+        prop_assert!(
+            matches!(
+                event,
+                Event::Timer(Timer::Listen | Timer::Silence) | Event::Received(_) | Event::Forwardable(true)
+            ) || before.peer.is_none(),
+            "opens on silence or on the peer's word: {:?}",
+            event
+        );
+    }
+    if before.state == State::Active && after.state != State::Active {
+        let shut = at(|effect| matches!(effect, Effect::Gate(_)));
+        prop_assert!(shut < at(|effect| matches!(effect, Effect::Send(_))), "fences before it speaks");
+        prop_assert!(at(|effect| matches!(effect, Effect::StopAnnounce)).is_some());
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_of_events_keeps_the_invariants(events in prop::collection::vec(any_event(), 1..60)) {
+        let mut machine = Election::new(params());
+        let mut armed = BTreeSet::new();
+        for event in std::iter::once(Event::Start).chain(events) {
+            let (before, mut effects) = (machine.clone(), Vec::new());
+            // A timer that fires is no longer armed, and one that is not armed does not fire.
+            if let Event::Timer(timer) | Event::Late(timer) = event && !armed.remove(&timer) {
+                continue;
+            }
+            machine.on_event(event, &mut effects);
+            for effect in &effects {
+                match effect {
+                    Effect::Arm(timer, _) => drop(armed.insert(*timer)),
+                    Effect::Disarm(timer) => drop(armed.remove(timer)),
+                    _ => {}
+                }
+            }
+            check_step(&before, event, &machine, &effects)?;
+            prop_assert!(armed.contains(&Timer::Heartbeat), "always beats");
+            prop_assert_eq!(armed.contains(&Timer::Silence), machine.peer.is_some(), "a peer is heard, or is not");
+            prop_assert_eq!(armed.contains(&Timer::Listen), machine.state == State::Init, "init ends");
+            prop_assert!(machine.state != State::Candidate || armed.contains(&Timer::Retry), "candidacy ends");
+            prop_assert!(machine.state != State::RelayOut || armed.contains(&Timer::Relay), "relaying ends");
+            prop_assert!(machine.offer.is_none() || armed.contains(&Timer::Retry), "an offer ends");
+        }
+    }
+
+    #[test]
+    fn who_has_left_does_nothing_any_more(events in prop::collection::vec(any_event(), 1..20)) {
+        let mut machine = in_state(State::Left);
+        let mut effects = Vec::new();
+        for event in events {
+            machine.on_event(event, &mut effects);
+        }
+        prop_assert_eq!(effects, vec![]);
+    }
+
+    #[test]
+    fn a_leaving_node_never_opens(start in 0..5_usize, events in prop::collection::vec(any_event(), 1..40)) {
+        let mut machine = in_state(State::ALL[start]);
+        let mut effects = Vec::new();
+        machine.on_event(Event::Leave, &mut effects);
+        let was_active = machine.state() == State::Active;
+        for event in events {
+            machine.on_event(event, &mut effects);
+        }
+        let opened = effects.iter().any(|effect| matches!(effect, Effect::Adopt));
+        prop_assert!(!opened);
+        prop_assert!(was_active || matches!(machine.state(), State::RelayOut | State::Left));
+    }
+}
