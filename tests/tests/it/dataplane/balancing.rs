@@ -1,13 +1,14 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use aya::maps::{HashMap, MapData};
 use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
 use csm_common::names;
-use csm_common::service::VSERVER_INSERVICE;
+use csm_common::service::{VSERVER_INSERVICE, VserverKey};
 use csm_tests::rig::{FAR_CLIENT, GATEWAY, Host, NEAR_CLIENT, REALS, Rig, STRANGER, Side, VIP, WEB, be};
 
-use super::frames::{CLIENT_PORT, Frame, L4, SYN, expect, expect_end};
+use super::frames::{ACK, CLIENT_PORT, Frame, L4, SYN, expect, expect_end};
 
 const OPEN: L4 = L4::Tcp { flags: SYN, seq: 1, ack: 0 };
 
@@ -87,16 +88,42 @@ fn a_real_without_a_known_mac_is_asked_for_and_its_connection_waits() {
     expect(&mut rig, Side::Client, &frame, Reason::ForwardedFlow, &frame.clone().sent_to(&REALS[0], 80));
 }
 
+/// Another virtual address with the same virtual server, and so the same reals.
+fn second_address(rig: &Rig) -> Ipv4Addr {
+    let mut keys: HashMap<MapData, VserverKey, u32> = rig.map(names::VSERVER_KEYS);
+    let second = Ipv4Addr::new(192, 158, 38, 31);
+    let key = VserverKey { ip_be: be(second), port_be: 80u16.to_be(), proto: 6, pad: 0 };
+    keys.insert(key, WEB, 0).expect("VSERVER_KEYS");
+    second
+}
+
+#[test]
+fn of_two_half_open_connections_with_one_way_back_the_last_has_it() {
+    let mut rig = Rig::new().expect("the rig");
+    let second = second_address(&rig);
+    rig.ring(WEB, &[0]);
+    let to = |address| Frame::from(&FAR_CLIENT, CLIENT_PORT, (address, 80), OPEN);
+    for address in [VIP, second, VIP, second] {
+        // Each finds that its other half is another connection's now, and starts anew.
+        let out = to(address).sent_to(&REALS[0], 80);
+        expect(&mut rig, Side::Client, &to(address), Reason::ForwardedNew, &out);
+        expect(&mut rig, Side::Client, &to(address), Reason::ForwardedFlow, &out);
+    }
+    let answer = Frame::server(SYN | ACK, 1, 2);
+    expect(
+        &mut rig,
+        Side::Server,
+        &answer,
+        Reason::ForwardedFlow,
+        &answer.clone().answered_as(second, 80, &FAR_CLIENT),
+    );
+}
+
 #[test]
 fn one_pair_of_addresses_and_ports_at_a_server_serves_one_connection() {
     let mut rig = Rig::new().expect("the rig");
     super::frames::handshake(&mut rig);
-    // Another virtual address with the same real and the same client port.
-    let mut keys: aya::maps::HashMap<aya::maps::MapData, csm_common::service::VserverKey, u32> =
-        rig.map(names::VSERVER_KEYS);
-    let second = Ipv4Addr::new(192, 158, 38, 31);
-    let key = csm_common::service::VserverKey { ip_be: be(second), port_be: 80u16.to_be(), proto: 6, pad: 0 };
-    keys.insert(key, WEB, 0).expect("VSERVER_KEYS");
+    let second = second_address(&rig);
     rig.ring(WEB, &[0]);
     let frame = Frame::from(&FAR_CLIENT, CLIENT_PORT, (second, 80), OPEN);
     expect_end(&mut rig, Side::Client, &frame, Reason::DropConflict);
