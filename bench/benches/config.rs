@@ -1,0 +1,28 @@
+//! The configuration language: what `csm check` and a reload cost for a large file.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use csm_bench::large_config;
+use csm_user::config::{HostFacts, check, print};
+
+/// Virtual servers in the file.
+const VSERVERS: u32 = 1000;
+
+fn configuration(criterion: &mut Criterion) {
+    let config = large_config(VSERVERS);
+    let text = print(&config);
+    let outcome = check("bench", &text, &HostFacts::default());
+    assert_eq!(outcome.config.as_ref(), Some(&config), "{:?}", outcome.diagnostics.first());
+
+    let mut group = criterion.benchmark_group("config, 1000 vservers");
+    group.throughput(Throughput::Bytes(text.len() as u64));
+    group.bench_function("check", |bencher| {
+        bencher.iter(|| check("bench", black_box(&text), &HostFacts::default()));
+    });
+    group.bench_function("print", |bencher| bencher.iter(|| print(black_box(&config))));
+    group.finish();
+}
+
+criterion_group!(benches, configuration);
+criterion_main!(benches);
