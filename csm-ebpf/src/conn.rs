@@ -174,10 +174,11 @@ fn is_ours(ip_be: u32, vlan: u16) -> bool {
     unsafe { maps::ADDRESSES.get(AddressKey { ip_be, vlan, pad: 0 }) }.is_some()
 }
 
-/// Microseconds or so, never 0: successive connections with equal keys are further apart than that.
+/// Milliseconds or so, never 0: successive connections with equal keys are further apart than that, and serial-number
+/// order (RFC 1982) holds over 26 days.
 #[inline(always)]
 const fn generation(packet: &Packet) -> u32 {
-    (packet.now_ns >> 10) as u32 | 1
+    (packet.now_ns >> 20) as u32 | 1
 }
 
 /// Enters both directions among the half-open.
