@@ -1,12 +1,12 @@
 //! The event loop: what one feature says becomes what others are told.
 
 use std::io;
-use std::net::SocketAddrV6;
+use std::net::{Ipv4Addr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use csm_common::net::PORT_FT;
+use csm_common::net::{AddressKey, PORT_FT};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -21,6 +21,8 @@ use crate::probe::health::Health;
 use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
 
+/// Between two log lines about boxes that use the group's addresses.
+const RIVALS_EVERY: Duration = Duration::from_secs(10);
 /// A leaving node waits so long for the real-time thread to hand over or fence, then goes anyway: its lease ends.
 const LEAVE_MAX: Duration = Duration::from_secs(15);
 
@@ -98,7 +100,8 @@ pub(super) async fn run(node: &Arc<Node>, inputs: Inputs, announcements: &Announ
         completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
         terminate: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
     };
-    let router = Router { node, announcements, active: Arc::clone(&sources.inputs.active) };
+    let active = Arc::clone(&sources.inputs.active);
+    let mut router = Router { node, announcements, active, rivals: Rivals::default() };
     router.tell(FtCommand::Forwardable(node.can_forward()));
     router.replica();
     loop {
@@ -116,10 +119,34 @@ struct Router<'a> {
     node: &'a Arc<Node>,
     announcements: &'a AnnounceThread,
     active: Arc<AtomicBool>,
+    rivals: Rivals,
+}
+
+/// Tells of boxes that use the group's addresses, however many frames they send.
+#[derive(Default)]
+struct Rivals {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Rivals {
+    fn seen(&mut self, slot: u8, host: AddressKey, mac: [u8; 6]) {
+        self.untold += 1;
+        if self.told.is_some_and(|told| told.elapsed() < RIVALS_EVERY) {
+            return;
+        }
+        let (address, vlan, frames) = (Ipv4Addr::from(host.ip_be.to_ne_bytes()), host.vlan, self.untold);
+        let mac = super::replies::mac(mac);
+        tracing::warn!(
+            "%CSM_SLB-4-REDUNDANCY_WARN: Module {slot} FT warning: {mac} uses {address} on vlan {vlan}, an address of \
+             this group: announcing it again ({frames} frames)"
+        );
+        *self = Self { told: Some(Instant::now()), untold: 0 };
+    }
 }
 
 impl Router<'_> {
-    fn route(&self, event: Event) {
+    fn route(&mut self, event: Event) {
         match event {
             Event::Alive => self.tell(FtCommand::Alive),
             Event::Health => self.replan(),
@@ -152,12 +179,12 @@ impl Router<'_> {
         self.tell(FtCommand::Replica { complete, lag_ms });
     }
 
-    fn hint(&self, hint: Hint) {
+    fn hint(&mut self, hint: Hint) {
         match hint {
             Hint::Unresolved(host) => self.node.neighbours.unresolved(host),
             Hint::Neighbour(host, mac) => self.node.neighbours.heard(host, mac),
             Hint::Rival(host, mac) => {
-                tracing::warn!(?host, ?mac, "another box uses an address of this group: announcing again");
+                self.rivals.seen(self.node.config.slot, host, mac);
                 self.announcements.rival();
                 self.tell(FtCommand::RivalSeen);
             }
@@ -171,7 +198,11 @@ impl Router<'_> {
         };
         let Some(port) = self.node.ports.iter().find(|port| port.spec.ifindex == ifindex) else { return };
         if port.carrying.swap(carrying, Ordering::AcqRel) != carrying {
-            tracing::info!(interface = port.spec.name, carrying, "link changed");
+            let (name, vlan) = (&port.spec.name, port.spec.vlan);
+            match carrying {
+                true => tracing::info!("link up: {name} (vlan {vlan})"),
+                false => tracing::warn!("link down: {name} (vlan {vlan})"),
+            }
             if port.spec.role != PORT_FT {
                 self.tell(FtCommand::Forwardable(self.node.can_forward()));
             }
@@ -182,7 +213,7 @@ impl Router<'_> {
         match *event {
             FtEvent::Role { state, reason, term, .. } => {
                 let slot = self.node.config.slot;
-                tracing::info!("%CSM_SLB-6-REDUNDANCY_INFO:Module {slot} FT info:{state}: {reason} (term {term})");
+                tracing::info!("%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: {state}: {reason} (term {term})");
                 self.active.store(state == State::Active, Ordering::Release);
                 if let Some(replication) = &self.node.replication {
                     replication.role(state == State::Active);
@@ -196,13 +227,15 @@ impl Router<'_> {
             FtEvent::StopAnnounce => self.announcements.stop(),
             FtEvent::Adopted { at_ns } => tracing::debug!(at_ns, "adopted the replicated table"),
             FtEvent::Peer { address, node, nonce, .. } => {
-                tracing::info!(%address, node = format_args!("{node:016x}"), "peer heard");
+                let slot = self.node.config.slot;
+                tracing::info!("%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: peer {node:016x} heard from {address}");
                 let scope = self.node.ports.iter().find(|port| port.spec.role == PORT_FT);
                 let scope = scope.map_or(0, |port| port.spec.ifindex);
                 self.peer(Some(PeerAddr { addr: SocketAddrV6::new(address, PORT, 0, scope), nonce }));
             }
             FtEvent::PeerLost => {
-                tracing::warn!("peer lost");
+                let slot = self.node.config.slot;
+                tracing::warn!("%CSM_SLB-4-REDUNDANCY_WARN: Module {slot} FT warning: peer lost");
                 self.peer(None);
             }
         }
@@ -215,7 +248,7 @@ impl Router<'_> {
     }
 
     /// Hands the role over, or fences, going on with all other work meanwhile.
-    async fn leave(&self, mut sources: Sources) {
+    async fn leave(mut self, mut sources: Sources) {
         if sources.inputs.ft.is_none() {
             return;
         }

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use csm_common::gate::{Gate, GateState};
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::actions::Actions;
 use super::host;
-use super::node::{Node, NodePort};
+use super::node::{Node, NodePort, WalkedCell};
 use super::planner::{Planner, ReplanError};
 use super::replica::{DeltaQueue, KernelReplica};
 use super::route::{self, Inputs};
@@ -194,7 +194,7 @@ impl Running {
         let neighbours = Arc::new(follow_neighbours(&config, &specs, vmac, &dataplane, links_in)?);
         let hops = neighbours.want(&super::planner::needed_hops(&config));
         let planner = Arc::new(Planner::new(maps, hops, Arc::clone(&directory)));
-        let probes = probe::task::spawn(probe::target::targets(&config));
+        let probes = probe::task::spawn(probe::target::targets(&config), config.slot);
         planner
             .replan(&config, &probes.health().borrow())
             .map_err(Failure::step::<ReplanError>("the dataplane's maps"))?;
@@ -208,8 +208,7 @@ impl Running {
         let sink: DeltaSink = Arc::new(move |delta| queue.tell(delta));
         let ring = RingThread::spawn(&dataplane, Arc::clone(table.mirror()), Arc::clone(&sink), hints_in)
             .map_err(Failure::step("the event ring"))?;
-        let census = Arc::new(Mutex::new(Arc::new(Census::default())));
-        let expired = Arc::new(AtomicU64::new(0));
+        let walked = Arc::new(WalkedCell::default());
         let expiry = Expiry {
             table: Arc::clone(&table),
             settings: Arc::clone(&settings),
@@ -218,7 +217,7 @@ impl Running {
             deltas: sink,
             pace: Pace::default(),
         };
-        let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &census, &expired)?;
+        let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked)?;
 
         let actions = Actions::new(settings, announcer);
         let gate = dataplane.gate();
@@ -252,8 +251,7 @@ impl Running {
             health: probes.health(),
             ft: ft.as_ref().map(FtHandle::control),
             replication,
-            census,
-            expired,
+            walked,
         });
         Ok(Self {
             node,
@@ -421,8 +419,7 @@ fn spawn_expiry(
     planner: &Arc<Planner>,
     neighbours: &Arc<Neighbours>,
     counters: &Arc<Counters>,
-    census: &Arc<Mutex<Arc<Census>>>,
-    expired: &Arc<AtomicU64>,
+    walked: &Arc<WalkedCell>,
 ) -> Result<ExpiryThread, Failure> {
     let (begin_planner, begin_neighbours) = (Arc::clone(planner), Arc::clone(neighbours));
     let begin = move |walk| {
@@ -430,14 +427,13 @@ fn spawn_expiry(
         begin_neighbours.walk_begins(walk);
     };
     let (planner, neighbours, counters) = (Arc::clone(planner), Arc::clone(neighbours), Arc::clone(counters));
-    let (latest, expired) = (Arc::clone(census), Arc::clone(expired));
+    let walked = Arc::clone(walked);
     let end = move |census: Census| {
         if let Err(error) = counters.clear(&planner.walk_ended(&census)) {
             tracing::warn!(%error, "counters of released numbers could not be cleared");
         }
         neighbours.walk_ended(census.walk, |number| census.hops_in_use.contains(&number));
-        expired.fetch_add(census.expired, Ordering::Relaxed);
-        *latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(census);
+        walked.add(census);
     };
     ExpiryThread::spawn(expiry, begin, end).map_err(Failure::step("expiry"))
 }

@@ -227,14 +227,28 @@ impl Table {
     /// # Errors
     /// The walk could not be completed.
     pub fn visit(&self, visit: &mut dyn FnMut(&[Seen]) -> ControlFlow<()>) -> io::Result<()> {
+        Self::visit_pairs(&self.flows, visit)
+    }
+
+    /// As [`visit`](Self::visit), for the half-open connections.
+    ///
+    /// # Errors
+    /// The walk could not be completed.
+    pub fn visit_half_open(&self, visit: &mut dyn FnMut(&[Seen]) -> ControlFlow<()>) -> io::Result<()> {
+        Self::visit_pairs(&self.embryonic, visit)
+    }
+
+    fn visit_pairs(
+        map: &BpfMap<FlowKey, FlowEntry>,
+        visit: &mut dyn FnMut(&[Seen]) -> ControlFlow<()>,
+    ) -> io::Result<()> {
         let mut walk = Walk::new(SLICE);
         loop {
             let mut seen = Vec::new();
-            let (entries, last) = walk.next(&self.flows)?;
+            let (entries, last) = walk.next(map)?;
             for (key, entry) in entries.filter(|(_, entry)| entry.flags & FLAG_FORWARD != 0) {
                 let twin = entry.twin_key(key.proto);
-                let Some(back) = self.flows.get(&twin)?.filter(|back| back.twin_key(key.proto) == *key)
-                else {
+                let Some(back) = map.get(&twin)?.filter(|back| back.twin_key(key.proto) == *key) else {
                     continue;
                 };
                 seen.push(Seen {

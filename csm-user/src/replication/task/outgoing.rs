@@ -234,17 +234,26 @@ async fn next_walked(walk: &mut Option<(u64, mpsc::Receiver<Walked>)>) -> (u64, 
 
 fn log(note: Note) {
     match note {
-        Note::SnapshotDone(done) => tracing::info!(
+        Note::SnapshotDone(done) if !done.refused.is_empty() => tracing::warn!(
             epoch = done.epoch,
             entries = done.entries,
             refused_buckets = done.refused.len(),
             took_ms = done.took.as_millis(),
+            "the peer holds a snapshot but refuses some entries: `show module csm N ft` says why"
+        ),
+        Note::SnapshotDone(done) => tracing::info!(
+            epoch = done.epoch,
+            entries = done.entries,
+            took_ms = done.took.as_millis(),
             "the peer holds a snapshot"
         ),
+        // What is refused is tried again and again; the snapshot has told of it.
+        Note::Repaired(done) if !done.refused.is_empty() => {
+            tracing::debug!(refused_buckets = done.refused.len(), "the peer still refuses some entries");
+        }
         Note::Repaired(done) => tracing::info!(
             buckets = done.buckets.len(),
             entries = done.entries,
-            refused_buckets = done.refused.len(),
             took_ms = done.took.as_millis(),
             "the peer's replica was repaired"
         ),
