@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let Flags { config, socket, connections, log } = Flags::parse();
     let (controls, drop_deltas) = lab_fault(std::env::var(LAB_FAULT).ok().as_deref())?;
     let filter = EnvFilter::try_from_env("CSM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);
     match log {
         Some(path) => {
             let file = OpenOptions::new().create(true).append(true).open(&path);

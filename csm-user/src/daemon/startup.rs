@@ -100,14 +100,18 @@ impl Failure {
 /// # Errors
 /// See [`Failure`].
 pub async fn run(options: &Options) -> Result<(), Failure> {
+    privileged()?;
     let config = read(&options.config)?;
-    // First of all: another csmd on this socket means that nothing must be touched.
+    // Before all else: another csmd on this socket means that nothing must be touched.
     if let Some(directory) = options.socket.parent() {
         std::fs::create_dir_all(directory).map_err(Failure::step(directory.display().to_string()))?;
     }
     let listener = server::bind(&options.socket).map_err(Failure::step("the API's socket"))?;
     let running = Running::start(config, options)?;
     let Running { node, inputs, announcements, threads, undo } = running;
+    let ports = node.ports.iter().map(|NodePort { spec, .. }| format!("{} (vlan {})", spec.name, spec.vlan));
+    let (version, slot, ports) = (env!("CARGO_PKG_VERSION"), node.config.slot, ports.collect::<Vec<_>>().join(", "));
+    tracing::info!("csmd {version} runs module csm {slot} on {ports}");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async move {
         // A dropped sender means the same.
@@ -122,7 +126,19 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     }
     tokio::task::spawn_blocking(move || drop((threads, announcements, node, undo)))
         .await
-        .map_err(Failure::step("shutdown"))
+        .map_err(Failure::step("shutdown"))?;
+    tracing::info!("stopped, nothing left behind");
+    Ok(())
+}
+
+/// Says at once what would otherwise fail somewhere in the middle.
+fn privileged() -> Result<(), Failure> {
+    let missing = host::missing_capabilities().map_err(Failure::step("this process's capabilities"))?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let remedy = format!("{} missing: start csmd as root, or grant them", missing.join(", "));
+    Err(Failure::step("privileges")(remedy))
 }
 
 fn read(path: &Path) -> Result<Config, Failure> {
@@ -164,7 +180,7 @@ struct Running {
 impl Running {
     fn start(config: Config, options: &Options) -> Result<Self, Failure> {
         let vmac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
-        let (ports, addresses) = prepare_ports(&config)?;
+        let ports = find_ports(&config)?;
         let specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
         let connections = options.connections;
         let capacity = Capacity {
@@ -175,6 +191,8 @@ impl Running {
         };
         let dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
             .map_err(Failure::step("the dataplane"))?;
+        // Only now: a port that carries another's program is not touched.
+        let addresses = raise_ports(&config, &specs)?;
         let memberships = accept(&specs, vmac)?;
         let ft_port = specs.iter().position(|port| port.role == PORT_FT).and_then(|port| u32::try_from(port).ok());
         let settings = Settings {
@@ -319,15 +337,13 @@ impl PairStart<'_> {
     }
 }
 
-/// Brings the ports up with the node's own addresses.
-fn prepare_ports(config: &Config) -> Result<(Vec<NodePort>, OwnAddresses), Failure> {
-    let netlink_step = || Failure::step::<io::Error>("netlink");
-    let mut netlink = Netlink::open().map_err(netlink_step())?;
-    let mut addresses = OwnAddresses::new().map_err(netlink_step())?;
+/// The ports, untouched.
+fn find_ports(config: &Config) -> Result<Vec<NodePort>, Failure> {
+    let mut netlink = Netlink::open().map_err(Failure::step("netlink"))?;
     let mut ports = Vec::new();
     for interface in &config.interfaces {
         let vlan = interface.access_vlan;
-        let step = || Failure::step::<io::Error>(format!("interface {}", interface.name));
+        let step_name = || format!("interface {}", interface.name);
         let configured = config.vlans.iter().find(|known| known.id == vlan);
         let role = match configured.map(|vlan| vlan.role) {
             Some(VlanRole::Client) => PORT_CLIENT,
@@ -336,21 +352,31 @@ fn prepare_ports(config: &Config) -> Result<(Vec<NodePort>, OwnAddresses), Failu
             // A port whose VLAN the module does not know is none of its business.
             None => continue,
         };
-        let link = netlink.link(&interface.name).map_err(step())?;
-        let link = link.ok_or_else(|| step()(io::Error::from(io::ErrorKind::NotFound)))?;
-        netlink.set_up(link.ifindex).map_err(step())?;
-        if let Some(address) = configured.and_then(|vlan| vlan.address) {
-            addresses.ensure(link.ifindex, address).map_err(step())?;
-        }
-        if role == PORT_FT {
-            addresses.ensure_link_local(&link).map_err(step())?;
-        }
+        let link = netlink.link(&interface.name).map_err(Failure::step(step_name()))?;
+        let link = link.ok_or_else(|| Failure::step(step_name())("it has gone: see `ip link`"))?;
         ports.push(NodePort {
             spec: PortSpec { ifindex: link.ifindex, name: link.name, vlan: vlan.get(), role, mac: link.mac },
             carrying: AtomicBool::new(link.up && link.carrier),
         });
     }
-    Ok((ports, addresses))
+    Ok(ports)
+}
+
+/// Brings the ports up with the node's own addresses.
+fn raise_ports(config: &Config, specs: &[PortSpec]) -> Result<OwnAddresses, Failure> {
+    let mut addresses = OwnAddresses::new().map_err(Failure::step("netlink"))?;
+    for port in specs {
+        let step = || Failure::step::<io::Error>(format!("interface {}", port.name));
+        addresses.raise(port.ifindex).map_err(step())?;
+        let configured = config.vlans.iter().find(|known| known.id.get() == port.vlan);
+        if let Some(address) = configured.and_then(|vlan| vlan.address) {
+            addresses.ensure(port.ifindex, address).map_err(step())?;
+        }
+        if port.role == PORT_FT {
+            addresses.ensure_link_local(port.ifindex, port.mac).map_err(step())?;
+        }
+    }
+    Ok(addresses)
 }
 
 /// Has the data ports accept frames to the virtual MAC.
