@@ -53,14 +53,17 @@ impl Capture {
         let (socket, ports) = switch.within(|| -> Result<_> {
             let kind = SockType::Raw;
             let all = Some(SockProtocol::EthAll);
-            let socket = socket(AddressFamily::Packet, kind, SockFlag::SOCK_CLOEXEC, all).context("packet socket")?;
+            let socket =
+                socket(AddressFamily::Packet, kind, SockFlag::SOCK_CLOEXEC, all).context("packet socket")?;
             attach_filter(&socket).context("attach the capture's filter")?;
             setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20))?;
             // Wakes often enough to notice the end.
             setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(50))?;
             let ports: BTreeMap<usize, String> = if_nameindex()?
                 .iter()
-                .map(|one| (usize::try_from(one.index()).unwrap_or(0), one.name().to_string_lossy().into_owned()))
+                .map(|one| {
+                    (usize::try_from(one.index()).unwrap_or(0), one.name().to_string_lossy().into_owned())
+                })
                 .filter(|(_, name)| name.starts_with("sw-"))
                 .collect();
             Ok((socket, ports))

@@ -30,7 +30,9 @@ pub struct Claim {
 /// The claims for `addresses` that nodes made.
 pub fn claims(frames: &[Frame], addresses: &[Ipv4Addr]) -> Vec<Claim> {
     let made = frames.iter().filter_map(|frame| {
-        let by = Side::BOTH.into_iter().find(|side| frame.port.strip_prefix("sw-").is_some_and(|rest| rest.starts_with(side.letter())))?;
+        let by = Side::BOTH.into_iter().find(|side| {
+            frame.port.strip_prefix("sw-").is_some_and(|rest| rest.starts_with(side.letter()))
+        })?;
         let arp = Arp::parse(&frame.bytes)?;
         let announcement = arp.sender == arp.target;
         Some(Claim { at_ns: frame.at_ns, by, address: arp.sender, mac: arp.sender_mac, announcement })
@@ -51,8 +53,14 @@ impl Arp {
         if frame.get(12..20)? != [0x08, 0x06, 0, 1, 0x08, 0, 6, 4] {
             return None;
         }
-        let address = |at: usize| frame.get(at..).and_then(|rest| rest.first_chunk::<4>()).map(|&four| Ipv4Addr::from(four));
-        Some(Self { sender: address(28)?, sender_mac: *frame.get(22..)?.first_chunk()?, target: address(38)? })
+        let address = |at: usize| {
+            frame.get(at..).and_then(|rest| rest.first_chunk::<4>()).map(|&four| Ipv4Addr::from(four))
+        };
+        Some(Self {
+            sender: address(28)?,
+            sender_mac: *frame.get(22..)?.first_chunk()?,
+            target: address(38)?,
+        })
     }
 }
 
@@ -69,7 +77,8 @@ pub fn two_macs(claims: &[Claim]) -> BTreeMap<Ipv4Addr, BTreeSet<Mac>> {
 /// Who spoke for an address, in order, repetitions left out: one entry for a quiet time, two for one move of the role.
 /// More means that both nodes answered for it.
 pub fn speakers(claims: &[Claim], address: Ipv4Addr) -> Vec<Side> {
-    let mut speakers: Vec<Side> = claims.iter().filter(|claim| claim.address == address).map(|claim| claim.by).collect();
+    let mut speakers: Vec<Side> =
+        claims.iter().filter(|claim| claim.address == address).map(|claim| claim.by).collect();
     speakers.dedup();
     speakers
 }
@@ -131,7 +140,8 @@ mod tests {
 
     #[test]
     fn one_move_with_one_mac_is_right() {
-        let frames = [arp(1, "sw-a1", VIP, VIRTUAL), arp(2, "sw-a2", ALIAS, VIRTUAL), arp(3, "sw-b1", VIP, VIRTUAL)];
+        let frames =
+            [arp(1, "sw-a1", VIP, VIRTUAL), arp(2, "sw-a2", ALIAS, VIRTUAL), arp(3, "sw-b1", VIP, VIRTUAL)];
         assert_eq!(judge(&frames, 1), Vec::<String>::new());
         assert_eq!(judge(&frames, 0).len(), 1, "without a move in that time it is a second speaker");
     }
@@ -139,7 +149,10 @@ mod tests {
     #[test]
     fn a_second_mac_is_named() {
         let frames = [arp(1, "sw-a1", VIP, VIRTUAL), arp(2, "sw-b1", VIP, OTHER)];
-        assert_eq!(judge(&frames, 1), ["192.158.38.30 was answered for by 00:02:fc:00:00:01 and 02:00:00:00:00:09"]);
+        assert_eq!(
+            judge(&frames, 1),
+            ["192.158.38.30 was answered for by 00:02:fc:00:00:01 and 02:00:00:00:00:09"]
+        );
     }
 
     #[test]
@@ -157,7 +170,8 @@ mod tests {
     #[test]
     fn a_woken_node_that_forwards_is_noticed() {
         let frames = [[30, 0], [30, 0], [0, 0], [4, 20], [0, 30], [0, 30], [25, 30], [1, 30]];
-        let samples: Vec<Sample> = (0..).zip(frames).map(|(at, frames)| Sample { at_ns: at * BIN_NS, frames }).collect();
+        let samples: Vec<Sample> =
+            (0..).zip(frames).map(|(at, frames)| Sample { at_ns: at * BIN_NS, frames }).collect();
         assert_eq!(overlap(&samples, Side::A), Duration::from_millis(10));
         assert_eq!(overlap(&samples[..6], Side::A), Duration::ZERO);
         assert_eq!(overlap(&samples[..3], Side::A), Duration::ZERO);

@@ -23,9 +23,11 @@ pub struct Timers {
 
 impl Timers {
     /// 50 ms and 150 ms.
-    pub const FAST: Self = Self { heartbeat: Duration::from_millis(50), failover: Duration::from_millis(150) };
+    pub const FAST: Self =
+        Self { heartbeat: Duration::from_millis(50), failover: Duration::from_millis(150) };
     /// The CSM's own: 1 s and 3 s.
-    pub const CSM_DEFAULT: Self = Self { heartbeat: Duration::from_secs(1), failover: Duration::from_secs(3) };
+    pub const CSM_DEFAULT: Self =
+        Self { heartbeat: Duration::from_secs(1), failover: Duration::from_secs(3) };
 }
 
 impl std::str::FromStr for Timers {
@@ -36,7 +38,8 @@ impl std::str::FromStr for Timers {
         let parts = text.split_once('/').and_then(|(heartbeat, failover)| {
             Some((heartbeat.trim().parse().ok()?, failover.trim().parse().ok()?))
         });
-        let (heartbeat, failover) = parts.ok_or("expected HEARTBEAT/FAILOVER in milliseconds, such as 50/150")?;
+        let (heartbeat, failover) =
+            parts.ok_or("expected HEARTBEAT/FAILOVER in milliseconds, such as 50/150")?;
         Ok(Self { heartbeat: Duration::from_millis(heartbeat), failover: Duration::from_millis(failover) })
     }
 }
@@ -101,7 +104,9 @@ impl Figure {
         let priority = if side == Side::A { 20 } else { 10 };
         let mut text = format!(" ft group 1 vlan 9\n  priority {priority}\n");
         // In seconds where it can be, as on the CSM.
-        for (command, value) in [("heartbeat-time", self.timers.heartbeat), ("failover", self.timers.failover)] {
+        for (command, value) in
+            [("heartbeat-time", self.timers.heartbeat), ("failover", self.timers.failover)]
+        {
             let _ = if value.subsec_millis() == 0 {
                 writeln!(text, "  {command} {}", value.as_secs())
             } else {

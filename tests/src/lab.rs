@@ -107,7 +107,19 @@ impl Lab {
             Node::new(side, &options.programs, &text, &runtime.0, &options.out, options.control)
         };
         let nodes = [node(Side::A)?, node(Side::B)?];
-        Ok(Self { nodes, capture, ports, payload, options, services, topology, runtime, pins: pins(), _reaper: reaper, id })
+        Ok(Self {
+            nodes,
+            capture,
+            ports,
+            payload,
+            options,
+            services,
+            topology,
+            runtime,
+            pins: pins(),
+            _reaper: reaper,
+            id,
+        })
     }
 
     /// A node.
@@ -139,10 +151,16 @@ impl Lab {
             for node in nodes.iter_mut() {
                 node.check_alive()?;
             }
-            Ok(nodes.iter().find(|node| node.status().is_ok_and(|status| status.role == Role::Active)).map(Node::side))
+            Ok(nodes
+                .iter()
+                .find(|node| node.status().is_ok_and(|status| status.role == Role::Active))
+                .map(Node::side))
         });
         found.with_context(|| {
-            nodes.iter().map(|node| format!("node {:?}:\n{}", node.side(), node.last_words())).collect::<String>()
+            nodes
+                .iter()
+                .map(|node| format!("node {:?}:\n{}", node.side(), node.last_words()))
+                .collect::<String>()
         })
     }
 

@@ -56,7 +56,10 @@ fn set_feature(socket: &OwnedFd, interface: &str, command: u32, on: bool) -> io:
     let answer = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
     if answer < 0 {
         let error = io::Error::last_os_error();
-        return Err(io::Error::new(error.kind(), format!("{interface}, ethtool command {command:#x}: {error}")));
+        return Err(io::Error::new(
+            error.kind(),
+            format!("{interface}, ethtool command {command:#x}: {error}"),
+        ));
     }
     Ok(())
 }
@@ -85,7 +88,8 @@ pub fn cut(switch: &Netns, port: &str, way: Cut) -> Result<()> {
         Cut::Both => &["ingress", "egress"],
     };
     // One instruction: BPF_RET | BPF_K with the constant 2.
-    lines.extend(hooks.iter().map(|hook| format!("filter add dev {port} {hook} bpf bytecode '1,6 0 0 2' da")));
+    lines
+        .extend(hooks.iter().map(|hook| format!("filter add dev {port} {hook} bpf bytecode '1,6 0 0 2' da")));
     switch.tc(&lines)
 }
 

@@ -59,7 +59,8 @@ impl Netns {
     pub fn create(lab: &LabId, role: &str) -> Result<Self> {
         let name = format!("{}-{role}", lab.as_str());
         run(Command::new("ip").args(["netns", "add", &name]))?;
-        let handle = File::open(Path::new(NETNS_DIR).join(&name)).with_context(|| format!("open netns {name}"))?;
+        let handle =
+            File::open(Path::new(NETNS_DIR).join(&name)).with_context(|| format!("open netns {name}"))?;
         let made = Self { name, handle };
         made.ip(&["link set lo up".to_owned()])?;
         Ok(made)
@@ -124,7 +125,8 @@ impl Netns {
     /// Writes a sysctl below `/proc/sys/net`, whose content follows the namespace of the writing thread.
     pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
         let path = Path::new("/proc/sys/net").join(key);
-        self.within(|| fs::write(&path, value))?.with_context(|| format!("{}: {} = {value}", self.name, path.display()))
+        self.within(|| fs::write(&path, value))?
+            .with_context(|| format!("{}: {} = {value}", self.name, path.display()))
     }
 
     /// Processes that are inside.

@@ -189,7 +189,9 @@ impl Node {
 
     /// The JSON answer to `show module csm 5 WHAT`.
     pub fn show(&self, what: &str) -> Result<serde_json::Value> {
-        let text = crate::netns::run(self.csm().arg("--json").args(["show", "module", "csm", "5"]).args(what.split(' ')))?;
+        let text = crate::netns::run(
+            self.csm().arg("--json").args(["show", "module", "csm", "5"]).args(what.split(' ')),
+        )?;
         serde_json::from_str(&text).with_context(|| format!("csm said {text}"))
     }
 
@@ -211,12 +213,13 @@ impl Node {
     pub fn wait_for(&mut self, role: Role, limit: Duration) -> Result<Status> {
         let side = self.side;
         let mut last = None;
-        let found = wait::until(&format!("{role:?} on node {side:?}"), limit, Duration::from_millis(20), || {
-            self.check_alive()?;
-            let status = self.status().ok();
-            last.clone_from(&status);
-            Ok(status.filter(|status| status.role == role && (role != Role::Standby || status.ready)))
-        });
+        let found =
+            wait::until(&format!("{role:?} on node {side:?}"), limit, Duration::from_millis(20), || {
+                self.check_alive()?;
+                let status = self.status().ok();
+                last.clone_from(&status);
+                Ok(status.filter(|status| status.role == role && (role != Role::Standby || status.ready)))
+            });
         found.with_context(|| format!("last status {last:?}\n{}", self.last_words()))
     }
 
@@ -323,7 +326,8 @@ impl Node {
     fn reap(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
             let limit = Duration::from_secs(15);
-            let ended = wait::until("the end of csmd", limit, Duration::from_millis(2), || Ok(child.try_wait()?));
+            let ended =
+                wait::until("the end of csmd", limit, Duration::from_millis(2), || Ok(child.try_wait()?));
             if ended.is_err() {
                 child.kill()?;
                 child.wait()?;

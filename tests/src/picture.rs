@@ -30,6 +30,7 @@ const STYLE: &str = "
   text { font: 12px system-ui, 'DejaVu Sans', sans-serif; fill: #1f2328; }
   .title { font-size: 17px; font-weight: 600; } .name { font-size: 14px; font-weight: 600; }
   .soft { fill: #59636e; font-size: 11px; } .end { text-anchor: end; } .middle { text-anchor: middle; }
+  rect { shape-rendering: crispEdges; }
   .back { fill: #ffffff; } .grid { stroke: #d8dee4; } .good { fill: #0969da; } .bad { fill: #cf222e; }
   .curve { fill: #0969da; fill-opacity: 0.18; stroke: #0969da; stroke-width: 1.5; }
   .a { fill: #1a7f37; } .b { fill: #bf8700; }
@@ -97,7 +98,8 @@ struct Panel<'a> {
 
 impl Panel<'_> {
     fn draw(&self, svg: &mut String) {
-        let Outline { fault, from, survived, connections, silence_ns, probes_lost, probes, .. } = self.outline;
+        let Outline { fault, from, survived, connections, silence_ns, probes_lost, probes, .. } =
+            self.outline;
         text(svg, LEFT, self.top + 12.0, "name", &format!("{}: node {from:?} goes", fault.name()));
         let facts = format!(
             "{survived} of {connections} connections kept · longest silence {} ms · {probes_lost} of {probes} datagrams lost",
@@ -274,7 +276,8 @@ mod tests {
     #[test]
     fn a_nodes_time_is_drawn_in_unbroken_stretches() {
         let frames = [[9, 0], [9, 0], [0, 0], [0, 9], [0, 9]];
-        let samples: Vec<Sample> = (1..).zip(frames).map(|(n, frames)| Sample { at_ns: n * BIN_NS, frames }).collect();
+        let samples: Vec<Sample> =
+            (1..).zip(frames).map(|(n, frames)| Sample { at_ns: n * BIN_NS, frames }).collect();
         assert_eq!(runs(&samples, Side::A), [(0, 2 * BIN_NS)]);
         assert_eq!(runs(&samples, Side::B), [(3 * BIN_NS, 5 * BIN_NS)]);
     }

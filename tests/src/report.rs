@@ -33,9 +33,11 @@ pub fn table(outlines: &[Outline]) -> String {
             .iter()
             .zip(widths)
             .enumerate()
-            .map(|(column, (cell, width))| {
-                if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-            })
+            .map(
+                |(column, (cell, width))| {
+                    if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+                },
+            )
             .collect();
         let _ = writeln!(text, "{}", line.join("  ").trim_end());
         if index == 0 {
@@ -61,7 +63,11 @@ fn cells(outline: &Outline) -> [String; HEADERS.len()] {
         format!("{}/{}", ms(outline.rejoin_silence_ns), outline.rejoin_lost),
         if outline.download_fault.is_none() { "checksum right".into() } else { "BROKEN".into() },
         format!("{failed} of {}", outline.requests + failed),
-        format!("{}{}", ms(outline.worst_lateness_us * 1_000), if outline.realtime { "" } else { " (not FIFO)" }),
+        format!(
+            "{}{}",
+            ms(outline.worst_lateness_us * 1_000),
+            if outline.realtime { "" } else { " (not FIFO)" }
+        ),
         format!("{:?} -> {:?}", outline.from, outline.to),
     ]
 }
@@ -71,7 +77,8 @@ pub fn complaints(outline: &Outline) -> Vec<String> {
     let mut complaints: Vec<String> =
         outline.lost.iter().map(|(reason, count)| format!("{count} connections lost: {reason}")).collect();
     complaints.extend(outline.download_fault.iter().map(|why| format!("download: {why}")));
-    complaints.extend(outline.requests_failed.iter().map(|(why, count)| format!("{count} requests failed: {why}")));
+    complaints
+        .extend(outline.requests_failed.iter().map(|(why, count)| format!("{count} requests failed: {why}")));
     if outline.unstuck > 0 {
         complaints.push(format!("{} sticky clients were moved to another server", outline.unstuck));
     }

@@ -60,10 +60,12 @@ impl Traffic {
             messages.push(Driver::start(client, program, &words).context("long-lived connections")?);
         }
         let source = topology::client(99).to_string();
-        let probe = Driver::start(client, program, &["udp-probe".into(), at(ECHO_PORT), source, "1000".into()])?;
+        let probe =
+            Driver::start(client, program, &["udp-probe".into(), at(ECHO_PORT), source, "1000".into()])?;
         let interval = WEB_INTERVAL.as_millis().to_string();
-        let web = Driver::start(client, program, &["http".into(), at(WEB_PORT), WEB_CLIENTS.to_string(), interval])
-            .context("short requests")?;
+        let web =
+            Driver::start(client, program, &["http".into(), at(WEB_PORT), WEB_CLIENTS.to_string(), interval])
+                .context("short requests")?;
         Ok(Self { messages, probe, web })
     }
 
@@ -108,9 +110,12 @@ impl Traffic {
     /// Waits until no short request from the outage is open any more: each ends by itself, answered or not.
     fn settle_requests(&mut self) {
         // Where the outage does not end, the report says so.
-        let _ = wait::until("the last short request", Duration::from_secs(10), Duration::from_millis(100), || {
-            Ok((self.web.report()?.overdue == 0).then_some(()))
-        });
+        let _ = wait::until(
+            "the last short request",
+            Duration::from_secs(10),
+            Duration::from_millis(100),
+            || Ok((self.web.report()?.overdue == 0).then_some(())),
+        );
     }
 }
 
@@ -236,8 +241,10 @@ pub fn apply(lab: &mut Lab, traffic: &mut Traffic, fault: Fault, rate: u64) -> R
     }
 
     let claims = checks::claims(&lab.capture.frames(began_ns, now_ns()), &[VIP, ALIAS]);
-    let announced_ns =
-        claims.iter().find(|claim| claim.at_ns >= at_ns && claim.by == to && claim.announcement).map(|claim| claim.at_ns);
+    let announced_ns = claims
+        .iter()
+        .find(|claim| claim.at_ns >= at_ns && claim.by == to && claim.announcement)
+        .map(|claim| claim.at_ns);
     let survived = after.alive.saturating_sub(after.unproven).min(ended.alive.saturating_sub(ended.unproven));
     let mut lost = ended.lost;
     if ended.unproven > 0 {

@@ -42,7 +42,11 @@ impl Services {
         let mut services = Self { children: vec![nginx(netns, name, directory, web_root)?] };
         let any = Ipv4Addr::UNSPECIFIED;
         for arguments in [
-            vec!["msg-server".to_owned(), format!("{any}:{MESSAGE_PORT}"), message_interval.as_millis().to_string()],
+            vec![
+                "msg-server".to_owned(),
+                format!("{any}:{MESSAGE_PORT}"),
+                message_interval.as_millis().to_string(),
+            ],
             vec!["udp-echo".to_owned(), format!("{any}:{ECHO_PORT}")],
         ] {
             let mut child = netns

@@ -20,8 +20,8 @@ use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recv, send, setsockopt,
-    socket, sockopt,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recv, send,
+    setsockopt, socket, sockopt,
 };
 
 use crate::checks::Mac;
@@ -49,6 +49,9 @@ pub struct Options {
     /// Where it writes its moves.
     #[arg(long)]
     pub log: std::path::PathBuf,
+    /// Taken because csmd sizes its tables by it; the stand-in has no table.
+    #[arg(long)]
+    pub connections: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -164,7 +167,10 @@ impl StandIn {
             lease: now,
             announcements: 0,
             defect: std::env::var(FAULT_VARIABLE).unwrap_or_default(),
-            ports: [Port::open("eth1", own2, VIP, vec![ROUTER])?, Port::open("eth2", own3, ALIAS, REALS.to_vec())?],
+            ports: [
+                Port::open("eth1", own2, VIP, vec![ROUTER])?,
+                Port::open("eth2", own3, ALIAS, REALS.to_vec())?,
+            ],
             ft,
             ft_index,
             log: std::fs::File::options().create(true).append(true).open(log)?,
@@ -175,7 +181,8 @@ impl StandIn {
 
     /// Waits for a frame, a heartbeat, a question or a timer, and deals with all that is there.
     fn turn(&mut self, listener: &UnixListener) -> Result<()> {
-        let wait = self.next_heartbeat.saturating_duration_since(Instant::now()).min(Duration::from_millis(5));
+        let wait =
+            self.next_heartbeat.saturating_duration_since(Instant::now()).min(Duration::from_millis(5));
         {
             let [client, server] = &self.ports;
             let watched = [client.socket.as_fd(), server.socket.as_fd(), self.ft.as_fd(), listener.as_fd()];
@@ -214,17 +221,25 @@ impl StandIn {
         let heard = self.peer.filter(|(at, _, _)| at.elapsed() < self.failover);
         let settled = self.since.elapsed() > self.failover + self.heartbeat;
         let next = match (self.state, heard) {
-            (State::Active, Some((_, priority, true))) if priority > self.priority && self.defect != "lease-off" => {
+            (State::Active, Some((_, priority, true)))
+                if priority > self.priority && self.defect != "lease-off" =>
+            {
                 State::Standby
             }
             // Woken late, or started in the same moment: who has heard nothing for long listens first.
-            (State::Active, Some((_, _, true))) if self.defect != "lease-off" && self.stale() => State::Standby,
+            (State::Active, Some((_, _, true))) if self.defect != "lease-off" && self.stale() => {
+                State::Standby
+            }
             (State::Initializing, Some((_, _, true))) => State::Standby,
-            (State::Initializing, Some((_, priority, false))) if settled && priority > self.priority => State::Standby,
+            (State::Initializing, Some((_, priority, false))) if settled && priority > self.priority => {
+                State::Standby
+            }
             (State::Initializing | State::Standby, None) if settled => State::Active,
             (State::Initializing, Some(_)) if settled => State::Active,
             // The peer is there and does not lead: it has handed over.
-            (State::Standby, Some((_, _, false))) if settled && self.since.elapsed() > self.failover * 2 => State::Active,
+            (State::Standby, Some((_, _, false))) if settled && self.since.elapsed() > self.failover * 2 => {
+                State::Active
+            }
             (state, _) => state,
         };
         if next != self.state {
@@ -252,7 +267,11 @@ impl StandIn {
         match self.ft.send_to(&beat, to) {
             Ok(_) => {}
             // Its links are down: the lab's power-off, which kills it next.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENETUNREACH | libc::EADDRNOTAVAIL)) => {}
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENETDOWN | libc::ENETUNREACH | libc::EADDRNOTAVAIL)
+                ) => {}
             Err(error) => return Err(error.into()),
         }
         for port in &self.ports {
@@ -312,7 +331,8 @@ impl Port {
     fn open(name: &str, own_address: Ipv4Addr, served: Ipv4Addr, wanted: Vec<Ipv4Addr>) -> Result<Self> {
         let all = Some(SockProtocol::EthAll);
         let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, all)?;
-        bind(socket.as_raw_fd(), &link_address(if_nametoindex(name)?)?).with_context(|| format!("bind to {name}"))?;
+        bind(socket.as_raw_fd(), &link_address(if_nametoindex(name)?)?)
+            .with_context(|| format!("bind to {name}"))?;
         setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20))?;
         let own_mac = nix::ifaddrs::getifaddrs()?
             .filter(|one| one.interface_name == name)

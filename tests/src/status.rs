@@ -68,7 +68,9 @@ mod tests {
             "lateness": { "worst_us": 812, "realtime": true },
         });
         let read = Status::from_json(&whole);
-        assert!(read.is_ok_and(|status| status.role == Role::Standby && status.obstacles == ["snapshot running"]));
+        assert!(
+            read.is_ok_and(|status| status.role == Role::Standby && status.obstacles == ["snapshot running"])
+        );
         for missing in ["state", "readiness", "lateness"] {
             let mut part = whole.clone();
             part[missing] = Value::Null;

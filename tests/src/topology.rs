@@ -110,7 +110,9 @@ impl Topology {
             nodes: [Netns::create(lab, "a")?, Netns::create(lab, "b")?],
             router: Netns::create(lab, "router")?,
             client: Netns::create(lab, "client")?,
-            servers: (1..=REALS.len()).map(|n| Netns::create(lab, &format!("s{n}"))).collect::<Result<_>>()?,
+            servers: (1..=REALS.len())
+                .map(|n| Netns::create(lab, &format!("s{n}")))
+                .collect::<Result<_>>()?,
         };
         made.prepare_kernels()?;
         made.wire()?;
@@ -182,14 +184,18 @@ impl Topology {
 
     fn address_endpoints(&self) -> Result<()> {
         self.router.ip(&[
-            format!("link add name eth1 index 21 type veth peer name eth0 index 22 netns {}", self.client.name()),
+            format!(
+                "link add name eth1 index 21 type veth peer name eth0 index 22 netns {}",
+                self.client.name()
+            ),
             format!("addr add {ROUTER}/24 dev eth0"),
             "addr add 10.20.0.1/24 dev eth1".into(),
             "link set dev eth0 up".into(),
             "link set dev eth1 up".into(),
         ])?;
-        let mut lines: Vec<String> =
-            (0..usize::from(CLIENTS)).map(|index| format!("addr add {}/24 dev eth0", client(index))).collect();
+        let mut lines: Vec<String> = (0..usize::from(CLIENTS))
+            .map(|index| format!("addr add {}/24 dev eth0", client(index)))
+            .collect();
         lines.push("link set dev eth0 up".into());
         lines.push("route add default via 10.20.0.1".into());
         self.client.ip(&lines)?;

@@ -17,7 +17,9 @@ use csm_tests::traffic::{http, msg_client, msg_server, udp};
 use csm_tests::{netns, picture, report, standin, topology, wait};
 
 #[derive(Debug, Parser)]
-#[command(about = "Two nodes, a switch, clients and servers in network namespaces; faults under real traffic")]
+#[command(
+    about = "Two nodes, a switch, clients and servers in network namespaces; faults under real traffic"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -174,7 +176,8 @@ fn run(arguments: &RunArgs) -> Result<ExitCode> {
             println!("  {way}");
         }
         println!("Ctrl-C takes it down.");
-        let _ = wait::until::<()>("Ctrl-C", Duration::from_secs(86_400), Duration::from_millis(100), || Ok(None));
+        let _ =
+            wait::until::<()>("Ctrl-C", Duration::from_secs(86_400), Duration::from_millis(100), || Ok(None));
     }
     let leaks = lab.take_down()?;
     for leak in &leaks {
@@ -197,7 +200,8 @@ fn demonstrate(
     progress(&format!("node {active:?} is active, {:?} could take over", active.peer()));
     let mut traffic = Traffic::start(lab, arguments.connections)?;
     progress(&format!("{} connections exchange messages", arguments.connections));
-    let faults = if arguments.fault.is_empty() { Fault::DEMONSTRATED.to_vec() } else { arguments.fault.clone() };
+    let faults =
+        if arguments.fault.is_empty() { Fault::DEMONSTRATED.to_vec() } else { arguments.fault.clone() };
     // The download has to last from before the fault until after the slowest takeover that is allowed.
     let seconds = (5.0 + 2.0 * failover.as_secs_f64()).ceil();
     let rate = Duration::from_secs_f64(seconds).as_secs().max(1);
@@ -229,7 +233,10 @@ fn conclude(outlines: &[Outline], arguments: &RunArgs, out: &Path) -> Result<()>
     print!("{}", report::table(outlines));
     println!("{}", report::legend());
     let path = out.join("failover.svg");
-    let title = format!("What clients saw: {} connections, heartbeat/failover {} ms", arguments.connections, arguments.timers);
+    let title = format!(
+        "What clients saw: {} connections, heartbeat/failover {} ms",
+        arguments.connections, arguments.timers
+    );
     std::fs::write(&path, picture::draw(&title, outlines)).with_context(|| path.display().to_string())?;
     std::fs::write(out.join("outline.json"), serde_json::to_vec_pretty(outlines)?)?;
     println!("picture: {}", path.display());

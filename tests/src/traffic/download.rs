@@ -71,7 +71,15 @@ impl Download {
     pub fn start(client: &Netns, from: Ipv4Addr, url: &str, bytes_per_second: u64) -> Result<Self> {
         let mut curl = client
             .command("curl")?
-            .args(["--silent", "--show-error", "--fail", "--max-time", "120", "--interface", &from.to_string()])
+            .args([
+                "--silent",
+                "--show-error",
+                "--fail",
+                "--max-time",
+                "120",
+                "--interface",
+                &from.to_string(),
+            ])
             .arg(format!("{url}?rate={bytes_per_second}"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -80,7 +80,8 @@ pub fn run(target: SocketAddr, sources: &[Ipv4Addr], interval: Duration) -> Resu
     LocalSet::new().block_on(&runtime, async {
         let log = Rc::new(RefCell::new(Log { mark_ns: now_ns(), ..Log::default() }));
         for source in sources {
-            let real = request(*source, target).await.with_context(|| format!("first request from {source}"))?;
+            let real =
+                request(*source, target).await.with_context(|| format!("first request from {source}"))?;
             log.borrow_mut().reals.entry(*source).or_default().insert(real);
         }
         super::say(&log.borrow().report())?;
@@ -101,7 +102,13 @@ pub fn run(target: SocketAddr, sources: &[Ipv4Addr], interval: Duration) -> Resu
     })
 }
 
-async fn ask(source: Ipv4Addr, target: SocketAddr, interval: Duration, phase: Duration, log: Rc<RefCell<Log>>) {
+async fn ask(
+    source: Ipv4Addr,
+    target: SocketAddr,
+    interval: Duration,
+    phase: Duration,
+    log: Rc<RefCell<Log>>,
+) {
     let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + phase, interval);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -153,7 +160,11 @@ async fn request(source: Ipv4Addr, target: SocketAddr) -> Result<String> {
 }
 
 fn real_of(answer: &str) -> Option<&str> {
-    answer.lines().filter_map(|line| line.split_once(": ")).find(|(name, _)| *name == REAL_HEADER).map(|(_, value)| value)
+    answer
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(name, _)| *name == REAL_HEADER)
+        .map(|(_, value)| value)
 }
 
 #[cfg(test)]

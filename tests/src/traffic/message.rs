@@ -57,7 +57,8 @@ struct Payload {
 
 impl Payload {
     fn new(connection: u64, direction: Direction, number: u64) -> Self {
-        let side = if direction == Direction::ToServer { 0x9e37_79b9_7f4a_7c15 } else { 0xd1b5_4a32_d192_ed03 };
+        let side =
+            if direction == Direction::ToServer { 0x9e37_79b9_7f4a_7c15 } else { 0xd1b5_4a32_d192_ed03 };
         let seed = (connection ^ number.rotate_left(32) ^ side).wrapping_mul(0x2545_f491_4f6c_dd1d) | 1;
         let mut payload = Self { state: seed, word: [0; 8], at: 8, left: 0 };
         payload.left = usize::try_from(payload.next_word() % LONGEST).unwrap_or(0);

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrStorage, recvmsg, sendmsg, setsockopt,
+    sockopt,
 };
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
@@ -82,7 +83,8 @@ impl Log {
     /// Everything about the time from the mark to `now`.
     fn report(&self, now: u64) -> Report {
         let ripe = now.saturating_sub(PATIENCE_NS);
-        let window = || self.probes.iter().filter(|probe| probe.sent_ns >= self.mark_ns && probe.sent_ns < ripe);
+        let window =
+            || self.probes.iter().filter(|probe| probe.sent_ns >= self.mark_ns && probe.sent_ns < ripe);
         let mut report = Report::default();
         let mut answers = vec![self.mark_ns];
         for probe in window() {
@@ -103,7 +105,8 @@ impl Log {
                 report.silences.push((pair[0], pair[1]));
             }
         }
-        report.bins = super::bins(self.mark_ns, ripe, window().map(|probe| (probe.sent_ns, probe.answered_ns != 0)));
+        report.bins =
+            super::bins(self.mark_ns, ripe, window().map(|probe| (probe.sent_ns, probe.answered_ns != 0)));
         report
     }
 }

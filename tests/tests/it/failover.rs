@@ -78,7 +78,10 @@ fn ten_failovers_leave_equal_tables_and_nothing_behind() {
         descriptors.push(lab.nodes.each_ref().map(|node| node.descriptors().unwrap_or(0)));
     }
     let (second, last) = (descriptors[1], descriptors[9]);
-    assert!(last.iter().zip(second).all(|(last, second)| *last <= second + 2), "file descriptors: {descriptors:?}");
+    assert!(
+        last.iter().zip(second).all(|(last, second)| *last <= second + 2),
+        "file descriptors: {descriptors:?}"
+    );
     let equal = wait::until("equal tables", LIMIT, Duration::from_millis(100), || {
         let [a, b] = lab.nodes.each_ref().map(|node| node.show("conns"));
         let (a, b) = (long_lived(&a?), long_lived(&b?));
@@ -91,9 +94,15 @@ fn ten_failovers_leave_equal_tables_and_nothing_behind() {
 
 /// The connections of the message service, each as its JSON without what is each node's own (ages, counters).
 fn long_lived(answer: &serde_json::Value) -> BTreeSet<String> {
-    let rows = answer.get("connections").or(Some(answer)).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+    let rows = answer
+        .get("connections")
+        .or(Some(answer))
+        .and_then(serde_json::Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     let facts = |row: &serde_json::Value| {
-        ["vserver", "protocol", "client", "destination", "real", "state"].map(|name| row.get(name).map(ToString::to_string))
+        ["vserver", "protocol", "client", "destination", "real", "state"]
+            .map(|name| row.get(name).map(ToString::to_string))
     };
     rows.iter()
         .filter(|row| row.get("vserver").and_then(serde_json::Value::as_str) == Some("MESSAGES"))

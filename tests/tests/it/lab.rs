@@ -50,7 +50,8 @@ fn every_fault_is_survived_by_a_pair_that_keeps_its_rules() {
 
 #[test]
 fn a_woken_node_without_a_lease_is_caught() {
-    let mut lab = Lab::build(Options { control: Some(NegativeControl::LeaseOff), ..options("lease-off") }).expect("a lab");
+    let mut lab = Lab::build(Options { control: Some(NegativeControl::LeaseOff), ..options("lease-off") })
+        .expect("a lab");
     lab.start(LIMIT).expect("one active, one standby");
     let began = now_ns();
     let active = lab.wait_for_active(LIMIT).expect("an active node");
@@ -74,7 +75,8 @@ fn a_woken_node_without_a_lease_is_caught() {
 #[test]
 fn a_takeover_without_an_announcement_is_caught() {
     let mut lab =
-        Lab::build(Options { control: Some(NegativeControl::AnnounceOff), ..options("announce-off") }).expect("a lab");
+        Lab::build(Options { control: Some(NegativeControl::AnnounceOff), ..options("announce-off") })
+            .expect("a lab");
     lab.start(LIMIT).expect("one active, one standby");
     let active = lab.wait_for_active(LIMIT).expect("an active node");
     let mut traffic = Traffic::start(&lab, 20).expect("traffic");
@@ -155,7 +157,11 @@ fn a_killed_lab_is_reaped() {
     let lab = format!("csmlab-{}-0-", run.id());
     let namespaces = || {
         let names = std::fs::read_dir("/run/netns").into_iter().flatten();
-        names.filter(|name| name.as_ref().is_ok_and(|name| name.file_name().to_string_lossy().starts_with(&lab))).count()
+        names
+            .filter(|name| {
+                name.as_ref().is_ok_and(|name| name.file_name().to_string_lossy().starts_with(&lab))
+            })
+            .count()
     };
     wait::until("a standing lab", LIMIT, Duration::from_millis(5), || Ok((namespaces() == 8).then_some(())))
         .expect("eight namespaces");
