@@ -17,6 +17,12 @@ pub enum Violation {
     OpenedWithinLease,
     /// P1: both still forward one heartbeat after they were in contact again.
     OverlapAfterContact,
+    /// P1: both forward although nothing was lost on the link since the start: whoever stops or is held up fences.
+    OverlapWithoutLoss,
+    /// P4: the role left a node that could forward, and went to one whose replica of its table was not complete.
+    RoleWithoutReplica,
+    /// Addresses were announced by a node that does not answer for them.
+    AnnouncedShut,
     /// P2: a node was up and able for long, and nobody forwarded.
     NoneActive,
     /// After all faults had ended the pair did not settle on one active node and one standby.
@@ -48,6 +54,8 @@ pub struct Checker {
     overlap: Option<Overlap>,
     /// Since when nobody forwards.
     idle_since: Option<u64>,
+    /// A message was lost, or the link is cut.
+    lossy: bool,
     /// Since when a node is up, not stopped and able to forward.
     able_since: [Option<u64>; 2],
     /// Time with both gates open, ns.
@@ -75,6 +83,7 @@ impl Checker {
             opened: [None; 2],
             overlap: None,
             idle_since: Some(0),
+            lossy: false,
             able_since: [None; 2],
             overlap_total: 0,
             idle_worst: 0,
@@ -89,6 +98,11 @@ impl Checker {
         if let Some(overlap) = self.overlap.as_mut().filter(|_| message.state == State::Active) {
             overlap.contact[receiver].get_or_insert(time);
         }
+    }
+
+    /// A message was lost on the link.
+    pub fn lost(&mut self) {
+        self.lossy = true;
     }
 
     /// Looks at both nodes at `time`. Called at every event and at every end of a lease, so nothing changes between.
@@ -122,6 +136,9 @@ impl Checker {
         };
         let Some(overlap) = self.overlap else {
             self.overlap = Some(Overlap { since: time, contact: [None; 2] });
+            if !self.lossy {
+                return Err(Violation::OverlapWithoutLoss);
+            }
             if self.has_path(nodes, time) {
                 return Err(Violation::TwoActiveWithPath);
             }

@@ -43,6 +43,7 @@ fn from_peer(state: State, kind: Kind, term: u64) -> Message {
         hears_you: true,
         forwardable: true,
         complete: true,
+        keeper: state == State::Active,
         preempt: false,
         priority: 10,
         sequence: 1_000,
@@ -351,8 +352,72 @@ fn every_event_in_every_state_does_what_the_table_says() {
     "#]].assert_eq(&table);
 }
 
+#[test]
+fn a_peers_lease_that_is_longer_than_the_own_failover_time_is_waited_for() {
+    // A lease of 600 ms has a guard of 120 ms + 2 ms.
+    let patient = Message {
+        failover: Duration::from_millis(722),
+        lease: Duration::from_millis(600),
+        ..from_peer(State::Active, Kind::Heartbeat, 4)
+    };
+    let waiting_time = Duration::from_millis(722);
+    let (mut machine, mut effects) = (drive([Event::Start, Event::Forwardable(true)]), Vec::new());
+    machine.on_event(Event::Received(patient), &mut effects);
+    assert!(effects.contains(&Effect::Arm(Timer::Silence, waiting_time)), "{effects:?}");
+    effects.clear();
+    machine.on_event(Event::Late(Timer::Heartbeat), &mut effects);
+    assert!(effects.contains(&Effect::Arm(Timer::Listen, waiting_time)), "{effects:?}");
+    // A shorter one does not make this node hasty.
+    let hasty = Message { lease: Duration::from_millis(20), failover: Duration::from_millis(30), sequence: 1_001, ..patient };
+    effects.clear();
+    machine.on_event(Event::Received(hasty), &mut effects);
+    assert!(effects.contains(&Effect::Arm(Timer::Silence, params().failover)), "{effects:?}");
+}
+
+#[test]
+fn a_replica_counts_up_to_the_lag_that_p4_allows() {
+    for (lag_ms, counts) in [(LAG_MAX_MS, true), (LAG_MAX_MS + 1, false)] {
+        let mut machine = in_state(State::Standby);
+        machine.on_event(Event::Replica { complete: true, lag_ms }, &mut Vec::new());
+        assert_eq!(machine.state() == State::Candidate, counts, "{lag_ms} ms: preempts");
+    }
+}
+
+/// An active node whose lease has run out, in hearing of a standby of higher priority.
+fn lapsed() -> Election {
+    let mut machine = in_state(State::Active);
+    machine.on_event(Event::LeaseExpired, &mut Vec::new());
+    assert_eq!(machine.state(), State::Init);
+    machine
+}
+
+#[test]
+fn after_a_lapse_the_newest_table_goes_before_priority_and_a_complete_replica_before_both() {
+    let better = Message { priority: 30, ..from_peer(State::Standby, Kind::Heartbeat, 1) };
+    let asks = Message { kind: Kind::Elect, state: State::Candidate, term: 2, sequence: 1_001, ..better };
+    for (complete, next, after) in [(false, State::Init, State::Candidate), (true, State::Standby, State::Standby)] {
+        let mut machine = lapsed();
+        machine.on_event(Event::Received(Message { complete, ..asks }), &mut Vec::new());
+        assert_eq!(machine.state(), next, "complete {complete}");
+        machine.on_event(Event::Timer(Timer::Listen), &mut Vec::new());
+        assert_eq!(machine.state(), after, "complete {complete}");
+    }
+}
+
+#[test]
+fn a_table_is_the_newest_only_until_another_active_node_is_heard() {
+    let mut machine = lapsed();
+    assert!(machine.message(Kind::Heartbeat).keeper);
+    let claimed = from_peer(State::Active, Kind::Coup, 2);
+    machine.on_event(Event::Received(claimed), &mut Vec::new());
+    assert!(!machine.message(Kind::Heartbeat).keeper);
+    let mut loser = in_state(State::Active);
+    loser.on_event(Event::Received(claimed), &mut Vec::new());
+    assert_eq!((loser.state(), loser.message(Kind::Heartbeat).keeper), (State::Standby, false));
+}
+
 fn any_message() -> impl Strategy<Value = Message> {
-    let facts = (0..6_usize, 0..4_usize, any::<[bool; 7]>(), 1..40_u8);
+    let facts = (0..6_usize, 0..4_usize, any::<[bool; 8]>(), 1..40_u8);
     (facts, 0..20_u64, 1..60_u64, 0..3_u64, 0..10_u8).prop_map(|(facts, term, sequence, boot, odd)| {
         let message = from_peer(State::ALL[facts.0], Kind::ALL[facts.1], term);
         Message {
@@ -363,6 +428,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             hears_you: facts.2[4],
             offer: facts.2[5],
             peer_nonce: if facts.2[6] { OWN_BOOT } else { 0 },
+            keeper: facts.2[7],
             priority: facts.3,
             sequence,
             nonce: PEER_BOOT + boot,
