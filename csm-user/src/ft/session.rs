@@ -49,7 +49,7 @@ pub struct Session {
     deadlines: [Option<u64>; Timer::ALL.len()],
     /// End of the lease that an open or relay-in gate has, ns; the gate's own may differ by a negative control.
     lease_end: Option<u64>,
-    /// The gate was not opened, for the reading of the clock was old: the machine is still to learn it.
+    /// The thread was held up in this turn; the machine is still to learn it.
     lapsed: bool,
     /// As commanded; the machine is told only while tokio lives.
     forwardable: bool,
@@ -156,9 +156,9 @@ impl Session {
         }
     }
 
-    /// Fires what is due.
+    /// Fires what is due. A thread that was held up since it read the clock at `now` says nothing on the strength of it.
     pub fn wake(&mut self, now: u64, port: &mut impl Port) {
-        self.catch_up(now, port);
+        self.catch_up(now.max(port.now_ns()), port);
         self.tell_able(now, port);
         while let Some((timer, deadline)) = self.due(now) {
             self.fire(timer, deadline, now, port);
@@ -252,12 +252,17 @@ impl Session {
         }
         self.effects = effects;
         if std::mem::take(&mut self.lapsed) {
+            self.lease_end = None;
             let again = port.now_ns();
             self.expire(again.saturating_sub(now), again, port);
         }
     }
 
     fn carry_out(&mut self, effect: Effect, before: (State, u64), now: u64, port: &mut impl Port) {
+        let speaks = matches!(effect, Effect::Send(_) | Effect::Gate(_) | Effect::Announce(_));
+        if speaks && self.has_lapsed(now, port) {
+            return;
+        }
         match effect {
             Effect::Send(message) => {
                 if port.send(&message.encode()) {
@@ -275,7 +280,7 @@ impl Session {
                 port.adopt(now);
                 self.tell(FtEvent::Adopted { at_ns: now }, port);
             }
-            Effect::Announce(reason) if !self.controls.announce_off && !self.lapsed => {
+            Effect::Announce(reason) if !self.controls.announce_off => {
                 port.announce();
                 self.tell(FtEvent::Announce(reason), port);
             }
@@ -296,10 +301,6 @@ impl Session {
 
     fn set_gate(&mut self, state: GateState, now: u64, port: &mut impl Port) {
         let lease_end = now.saturating_add(nanos(self.election.params().lease));
-        if matches!(state, GateState::Open | GateState::RelayIn) && self.is_outdated(now, port.now_ns()) {
-            (self.lapsed, self.lease_end) = (true, None);
-            return;
-        }
         self.lease_end = matches!(state, GateState::Open | GateState::RelayIn).then_some(lease_end);
         port.gate(match state {
             GateState::Closed => Gate::CLOSED,
@@ -310,9 +311,15 @@ impl Session {
         });
     }
 
-    /// Whether at `again` a gate may no longer be opened, or kept open, on a reading of the clock at `now`.
-    fn is_outdated(&self, now: u64, again: u64) -> bool {
-        again.saturating_sub(now) > self.too_late() || self.lease_end.is_some_and(|end| again >= end)
+    /// Whether the thread was held up since it read the clock at `now`, so long that this node may no longer open its
+    /// gate or keep it open, nor say or announce that it does. What follows of this turn is then left out.
+    fn has_lapsed(&mut self, now: u64, port: &impl Port) -> bool {
+        if matches!(self.election.state().gate(), GateState::Open | GateState::RelayIn) {
+            let again = port.now_ns();
+            let is_over = self.lease_end.is_some_and(|end| again >= end);
+            self.lapsed |= is_over || again.saturating_sub(now) > self.too_late();
+        }
+        self.lapsed
     }
 
     fn record_change(
@@ -607,7 +614,8 @@ mod tests {
         assert_eq!(port.gates[1..], [Gate::new(GateState::Open, 150 * MS + 123_333_000), Gate::CLOSED]);
         let status = session.status(0);
         assert_eq!((status.state, status.reason), (State::Init, Reason::LeaseExpired));
-        assert_eq!(status.lateness.worst_ns, 71 * MS);
+        // The heartbeat was due at 200 ms.
+        assert_eq!(status.lateness.worst_ns, 74 * MS);
     }
 
     #[test]

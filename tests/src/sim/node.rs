@@ -41,6 +41,15 @@ impl Clock {
     }
 }
 
+/// Where in a turn the thread is held up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It has read its clock, and done nothing yet.
+    BeforeAll,
+    /// It has sent a message, and not stored the gate that belongs to it.
+    BeforeGate,
+}
+
 /// What a thread was about to do when it was held up, after it had read its clock.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
@@ -78,9 +87,14 @@ pub struct Node {
     /// SIGSTOP until then, true time.
     pub stopped_until: Option<u64>,
     /// How long its next turn is to be held up between the reading of the clock and everything else.
-    pub hold_up: Option<u64>,
+    pub hold_up: Option<(Place, u64)>,
     /// The turn that is held up, and the reading.
     held: Option<(Turn, u64)>,
+    /// The gate that is not stored yet, and the messages that are not sent yet.
+    held_gate: Option<Gate>,
+    held_sent: Vec<[u8; LENGTH]>,
+    /// Reading of the clock on which the gate was set, local time.
+    pub gate_reading: u64,
     /// Datagrams that wait for a stopped daemon.
     pub inbox: VecDeque<[u8; LENGTH]>,
     /// Commands that wait for it.
@@ -102,6 +116,9 @@ impl Node {
             stopped_until: None,
             hold_up: None,
             held: None,
+            held_gate: None,
+            held_sent: Vec::new(),
+            gate_reading: 0,
             inbox: VecDeque::new(),
             commands: Vec::new(),
             outbox: Outbox::default(),
@@ -123,7 +140,8 @@ impl Node {
     /// Kills it; the kernel detaches the program.
     pub fn kill(&mut self) {
         self.session = None;
-        (self.stopped_until, self.hold_up, self.held) = (None, None, None);
+        (self.stopped_until, self.hold_up, self.held, self.held_gate) = (None, None, None, None);
+        self.held_sent.clear();
         self.inbox.clear();
         self.commands.clear();
         self.gate = Gate::CLOSED;
@@ -151,6 +169,10 @@ impl Node {
         let inbox = std::mem::take(&mut self.inbox);
         let commands = std::mem::take(&mut self.commands);
         let mut taken = Vec::new();
+        if let Some(gate) = self.held_gate.take() {
+            self.gate = gate;
+        }
+        self.outbox.sent.append(&mut self.held_sent);
         if let Some((turn, reading)) = self.held.take() {
             self.act_on(reading, time, |session, now, port| match turn {
                 Turn::Datagram(datagram) if receive(session, &datagram, now, port) => taken.push(datagram),
@@ -221,7 +243,10 @@ impl Node {
     }
 
     fn is_held_up(&mut self, turn: Turn, time: u64) -> bool {
-        let Some(lasts) = self.hold_up.take().filter(|_| self.session.is_some()) else { return false };
+        let Some((Place::BeforeAll, lasts)) = self.hold_up.filter(|_| self.session.is_some()) else {
+            return false;
+        };
+        self.hold_up = None;
         self.held = Some((turn, self.clock.local(time)));
         self.stopped_until = Some(time + lasts);
         true
@@ -235,7 +260,7 @@ impl Node {
     fn act_on(&mut self, reading: u64, time: u64, act: impl FnOnce(&mut Session, u64, &mut Wire<'_>)) {
         let now = self.clock.local(time);
         let Some(mut session) = self.session.take() else { return };
-        let mut port = Wire { node: self, last_sent: None, now };
+        let mut port = Wire { node: self, last_sent: None, now, reading, held_up: 0, time };
         act(&mut session, reading, &mut port);
         if session.is_ended() {
             self.kill();
@@ -255,29 +280,49 @@ struct Wire<'a> {
     node: &'a mut Node,
     last_sent: Option<(u64, u64)>,
     now: u64,
+    reading: u64,
+    /// How long the thread was held up after it sent.
+    held_up: u64,
+    /// True time.
+    time: u64,
 }
 
 impl Port for Wire<'_> {
     fn send(&mut self, message: &[u8; LENGTH]) -> bool {
         self.last_sent = Message::decode(message).ok().map(|message| (message.nonce, message.sequence));
+        if self.held_up > 0 {
+            self.node.held_sent.push(*message);
+            return true;
+        }
         self.node.outbox.sent.push(*message);
+        if let Some((Place::BeforeGate, lasts)) = self.node.hold_up {
+            self.node.hold_up = None;
+            self.held_up = lasts;
+            self.node.stopped_until = Some(self.time + lasts);
+        }
         true
     }
 
     fn gate(&mut self, gate: Gate) {
-        self.node.gate = gate;
+        if self.held_up > 0 {
+            self.node.held_gate = Some(gate);
+        } else {
+            self.node.gate = gate;
+        }
+        self.node.gate_reading = self.reading;
         self.node.lease_message = self.last_sent;
     }
 
     fn now_ns(&self) -> u64 {
-        self.now
+        self.now + self.held_up
     }
 
     fn adopt(&mut self, _: u64) {}
 
     fn announce(&mut self) {
         self.node.outbox.announced += 1;
-        self.node.outbox.announced_shut += u64::from(self.node.gate.state_at(self.now) != GateState::Open);
+        let gate = self.node.held_gate.unwrap_or(self.node.gate);
+        self.node.outbox.announced_shut += u64::from(gate.state_at(self.now_ns()) != GateState::Open);
     }
 
     fn peer_mac(&mut self, _: [u8; 6]) {}

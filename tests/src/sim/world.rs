@@ -11,7 +11,7 @@ use csm_user::ft::{Controls, Reason, State};
 use csm_user::model::lease;
 
 use crate::sim::check::{Checker, Violation};
-use crate::sim::node::{Clock, Node};
+use crate::sim::node::{Clock, Node, Place};
 use crate::sim::rng::Rng;
 
 const MS: u64 = 1_000_000;
@@ -41,7 +41,7 @@ pub enum Fault {
     /// SIGSTOP for so long, ns.
     Stop(usize, u64),
     /// The node's thread is held up for so long, ns, in its next turn: after it has read its clock.
-    HoldUp(usize, u64),
+    HoldUp(usize, Place, u64),
     /// A command to its daemon.
     Command(usize, Event),
 }
@@ -142,7 +142,10 @@ impl Plan {
             2 | 3 => pair(Fault::Kill(node), Fault::Start(node)),
             4 | 5 => self.faults.push((time, Fault::Stop(node, lasts))),
             // Up to three leases: the dangerous ones end between the lease and the stale renewal's end.
-            11..14 => self.faults.push((time, Fault::HoldUp(node, rng.within(span / 8..3 * span)))),
+            11..14 => {
+                let place = rng.pick(&[Place::BeforeAll, Place::BeforeGate]);
+                self.faults.push((time, Fault::HoldUp(node, place, rng.within(span / 8..3 * span))));
+            }
             6 => pair(Fault::Command(node, Event::Leave), Fault::Start(node)),
             7 => pair(
                 Fault::Command(node, Event::Forwardable(false)),
@@ -202,6 +205,8 @@ pub struct World {
     generation_of_table: u64,
     /// The generation that each node's replica is complete for.
     replica_of: [Option<u64>; 2],
+    /// When that last changed, both were active.
+    split: bool,
     /// Was active when last looked at.
     was_active: [bool; 2],
     /// Was told to leave.
@@ -238,6 +243,7 @@ impl World {
             generation_of_table: 0,
             replica_of: [None; 2],
             was_active: [false; 2],
+            split: false,
             leaving: [false; 2],
             restart: [false; 2],
             failover_ns: nanos(plan.failover),
@@ -317,13 +323,22 @@ impl World {
         };
         let covered = self.replica_of[index] == Some(self.generation_of_table);
         self.generation_of_table += 1;
+        let peer = self.nodes[other].session.as_ref().map(Session::election);
+        // Two that were active at once have a table each, and neither is the truth.
+        let is_split =
+            std::mem::replace(&mut self.split, peer.is_some_and(|peer| peer.state() == State::Active));
         let lives = self.boots[other] == boot && self.nodes[other].session.is_some();
         // A silent node cannot be asked, and one that leaves or cannot forward does not wait for ever.
         let is_excused = matches!(reason, Some(Reason::PeerSilent | Reason::PeerLeft))
             || self.leaving[other]
             || !self.able[other]
+            || peer.is_some_and(|peer| peer.reason() == Reason::Unable)
             || self.nodes[other].stopped_until.is_some();
-        if lives && !covered && !is_excused { Err(Violation::RoleWithoutReplica) } else { Ok(()) }
+        if lives && !covered && !is_excused && !is_split {
+            Err(Violation::RoleWithoutReplica)
+        } else {
+            Ok(())
+        }
     }
 
     fn push(&mut self, time: u64, thing: Thing) {
@@ -372,6 +387,9 @@ impl World {
 
     /// A node has acted: its messages go out, its next waking and the end of its lease are noted.
     fn follow(&mut self, index: usize, time: u64) {
+        if std::mem::take(&mut self.nodes[index].outbox.announced_shut) > 0 {
+            self.checker.announced_shut();
+        }
         let node = &mut self.nodes[index];
         let sent = std::mem::take(&mut node.outbox.sent);
         let forced = std::mem::take(&mut node.outbox.forced);
@@ -458,9 +476,9 @@ impl World {
                     self.follow(index, time);
                 }
             }
-            Fault::HoldUp(index, lasts) => {
+            Fault::HoldUp(index, place, lasts) => {
                 self.note(time, index, &name);
-                self.nodes[index].hold_up = Some(lasts);
+                self.nodes[index].hold_up = Some((place, lasts));
             }
             Fault::Command(index, event) => {
                 self.note(time, index, &name);

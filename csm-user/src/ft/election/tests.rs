@@ -368,7 +368,12 @@ fn a_peers_lease_that_is_longer_than_the_own_failover_time_is_waited_for() {
     machine.on_event(Event::Late(Timer::Heartbeat), &mut effects);
     assert!(effects.contains(&Effect::Arm(Timer::Listen, waiting_time)), "{effects:?}");
     // A shorter one does not make this node hasty.
-    let hasty = Message { lease: Duration::from_millis(20), failover: Duration::from_millis(30), sequence: 1_001, ..patient };
+    let hasty = Message {
+        lease: Duration::from_millis(20),
+        failover: Duration::from_millis(30),
+        sequence: 1_001,
+        ..patient
+    };
     effects.clear();
     machine.on_event(Event::Received(hasty), &mut effects);
     assert!(effects.contains(&Effect::Arm(Timer::Silence, params().failover)), "{effects:?}");
@@ -395,7 +400,9 @@ fn lapsed() -> Election {
 fn after_a_lapse_the_newest_table_goes_before_priority_and_a_complete_replica_before_both() {
     let better = Message { priority: 30, ..from_peer(State::Standby, Kind::Heartbeat, 1) };
     let asks = Message { kind: Kind::Elect, state: State::Candidate, term: 2, sequence: 1_001, ..better };
-    for (complete, next, after) in [(false, State::Init, State::Candidate), (true, State::Standby, State::Standby)] {
+    for (complete, next, after) in
+        [(false, State::Init, State::Candidate), (true, State::Standby, State::Standby)]
+    {
         let mut machine = lapsed();
         machine.on_event(Event::Received(Message { complete, ..asks }), &mut Vec::new());
         assert_eq!(machine.state(), next, "complete {complete}");
