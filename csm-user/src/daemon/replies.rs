@@ -39,17 +39,14 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         changed_unix_ms: status.changed_wall_ns / 1_000_000,
         term: status.term,
         priority: status.priority,
-        alternate_priority: config
-            .and_then(|ft: &FtGroup| ft.alt_priority)
-            .or(peer.map(|peer| peer.priority)),
+        alternate_priority: config.and_then(|ft: &FtGroup| ft.alt_priority).or(peer.map(|peer| peer.priority)),
         preempt: status.preempt,
         preempt_held: status.preempt_held,
         heartbeat_ms: millis32(status.heartbeat),
         failover_ms: millis32(status.failover),
         config_in_sync: peer.map(|peer| peer.config_in_sync),
         software_in_sync: peer.map(|peer| peer.software_in_sync),
-        timers_in_sync: peer
-            .map(|peer| peer.heartbeat == status.heartbeat && peer.failover == status.failover),
+        timers_in_sync: peer.map(|peer| peer.heartbeat == status.heartbeat && peer.failover == status.failover),
         authenticated: false,
         encrypted: replication.encrypted,
         peer: peer.map(peer_reply),
@@ -133,12 +130,9 @@ fn replication_reply(status: &ReplStatus, now: Duration) -> ReplicationReply {
     ReplicationReply {
         connected,
         snapshot,
-        connections: compared.map(|(_, coverage)| Coverage {
-            held: coverage.connections_held,
-            known: coverage.connections_known,
-        }),
-        sticky: compared
-            .map(|(_, coverage)| Coverage { held: coverage.sticky_held, known: coverage.sticky_known }),
+        connections: compared
+            .map(|(_, coverage)| Coverage { held: coverage.connections_held, known: coverage.connections_known }),
+        sticky: compared.map(|(_, coverage)| Coverage { held: coverage.sticky_held, known: coverage.sticky_known }),
         lag_ms: sender.map(|sender| millis32(sender.lag)).or(receiver.map(|receiver| receiver.lag_ms)),
         refused: refused.map_or(0, |refused| refused.iter().sum()),
         lost: sender.map_or(0, |sender| sender.lost_events),
@@ -161,8 +155,7 @@ fn lease(node: &Node, status: &FtStatus) -> LeaseReply {
             gate::GateState::Open => GateState::Open,
             gate::GateState::RelayOut => GateState::RelayOut,
         },
-        remaining_us: (now_in != gate::GateState::Closed)
-            .then(|| gate.deadline_ns().saturating_sub(now_ns) / 1_000),
+        remaining_us: (now_in != gate::GateState::Closed).then(|| gate.deadline_ns().saturating_sub(now_ns) / 1_000),
         length_us: micros(status.lease),
         peer_length_us: status.peer.as_ref().map(|peer| micros(peer.lease)),
     }

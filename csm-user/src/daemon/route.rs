@@ -142,9 +142,7 @@ impl Router<'_> {
         let health = Arc::clone(&self.node.health.borrow());
         match self.node.planner.replan(&self.node.config, &health) {
             Ok(operations) => tracing::debug!(operations, "health changed, maps brought in line"),
-            Err(error) => {
-                tracing::error!(%error, "health changed, but the maps could not be brought in line")
-            }
+            Err(error) => tracing::error!(%error, "health changed, but the maps could not be brought in line"),
         }
     }
 
@@ -184,9 +182,7 @@ impl Router<'_> {
         match *event {
             FtEvent::Role { state, reason, term, .. } => {
                 let slot = self.node.config.slot;
-                tracing::info!(
-                    "%CSM_SLB-6-REDUNDANCY_INFO:Module {slot} FT info:{state}: {reason} (term {term})"
-                );
+                tracing::info!("%CSM_SLB-6-REDUNDANCY_INFO:Module {slot} FT info:{state}: {reason} (term {term})");
                 self.active.store(state == State::Active, Ordering::Release);
                 if let Some(replication) = &self.node.replication {
                     replication.role(state == State::Active);

@@ -388,6 +388,68 @@ fn a_replica_counts_up_to_the_lag_that_p4_allows() {
     }
 }
 
+/// An active node with a preempting, ready and better standby peer, as `change` has it.
+fn active_beside(change: impl FnOnce(&mut Message)) -> Election {
+    let mut peer = Message {
+        sequence: 1_001,
+        preempt: true,
+        priority: 30,
+        ..from_peer(State::Standby, Kind::Heartbeat, 1)
+    };
+    change(&mut peer);
+    let mut machine = in_state(State::Active);
+    machine.on_event(Event::Received(peer), &mut Vec::new());
+    machine
+}
+
+#[test]
+fn a_forced_switchover_is_refused_with_the_reason_that_holds() {
+    let outcome = |mut machine: Election| {
+        let mut effects = Vec::new();
+        machine.on_event(Event::ForceStandby, &mut effects);
+        assert_eq!(machine.state(), State::Active);
+        effects.into_iter().find_map(|effect| if let Effect::Forced(outcome) = effect { Some(outcome) } else { None })
+    };
+    assert_eq!(outcome(active_beside(|_| {})), None, "the offer is out");
+    let refused = |change: fn(&mut Message)| outcome(active_beside(change));
+    assert_eq!(refused(|peer| peer.forwardable = false), Some(Err(Refusal::PeerUnable)));
+    assert_eq!(refused(|peer| peer.complete = false), Some(Err(Refusal::PeerIncomplete)));
+    assert_eq!(refused(|peer| peer.hears_you = false), Some(Err(Refusal::OneWay)));
+    assert_eq!(refused(|peer| peer.peer_nonce = OWN_BOOT - 1), Some(Err(Refusal::OneWay)), "hears an earlier boot");
+    assert_eq!(refused(|peer| peer.state = State::Left), Some(Err(Refusal::NoPeer)));
+    let mut busy = active_beside(|_| {});
+    busy.on_event(Event::ForceStandby, &mut Vec::new());
+    assert_eq!(outcome(busy), Some(Err(Refusal::Busy)));
+}
+
+#[test]
+fn an_active_node_gives_the_role_only_to_a_ready_peer_that_asks_with_right() {
+    let given = |forced: bool, change: fn(&mut Message)| {
+        let mut machine = active_beside(|_| {});
+        if forced {
+            machine.on_event(Event::ForceStandby, &mut Vec::new());
+        }
+        let mut asks = Message {
+            kind: Kind::Elect,
+            state: State::Candidate,
+            term: 2,
+            sequence: 1_002,
+            ..*machine.peer().unwrap()
+        };
+        change(&mut asks);
+        machine.on_event(Event::Received(asks), &mut Vec::new());
+        machine.state() == State::RelayOut
+    };
+    assert!(given(false, |_| {}) && given(true, |_| {}));
+    // What was offered on command needs neither preempt nor priority, but a replica all the same.
+    for change in [(|asks| asks.preempt = false) as fn(&mut Message), |asks| asks.priority = 20] {
+        assert!(!given(false, change) && given(true, change));
+    }
+    for change in [(|asks| asks.complete = false) as fn(&mut Message), |asks| asks.forwardable = false] {
+        assert!(!given(false, change) && !given(true, change));
+    }
+}
+
 /// An active node whose lease has run out, in hearing of a standby of higher priority.
 fn lapsed() -> Election {
     let mut machine = in_state(State::Active);
