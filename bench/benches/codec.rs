@@ -25,6 +25,7 @@ fn heartbeat() -> Message {
         complete: true,
         hears_you: true,
         offer: false,
+        keeper: true,
         node: 0x0123_4567_89ab_cdef,
         nonce: 0xfedc_ba98_7654_3210,
         peer_nonce: 0x0f1e_2d3c_4b5a_6978,

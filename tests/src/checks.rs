@@ -4,10 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use csm_user::ft::wire::Message;
+
 use crate::capture::Frame;
 use crate::ports::Sample;
 use crate::topology::Side;
 use crate::traffic::BIN_NS;
+
+/// Intervals of 10 ms with many frames that a node without the role may have.
+const BURSTS: usize = 2;
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -30,9 +35,7 @@ pub struct Claim {
 /// The claims for `addresses` that nodes made.
 pub fn claims(frames: &[Frame], addresses: &[Ipv4Addr]) -> Vec<Claim> {
     let made = frames.iter().filter_map(|frame| {
-        let by = Side::BOTH.into_iter().find(|side| {
-            frame.port.strip_prefix("sw-").is_some_and(|rest| rest.starts_with(side.letter()))
-        })?;
+        let by = sender(frame)?;
         let arp = Arp::parse(&frame.bytes)?;
         let announcement = arp.sender == arp.target;
         Some(Claim { at_ns: frame.at_ns, by, address: arp.sender, mac: arp.sender_mac, announcement })
@@ -62,6 +65,53 @@ impl Arp {
             target: address(38)?,
         })
     }
+}
+
+/// A message of the FT group that a node sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Said {
+    /// When the switch saw it, nanoseconds of CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// Which node said it.
+    pub by: Side,
+    /// What it said.
+    pub message: Message,
+}
+
+/// The FT messages among `frames`.
+pub fn heartbeats(frames: &[Frame]) -> Vec<Said> {
+    let said = frames.iter().filter_map(|frame| {
+        // Ethernet, IPv6 without extension headers, UDP.
+        let bytes = &frame.bytes;
+        let is_ours = bytes.get(12..14)? == [0x86, 0xdd]
+            && *bytes.get(20)? == 17
+            && bytes.get(56..58)? == csm_user::ft::task::PORT.to_be_bytes();
+        let message = Message::decode(bytes.get(62..)?).ok().filter(|_| is_ours)?;
+        Some(Said { at_ns: frame.at_ns, by: sender(frame)?, message })
+    });
+    said.collect()
+}
+
+/// Whose port of the switch a frame came in by.
+fn sender(frame: &Frame) -> Option<Side> {
+    let port = frame.port.strip_prefix("sw-")?;
+    Side::BOTH.into_iter().find(|side| port.starts_with(side.letter()))
+}
+
+/// What a node said and did for the group from `since_ns` on that only its active node may: claims, and forwarded frames
+/// in the samples of that time. Empty when it was silent.
+pub fn not_silent(claims: &[Claim], samples: &[Sample], side: Side, since_ns: u64) -> Vec<String> {
+    let mut faults = Vec::new();
+    let answers = claims.iter().filter(|claim| claim.by == side && claim.at_ns >= since_ns).count();
+    if answers > 0 {
+        faults.push(format!("{side:?} answered {answers} times for addresses that it does not have"));
+    }
+    let forwarding = samples.iter().filter(|sample| sample.at_ns >= since_ns && sample.forwarded(side)).count();
+    // Its own neighbour discovery may come in a burst.
+    if forwarding > BURSTS {
+        faults.push(format!("{side:?} forwarded in {forwarding} intervals of 10 ms"));
+    }
+    faults
 }
 
 /// Addresses for which clients were told more than one MAC.
@@ -175,6 +225,50 @@ mod tests {
         assert_eq!(overlap(&samples, Side::A), Duration::from_millis(10));
         assert_eq!(overlap(&samples[..6], Side::A), Duration::ZERO);
         assert_eq!(overlap(&samples[..3], Side::A), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_answer_or_a_forwarded_frame_breaks_silence_but_a_burst_of_its_own_does_not() {
+        let claimed = claims(&[arp(5, "sw-a1", VIP, VIRTUAL)], &[VIP]);
+        assert_eq!(not_silent(&claimed, &[], Side::A, 5).len(), 1);
+        assert_eq!(not_silent(&claimed, &[], Side::A, 6).len(), 0);
+        assert_eq!(not_silent(&claimed, &[], Side::B, 0).len(), 0);
+        let samples = |busy: u64| (0..busy).map(|at_ns| Sample { at_ns, frames: [10, 0] }).collect::<Vec<_>>();
+        assert_eq!(not_silent(&[], &samples(2), Side::A, 0).len(), 0);
+        assert_eq!(not_silent(&[], &samples(3), Side::A, 0).len(), 1);
+    }
+
+    #[test]
+    fn heartbeats_are_read_off_the_wire_and_nothing_else_is() {
+        let election = csm_user::ft::election::Election::new(csm_user::ft::election::Params {
+            group: 1,
+            node: 7,
+            nonce: 8,
+            priority: 20,
+            preempt: false,
+            heartbeat: Duration::from_millis(50),
+            failover: Duration::from_millis(150),
+            lease: Duration::from_micros(123_333),
+            mac: OTHER,
+            config_checksum: 0,
+            software_checksum: 0,
+        });
+        let message = election.message(csm_user::ft::wire::Kind::Heartbeat);
+        let mut bytes = vec![0; 62];
+        bytes[12..14].copy_from_slice(&[0x86, 0xdd]);
+        bytes[20] = 17;
+        bytes[56..58].copy_from_slice(&21_985_u16.to_be_bytes());
+        bytes.extend(message.encode());
+        let frame = |bytes: &[u8]| Frame { at_ns: 3, port: "sw-b3".into(), bytes: bytes.to_vec() };
+        let said = heartbeats(&[frame(&bytes)]);
+        assert_eq!(said.len(), 1);
+        assert_eq!((said[0].at_ns, said[0].by, said[0].message), (3, Side::B, message));
+        for changed in [12, 20, 57, 70] {
+            let mut other = bytes.clone();
+            other[changed] ^= 1;
+            assert!(heartbeats(&[frame(&other)]).is_empty(), "byte {changed}");
+        }
+        assert!((0..bytes.len()).all(|length| heartbeats(&[frame(&bytes[..length])]).is_empty()));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! - [`lab`]: all of that as one value, gone when dropped.
 //! - [`traffic`]: programs that check every byte and measure every pause.
 //! - [`capture`], [`ports`], [`checks`]: what the switch saw, and whether it was right.
+//! - [`strays`]: frames that reach the wrong node, on purpose.
 //! - [`scenario`], [`report`], [`picture`]: a fault from beginning to end, and its line, table and picture.
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
 
@@ -27,6 +28,7 @@ pub mod service;
 pub mod sim;
 pub mod standin;
 pub mod status;
+pub mod strays;
 pub mod topology;
 pub mod traffic;
 pub mod wait;

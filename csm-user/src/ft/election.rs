@@ -186,6 +186,7 @@ pub enum DropCause {
 struct Rank {
     forwardable: bool,
     complete: bool,
+    keeper: bool,
     eligible: bool,
     priority: u8,
     node: u64,
@@ -193,8 +194,8 @@ struct Rank {
 
 impl Rank {
     const fn of(message: &Message) -> Self {
-        let Message { forwardable, complete, eligible, priority, node, .. } = *message;
-        Self { forwardable, complete, eligible, priority, node }
+        let Message { forwardable, complete, keeper, eligible, priority, node, .. } = *message;
+        Self { forwardable, complete, keeper, eligible, priority, node }
     }
 }
 
@@ -219,6 +220,9 @@ pub struct Election {
     eligible: bool,
     complete: bool,
     lag_ms: u32,
+    /// Was active last, as far as it knows. A node that fenced and has not heard of another active one since still has
+    /// the newest table, though it is no replica of anything.
+    keeper: bool,
     /// Active: a planned move is under way, for this reason.
     offer: Option<Reason>,
     /// Requests or offers still to be sent.
@@ -254,6 +258,7 @@ impl Election {
             eligible: true,
             complete: false,
             lag_ms: 0,
+            keeper: false,
             offer: None,
             tries: 0,
             offered: false,
@@ -317,6 +322,7 @@ impl Election {
             complete: self.replica_ready(),
             hears_you: self.peer.is_some(),
             offer: false,
+            keeper: self.keeper,
             node,
             nonce,
             peer_nonce: self.peer.map_or(0, |peer| peer.nonce),

@@ -4,7 +4,9 @@
 //! Every call takes one reading of the clock and looks first whether the lease is over, or a timer overdue by half the
 //! failover time. What a call sends goes out
 //! before it sets the gate to `now + lease`: so the peer counts its waiting time from later than this node its lease.
-//! Whoever drives it reads the clock for [`Session::receive`] after the datagram was read (never dated too early), and
+//! A gate opens or stays open only if little time has passed since that reading, and the lease that is to be renewed has
+//! not run out meanwhile: a thread that was held up between the two has said nothing in that time, and its peer may have
+//! claimed. Whoever drives it reads the clock for [`Session::receive`] after the datagram was read (never dated too early), and
 //! for [`Session::wake`] before it reads the datagrams (no silence is seen where a message lies waiting).
 
 use std::net::Ipv6Addr;
@@ -23,6 +25,8 @@ pub trait Port {
     fn send(&mut self, message: &[u8; LENGTH]) -> bool;
     /// Stores the gate word.
     fn gate(&mut self, gate: Gate);
+    /// CLOCK_MONOTONIC, read anew; not before what the session was last given.
+    fn now_ns(&self) -> u64;
     /// Before the gate opens.
     fn adopt(&mut self, now_ns: u64);
     /// After the gate opened.
@@ -45,6 +49,8 @@ pub struct Session {
     deadlines: [Option<u64>; Timer::ALL.len()],
     /// End of the lease that an open or relay-in gate has, ns; the gate's own may differ by a negative control.
     lease_end: Option<u64>,
+    /// The thread was held up in this turn; the machine is still to learn it.
+    lapsed: bool,
     /// As commanded; the machine is told only while tokio lives.
     forwardable: bool,
     /// What the machine was told.
@@ -76,6 +82,7 @@ impl Session {
             controls,
             deadlines: [None; Timer::ALL.len()],
             lease_end: None,
+            lapsed: false,
             forwardable: false,
             able: false,
             alive_until: 0,
@@ -149,9 +156,9 @@ impl Session {
         }
     }
 
-    /// Fires what is due.
+    /// Fires what is due. A thread that was held up since it read the clock at `now` says nothing on the strength of it.
     pub fn wake(&mut self, now: u64, port: &mut impl Port) {
-        self.catch_up(now, port);
+        self.catch_up(now.max(port.now_ns()), port);
         self.tell_able(now, port);
         while let Some((timer, deadline)) = self.due(now) {
             self.fire(timer, deadline, now, port);
@@ -188,23 +195,39 @@ impl Session {
     /// learns first that it was away. A heartbeat timer is always armed, hence no absence of more than a heartbeat and
     /// half a failover time stays unnoticed, and in less a peer that left cannot have come back and claimed.
     fn catch_up(&mut self, now: u64, port: &mut impl Port) {
-        if let Some(end) = self.lease_end.take_if(|end| now >= *end) {
-            self.late_ns = now - end;
-            self.feed(Event::LeaseExpired, now, port);
-            self.late_ns = 0;
+        if self.lease_end.take_if(|end| now >= *end).is_some() {
+            // The heartbeat that should have renewed it is armed anew by what follows, so its lateness is noted here.
+            let late_ns = self.due(now).map_or(0, |(_, deadline)| now - deadline);
+            self.expire(late_ns, now, port);
         }
-        let too_late = nanos(self.election.params().failover) / 2;
+        let too_late = self.too_late();
         while let Some((timer, deadline)) = self.due(now).filter(|&(_, deadline)| now - deadline > too_late) {
             self.fire(timer, deadline, now, port);
         }
     }
 
+    fn expire(&mut self, late_ns: u64, now: u64, port: &mut impl Port) {
+        self.note_lateness(late_ns);
+        self.late_ns = late_ns;
+        self.feed(Event::LeaseExpired, now, port);
+        self.late_ns = 0;
+    }
+
+    /// Half the failover time: what was true so long ago may not be any more.
+    fn too_late(&self) -> u64 {
+        nanos(self.election.params().failover) / 2
+    }
+
+    fn note_lateness(&mut self, late_ns: u64) {
+        self.status.lateness.record(late_ns);
+        self.status.lateness.too_late += u64::from(late_ns > self.too_late());
+    }
+
     fn fire(&mut self, timer: Timer, deadline: u64, now: u64, port: &mut impl Port) {
         self.deadlines[timer as usize] = None;
         self.late_ns = now - deadline;
-        self.status.lateness.record(self.late_ns);
-        if self.late_ns > nanos(self.election.params().failover) / 2 {
-            self.status.lateness.too_late += 1;
+        self.note_lateness(self.late_ns);
+        if self.late_ns > self.too_late() {
             self.feed(Event::Late(timer), now, port);
         } else {
             self.feed(Event::Timer(timer), now, port);
@@ -228,9 +251,18 @@ impl Session {
             self.carry_out(effect, before, now, port);
         }
         self.effects = effects;
+        if std::mem::take(&mut self.lapsed) {
+            self.lease_end = None;
+            let again = port.now_ns();
+            self.expire(again.saturating_sub(now), again, port);
+        }
     }
 
     fn carry_out(&mut self, effect: Effect, before: (State, u64), now: u64, port: &mut impl Port) {
+        let speaks = matches!(effect, Effect::Send(_) | Effect::Gate(_) | Effect::Announce(_));
+        if speaks && self.has_lapsed(now, port) {
+            return;
+        }
         match effect {
             Effect::Send(message) => {
                 if port.send(&message.encode()) {
@@ -277,6 +309,17 @@ impl Session {
             GateState::Open | GateState::RelayIn if self.controls.lease_off => Gate::new(state, u64::MAX),
             GateState::Open | GateState::RelayIn => Gate::new(state, lease_end),
         });
+    }
+
+    /// Whether the thread was held up since it read the clock at `now`, so long that this node may no longer open its
+    /// gate or keep it open, nor say or announce that it does. What follows of this turn is then left out.
+    fn has_lapsed(&mut self, now: u64, port: &impl Port) -> bool {
+        if matches!(self.election.state().gate(), GateState::Open | GateState::RelayIn) {
+            let again = port.now_ns();
+            let is_over = self.lease_end.is_some_and(|end| again >= end);
+            self.lapsed |= is_over || again.saturating_sub(now) > self.too_late();
+        }
+        self.lapsed
     }
 
     fn record_change(
@@ -452,6 +495,9 @@ mod tests {
         announced: u32,
         forced: Vec<Result<(), Refusal>>,
         mac: Option<[u8; 6]>,
+        /// How long the thread is held up after it has read its clock, and when it last did.
+        held_up: u64,
+        read_at: u64,
     }
 
     impl Port for Recorded {
@@ -461,6 +507,10 @@ mod tests {
 
         fn gate(&mut self, gate: Gate) {
             self.gates.push(gate);
+        }
+
+        fn now_ns(&self) -> u64 {
+            self.read_at + self.held_up
         }
 
         fn adopt(&mut self, _: u64) {}
@@ -544,6 +594,74 @@ mod tests {
             flights,
             [(FlightKind::Claim, Reason::PeerSilent), (FlightKind::Fence, Reason::LeaseExpired)]
         );
+    }
+
+    /// Claimed at 150 ms and woken at 203 ms, held up after having read the clock.
+    fn renewed_after(held_up: u64) -> (Session, Recorded) {
+        let (mut session, mut port) = active(Controls::default());
+        (port.read_at, port.held_up) = (203 * MS, held_up);
+        session.wake(203 * MS, &mut port);
+        (session, port)
+    }
+
+    #[test]
+    fn a_lease_that_ends_between_the_reading_of_the_clock_and_its_renewal_is_not_renewed() {
+        let (mut session, port) = renewed_after(70 * MS);
+        assert_eq!(port.gates.last(), Some(&Gate::new(GateState::Open, 203 * MS + 123_333_000)));
+        assert_eq!(session.status(0).state, State::Active);
+        // The lease of the claim ends at 273.333 ms.
+        let (mut session, port) = renewed_after(71 * MS);
+        assert_eq!(port.gates[1..], [Gate::new(GateState::Open, 150 * MS + 123_333_000), Gate::CLOSED]);
+        let status = session.status(0);
+        assert_eq!((status.state, status.reason), (State::Init, Reason::LeaseExpired));
+        // The heartbeat was due at 200 ms.
+        assert_eq!(status.lateness.worst_ns, 74 * MS);
+    }
+
+    #[test]
+    fn a_claim_on_an_old_reading_of_the_clock_neither_opens_nor_announces() {
+        let (mut session, mut port) =
+            (Session::new(params(), 9, Controls::default(), Duration::from_secs(1)), Recorded::default());
+        session.start(0, &mut port);
+        session.alive(0, &mut port);
+        session.command(Event::Forwardable(true), 0, &mut port);
+        while session.next_wake().is_some_and(|due| due < 150 * MS) {
+            let now = session.next_wake().unwrap();
+            session.wake(now, &mut port);
+        }
+        (port.read_at, port.held_up) = (150 * MS, 76 * MS);
+        session.wake(150 * MS, &mut port);
+        assert!(port.gates.iter().all(|gate| *gate == Gate::CLOSED), "{:?}", port.gates);
+        assert_eq!(port.announced, 0);
+        assert_eq!(session.status(0).state, State::Init);
+        // A waiting time later it is awake, and claims.
+        port.held_up = 0;
+        while session.election().state() == State::Init {
+            let now = session.next_wake().unwrap();
+            port.read_at = now;
+            session.wake(now, &mut port);
+        }
+        assert_eq!(session.status(0).changed_mono_ns, (150 + 76 + 150) * MS);
+        assert_eq!(port.gates.last().unwrap().state_at(376 * MS), GateState::Open);
+    }
+
+    #[test]
+    fn a_lone_active_that_was_away_opens_again_one_waiting_time_after_it_woke_and_says_how_late_it_was() {
+        let (mut session, mut port) = active(Controls::default());
+        // The heartbeat was due at 200 ms.
+        session.wake(700 * MS, &mut port);
+        assert_eq!(session.status(0).state, State::Init);
+        while session.election().state() == State::Init {
+            let now = session.next_wake().unwrap();
+            session.wake(now, &mut port);
+        }
+        let status = session.status(0).clone();
+        assert_eq!((status.state, status.term, status.changed_mono_ns), (State::Active, 2, 850 * MS));
+        assert_eq!((status.lateness.worst_ns, status.lateness.too_late), (500 * MS, 1));
+        let flights: Vec<_> = status.flights.iter().map(|it| (it.kind, it.term, it.mono_ns / MS)).collect();
+        let (claim, fence) = (FlightKind::Claim, FlightKind::Fence);
+        assert_eq!(flights, [(claim, 1, 150), (fence, 1, 700), (claim, 2, 850)]);
+        assert_eq!(status.flights[1].lateness, Duration::from_millis(500));
     }
 
     #[test]

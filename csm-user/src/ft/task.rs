@@ -239,6 +239,10 @@ impl Port for Wired<'_> {
         self.outside.gate.store(gate);
     }
 
+    fn now_ns(&self) -> u64 {
+        monotonic_ns()
+    }
+
     fn adopt(&mut self, now_ns: u64) {
         self.outside.actions.adopt(now_ns);
     }

@@ -10,7 +10,7 @@
 //!  12     1   group, 1-254
 //!  13     1   state of the sender: 0 init .. 5 left (ft::State)
 //!  14     1   priority, 1-254
-//!  15     1   flags: 1 forwardable, 2 eligible, 4 preempt, 8 replica complete, 16 I hear you, 32 offer
+//!  15     1   flags: 1 forwardable, 2 eligible, 4 preempt, 8 replica complete, 16 I hear you, 32 offer, 64 keeper
 //!  16     8   node, not 0
 //!  24     8   boot nonce of the sender, not 0
 //!  32     8   boot nonce of the peer as the sender knows it, 0: heard nobody
@@ -86,6 +86,8 @@ pub struct Message {
     pub hears_you: bool,
     /// Of a relinquish: an offer, not yet a yield.
     pub offer: bool,
+    /// It was active last, as far as it knows: no table is newer than its own.
+    pub keeper: bool,
     /// Identity, not 0.
     pub node: u64,
     /// Boot nonce, not 0.
@@ -195,7 +197,8 @@ const PREEMPT: u8 = 4;
 const COMPLETE: u8 = 8;
 const HEARS_YOU: u8 = 16;
 const OFFER: u8 = 32;
-const ALL_FLAGS: u8 = 63;
+const KEEPER: u8 = 64;
+const ALL_FLAGS: u8 = 127;
 
 impl Message {
     /// The message as it goes on the wire. Intervals are cut to whole microseconds.
@@ -240,6 +243,7 @@ impl Message {
             (self.complete, COMPLETE),
             (self.hears_you, HEARS_YOU),
             (self.offer, OFFER),
+            (self.keeper, KEEPER),
         ]
         .into_iter()
         .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags })
@@ -297,6 +301,7 @@ impl Message {
             complete: flags & COMPLETE != 0,
             hears_you: flags & HEARS_YOU != 0,
             offer: flags & OFFER != 0,
+            keeper: flags & KEEPER != 0,
             node,
             nonce,
             peer_nonce,
@@ -358,7 +363,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn message() -> impl Strategy<Value = Message> {
-        let facts = (0..4_usize, 1..=254_u8, 0..6_usize, 1..=254_u8, any::<[bool; 6]>(), any::<[u8; 6]>());
+        let facts = (0..4_usize, 1..=254_u8, 0..6_usize, 1..=254_u8, any::<[bool; 7]>(), any::<[u8; 6]>());
         let words = (1..=u64::MAX, 1..=u64::MAX, any::<[u64; 5]>(), any::<u32>());
         let timers = (1_000..1_000_000_u64, 1_000..1_000_000_u64, 1..1_000_000_u64);
         (facts, words, timers).prop_map(|(facts, words, (heartbeat, lease, more))| Message {
@@ -372,6 +377,7 @@ mod tests {
             complete: facts.4[3],
             hears_you: facts.4[4],
             offer: facts.4[5],
+            keeper: facts.4[6],
             mac: facts.5,
             node: words.0,
             nonce: words.1,
@@ -434,7 +440,7 @@ mod tests {
             (7, 1, DecodeError::Length),
             (5, 9, DecodeError::Kind),
             (13, 6, DecodeError::State),
-            (15, 64, DecodeError::Reserved),
+            (15, 128, DecodeError::Reserved),
             (119, 1, DecodeError::Reserved),
             (120, 1, DecodeError::Reserved),
             (12, 0, DecodeError::Range),
@@ -500,6 +506,7 @@ mod tests {
             complete: false,
             hears_you: true,
             offer: false,
+            keeper: false,
             node: 0x0102_0304_0506_0708,
             nonce: 5,
             peer_nonce: 6,

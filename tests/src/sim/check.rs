@@ -17,6 +17,12 @@ pub enum Violation {
     OpenedWithinLease,
     /// P1: both still forward one heartbeat after they were in contact again.
     OverlapAfterContact,
+    /// P1: both forward although nothing was lost on the link since the start: whoever stops or is held up fences.
+    OverlapWithoutLoss,
+    /// P4: the role left a node that could forward, and went to one whose replica of its table was not complete.
+    RoleWithoutReplica,
+    /// Addresses were announced by a node that does not answer for them.
+    AnnouncedShut,
     /// P2: a node was up and able for long, and nobody forwarded.
     NoneActive,
     /// After all faults had ended the pair did not settle on one active node and one standby.
@@ -39,8 +45,8 @@ pub struct Checker {
     failover: u64,
     /// How long a node's thread may take to act.
     slack: u64,
-    /// Last message taken, by index of the receiver, true time.
-    taken_at: [Option<u64>; 2],
+    /// When messages were taken, by index of the receiver, true time.
+    taken_at: [Vec<u64>; 2],
     /// When each message was taken.
     taken: HashMap<(u64, u64), u64>,
     /// When each gate opened last, if it is open.
@@ -48,6 +54,9 @@ pub struct Checker {
     overlap: Option<Overlap>,
     /// Since when nobody forwards.
     idle_since: Option<u64>,
+    /// A message was lost, or the link is cut.
+    lossy: bool,
+    announced_shut: bool,
     /// Since when a node is up, not stopped and able to forward.
     able_since: [Option<u64>; 2],
     /// Time with both gates open, ns.
@@ -70,11 +79,13 @@ impl Checker {
             heartbeat,
             failover,
             slack,
-            taken_at: [None; 2],
+            taken_at: [Vec::new(), Vec::new()],
             taken: HashMap::new(),
             opened: [None; 2],
             overlap: None,
             idle_since: Some(0),
+            lossy: false,
+            announced_shut: false,
             able_since: [None; 2],
             overlap_total: 0,
             idle_worst: 0,
@@ -84,11 +95,21 @@ impl Checker {
 
     /// `receiver` took a message at `time`.
     pub fn taken(&mut self, receiver: usize, message: &Message, time: u64) {
-        self.taken_at[receiver] = Some(time);
+        self.taken_at[receiver].push(time);
         self.taken.insert((message.nonce, message.sequence), time);
         if let Some(overlap) = self.overlap.as_mut().filter(|_| message.state == State::Active) {
             overlap.contact[receiver].get_or_insert(time);
         }
+    }
+
+    /// A message was lost on the link.
+    pub fn lost(&mut self) {
+        self.lossy = true;
+    }
+
+    /// A node announced with its gate shut.
+    pub fn announced_shut(&mut self) {
+        self.announced_shut = true;
     }
 
     /// Looks at both nodes at `time`. Called at every event and at every end of a lease, so nothing changes between.
@@ -109,6 +130,9 @@ impl Checker {
                 self.able_since[index] = None;
             }
         }
+        if self.announced_shut {
+            return Err(Violation::AnnouncedShut);
+        }
         self.look_for_two(nodes, time)?;
         self.look_for_none(time)
     }
@@ -122,6 +146,9 @@ impl Checker {
         };
         let Some(overlap) = self.overlap else {
             self.overlap = Some(Overlap { since: time, contact: [None; 2] });
+            if !self.lossy {
+                return Err(Violation::OverlapWithoutLoss);
+            }
             if self.has_path(nodes, time) {
                 return Err(Violation::TwoActiveWithPath);
             }
@@ -142,8 +169,11 @@ impl Checker {
 
     /// Within one failover time, as the receiver's clock has it, a message came through each way.
     fn has_path(&self, nodes: &[Node; 2], time: u64) -> bool {
-        nodes.iter().zip(self.taken_at).all(|(node, taken)| {
-            taken.is_some_and(|taken| node.clock.local(time) - node.clock.local(taken) < self.failover)
+        nodes.iter().zip(&self.taken_at).zip(self.opened).all(|((node, taken), opened)| {
+            // What was decided on an earlier reading of the clock was decided on what had come by then.
+            let now = if opened == Some(time) { node.gate_reading } else { node.clock.local(time) };
+            let last = taken.iter().rev().map(|&taken| node.clock.local(taken)).find(|&taken| taken <= now);
+            last.is_some_and(|taken| now - taken < self.failover)
         })
     }
 

@@ -41,6 +41,22 @@ impl Clock {
     }
 }
 
+/// Where in a turn the thread is held up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It has read its clock, and done nothing yet.
+    BeforeAll,
+    /// It has sent a message, and not stored the gate that belongs to it.
+    BeforeGate,
+}
+
+/// What a thread was about to do when it was held up, after it had read its clock.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Datagram([u8; LENGTH]),
+    Timers,
+}
+
 /// What a host has done since it was last asked.
 #[derive(Default)]
 pub struct Outbox {
@@ -50,6 +66,10 @@ pub struct Outbox {
     pub forced: Vec<Result<(), Refusal>>,
     /// Announcements.
     pub announced: u64,
+    /// Of these, how many came with the gate shut.
+    pub announced_shut: u64,
+    /// Boots of the peer that were heard for the first time.
+    pub peers: u64,
 }
 
 /// A host.
@@ -66,6 +86,15 @@ pub struct Node {
     pub session: Option<Session>,
     /// SIGSTOP until then, true time.
     pub stopped_until: Option<u64>,
+    /// How long its next turn is to be held up between the reading of the clock and everything else.
+    pub hold_up: Option<(Place, u64)>,
+    /// The turn that is held up, and the reading.
+    held: Option<(Turn, u64)>,
+    /// The gate that is not stored yet, and the messages that are not sent yet.
+    held_gate: Option<Gate>,
+    held_sent: Vec<[u8; LENGTH]>,
+    /// Reading of the clock on which the gate was set, local time.
+    pub gate_reading: u64,
     /// Datagrams that wait for a stopped daemon.
     pub inbox: VecDeque<[u8; LENGTH]>,
     /// Commands that wait for it.
@@ -85,6 +114,11 @@ impl Node {
             lease_message: None,
             session: None,
             stopped_until: None,
+            hold_up: None,
+            held: None,
+            held_gate: None,
+            held_sent: Vec::new(),
+            gate_reading: 0,
             inbox: VecDeque::new(),
             commands: Vec::new(),
             outbox: Outbox::default(),
@@ -106,7 +140,8 @@ impl Node {
     /// Kills it; the kernel detaches the program.
     pub fn kill(&mut self) {
         self.session = None;
-        self.stopped_until = None;
+        (self.stopped_until, self.hold_up, self.held, self.held_gate) = (None, None, None, None);
+        self.held_sent.clear();
         self.inbox.clear();
         self.commands.clear();
         self.gate = Gate::CLOSED;
@@ -120,6 +155,9 @@ impl Node {
             }
             return false;
         }
+        if self.is_held_up(Turn::Datagram(*datagram), time) {
+            return false;
+        }
         let mut taken = false;
         self.act(time, |session, now, port| taken = receive(session, datagram, now, port));
         taken
@@ -131,6 +169,17 @@ impl Node {
         let inbox = std::mem::take(&mut self.inbox);
         let commands = std::mem::take(&mut self.commands);
         let mut taken = Vec::new();
+        if let Some(gate) = self.held_gate.take() {
+            self.gate = gate;
+        }
+        self.outbox.sent.append(&mut self.held_sent);
+        if let Some((turn, reading)) = self.held.take() {
+            self.act_on(reading, time, |session, now, port| match turn {
+                Turn::Datagram(datagram) if receive(session, &datagram, now, port) => taken.push(datagram),
+                Turn::Datagram(_) => {}
+                Turn::Timers => session.wake(now, port),
+            });
+        }
         self.act(time, |session, now, port| {
             taken.extend(inbox.into_iter().filter(|datagram| receive(session, datagram, now, port)));
             commands.into_iter().for_each(|command| session.command(command, now, port));
@@ -141,6 +190,9 @@ impl Node {
 
     /// Fires its timers.
     pub fn wake(&mut self, time: u64) {
+        if self.is_held_up(Turn::Timers, time) {
+            return;
+        }
         self.act(time, |session, now, port| session.wake(now, port));
     }
 
@@ -167,9 +219,15 @@ impl Node {
     pub fn lacks_replica(&self) -> bool {
         self.session.as_ref().is_some_and(|session| {
             let own = session.election().message(Kind::Heartbeat);
-            let has_source = session.election().peer().is_some_and(|peer| peer.state == State::Active);
-            own.state == State::Standby && has_source && !own.complete
+            own.state == State::Standby && self.has_source() && !own.complete
         })
+    }
+
+    /// Hears an active peer, whose table it can have.
+    #[must_use]
+    pub fn has_source(&self) -> bool {
+        let peer = self.session.as_ref().and_then(|session| session.election().peer());
+        peer.is_some_and(|peer| peer.state == State::Active)
     }
 
     /// State of the machine.
@@ -184,11 +242,26 @@ impl Node {
         self.gate.state_at(self.clock.local(time))
     }
 
+    fn is_held_up(&mut self, turn: Turn, time: u64) -> bool {
+        let Some((Place::BeforeAll, lasts)) = self.hold_up.filter(|_| self.session.is_some()) else {
+            return false;
+        };
+        self.hold_up = None;
+        self.held = Some((turn, self.clock.local(time)));
+        self.stopped_until = Some(time + lasts);
+        true
+    }
+
     fn act(&mut self, time: u64, act: impl FnOnce(&mut Session, u64, &mut Wire<'_>)) {
+        self.act_on(self.clock.local(time), time, act);
+    }
+
+    /// `reading` is what the thread believes the time to be.
+    fn act_on(&mut self, reading: u64, time: u64, act: impl FnOnce(&mut Session, u64, &mut Wire<'_>)) {
         let now = self.clock.local(time);
         let Some(mut session) = self.session.take() else { return };
-        let mut port = Wire { node: self, last_sent: None };
-        act(&mut session, now, &mut port);
+        let mut port = Wire { node: self, last_sent: None, now, reading, held_up: 0, time };
+        act(&mut session, reading, &mut port);
         if session.is_ended() {
             self.kill();
         } else {
@@ -206,29 +279,56 @@ fn receive(session: &mut Session, datagram: &[u8; LENGTH], now: u64, port: &mut 
 struct Wire<'a> {
     node: &'a mut Node,
     last_sent: Option<(u64, u64)>,
+    now: u64,
+    reading: u64,
+    /// How long the thread was held up after it sent.
+    held_up: u64,
+    /// True time.
+    time: u64,
 }
 
 impl Port for Wire<'_> {
     fn send(&mut self, message: &[u8; LENGTH]) -> bool {
         self.last_sent = Message::decode(message).ok().map(|message| (message.nonce, message.sequence));
+        if self.held_up > 0 {
+            self.node.held_sent.push(*message);
+            return true;
+        }
         self.node.outbox.sent.push(*message);
+        if let Some((Place::BeforeGate, lasts)) = self.node.hold_up {
+            self.node.hold_up = None;
+            self.held_up = lasts;
+            self.node.stopped_until = Some(self.time + lasts);
+        }
         true
     }
 
     fn gate(&mut self, gate: Gate) {
-        self.node.gate = gate;
+        if self.held_up > 0 {
+            self.node.held_gate = Some(gate);
+        } else {
+            self.node.gate = gate;
+        }
+        self.node.gate_reading = self.reading;
         self.node.lease_message = self.last_sent;
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now + self.held_up
     }
 
     fn adopt(&mut self, _: u64) {}
 
     fn announce(&mut self) {
         self.node.outbox.announced += 1;
+        let gate = self.node.held_gate.unwrap_or(self.node.gate);
+        self.node.outbox.announced_shut += u64::from(gate.state_at(self.now_ns()) != GateState::Open);
     }
 
     fn peer_mac(&mut self, _: [u8; 6]) {}
 
-    fn event(&mut self, _: FtEvent) -> bool {
+    fn event(&mut self, event: FtEvent) -> bool {
+        self.node.outbox.peers += u64::from(matches!(event, FtEvent::Peer { .. }));
         true
     }
 

@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use csm_user::ft::election::{Event, Params};
+use csm_user::ft::election::{Election, Event, Params};
+use csm_user::ft::session::Session;
 use csm_user::ft::wire::{LENGTH, Message};
-use csm_user::ft::{Controls, State};
+use csm_user::ft::{Controls, Reason, State};
 use csm_user::model::lease;
 
 use crate::sim::check::{Checker, Violation};
-use crate::sim::node::{Clock, Node};
+use crate::sim::node::{Clock, Node, Place};
 use crate::sim::rng::Rng;
 
 const MS: u64 = 1_000_000;
@@ -39,6 +40,8 @@ pub enum Fault {
     Start(usize),
     /// SIGSTOP for so long, ns.
     Stop(usize, u64),
+    /// The node's thread is held up for so long, ns, in its next turn: after it has read its clock.
+    HoldUp(usize, Place, u64),
     /// A command to its daemon.
     Command(usize, Event),
 }
@@ -130,7 +133,7 @@ impl Plan {
         let node = if rng.chance(50) { 0 } else { 1 };
         let lasts = rng.pick(&[span / 4, span / 2, span, 3 * span, 6 * span]) + rng.within(0..span);
         let mut pair = |one, other| self.faults.extend([(time, one), (time + lasts, other)]);
-        match rng.within(0..11) {
+        match rng.within(0..14) {
             0 => {
                 pair(Fault::Cut(0), Fault::Mend(0));
                 pair(Fault::Cut(1), Fault::Mend(1));
@@ -138,6 +141,11 @@ impl Plan {
             1 => pair(Fault::Cut(node), Fault::Mend(node)),
             2 | 3 => pair(Fault::Kill(node), Fault::Start(node)),
             4 | 5 => self.faults.push((time, Fault::Stop(node, lasts))),
+            // Up to three leases: the dangerous ones end between the lease and the stale renewal's end.
+            11..14 => {
+                let place = rng.pick(&[Place::BeforeAll, Place::BeforeGate]);
+                self.faults.push((time, Fault::HoldUp(node, place, rng.within(span / 8..3 * span))));
+            }
             6 => pair(Fault::Command(node, Event::Leave), Fault::Start(node)),
             7 => pair(
                 Fault::Command(node, Event::Forwardable(false)),
@@ -191,6 +199,16 @@ pub struct World {
     able: [bool; 2],
     /// A replica is under way.
     syncing: [bool; 2],
+    /// Whose table is the truth: the node that opened last, and in which boot.
+    keeper: Option<(usize, u64)>,
+    /// How often that changed.
+    generation_of_table: u64,
+    /// The generation that each node's replica is complete for.
+    replica_of: [Option<u64>; 2],
+    /// When that last changed, both were active.
+    split: bool,
+    /// Was active when last looked at.
+    was_active: [bool; 2],
     /// Was told to leave.
     leaving: [bool; 2],
     /// Is to be started once it has left.
@@ -198,6 +216,8 @@ pub struct World {
     failover_ns: u64,
     nonce: u64,
     boots: [u64; 2],
+    /// The peer's boot that each node has heard.
+    boots_heard: [u64; 2],
     forced: u64,
     checker: Checker,
     trace: bool,
@@ -219,11 +239,17 @@ impl World {
             cut: [false; 2],
             able: [false; 2],
             syncing: [false; 2],
+            keeper: None,
+            generation_of_table: 0,
+            replica_of: [None; 2],
+            was_active: [false; 2],
+            split: false,
             leaving: [false; 2],
             restart: [false; 2],
             failover_ns: nanos(plan.failover),
             nonce: 1,
             boots: [0; 2],
+            boots_heard: [0; 2],
             forced: 0,
             checker: Checker::new(nanos(plan.heartbeat), nanos(plan.failover), slack),
             trace,
@@ -270,11 +296,49 @@ impl World {
     }
 
     fn look(&mut self, time: u64) -> Result<(), (Violation, u64)> {
+        for index in 0..2 {
+            self.look_for_lost_table(index).map_err(|violation| (violation, time))?;
+        }
         let able = [0, 1].map(|index| {
             let node = &self.nodes[index];
             self.able[index] && node.session.is_some() && node.stopped_until.is_none()
         });
         self.checker.look(&self.nodes, able, time).map_err(|violation| (violation, time))
+    }
+
+    /// P4, at the moment that a node becomes active.
+    fn look_for_lost_table(&mut self, index: usize) -> Result<(), Violation> {
+        let election = self.nodes[index].session.as_ref().map(Session::election);
+        let is_active = election.is_some_and(|election| election.state() == State::Active);
+        if !is_active || std::mem::replace(&mut self.was_active[index], is_active) {
+            self.was_active[index] = is_active;
+            return Ok(());
+        }
+        let reason = election.map(Election::reason);
+        let own = (index, self.boots[index]);
+        let before = self.keeper.replace(own).filter(|&keeper| keeper != own);
+        let Some((other, boot)) = before else {
+            self.generation_of_table = self.generation_of_table.max(1);
+            return Ok(());
+        };
+        let covered = self.replica_of[index] == Some(self.generation_of_table);
+        self.generation_of_table += 1;
+        let peer = self.nodes[other].session.as_ref().map(Session::election);
+        // Two that were active at once have a table each, and neither is the truth.
+        let is_split =
+            std::mem::replace(&mut self.split, peer.is_some_and(|peer| peer.state() == State::Active));
+        let lives = self.boots[other] == boot && self.nodes[other].session.is_some();
+        // A silent node cannot be asked, and one that leaves or cannot forward does not wait for ever.
+        let is_excused = matches!(reason, Some(Reason::PeerSilent | Reason::PeerLeft))
+            || self.leaving[other]
+            || !self.able[other]
+            || peer.is_some_and(|peer| peer.reason() == Reason::Unable)
+            || self.nodes[other].stopped_until.is_some();
+        if lives && !covered && !is_excused && !is_split {
+            Err(Violation::RoleWithoutReplica)
+        } else {
+            Ok(())
+        }
     }
 
     fn push(&mut self, time: u64, thing: Thing) {
@@ -304,6 +368,10 @@ impl World {
             }
             Thing::Replica(index, boot) if boot == self.boots[index] => {
                 self.syncing[index] = false;
+                if !self.nodes[index].has_source() {
+                    return;
+                }
+                self.replica_of[index] = Some(self.generation_of_table);
                 self.nodes[index].command(Event::Replica { complete: true, lag_ms: 0 }, time);
                 self.follow(index, time);
             }
@@ -319,9 +387,18 @@ impl World {
 
     /// A node has acted: its messages go out, its next waking and the end of its lease are noted.
     fn follow(&mut self, index: usize, time: u64) {
+        if std::mem::take(&mut self.nodes[index].outbox.announced_shut) > 0 {
+            self.checker.announced_shut();
+        }
         let node = &mut self.nodes[index];
         let sent = std::mem::take(&mut node.outbox.sent);
         let forced = std::mem::take(&mut node.outbox.forced);
+        if std::mem::take(&mut node.outbox.peers) > 0 && self.boots_heard[index] != self.boots[1 - index] {
+            // A replica is that of one boot's table.
+            self.boots_heard[index] = self.boots[1 - index];
+            self.replica_of[index] = None;
+            node.command(Event::Replica { complete: false, lag_ms: 0 }, time);
+        }
         self.forced += forced.iter().filter(|outcome| outcome.is_ok()).count() as u64;
         for datagram in sent {
             if self.trace
@@ -359,7 +436,9 @@ impl World {
         let copies = if self.rng.chance(duplication) { 2 } else { 1 };
         for _ in 0..copies {
             let delay = self.rng.within(1_000..self.plan.delay_max + 1_001);
-            if !self.cut[from] && !self.rng.chance(loss) {
+            if self.cut[from] || self.rng.chance(loss) {
+                self.checker.lost();
+            } else {
                 self.push(time + delay, Thing::Arrive(1 - from, self.spoil(datagram)));
             }
         }
@@ -396,6 +475,10 @@ impl World {
                     node.stopped_until = Some(time + lasts);
                     self.follow(index, time);
                 }
+            }
+            Fault::HoldUp(index, place, lasts) => {
+                self.note(time, index, &name);
+                self.nodes[index].hold_up = Some((place, lasts));
             }
             Fault::Command(index, event) => {
                 self.note(time, index, &name);

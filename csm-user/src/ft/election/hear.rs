@@ -113,6 +113,7 @@ impl Election {
         // The active node's term is the one that it claimed, whatever others ask for.
         if self.state != S::Active {
             self.term = own_term.max(message.term);
+            self.keeper &= message.state != S::Active;
         }
         self.offered = word == W::Offers;
         match (self.state, word) {
@@ -198,7 +199,7 @@ impl Election {
     fn meet_rival(&mut self, message: &Message, effects: &mut Vec<Effect>) {
         effects.push(Effect::Overlap);
         if (message.term, Rank::of(message)) > (self.term, self.rank()) {
-            self.term = message.term;
+            (self.term, self.keeper) = (message.term, false);
             self.enter(State::Standby, Reason::Rival, effects);
         } else {
             self.send(Kind::Coup, effects);

@@ -40,7 +40,7 @@ impl Election {
         self.reason = reason;
         match state {
             State::Active => {
-                (self.held, self.offered, self.cooling) = (false, false, false);
+                (self.held, self.offered, self.cooling, self.keeper) = (false, false, false, true);
                 effects.push(Effect::Adopt);
                 self.send(Kind::Coup, effects);
                 effects.push(Effect::Gate(GateState::Open));
@@ -90,7 +90,7 @@ impl Election {
             }
             State::RelayOut => effects.push(Effect::Disarm(Timer::Relay)),
             State::Active => {
-                // From now on the peer's table is the truth, and this one only what replication says it is.
+                // This table is a replica from now on, and only as good as replication says.
                 (self.complete, self.lag_ms, self.patient) = (false, 0, false);
                 effects.extend([Effect::Disarm(Timer::Retry), Effect::Disarm(Timer::Patience)]);
                 if self.offer.take() == Some(Reason::Forced) {

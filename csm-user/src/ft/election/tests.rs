@@ -43,6 +43,7 @@ fn from_peer(state: State, kind: Kind, term: u64) -> Message {
         hears_you: true,
         forwardable: true,
         complete: true,
+        keeper: state == State::Active,
         preempt: false,
         priority: 10,
         sequence: 1_000,
@@ -351,8 +352,141 @@ fn every_event_in_every_state_does_what_the_table_says() {
     "#]].assert_eq(&table);
 }
 
+#[test]
+fn a_peers_lease_that_is_longer_than_the_own_failover_time_is_waited_for() {
+    // A lease of 600 ms has a guard of 120 ms + 2 ms.
+    let patient = Message {
+        failover: Duration::from_millis(722),
+        lease: Duration::from_millis(600),
+        ..from_peer(State::Active, Kind::Heartbeat, 4)
+    };
+    let waiting_time = Duration::from_millis(722);
+    let (mut machine, mut effects) = (drive([Event::Start, Event::Forwardable(true)]), Vec::new());
+    machine.on_event(Event::Received(patient), &mut effects);
+    assert!(effects.contains(&Effect::Arm(Timer::Silence, waiting_time)), "{effects:?}");
+    effects.clear();
+    machine.on_event(Event::Late(Timer::Heartbeat), &mut effects);
+    assert!(effects.contains(&Effect::Arm(Timer::Listen, waiting_time)), "{effects:?}");
+    // A shorter one does not make this node hasty.
+    let hasty = Message {
+        lease: Duration::from_millis(20),
+        failover: Duration::from_millis(30),
+        sequence: 1_001,
+        ..patient
+    };
+    effects.clear();
+    machine.on_event(Event::Received(hasty), &mut effects);
+    assert!(effects.contains(&Effect::Arm(Timer::Silence, params().failover)), "{effects:?}");
+}
+
+#[test]
+fn a_replica_counts_up_to_the_lag_that_p4_allows() {
+    for (lag_ms, counts) in [(LAG_MAX_MS, true), (LAG_MAX_MS + 1, false)] {
+        let mut machine = in_state(State::Standby);
+        machine.on_event(Event::Replica { complete: true, lag_ms }, &mut Vec::new());
+        assert_eq!(machine.state() == State::Candidate, counts, "{lag_ms} ms: preempts");
+    }
+}
+
+/// An active node with a preempting, ready and better standby peer, as `change` has it.
+fn active_beside(change: impl FnOnce(&mut Message)) -> Election {
+    let mut peer = Message {
+        sequence: 1_001,
+        preempt: true,
+        priority: 30,
+        ..from_peer(State::Standby, Kind::Heartbeat, 1)
+    };
+    change(&mut peer);
+    let mut machine = in_state(State::Active);
+    machine.on_event(Event::Received(peer), &mut Vec::new());
+    machine
+}
+
+#[test]
+fn a_forced_switchover_is_refused_with_the_reason_that_holds() {
+    let outcome = |mut machine: Election| {
+        let mut effects = Vec::new();
+        machine.on_event(Event::ForceStandby, &mut effects);
+        assert_eq!(machine.state(), State::Active);
+        effects.into_iter().find_map(|effect| if let Effect::Forced(outcome) = effect { Some(outcome) } else { None })
+    };
+    assert_eq!(outcome(active_beside(|_| {})), None, "the offer is out");
+    let refused = |change: fn(&mut Message)| outcome(active_beside(change));
+    assert_eq!(refused(|peer| peer.forwardable = false), Some(Err(Refusal::PeerUnable)));
+    assert_eq!(refused(|peer| peer.complete = false), Some(Err(Refusal::PeerIncomplete)));
+    assert_eq!(refused(|peer| peer.hears_you = false), Some(Err(Refusal::OneWay)));
+    assert_eq!(refused(|peer| peer.peer_nonce = OWN_BOOT - 1), Some(Err(Refusal::OneWay)), "hears an earlier boot");
+    assert_eq!(refused(|peer| peer.state = State::Left), Some(Err(Refusal::NoPeer)));
+    let mut busy = active_beside(|_| {});
+    busy.on_event(Event::ForceStandby, &mut Vec::new());
+    assert_eq!(outcome(busy), Some(Err(Refusal::Busy)));
+}
+
+#[test]
+fn an_active_node_gives_the_role_only_to_a_ready_peer_that_asks_with_right() {
+    let given = |forced: bool, change: fn(&mut Message)| {
+        let mut machine = active_beside(|_| {});
+        if forced {
+            machine.on_event(Event::ForceStandby, &mut Vec::new());
+        }
+        let mut asks = Message {
+            kind: Kind::Elect,
+            state: State::Candidate,
+            term: 2,
+            sequence: 1_002,
+            ..*machine.peer().unwrap()
+        };
+        change(&mut asks);
+        machine.on_event(Event::Received(asks), &mut Vec::new());
+        machine.state() == State::RelayOut
+    };
+    assert!(given(false, |_| {}) && given(true, |_| {}));
+    // What was offered on command needs neither preempt nor priority, but a replica all the same.
+    for change in [(|asks| asks.preempt = false) as fn(&mut Message), |asks| asks.priority = 20] {
+        assert!(!given(false, change) && given(true, change));
+    }
+    for change in [(|asks| asks.complete = false) as fn(&mut Message), |asks| asks.forwardable = false] {
+        assert!(!given(false, change) && !given(true, change));
+    }
+}
+
+/// An active node whose lease has run out, in hearing of a standby of higher priority.
+fn lapsed() -> Election {
+    let mut machine = in_state(State::Active);
+    machine.on_event(Event::LeaseExpired, &mut Vec::new());
+    assert_eq!(machine.state(), State::Init);
+    machine
+}
+
+#[test]
+fn after_a_lapse_the_newest_table_goes_before_priority_and_a_complete_replica_before_both() {
+    let better = Message { priority: 30, ..from_peer(State::Standby, Kind::Heartbeat, 1) };
+    let asks = Message { kind: Kind::Elect, state: State::Candidate, term: 2, sequence: 1_001, ..better };
+    for (complete, next, after) in
+        [(false, State::Init, State::Candidate), (true, State::Standby, State::Standby)]
+    {
+        let mut machine = lapsed();
+        machine.on_event(Event::Received(Message { complete, ..asks }), &mut Vec::new());
+        assert_eq!(machine.state(), next, "complete {complete}");
+        machine.on_event(Event::Timer(Timer::Listen), &mut Vec::new());
+        assert_eq!(machine.state(), after, "complete {complete}");
+    }
+}
+
+#[test]
+fn a_table_is_the_newest_only_until_another_active_node_is_heard() {
+    let mut machine = lapsed();
+    assert!(machine.message(Kind::Heartbeat).keeper);
+    let claimed = from_peer(State::Active, Kind::Coup, 2);
+    machine.on_event(Event::Received(claimed), &mut Vec::new());
+    assert!(!machine.message(Kind::Heartbeat).keeper);
+    let mut loser = in_state(State::Active);
+    loser.on_event(Event::Received(claimed), &mut Vec::new());
+    assert_eq!((loser.state(), loser.message(Kind::Heartbeat).keeper), (State::Standby, false));
+}
+
 fn any_message() -> impl Strategy<Value = Message> {
-    let facts = (0..6_usize, 0..4_usize, any::<[bool; 7]>(), 1..40_u8);
+    let facts = (0..6_usize, 0..4_usize, any::<[bool; 8]>(), 1..40_u8);
     (facts, 0..20_u64, 1..60_u64, 0..3_u64, 0..10_u8).prop_map(|(facts, term, sequence, boot, odd)| {
         let message = from_peer(State::ALL[facts.0], Kind::ALL[facts.1], term);
         Message {
@@ -363,6 +497,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             hears_you: facts.2[4],
             offer: facts.2[5],
             peer_nonce: if facts.2[6] { OWN_BOOT } else { 0 },
+            keeper: facts.2[7],
             priority: facts.3,
             sequence,
             nonce: PEER_BOOT + boot,
