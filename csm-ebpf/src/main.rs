@@ -18,6 +18,7 @@ mod gate;
 mod maps;
 mod packet;
 mod predictor;
+mod rebuild;
 mod relay;
 mod rewrite;
 mod sticky;
@@ -68,13 +69,14 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
     let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
     // SAFETY: `frame` checked the bounds.
     let (dst, src) = unsafe { ((*ethernet).dst, (*ethernet).src) };
+    let from_peer = port.role == PORT_FT;
+    if !from_peer && dst != Mac::of(&settings.virtual_mac) {
+        return Ok(Reason::PassHost);
+    }
     let (state, now_ns) = gate::read();
-    let ingress = if port.role == PORT_FT {
+    let ingress = if from_peer {
         relay::take(port, dst, src, state)?
     } else {
-        if dst != Mac::of(&settings.virtual_mac) {
-            return Ok(Reason::PassHost);
-        }
         match state {
             GateState::Open => {
                 Ingress { port: port.number, vlan: port.vlan, role: port.role, relayed: false }

@@ -12,7 +12,7 @@ use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::gate::Gate;
 use csm_common::limits;
 use csm_common::net::{Address, AddressKey, NextHop, Port, Route};
-use csm_common::service::{Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey};
+use csm_common::service::{Origin, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey};
 
 #[map]
 pub(crate) static GATE: Array<Gate> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -43,6 +43,8 @@ pub(crate) static RINGS: Array<u32> = Array::with_max_entries(limits::VSERVERS_M
 pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(limits::VSERVERS_MAX, 0);
 #[map]
 pub(crate) static REALS: Array<Real> = Array::with_max_entries(limits::REALS_MAX, 0);
+#[map]
+pub(crate) static ORIGINS: HashMap<VserverKey, Origin> = HashMap::with_max_entries(limits::ORIGINS_MAX, 0);
 #[map]
 pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> =
     HashMap::with_max_entries(2 * limits::CONNECTIONS_MAX, 0);

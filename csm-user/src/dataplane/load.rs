@@ -295,6 +295,7 @@ fn loader(capacity: &Capacity) -> EbpfLoader<'static> {
         (names::RINGS, capacity.vservers * limits::RING_SLOTS),
         (names::REALS, capacity.reals),
         (names::REAL_COUNTS, capacity.reals),
+        (names::ORIGINS, capacity.reals),
     ] {
         loader.map_max_entries(name, entries);
     }
