@@ -99,12 +99,8 @@ fn ten_failovers_leave_equal_tables_and_nothing_behind() {
 
 /// The connections of the message service, each as its JSON without what is each node's own (ages, counters).
 fn long_lived(answer: &Value) -> BTreeSet<String> {
-    let rows = answer
-        .get("connections")
-        .or(Some(answer))
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
+    let rows =
+        answer.get("connections").or(Some(answer)).and_then(Value::as_array).cloned().unwrap_or_default();
     let facts = |row: &Value| {
         ["vserver", "protocol", "client", "destination", "real", "state"]
             .map(|name| row.get(name).map(ToString::to_string))

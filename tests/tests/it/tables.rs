@@ -30,11 +30,7 @@ use csm_user::replication::record::{self, ConnGone, ConnKey, ConnRecord, Refusal
 use super::soon::soon;
 
 fn dataplane(connections: u32) -> Dataplane {
-<<<<<<< HEAD
-    let capacity = Capacity { connections, embryonic: 1024, sticky: 1024, ..Capacity::default() };
-=======
     let capacity = Capacity { connections, embryonic: 1024, sticky: 1024, vservers: 16, reals: 16 };
->>>>>>> w2/xdp
     Dataplane::load_with(&[], AttachMode::Native, capacity).expect("root and a kernel with XDP")
 }
 

@@ -408,14 +408,20 @@ fn a_forced_switchover_is_refused_with_the_reason_that_holds() {
         let mut effects = Vec::new();
         machine.on_event(Event::ForceStandby, &mut effects);
         assert_eq!(machine.state(), State::Active);
-        effects.into_iter().find_map(|effect| if let Effect::Forced(outcome) = effect { Some(outcome) } else { None })
+        effects
+            .into_iter()
+            .find_map(|effect| if let Effect::Forced(outcome) = effect { Some(outcome) } else { None })
     };
     assert_eq!(outcome(active_beside(|_| {})), None, "the offer is out");
     let refused = |change: fn(&mut Message)| outcome(active_beside(change));
     assert_eq!(refused(|peer| peer.forwardable = false), Some(Err(Refusal::PeerUnable)));
     assert_eq!(refused(|peer| peer.complete = false), Some(Err(Refusal::PeerIncomplete)));
     assert_eq!(refused(|peer| peer.hears_you = false), Some(Err(Refusal::OneWay)));
-    assert_eq!(refused(|peer| peer.peer_nonce = OWN_BOOT - 1), Some(Err(Refusal::OneWay)), "hears an earlier boot");
+    assert_eq!(
+        refused(|peer| peer.peer_nonce = OWN_BOOT - 1),
+        Some(Err(Refusal::OneWay)),
+        "hears an earlier boot"
+    );
     assert_eq!(refused(|peer| peer.state = State::Left), Some(Err(Refusal::NoPeer)));
     let mut busy = active_beside(|_| {});
     busy.on_event(Event::ForceStandby, &mut Vec::new());
