@@ -15,9 +15,10 @@ use super::node::Node;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::ring::Hint;
 use crate::ft::task::handle::ALIVE_PERIOD;
-use crate::ft::{FtCommand, FtEvent, FtHandle, State};
+use crate::ft::{FtCommand, FtEvent, FtHandle, Reason, State};
 use crate::neigh::task::LinkEvent;
 use crate::probe::health::Health;
+use crate::replication::role::Role;
 use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
 
@@ -83,6 +84,17 @@ impl Sources {
             Some(link) = self.inputs.links.recv() => Event::Link(link),
             Some(hint) = self.inputs.hints.recv() => Event::Hint(hint),
         }
+    }
+}
+
+/// What a change of the role means for replication. A node that stopped to forward by itself has perhaps a successor
+/// already, as one that lost to a rival has.
+const fn replication_role(state: State, reason: Reason) -> Role {
+    match (state, reason) {
+        (State::Active, _) => Role::Active,
+        (State::RelayOut, _) => Role::Yielding,
+        (State::Init | State::Standby, Reason::Rival | Reason::LeaseExpired | Reason::WokeLate) => Role::Lost,
+        (State::Init | State::Standby | State::Candidate | State::Left, _) => Role::Standby,
     }
 }
 
@@ -170,7 +182,7 @@ impl Router<'_> {
         match self.node.planner.replan(&self.node.config, &health) {
             Ok(operations) => tracing::debug!(operations, "health changed, maps brought in line"),
             Err(error) => {
-                tracing::error!(%error, "health changed, but the maps could not be brought in line")
+                tracing::error!(%error, "health changed, but the maps could not be brought in line");
             }
         }
     }
@@ -213,14 +225,14 @@ impl Router<'_> {
 
     fn ft_event(&self, event: &FtEvent) {
         match *event {
-            FtEvent::Role { state, reason, term, .. } => {
+            FtEvent::Role { state, reason, term, at_ns } => {
                 let slot = self.node.config.slot;
                 tracing::info!(
                     "%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: {state}: {reason} (term {term})"
                 );
                 self.active.store(state == State::Active, Ordering::Release);
                 if let Some(replication) = &self.node.replication {
-                    replication.role(state == State::Active);
+                    replication.role(replication_role(state, reason), at_ns);
                 }
                 self.replica();
             }
@@ -272,6 +284,10 @@ impl Router<'_> {
         if tokio::time::timeout(LEAVE_MAX, left).await.is_err() {
             tracing::error!("the real-time thread did not leave in time; its lease ends by itself");
             return;
+        }
+        if let Some(replication) = &self.node.replication {
+            // Bounded by replication itself.
+            replication.handed_over().await;
         }
         let Some(ft) = sources.inputs.ft.take() else { return };
         if !matches!(tokio::task::spawn_blocking(move || ft.join()).await, Ok(Ok(()))) {

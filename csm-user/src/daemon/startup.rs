@@ -26,7 +26,7 @@ use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell};
 use crate::dataplane::mirror::Mirror;
-use crate::dataplane::ring::{DeltaSink, RingThread};
+use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::Table;
 use crate::ft::task as ft_task;
@@ -242,12 +242,19 @@ impl Running {
         };
         let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked)?;
 
-        let actions = Actions::new(settings, announcer);
         let gate = dataplane.gate();
         let pair = match &config.ft {
             Some(group) => {
-                let start =
-                    PairStart { config: &config, group, specs: &specs, options, gate: gate.clone(), actions };
+                let start = PairStart {
+                    config: &config,
+                    group,
+                    specs: &specs,
+                    options,
+                    gate: gate.clone(),
+                    settings,
+                    announcer,
+                    flusher: ring.flusher(),
+                };
                 let hop_number = hop_number(&neighbours);
                 let replica = KernelReplica::new(Arc::clone(&table), Arc::clone(&directory), hop_number);
                 Some(start.start(replica, deltas)?)
@@ -294,7 +301,9 @@ struct PairStart<'a> {
     specs: &'a [PortSpec],
     options: &'a Options,
     gate: Arc<crate::dataplane::load::MappedGate>,
-    actions: Actions,
+    settings: Arc<SettingsCell>,
+    announcer: Arc<Announcer>,
+    flusher: Flusher,
 }
 
 impl PairStart<'_> {
@@ -303,7 +312,7 @@ impl PairStart<'_> {
         replica: KernelReplica,
         deltas: crossbeam::channel::Receiver<DeltaEvent>,
     ) -> Result<(FtHandle, ReplHandle), Failure> {
-        let Self { config, group, specs, options, gate, actions } = self;
+        let Self { config, group, specs, options, gate, settings, announcer, flusher } = self;
         let Some(port) = specs.iter().find(|port| port.role == PORT_FT) else {
             return Err(Failure::step("the FT VLAN")(
                 "no interface carries it: add `switchport access vlan`",
@@ -324,8 +333,10 @@ impl PairStart<'_> {
             sender: replication::sender::Options { drop_every: options.drop_deltas, ..Default::default() },
             table: Arc::new(replica),
             events: deltas,
+            flush: Box::new(move || flusher.flush()),
         })
         .map_err(Failure::step("replication"))?;
+        let actions = Actions::new(settings, announcer, replication.tenure());
         let [a, b, c, d, e, f] = port.mac;
         let ft = ft_task::spawn(FtOptions {
             group: group.clone(),

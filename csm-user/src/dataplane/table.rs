@@ -35,7 +35,8 @@ pub enum Conflict {
     Replace,
     /// Replaces it unless its generation is later (serial numbers, RFC 1982).
     KeepNewer,
-    /// Leaves it; one with equal content counts as inserted.
+    /// Leaves it; one with equal content counts as inserted. A replica that no packet on this node has used is treated
+    /// as with [`Conflict::KeepNewer`].
     Keep,
 }
 
@@ -158,12 +159,18 @@ impl Table {
         let known = standing.connection(&pair.forward_key);
         let later = known.generation.wrapping_sub(connection.generation).cast_signed() > 0;
         match conflict {
-            Conflict::Keep if standing.state != STATE_CLOSED => {
-                let same = Connection { state: connection.state, ..known } == *connection;
-                return if same { Ok(Step::Stands) } else { Err(InsertError::Exists) };
+            // It stands for late segments only, but a report that crossed its end must not bring it back.
+            Conflict::Keep if standing.state == STATE_CLOSED => {
+                if known.generation == connection.generation {
+                    return Err(InsertError::Superseded);
+                }
             }
-            Conflict::KeepNewer if later => return Err(InsertError::Superseded),
-            _ => {}
+            Conflict::Keep if Connection { state: connection.state, ..known } == *connection => {
+                return Ok(Step::Stands);
+            }
+            Conflict::Keep if !self.is_unused(proto, &standing)? => return Err(InsertError::Exists),
+            Conflict::Keep | Conflict::KeepNewer if later => return Err(InsertError::Superseded),
+            Conflict::Keep | Conflict::KeepNewer | Conflict::Replace => {}
         }
         if known.return_key() != pair.return_key {
             self.flows.delete(&known.return_key())?;
@@ -203,6 +210,27 @@ impl Table {
             return Ok(Some(connection));
         }
         Ok(None)
+    }
+
+    /// Deletes the connection under `forward` if it is a replica of exactly `generation` that no packet on this node
+    /// has used since it was inserted or a second later, the resolution of the entries' marks; returns it then.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn delete_unused(&self, forward: &FlowKey, generation: u32) -> io::Result<Option<Connection>> {
+        let Some(entry) = self.flows.get(forward)? else { return Ok(None) };
+        if entry.generation != generation || !self.is_unused(forward.proto, &entry)? {
+            return Ok(None);
+        }
+        let connection = entry.connection(forward);
+        self.delete_pair(&self.flows, &connection)?;
+        Ok(Some(connection))
+    }
+
+    /// A replica of which neither direction has seen a packet on this node.
+    fn is_unused(&self, proto: u8, entry: &FlowEntry) -> io::Result<bool> {
+        let unused = |entry: &FlowEntry| entry.flags & FLAG_REPLICA != 0;
+        Ok(unused(entry) && self.flows.get(&entry.twin_key(proto))?.as_ref().is_none_or(unused))
     }
 
     /// The forward entry goes first: the return one alone counts as absent.

@@ -372,7 +372,7 @@ fn what_one_node_holds_another_can_hold() {
     );
     let gone: Vec<ConnGone> =
         records.iter().map(|record| ConnGone { key: record.key, generation: record.generation }).collect();
-    second.delete_connections(&gone[1..]);
+    second.delete_connections(&gone[1..], record::Conflict::KeepNewer);
     assert_eq!(all(&second), records[..1]);
 }
 
