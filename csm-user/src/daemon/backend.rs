@@ -49,19 +49,25 @@ impl Backend for Node {
     }
 
     fn force_standby(&self) -> Result<(), Fault> {
-        let refused = |error: String, remedy: Option<&str>| Fault::Refused { error, remedy: remedy.map(str::to_owned) };
+        let refused =
+            |error: String, remedy: Option<&str>| Fault::Refused { error, remedy: remedy.map(str::to_owned) };
         let Some(control) = &self.ft else {
-            return Err(refused("no FT group is configured".to_owned(), Some("configure `ft group N vlan M`")));
+            return Err(refused(
+                "no FT group is configured".to_owned(),
+                Some("configure `ft group N vlan M`"),
+            ));
         };
         self.runtime.block_on(control.force_standby()).map_err(|refusal| {
             let remedy = match refusal {
                 ft::Refusal::NotActive => Some("give the command on the active box"),
-                ft::Refusal::PeerIncomplete => Some("wait until `show module csm N ft` shows the replica as complete"),
+                ft::Refusal::PeerIncomplete => {
+                    Some("wait until `show module csm N ft` shows the replica as complete")
+                }
                 ft::Refusal::NoPeer | ft::Refusal::OneWay => Some("check the FT VLAN's link and the peer"),
-                ft::Refusal::PeerUnable => Some("`show module csm N ft` and `vlan` on the peer name what stands against it"),
-                ft::Refusal::Busy
-                | ft::Refusal::NoAnswer
-                | ft::Refusal::Overtaken => None,
+                ft::Refusal::PeerUnable => {
+                    Some("`show module csm N ft` and `vlan` on the peer name what stands against it")
+                }
+                ft::Refusal::Busy | ft::Refusal::NoAnswer | ft::Refusal::Overtaken => None,
             };
             refused(refusal.to_string(), remedy)
         })
@@ -121,7 +127,8 @@ impl Backend for Node {
         self.table.visit_sticky(&mut |chunk| {
             for (key, entry) in chunk {
                 reply.total += 1;
-                let (Some(group), Some(real)) = (directory.sticky_group(key.group), desired.reals.get(&entry.real))
+                let (Some(group), Some(real)) =
+                    (directory.sticky_group(key.group), desired.reals.get(&entry.real))
                 else {
                     continue;
                 };
@@ -130,7 +137,9 @@ impl Backend for Node {
                 }
                 let (group, vserver) = match group {
                     StickyGroup::Shared(group) => (group, None),
-                    StickyGroup::Private(id) => (0, directory.vserver_number(id).and_then(|n| names.get(&n).cloned())),
+                    StickyGroup::Private(id) => {
+                        (0, directory.vserver_number(id).and_then(|n| names.get(&n).cloned()))
+                    }
                 };
                 let used_s = now_ns.saturating_sub(entry.last_used_ns) / SECOND_NS;
                 reply.entries.push(StickyReply {
@@ -164,12 +173,16 @@ impl Backend for Node {
             created += self.counters.vserver(*number)?.connections;
         }
         let reasons = self.counters.reasons()?;
-        let packets = |wanted: Reason| reasons.iter().find(|(reason, _)| *reason == wanted).map_or(0, |(_, c)| c.packets);
-        let refused = packets(Reason::DropNoReal) + packets(Reason::DropNoPolicy) + packets(Reason::DropTableFull);
+        let packets = |wanted: Reason| {
+            reasons.iter().find(|(reason, _)| *reason == wanted).map_or(0, |(_, c)| c.packets)
+        };
+        let refused =
+            packets(Reason::DropNoReal) + packets(Reason::DropNoPolicy) + packets(Reason::DropTableFull);
         let life = |ended: fn(&Walked) -> Ended, routed: bool| ConnectionCounters {
             destroyed: walked.as_deref().map(|walked| ended(walked).closed + ended(walked).idle),
             current: walked.as_deref().map(|walked| {
-                let of_kind = walked.census.vservers.iter().filter(|(number, _)| (**number == flow::NONE) == routed);
+                let of_kind =
+                    walked.census.vservers.iter().filter(|(number, _)| (**number == flow::NONE) == routed);
                 of_kind.map(|(_, count)| count).sum()
             }),
             timed_out: walked.as_deref().map(|walked| ended(walked).idle),
@@ -201,10 +214,9 @@ impl Node {
     }
 
     fn vserver_reply(&self, vserver: &Vserver) -> Result<VserverReply, Fault> {
-        let index = vserver
-            .virtual_server
-            .as_ref()
-            .and_then(|server| self.directory.get().vserver_number(StableId::of_vserver(&vserver.name, server)));
+        let index = vserver.virtual_server.as_ref().and_then(|server| {
+            self.directory.get().vserver_number(StableId::of_vserver(&vserver.name, server))
+        });
         let count = index.map_or(Ok(ServiceCount::default()), |number| self.counters.vserver(number))?;
         let farm = vserver.serverfarm.as_ref().and_then(|name| self.config.serverfarm(name));
         let reason = if !vserver.inservice {
@@ -233,7 +245,10 @@ impl Node {
             serverfarm: vserver.serverfarm.as_ref().map(ToString::to_string),
             idle_s: vserver.idle.as_secs(),
             pending_s: vserver.pending.as_secs(),
-            replicate: Replicate { connection: vserver.replicate_connection, sticky: vserver.replicate_sticky },
+            replicate: Replicate {
+                connection: vserver.replicate_connection,
+                sticky: vserver.replicate_sticky,
+            },
             sticky: vserver.sticky.map(|sticky| StickyRule {
                 minutes: sticky.minutes,
                 group: sticky.group,
@@ -278,7 +293,9 @@ impl Node {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number);
-        number.and_then(|number| desired.contents.reals.get(&number)).is_some_and(|real| real.flags & REAL_USABLE != 0)
+        number
+            .and_then(|number| desired.contents.reals.get(&number))
+            .is_some_and(|real| real.flags & REAL_USABLE != 0)
     }
 
     fn real_state(&self, farm: &Serverfarm, real: &Real) -> (RealState, Option<String>) {
@@ -313,8 +330,10 @@ impl Node {
 }
 
 fn passes(filter: &ConnFilter, row: &ConnReply) -> bool {
-    let vserver = |wanted: &String| row.vserver.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
-    filter.vserver.as_ref().is_none_or(vserver) && filter.client.is_none_or(|client| row.client.address == client)
+    let vserver =
+        |wanted: &String| row.vserver.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
+    filter.vserver.as_ref().is_none_or(vserver)
+        && filter.client.is_none_or(|client| row.client.address == client)
 }
 
 /// `forwarding`: this node sees the connections' packets.

@@ -40,7 +40,9 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         changed_unix_ms: status.changed_wall_ns / 1_000_000,
         term: status.term,
         priority: status.priority,
-        alternate_priority: config.and_then(|ft: &FtGroup| ft.alt_priority).or(peer.map(|peer| peer.priority)),
+        alternate_priority: config
+            .and_then(|ft: &FtGroup| ft.alt_priority)
+            .or(peer.map(|peer| peer.priority)),
         preempt: status.preempt,
         preempt_held: status.preempt_held,
         heartbeat_ms: millis32(status.heartbeat),
@@ -136,9 +138,12 @@ fn replication_reply(node: &Node, status: &ReplStatus, now: Duration) -> Replica
         connected,
         last_close: status.last_close.clone(),
         snapshot,
-        connections: compared
-            .map(|(_, coverage)| Coverage { held: coverage.connections_held, known: coverage.connections_known }),
-        sticky: compared.map(|(_, coverage)| Coverage { held: coverage.sticky_held, known: coverage.sticky_known }),
+        connections: compared.map(|(_, coverage)| Coverage {
+            held: coverage.connections_held,
+            known: coverage.connections_known,
+        }),
+        sticky: compared
+            .map(|(_, coverage)| Coverage { held: coverage.sticky_held, known: coverage.sticky_known }),
         lag_ms: sender.map(|sender| millis32(sender.lag)).or(receiver.map(|receiver| receiver.lag_ms)),
         table: node.walked.get().map(|walked| TableReply {
             connections: walked.census.connections,
@@ -190,7 +195,8 @@ fn lease(node: &Node, status: &FtStatus) -> LeaseReply {
             gate::GateState::Open => GateState::Open,
             gate::GateState::RelayOut => GateState::RelayOut,
         },
-        remaining_us: (now_in != gate::GateState::Closed).then(|| gate.deadline_ns().saturating_sub(now_ns) / 1_000),
+        remaining_us: (now_in != gate::GateState::Closed)
+            .then(|| gate.deadline_ns().saturating_sub(now_ns) / 1_000),
         length_us: micros(status.lease),
         peer_length_us: status.peer.as_ref().map(|peer| micros(peer.lease)),
     }
@@ -324,7 +330,12 @@ pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
             NeighbourKind::Gateway
         } else if reals().any(|real| real.address == address) {
             NeighbourKind::Real
-        } else if node.config.vlans.iter().any(|vlan| vlan.alt_address.is_some_and(|alt| alt.addr() == address)) {
+        } else if node
+            .config
+            .vlans
+            .iter()
+            .any(|vlan| vlan.alt_address.is_some_and(|alt| alt.addr() == address))
+        {
             NeighbourKind::Peer
         } else {
             NeighbourKind::Learned

@@ -169,7 +169,9 @@ impl Router<'_> {
         let health = Arc::clone(&self.node.health.borrow());
         match self.node.planner.replan(&self.node.config, &health) {
             Ok(operations) => tracing::debug!(operations, "health changed, maps brought in line"),
-            Err(error) => tracing::error!(%error, "health changed, but the maps could not be brought in line"),
+            Err(error) => {
+                tracing::error!(%error, "health changed, but the maps could not be brought in line");
+            }
         }
     }
 
@@ -213,12 +215,17 @@ impl Router<'_> {
         match *event {
             FtEvent::Role { state, reason, term, .. } => {
                 let slot = self.node.config.slot;
-                tracing::info!("%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: {state}: {reason} (term {term})");
+                tracing::info!(
+                    "%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: {state}: {reason} (term {term})"
+                );
                 self.active.store(state == State::Active, Ordering::Release);
                 if let Some(replication) = &self.node.replication {
                     replication.role(state == State::Active);
                 }
-                self.replica();
+                // The real-time thread has ended when it has left.
+                if state != State::Left {
+                    self.replica();
+                }
             }
             FtEvent::Announce(reason) => {
                 tracing::debug!(%reason, "announcing the group's addresses");
@@ -228,7 +235,9 @@ impl Router<'_> {
             FtEvent::Adopted { at_ns } => tracing::debug!(at_ns, "adopted the replicated table"),
             FtEvent::Peer { address, node, nonce, .. } => {
                 let slot = self.node.config.slot;
-                tracing::info!("%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: peer {node:016x} heard from {address}");
+                tracing::info!(
+                    "%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: peer {node:016x} heard from {address}"
+                );
                 let scope = self.node.ports.iter().find(|port| port.spec.role == PORT_FT);
                 let scope = scope.map_or(0, |port| port.spec.ifindex);
                 self.peer(Some(PeerAddr { addr: SocketAddrV6::new(address, PORT, 0, scope), nonce }));

@@ -89,7 +89,9 @@ pub enum Failure {
 }
 
 impl Failure {
-    fn step<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+    fn step<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        what: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
         let what = what.into();
         move |source| Self::Step { what, source: source.into() }
     }
@@ -110,7 +112,8 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     let running = Running::start(config, options)?;
     let Running { node, inputs, announcements, threads, undo } = running;
     let ports = node.ports.iter().map(|NodePort { spec, .. }| format!("{} (vlan {})", spec.name, spec.vlan));
-    let (version, slot, ports) = (env!("CARGO_PKG_VERSION"), node.config.slot, ports.collect::<Vec<_>>().join(", "));
+    let (version, slot, ports) =
+        (env!("CARGO_PKG_VERSION"), node.config.slot, ports.collect::<Vec<_>>().join(", "));
     tracing::info!("csmd {version} runs module csm {slot} on {ports}");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async move {
@@ -194,7 +197,8 @@ impl Running {
         // Only now: a port that carries another's program is not touched.
         let addresses = raise_ports(&config, &specs)?;
         let memberships = accept(&specs, vmac)?;
-        let ft_port = specs.iter().position(|port| port.role == PORT_FT).and_then(|port| u32::try_from(port).ok());
+        let ft_port =
+            specs.iter().position(|port| port.role == PORT_FT).and_then(|port| u32::try_from(port).ok());
         let settings = Settings {
             virtual_mac: vmac,
             peer_mac: [0; 6],
@@ -218,7 +222,8 @@ impl Running {
             .map_err(Failure::step::<ReplanError>("the dataplane's maps"))?;
 
         let announcer = Arc::new(announcer(&planner, &specs, vmac).map_err(Failure::step("announcements"))?);
-        let announcements = AnnounceThread::spawn(Arc::clone(&announcer)).map_err(Failure::step("announcements"))?;
+        let announcements =
+            AnnounceThread::spawn(Arc::clone(&announcer)).map_err(Failure::step("announcements"))?;
         let active = Arc::new(AtomicBool::new(config.ft.is_none()));
         let (deltas_in, deltas) = crossbeam::channel::bounded(DELTAS_MAX);
         let (hints_in, hints) = mpsc::channel(HINTS_MAX);
@@ -241,7 +246,8 @@ impl Running {
         let gate = dataplane.gate();
         let pair = match &config.ft {
             Some(group) => {
-                let start = PairStart { config: &config, group, specs: &specs, options, gate: gate.clone(), actions };
+                let start =
+                    PairStart { config: &config, group, specs: &specs, options, gate: gate.clone(), actions };
                 let hop_number = hop_number(&neighbours);
                 let replica = KernelReplica::new(Arc::clone(&table), Arc::clone(&directory), hop_number);
                 Some(start.start(replica, deltas)?)
@@ -299,7 +305,9 @@ impl PairStart<'_> {
     ) -> Result<(FtHandle, ReplHandle), Failure> {
         let Self { config, group, specs, options, gate, actions } = self;
         let Some(port) = specs.iter().find(|port| port.role == PORT_FT) else {
-            return Err(Failure::step("the FT VLAN")("no interface carries it: add `switchport access vlan`"));
+            return Err(Failure::step("the FT VLAN")(
+                "no interface carries it: add `switchport access vlan`",
+            ));
         };
         let nonce = host::nonce();
         let replication = replication::task::spawn(ReplOptions {
@@ -406,7 +414,11 @@ fn follow_neighbours(
             number,
             vlan: spec.vlan,
             ifindex: spec.ifindex,
-            network: config.vlans.iter().find(|vlan| vlan.id.get() == spec.vlan).and_then(|vlan| vlan.address),
+            network: config
+                .vlans
+                .iter()
+                .find(|vlan| vlan.id.get() == spec.vlan)
+                .and_then(|vlan| vlan.address),
         })
         .collect();
     let sink = HopMaps::open(source).map_err(Failure::step("the dataplane's maps"))?;

@@ -262,9 +262,9 @@ impl Expiry {
         let clock = self.clock();
         match judge(&entry, twin.as_ref(), times, clock) {
             Verdict::Keep => Ok(Outcome::Stays),
-            Verdict::Orphan => {
-                map.delete(key).map(|there| if there { Outcome::Removed(Verdict::Orphan) } else { Outcome::Gone })
-            }
+            Verdict::Orphan => map
+                .delete(key)
+                .map(|there| if there { Outcome::Removed(Verdict::Orphan) } else { Outcome::Gone }),
             verdict @ (Verdict::Idle | Verdict::Closed | Verdict::Pending) => {
                 let connection = entry.connection(key);
                 self.table.delete_pair(map, &connection)?;

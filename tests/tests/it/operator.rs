@@ -67,8 +67,8 @@ impl Host {
             ]
         };
         node.ip(&[to(1, &client), to(2, &server), to(3, &client)].concat()).expect("ports");
-        let client_side =
-            ["link set peer1 up", "link set peer3 up", "addr add 192.158.38.20/24 dev peer1"].map(str::to_owned);
+        let client_side = ["link set peer1 up", "link set peer3 up", "addr add 192.158.38.20/24 dev peer1"]
+            .map(str::to_owned);
         client.ip(&client_side).expect("the client");
         let server_side = [
             "link set peer2 up",
@@ -103,17 +103,20 @@ impl Host {
 
     /// Runs csmd, which is expected to end by itself.
     fn refused(&self, config: &Path, socket: &Path) -> (i32, String) {
-        said(self.csmd(config, socket).output().expect("csmd starts"))
+        said(&self.csmd(config, socket).output().expect("csmd starts"))
     }
 
     /// Starts csmd and waits until it answers.
     fn start(&self, text: &str, name: &str) -> Running<'_> {
         let config = self.write(&format!("{name}.cfg"), text);
-        let (socket, log) = (self.socket(&format!("{name}.sock")), self.directory.join(format!("{name}.log")));
+        let (socket, log) =
+            (self.socket(&format!("{name}.sock")), self.directory.join(format!("{name}.log")));
         let err = std::fs::File::create(&log).expect("a log");
-        let child = self.csmd(&config, &socket).stdin(Stdio::null()).stderr(err).spawn().expect("csmd starts");
+        let child =
+            self.csmd(&config, &socket).stdin(Stdio::null()).stderr(err).spawn().expect("csmd starts");
         let running = Running { host: self, child, socket, log };
-        wait::until("csmd's answer", PATIENCE, PACE, || Ok(running.csm("show running-config").ok())).expect("it runs");
+        wait::until("csmd's answer", PATIENCE, PACE, || Ok(running.csm("show running-config").ok()))
+            .expect("it runs");
         running
     }
 
@@ -166,7 +169,8 @@ impl Running<'_> {
     /// Sends `signal` and waits for the end; returns the exit status.
     fn end(&mut self, signal: Signal) -> Option<i32> {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it runs");
-        let status = wait::until("csmd's end", PATIENCE, PACE, || Ok(self.child.try_wait()?)).expect("it ends");
+        let status =
+            wait::until("csmd's end", PATIENCE, PACE, || Ok(self.child.try_wait()?)).expect("it ends");
         status.code()
     }
 
@@ -183,7 +187,7 @@ impl Drop for Running<'_> {
     }
 }
 
-fn said(output: Output) -> (i32, String) {
+fn said(output: &Output) -> (i32, String) {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code().expect("it ends by itself"), text)
 }
@@ -228,7 +232,8 @@ fn all_faults_of_a_file_are_named_at_once_and_nothing_is_touched() {
         (18, "255", "255"),
         (20, "150", "leaves no lease that outlasts two heartbeats of 100 ms"),
     ] {
-        let column = FAULTY.lines().nth(line - 1).and_then(|text| text.rfind(wrong)).expect("in the file") + 1;
+        let column =
+            FAULTY.lines().nth(line - 1).and_then(|text| text.rfind(wrong)).expect("in the file") + 1;
         let place = format!("faulty.cfg:{line}:{column}: error: ");
         let found = words.lines().position(|text| text.contains(&place) && text.contains(sentence));
         let at = found.unwrap_or_else(|| panic!("no {place}…{sentence} in:\n{words}"));
@@ -236,7 +241,7 @@ fn all_faults_of_a_file_are_named_at_once_and_nothing_is_touched() {
         assert_eq!(caret.find('^'), Some(column - 1), "{words}");
     }
     let mut check = host.node.command(&host.programs.csm.path).expect("csm");
-    assert_eq!(said(check.arg("check").arg(&config).output().expect("csm starts")), (2, words));
+    assert_eq!(said(&check.arg("check").arg(&config).output().expect("csm starts")), (2, words));
     assert_eq!(host.ports(), before);
     assert!(!host.directory.join("none").exists(), "no socket and no directory for it");
 }
@@ -245,8 +250,10 @@ fn all_faults_of_a_file_are_named_at_once_and_nothing_is_touched() {
 fn the_figure_as_printed_runs_with_its_virtual_server_out_of_service() {
     let host = Host::new();
     let before = host.ports();
-    let printed = include_str!("../../data/config/seed-figure-7-1-active.cfg").replace("ft-group-number", "1");
-    let ports = [(1, 2), (2, 3), (3, 9)].map(|(n, vlan)| format!("interface eth{n}\n switchport access vlan {vlan}\n"));
+    let printed =
+        include_str!("../../data/config/seed-figure-7-1-active.cfg").replace("ft-group-number", "1");
+    let ports = [(1, 2), (2, 3), (3, 9)]
+        .map(|(n, vlan)| format!("interface eth{n}\n switchport access vlan {vlan}\n"));
     let mut csmd = host.start(&format!("{}{printed}", ports.concat()), "figure");
     assert!(csmd.log().contains("warning: virtual server VIP1 has no server farm: it stays out of service"));
     let shown = csmd.csm("show module csm 5 vservers").expect("an answer");
@@ -272,7 +279,10 @@ fn a_second_csmd_touches_nothing_and_one_after_a_crash_cleans_up() {
     assert!(words.contains("another csmd serves") && words.contains("choose another socket"), "{words}");
     let (status, words) = host.refused(&config, &host.socket("other.sock"));
     assert_eq!(status, 1);
-    assert!(words.contains("interface eth1") && words.contains("another XDP program is attached there"), "{words}");
+    assert!(
+        words.contains("interface eth1") && words.contains("another XDP program is attached there"),
+        "{words}"
+    );
     assert_eq!(host.ports(), running);
     assert!(first.csm("show module csm 5 vlan").is_ok() && !host.socket("other.sock").exists());
 
@@ -314,8 +324,11 @@ fn without_its_capabilities_csmd_says_which_it_needs() {
             }
         });
     }
-    let (status, words) = said(command.output().expect("csmd starts"));
-    assert_eq!((status, words.as_str()), (1, "csmd: privileges: CAP_BPF missing: start csmd as root, or grant them\n"));
+    let (status, words) = said(&command.output().expect("csmd starts"));
+    assert_eq!(
+        (status, words.as_str()),
+        (1, "csmd: privileges: CAP_BPF missing: start csmd as root, or grant them\n")
+    );
     assert_eq!(host.ports(), before);
 }
 
@@ -323,15 +336,19 @@ fn without_its_capabilities_csmd_says_which_it_needs() {
 fn a_box_without_an_ft_group_answers_arp_and_balances() {
     let host = Host::new();
     let mut csmd = host.start(SINGLE, "single");
-    let listener = host.server.within(|| TcpListener::bind("192.158.39.101:80")).expect("inside").expect("port 80");
+    let listener =
+        host.server.within(|| TcpListener::bind("192.158.39.101:80")).expect("inside").expect("port 80");
     let server = std::thread::spawn(move || -> std::io::Result<SocketAddr> {
         let (mut stream, client) = listener.accept()?;
         stream.write_all(b"through the virtual server")?;
         Ok(client)
     });
     let target: SocketAddr = "192.158.38.30:80".parse().expect("an address");
-    let connect = || host.client.within(|| TcpStream::connect_timeout(&target, Duration::from_secs(1))).expect("inside");
-    let mut stream = wait::until("a connection", PATIENCE, PACE, || Ok(connect().ok())).expect("it is balanced");
+    let connect = || {
+        host.client.within(|| TcpStream::connect_timeout(&target, Duration::from_secs(1))).expect("inside")
+    };
+    let mut stream =
+        wait::until("a connection", PATIENCE, PACE, || Ok(connect().ok())).expect("it is balanced");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
@@ -344,6 +361,8 @@ fn a_box_without_an_ft_group_answers_arp_and_balances() {
     assert!(neighbour(&host.client, "192.158.38.30").contains(VIRTUAL_MAC));
     assert!(neighbour(&host.server, "192.158.39.20").contains(VIRTUAL_MAC));
     assert_eq!(csmd.csm("show module csm 5 ft").expect("an answer"), "FT group is not configured\n");
-    assert!(csmd.csm("show module csm 5 stats").expect("an answer").starts_with("Connections Created:       1\n"));
+    assert!(
+        csmd.csm("show module csm 5 stats").expect("an answer").starts_with("Connections Created:       1\n")
+    );
     assert_eq!(csmd.end(Signal::SIGTERM), Some(0));
 }

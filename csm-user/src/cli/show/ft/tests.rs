@@ -340,7 +340,10 @@ fn a_standby_that_refuses_entries() {
     ft.replication.refusals = vec![RefusalReply { reason: "unknown virtual server".to_owned(), count: 3 }];
     ft.readiness.ready = false;
     ft.readiness.obstacles = vec!["this box's replica is not complete".to_owned()];
-    check(Some(&ft), false, &expect![[r#"
+    check(
+        Some(&ft),
+        false,
+        &expect![[r#"
         FT group 1, vlan 9
          This box is standby
          Configuration is out-of-sync
@@ -355,7 +358,8 @@ fn a_standby_that_refuses_entries() {
          failover: not ready
                    this box's replica is not complete
          FT messages are not authenticated and not encrypted
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
