@@ -86,11 +86,21 @@ impl Sources {
     }
 }
 
-/// Runs until SIGTERM or SIGINT, and until the role has been handed over then.
+/// SIGTERM and SIGINT, caught from now on: before anything is made that has to be undone.
 ///
 /// # Errors
 /// If signals cannot be received.
-pub(super) async fn run(node: &Arc<Node>, inputs: Inputs, announcements: &AnnounceThread) -> io::Result<()> {
+pub(super) fn catch_signals() -> io::Result<[Signal; 2]> {
+    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
+}
+
+/// Runs until one of the signals `terminate`, and until the role has been handed over then.
+pub(super) async fn run(
+    node: &Arc<Node>,
+    inputs: Inputs,
+    announcements: &AnnounceThread,
+    terminate: [Signal; 2],
+) {
     let mut alive = tokio::time::interval(ALIVE_PERIOD);
     alive.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut sources = Sources {
@@ -98,7 +108,7 @@ pub(super) async fn run(node: &Arc<Node>, inputs: Inputs, announcements: &Announ
         alive,
         health: node.health.clone(),
         completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
-        terminate: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
+        terminate,
     };
     let active = Arc::clone(&sources.inputs.active);
     let mut router = Router { node, announcements, active, rivals: Rivals::default() };
@@ -112,7 +122,6 @@ pub(super) async fn run(node: &Arc<Node>, inputs: Inputs, announcements: &Announ
     }
     tracing::info!("told to stop");
     router.leave(sources).await;
-    Ok(())
 }
 
 struct Router<'a> {

@@ -132,7 +132,11 @@ impl Host {
             rows.iter().map(|row| names.iter().map(|name| row[name].clone()).collect()).collect()
         };
         let addresses = facts(show("addr show"), &["ifname", "addr_info"]);
-        let links = facts(show("link show"), &["ifname", "flags", "xdp", "promiscuity", "allmulti"]);
+        let mut links = facts(show("link show"), &["ifname", "flags", "xdp", "promiscuity", "allmulti"]);
+        // Carriers come a while after their links are up: that is not of csmd's making.
+        for flags in links.iter_mut().filter_map(|link| link[1].as_array_mut()) {
+            flags.retain(|flag| flag != "NO-CARRIER" && flag != "LOWER_UP");
+        }
         Value::Array([addresses, links].concat())
     }
 
