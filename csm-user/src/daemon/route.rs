@@ -98,11 +98,21 @@ const fn replication_role(state: State, reason: Reason) -> Role {
     }
 }
 
-/// Runs until SIGTERM or SIGINT, and until the role has been handed over then.
+/// SIGTERM and SIGINT, caught from now on: before anything is made that has to be undone.
 ///
 /// # Errors
 /// If signals cannot be received.
-pub(super) async fn run(node: &Arc<Node>, inputs: Inputs, announcements: &AnnounceThread) -> io::Result<()> {
+pub(super) fn catch_signals() -> io::Result<[Signal; 2]> {
+    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
+}
+
+/// Runs until one of the signals `terminate`, and until the role has been handed over then.
+pub(super) async fn run(
+    node: &Arc<Node>,
+    inputs: Inputs,
+    announcements: &AnnounceThread,
+    terminate: [Signal; 2],
+) {
     let mut alive = tokio::time::interval(ALIVE_PERIOD);
     alive.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut sources = Sources {
@@ -110,7 +120,7 @@ pub(super) async fn run(node: &Arc<Node>, inputs: Inputs, announcements: &Announ
         alive,
         health: node.health.clone(),
         completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
-        terminate: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
+        terminate,
     };
     let active = Arc::clone(&sources.inputs.active);
     let mut router = Router { node, announcements, active, rivals: Rivals::default() };
@@ -124,7 +134,6 @@ pub(super) async fn run(node: &Arc<Node>, inputs: Inputs, announcements: &Announ
     }
     tracing::info!("told to stop");
     router.leave(sources).await;
-    Ok(())
 }
 
 struct Router<'a> {
@@ -234,7 +243,10 @@ impl Router<'_> {
                 if let Some(replication) = &self.node.replication {
                     replication.role(replication_role(state, reason), at_ns);
                 }
-                self.replica();
+                // The real-time thread has ended when it has left.
+                if state != State::Left {
+                    self.replica();
+                }
             }
             FtEvent::Announce(reason) => {
                 tracing::debug!(%reason, "announcing the group's addresses");

@@ -104,6 +104,7 @@ impl Failure {
 pub async fn run(options: &Options) -> Result<(), Failure> {
     privileged()?;
     let config = read(&options.config)?;
+    let terminate = route::catch_signals().map_err(Failure::step("signals"))?;
     // Before all else: another csmd on this socket means that nothing must be touched.
     if let Some(directory) = options.socket.parent() {
         std::fs::create_dir_all(directory).map_err(Failure::step(directory.display().to_string()))?;
@@ -121,7 +122,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         let _ = stopped.await;
     };
     let api = tokio::spawn(server::serve(listener, Arc::clone(&node) as _, shutdown));
-    route::run(&node, inputs, &announcements).await.map_err(Failure::step("signals"))?;
+    route::run(&node, inputs, &announcements, terminate).await;
     // Fenced or handed over by now: the rest only cleans up.
     drop(stop);
     if let Ok(Err(error)) = api.await {
