@@ -39,6 +39,7 @@ pub(crate) type Outcome = Result<Reason, Reason>;
 
 /// Entry point, one instance per port.
 #[xdp]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 fn csm(ctx: XdpContext) -> u32 {
     let (Ok(reason) | Err(reason)) = frame(&ctx);
     counter::frame(&ctx, reason);
@@ -50,6 +51,7 @@ fn csm(ctx: XdpContext) -> u32 {
 }
 
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "32 bits in the kernel")]
 fn frame(ctx: &XdpContext) -> Outcome {
     // SAFETY: ports are set before the program is attached and never removed while it is.
     let Some(port) = (unsafe { maps::PORTS.get(ctx.ingress_ifindex() as u32) }) else {

@@ -60,8 +60,10 @@ pub(crate) static EMBRYONIC_STICKY: LruHashMap<StickyKey, StickyEntry> =
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING_BYTES, 0);
 #[map]
 pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::COUNT, 0);
+#[expect(clippy::cast_possible_truncation, reason = "some dozens")]
+const REASONS: u32 = Reason::ALL.len() as u32;
 #[map]
-pub(crate) static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+pub(crate) static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(REASONS, 0);
 #[map]
 pub(crate) static VSERVER_COUNTS: PerCpuArray<ServiceCount> =
     PerCpuArray::with_max_entries(limits::VSERVERS_MAX, 0);

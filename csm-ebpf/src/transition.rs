@@ -165,8 +165,8 @@ fn promote(packet: &Packet, entry: &mut FlowEntry, twin_key: &FlowKey, twin: &mu
         half.state = STATE_ESTABLISHED;
         half.last_seen_ns = packet.now_ns;
     }
-    let refused = match maps::FLOWS.insert(packet.key, &*entry, u64::from(BPF_NOEXIST)) {
-        Ok(()) => match maps::FLOWS.insert(twin_key, &*twin, u64::from(BPF_NOEXIST)) {
+    let refused = match maps::FLOWS.insert(packet.key, *entry, u64::from(BPF_NOEXIST)) {
+        Ok(()) => match maps::FLOWS.insert(twin_key, *twin, u64::from(BPF_NOEXIST)) {
             Ok(()) => None,
             Err(error) => {
                 let _ = maps::FLOWS.remove(packet.key);
