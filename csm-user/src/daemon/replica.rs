@@ -112,7 +112,7 @@ impl ReplicaTable for KernelReplica {
         for gone in gone {
             let key = forward_key(&gone.key);
             let deleted = match conflict {
-                Conflict::Keep => self.table.delete_unused(&key, gone.generation),
+                Conflict::Keep => self.table.delete_unused(&key, Some(gone.generation)),
                 Conflict::Replace | Conflict::KeepNewer => self.table.delete(&key, Some(gone.generation)),
             };
             if let Err(error) = deleted {

@@ -212,19 +212,20 @@ impl Table {
         Ok(None)
     }
 
-    /// Deletes the connection under `forward` if it is a replica of exactly `generation` that no packet on this node
-    /// has used since it was inserted or a second later, the resolution of the entries' marks; returns it then.
+    /// As [`Table::delete`], but only a proven connection that is a replica and that no packet on this node has used. An
+    /// entry's mark is changed once a second at most, so use within the first second after the insert does not count.
     ///
     /// # Errors
     /// Of a system call.
-    pub fn delete_unused(&self, forward: &FlowKey, generation: u32) -> io::Result<Option<Connection>> {
-        let Some(entry) = self.flows.get(forward)? else { return Ok(None) };
-        if entry.generation != generation || !self.is_unused(forward.proto, &entry)? {
-            return Ok(None);
+    pub fn delete_unused(
+        &self,
+        forward: &FlowKey,
+        unless_later_than: Option<u32>,
+    ) -> io::Result<Option<Connection>> {
+        match self.flows.get(forward)? {
+            Some(entry) if self.is_unused(forward.proto, &entry)? => self.delete(forward, unless_later_than),
+            _ => Ok(None),
         }
-        let connection = entry.connection(forward);
-        self.delete_pair(&self.flows, &connection)?;
-        Ok(Some(connection))
     }
 
     /// A replica of which neither direction has seen a packet on this node.

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::delta::{Key, Op, Record};
-use super::record::DeltaEvent;
+use super::record::{ConnGone, DeltaEvent};
 
 /// Ends that are remembered; of more, the oldest are forgotten. About 100 octets each.
 pub const ENDED_MAX: usize = 1 << 18;
@@ -62,6 +62,14 @@ impl Ended {
         self.generations.get(&record.key()) == Some(&generation)
     }
 
+    /// The connections that ended, for a peer that was not told: it may hold replicas of them.
+    pub fn connections(&self) -> impl Iterator<Item = ConnGone> {
+        self.generations.iter().filter_map(|(key, generation)| match key {
+            Key::Connection(key) => Some(ConnGone { key: *key, generation: *generation }),
+            Key::Sticky(_) => None,
+        })
+    }
+
     /// Forgets all: this node is not active any more.
     pub fn forget(&mut self) {
         self.order = VecDeque::new();
@@ -90,6 +98,7 @@ mod tests {
         assert!(!ended.covers(&Record::Connection(connection(2, 101, 7))));
         ended.event(&DeltaEvent::StickyGone(sticky(3, 101).key));
         assert!(ended.covers(&Record::Sticky(sticky(3, 102))));
+        assert_eq!(ended.connections().map(|gone| gone.generation).collect::<Vec<_>>(), [7]);
         ended.forget();
         assert!(!ended.covers(&Record::Connection(connection(1, 101, 7))));
     }

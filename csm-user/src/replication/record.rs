@@ -182,7 +182,7 @@ pub trait ReplicaTable: Send + Sync {
     fn upsert_connections(&self, records: &[ConnRecord], conflict: Conflict) -> Vec<Result<(), Refusal>>;
 
     /// Removes both directions of each connection, unless the entry's generation is [`newer`] than the one named. With
-    /// [`Conflict::Keep`] only if it is a replica of exactly that generation which no packet on this node has used.
+    /// [`Conflict::Keep`] only if it is a replica that no packet on this node has used.
     fn delete_connections(&self, gone: &[ConnGone], conflict: Conflict);
 
     /// As [`ReplicaTable::upsert_connections`], for sticky entries.

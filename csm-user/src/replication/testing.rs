@@ -81,10 +81,8 @@ impl ReplicaTable for MemoryTable {
         let mut content = self.content();
         for gone in gone {
             let own = content.own.contains(&gone.key);
-            let goes = |old: &ConnRecord| match conflict {
-                Conflict::Keep => old.generation == gone.generation && !own,
-                Conflict::Replace | Conflict::KeepNewer => !newer(old.generation, gone.generation),
-            };
+            let stays = conflict == Conflict::Keep && own;
+            let goes = |old: &ConnRecord| !stays && !newer(old.generation, gone.generation);
             if content.connections.get(&gone.key).is_some_and(goes) {
                 content.connections.remove(&gone.key);
             }

@@ -44,8 +44,8 @@ enum Step {
 fn any_step() -> impl Strategy<Value = Step> {
     let at = || 0usize..2;
     prop_oneof![
-        8 => (0u32..30, at()).prop_map(|(number, at)| Step::Open { number, at }),
-        4 => (0u32..30, at()).prop_map(|(number, at)| Step::Close { number, at }),
+        8 => (0u32..60, at()).prop_map(|(number, at)| Step::Open { number, at }),
+        4 => (0u32..60, at()).prop_map(|(number, at)| Step::Close { number, at }),
         1 => (0u8..8, at()).prop_map(|(number, at)| Step::Stick { number, at }),
         8 => (at(), 1usize..6).prop_map(|(at, events)| Step::Hear { at, events }),
         1 => (at(), 1usize..3).prop_map(|(at, events)| Step::Lose { at, events }),
@@ -55,11 +55,10 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A stream from a node to its peer.
-struct Outgoing {
+/// A stream from a node to its peer, both ends.
+struct Stream {
     sender: Sender,
-    /// At the peer; `None` until it accepts the stream.
-    receiver: Option<Receiver>,
+    receiver: Receiver,
     frames: VecDeque<Frame>,
     answers: VecDeque<Frame>,
     walk: Option<(u64, VecDeque<Record>)>,
@@ -73,7 +72,8 @@ struct Node {
     tenure: Tenure,
     ended: Mutex<Ended>,
     events: VecDeque<DeltaEvent>,
-    out: Outgoing,
+    /// To the peer; `None` until it accepts one.
+    out: Option<Stream>,
 }
 
 struct World {
@@ -85,20 +85,19 @@ struct World {
     version: u32,
     /// What clients believe to have, by the node that serves it.
     open: BTreeMap<ConnKey, ConnRecord>,
-    /// Made on both nodes while both forwarded, or ended on one of them under another generation: either way is right.
+    /// Made by both nodes under one key, or ended on another node than made: either word may win.
     disputed: BTreeSet<ConnKey>,
+    /// Made at all, and made more than once. Of these an earlier one may come back when the last has ended, for
+    /// generations of two nodes have no order; it stays until it has been idle for long.
+    made: BTreeSet<ConnKey>,
+    reused: BTreeSet<ConnKey>,
+    /// Events were lost. A merge tells what stands, not what is gone: an end that was lost right before a move leaves an
+    /// entry until it has been idle for long.
+    lost: bool,
 }
 
 impl Node {
-    fn new(now: Duration, options: Options) -> Self {
-        let sender = Sender::new(now, options);
-        let out = Outgoing {
-            sender,
-            receiver: None,
-            frames: VecDeque::new(),
-            answers: VecDeque::new(),
-            walk: None,
-        };
+    fn new() -> Self {
         Self {
             role: Role::Standby,
             handing_over: false,
@@ -107,7 +106,7 @@ impl Node {
             tenure: Tenure::default(),
             ended: Mutex::default(),
             events: VecDeque::new(),
-            out,
+            out: None,
         }
     }
 
@@ -125,18 +124,18 @@ impl Node {
 
 impl World {
     fn new(options: Options) -> Self {
-        let now = Duration::from_secs(1000);
         let mut world = Self {
-            now,
+            now: Duration::from_secs(1000),
             options,
-            nodes: [Node::new(now, options), Node::new(now, options)],
+            nodes: [Node::new(), Node::new()],
             cut: false,
             version: 100,
             open: BTreeMap::new(),
             disputed: BTreeSet::new(),
+            made: BTreeSet::new(),
+            reused: BTreeSet::new(),
+            lost: false,
         };
-        world.reconnect(0);
-        world.reconnect(1);
         world.turn(0, Role::Active);
         world
     }
@@ -145,19 +144,23 @@ impl World {
         u64::try_from(self.now.as_nanos()).expect("small")
     }
 
-    /// A fresh stream from `at` to its peer.
-    fn reconnect(&mut self, at: usize) {
+    /// A fresh stream from `at` to its peer, if that accepts one.
+    fn connect(&mut self, at: usize) {
+        let peer = &self.nodes[1 - at];
+        if self.cut || peer.handing_over || self.nodes[at].out.is_some() {
+            return;
+        }
+        let receiver = Receiver::new(&peer.tenure);
         let node = &mut self.nodes[at];
         let over = node.role.hands_over() && !node.handing_over;
         let mut sender = Sender::new(self.now, self.options);
         sender.set_role(self.now, if over { Role::Standby } else { node.role });
-        node.out = Outgoing {
-            sender,
-            receiver: None,
-            frames: VecDeque::new(),
-            answers: VecDeque::new(),
-            walk: None,
-        };
+        if node.handing_over {
+            let ended = node.ended.lock().expect("nobody panics");
+            ended.connections().for_each(|gone| sender.event(self.now, DeltaEvent::ConnectionClosed(gone)));
+        }
+        node.out =
+            Some(Stream { sender, receiver, frames: VecDeque::new(), answers: VecDeque::new(), walk: None });
     }
 
     /// The election tells `at` its role, as the real-time thread and the event loop do.
@@ -168,17 +171,21 @@ impl World {
         node.role = node.role.next(role);
         node.handing_over = node.role.hands_over();
         node.since_ns = now_ns;
-        node.out.walk = None;
-        node.out.sender.set_role(now, node.role);
+        if let Some(out) = &mut node.out {
+            out.walk = None;
+            out.sender.set_role(now, node.role);
+        }
         if role == Role::Active {
             node.tenure.adopt(now_ns);
         } else {
             // Its own stream from the peer ends.
-            self.reconnect(1 - at);
+            self.nodes[1 - at].out = None;
         }
     }
 
     fn step(&mut self, step: &Step) {
+        self.connect(0);
+        self.connect(1);
         match *step {
             Step::Open { number, at } => self.open(number, at),
             Step::Close { number, at } => self.close(number, at),
@@ -190,13 +197,17 @@ impl World {
             Step::Stick { .. } => {}
             Step::Hear { at, events } => {
                 let node = &mut self.nodes[at];
+                // Without a stream there is nobody to tell.
                 for event in node.events.drain(..events.min(node.events.len())) {
-                    node.out.sender.event(self.now, event);
+                    if let Some(out) = &mut node.out {
+                        out.sender.event(self.now, event);
+                    }
                 }
             }
             Step::Lose { at, events } => {
                 let node = &mut self.nodes[at];
                 let lost = node.events.drain(..events.min(node.events.len())).count();
+                self.lost |= lost > 0;
                 node.events.push_front(DeltaEvent::Lost(lost as u64));
             }
             Step::Carry { at, frames } => self.carry(at, frames),
@@ -213,10 +224,15 @@ impl World {
         }
         self.version += 1;
         let record = connection(number, 101, self.version);
-        // The client of the other node's connection, or of one that this node has not heard of yet, is another one.
+        // A client's port used anew while the other node holds an earlier connection of its own under it, or has not
+        // told of it yet: which of the two stands in the end is not promised.
         let known = self.nodes[at].table.content().connections.get(&record.key).copied();
-        if self.open.get(&record.key).copied() != known {
+        let others = self.nodes[1 - at].table.content().own.contains(&record.key);
+        if others || self.open.get(&record.key).copied() != known {
             self.disputed.insert(record.key);
+        }
+        if !self.made.insert(record.key) {
+            self.reused.insert(record.key);
         }
         self.open.insert(record.key, record);
         let node = &mut self.nodes[at];
@@ -233,33 +249,36 @@ impl World {
             return;
         }
         let Some(gone) = self.nodes[at].table.content().connections.remove(&key) else { return };
-        if self.open.get(&key).is_some_and(|open| *open != gone) {
+        // The other node, which made it in a tenure of its own, may keep it until it has been idle for long.
+        let others = self.nodes[1 - at].table.content().own.contains(&key);
+        if others || self.open.get(&key).is_some_and(|open| *open != gone) {
             self.disputed.insert(key);
         } else {
             self.open.remove(&key);
         }
-        self.nodes[at].happened(DeltaEvent::ConnectionClosed(ConnGone { key, generation: gone.generation }));
+        self.nodes[at]
+            .happened(DeltaEvent::ConnectionClosed(ConnGone { key, generation: gone.generation }));
     }
 
     fn poll(&mut self, at: usize) {
         let node = &mut self.nodes[at];
-        while let Some(effect) = node.out.sender.poll(self.now) {
+        let Some(out) = &mut node.out else { return };
+        while let Some(effect) = out.sender.poll(self.now) {
             match effect {
-                Effect::Send(frame) => node.out.frames.push_back(frame),
+                Effect::Send(frame) => out.frames.push_back(frame),
                 Effect::Walk { epoch, buckets } => {
                     // As of the moment of each step; entries that come later are told as changes.
                     let mut records = VecDeque::new();
                     let content = node.table.content();
                     let connections = content.connections.values().copied().map(Record::Connection);
                     let sticky = content.sticky.values().copied().map(Record::Sticky);
-                    records
-                        .extend(connections.chain(sticky).filter(|one| buckets.contains(one.key().bucket())));
+                    records.extend(connections.chain(sticky).filter(|one| buckets.contains(one.key().bucket())));
                     drop(content);
-                    node.out.walk = Some((epoch, records));
+                    out.walk = Some((epoch, records));
                 }
                 Effect::Digest { round } => {
                     let digests = digest::scan(&node.table).ok();
-                    node.out.sender.digested(self.now, round, Duration::from_millis(1), digests);
+                    out.sender.digested(self.now, round, Duration::from_millis(1), digests);
                 }
                 Effect::Flush => node.events.push_back(DeltaEvent::Flushed),
                 Effect::HandedOver { .. } => {
@@ -275,18 +294,18 @@ impl World {
     }
 
     fn walk(&mut self, at: usize, entries: usize) {
-        let node = &mut self.nodes[at];
-        if !node.out.sender.wants_chunk() {
+        let Some(Stream { sender, walk, .. }) = &mut self.nodes[at].out else { return };
+        if !sender.wants_chunk() {
             return;
         }
-        let Some((epoch, records)) = &mut node.out.walk else { return };
+        let Some((epoch, records)) = walk else { return };
         let count = entries.min(self.options.limits.batch).min(records.len());
         let chunk: Vec<Record> = records.drain(..count).collect();
         let (epoch, last) = (*epoch, records.is_empty());
-        node.out.sender.chunk(self.now, epoch, chunk);
+        sender.chunk(self.now, epoch, chunk);
         if last {
-            node.out.walk = None;
-            node.out.sender.walked(self.now, epoch, true);
+            *walk = None;
+            sender.walked(self.now, epoch, true);
         }
     }
 
@@ -296,24 +315,21 @@ impl World {
         }
         let [zero, one] = &mut self.nodes;
         let (from, to) = if at == 0 { (zero, one) } else { (one, zero) };
-        if from.out.receiver.is_none() && !to.handing_over {
-            from.out.receiver = Some(Receiver::new(&to.tenure));
-        }
-        let Some(receiver) = &mut from.out.receiver else { return };
+        let Some(Stream { sender, receiver, frames, answers, .. }) = &mut from.out else { return };
         let here = Here { table: &to.table, tenure: &to.tenure, ended: &to.ended };
         for _ in 0..count {
-            if let Some(frame) = from.out.frames.pop_front() {
+            if let Some(frame) = frames.pop_front() {
                 match receiver.apply(frame, &here).expect("the sender keeps the protocol") {
                     Answer::Nothing => {}
-                    Answer::Send(frame) => from.out.answers.push_back(frame),
+                    Answer::Send(frame) => answers.push_back(frame),
                     Answer::Digest { round } => {
                         let buckets = digest::scan(&to.table).expect("no walk fails");
-                        from.out.answers.push_back(Frame::Digest { round, buckets });
+                        answers.push_back(Frame::Digest { round, buckets });
                     }
                 }
             }
-            if let Some(frame) = from.out.answers.pop_front() {
-                from.out.sender.frame(self.now, frame).expect("the receiver keeps the protocol");
+            if let Some(frame) = answers.pop_front() {
+                sender.frame(self.now, frame).expect("the receiver keeps the protocol");
             }
         }
     }
@@ -332,8 +348,7 @@ impl World {
         self.turn(first.0, first.1);
         for step in between {
             // Nothing forwards twice: the predecessor's gate is shut before the successor's opens.
-            if !matches!(step, Step::Open { at, .. } | Step::Close { at, .. } | Step::Stick { at, .. } if *at == old)
-            {
+            if !matches!(step, Step::Open { at, .. } | Step::Close { at, .. } | Step::Stick { at, .. } if *at == old) {
                 self.step(step);
             }
         }
@@ -343,6 +358,7 @@ impl World {
     /// Both forward; each node's clients go on there.
     fn split(&mut self) {
         self.cut = true;
+        self.nodes.iter_mut().for_each(|node| node.out = None);
         let other = 1 - self.active();
         self.turn(other, Role::Active);
     }
@@ -350,8 +366,6 @@ impl World {
     fn heal(&mut self, loser: usize) {
         self.cut = false;
         self.turn(loser, Role::Lost);
-        self.reconnect(loser);
-        self.reconnect(1 - loser);
     }
 
     fn settle(&mut self) {
@@ -373,11 +387,11 @@ impl World {
     }
 
     fn is_settled(&self) -> bool {
-        let active = &self.nodes[self.active()];
-        let compared = active.out.sender.status(self.now).coverage.is_some_and(|(age, coverage)| {
+        let Some(Stream { sender, .. }) = &self.nodes[self.active()].out else { return false };
+        let compared = sender.status(self.now).coverage.is_some_and(|(age, coverage)| {
             age < Duration::from_millis(100) && coverage.buckets_differing == 0
         });
-        compared && active.out.sender.is_caught_up(self.now) && self.tables_are_equal()
+        compared && sender.is_caught_up(self.now) && self.tables_are_equal()
     }
 
     fn tables_are_equal(&self) -> bool {
@@ -392,7 +406,8 @@ impl World {
         for (key, record) in self.open.iter().filter(|(key, _)| !self.disputed.contains(key)) {
             prop_assert_eq!(content.connections.get(key), Some(record), "lost");
         }
-        for key in content.connections.keys().filter(|key| !self.disputed.contains(key)) {
+        let disputed = |key: &ConnKey| self.lost || self.disputed.contains(key) || self.reused.contains(key);
+        for key in content.connections.keys().filter(|key| !disputed(key)) {
             prop_assert!(self.open.contains_key(key), "ended, and came back: {:?}", key);
         }
         Ok(())

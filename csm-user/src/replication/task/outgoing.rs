@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -108,6 +108,11 @@ impl<'a> Stream<'a> {
         let mut sender = Sender::new(now, shared.sender);
         let over = control.role.hands_over() && !shared.is_handing_over(&control);
         sender.set_role(now, if over { Role::Standby } else { control.role });
+        if !over && control.role.hands_over() {
+            // Nobody was told while there was no stream.
+            let ended = shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.connections().for_each(|gone| sender.event(now, DeltaEvent::ConnectionClosed(gone)));
+        }
         let (output, scans) = (BytesMut::new(), mpsc::channel(1));
         Self { shared, peer, sender, control, input, output, walk: None, scans, heard: now }
     }

@@ -220,9 +220,10 @@ async fn what_the_source_lost_is_repaired() {
     one.events.send(DeltaEvent::Lost(350)).expect("replication runs");
     until("the tables are equal", || other.connections().len() == 300).await;
     until("the standby says complete again", || other.is_complete()).await;
-    let outgoing = one.handle.status().outgoing.expect("the stream stands");
-    assert_eq!(outgoing.lost_events, 350);
-    assert_eq!(outgoing.last_repair.map(|repair| (repair.buckets, repair.entries)), Some((256, 350)));
+    let outgoing = || one.handle.status().outgoing.expect("the stream stands");
+    until("the repair is shown", || outgoing().last_repair.is_some()).await;
+    assert_eq!(outgoing().lost_events, 350);
+    assert_eq!(outgoing().last_repair.map(|repair| (repair.buckets, repair.entries)), Some((256, 350)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
