@@ -106,7 +106,8 @@ pub fn not_silent(claims: &[Claim], samples: &[Sample], side: Side, since_ns: u6
     if answers > 0 {
         faults.push(format!("{side:?} answered {answers} times for addresses that it does not have"));
     }
-    let forwarding = samples.iter().filter(|sample| sample.at_ns >= since_ns && sample.forwarded(side)).count();
+    let forwarding =
+        samples.iter().filter(|sample| sample.at_ns >= since_ns && sample.forwarded(side)).count();
     // Its own neighbour discovery may come in a burst.
     if forwarding > BURSTS {
         faults.push(format!("{side:?} forwarded in {forwarding} intervals of 10 ms"));
@@ -233,7 +234,8 @@ mod tests {
         assert_eq!(not_silent(&claimed, &[], Side::A, 5).len(), 1);
         assert_eq!(not_silent(&claimed, &[], Side::A, 6).len(), 0);
         assert_eq!(not_silent(&claimed, &[], Side::B, 0).len(), 0);
-        let samples = |busy: u64| (0..busy).map(|at_ns| Sample { at_ns, frames: [10, 0] }).collect::<Vec<_>>();
+        let samples =
+            |busy: u64| (0..busy).map(|at_ns| Sample { at_ns, frames: [10, 0] }).collect::<Vec<_>>();
         assert_eq!(not_silent(&[], &samples(2), Side::A, 0).len(), 0);
         assert_eq!(not_silent(&[], &samples(3), Side::A, 0).len(), 1);
     }
