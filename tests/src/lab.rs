@@ -184,9 +184,28 @@ impl Lab {
         found.with_context(|| last_words(nodes))
     }
 
-    /// Applies a fault to a node and returns the moment of it, nanoseconds of CLOCK_MONOTONIC.
+    /// Applies a fault to a node and returns the moment of it, nanoseconds of CLOCK_MONOTONIC. A switchover that is
+    /// refused because the peer's replica lags just then is commanded again, as its remedy says.
+    ///
+    /// # Errors
+    /// With the node's own words.
     pub fn fail(&mut self, side: Side, fault: Fault) -> Result<u64> {
-        self.nodes[usize::from(side == Side::B)].fail(fault, &self.topology)
+        let (nodes, topology) = (&mut self.nodes, &self.topology);
+        let node = &mut nodes[usize::from(side == Side::B)];
+        if fault != Fault::FtActive {
+            return node.fail(fault, topology);
+        }
+        let mut refused = String::new();
+        let taken = wait::until("a switchover", Duration::from_secs(20), Duration::from_millis(20), || {
+            match node.fail(fault, topology) {
+                Err(error) if format!("{error:#}").contains("not complete yet") => {
+                    refused = format!("{error:#}");
+                    Ok(None)
+                }
+                other => other.map(Some),
+            }
+        });
+        taken.with_context(|| refused)
     }
 
     /// Undoes [`Lab::fail`]; the node then has to find its way back by itself.
