@@ -21,6 +21,8 @@ pub enum Violation {
     OverlapWithoutLoss,
     /// P4: the role left a node that could forward, and went to one whose replica of its table was not complete.
     RoleWithoutReplica,
+    /// A node became active in a term that it had known an active node in before.
+    TermReused,
     /// Addresses were announced by a node that does not answer for them.
     AnnouncedShut,
     /// P2: a node was up and able for long, and nobody forwarded.

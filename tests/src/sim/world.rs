@@ -205,6 +205,8 @@ pub struct World {
     generation_of_table: u64,
     /// The generation that each node's replica is complete for.
     replica_of: [Option<u64>; 2],
+    /// The highest term that each node has known an active node in, in this boot.
+    known_term: [u64; 2],
     /// When that last changed, both were active.
     split: bool,
     /// Was active when last looked at.
@@ -244,6 +246,7 @@ impl World {
             replica_of: [None; 2],
             was_active: [false; 2],
             split: false,
+            known_term: [0; 2],
             leaving: [false; 2],
             restart: [false; 2],
             failover_ns: nanos(plan.failover),
@@ -297,7 +300,7 @@ impl World {
 
     fn look(&mut self, time: u64) -> Result<(), (Violation, u64)> {
         for index in 0..2 {
-            self.look_for_lost_table(index).map_err(|violation| (violation, time))?;
+            self.look_at_claim(index).map_err(|violation| (violation, time))?;
         }
         let able = [0, 1].map(|index| {
             let node = &self.nodes[index];
@@ -306,8 +309,8 @@ impl World {
         self.checker.look(&self.nodes, able, time).map_err(|violation| (violation, time))
     }
 
-    /// P4, at the moment that a node becomes active.
-    fn look_for_lost_table(&mut self, index: usize) -> Result<(), Violation> {
+    /// The term, and P4, at the moment that a node becomes active.
+    fn look_at_claim(&mut self, index: usize) -> Result<(), Violation> {
         let election = self.nodes[index].session.as_ref().map(Session::election);
         let is_active = election.is_some_and(|election| election.state() == State::Active);
         if !is_active || std::mem::replace(&mut self.was_active[index], is_active) {
@@ -315,6 +318,10 @@ impl World {
             return Ok(());
         }
         let reason = election.map(Election::reason);
+        let term = election.map_or(0, Election::term);
+        if std::mem::replace(&mut self.known_term[index], term) >= term {
+            return Err(Violation::TermReused);
+        }
         let own = (index, self.boots[index]);
         let before = self.keeper.replace(own).filter(|&keeper| keeper != own);
         let Some((other, boot)) = before else {
@@ -382,6 +389,9 @@ impl World {
     fn took(&mut self, index: usize, datagram: &[u8; LENGTH], time: u64) {
         if let Ok(message) = Message::decode(datagram) {
             self.checker.taken(index, &message, time);
+            if message.state == State::Active {
+                self.known_term[index] = self.known_term[index].max(message.term);
+            }
         }
     }
 
@@ -502,6 +512,7 @@ impl World {
         (self.restart[index], self.leaving[index]) = (false, false);
         self.nonce += 1;
         self.boots[index] += 1;
+        self.known_term[index] = 0;
         self.able[index] = true;
         let Plan { heartbeat, failover, priority, preempt, defect, .. } = self.plan;
         let Ok(lease) = lease(heartbeat, failover) else { unreachable!("plans have timers with a lease") };
