@@ -64,7 +64,8 @@ pub struct Options {
     pub connections: u32,
     /// Negative controls of the election, for the lab only.
     pub controls: Controls,
-    /// Negative control of replication, for the lab only: drop every n-th change.
+    /// Negative control of replication, for the lab only: drop every n-th change, and rebuild no connection, as servers'
+    /// packets would make up for what is missing.
     pub drop_deltas: Option<std::num::NonZeroU32>,
 }
 
@@ -216,7 +217,8 @@ impl Running {
         let (links_in, links) = mpsc::channel(LINKS_MAX);
         let neighbours = Arc::new(follow_neighbours(&config, &specs, vmac, &dataplane, links_in)?);
         let hops = neighbours.want(&super::planner::needed_hops(&config));
-        let planner = Arc::new(Planner::new(maps, hops, Arc::clone(&directory)));
+        let planner =
+            Arc::new(Planner::new(maps, hops, Arc::clone(&directory), options.drop_deltas.is_none()));
         let probes = probe::task::spawn(probe::target::targets(&config), config.slot);
         planner
             .replan(&config, &probes.health().borrow())
