@@ -1,12 +1,12 @@
 //! The event loop: what one feature says becomes what others are told.
 
 use std::io;
-use std::net::SocketAddrV6;
+use std::net::{Ipv4Addr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use csm_common::net::PORT_FT;
+use csm_common::net::{AddressKey, PORT_FT};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -15,12 +15,15 @@ use super::node::Node;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::ring::Hint;
 use crate::ft::task::handle::ALIVE_PERIOD;
-use crate::ft::{FtCommand, FtEvent, FtHandle, State};
+use crate::ft::{FtCommand, FtEvent, FtHandle, Reason, State};
 use crate::neigh::task::LinkEvent;
 use crate::probe::health::Health;
+use crate::replication::role::Role;
 use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
 
+/// Between two log lines about boxes that use the group's addresses.
+const RIVALS_EVERY: Duration = Duration::from_secs(10);
 /// A leaving node waits so long for the real-time thread to hand over or fence, then goes anyway: its lease ends.
 const LEAVE_MAX: Duration = Duration::from_secs(15);
 
@@ -84,11 +87,32 @@ impl Sources {
     }
 }
 
-/// Runs until SIGTERM or SIGINT, and until the role has been handed over then.
+/// What a change of the role means for replication. A node that stopped to forward by itself has perhaps a successor
+/// already, as one that lost to a rival has.
+const fn replication_role(state: State, reason: Reason) -> Role {
+    match (state, reason) {
+        (State::Active, _) => Role::Active,
+        (State::RelayOut, _) => Role::Yielding,
+        (State::Init | State::Standby, Reason::Rival | Reason::LeaseExpired | Reason::WokeLate) => Role::Lost,
+        (State::Init | State::Standby | State::Candidate | State::Left, _) => Role::Standby,
+    }
+}
+
+/// SIGTERM and SIGINT, caught from now on: before anything is made that has to be undone.
 ///
 /// # Errors
 /// If signals cannot be received.
-pub(super) async fn run(node: &Arc<Node>, inputs: Inputs, announcements: &AnnounceThread) -> io::Result<()> {
+pub(super) fn catch_signals() -> io::Result<[Signal; 2]> {
+    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
+}
+
+/// Runs until one of the signals `terminate`, and until the role has been handed over then.
+pub(super) async fn run(
+    node: &Arc<Node>,
+    inputs: Inputs,
+    announcements: &AnnounceThread,
+    terminate: [Signal; 2],
+) {
     let mut alive = tokio::time::interval(ALIVE_PERIOD);
     alive.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut sources = Sources {
@@ -96,9 +120,10 @@ pub(super) async fn run(node: &Arc<Node>, inputs: Inputs, announcements: &Announ
         alive,
         health: node.health.clone(),
         completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
-        terminate: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
+        terminate,
     };
-    let router = Router { node, announcements, active: Arc::clone(&sources.inputs.active) };
+    let active = Arc::clone(&sources.inputs.active);
+    let mut router = Router { node, announcements, active, rivals: Rivals::default() };
     router.tell(FtCommand::Forwardable(node.can_forward()));
     router.replica();
     loop {
@@ -109,17 +134,40 @@ pub(super) async fn run(node: &Arc<Node>, inputs: Inputs, announcements: &Announ
     }
     tracing::info!("told to stop");
     router.leave(sources).await;
-    Ok(())
 }
 
 struct Router<'a> {
     node: &'a Arc<Node>,
     announcements: &'a AnnounceThread,
     active: Arc<AtomicBool>,
+    rivals: Rivals,
+}
+
+/// Tells of boxes that use the group's addresses, however many frames they send.
+#[derive(Default)]
+struct Rivals {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Rivals {
+    fn seen(&mut self, slot: u8, host: AddressKey, mac: [u8; 6]) {
+        self.untold += 1;
+        if self.told.is_some_and(|told| told.elapsed() < RIVALS_EVERY) {
+            return;
+        }
+        let (address, vlan, frames) = (Ipv4Addr::from(host.ip_be.to_ne_bytes()), host.vlan, self.untold);
+        let mac = super::replies::mac(mac);
+        tracing::warn!(
+            "%CSM_SLB-4-REDUNDANCY_WARN: Module {slot} FT warning: {mac} uses {address} on vlan {vlan}, an address of \
+             this group: announcing it again ({frames} frames)"
+        );
+        *self = Self { told: Some(Instant::now()), untold: 0 };
+    }
 }
 
 impl Router<'_> {
-    fn route(&self, event: Event) {
+    fn route(&mut self, event: Event) {
         match event {
             Event::Alive => self.tell(FtCommand::Alive),
             Event::Health => self.replan(),
@@ -142,7 +190,9 @@ impl Router<'_> {
         let health = Arc::clone(&self.node.health.borrow());
         match self.node.planner.replan(&self.node.config, &health) {
             Ok(operations) => tracing::debug!(operations, "health changed, maps brought in line"),
-            Err(error) => tracing::error!(%error, "health changed, but the maps could not be brought in line"),
+            Err(error) => {
+                tracing::error!(%error, "health changed, but the maps could not be brought in line");
+            }
         }
     }
 
@@ -152,12 +202,12 @@ impl Router<'_> {
         self.tell(FtCommand::Replica { complete, lag_ms });
     }
 
-    fn hint(&self, hint: Hint) {
+    fn hint(&mut self, hint: Hint) {
         match hint {
             Hint::Unresolved(host) => self.node.neighbours.unresolved(host),
             Hint::Neighbour(host, mac) => self.node.neighbours.heard(host, mac),
             Hint::Rival(host, mac) => {
-                tracing::warn!(?host, ?mac, "another box uses an address of this group: announcing again");
+                self.rivals.seen(self.node.config.slot, host, mac);
                 self.announcements.rival();
                 self.tell(FtCommand::RivalSeen);
             }
@@ -171,7 +221,11 @@ impl Router<'_> {
         };
         let Some(port) = self.node.ports.iter().find(|port| port.spec.ifindex == ifindex) else { return };
         if port.carrying.swap(carrying, Ordering::AcqRel) != carrying {
-            tracing::info!(interface = port.spec.name, carrying, "link changed");
+            let (name, vlan) = (&port.spec.name, port.spec.vlan);
+            match carrying {
+                true => tracing::info!("link up: {name} (vlan {vlan})"),
+                false => tracing::warn!("link down: {name} (vlan {vlan})"),
+            }
             if port.spec.role != PORT_FT {
                 self.tell(FtCommand::Forwardable(self.node.can_forward()));
             }
@@ -180,14 +234,19 @@ impl Router<'_> {
 
     fn ft_event(&self, event: &FtEvent) {
         match *event {
-            FtEvent::Role { state, reason, term, .. } => {
+            FtEvent::Role { state, reason, term, at_ns } => {
                 let slot = self.node.config.slot;
-                tracing::info!("%CSM_SLB-6-REDUNDANCY_INFO:Module {slot} FT info:{state}: {reason} (term {term})");
+                tracing::info!(
+                    "%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: {state}: {reason} (term {term})"
+                );
                 self.active.store(state == State::Active, Ordering::Release);
                 if let Some(replication) = &self.node.replication {
-                    replication.role(state == State::Active);
+                    replication.role(replication_role(state, reason), at_ns);
                 }
-                self.replica();
+                // The real-time thread has ended when it has left.
+                if state != State::Left {
+                    self.replica();
+                }
             }
             FtEvent::Announce(reason) => {
                 tracing::debug!(%reason, "announcing the group's addresses");
@@ -196,13 +255,17 @@ impl Router<'_> {
             FtEvent::StopAnnounce => self.announcements.stop(),
             FtEvent::Adopted { at_ns } => tracing::debug!(at_ns, "adopted the replicated table"),
             FtEvent::Peer { address, node, nonce, .. } => {
-                tracing::info!(%address, node = format_args!("{node:016x}"), "peer heard");
+                let slot = self.node.config.slot;
+                tracing::info!(
+                    "%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: peer {node:016x} heard from {address}"
+                );
                 let scope = self.node.ports.iter().find(|port| port.spec.role == PORT_FT);
                 let scope = scope.map_or(0, |port| port.spec.ifindex);
                 self.peer(Some(PeerAddr { addr: SocketAddrV6::new(address, PORT, 0, scope), nonce }));
             }
             FtEvent::PeerLost => {
-                tracing::warn!("peer lost");
+                let slot = self.node.config.slot;
+                tracing::warn!("%CSM_SLB-4-REDUNDANCY_WARN: Module {slot} FT warning: peer lost");
                 self.peer(None);
             }
         }
@@ -215,7 +278,7 @@ impl Router<'_> {
     }
 
     /// Hands the role over, or fences, going on with all other work meanwhile.
-    async fn leave(&self, mut sources: Sources) {
+    async fn leave(mut self, mut sources: Sources) {
         if sources.inputs.ft.is_none() {
             return;
         }
@@ -233,6 +296,10 @@ impl Router<'_> {
         if tokio::time::timeout(LEAVE_MAX, left).await.is_err() {
             tracing::error!("the real-time thread did not leave in time; its lease ends by itself");
             return;
+        }
+        if let Some(replication) = &self.node.replication {
+            // Bounded by replication itself.
+            replication.handed_over().await;
         }
         let Some(ft) = sources.inputs.ft.take() else { return };
         if !matches!(tokio::task::spawn_blocking(move || ft.join()).await, Ok(Ok(()))) {
