@@ -66,6 +66,8 @@ reasons! {
     ForwardedFlow = "forwarded_flow", Forward;
     /// First packet of a new connection.
     ForwardedNew = "forwarded_new", Forward;
+    /// Packet of a server in the middle of a connection that this node did not know: its entry was rebuilt.
+    ForwardedRebuilt = "forwarded_rebuilt", Forward;
     /// Routed without address translation (server-initiated).
     ForwardedRouted = "forwarded_routed", Forward;
     /// ARP request for an alias or virtual address, answered.
@@ -98,8 +100,11 @@ reasons! {
     DropNoReal = "drop_no_active_server", Drop;
     /// TCP that belongs to no connection and is no SYN; an echo reply that nobody asked for.
     DropNoConnection = "drop_no_connection", Drop;
-    /// No route to the destination.
+    /// No route to the destination, or none back to the source of a first packet.
     DropNoRoute = "drop_no_route", Drop;
+    /// First packet from a source that cannot be there: its way back leads out of another VLAN, it is no host's address,
+    /// or one of the group's own.
+    DropSource = "drop_source", Drop;
     /// Next hop without a known MAC address.
     DropUnresolved = "drop_unresolved", Drop;
     /// The connection table is full (MIB: OutOfMemoryRejects).

@@ -51,7 +51,8 @@ pub struct FlowEntry {
     pub ip_delta: u16,
     /// Delta for the TCP or UDP checksum.
     pub l4_delta: u16,
-    /// Half-open TCP: the acknowledgement number that proves the client saw the server's SYN-ACK, host order.
+    /// Half-open TCP: the acknowledgement number that proves the client saw the server's SYN-ACK, host order; with
+    /// [`FLAG_REBUILT`] the lowest of [`PROOF_WINDOW`] such numbers.
     pub expect_ack: u32,
     /// Egress VLAN, and so the ingress VLAN of the other direction.
     pub egress_vlan: u16,
@@ -63,8 +64,11 @@ pub struct FlowEntry {
     pub generation: u32,
     /// The client's address, network order: for sticky and accounting.
     pub client_be: u32,
+    /// TCP from the server side, with [`FLAG_ACK`]: an acknowledgement number of this direction at most [`ACK_STEP`] old,
+    /// host order. Resets from the client side are judged by it.
+    pub ack: u32,
     /// Must be 0.
-    pub reserved: [u32; 3],
+    pub reserved: [u32; 2],
 }
 crate::map_type!(FlowEntry, 64);
 
@@ -73,7 +77,7 @@ pub const NONE: u32 = u32::MAX;
 
 /// SYN seen (or first packet of another protocol).
 pub const STATE_SYN: u8 = 1;
-/// SYN-ACK seen.
+/// SYN-ACK seen (or the first answer of another protocol).
 pub const STATE_SYN_ACK: u8 = 2;
 /// Proven by both sides.
 pub const STATE_ESTABLISHED: u8 = 3;
@@ -90,6 +94,19 @@ pub const FLAG_REPLICATE: u8 = 2;
 pub const FLAG_REPLICA: u8 = 4;
 /// FIN seen in this direction.
 pub const FLAG_FIN: u8 = 8;
+/// [`FlowEntry::ack`] was written.
+pub const FLAG_ACK: u8 = 16;
+/// Made from a server's packet in the middle of a connection that this node did not know.
+pub const FLAG_REBUILT: u8 = 32;
+
+/// [`FlowEntry::ack`] is written when it has moved by so many octets, so that a busy entry stays clean in every cache.
+pub const ACK_STEP: u32 = 1 << 14;
+/// A reset from the client side is believed if its sequence number is at most so many octets beyond what the server is
+/// known to have acknowledged: one guess in 32,768 is.
+pub const RESET_WINDOW: u32 = 1 << 17;
+/// A rebuilt connection is proven by a client that acknowledges what the server sent, or up to so many octets beyond:
+/// more than any usual window, as one acknowledgement may cover all that waited behind a lost segment.
+pub const PROOF_WINDOW: u32 = 1 << 24;
 
 /// A connection, independent of direction and of node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,6 +140,21 @@ pub struct Connection {
     pub generation: u32,
 }
 crate::map_type!(Connection, 36);
+
+/// Generation of a connection that is opened at `now_ns`: later, as serial numbers go (RFC 1982), than `predecessor`, the
+/// one that stood under its key before (0: none), which may be of the peer's clock or of this very millisecond. By the
+/// clock it counts milliseconds or so; never 0. The order holds over 26 days.
+#[inline(always)]
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "serial numbers wrap")]
+pub const fn next_generation(now_ns: u64, predecessor: u32) -> u32 {
+    let by_clock = (now_ns >> 20) as u32 | 1;
+    if predecessor == 0 || by_clock.wrapping_sub(predecessor).cast_signed() > 0 {
+        return by_clock;
+    }
+    let next = predecessor.wrapping_add(1);
+    if next == 0 { 1 } else { next }
+}
 
 /// Node-local facts that an entry pair needs beside the [`Connection`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +223,8 @@ impl Connection {
             flags: local.flags | FLAG_FORWARD,
             generation: self.generation,
             client_be: self.client_be,
-            reserved: [0; 3],
+            ack: 0,
+            reserved: [0; 2],
         }
     }
 
@@ -218,12 +251,29 @@ impl Connection {
             flags: local.flags & !FLAG_FORWARD,
             generation: self.generation,
             client_be: self.client_be,
-            reserved: [0; 3],
+            ack: 0,
+            reserved: [0; 2],
         }
     }
 }
 
 impl FlowEntry {
+    /// Whether a reset from the other direction with sequence number `seq` is one that the receiver of this
+    /// direction's packets may have sent: RFC 5961, section 3.2, as far as one number every [`ACK_STEP`] octets tells.
+    #[inline(always)]
+    #[must_use]
+    pub const fn may_reset(&self, seq: u32) -> bool {
+        self.flags & FLAG_ACK != 0 && seq.wrapping_sub(self.ack) < RESET_WINDOW
+    }
+
+    /// Whether a client's acknowledgement number proves this half-open entry, the client → server one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_proven_by(&self, ack: u32) -> bool {
+        let window = if self.flags & FLAG_REBUILT == 0 { 1 } else { PROOF_WINDOW };
+        ack.wrapping_sub(self.expect_ack) < window
+    }
+
     /// Key of the other direction's entry, given this one's protocol.
     #[inline(always)]
     #[must_use]
@@ -285,7 +335,9 @@ impl FlowEntry {
 
 #[cfg(test)]
 mod tests {
-    use super::{Connection, Local};
+    use super::{
+        Connection, FLAG_ACK, FLAG_REBUILT, FlowEntry, Local, PROOF_WINDOW, RESET_WINDOW, next_generation,
+    };
     use proptest::prelude::*;
 
     prop_compose! {
@@ -308,6 +360,63 @@ mod tests {
             prop_assert_eq!(r.twin_key(c.proto), c.forward_key());
             prop_assert_eq!(f.connection(&c.forward_key()), c);
             prop_assert_eq!(r.connection(&c.return_key()), c);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_generation_is_later_than_the_one_before(now_ns: u64, predecessor in 1u32..) {
+            let next = next_generation(now_ns, predecessor);
+            prop_assert!(next != 0 && next.wrapping_sub(predecessor).cast_signed() > 0);
+            prop_assert_ne!(next_generation(now_ns, 0), 0);
+        }
+    }
+
+    fn entry(flags: u8, expect_ack: u32, ack: u32) -> FlowEntry {
+        let connection = Connection {
+            client_be: 1,
+            virtual_be: 2,
+            real_be: 3,
+            client_port_be: 4,
+            virtual_port_be: 5,
+            real_port_be: 6,
+            client_vlan: 2,
+            server_vlan: 3,
+            proto: 6,
+            state: super::STATE_SYN_ACK,
+            vserver: 0,
+            real: 0,
+            generation: 1,
+        };
+        let local = Local { to_server: 1, to_client: 2, now_ns: 0, flags };
+        FlowEntry { expect_ack, ack, ..connection.return_entry(&local) }
+    }
+
+    #[test]
+    fn a_reset_counts_within_its_window_and_only_if_something_is_known() {
+        for ack in [0, 77, u32::MAX] {
+            let known = entry(FLAG_ACK, 0, ack);
+            assert!(known.may_reset(ack) && known.may_reset(ack.wrapping_add(RESET_WINDOW - 1)));
+            assert!(
+                !known.may_reset(ack.wrapping_sub(1)) && !known.may_reset(ack.wrapping_add(RESET_WINDOW))
+            );
+            assert!(!entry(0, 0, ack).may_reset(ack));
+        }
+    }
+
+    #[test]
+    fn one_number_proves_a_handshake_and_a_window_of_them_a_rebuilt_connection() {
+        for expected in [0, 77, u32::MAX] {
+            let (new, rebuilt) = (entry(0, expected, 0), entry(FLAG_REBUILT, expected, 0));
+            assert!(new.is_proven_by(expected) && rebuilt.is_proven_by(expected));
+            assert!(
+                !new.is_proven_by(expected.wrapping_add(1)) && rebuilt.is_proven_by(expected.wrapping_add(1))
+            );
+            assert!(
+                !new.is_proven_by(expected.wrapping_sub(1))
+                    && !rebuilt.is_proven_by(expected.wrapping_sub(1))
+            );
+            assert!(!rebuilt.is_proven_by(expected.wrapping_add(PROOF_WINDOW)));
         }
     }
 }

@@ -10,6 +10,8 @@ pub const STICKY_MAX: u32 = 1 << 20;
 pub const VSERVERS_MAX: u32 = 8192;
 /// Real servers over all farms.
 pub const REALS_MAX: u32 = 32768;
+/// Addresses and ports of reals that belong to one TCP virtual server alone; of more the rest is left out.
+pub const ORIGINS_MAX: u32 = 32768;
 /// Slots of one virtual server's predictor ring: the sum of the weights of its farm, scaled down to fit.
 pub const RING_SLOTS: u32 = 1024;
 /// Next hops: gateways, reals, hosts on connected networks.

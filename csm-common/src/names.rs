@@ -30,6 +30,8 @@ pub const RINGS: &str = "RINGS";
 pub const CURSORS: &str = "CURSORS";
 /// [`crate::service::Real`] by number.
 pub const REALS: &str = "REALS";
+/// [`crate::service::VserverKey`] of a real's address and port to its [`crate::service::Origin`].
+pub const ORIGINS: &str = "ORIGINS";
 /// Proven connections: [`crate::flow::FlowKey`] to [`crate::flow::FlowEntry`]; never evicts.
 pub const FLOWS: &str = "FLOWS";
 /// Half-open connections, same types; evicts the least recently used.

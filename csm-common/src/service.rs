@@ -1,7 +1,7 @@
 //! Virtual servers, reals, the predictor ring, sticky entries and settings.
 
 /// What a first packet is matched on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct VserverKey {
     /// Virtual address, network order.
@@ -35,8 +35,10 @@ pub struct Vserver {
     pub sticky_group: u32,
     /// Ingress VLAN that is matched; 0: any.
     pub vlan: u32,
+    /// Its farm, as in [`Real::farm`].
+    pub farm: u32,
 }
-crate::map_type!(Vserver, 32);
+crate::map_type!(Vserver, 36);
 
 /// In service: configured so and has a farm.
 pub const VSERVER_INSERVICE: u32 = 1;
@@ -59,13 +61,33 @@ pub struct Real {
     pub nexthop: u32,
     /// `REAL_*` bits.
     pub flags: u32,
+    /// Its farm: a sticky group may span virtual servers of several farms, a client is only sent within its own.
+    pub farm: u32,
 }
-crate::map_type!(Real, 16);
+crate::map_type!(Real, 20);
 
 /// In service and healthy: new connections may be sent to it (the ring holds only such reals).
 pub const REAL_USABLE: u32 = 1;
-/// In service or draining and healthy: sticky clients keep coming.
+/// In service and healthy, perhaps of weight 0: sticky clients keep coming.
 pub const REAL_STICKY: u32 = 2;
+
+/// Value of `ORIGINS`, whose key is a [`VserverKey`] with address and port of a real: the one virtual server that a packet
+/// from there can belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Origin {
+    /// Virtual address, network order.
+    pub virtual_be: u32,
+    /// Virtual port, network order.
+    pub port_be: u16,
+    /// Must be 0.
+    pub pad: u16,
+    /// Number of the virtual server.
+    pub vserver: u32,
+    /// Number of the real.
+    pub real: u32,
+}
+crate::map_type!(Origin, 16);
 
 /// Slot `slot` of vserver `vserver` in `RINGS`, a flat array.
 #[inline(always)]

@@ -53,7 +53,8 @@ fn arp(ctx: &XdpContext, port: &Port) -> Outcome {
             (*arp).target_be,
         )
     };
-    if !usual {
+    // A sender with a group address for its own would be answered to all.
+    if !usual || sender_mac.bytes()[0] & 1 != 0 {
         return Ok(Reason::PassArp);
     }
     let open = gate::read().0 == GateState::Open;

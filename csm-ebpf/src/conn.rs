@@ -4,14 +4,15 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::flow::{
-    Connection, FLAG_FORWARD, FLAG_REPLICA, FLAG_REPLICATE, FlowEntry, Local, NONE, STATE_CLOSED, STATE_SYN,
+    Connection, FLAG_FORWARD, FLAG_REBUILT, FLAG_REPLICA, FLAG_REPLICATE, FlowEntry, Local, NONE,
+    STATE_CLOSED, STATE_SYN, next_generation,
 };
 use csm_common::net::{AddressKey, PORT_CLIENT, PORT_SERVER, Port};
 use csm_common::service::{VSERVER_INSERVICE, VSERVER_REPLICATE, Vserver};
 
 use crate::packet::{Packet, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::transition::{self, Next};
-use crate::{Outcome, counter, forward as out, maps, predictor, rewrite, sticky, vserver};
+use crate::{Outcome, counter, forward as out, maps, predictor, rebuild, rewrite, sticky, vserver};
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
 const TOUCH_NS: u64 = 1_000_000_000;
@@ -28,9 +29,11 @@ pub(crate) fn forward(ctx: &XdpContext, packet: &Packet) -> Outcome {
     // take its place: then this one packet goes where that one's would.
     let entry = unsafe { &mut *entry };
     touch(packet, entry);
+    transition::acknowledged(packet, entry);
     rewrite::apply(ctx, packet.key.proto, entry)?;
     let reason = match (entry.vserver, fresh) {
         (NONE, _) => Reason::ForwardedRouted,
+        (_, true) if entry.flags & FLAG_REBUILT != 0 => Reason::ForwardedRebuilt,
         (_, true) => Reason::ForwardedNew,
         (_, false) => Reason::ForwardedFlow,
     };
@@ -43,12 +46,19 @@ pub(crate) fn forward(ctx: &XdpContext, packet: &Packet) -> Outcome {
 #[inline(always)]
 fn find(packet: &Packet) -> Result<(*mut FlowEntry, bool), Reason> {
     let key = &packet.key;
+    let mut predecessor = 0;
     if let Some(entry) = maps::FLOWS.get_ptr_mut(key) {
-        let plain = packet.flags & (TCP_SYN | TCP_FIN | TCP_RST) == 0;
-        if plain || transition::proven(packet, entry) {
+        if packet.flags & (TCP_SYN | TCP_FIN | TCP_RST) == 0 {
+            return Ok((entry, false));
+        }
+        // SAFETY: as in `forward`; read only.
+        predecessor = unsafe { (*entry).generation };
+        if transition::proven(packet, entry) {
             return Ok((entry, false));
         }
     } else if let Some(entry) = maps::EMBRYONIC.get_ptr_mut(key) {
+        // SAFETY: as in `forward`; read only.
+        predecessor = unsafe { (*entry).generation };
         match transition::half_open(packet, entry) {
             Next::Stays => return Ok((entry, false)),
             // The half-open entry is gone and may be another connection's by now.
@@ -64,35 +74,35 @@ fn find(packet: &Packet) -> Result<(*mut FlowEntry, bool), Reason> {
             Next::Drop(reason) => return Err(reason),
         }
     }
-    create(packet)?;
+    create(packet, predecessor)?;
     maps::EMBRYONIC.get_ptr_mut(key).map(|entry| (entry, true)).ok_or(Reason::DropTableFull)
 }
 
 #[inline(always)]
 fn touch(packet: &Packet, entry: &mut FlowEntry) {
-    if packet.now_ns > entry.last_seen_ns + TOUCH_NS {
+    // A replica's first packet counts however soon it comes: from then on the entry is this node's to keep.
+    if packet.now_ns > entry.last_seen_ns + TOUCH_NS || entry.flags & FLAG_REPLICA != 0 {
         entry.last_seen_ns = packet.now_ns;
-        if entry.flags & FLAG_REPLICA != 0 {
-            entry.flags &= !FLAG_REPLICA;
-        }
+        entry.flags &= !FLAG_REPLICA;
         if entry.flags & FLAG_FORWARD != 0 && entry.vserver != NONE {
             sticky::touch(entry, packet.now_ns);
         }
     }
 }
 
-/// Makes the half-open pair for a packet that has none.
+/// Makes the half-open pair for a packet that has none; `predecessor` is the generation of the one that stood there, or 0.
 #[inline(never)]
-fn create(packet: &Packet) -> Result<(), Reason> {
+fn create(packet: &Packet, predecessor: u32) -> Result<(), Reason> {
+    let generation = next_generation(packet.now_ns, predecessor);
     match vserver::lookup(&packet.key) {
-        Some((number, vserver)) => balance(packet, number, vserver),
-        None => route(packet),
+        Some((number, vserver)) => balance(packet, generation, number, vserver),
+        None => route(packet, generation),
     }
 }
 
 /// A first packet to a virtual server.
 #[inline(always)]
-fn balance(packet: &Packet, number: u32, vserver: &Vserver) -> Result<(), Reason> {
+fn balance(packet: &Packet, generation: u32, number: u32, vserver: &Vserver) -> Result<(), Reason> {
     if !packet.opens() {
         return Err(Reason::DropNoConnection);
     }
@@ -100,7 +110,7 @@ fn balance(packet: &Packet, number: u32, vserver: &Vserver) -> Result<(), Reason
         return Err(Reason::DropNoPolicy);
     }
     let key = &packet.key;
-    let to_client = out::next_hop(key.src_be)?;
+    let to_client = way_back(packet)?;
     let real_number = sticky::find(vserver, key.src_be, packet.now_ns)
         .or_else(|| predictor::next(number, vserver))
         .ok_or(Reason::DropNoReal)?;
@@ -118,7 +128,7 @@ fn balance(packet: &Packet, number: u32, vserver: &Vserver) -> Result<(), Reason
         state: STATE_SYN,
         vserver: number,
         real: real_number,
-        generation: generation(packet),
+        generation,
     };
     let flags = if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE };
     let local = Local { to_server: real.nexthop, to_client, now_ns: packet.now_ns, flags };
@@ -129,10 +139,13 @@ fn balance(packet: &Packet, number: u32, vserver: &Vserver) -> Result<(), Reason
 
 /// A first packet to no virtual server: routed from a server to the client side, refused otherwise.
 #[inline(always)]
-fn route(packet: &Packet) -> Result<(), Reason> {
+fn route(packet: &Packet, generation: u32) -> Result<(), Reason> {
     let key = &packet.key;
     if is_ours(key.dst_be, key.vlan) {
         return Err(Reason::DropNoVserver);
+    }
+    if !is_host(key.dst_be) {
+        return Err(Reason::DropNoRoute);
     }
     let route = out::route(key.dst_be).ok_or(Reason::DropNoRoute)?;
     let egress: &Port = maps::VLANS.get(u32::from(route.vlan)).ok_or(Reason::DropInternal)?;
@@ -145,10 +158,10 @@ fn route(packet: &Packet) -> Result<(), Reason> {
         return Err(Reason::DropNoVserver);
     }
     if !packet.opens() {
-        return Err(Reason::DropNoConnection);
+        return rebuild::from_server(packet, generation, route);
     }
     let to_server = out::resolve(route, key.dst_be)?;
-    let to_client = out::next_hop(key.src_be)?;
+    let to_client = way_back(packet)?;
     // The one who opens is the client here, and what it speaks to is both virtual and real server: nothing changes.
     let connection = Connection {
         client_be: key.src_be,
@@ -163,9 +176,30 @@ fn route(packet: &Packet) -> Result<(), Reason> {
         state: STATE_SYN,
         vserver: NONE,
         real: NONE,
-        generation: generation(packet),
+        generation,
     };
     insert_pair(&connection, &Local { to_server, to_client, now_ns: packet.now_ns, flags: 0 })
+}
+
+/// Next hop back to the source of a first packet. It leads out of the VLAN that the packet came in on: what a server
+/// answers to a forged source on another VLAN would hit who never asked, and no entry would fit the answer.
+#[inline(always)]
+fn way_back(packet: &Packet) -> Result<u32, Reason> {
+    let key = &packet.key;
+    if !is_host(key.src_be) || is_ours(key.src_be, key.vlan) {
+        return Err(Reason::DropSource);
+    }
+    let route = out::route(key.src_be).ok_or(Reason::DropNoRoute)?;
+    if route.vlan != key.vlan {
+        return Err(Reason::DropSource);
+    }
+    out::resolve(route, key.src_be)
+}
+
+/// An address that one host may have: not of "this network", loopback, multicast or reserved (RFC 6890).
+#[inline(always)]
+const fn is_host(ip_be: u32) -> bool {
+    matches!(ip_be.to_ne_bytes()[0], 1..=126 | 128..=223)
 }
 
 #[inline(always)]
@@ -174,16 +208,9 @@ fn is_ours(ip_be: u32, vlan: u16) -> bool {
     unsafe { maps::ADDRESSES.get(AddressKey { ip_be, vlan, pad: 0 }) }.is_some()
 }
 
-/// Milliseconds or so, never 0: successive connections with equal keys are further apart than that, and serial-number
-/// order (RFC 1982) holds over 26 days.
-#[inline(always)]
-const fn generation(packet: &Packet) -> u32 {
-    (packet.now_ns >> 20) as u32 | 1
-}
-
 /// Enters both directions among the half-open.
 #[inline(always)]
-fn insert_pair(connection: &Connection, local: &Local) -> Result<(), Reason> {
+pub(crate) fn insert_pair(connection: &Connection, local: &Local) -> Result<(), Reason> {
     let return_key = connection.return_key();
     if let Some(other) = maps::FLOWS.get_ptr_mut(return_key) {
         // SAFETY: as in `forward`; read only.

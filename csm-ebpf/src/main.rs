@@ -18,6 +18,7 @@ mod gate;
 mod maps;
 mod packet;
 mod predictor;
+mod rebuild;
 mod relay;
 mod rewrite;
 mod sticky;
@@ -38,6 +39,7 @@ pub(crate) type Outcome = Result<Reason, Reason>;
 
 /// Entry point, one instance per port.
 #[xdp]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 fn csm(ctx: XdpContext) -> u32 {
     let (Ok(reason) | Err(reason)) = frame(&ctx);
     counter::frame(&ctx, reason);
@@ -49,6 +51,7 @@ fn csm(ctx: XdpContext) -> u32 {
 }
 
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "32 bits in the kernel")]
 fn frame(ctx: &XdpContext) -> Outcome {
     // SAFETY: ports are set before the program is attached and never removed while it is.
     let Some(port) = (unsafe { maps::PORTS.get(ctx.ingress_ifindex() as u32) }) else {
@@ -68,13 +71,14 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
     let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
     // SAFETY: `frame` checked the bounds.
     let (dst, src) = unsafe { ((*ethernet).dst, (*ethernet).src) };
+    let from_peer = port.role == PORT_FT;
+    if !from_peer && dst != Mac::of(&settings.virtual_mac) {
+        return Ok(Reason::PassHost);
+    }
     let (state, now_ns) = gate::read();
-    let ingress = if port.role == PORT_FT {
+    let ingress = if from_peer {
         relay::take(port, dst, src, state)?
     } else {
-        if dst != Mac::of(&settings.virtual_mac) {
-            return Ok(Reason::PassHost);
-        }
         match state {
             GateState::Open => {
                 Ingress { port: port.number, vlan: port.vlan, role: port.role, relayed: false }

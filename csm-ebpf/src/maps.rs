@@ -12,7 +12,7 @@ use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::gate::Gate;
 use csm_common::limits;
 use csm_common::net::{Address, AddressKey, NextHop, Port, Route};
-use csm_common::service::{Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey};
+use csm_common::service::{Origin, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey};
 
 #[map]
 pub(crate) static GATE: Array<Gate> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -44,6 +44,8 @@ pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(limits::VSERVERS
 #[map]
 pub(crate) static REALS: Array<Real> = Array::with_max_entries(limits::REALS_MAX, 0);
 #[map]
+pub(crate) static ORIGINS: HashMap<VserverKey, Origin> = HashMap::with_max_entries(limits::ORIGINS_MAX, 0);
+#[map]
 pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> =
     HashMap::with_max_entries(2 * limits::CONNECTIONS_MAX, 0);
 #[map]
@@ -58,8 +60,10 @@ pub(crate) static EMBRYONIC_STICKY: LruHashMap<StickyKey, StickyEntry> =
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING_BYTES, 0);
 #[map]
 pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::COUNT, 0);
+#[expect(clippy::cast_possible_truncation, reason = "some dozens")]
+const REASONS: u32 = Reason::ALL.len() as u32;
 #[map]
-pub(crate) static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+pub(crate) static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(REASONS, 0);
 #[map]
 pub(crate) static VSERVER_COUNTS: PerCpuArray<ServiceCount> =
     PerCpuArray::with_max_entries(limits::VSERVERS_MAX, 0);

@@ -162,6 +162,7 @@ impl Packet {
 /// Parses and checks all headers. Checksums are not verified: they are updated by difference, so a wrong one stays
 /// wrong and the receiver finds it.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a frame in one piece is shorter than a page")]
 pub(crate) fn parse(ctx: &XdpContext, ingress: Ingress, now_ns: u64) -> Result<Packet, Reason> {
     let frame_length = ctx.data_end() - ctx.data();
     let ip = header::<Ipv4>(ctx, L3)?;

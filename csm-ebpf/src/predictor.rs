@@ -9,6 +9,7 @@ use crate::maps;
 
 /// The next real of vserver `number`; `None` if none is in rotation.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a remainder below a 32-bit length")]
 pub(crate) fn next(number: u32, vserver: &Vserver) -> Option<u32> {
     let length = vserver.ring_len.min(RING_SLOTS);
     if length == 0 {
@@ -31,7 +32,7 @@ unsafe fn fetch_increment(word: *mut u64) -> u64 {
     let mut value = 1u64;
     // SAFETY: by the contract; the instruction touches `word` and `value` alone.
     unsafe {
-        asm!("{value} = atomic_fetch_add((u64 *)({word} + 0), {value})", word = in(reg) word, value = inout(reg) value)
+        asm!("{value} = atomic_fetch_add((u64 *)({word} + 0), {value})", word = in(reg) word, value = inout(reg) value);
     };
     value
 }

@@ -26,14 +26,18 @@ pub(crate) fn find(vserver: &Vserver, client_be: u32, now_ns: u64) -> Option<u32
     let key = key(vserver, client_be);
     // SAFETY: an entry that is replaced meanwhile still names a real that its client was sent to.
     let (proven, half_open) = unsafe { (maps::STICKY.get(key), maps::EMBRYONIC_STICKY.get(key)) };
-    usable(proven, now_ns).or_else(|| usable(half_open, now_ns))
+    usable(proven, vserver, now_ns).or_else(|| usable(half_open, vserver, now_ns))
 }
 
 #[inline(always)]
-fn usable(entry: Option<&StickyEntry>, now_ns: u64) -> Option<u32> {
-    let &StickyEntry { last_used_ns, life_s, real } = entry?;
-    let alive = now_ns < last_used_ns + u64::from(life_s) * SECOND_NS;
-    (alive && maps::REALS.get(real)?.flags & REAL_STICKY != 0).then_some(real)
+fn usable(entry: Option<&StickyEntry>, vserver: &Vserver, now_ns: u64) -> Option<u32> {
+    let &StickyEntry { last_used_ns, life_s, real: number } = entry?;
+    // What the peer's clients used last is not replicated: as for connections, a takeover starts all timers anew.
+    let used_ns = last_used_ns.max(maps::SETTINGS.get(0)?.adopted_ns);
+    let real = maps::REALS.get(number)?;
+    let alive = now_ns < used_ns + u64::from(life_s) * SECOND_NS;
+    // A group may span farms; another farm's real may listen on another port.
+    (alive && real.flags & REAL_STICKY != 0 && real.farm == vserver.farm).then_some(number)
 }
 
 /// A half-open connection of `client_be` was sent to `real`.

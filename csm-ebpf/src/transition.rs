@@ -4,8 +4,10 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use csm_common::counter::Reason;
 use csm_common::event::{EVENT_CLOSED, EVENT_CONNECTION};
 use csm_common::flow::{
-    FLAG_FIN, FLAG_FORWARD, FlowEntry, FlowKey, STATE_CLOSED, STATE_CLOSING, STATE_ESTABLISHED, STATE_SYN_ACK,
+    ACK_STEP, FLAG_ACK, FLAG_FIN, FLAG_FORWARD, FLAG_REBUILT, FlowEntry, FlowKey, STATE_CLOSED,
+    STATE_CLOSING, STATE_ESTABLISHED, STATE_SYN_ACK,
 };
+use csm_common::net::{PORT_CLIENT, PORT_SERVER};
 
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::{counter, event, maps, sticky};
@@ -25,6 +27,34 @@ pub(crate) enum Next {
     Drop(Reason),
 }
 
+/// Notes what a server has acknowledged: the resets that come for it are judged by that.
+#[inline(always)]
+pub(crate) fn acknowledged(packet: &Packet, entry: &mut FlowEntry) {
+    if packet.ingress.role != PORT_SERVER || packet.flags & TCP_ACK == 0 {
+        return;
+    }
+    if packet.ack.wrapping_sub(entry.ack) >= ACK_STEP || entry.flags & FLAG_ACK == 0 {
+        entry.ack = packet.ack;
+        entry.flags |= FLAG_ACK;
+    }
+}
+
+/// Whether a reset may end its connection. From the client side anyone can send one who guesses addresses and ports, so
+/// its sequence number must fit what the server acknowledged. One that does not fit is sent on all the same, and its
+/// receiver judges it by more than is known here; a connection that it did end goes by its idle time.
+#[inline(always)]
+fn believed(packet: &Packet, twin: Option<&FlowEntry>) -> bool {
+    packet.ingress.role != PORT_CLIENT || twin.is_some_and(|twin| twin.may_reset(packet.seq))
+}
+
+/// `found` as the other direction of `entry`, which stands under `key`, unless it is another connection's by now.
+#[inline(always)]
+fn twin_of<'a>(found: Option<*mut FlowEntry>, entry: &FlowEntry, key: &FlowKey) -> Option<&'a mut FlowEntry> {
+    // SAFETY: see `conn::forward`; another element than `entry`, whose key has other addresses.
+    let twin = unsafe { &mut *found? };
+    (twin.generation == entry.generation && twin.twin_key(key.proto) == *key).then_some(twin)
+}
+
 /// A TCP packet with SYN, FIN or RST on an entry of the established table. `false`: the entry was a finished
 /// connection's and is removed, the packet opens a new one.
 #[inline(never)]
@@ -32,10 +62,12 @@ pub(crate) fn proven(packet: &Packet, entry: *mut FlowEntry) -> bool {
     // SAFETY: see `conn::forward`.
     let entry = unsafe { &mut *entry };
     let twin_key = entry.twin_key(packet.key.proto);
-    let twin = maps::FLOWS.get_ptr_mut(twin_key);
+    let twin = twin_of(maps::FLOWS.get_ptr_mut(twin_key), entry, &packet.key);
     if packet.opens() && entry.flags & FLAG_FORWARD != 0 {
         if entry.state == STATE_CLOSED || twin.is_none() {
-            let _ = maps::FLOWS.remove(twin_key);
+            if twin.is_some() {
+                let _ = maps::FLOWS.remove(twin_key);
+            }
             let _ = maps::FLOWS.remove(packet.key);
             return false;
         }
@@ -45,17 +77,20 @@ pub(crate) fn proven(packet: &Packet, entry: *mut FlowEntry) -> bool {
     if packet.flags & (TCP_RST | TCP_FIN) == 0 || entry.state == STATE_CLOSED {
         return true;
     }
-    let mut closed = packet.flags & TCP_RST != 0;
-    if packet.flags & TCP_FIN != 0 {
+    let closed = if packet.flags & TCP_RST != 0 {
+        if !believed(packet, twin.as_deref()) {
+            return true;
+        }
+        true
+    } else {
         entry.flags |= FLAG_FIN;
-        // SAFETY: as above; of two FINs that cross on two CPUs the retransmission or a later FIN sees both.
-        closed |= twin.is_some_and(|twin| unsafe { (*twin).flags } & FLAG_FIN != 0);
-    }
+        // Of two FINs that cross on two CPUs the retransmission or a later FIN sees both.
+        twin.as_deref().is_some_and(|twin| twin.flags & FLAG_FIN != 0)
+    };
     let state = if closed { STATE_CLOSED } else { STATE_CLOSING };
     entry.state = state;
     if let Some(twin) = twin {
-        // SAFETY: as above.
-        unsafe { (*twin).state = state };
+        twin.state = state;
     }
     if closed {
         event::connection(EVENT_CLOSED, entry.connection(&packet.key));
@@ -71,41 +106,55 @@ pub(crate) fn half_open(packet: &Packet, entry: *mut FlowEntry) -> Next {
     let forward = entry.flags & FLAG_FORWARD != 0;
     let twin_key = entry.twin_key(packet.key.proto);
     // Looked up for every packet: it keeps both directions equally recent in the table that evicts.
-    let twin = maps::EMBRYONIC.get_ptr_mut(twin_key).filter(|&twin| {
-        // SAFETY: as above.
-        unsafe { (*twin).generation == entry.generation }
-    });
-    let Some(twin) = twin else {
+    let Some(twin) = twin_of(maps::EMBRYONIC.get_ptr_mut(twin_key), entry, &packet.key) else {
         let _ = maps::EMBRYONIC.remove(packet.key);
         return if forward { Next::Absent } else { Next::Drop(Reason::DropNoConnection) };
     };
-    // SAFETY: as above; another element than `entry`, whose key has other addresses.
-    let twin = unsafe { &mut *twin };
-    if packet.key.proto != PROTO_TCP {
-        return if forward { Next::Stays } else { promote(packet, entry, &twin_key, twin) };
-    }
-    if packet.flags & TCP_RST != 0 {
-        entry.state = STATE_CLOSED;
-        twin.state = STATE_CLOSED;
+    if !forward {
+        answer(packet, entry, twin);
         return Next::Stays;
     }
-    if forward {
-        if packet.opens() && entry.state == STATE_CLOSED {
-            let _ = maps::EMBRYONIC.remove(twin_key);
-            let _ = maps::EMBRYONIC.remove(packet.key);
-            return Next::Absent;
-        }
-        let proof = packet.flags & (TCP_SYN | TCP_ACK) == TCP_ACK
-            && entry.state == STATE_SYN_ACK
-            && packet.ack == entry.expect_ack;
-        return if proof { promote(packet, entry, &twin_key, twin) } else { Next::Stays };
+    if packet.opens() && entry.state == STATE_CLOSED {
+        let _ = maps::EMBRYONIC.remove(twin_key);
+        let _ = maps::EMBRYONIC.remove(packet.key);
+        return Next::Absent;
     }
-    if packet.flags & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK && entry.state != STATE_CLOSED {
-        twin.expect_ack = packet.seq.wrapping_add(1);
-        twin.state = STATE_SYN_ACK;
-        entry.state = STATE_SYN_ACK;
+    if entry.state == STATE_SYN_ACK && proves(packet, entry) {
+        return promote(packet, entry, &twin_key, twin);
     }
     Next::Stays
+}
+
+/// What the server's packet does to a half-open connection: `entry` is its direction, `twin` the client's.
+#[inline(always)]
+fn answer(packet: &Packet, entry: &mut FlowEntry, twin: &mut FlowEntry) {
+    let state = if packet.key.proto != PROTO_TCP {
+        STATE_SYN_ACK
+    } else if packet.flags & TCP_RST != 0 {
+        STATE_CLOSED
+    } else if packet.flags & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK {
+        twin.expect_ack = packet.seq.wrapping_add(1);
+        twin.flags &= !FLAG_REBUILT;
+        STATE_SYN_ACK
+    } else {
+        if packet.flags & TCP_FIN != 0 {
+            entry.flags |= FLAG_FIN;
+        }
+        return;
+    };
+    if entry.state != state {
+        entry.state = state;
+        twin.state = state;
+    }
+}
+
+/// Whether the client's packet on an answered half-open connection proves it. A client's reset proves nothing and ends
+/// nothing: the next SYN goes to the same server, which knows better. Without sequence numbers the proof is that the
+/// client goes on: a question with one answer never leaves the table that evicts.
+#[inline(always)]
+fn proves(packet: &Packet, entry: &FlowEntry) -> bool {
+    packet.key.proto != PROTO_TCP
+        || packet.flags & (TCP_SYN | TCP_RST | TCP_ACK) == TCP_ACK && entry.is_proven_by(packet.ack)
 }
 
 /// Moves a pair to the established table, which refuses rather than evicts.
@@ -116,8 +165,8 @@ fn promote(packet: &Packet, entry: &mut FlowEntry, twin_key: &FlowKey, twin: &mu
         half.state = STATE_ESTABLISHED;
         half.last_seen_ns = packet.now_ns;
     }
-    let refused = match maps::FLOWS.insert(packet.key, &*entry, u64::from(BPF_NOEXIST)) {
-        Ok(()) => match maps::FLOWS.insert(twin_key, &*twin, u64::from(BPF_NOEXIST)) {
+    let refused = match maps::FLOWS.insert(packet.key, *entry, u64::from(BPF_NOEXIST)) {
+        Ok(()) => match maps::FLOWS.insert(twin_key, *twin, u64::from(BPF_NOEXIST)) {
             Ok(()) => None,
             Err(error) => {
                 let _ = maps::FLOWS.remove(packet.key);

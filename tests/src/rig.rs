@@ -359,7 +359,7 @@ impl Rig {
         let mut keys: HashMap<MapData, VserverKey, u32> = self.dataplane.map(names::VSERVER_KEYS)?;
         let mut vservers: Array<MapData, Vserver> = self.dataplane.map(names::VSERVERS)?;
         let mut reals: Array<MapData, Real> = self.dataplane.map(names::REALS)?;
-        for (number, port, proto) in [(WEB, 80u16, 6), (DNS, 53, 17), (ANY_TCP, 0, 6)] {
+        for (number, port, proto, farm) in [(WEB, 80u16, 6, 1), (DNS, 53, 17, 2), (ANY_TCP, 0, 6, 1)] {
             keys.insert(VserverKey { ip_be: be(VIP), port_be: port.to_be(), proto, pad: 0 }, number, 0)?;
             let vserver = Vserver {
                 flags: VSERVER_INSERVICE,
@@ -370,6 +370,7 @@ impl Rig {
                 sticky_mask_be: u32::MAX,
                 sticky_group: 10,
                 vlan: 0,
+                farm,
             };
             vservers.set(number, vserver, 0)?;
         }
@@ -381,6 +382,7 @@ impl Rig {
                 vlan: 3,
                 nexthop: number % 3,
                 flags: REAL_USABLE | REAL_STICKY,
+                farm: 1 + number / 3,
             };
             reals.set(number, real, 0)?;
         }

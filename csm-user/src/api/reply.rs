@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub use ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
-    PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RepairReply, ReplicationReply,
-    SnapshotState, UpdateCounters,
+    PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
+    ReplicationReply, SnapshotState, TableReply, UpdateCounters,
 };
 
 /// Rows of connections or sticky entries in one reply unless the request names another limit.
@@ -122,9 +122,9 @@ pub struct VserverReply {
     pub replicate: Replicate,
     /// `sticky`.
     pub sticky: Option<StickyRule>,
-    /// Connections now.
-    pub connections: u64,
-    /// Connections since the start.
+    /// Proven connections in this node's table, by the last walk over it; `None`: not walked yet.
+    pub connections: Option<u64>,
+    /// Connections proven by this node since its start.
     pub total_connections: u64,
     /// Packets from clients.
     pub client_packets: u64,
@@ -165,9 +165,9 @@ pub struct RealReply {
     pub state: RealState,
     /// Why it is not in rotation, e.g. the probe and the reason of its failure.
     pub reason: Option<String>,
-    /// Connections now.
-    pub connections: u64,
-    /// Connections since the start.
+    /// Proven connections in this node's table, by the last walk over it; `None`: not walked yet.
+    pub connections: Option<u64>,
+    /// Connections proven by this node since its start.
     pub total_connections: u64,
     /// Packets from clients.
     pub client_packets: u64,
@@ -267,8 +267,9 @@ pub struct ConnReply {
     pub replicated: bool,
     /// Learned from the peer, no packet seen here yet.
     pub replica: bool,
-    /// Seconds since the last packet (written once a second).
-    pub idle_s: u64,
+    /// Seconds since the last packet (written once a second); `None` where this node has not seen the latest packets:
+    /// the peer forwards the connection, or did until just now.
+    pub idle_s: Option<u64>,
 }
 
 /// Connections.
@@ -365,6 +366,8 @@ pub enum NeighbourKind {
     Gateway,
     /// Real server.
     Real,
+    /// Own address of the other node, as `alt` names it.
+    Peer,
     /// Host on a connected network.
     Learned,
 }
@@ -373,14 +376,14 @@ pub enum NeighbourKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NeighbourStatus {
-    /// An address of the group itself.
+    /// An address of the group, which this node answers for.
     Local,
-    /// Answers.
+    /// An address of the group, for which this node is silent.
+    Silent,
+    /// Its MAC address is known.
     Up,
-    /// No answer yet.
+    /// It has not answered, and is asked for again and again.
     Resolving,
-    /// No answer.
-    Down,
 }
 
 /// A row of the ARP listing.
@@ -423,19 +426,22 @@ pub struct ReasonCount {
     pub bytes: u64,
 }
 
-/// Life of connections since the start of this node.
+/// Life of connections on this node since its start. `None`: not measured.
+///
+/// What came from the peer counts in `current` only: it was created elsewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionCounters {
-    /// Made.
-    pub created: u64,
-    /// Ended, for whatever cause.
-    pub destroyed: u64,
-    /// Now.
-    pub current: u64,
-    /// Ended by the idle or pending time.
-    pub timed_out: u64,
-    /// Not made or not completed: no handshake, no room.
-    pub failed: u64,
+    /// Proven by both sides.
+    pub created: Option<u64>,
+    /// Proven ones that this node removed: closed by their ends, or idle. Without those that the peer ended, and those
+    /// whose place a new connection with the same addresses and ports took.
+    pub destroyed: Option<u64>,
+    /// Proven ones in the table, by the last walk over it.
+    pub current: Option<u64>,
+    /// Of the destroyed, those that were idle for too long.
+    pub timed_out: Option<u64>,
+    /// Refused first packets (no real, not in service, no room) and handshakes not completed in the pending time.
+    pub failed: Option<u64>,
 }
 
 /// Counters of the dataplane.
@@ -443,8 +449,11 @@ pub struct ConnectionCounters {
 pub struct CountersReply {
     /// Balanced connections.
     pub connections: ConnectionCounters,
-    /// Server-initiated connections, which are in `connections`, too.
+    /// Server-initiated connections, which are not in `connections`.
     pub server_initiated: ConnectionCounters,
+    /// Milliseconds since the last whole walk over the tables, to which `current` and all that ended belong; `None`:
+    /// none has been completed.
+    pub walked_ms_ago: Option<u64>,
     /// Every reason, in the order of its number.
     pub reasons: Vec<ReasonCount>,
 }

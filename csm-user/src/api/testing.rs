@@ -58,7 +58,7 @@ impl Backend for Fake {
             admin_weight: 8,
             state: RealState::ProbeFailed,
             reason: Some("probe TCP port 80: connection refused".to_owned()),
-            connections: 3,
+            connections: Some(3),
             total_connections: 4,
             client_packets: 5,
             server_packets: 6,
@@ -84,7 +84,7 @@ impl Backend for Fake {
             vserver: filter.vserver.clone(),
             replicated: true,
             replica: false,
-            idle_s: 4,
+            idle_s: Some(4),
         };
         Ok(ConnsReply { total: u64::from(filter.limit.unwrap_or(1)), connections: vec![conn] })
     }

@@ -38,7 +38,10 @@ impl AnnounceThread {
     ///
     /// # Errors
     /// If the thread cannot be had.
-    pub fn spawn(announcer: Arc<Announcer>, may_speak: impl Fn() -> bool + Send + 'static) -> io::Result<Self> {
+    pub fn spawn(
+        announcer: Arc<Announcer>,
+        may_speak: impl Fn() -> bool + Send + 'static,
+    ) -> io::Result<Self> {
         let (events, waiting) = bounded(64);
         let counters = Arc::new(Counters::default());
         let counted = Arc::clone(&counters);

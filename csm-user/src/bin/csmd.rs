@@ -9,10 +9,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use csm_common::limits;
 use csm_user::api;
 use csm_user::daemon::{self, Failure, Options};
 use csm_user::ft::Controls;
-use csm_common::limits;
 use tracing_subscriber::EnvFilter;
 
 /// Environment variable by which the lab takes one protection away, to see that its checkers notice.
@@ -20,7 +20,10 @@ const LAB_FAULT: &str = "CSM_LAB_FAULT";
 
 /// The Content Switching Module's controller.
 #[derive(Parser)]
-#[command(version, after_help = "CSM_LOG sets what is logged, e.g. `debug` or `csm_user::ft=trace` (default: info).")]
+#[command(
+    version,
+    after_help = "CSM_LOG sets what is logged, e.g. `debug` or `csm_user::ft=trace` (default: info)."
+)]
 struct Flags {
     /// Configuration file; `csm check FILE` tells beforehand what is wrong with it.
     #[arg(long)]
@@ -40,7 +43,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let Flags { config, socket, connections, log } = Flags::parse();
     let (controls, drop_deltas) = lab_fault(std::env::var(LAB_FAULT).ok().as_deref())?;
     let filter = EnvFilter::try_from_env("CSM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);
     match log {
         Some(path) => {
             let file = OpenOptions::new().create(true).append(true).open(&path);
@@ -49,7 +52,8 @@ fn main() -> anyhow::Result<ExitCode> {
         None => logging.with_writer(std::io::stderr).init(),
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(daemon::run(&Options { config, socket, connections, controls, drop_deltas }));
+    let ended =
+        runtime.block_on(daemon::run(&Options { config, socket, connections, controls, drop_deltas }));
     Ok(match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(report)) => {

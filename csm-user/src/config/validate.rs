@@ -221,6 +221,7 @@ impl Checker<'_> {
 
     fn vservers(&mut self) {
         let mut taken: HashMap<Virtual, &Name> = HashMap::new();
+        self.sticky_groups_have_one_farm();
         for vserver in &self.config.vservers {
             let section = Section::Vserver(vserver.name.clone());
             match &vserver.virtual_server {
@@ -246,6 +247,33 @@ impl Checker<'_> {
             self.vserver_names(vserver, &section);
             self.probes_have_a_port(vserver, &section);
             self.replication(vserver, &section);
+        }
+    }
+
+    /// An entry of a shared group names a real; a virtual server of another farm would send its clients there.
+    fn sticky_groups_have_one_farm(&mut self) {
+        let mut first_of: HashMap<u8, (&Name, &Name)> = HashMap::new();
+        let config = self.config;
+        for vserver in &config.vservers {
+            let (Some(farm), Some(sticky)) = (&vserver.serverfarm, vserver.sticky) else { continue };
+            // Group 0 is private to its virtual server.
+            if sticky.group == 0 {
+                continue;
+            }
+            let (other, its_farm) = *first_of.entry(sticky.group).or_insert((&vserver.name, farm));
+            if its_farm == farm {
+                continue;
+            }
+            let place = self.tree.place(&Section::Vserver(vserver.name.clone()), Id::Sticky, "GROUP");
+            let first = self.tree.place(&Section::Vserver(other.clone()), Id::Sticky, "GROUP");
+            let message = format!(
+                "sticky group {} is shared by virtual servers {} (farm {farm}) and {other} (farm {its_farm}, {}): \
+                 clients of one would be sent to reals of the other",
+                sticky.group,
+                vserver.name,
+                self.line(first)
+            );
+            self.error(place, message, "one farm per shared group: give one of the two another group");
         }
     }
 

@@ -5,23 +5,27 @@ use std::sync::Arc;
 use crate::arp::announcer::Announcer;
 use crate::dataplane::maps::SettingsCell;
 use crate::ft::TakeoverActions;
+use crate::replication::role::Tenure;
 
 /// [`TakeoverActions`] on the dataplane's settings and the prepared announcements.
 pub struct Actions {
     settings: Arc<SettingsCell>,
     announcer: Arc<Announcer>,
+    tenure: Arc<Tenure>,
 }
 
 impl Actions {
-    /// On `settings` and `announcer`.
+    /// On `settings` and `announcer`; `tenure` is replication's.
     #[must_use]
-    pub fn new(settings: Arc<SettingsCell>, announcer: Arc<Announcer>) -> Self {
-        Self { settings, announcer }
+    pub fn new(settings: Arc<SettingsCell>, announcer: Arc<Announcer>, tenure: Arc<Tenure>) -> Self {
+        Self { settings, announcer, tenure }
     }
 }
 
 impl TakeoverActions for Actions {
     fn adopt(&self, now_ns: u64) {
+        // Before the gate opens: from here on the peer's stream cannot delete or replace what packets make.
+        self.tenure.adopt(now_ns);
         // A failure leaves replicas with the idle times that the peer told: connections may expire early, none is lost now.
         if let Err(error) = self.settings.adopt(now_ns) {
             tracing::error!(%error, "the replicated table could not be adopted");

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::atomic::Ordering;
+use std::ops::ControlFlow;
 
 use csm_common::counter::{self, Reason, ServiceCount};
 use csm_common::flow::{self, FLAG_REPLICA};
+use csm_common::gate::GateState;
 use csm_common::service::REAL_USABLE;
 
-use super::node::Node;
+use super::node::{Node, Walked};
 use super::replies;
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
@@ -18,6 +19,7 @@ use crate::api::reply::{
     VserverState,
 };
 use crate::config;
+use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::snapshot::StickyGroup;
 use crate::dataplane::table::{Seen, monotonic_ns};
 use crate::ft;
@@ -47,19 +49,25 @@ impl Backend for Node {
     }
 
     fn force_standby(&self) -> Result<(), Fault> {
-        let refused = |error: String, remedy: Option<&str>| Fault::Refused { error, remedy: remedy.map(str::to_owned) };
+        let refused =
+            |error: String, remedy: Option<&str>| Fault::Refused { error, remedy: remedy.map(str::to_owned) };
         let Some(control) = &self.ft else {
-            return Err(refused("no FT group is configured".to_owned(), Some("configure `ft group N vlan M`")));
+            return Err(refused(
+                "no FT group is configured".to_owned(),
+                Some("configure `ft group N vlan M`"),
+            ));
         };
         self.runtime.block_on(control.force_standby()).map_err(|refusal| {
             let remedy = match refusal {
                 ft::Refusal::NotActive => Some("give the command on the active box"),
-                ft::Refusal::PeerIncomplete => Some("wait until `show module csm N ft` shows the replica as complete"),
+                ft::Refusal::PeerIncomplete => {
+                    Some("wait until `show module csm N ft` shows the replica as complete")
+                }
                 ft::Refusal::NoPeer | ft::Refusal::OneWay => Some("check the FT VLAN's link and the peer"),
-                ft::Refusal::PeerUnable
-                | ft::Refusal::Busy
-                | ft::Refusal::NoAnswer
-                | ft::Refusal::Overtaken => None,
+                ft::Refusal::PeerUnable => {
+                    Some("`show module csm N ft` and `vlan` on the peer name what stands against it")
+                }
+                ft::Refusal::Busy | ft::Refusal::NoAnswer | ft::Refusal::Overtaken => None,
             };
             refused(refusal.to_string(), remedy)
         })
@@ -92,17 +100,23 @@ impl Backend for Node {
         let limit = filter.limit.unwrap_or(ROWS_MAX) as usize;
         let now_ns = monotonic_ns();
         let names = self.vserver_names();
+        let forwarding = self.gate.load().state_at(now_ns) == GateState::Open;
         let mut reply = ConnsReply { total: 0, connections: Vec::new() };
-        self.table.visit(&mut |chunk| {
+        let mut take = |chunk: &[Seen]| {
             for seen in chunk {
-                let Some(row) = conn_reply(seen, &names, now_ns).filter(|row| passes(filter, row)) else { continue };
+                let row = conn_reply(seen, &names, forwarding, now_ns);
+                let Some(row) = row.filter(|row| passes(filter, row)) else { continue };
                 reply.total += 1;
                 if reply.connections.len() < limit {
                     reply.connections.push(row);
                 }
             }
-            std::ops::ControlFlow::Continue(())
-        })?;
+            ControlFlow::Continue(())
+        };
+        self.table.visit(&mut take)?;
+        // After the proven: one that is proven meanwhile is missing rather than told twice.
+        self.table.visit_half_open(&mut take)?;
+        reply.connections.sort_unstable_by_key(|row| (row.client, row.destination));
         Ok(reply)
     }
 
@@ -113,7 +127,8 @@ impl Backend for Node {
         self.table.visit_sticky(&mut |chunk| {
             for (key, entry) in chunk {
                 reply.total += 1;
-                let (Some(group), Some(real)) = (directory.sticky_group(key.group), desired.reals.get(&entry.real))
+                let (Some(group), Some(real)) =
+                    (directory.sticky_group(key.group), desired.reals.get(&entry.real))
                 else {
                     continue;
                 };
@@ -122,7 +137,9 @@ impl Backend for Node {
                 }
                 let (group, vserver) = match group {
                     StickyGroup::Shared(group) => (group, None),
-                    StickyGroup::Private(id) => (0, directory.vserver_number(id).and_then(|n| names.get(&n).cloned())),
+                    StickyGroup::Private(id) => {
+                        (0, directory.vserver_number(id).and_then(|n| names.get(&n).cloned()))
+                    }
                 };
                 let used_s = now_ns.saturating_sub(entry.last_used_ns) / SECOND_NS;
                 reply.entries.push(StickyReply {
@@ -134,8 +151,9 @@ impl Backend for Node {
                     timeout_s: u64::from(entry.life_s).saturating_sub(used_s),
                 });
             }
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         })?;
+        reply.entries.sort_unstable_by_key(|row| (row.group, row.client));
         Ok(reply)
     }
 
@@ -148,28 +166,39 @@ impl Backend for Node {
     }
 
     fn counters(&self) -> Result<CountersReply, Fault> {
-        let census = self.census();
+        let walked = self.walked.get();
         let desired = self.desired();
         let mut created = 0;
         for number in desired.vservers.keys() {
             created += self.counters.vserver(*number)?.connections;
         }
         let reasons = self.counters.reasons()?;
-        let packets = |wanted: Reason| reasons.iter().find(|(reason, _)| *reason == wanted).map_or(0, |(_, c)| c.packets);
-        let current = census.vservers.values().sum();
+        let packets = |wanted: Reason| {
+            reasons.iter().find(|(reason, _)| *reason == wanted).map_or(0, |(_, c)| c.packets)
+        };
+        let refused =
+            packets(Reason::DropNoReal) + packets(Reason::DropNoPolicy) + packets(Reason::DropTableFull);
+        let life = |ended: fn(&Walked) -> Ended, routed: bool| ConnectionCounters {
+            destroyed: walked.as_deref().map(|walked| ended(walked).closed + ended(walked).idle),
+            current: walked.as_deref().map(|walked| {
+                let of_kind =
+                    walked.census.vservers.iter().filter(|(number, _)| (**number == flow::NONE) == routed);
+                of_kind.map(|(_, count)| count).sum()
+            }),
+            timed_out: walked.as_deref().map(|walked| ended(walked).idle),
+            failed: walked.as_deref().map(|walked| ended(walked).pending),
+            created: None,
+        };
+        let balanced = life(|walked| walked.ended, false);
         Ok(CountersReply {
             connections: ConnectionCounters {
-                created,
-                destroyed: created.saturating_sub(current),
-                current,
-                timed_out: self.expired.load(Ordering::Relaxed),
-                failed: packets(Reason::DropNoReal) + packets(Reason::DropNoPolicy) + packets(Reason::DropTableFull),
+                created: Some(created),
+                failed: balanced.failed.map(|pending| pending + refused),
+                ..balanced
             },
-            server_initiated: ConnectionCounters {
-                created: packets(Reason::ForwardedRouted),
-                current: census.vservers.get(&flow::NONE).copied().unwrap_or(0),
-                ..ConnectionCounters::default()
-            },
+            // The program counts their packets, not how many were made.
+            server_initiated: life(|walked| walked.ended_routed, true),
+            walked_ms_ago: walked.as_deref().map(Walked::ms_ago),
             reasons: reasons.into_iter().map(reason_reply).collect(),
         })
     }
@@ -185,10 +214,9 @@ impl Node {
     }
 
     fn vserver_reply(&self, vserver: &Vserver) -> Result<VserverReply, Fault> {
-        let index = vserver
-            .virtual_server
-            .as_ref()
-            .and_then(|server| self.directory.get().vserver_number(StableId::of_vserver(&vserver.name, server)));
+        let index = vserver.virtual_server.as_ref().and_then(|server| {
+            self.directory.get().vserver_number(StableId::of_vserver(&vserver.name, server))
+        });
         let count = index.map_or(Ok(ServiceCount::default()), |number| self.counters.vserver(number))?;
         let farm = vserver.serverfarm.as_ref().and_then(|name| self.config.serverfarm(name));
         let reason = if !vserver.inservice {
@@ -198,11 +226,10 @@ impl Node {
         } else if farm.is_none() {
             Some("no server farm")
         } else if !farm.is_some_and(|farm| farm.reals.iter().any(|real| self.in_rotation(farm, real))) {
-            Some("no real in rotation")
+            Some("no real of its server farm is in rotation")
         } else {
             None
         };
-        let census = self.census();
         Ok(VserverReply {
             name: vserver.name.to_string(),
             index,
@@ -218,13 +245,16 @@ impl Node {
             serverfarm: vserver.serverfarm.as_ref().map(ToString::to_string),
             idle_s: vserver.idle.as_secs(),
             pending_s: vserver.pending.as_secs(),
-            replicate: Replicate { connection: vserver.replicate_connection, sticky: vserver.replicate_sticky },
+            replicate: Replicate {
+                connection: vserver.replicate_connection,
+                sticky: vserver.replicate_sticky,
+            },
             sticky: vserver.sticky.map(|sticky| StickyRule {
                 minutes: sticky.minutes,
                 group: sticky.group,
                 netmask: sticky.netmask,
             }),
-            connections: index.and_then(|number| census.vservers.get(&number).copied()).unwrap_or(0),
+            connections: self.counted(index, |census| &census.vservers),
             total_connections: count.connections,
             client_packets: count.client_packets,
             server_packets: count.server_packets,
@@ -245,11 +275,17 @@ impl Node {
             admin_weight: real.weight,
             state,
             reason,
-            connections: number.and_then(|number| self.census().reals.get(&number).copied()).unwrap_or(0),
+            connections: self.counted(number, |census| &census.reals),
             total_connections: count.connections,
             client_packets: count.client_packets,
             server_packets: count.server_packets,
         })
+    }
+
+    /// Connections of `number` by the last walk; what has no number has none.
+    fn counted(&self, number: Option<u32>, kind: fn(&Census) -> &BTreeMap<u32, u64>) -> Option<u64> {
+        let Some(number) = number else { return Some(0) };
+        self.walked.get().map(|walked| kind(&walked.census).get(&number).copied().unwrap_or(0))
     }
 
     /// Whether the maps say that new connections may go to it.
@@ -257,7 +293,9 @@ impl Node {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number);
-        number.and_then(|number| desired.contents.reals.get(&number)).is_some_and(|real| real.flags & REAL_USABLE != 0)
+        number
+            .and_then(|number| desired.contents.reals.get(&number))
+            .is_some_and(|real| real.flags & REAL_USABLE != 0)
     }
 
     fn real_state(&self, farm: &Serverfarm, real: &Real) -> (RealState, Option<String>) {
@@ -265,27 +303,48 @@ impl Node {
             return (RealState::OutOfService, Some("no inservice".to_owned()));
         }
         let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
-        match self.health.borrow().of(&key) {
-            RealHealth::ProbeFailed { probe, port, reason } => {
-                let port = port.map(|port| format!(" port {port}")).unwrap_or_default();
-                (RealState::ProbeFailed, Some(format!("probe {probe}{port}: {reason}")))
-            }
-            RealHealth::Testing if !farm.probes.is_empty() => (RealState::ProbeTesting, None),
-            RealHealth::Testing | RealHealth::Operational if self.desired().unreachable.contains(&real.address) => {
+        let health = self.health.borrow().of(&key).clone();
+        match health {
+            RealHealth::ProbeFailed { .. } => (RealState::ProbeFailed, health.reason()),
+            RealHealth::Testing => (RealState::ProbeTesting, health.reason()),
+            RealHealth::Operational if self.desired().unreachable.contains(&real.address) => {
                 (RealState::ArpFailed, Some("no route to it".to_owned()))
             }
-            RealHealth::Testing | RealHealth::Operational => (RealState::Operational, None),
+            RealHealth::Operational => match self.silent_next_hop(farm, real) {
+                Some(hop) => (RealState::ArpFailed, Some(format!("{hop} has not answered ARP"))),
+                None => (RealState::Operational, None),
+            },
         }
+    }
+
+    /// The host that `real`'s packets go to, if its MAC address is not known.
+    fn silent_next_hop(&self, farm: &Serverfarm, real: &Real) -> Option<Ipv4Addr> {
+        let id = StableId::of_real(&farm.name, real.address, real.port);
+        let desired = self.desired();
+        let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number)?;
+        let hop = desired.contents.reals.get(&number)?.nexthop;
+        let hosts = self.neighbours.list();
+        let silent = hosts.into_iter().find(|(_, number, mac)| *number == hop && mac.is_none());
+        silent.map(|(key, ..)| address(key.ip_be))
     }
 }
 
 fn passes(filter: &ConnFilter, row: &ConnReply) -> bool {
-    let vserver = |wanted: &String| row.vserver.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
-    filter.vserver.as_ref().is_none_or(vserver) && filter.client.is_none_or(|client| row.client.address == client)
+    let vserver =
+        |wanted: &String| row.vserver.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
+    filter.vserver.as_ref().is_none_or(vserver)
+        && filter.client.is_none_or(|client| row.client.address == client)
 }
 
-fn conn_reply(seen: &Seen, names: &BTreeMap<u32, String>, now_ns: u64) -> Option<ConnReply> {
+/// `forwarding`: this node sees the connections' packets.
+fn conn_reply(
+    seen: &Seen,
+    names: &BTreeMap<u32, String>,
+    forwarding: bool,
+    now_ns: u64,
+) -> Option<ConnReply> {
     let connection = &seen.connection;
+    let replica = seen.flags & FLAG_REPLICA != 0;
     let protocol = match connection.proto {
         6 => Protocol::Tcp,
         17 => Protocol::Udp,
@@ -303,8 +362,8 @@ fn conn_reply(seen: &Seen, names: &BTreeMap<u32, String>, now_ns: u64) -> Option
         state: ConnState::from_flow(connection.state)?,
         vserver: names.get(&connection.vserver).cloned(),
         replicated: seen.flags & flow::FLAG_REPLICATE != 0,
-        replica: seen.flags & FLAG_REPLICA != 0,
-        idle_s: now_ns.saturating_sub(seen.last_seen_ns) / SECOND_NS,
+        replica,
+        idle_s: (forwarding && !replica).then(|| now_ns.saturating_sub(seen.last_seen_ns) / SECOND_NS),
     })
 }
 

@@ -1,13 +1,13 @@
 //! What the running daemon is made of, as the API and the event loop share it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::watch;
 
 use super::planner::Planner;
-use crate::dataplane::expiry::Census;
+use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::load::{AttachMode, MappedGate, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps};
 use crate::dataplane::plan::Desired;
@@ -57,10 +57,51 @@ pub struct Node {
     pub ft: Option<FtControl>,
     /// Replication; `None` without an FT group.
     pub replication: Option<ReplHandle>,
-    /// What the last walk over the tables met.
-    pub census: Arc<Mutex<Arc<Census>>>,
-    /// Entries that expiry removed since the start.
-    pub expired: Arc<AtomicU64>,
+    /// What the walks over the tables met.
+    pub walked: Arc<WalkedCell>,
+}
+
+/// What the walks over the tables met and removed.
+#[derive(Clone, Debug)]
+pub struct Walked {
+    /// End of the last walk.
+    pub at: Instant,
+    /// What it met.
+    pub census: Census,
+    /// Balanced connections that were removed since the start.
+    pub ended: Ended,
+    /// Server-initiated ones.
+    pub ended_routed: Ended,
+}
+
+impl Walked {
+    /// Milliseconds since the last walk ended.
+    #[must_use]
+    pub fn ms_ago(&self) -> u64 {
+        u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Empty until the first walk has ended: what was not counted yet is not zero.
+#[derive(Debug, Default)]
+pub struct WalkedCell(Mutex<Option<Arc<Walked>>>);
+
+impl WalkedCell {
+    /// The last walk.
+    #[must_use]
+    pub fn get(&self) -> Option<Arc<Walked>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A walk has ended.
+    pub fn add(&self, census: Census) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut ended, mut ended_routed) =
+            last.as_ref().map(|last| (last.ended, last.ended_routed)).unwrap_or_default();
+        ended += census.ended;
+        ended_routed += census.ended_routed;
+        *last = Some(Arc::new(Walked { at: Instant::now(), census, ended, ended_routed }));
+    }
 }
 
 impl Node {
@@ -70,17 +111,16 @@ impl Node {
         self.planner.desired()
     }
 
-    /// What the last walk over the tables met.
-    #[must_use]
-    pub fn census(&self) -> Arc<Census> {
-        Arc::clone(&self.census.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Ports but the FT VLAN's that cannot carry frames.
+    pub fn dead_ports(&self) -> impl Iterator<Item = &PortSpec> {
+        let data = self.ports.iter().filter(|port| port.spec.role != csm_common::net::PORT_FT);
+        data.filter(|port| !port.carrying.load(Ordering::Acquire)).map(|port| &port.spec)
     }
 
     /// True if all ports but the FT VLAN's can carry frames.
     #[must_use]
     pub fn can_forward(&self) -> bool {
-        let data = self.ports.iter().filter(|port| port.spec.role != csm_common::net::PORT_FT);
-        data.into_iter().all(|port| port.carrying.load(Ordering::Acquire))
+        self.dead_ports().next().is_none()
     }
 }
 

@@ -108,9 +108,14 @@ impl ReplicaTable for KernelReplica {
         merge(localized, self.table.insert(&inserts, conflict))
     }
 
-    fn delete_connections(&self, gone: &[ConnGone]) {
+    fn delete_connections(&self, gone: &[ConnGone], conflict: Conflict) {
         for gone in gone {
-            if let Err(error) = self.table.delete(&forward_key(&gone.key), Some(gone.generation)) {
+            let key = forward_key(&gone.key);
+            let deleted = match conflict {
+                Conflict::Keep => self.table.delete_unused(&key, Some(gone.generation)),
+                Conflict::Replace | Conflict::KeepNewer => self.table.delete(&key, Some(gone.generation)),
+            };
+            if let Err(error) = deleted {
                 tracing::warn!(%error, "a replicated connection could not be deleted");
             }
         }
@@ -298,6 +303,7 @@ impl DeltaQueue {
 const fn weight(event: &DeltaEvent) -> u64 {
     match event {
         DeltaEvent::Lost(count) => *count,
+        DeltaEvent::Flushed => 0,
         _ => 1,
     }
 }
@@ -320,6 +326,7 @@ fn translate(delta: Delta, directory: &Directory) -> Option<DeltaEvent> {
             global_sticky_key(&key, directory).map(DeltaEvent::StickyGone)
         }
         Delta::Lost(count) => Some(DeltaEvent::Lost(count)),
+        Delta::Flushed => Some(DeltaEvent::Flushed),
         Delta::Up(_) | Delta::Closed(_) | Delta::Sticky(..) | Delta::StickyGone(_) => None,
     }
 }

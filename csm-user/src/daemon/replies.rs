@@ -10,8 +10,8 @@ use csm_common::net::{ADDRESS_ALIAS, PORT_CLIENT, PORT_FT};
 use super::node::{Node, NodePort};
 use crate::api::reply::ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
-    PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RepairReply, ReplicationReply,
-    SnapshotState,
+    PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
+    ReplicationReply, SnapshotState, TableReply,
 };
 use crate::api::reply::{NeighbourKind, NeighbourReply, NeighbourStatus, VlanReply, VlanRole, XdpMode};
 use crate::dataplane::load::AttachMode;
@@ -19,7 +19,8 @@ use crate::dataplane::table::monotonic_ns;
 use crate::ft::status::{FlightKind, FtStatus, KindCount, LATENESS_BOUNDS_US, PeerStatus};
 use crate::ft::{FtControl, State};
 use crate::model::{FtGroup, VlanId};
-use crate::replication::status::ReplStatus;
+use crate::replication::record::Refusal;
+use crate::replication::status::{ReceiverStatus, ReplStatus, SenderStatus};
 
 /// The FT group.
 pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
@@ -39,19 +40,21 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         changed_unix_ms: status.changed_wall_ns / 1_000_000,
         term: status.term,
         priority: status.priority,
-        alternate_priority: config.and_then(|ft: &FtGroup| ft.alt_priority).or(peer.map(|peer| peer.priority)),
+        alternate_priority: config
+            .and_then(|ft: &FtGroup| ft.alt_priority)
+            .or(peer.map(|peer| peer.priority)),
         preempt: status.preempt,
         preempt_held: status.preempt_held,
         heartbeat_ms: millis32(status.heartbeat),
         failover_ms: millis32(status.failover),
         config_in_sync: peer.map(|peer| peer.config_in_sync),
         software_in_sync: peer.map(|peer| peer.software_in_sync),
-        timers_in_sync: peer.map(|peer| peer.heartbeat == status.heartbeat && peer.failover == status.failover),
+        timers_in_sync: peer.map(|peer| peer.timers_in_sync),
         authenticated: false,
         encrypted: replication.encrypted,
         peer: peer.map(peer_reply),
-        readiness: readiness(&status, &replication),
-        replication: replication_reply(&replication, repl_now),
+        readiness: readiness(node, &status, &replication),
+        replication: replication_reply(node, &replication, repl_now),
         lease: lease(node, &status),
         lateness: lateness(&status),
         counters: counters(&status, &replication),
@@ -84,15 +87,19 @@ fn peer_reply(peer: &PeerStatus) -> PeerReply {
 }
 
 /// What stands against a takeover, from whichever node is asked.
-fn readiness(status: &FtStatus, replication: &ReplStatus) -> ReadinessReply {
-    let mut obstacles = Vec::new();
+fn readiness(node: &Node, status: &FtStatus, replication: &ReplStatus) -> ReadinessReply {
+    let mut obstacles: Vec<String> = node
+        .dead_ports()
+        .map(|port| format!("this box cannot forward: {} (vlan {}) has no link", port.name, port.vlan))
+        .collect();
+    let stalled = !status.forwardable && obstacles.is_empty();
     let mut against = |stands: bool, clause: &str| {
         if stands {
             obstacles.push(clause.to_owned());
         }
     };
     let active = status.state == State::Active;
-    against(!status.forwardable, "this box cannot forward: a port is down, or the controller stalls");
+    against(stalled, "this box cannot forward: its controller stalls");
     match &status.peer {
         None => against(true, "no peer is heard on the FT VLAN"),
         Some(peer) => {
@@ -103,6 +110,7 @@ fn readiness(status: &FtStatus, replication: &ReplStatus) -> ReadinessReply {
             against(!active && !status.replica_complete, "this box's replica is not complete");
             against(!peer.config_in_sync, "the configurations differ");
             against(!peer.software_in_sync, "the software differs");
+            against(!peer.timers_in_sync, "the timers differ");
         }
     }
     let refused = replication.outgoing.as_ref().map_or(0, |sender| sender.refused_buckets);
@@ -115,26 +123,40 @@ fn readiness(status: &FtStatus, replication: &ReplStatus) -> ReadinessReply {
     }
 }
 
-fn replication_reply(status: &ReplStatus, now: Duration) -> ReplicationReply {
+fn replication_reply(node: &Node, status: &ReplStatus, now: Duration) -> ReplicationReply {
     let (connected, snapshot) = match (status.active, &status.outgoing, &status.incoming) {
-        (true, Some(sender), _) if sender.peer_complete => (true, SnapshotState::Complete),
-        (true, Some(_), _) => (true, SnapshotState::Running),
-        (false, _, Some(receiver)) if receiver.complete => (true, SnapshotState::Complete),
-        (false, _, Some(_)) => (true, SnapshotState::Running),
+        (true, Some(sender), _) => (true, sent_snapshot(sender)),
+        (false, _, Some(receiver)) => (true, received_snapshot(receiver)),
         _ => (false, SnapshotState::None),
     };
     let sender = status.outgoing.as_ref().filter(|_| status.active);
     let receiver = status.incoming.as_ref().filter(|_| !status.active);
     let compared = sender.and_then(|sender| sender.coverage);
     let refused = sender.map(|sender| sender.refused).or(receiver.map(|receiver| receiver.refused));
+    let refused = refused.unwrap_or_default();
     ReplicationReply {
         connected,
+        last_close: status.last_close.clone(),
         snapshot,
-        connections: compared
-            .map(|(_, coverage)| Coverage { held: coverage.connections_held, known: coverage.connections_known }),
-        sticky: compared.map(|(_, coverage)| Coverage { held: coverage.sticky_held, known: coverage.sticky_known }),
+        connections: compared.map(|(_, coverage)| Coverage {
+            held: coverage.connections_held,
+            known: coverage.connections_known,
+        }),
+        sticky: compared
+            .map(|(_, coverage)| Coverage { held: coverage.sticky_held, known: coverage.sticky_known }),
         lag_ms: sender.map(|sender| millis32(sender.lag)).or(receiver.map(|receiver| receiver.lag_ms)),
-        refused: refused.map_or(0, |refused| refused.iter().sum()),
+        table: node.walked.get().map(|walked| TableReply {
+            connections: walked.census.connections,
+            sticky: walked.census.sticky,
+            walked_ms_ago: walked.ms_ago(),
+        }),
+        refused: refused.iter().sum(),
+        refusals: Refusal::ALL
+            .iter()
+            .zip(refused)
+            .filter(|(_, count)| *count != 0)
+            .map(|(reason, count)| RefusalReply { reason: reason.to_string(), count })
+            .collect(),
         lost: sender.map_or(0, |sender| sender.lost_events),
         compared_ms_ago: compared.map(|(age, _)| millis(age)),
         last_repair: sender.and_then(|sender| sender.last_repair).map(|repair| RepairReply {
@@ -142,6 +164,24 @@ fn replication_reply(status: &ReplStatus, now: Duration) -> ReplicationReply {
             buckets: repair.buckets,
             entries: repair.entries,
         }),
+    }
+}
+
+fn sent_snapshot(sender: &SenderStatus) -> SnapshotState {
+    match sender.transfer {
+        _ if sender.snapshot_epoch == 0 => SnapshotState::Running,
+        Some(transfer) if transfer.full => SnapshotState::Running,
+        _ if sender.refused_buckets > 0 => SnapshotState::Partial,
+        _ => SnapshotState::Complete,
+    }
+}
+
+fn received_snapshot(receiver: &ReceiverStatus) -> SnapshotState {
+    match receiver.transfer {
+        _ if receiver.snapshot_epoch == 0 => SnapshotState::Running,
+        Some(transfer) if transfer.full => SnapshotState::Running,
+        _ if receiver.complete => SnapshotState::Complete,
+        _ => SnapshotState::Partial,
     }
 }
 
@@ -155,7 +195,8 @@ fn lease(node: &Node, status: &FtStatus) -> LeaseReply {
             gate::GateState::Open => GateState::Open,
             gate::GateState::RelayOut => GateState::RelayOut,
         },
-        remaining_us: (now_in != gate::GateState::Closed).then(|| gate.deadline_ns().saturating_sub(now_ns) / 1_000),
+        remaining_us: (now_in != gate::GateState::Closed)
+            .then(|| gate.deadline_ns().saturating_sub(now_ns) / 1_000),
         length_us: micros(status.lease),
         peer_length_us: status.peer.as_ref().map(|peer| micros(peer.lease)),
     }
@@ -269,6 +310,7 @@ pub(super) fn vlans(node: &Node) -> Vec<VlanReply> {
 pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
     let desired = node.desired();
     let virtual_mac = csm_common::net::virtual_mac(node.config.ft.as_ref().map_or(0, |ft| ft.group));
+    let answers = node.gate.load().state_at(monotonic_ns()) == gate::GateState::Open;
     let mut rows: Vec<NeighbourReply> = desired
         .contents
         .addresses
@@ -278,7 +320,7 @@ pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
             mac: Some(mac(virtual_mac)),
             vlan: Some(key.vlan),
             kind: if address.kind == ADDRESS_ALIAS { NeighbourKind::Alias } else { NeighbourKind::Vserver },
-            status: NeighbourStatus::Local,
+            status: if answers { NeighbourStatus::Local } else { NeighbourStatus::Silent },
         })
         .collect();
     let reals = || node.config.serverfarms.iter().flat_map(|farm| &farm.reals);
@@ -288,6 +330,13 @@ pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
             NeighbourKind::Gateway
         } else if reals().any(|real| real.address == address) {
             NeighbourKind::Real
+        } else if node
+            .config
+            .vlans
+            .iter()
+            .any(|vlan| vlan.alt_address.is_some_and(|alt| alt.addr() == address))
+        {
+            NeighbourKind::Peer
         } else {
             NeighbourKind::Learned
         };
@@ -303,7 +352,7 @@ pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
     rows
 }
 
-fn mac(mac: [u8; 6]) -> String {
+pub(super) fn mac(mac: [u8; 6]) -> String {
     let [a, b, c, d, e, f] = mac;
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }

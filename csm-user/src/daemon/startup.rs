@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use csm_common::gate::{Gate, GateState};
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::actions::Actions;
 use super::host;
-use super::node::{Node, NodePort};
+use super::node::{Node, NodePort, WalkedCell};
 use super::planner::{Planner, ReplanError};
 use super::replica::{DeltaQueue, KernelReplica};
 use super::route::{self, Inputs};
@@ -26,7 +26,7 @@ use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell};
 use crate::dataplane::mirror::Mirror;
-use crate::dataplane::ring::{DeltaSink, RingThread};
+use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::{Table, monotonic_ns};
 use crate::ft::task as ft_task;
@@ -89,7 +89,9 @@ pub enum Failure {
 }
 
 impl Failure {
-    fn step<E: Into<Box<dyn std::error::Error + Send + Sync>>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+    fn step<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        what: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
         let what = what.into();
         move |source| Self::Step { what, source: source.into() }
     }
@@ -100,21 +102,27 @@ impl Failure {
 /// # Errors
 /// See [`Failure`].
 pub async fn run(options: &Options) -> Result<(), Failure> {
+    privileged()?;
     let config = read(&options.config)?;
-    // First of all: another csmd on this socket means that nothing must be touched.
+    let terminate = route::catch_signals().map_err(Failure::step("signals"))?;
+    // Before all else: another csmd on this socket means that nothing must be touched.
     if let Some(directory) = options.socket.parent() {
         std::fs::create_dir_all(directory).map_err(Failure::step(directory.display().to_string()))?;
     }
     let listener = server::bind(&options.socket).map_err(Failure::step("the API's socket"))?;
     let running = Running::start(config, options)?;
     let Running { node, inputs, announcements, threads, undo } = running;
+    let ports = node.ports.iter().map(|NodePort { spec, .. }| format!("{} (vlan {})", spec.name, spec.vlan));
+    let (version, slot, ports) =
+        (env!("CARGO_PKG_VERSION"), node.config.slot, ports.collect::<Vec<_>>().join(", "));
+    tracing::info!("csmd {version} runs module csm {slot} on {ports}");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async move {
         // A dropped sender means the same.
         let _ = stopped.await;
     };
     let api = tokio::spawn(server::serve(listener, Arc::clone(&node) as _, shutdown));
-    route::run(&node, inputs, &announcements).await.map_err(Failure::step("signals"))?;
+    route::run(&node, inputs, &announcements, terminate).await;
     // Fenced or handed over by now: the rest only cleans up.
     drop(stop);
     if let Ok(Err(error)) = api.await {
@@ -122,7 +130,19 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     }
     tokio::task::spawn_blocking(move || drop((threads, announcements, node, undo)))
         .await
-        .map_err(Failure::step("shutdown"))
+        .map_err(Failure::step("shutdown"))?;
+    tracing::info!("stopped, nothing left behind");
+    Ok(())
+}
+
+/// Says at once what would otherwise fail somewhere in the middle.
+fn privileged() -> Result<(), Failure> {
+    let missing = host::missing_capabilities().map_err(Failure::step("this process's capabilities"))?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let remedy = format!("{} missing: start csmd as root, or grant them", missing.join(", "));
+    Err(Failure::step("privileges")(remedy))
 }
 
 fn read(path: &Path) -> Result<Config, Failure> {
@@ -164,7 +184,7 @@ struct Running {
 impl Running {
     fn start(config: Config, options: &Options) -> Result<Self, Failure> {
         let vmac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
-        let (ports, addresses) = prepare_ports(&config)?;
+        let ports = find_ports(&config)?;
         let specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
         let connections = options.connections;
         let capacity = Capacity {
@@ -175,8 +195,11 @@ impl Running {
         };
         let dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
             .map_err(Failure::step("the dataplane"))?;
+        // Only now: a port that carries another's program is not touched.
+        let addresses = raise_ports(&config, &specs)?;
         let memberships = accept(&specs, vmac)?;
-        let ft_port = specs.iter().position(|port| port.role == PORT_FT).and_then(|port| u32::try_from(port).ok());
+        let ft_port =
+            specs.iter().position(|port| port.role == PORT_FT).and_then(|port| u32::try_from(port).ok());
         let settings = Settings {
             virtual_mac: vmac,
             peer_mac: [0; 6],
@@ -194,7 +217,7 @@ impl Running {
         let neighbours = Arc::new(follow_neighbours(&config, &specs, vmac, &dataplane, links_in)?);
         let hops = neighbours.want(&super::planner::needed_hops(&config));
         let planner = Arc::new(Planner::new(maps, hops, Arc::clone(&directory)));
-        let probes = probe::task::spawn(probe::target::targets(&config));
+        let probes = probe::task::spawn(probe::target::targets(&config), config.slot);
         planner
             .replan(&config, &probes.health().borrow())
             .map_err(Failure::step::<ReplanError>("the dataplane's maps"))?;
@@ -212,8 +235,7 @@ impl Running {
         let sink: DeltaSink = Arc::new(move |delta| queue.tell(delta));
         let ring = RingThread::spawn(&dataplane, Arc::clone(table.mirror()), Arc::clone(&sink), hints_in)
             .map_err(Failure::step("the event ring"))?;
-        let census = Arc::new(Mutex::new(Arc::new(Census::default())));
-        let expired = Arc::new(AtomicU64::new(0));
+        let walked = Arc::new(WalkedCell::default());
         let expiry = Expiry {
             table: Arc::clone(&table),
             settings: Arc::clone(&settings),
@@ -222,12 +244,20 @@ impl Running {
             deltas: sink,
             pace: Pace::default(),
         };
-        let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &census, &expired)?;
+        let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked)?;
 
-        let actions = Actions::new(settings, announcer);
         let pair = match &config.ft {
             Some(group) => {
-                let start = PairStart { config: &config, group, specs: &specs, options, gate: gate.clone(), actions };
+                let start = PairStart {
+                    config: &config,
+                    group,
+                    specs: &specs,
+                    options,
+                    gate: gate.clone(),
+                    settings,
+                    announcer,
+                    flusher: ring.flusher(),
+                };
                 let hop_number = hop_number(&neighbours);
                 let replica = KernelReplica::new(Arc::clone(&table), Arc::clone(&directory), hop_number);
                 Some(start.start(replica, deltas)?)
@@ -255,8 +285,7 @@ impl Running {
             health: probes.health(),
             ft: ft.as_ref().map(FtHandle::control),
             replication,
-            census,
-            expired,
+            walked,
         });
         Ok(Self {
             node,
@@ -275,7 +304,9 @@ struct PairStart<'a> {
     specs: &'a [PortSpec],
     options: &'a Options,
     gate: Arc<crate::dataplane::load::MappedGate>,
-    actions: Actions,
+    settings: Arc<SettingsCell>,
+    announcer: Arc<Announcer>,
+    flusher: Flusher,
 }
 
 impl PairStart<'_> {
@@ -284,9 +315,11 @@ impl PairStart<'_> {
         replica: KernelReplica,
         deltas: crossbeam::channel::Receiver<DeltaEvent>,
     ) -> Result<(FtHandle, ReplHandle), Failure> {
-        let Self { config, group, specs, options, gate, actions } = self;
+        let Self { config, group, specs, options, gate, settings, announcer, flusher } = self;
         let Some(port) = specs.iter().find(|port| port.role == PORT_FT) else {
-            return Err(Failure::step("the FT VLAN")("no interface carries it: add `switchport access vlan`"));
+            return Err(Failure::step("the FT VLAN")(
+                "no interface carries it: add `switchport access vlan`",
+            ));
         };
         let nonce = host::nonce();
         let replication = replication::task::spawn(ReplOptions {
@@ -303,8 +336,10 @@ impl PairStart<'_> {
             sender: replication::sender::Options { drop_every: options.drop_deltas, ..Default::default() },
             table: Arc::new(replica),
             events: deltas,
+            flush: Box::new(move || flusher.flush()),
         })
         .map_err(Failure::step("replication"))?;
+        let actions = Actions::new(settings, announcer, replication.tenure());
         let [a, b, c, d, e, f] = port.mac;
         let ft = ft_task::spawn(FtOptions {
             group: group.clone(),
@@ -324,15 +359,13 @@ impl PairStart<'_> {
     }
 }
 
-/// Brings the ports up with the node's own addresses.
-fn prepare_ports(config: &Config) -> Result<(Vec<NodePort>, OwnAddresses), Failure> {
-    let netlink_step = || Failure::step::<io::Error>("netlink");
-    let mut netlink = Netlink::open().map_err(netlink_step())?;
-    let mut addresses = OwnAddresses::new().map_err(netlink_step())?;
+/// The ports, untouched.
+fn find_ports(config: &Config) -> Result<Vec<NodePort>, Failure> {
+    let mut netlink = Netlink::open().map_err(Failure::step("netlink"))?;
     let mut ports = Vec::new();
     for interface in &config.interfaces {
         let vlan = interface.access_vlan;
-        let step = || Failure::step::<io::Error>(format!("interface {}", interface.name));
+        let step_name = || format!("interface {}", interface.name);
         let configured = config.vlans.iter().find(|known| known.id == vlan);
         let role = match configured.map(|vlan| vlan.role) {
             Some(VlanRole::Client) => PORT_CLIENT,
@@ -341,21 +374,31 @@ fn prepare_ports(config: &Config) -> Result<(Vec<NodePort>, OwnAddresses), Failu
             // A port whose VLAN the module does not know is none of its business.
             None => continue,
         };
-        let link = netlink.link(&interface.name).map_err(step())?;
-        let link = link.ok_or_else(|| step()(io::Error::from(io::ErrorKind::NotFound)))?;
-        netlink.set_up(link.ifindex).map_err(step())?;
-        if let Some(address) = configured.and_then(|vlan| vlan.address) {
-            addresses.ensure(link.ifindex, address).map_err(step())?;
-        }
-        if role == PORT_FT {
-            addresses.ensure_link_local(&link).map_err(step())?;
-        }
+        let link = netlink.link(&interface.name).map_err(Failure::step(step_name()))?;
+        let link = link.ok_or_else(|| Failure::step(step_name())("it has gone: see `ip link`"))?;
         ports.push(NodePort {
             spec: PortSpec { ifindex: link.ifindex, name: link.name, vlan: vlan.get(), role, mac: link.mac },
             carrying: AtomicBool::new(link.up && link.carrier),
         });
     }
-    Ok((ports, addresses))
+    Ok(ports)
+}
+
+/// Brings the ports up with the node's own addresses.
+fn raise_ports(config: &Config, specs: &[PortSpec]) -> Result<OwnAddresses, Failure> {
+    let mut addresses = OwnAddresses::new().map_err(Failure::step("netlink"))?;
+    for port in specs {
+        let step = || Failure::step::<io::Error>(format!("interface {}", port.name));
+        addresses.raise(port.ifindex).map_err(step())?;
+        let configured = config.vlans.iter().find(|known| known.id.get() == port.vlan);
+        if let Some(address) = configured.and_then(|vlan| vlan.address) {
+            addresses.ensure(port.ifindex, address).map_err(step())?;
+        }
+        if port.role == PORT_FT {
+            addresses.ensure_link_local(port.ifindex, port.mac).map_err(step())?;
+        }
+    }
+    Ok(addresses)
 }
 
 /// Has the data ports accept frames to the virtual MAC.
@@ -385,7 +428,11 @@ fn follow_neighbours(
             number,
             vlan: spec.vlan,
             ifindex: spec.ifindex,
-            network: config.vlans.iter().find(|vlan| vlan.id.get() == spec.vlan).and_then(|vlan| vlan.address),
+            network: config
+                .vlans
+                .iter()
+                .find(|vlan| vlan.id.get() == spec.vlan)
+                .and_then(|vlan| vlan.address),
         })
         .collect();
     let sink = HopMaps::open(source).map_err(Failure::step("the dataplane's maps"))?;
@@ -424,8 +471,7 @@ fn spawn_expiry(
     planner: &Arc<Planner>,
     neighbours: &Arc<Neighbours>,
     counters: &Arc<Counters>,
-    census: &Arc<Mutex<Arc<Census>>>,
-    expired: &Arc<AtomicU64>,
+    walked: &Arc<WalkedCell>,
 ) -> Result<ExpiryThread, Failure> {
     let (begin_planner, begin_neighbours) = (Arc::clone(planner), Arc::clone(neighbours));
     let begin = move |walk| {
@@ -433,14 +479,13 @@ fn spawn_expiry(
         begin_neighbours.walk_begins(walk);
     };
     let (planner, neighbours, counters) = (Arc::clone(planner), Arc::clone(neighbours), Arc::clone(counters));
-    let (latest, expired) = (Arc::clone(census), Arc::clone(expired));
+    let walked = Arc::clone(walked);
     let end = move |census: Census| {
         if let Err(error) = counters.clear(&planner.walk_ended(&census)) {
             tracing::warn!(%error, "counters of released numbers could not be cleared");
         }
         neighbours.walk_ended(census.walk, |number| census.hops_in_use.contains(&number));
-        expired.fetch_add(census.expired, Ordering::Relaxed);
-        *latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(census);
+        walked.add(census);
     };
     ExpiryThread::spawn(expiry, begin, end).map_err(Failure::step("expiry"))
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use csm_common::net::{Address, AddressKey, Route};
-use csm_common::service::{Real, Vserver, VserverKey};
+use csm_common::service::{Origin, Real, Vserver, VserverKey};
 use ipnet::Ipv4Net;
 
 use super::plan::Contents;
@@ -16,6 +16,8 @@ use super::plan::Contents;
 /// One write to a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
+    /// Removes from `ORIGINS`.
+    RemoveOrigin(VserverKey),
     /// Removes from `VSERVER_KEYS`.
     RemoveVserverKey(VserverKey),
     /// Removes from `ADDRESSES`.
@@ -34,6 +36,8 @@ pub enum Operation {
     SetAddress(AddressKey, Address),
     /// Writes to `VSERVER_KEYS`.
     SetVserverKey(VserverKey, u32),
+    /// Writes to `ORIGINS`.
+    SetOrigin(VserverKey, Origin),
 }
 
 /// A vserver element that is not in use.
@@ -46,6 +50,7 @@ pub const NO_VSERVER: Vserver = Vserver {
     sticky_mask_be: 0,
     sticky_group: 0,
     vlan: 0,
+    farm: 0,
 };
 
 /// The operations that turn `current` into `desired`.
@@ -76,11 +81,15 @@ pub fn diff(desired: &Contents, current: &Contents) -> Vec<Operation> {
     operations.extend(addresses.map(|(key, address)| Operation::SetAddress(key, address)));
     let keys = changed(&desired.vserver_keys, &current.vserver_keys);
     operations.extend(keys.map(|(key, number)| Operation::SetVserverKey(key, number)));
+    let origins = changed(&desired.origins, &current.origins);
+    operations.extend(origins.map(|(key, origin)| Operation::SetOrigin(key, origin)));
     operations
 }
 
 fn removals(desired: &Contents, current: &Contents) -> Vec<Operation> {
     let mut operations = Vec::new();
+    let gone = current.origins.keys().filter(|key| !desired.origins.contains_key(key));
+    operations.extend(gone.map(|&key| Operation::RemoveOrigin(key)));
     let gone = current.vserver_keys.keys().filter(|key| !desired.vserver_keys.contains_key(key));
     operations.extend(gone.map(|&key| Operation::RemoveVserverKey(key)));
     let gone = current.addresses.keys().filter(|key| !desired.addresses.contains_key(key));
@@ -122,6 +131,8 @@ mod tests {
     fn apply(mut maps: Contents, operations: &[Operation]) -> Contents {
         for operation in operations {
             match operation.clone() {
+                Operation::RemoveOrigin(key) => drop(maps.origins.remove(&key)),
+                Operation::SetOrigin(key, origin) => drop(maps.origins.insert(key, origin)),
                 Operation::RemoveVserverKey(key) => drop(maps.vserver_keys.remove(&key)),
                 Operation::RemoveAddress(key) => drop(maps.addresses.remove(&key)),
                 Operation::RemoveRoute(net) => drop(maps.routes.remove(&net)),
@@ -131,6 +142,9 @@ mod tests {
                 Operation::SetRoute(net, route) => drop(maps.routes.insert(net, route)),
                 Operation::SetAddress(key, address) => drop(maps.addresses.insert(key, address)),
                 Operation::SetVserverKey(key, number) => drop(maps.vserver_keys.insert(key, number)),
+            }
+            for origin in maps.origins.values() {
+                assert!(maps.vservers.contains_key(&origin.vserver) && maps.reals.contains_key(&origin.real));
             }
             for number in maps.vserver_keys.values() {
                 assert!(maps.vservers.contains_key(number), "a key leads to an unwritten vserver");
@@ -167,7 +181,8 @@ mod tests {
         config.serverfarms.clear();
         let after = plan(&config, &HealthView::default(), &hops(&config), &mut numbers).unwrap().contents;
         let operations = diff(&after, &before);
-        assert!(matches!(operations[0], Operation::RemoveVserverKey(_)));
+        assert!(operations[..3].iter().all(|operation| matches!(operation, Operation::RemoveOrigin(_))));
+        assert!(matches!(operations[3], Operation::RemoveVserverKey(_)));
         let maps = apply(before.clone(), &operations);
         assert!(maps.reals.values().all(|real| real.flags & REAL_USABLE == 0 && real.nexthop != 0));
         assert_eq!(maps.vservers[&0].idle_s, 3600, "old connections keep their idle time");

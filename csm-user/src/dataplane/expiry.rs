@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use csm_common::flow::{
-    Connection, FLAG_FORWARD, FLAG_REPLICATE, FlowEntry, FlowKey, STATE_CLOSED, STATE_ESTABLISHED,
+    Connection, FLAG_FORWARD, FLAG_REPLICATE, FlowEntry, FlowKey, NONE, STATE_CLOSED, STATE_ESTABLISHED,
 };
 use csm_common::service::{StickyEntry, StickyKey};
 
@@ -53,6 +53,41 @@ pub struct Census {
     pub sticky: u64,
     /// Entries (pairs count once) that were removed.
     pub expired: u64,
+    /// Of these, balanced connections, by cause.
+    pub ended: Ended,
+    /// Of these, server-initiated connections, by cause.
+    pub ended_routed: Ended,
+}
+
+/// Connections that were removed, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Proven, and closed by their ends.
+    pub closed: u64,
+    /// Proven, and idle for too long.
+    pub idle: u64,
+    /// Never proven: the handshake was not completed in time.
+    pub pending: u64,
+}
+
+impl Ended {
+    fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Closed => self.closed += 1,
+            Verdict::Idle => self.idle += 1,
+            Verdict::Pending => self.pending += 1,
+            // Half a connection: the other half was counted, or has been taken over.
+            Verdict::Orphan | Verdict::Keep => {}
+        }
+    }
+}
+
+impl std::ops::AddAssign for Ended {
+    fn add_assign(&mut self, other: Self) {
+        self.closed += other.closed;
+        self.idle += other.idle;
+        self.pending += other.pending;
+    }
 }
 
 /// Pace of the walk.
@@ -141,7 +176,7 @@ enum Outcome {
     Stays,
     /// It had gone before, with its twin.
     Gone,
-    Removed,
+    Removed(Verdict),
 }
 
 /// Waits; true if the thread is to stop.
@@ -201,8 +236,10 @@ impl Expiry {
             match if suspect { self.expire(map, key, times)? } else { Outcome::Stays } {
                 Outcome::Stays => {}
                 Outcome::Gone => continue,
-                Outcome::Removed => {
+                Outcome::Removed(verdict) => {
                     census.expired += 1;
+                    let routed = entry.vserver == NONE;
+                    (if routed { &mut census.ended_routed } else { &mut census.ended }).count(verdict);
                     continue;
                 }
             }
@@ -225,14 +262,14 @@ impl Expiry {
         let clock = self.clock();
         match judge(&entry, twin.as_ref(), times, clock) {
             Verdict::Keep => Ok(Outcome::Stays),
-            Verdict::Orphan => {
-                map.delete(key).map(|there| if there { Outcome::Removed } else { Outcome::Gone })
-            }
-            Verdict::Idle | Verdict::Closed | Verdict::Pending => {
+            Verdict::Orphan => map
+                .delete(key)
+                .map(|there| if there { Outcome::Removed(Verdict::Orphan) } else { Outcome::Gone }),
+            verdict @ (Verdict::Idle | Verdict::Closed | Verdict::Pending) => {
                 let connection = entry.connection(key);
                 self.table.delete_pair(map, &connection)?;
                 self.tell(&connection, entry.flags, clock);
-                Ok(Outcome::Removed)
+                Ok(Outcome::Removed(verdict))
             }
         }
     }

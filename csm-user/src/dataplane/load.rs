@@ -98,7 +98,7 @@ pub enum LoadError {
     TestRun(#[source] Box<ProgramError>),
     /// A port would not take the program.
     #[error(
-        "interface {interface} (driver {driver}) does not take the XDP program in {mode} mode: {source}; {remedy}"
+        "interface {interface} (driver {driver}) does not take the XDP program in {mode} mode: {reason}; {remedy}"
     )]
     Attach {
         /// Interface name.
@@ -107,6 +107,8 @@ pub enum LoadError {
         driver: String,
         /// The mode asked for.
         mode: AttachMode,
+        /// The kernel's words.
+        reason: io::Error,
         /// What to do about it.
         remedy: &'static str,
         /// The kernel's answer.
@@ -226,27 +228,48 @@ impl Dataplane {
     }
 
     fn attach(&mut self, ports: &[PortSpec]) -> Result<(), LoadError> {
-        let (flags, remedy) = match self.mode {
-            AttachMode::Native => (
-                XdpMode::Driver,
-                "use a driver with native XDP, lower the MTU to what it takes with XDP, or configure generic mode",
-            ),
-            AttachMode::Generic => {
-                (XdpMode::Skb, "check that the interface exists and carries no other XDP program")
-            }
+        let flags = match self.mode {
+            AttachMode::Native => XdpMode::Driver,
+            AttachMode::Generic => XdpMode::Skb,
         };
         for port in ports {
             program(&mut self.ebpf)?.attach_to_if_index(port.ifindex, flags).map_err(|source| {
+                let reason = reason_of(&source);
+                let remedy = remedy_for(&reason);
                 LoadError::Attach {
                     interface: port.name.clone(),
                     driver: driver_of(&port.name),
                     mode: self.mode,
+                    reason,
                     remedy,
                     source: Box::new(source),
                 }
             })?;
         }
         Ok(())
+    }
+}
+
+/// The system call's error, which the library keeps at the end of its chain.
+fn reason_of(error: &ProgramError) -> io::Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return io::Error::from_raw_os_error(code);
+        }
+        cause = error.source();
+    }
+    io::Error::other(error.to_string())
+}
+
+fn remedy_for(reason: &io::Error) -> &'static str {
+    match reason.raw_os_error() {
+        Some(libc::EBUSY) => {
+            "another XDP program is attached there: stop what put it there (`ip link show` names it), perhaps another csmd"
+        }
+        Some(libc::EPERM | libc::EACCES) => "start csmd as root, or with CAP_BPF and CAP_NET_ADMIN",
+        Some(libc::ENODEV) => "the interface has gone: see `ip link`",
+        _ => "use an interface whose driver has native XDP, with an MTU that it takes with XDP",
     }
 }
 
@@ -272,6 +295,7 @@ fn loader(capacity: &Capacity) -> EbpfLoader<'static> {
         (names::RINGS, capacity.vservers * limits::RING_SLOTS),
         (names::REALS, capacity.reals),
         (names::REAL_COUNTS, capacity.reals),
+        (names::ORIGINS, capacity.reals),
     ] {
         loader.map_max_entries(name, entries);
     }

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use aya::maps::Map;
 use csm_common::counter::{Count, Reason, ServiceCount};
 use csm_common::net::{Address, AddressKey, NextHop, Route};
-use csm_common::service::{Real, Settings, Vserver, VserverKey, ring_slot};
+use csm_common::service::{Origin, Real, Settings, Vserver, VserverKey, ring_slot};
 use csm_common::{limits, names};
 use ipnet::Ipv4Net;
 
@@ -43,7 +43,7 @@ impl MapSource for aya::Ebpf {
     }
 }
 
-const NO_REAL: Real = Real { ip_be: 0, port_be: 0, vlan: 0, nexthop: 0, flags: 0 };
+const NO_REAL: Real = Real { ip_be: 0, port_be: 0, vlan: 0, nexthop: 0, flags: 0, farm: 0 };
 
 /// Key of `ROUTES` as the kernel has it: prefix length, then the address in network order.
 type RouteKey = [u32; 2];
@@ -57,6 +57,7 @@ pub struct Maps {
     reals: BpfMap<u32, Real>,
     addresses: BpfMap<AddressKey, Address>,
     routes: BpfMap<RouteKey, Route>,
+    origins: BpfMap<VserverKey, Origin>,
 }
 
 impl Maps {
@@ -70,6 +71,7 @@ impl Maps {
             reals: BpfMap::new(source.descriptor(names::REALS)?)?,
             addresses: BpfMap::new(source.descriptor(names::ADDRESSES)?)?,
             routes: BpfMap::new(source.descriptor(names::ROUTES)?)?,
+            origins: BpfMap::new(source.descriptor(names::ORIGINS)?)?,
         })
     }
 
@@ -91,6 +93,8 @@ impl Maps {
     /// Of the system call.
     pub fn apply(&self, operation: &Operation) -> io::Result<()> {
         match operation {
+            Operation::RemoveOrigin(key) => self.origins.delete(key).map(drop),
+            Operation::SetOrigin(key, origin) => self.origins.set(key, origin, Update::Any),
             Operation::RemoveVserverKey(key) => self.vserver_keys.delete(key).map(drop),
             Operation::RemoveAddress(key) => self.addresses.delete(key).map(drop),
             Operation::RemoveRoute(net) => self.routes.delete(&route_key(*net)).map(drop),
@@ -129,6 +133,7 @@ impl Maps {
             reals: used(&self.reals, NO_REAL)?,
             addresses: self.addresses.entries()?.into_iter().collect(),
             routes: routes.collect(),
+            origins: self.origins.entries()?.into_iter().collect(),
         })
     }
 }

@@ -8,8 +8,8 @@ use csm_common::net::{
     ADDRESS_ALIAS, ADDRESS_VIRTUAL, Address, AddressKey, ROUTE_CONNECTED, ROUTE_VIA, Route,
 };
 use csm_common::service::{
-    REAL_STICKY, REAL_USABLE, Real, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, Vserver,
-    VserverKey,
+    Origin, REAL_STICKY, REAL_USABLE, Real, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY,
+    Vserver, VserverKey,
 };
 use ipnet::Ipv4Net;
 
@@ -99,6 +99,8 @@ pub struct Contents {
     pub addresses: HashMap<AddressKey, Address>,
     /// `ROUTES`.
     pub routes: BTreeMap<Ipv4Net, Route>,
+    /// `ORIGINS`.
+    pub origins: HashMap<VserverKey, Origin>,
 }
 
 /// A plan.
@@ -180,6 +182,7 @@ pub fn plan(
         plan_vserver(vserver, &rotation, numbers, &mut desired)?;
     }
     plan_addresses(config, &mut desired)?;
+    desired.contents.origins = origins::origins(config, &desired);
     let walk = numbers.walk;
     let wanted: HashSet<StableId> = desired.vservers.values().map(|known| known.id).collect();
     numbers.vservers.retain(|id| wanted.contains(id), walk);
@@ -227,14 +230,17 @@ fn plan_farm(
             desired.unreachable.insert(real.address);
         }
         let healthy = nexthop.is_some() && !health.unhealthy.contains(&key);
-        let in_rotation = healthy && real.admin == RealAdmin::InService && real.weight > 0;
-        let flags = if healthy { REAL_STICKY } else { 0 } | if in_rotation { REAL_USABLE } else { 0 };
+        // Out of service, its clients must not come back for ever: it is to run empty.
+        let in_service = healthy && real.admin == RealAdmin::InService;
+        let in_rotation = in_service && real.weight > 0;
+        let flags = if in_service { REAL_STICKY } else { 0 } | if in_rotation { REAL_USABLE } else { 0 };
         let entry = Real {
             ip_be: be(real.address),
             port_be: real.port.unwrap_or(0).to_be(),
             vlan: hop.map_or(0, |hop| hop.vlan),
             nexthop: nexthop.unwrap_or(0),
             flags,
+            farm: farm_number(&farm.name),
         };
         if in_rotation {
             rotation.push((number, real.weight));
@@ -298,7 +304,14 @@ fn vserver_entry(vserver: &model::Vserver, number: u32, ring_len: u32) -> Vserve
             group => u32::from(group),
         }),
         vlan: vserver.vlan.map_or(0, |vlan| u32::from(vlan.get())),
+        farm: vserver.serverfarm.as_ref().map_or(0, farm_number),
     }
+}
+
+/// A farm by its name, so that it never changes; two of one number would only share sticky clients.
+#[expect(clippy::cast_possible_truncation, reason = "half of a hash")]
+fn farm_number(farm: &Name) -> u32 {
+    model::fnv1a(farm.to_string().as_bytes()) as u32
 }
 
 /// Sticky groups from here on are private to the vserver with that number above it.
@@ -342,5 +355,6 @@ impl Desired {
     }
 }
 
+mod origins;
 #[cfg(test)]
 pub(super) mod tests;

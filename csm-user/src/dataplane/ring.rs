@@ -35,6 +35,8 @@ pub enum Delta {
     StickyGone(StickyKey),
     /// So many deltas were lost because the ring was full.
     Lost(u64),
+    /// All records were told that the ring held when [`Flusher::flush`] was called.
+    Flushed,
 }
 
 /// Takes deltas; is called from the ring's and the expiry's thread and must not block: what finds no room is counted
@@ -65,10 +67,23 @@ pub struct RingCounters {
     pub ring_lost: AtomicU64,
 }
 
+/// Has the ring's thread say when it has told everything; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Flusher(Arc<EventFd>);
+
+impl Flusher {
+    /// [`Delta::Flushed`] follows whatever the ring holds now. Never waits.
+    pub fn flush(&self) {
+        // Writing 1 to an event descriptor fails only when its counter is full, and then the thread is asked already.
+        let _full = self.0.write(1);
+    }
+}
+
 /// The running thread; dropping it stops it.
 #[derive(Debug)]
 pub struct RingThread {
     stop: Arc<EventFd>,
+    flush: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
     /// What it has done.
     pub counters: Arc<RingCounters>,
@@ -89,12 +104,21 @@ impl RingThread {
         let lost = PerCpuArray::new(source.descriptor(names::EVENTS_LOST)?)?;
         let stop =
             Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let flush =
+            Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let counters = Arc::new(RingCounters::default());
         let reader = Reader { mirror, deltas, hints, counters: Arc::clone(&counters), lost, lost_before: 0 };
-        let stopped = Arc::clone(&stop);
-        let thread =
-            std::thread::Builder::new().name("csm-ring".into()).spawn(move || reader.run(ring, &stopped))?;
-        Ok(Self { stop, thread: Some(thread), counters })
+        let (stopped, flushed) = (Arc::clone(&stop), Arc::clone(&flush));
+        let thread = std::thread::Builder::new()
+            .name("csm-ring".into())
+            .spawn(move || reader.run(ring, &stopped, &flushed))?;
+        Ok(Self { stop, flush, thread: Some(thread), counters })
+    }
+
+    /// For whoever needs to know that nothing is left in the ring.
+    #[must_use]
+    pub fn flusher(&self) -> Flusher {
+        Flusher(Arc::clone(&self.flush))
     }
 }
 
@@ -125,16 +149,23 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(mut self, mut ring: RingBuf<MapData>, stop: &EventFd) {
+    fn run(mut self, mut ring: RingBuf<MapData>, stop: &EventFd, flush: &EventFd) {
+        let mut flushing = false;
         loop {
             while let Some(item) = ring.next() {
                 self.record(&item);
             }
             self.count_lost();
+            if std::mem::take(&mut flushing) {
+                (self.deltas)(Delta::Flushed);
+            }
             // SAFETY: the ring outlives this borrow of its descriptor.
             let ring_fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(ring.as_raw_fd()) };
-            let mut fds =
-                [PollFd::new(ring_fd, PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [
+                PollFd::new(ring_fd, PollFlags::POLLIN),
+                PollFd::new(stop.as_fd(), PollFlags::POLLIN),
+                PollFd::new(flush.as_fd(), PollFlags::POLLIN),
+            ];
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => {
@@ -145,6 +176,8 @@ impl Reader {
             if fds[1].any() == Some(true) {
                 return;
             }
+            // Fails with EAGAIN if nobody asked.
+            flushing = flush.read().is_ok();
         }
     }
 

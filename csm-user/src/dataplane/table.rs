@@ -35,7 +35,8 @@ pub enum Conflict {
     Replace,
     /// Replaces it unless its generation is later (serial numbers, RFC 1982).
     KeepNewer,
-    /// Leaves it; one with equal content counts as inserted.
+    /// Leaves it; one with equal content counts as inserted. A replica that no packet on this node has used is treated
+    /// as with [`Conflict::KeepNewer`].
     Keep,
 }
 
@@ -158,12 +159,18 @@ impl Table {
         let known = standing.connection(&pair.forward_key);
         let later = known.generation.wrapping_sub(connection.generation).cast_signed() > 0;
         match conflict {
-            Conflict::Keep if standing.state != STATE_CLOSED => {
-                let same = Connection { state: connection.state, ..known } == *connection;
-                return if same { Ok(Step::Stands) } else { Err(InsertError::Exists) };
+            // It stands for late segments only, but a report that crossed its end must not bring it back.
+            Conflict::Keep if standing.state == STATE_CLOSED => {
+                if known.generation == connection.generation {
+                    return Err(InsertError::Superseded);
+                }
             }
-            Conflict::KeepNewer if later => return Err(InsertError::Superseded),
-            _ => {}
+            Conflict::Keep if Connection { state: connection.state, ..known } == *connection => {
+                return Ok(Step::Stands);
+            }
+            Conflict::Keep if !self.is_unused(proto, &standing)? => return Err(InsertError::Exists),
+            Conflict::Keep | Conflict::KeepNewer if later => return Err(InsertError::Superseded),
+            Conflict::Keep | Conflict::KeepNewer | Conflict::Replace => {}
         }
         if known.return_key() != pair.return_key {
             self.flows.delete(&known.return_key())?;
@@ -205,6 +212,27 @@ impl Table {
         Ok(None)
     }
 
+    /// As [`Table::delete`], but only a proven connection that is a replica and that no packet on this node has used.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn delete_unused(
+        &self,
+        forward: &FlowKey,
+        unless_later_than: Option<u32>,
+    ) -> io::Result<Option<Connection>> {
+        match self.flows.get(forward)? {
+            Some(entry) if self.is_unused(forward.proto, &entry)? => self.delete(forward, unless_later_than),
+            _ => Ok(None),
+        }
+    }
+
+    /// A replica of which neither direction has seen a packet on this node.
+    fn is_unused(&self, proto: u8, entry: &FlowEntry) -> io::Result<bool> {
+        let unused = |entry: &FlowEntry| entry.flags & FLAG_REPLICA != 0;
+        Ok(unused(entry) && self.flows.get(&entry.twin_key(proto))?.as_ref().is_none_or(unused))
+    }
+
     /// The forward entry goes first: the return one alone counts as absent.
     pub(super) fn delete_pair(
         &self,
@@ -227,14 +255,28 @@ impl Table {
     /// # Errors
     /// The walk could not be completed.
     pub fn visit(&self, visit: &mut dyn FnMut(&[Seen]) -> ControlFlow<()>) -> io::Result<()> {
+        Self::visit_pairs(&self.flows, visit)
+    }
+
+    /// As [`visit`](Self::visit), for the half-open connections.
+    ///
+    /// # Errors
+    /// The walk could not be completed.
+    pub fn visit_half_open(&self, visit: &mut dyn FnMut(&[Seen]) -> ControlFlow<()>) -> io::Result<()> {
+        Self::visit_pairs(&self.embryonic, visit)
+    }
+
+    fn visit_pairs(
+        map: &BpfMap<FlowKey, FlowEntry>,
+        visit: &mut dyn FnMut(&[Seen]) -> ControlFlow<()>,
+    ) -> io::Result<()> {
         let mut walk = Walk::new(SLICE);
         loop {
             let mut seen = Vec::new();
-            let (entries, last) = walk.next(&self.flows)?;
+            let (entries, last) = walk.next(map)?;
             for (key, entry) in entries.filter(|(_, entry)| entry.flags & FLAG_FORWARD != 0) {
                 let twin = entry.twin_key(key.proto);
-                let Some(back) = self.flows.get(&twin)?.filter(|back| back.twin_key(key.proto) == *key)
-                else {
+                let Some(back) = map.get(&twin)?.filter(|back| back.twin_key(key.proto) == *key) else {
                     continue;
                 };
                 seen.push(Seen {

@@ -8,7 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
+};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -21,6 +23,10 @@ use rtnetlink::packet_core::{
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::table::Discovery;
+
+/// Marks the addresses that csmd gives (IFA_PROTO, kernel 5.18: 47f0bd503210), as `ip addr` shows: those of a killed one
+/// are known by it.
+const MARK: AddressProtocol = AddressProtocol::Other(0xc5);
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +135,23 @@ impl Netlink {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// True if the interface has `address` and csmd gave it (never true on kernels before 5.18, which keep no mark).
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn bears_mark(&mut self, ifindex: u32, address: IpNet) -> io::Result<bool> {
+        let dump = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let answers = self.request(dump, NLM_F_DUMP)?;
+        Ok(answers.iter().any(|answer| match answer {
+            RouteNetlinkMessage::NewAddress(known) => {
+                known.header.index == ifindex
+                    && read_address(known) == Some(address)
+                    && known.attributes.contains(&AddressAttribute::Protocol(MARK))
+            }
+            _ => false,
+        }))
     }
 
     /// Takes an address from the interface; false if it did not have it.
@@ -341,6 +364,7 @@ fn address_message(ifindex: u32, address: IpNet) -> AddressMessage {
     message.header.prefix_len = address.prefix_len();
     message.attributes.push(AddressAttribute::Local(address.addr()));
     message.attributes.push(AddressAttribute::Address(address.addr()));
+    message.attributes.push(AddressAttribute::Protocol(MARK));
     match address {
         IpNet::V4(net) => {
             message.header.family = AddressFamily::Inet;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::netlink::{Link, Netlink};
+use super::netlink::Netlink;
 
 /// The IPv6 link-local address that belongs to `mac` (RFC 4291 appendix A).
 #[must_use]
@@ -28,12 +28,20 @@ impl OwnAddresses {
         Ok(Self { netlink: Netlink::open()?, added: Vec::new() })
     }
 
+    /// Sees that the interface is up.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn raise(&mut self, ifindex: u32) -> io::Result<()> {
+        self.netlink.set_up(ifindex)
+    }
+
     /// Sees that the interface is up and has `address`.
     ///
     /// # Errors
     /// Of the requests.
     pub fn ensure(&mut self, ifindex: u32, address: Ipv4Net) -> io::Result<()> {
-        self.netlink.set_up(ifindex)?;
+        self.raise(ifindex)?;
         self.add(ifindex, IpNet::V4(address))
     }
 
@@ -41,22 +49,26 @@ impl OwnAddresses {
     ///
     /// # Errors
     /// Of the requests: `EACCES` or `EINVAL` where IPv6 is disabled on the interface.
-    pub fn ensure_link_local(&mut self, link: &Link) -> io::Result<Ipv6Addr> {
-        self.netlink.set_up(link.ifindex)?;
-        let standing = self.netlink.addresses(link.ifindex)?.into_iter().find_map(|net| match net {
-            IpNet::V6(net) if net.addr().is_unicast_link_local() => Some(net.addr()),
+    pub fn ensure_link_local(&mut self, ifindex: u32, mac: [u8; 6]) -> io::Result<Ipv6Addr> {
+        self.raise(ifindex)?;
+        let standing = self.netlink.addresses(ifindex)?.into_iter().find_map(|net| match net {
+            IpNet::V6(net) if net.addr().is_unicast_link_local() => Some(net),
             _ => None,
         });
-        if let Some(address) = standing {
-            return Ok(address);
+        if let Some(net) = standing {
+            if self.netlink.bears_mark(ifindex, IpNet::V6(net))? {
+                self.added.push((ifindex, IpNet::V6(net)));
+            }
+            return Ok(net.addr());
         }
-        let address = link_local(link.mac);
-        self.add(link.ifindex, IpNet::new(IpAddr::V6(address), 64).map_err(io::Error::other)?)?;
+        let address = link_local(mac);
+        self.add(ifindex, IpNet::new(IpAddr::V6(address), 64).map_err(io::Error::other)?)?;
         Ok(address)
     }
 
     fn add(&mut self, ifindex: u32, address: IpNet) -> io::Result<()> {
-        if self.netlink.add_address(ifindex, address)? {
+        // One that a killed csmd left is this one's now.
+        if self.netlink.add_address(ifindex, address)? || self.netlink.bears_mark(ifindex, address)? {
             self.added.push((ifindex, address));
         }
         Ok(())

@@ -54,6 +54,17 @@ pub enum UnknownReason {
     Local(i32),
 }
 
+impl fmt::Display for UnknownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late => f.write_str("this host was too busy to notice an answer in time"),
+            Self::Local(errno) => {
+                write!(f, "this host could not run it: {}", std::io::Error::from_raw_os_error(*errno))
+            }
+        }
+    }
+}
+
 /// Outcome of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {

@@ -60,14 +60,14 @@ impl Drop for ProbeHandle {
     }
 }
 
-/// Starts checking `targets`; must be called within a tokio runtime.
+/// Starts checking `targets` for `module csm slot`; must be called within a tokio runtime.
 #[must_use]
-pub fn spawn(targets: Vec<Target>) -> ProbeHandle {
+pub fn spawn(targets: Vec<Target>, slot: u8) -> ProbeHandle {
     let mut board = Board::default();
     board.replace(targets, Duration::ZERO);
     let (publish, health) = watch::channel(Arc::new(board.health()));
     let (sender, commands) = mpsc::channel(COMMANDS);
-    let driver = Driver { board, epoch: Instant::now(), checks: JoinSet::new(), publish };
+    let driver = Driver { board, epoch: Instant::now(), checks: JoinSet::new(), publish, slot };
     ProbeHandle { health, targets: sender, task: tokio::spawn(driver.run(commands)) }
 }
 
@@ -76,6 +76,8 @@ struct Driver {
     epoch: Instant,
     checks: JoinSet<End>,
     publish: watch::Sender<Arc<Health>>,
+    /// For the log.
+    slot: u8,
 }
 
 /// The end of a check.
@@ -122,10 +124,11 @@ impl Driver {
 
     fn finish(&mut self, end: &End) {
         if let Verdict::Unknown(reason) = end.verdict {
-            warn!(real = %end.key.real.address, probe = %end.key.probe, ?reason, "check says nothing about the server");
+            let (probe, real) = (&end.key.probe, end.key.real.address);
+            warn!("a check of probe {probe} says nothing about server {real}: {reason}");
         }
         if let Some(change) = self.board.finished(&end.key, end.run, end.verdict, self.epoch.elapsed()) {
-            log(&change);
+            log(self.slot, &change);
             self.publish();
         }
     }
@@ -140,18 +143,14 @@ impl Driver {
     }
 }
 
-fn log(Change { target, state }: &Change) {
+/// In the CSM's syslog form.
+fn log(slot: u8, Change { target, state }: &Change) {
     let (real, probe, port) = (&target.real, &target.probe.name, target.port.unwrap_or(0));
-    let (address, farm) = (real.address, &real.farm);
+    let server = format_args!("server {}:{port} in serverfarm '{}'", real.address, real.farm).to_string();
+    let changed = format!("%CSM_SLB-6-RSERVERSTATE: Module {slot} server state changed: SLB-NETMGT: {probe}");
     match state {
-        State::Failed(reason) => {
-            warn!(
-                "health probe failed for server {address}:{port} in serverfarm '{farm}': {probe}: {reason}"
-            );
-        }
-        State::Operational => {
-            info!("health probe passed for server {address}:{port} in serverfarm '{farm}': {probe}");
-        }
+        State::Failed(reason) => warn!("{changed} health probe failed for {server}: {reason}"),
+        State::Operational => info!("{changed} health probe passed for {server}"),
         State::Testing => {}
     }
 }

@@ -4,18 +4,20 @@
 use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use csm_common::limits::{CONNECTIONS_MAX, STICKY_MAX};
 
 use super::delta::{BucketSet, Key, Op, Record};
 use super::digest::key_hash;
+use super::ended::Ended;
 use super::record::{Conflict, ConnGone, ConnRecord, Refusal, ReplicaTable, StickyKey, StickyRecord};
+use super::role::Tenure;
 use super::status::{Progress, ReceiverStatus};
-use super::wire::Frame;
+use super::wire::{Frame, Mode};
 
-/// Deletions handed to the table at a time, with a look at the role between.
-const SWEEP: usize = 1024;
+/// Items handed to the table at a time, with a look at the role between: a takeover finds at most so many under way.
+const SLICE: usize = 64;
 
 /// Keys remembered during a transfer: what both tables hold, and as many that come and go while they are walked.
 const ENTRIES_MAX: usize = 2 * (CONNECTIONS_MAX as usize + STICKY_MAX as usize);
@@ -67,9 +69,22 @@ pub enum ApplyError {
     Walk(#[from] io::Error),
 }
 
+/// What a receiver works on.
+#[derive(Clone, Copy)]
+pub struct Here<'a> {
+    /// The kernel's tables.
+    pub table: &'a dyn ReplicaTable,
+    /// Whether this node's own entries win.
+    pub tenure: &'a Tenure,
+    /// What ended here while they did.
+    pub ended: &'a Mutex<Ended>,
+}
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Receiver {
+    /// [`Tenure::stamp`] when the stream began: what the sender says on it was meant for the node that this was then.
+    stamp: u64,
     last_seq: u64,
     incoming: Option<Incoming>,
     facts: ReceiverStatus,
@@ -78,6 +93,7 @@ pub struct Receiver {
 #[derive(Debug)]
 struct Incoming {
     epoch: u64,
+    mode: Mode,
     buckets: BucketSet,
     entries: u64,
     /// Hashes of the keys named: 8 octets for each entry of the peer's tables, for the time of a transfer.
@@ -88,37 +104,37 @@ struct Incoming {
 type Outcomes = Vec<Result<(), Refusal>>;
 
 impl Receiver {
-    /// Carries `frame` out. `active` says whether this node forwards: then its own entries win, nothing is deleted on
-    /// the peer's word, and what comes are the last words of the predecessor. It is read again while a long frame is
-    /// carried out.
+    /// For a fresh stream.
+    #[must_use]
+    pub fn new(tenure: &Tenure) -> Self {
+        Self { stamp: tenure.stamp(), last_seq: 0, incoming: None, facts: ReceiverStatus::default() }
+    }
+
+    /// Carries `frame` out. While this node's own entries win, nothing is replaced or deleted that it uses itself: what
+    /// comes are the last words of a predecessor or of a rival. The same holds on a stream that began before they
+    /// ceased to win: its sender walked its table before it had all that this node handed over.
     ///
     /// # Errors
     /// See [`ApplyError`].
-    pub fn apply(
-        &mut self,
-        frame: Frame,
-        table: &dyn ReplicaTable,
-        active: &AtomicBool,
-    ) -> Result<Answer, ApplyError> {
-        let is_active = active.load(Ordering::Acquire);
+    pub fn apply(&mut self, frame: Frame, here: &Here<'_>) -> Result<Answer, ApplyError> {
         let (seq, outcomes) = match frame {
-            Frame::Begin { seq, epoch, buckets } => {
+            Frame::Begin { seq, epoch, mode, buckets } => {
                 self.number(seq)?;
-                self.begin(epoch, buckets);
+                self.begin(epoch, mode, buckets);
                 (seq, Vec::new())
             }
             Frame::Chunk { seq, epoch, records } => {
                 self.number(seq)?;
-                (seq, self.chunk(epoch, &records, table, is_active)?)
+                (seq, self.chunk(epoch, &records, here)?)
             }
             Frame::End { seq, epoch, count } => {
                 self.number(seq)?;
-                self.end(epoch, count, table, active)?;
+                self.end(epoch, count, here)?;
                 (seq, Vec::new())
             }
             Frame::Delta { seq, ops } => {
                 self.number(seq)?;
-                (seq, self.delta(&ops, table, is_active))
+                (seq, self.delta(&ops, here))
             }
             Frame::DigestRequest { round } => return Ok(Answer::Digest { round }),
             Frame::Heartbeat { epoch, caught_up, lag_ms } => {
@@ -142,46 +158,41 @@ impl Receiver {
         Ok(())
     }
 
-    fn begin(&mut self, epoch: u64, buckets: BucketSet) {
-        if buckets == BucketSet::ALL {
+    fn begin(&mut self, epoch: u64, mode: Mode, buckets: BucketSet) {
+        if mode == Mode::Mirror && buckets == BucketSet::ALL {
             self.facts.snapshot_epoch = 0;
             self.facts.complete = false;
         }
-        self.incoming = Some(Incoming { epoch, buckets, entries: 0, named: HashSet::new() });
+        self.incoming = Some(Incoming { epoch, mode, buckets, entries: 0, named: HashSet::new() });
     }
 
-    fn chunk(
-        &mut self,
-        epoch: u64,
-        records: &[Record],
-        table: &dyn ReplicaTable,
-        active: bool,
-    ) -> Result<Outcomes, ApplyError> {
+    fn chunk(&mut self, epoch: u64, records: &[Record], here: &Here<'_>) -> Result<Outcomes, ApplyError> {
+        let stamp = self.stamp;
         let incoming = self.incoming.as_mut().filter(|incoming| incoming.epoch == epoch);
         let incoming = incoming.ok_or(ApplyError::Epoch(epoch))?;
         incoming.entries += records.len() as u64;
+        if incoming.mode == Mode::Merge {
+            return Ok(put(records, here, |_| Conflict::Keep));
+        }
         incoming.named.extend(records.iter().map(|record| key_hash(&record.key())));
         if incoming.named.len() > ENTRIES_MAX {
             return Err(ApplyError::TooMany(epoch));
         }
-        let conflict = if active { Conflict::Keep } else { Conflict::Replace };
-        Ok(put(records.iter().map(Some), table, conflict))
+        let conflict = |here: &Here<'_>| if here.mirrors(stamp) { Conflict::Replace } else { Conflict::Keep };
+        Ok(put(records, here, conflict))
     }
 
-    fn end(
-        &mut self,
-        epoch: u64,
-        count: u64,
-        table: &dyn ReplicaTable,
-        active: &AtomicBool,
-    ) -> Result<(), ApplyError> {
+    fn end(&mut self, epoch: u64, count: u64, here: &Here<'_>) -> Result<(), ApplyError> {
         let incoming = self.incoming.take_if(|incoming| incoming.epoch == epoch);
         let incoming = incoming.ok_or(ApplyError::Epoch(epoch))?;
         if incoming.entries != count {
             return Err(ApplyError::Count { said: count, came: incoming.entries });
         }
-        self.facts.deleted += sweep(&incoming, table, active)?;
-        if incoming.buckets == BucketSet::ALL && !active.load(Ordering::Acquire) {
+        if incoming.mode == Mode::Merge {
+            return Ok(());
+        }
+        self.facts.deleted += sweep(&incoming, here, self.stamp)?;
+        if incoming.buckets == BucketSet::ALL && here.mirrors(self.stamp) {
             self.facts.snapshot_epoch = epoch;
         }
         Ok(())
@@ -189,21 +200,28 @@ impl Receiver {
 
     /// Deletions go first: a key stands once in a frame, and a new connection may need the return direction's key of
     /// one that ended.
-    fn delta(&mut self, ops: &[Op], table: &dyn ReplicaTable, active: bool) -> Outcomes {
-        if !active {
-            let closed: Vec<ConnGone> = ops
-                .iter()
-                .filter_map(|op| if let Op::Closed(gone) = op { Some(*gone) } else { None })
-                .collect();
-            let gone: Vec<StickyKey> = ops
-                .iter()
-                .filter_map(|op| if let Op::StickyGone(key) = op { Some(*key) } else { None })
-                .collect();
-            delete(&closed, &gone, table);
-            self.facts.deleted += (closed.len() + gone.len()) as u64;
+    fn delta(&mut self, ops: &[Op], here: &Here<'_>) -> Outcomes {
+        let stamp = self.stamp;
+        let conflict =
+            |here: &Here<'_>| if here.mirrors(stamp) { Conflict::KeepNewer } else { Conflict::Keep };
+        let (mut closed, mut gone) = (Vec::new(), Vec::new());
+        let (mut records, mut positions) = (Vec::new(), Vec::new());
+        for (position, op) in ops.iter().enumerate() {
+            match op {
+                Op::Closed(connection) => closed.push(*connection),
+                Op::StickyGone(key) => gone.push(*key),
+                Op::Put(record) => {
+                    records.push(*record);
+                    positions.push(position);
+                }
+            }
         }
-        let conflict = if active { Conflict::Keep } else { Conflict::KeepNewer };
-        put(ops.iter().map(|op| if let Op::Put(record) = op { Some(record) } else { None }), table, conflict)
+        self.facts.deleted += delete(&closed, &gone, here, conflict);
+        let mut outcomes: Outcomes = vec![Ok(()); ops.len()];
+        for (position, outcome) in positions.into_iter().zip(put(&records, here, conflict)) {
+            outcomes[position] = outcome;
+        }
+        outcomes
     }
 
     fn count(&mut self, outcomes: &[Result<(), Refusal>]) -> Vec<(u16, Refusal)> {
@@ -230,37 +248,63 @@ impl Receiver {
     }
 }
 
-fn delete(closed: &[ConnGone], gone: &[StickyKey], table: &dyn ReplicaTable) {
-    if !closed.is_empty() {
-        table.delete_connections(closed);
+impl Here<'_> {
+    /// The peer's word counts, on a stream that began at `stamp`.
+    fn mirrors(&self, stamp: u64) -> bool {
+        !self.tenure.holds() && self.tenure.stamp() == stamp
     }
-    if !gone.is_empty() {
-        table.delete_sticky(gone);
+
+    /// What a node whose own entries win saw end is not taken back.
+    fn ended(&self, records: &[Record]) -> Vec<bool> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        records.iter().map(|record| ended.covers(record)).collect()
     }
 }
 
-/// Puts the records among `items` and returns the outcome for every item; one without a record succeeds.
-fn put<'a>(
-    items: impl Iterator<Item = Option<&'a Record>>,
-    table: &dyn ReplicaTable,
-    conflict: Conflict,
-) -> Outcomes {
-    let mut outcomes: Outcomes = Vec::new();
+/// Deletes as `conflict` has it at that moment; returns how many deletions were carried out or had nothing to do. A
+/// sticky entry has no generation: one that this node may have used stays.
+fn delete(
+    closed: &[ConnGone],
+    gone: &[StickyKey],
+    here: &Here<'_>,
+    conflict: impl Fn(&Here<'_>) -> Conflict,
+) -> u64 {
+    let mut deleted = 0;
+    for closed in closed.chunks(SLICE) {
+        here.table.delete_connections(closed, conflict(here));
+        deleted += closed.len() as u64;
+    }
+    for gone in gone.chunks(SLICE) {
+        if conflict(here) == Conflict::Keep {
+            break;
+        }
+        here.table.delete_sticky(gone);
+        deleted += gone.len() as u64;
+    }
+    deleted
+}
+
+/// Puts `records` as `conflict` has it at that moment; the outcomes are in their order.
+fn put(records: &[Record], here: &Here<'_>, conflict: impl Fn(&Here<'_>) -> Conflict) -> Outcomes {
+    records.chunks(SLICE).flat_map(|slice| put_slice(slice, here, conflict(here))).collect()
+}
+
+fn put_slice(slice: &[Record], here: &Here<'_>, conflict: Conflict) -> Outcomes {
+    let ended = if conflict == Conflict::Keep { here.ended(slice) } else { vec![false; slice.len()] };
+    let mut outcomes: Outcomes = vec![Err(Refusal::Superseded); slice.len()];
     let (mut connections, mut conn_positions): (Vec<ConnRecord>, Vec<usize>) = (Vec::new(), Vec::new());
     let (mut sticky, mut sticky_positions): (Vec<StickyRecord>, Vec<usize>) = (Vec::new(), Vec::new());
-    for item in items {
-        match item {
-            Some(Record::Connection(record)) => {
-                conn_positions.push(outcomes.len());
+    for (position, (record, _)) in slice.iter().zip(ended).enumerate().filter(|(_, (_, ended))| !ended) {
+        match record {
+            Record::Connection(record) => {
+                conn_positions.push(position);
                 connections.push(*record);
             }
-            Some(Record::Sticky(record)) => {
-                sticky_positions.push(outcomes.len());
+            Record::Sticky(record) => {
+                sticky_positions.push(position);
                 sticky.push(*record);
             }
-            None => {}
         }
-        outcomes.push(Ok(()));
     }
     let mut settle = |positions: Vec<usize>, results: Outcomes| {
         // A table that answers for fewer items than it was given has not made the rest usable.
@@ -268,42 +312,39 @@ fn put<'a>(
         positions.into_iter().zip(results).for_each(|(position, result)| outcomes[position] = result);
     };
     if !connections.is_empty() {
-        settle(conn_positions, table.upsert_connections(&connections, conflict));
+        settle(conn_positions, here.table.upsert_connections(&connections, conflict));
     }
     if !sticky.is_empty() {
-        settle(sticky_positions, table.upsert_sticky(&sticky, conflict));
+        settle(sticky_positions, here.table.upsert_sticky(&sticky, conflict));
     }
     outcomes
 }
 
-/// Deletes what stands in the transfer's buckets and was not named. An active node deletes nothing: the walk ended
-/// while it still was a standby, or its findings are dropped.
-fn sweep(incoming: &Incoming, table: &dyn ReplicaTable, active: &AtomicBool) -> io::Result<u64> {
+/// Deletes what stands in the transfer's buckets and was not named. A node whose own entries win deletes nothing: the
+/// walk ended while it still mirrored, or its findings are dropped.
+fn sweep(incoming: &Incoming, here: &Here<'_>, stamp: u64) -> io::Result<u64> {
+    if !here.mirrors(stamp) {
+        return Ok(0);
+    }
     let unnamed =
         |key: &Key| incoming.buckets.contains(key.bucket()) && !incoming.named.contains(&key_hash(key));
     let (mut closed, mut gone) = (Vec::new(), Vec::new());
-    table.visit_connections(&mut |chunk| {
+    here.table.visit_connections(&mut |chunk| {
         let rest = chunk.iter().filter(|record| unnamed(&Key::Connection(record.key)));
         closed.extend(rest.map(|record| ConnGone { key: record.key, generation: record.generation }));
         ControlFlow::Continue(())
     })?;
-    table.visit_sticky(&mut |chunk| {
+    here.table.visit_sticky(&mut |chunk| {
         gone.extend(chunk.iter().map(|record| record.key).filter(|key| unnamed(&Key::Sticky(*key))));
         ControlFlow::Continue(())
     })?;
     let mut deleted = 0;
-    for closed in closed.chunks(SWEEP) {
-        if active.load(Ordering::Acquire) {
-            return Ok(deleted);
-        }
-        table.delete_connections(closed);
+    for closed in closed.chunks(SLICE).take_while(|_| here.mirrors(stamp)) {
+        here.table.delete_connections(closed, Conflict::KeepNewer);
         deleted += closed.len() as u64;
     }
-    for gone in gone.chunks(SWEEP) {
-        if active.load(Ordering::Acquire) {
-            return Ok(deleted);
-        }
-        table.delete_sticky(gone);
+    for gone in gone.chunks(SLICE).take_while(|_| here.mirrors(stamp)) {
+        here.table.delete_sticky(gone);
         deleted += gone.len() as u64;
     }
     Ok(deleted)

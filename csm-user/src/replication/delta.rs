@@ -65,17 +65,15 @@ impl Op {
         }
     }
 
-    /// The change an event tells of; `Err` with the number of events that were lost.
-    ///
-    /// # Errors
-    /// [`DeltaEvent::Lost`] is no change of a known entry.
-    pub const fn of(event: DeltaEvent) -> Result<Self, u64> {
-        match event {
-            DeltaEvent::ConnectionUp(record) => Ok(Self::Put(Record::Connection(record))),
-            DeltaEvent::ConnectionClosed(gone) => Ok(Self::Closed(gone)),
-            DeltaEvent::Sticky(record) => Ok(Self::Put(Record::Sticky(record))),
-            DeltaEvent::StickyGone(key) => Ok(Self::StickyGone(key)),
-            DeltaEvent::Lost(count) => Err(count),
+    /// The change an event tells of; `None` if it is about no known entry.
+    #[must_use]
+    pub const fn of(event: &DeltaEvent) -> Option<Self> {
+        match *event {
+            DeltaEvent::ConnectionUp(record) => Some(Self::Put(Record::Connection(record))),
+            DeltaEvent::ConnectionClosed(gone) => Some(Self::Closed(gone)),
+            DeltaEvent::Sticky(record) => Some(Self::Put(Record::Sticky(record))),
+            DeltaEvent::StickyGone(key) => Some(Self::StickyGone(key)),
+            DeltaEvent::Lost(_) | DeltaEvent::Flushed => None,
         }
     }
 }

@@ -8,13 +8,15 @@
 //! ```
 //!
 //! Pure: [`record`] (entries and the table's trait), [`delta`] (operations, buckets), [`wire`] (frames), [`window`]
-//! (queue and unacknowledged frames), [`snapshot`] (transfers), [`digest`] (comparison), [`sender`] and [`apply`] (the
-//! two machines), [`status`]. The shell is [`task`]. `docs/replication.md` is the protocol's description.
+//! (queue and unacknowledged frames), [`snapshot`] (transfers), [`digest`] (comparison), [`role`] and [`ended`] (whose
+//! entries win), [`sender`] and [`apply`] (the two machines), [`status`]. The shell is [`task`]. `docs/replication.md` is the protocol's description.
 
 pub mod apply;
 pub mod delta;
 pub mod digest;
+pub mod ended;
 pub mod record;
+pub mod role;
 pub mod sender;
 pub mod snapshot;
 pub mod status;

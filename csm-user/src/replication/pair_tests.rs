@@ -3,19 +3,14 @@
 //! The model is the source's table itself. After every step: what was acknowledged and still stands unchanged at the
 //! source is held by the replica (promise P3). After quiet: both tables are equal and both sides say so.
 
-use std::sync::atomic::AtomicBool;
-
 use proptest::prelude::*;
 
-use super::apply::{Answer, Receiver};
-use super::delta::{BucketSet, Op, Record};
-use super::record::ConnGone;
 use super::sender::{LAG_MAX, Options};
-use super::testing::{MemoryTable, connection};
-use super::wire::Frame;
+use super::testing::connection;
 use pair::{Pair, Step, any_step, small};
 
 mod pair;
+mod roles;
 
 proptest! {
     #[test]
@@ -127,47 +122,6 @@ fn lag_is_told_and_keeps_the_replica_from_counting_as_complete() {
     pair.step(&Step::Back(usize::MAX));
     assert!(pair.sender.is_caught_up(pair.now));
     assert!(pair.sender.status(pair.now).worst_ack > LAG_MAX);
-}
-
-#[test]
-fn an_active_receiver_keeps_its_own_and_deletes_nothing() {
-    let table = MemoryTable::default();
-    let active = AtomicBool::new(true);
-    let mut receiver = Receiver::default();
-    let own = connection(1, 101, 1);
-    table.content().connections.insert(own.key, own);
-    let theirs = Op::Put(Record::Connection(connection(1, 102, 2)));
-    let new = connection(2, 102, 2);
-    let ops = vec![theirs, Op::Put(Record::Connection(new))];
-    let answer = receiver.apply(Frame::Delta { seq: 1, ops }, &table, &active).expect("fine");
-    let Answer::Send(Frame::Ack { refused, .. }) = answer else { panic!("no ack: {answer:?}") };
-    assert_eq!(refused.len(), 1);
-    let closed = vec![Op::Closed(ConnGone { key: own.key, generation: 1 })];
-    receiver.apply(Frame::Delta { seq: 2, ops: closed }, &table, &active).expect("fine");
-    receiver
-        .apply(Frame::Begin { seq: 3, epoch: 1, buckets: BucketSet::ALL }, &table, &active)
-        .expect("fine");
-    receiver.apply(Frame::End { seq: 4, epoch: 1, count: 0 }, &table, &active).expect("fine");
-    let content = table.content();
-    assert_eq!(content.connections.get(&own.key), Some(&own));
-    assert_eq!(content.connections.get(&new.key), Some(&new));
-}
-
-#[test]
-fn the_predecessors_last_words_are_still_told_and_then_it_is_silent() {
-    let mut pair = Pair::new(Options::default());
-    pair.settle();
-    pair.sender.set_active(pair.now, false);
-    pair.step(&Step::Open { number: 1, real: 101 });
-    pair.step(&Step::Hear(1));
-    pair.step(&Step::Forward(usize::MAX));
-    assert_eq!(pair.replica.content().connections.len(), 1);
-    assert!(!pair.sender.is_caught_up(pair.now));
-    pair.step(&Step::Wait(2000));
-    pair.step(&Step::Open { number: 2, real: 101 });
-    pair.step(&Step::Hear(1));
-    pair.step(&Step::Forward(usize::MAX));
-    assert_eq!(pair.replica.content().connections.len(), 1);
 }
 
 #[test]

@@ -160,8 +160,10 @@ pub enum Conflict {
     /// A delta: replace it unless its generation is [`newer`] than the record's ([`Refusal::Superseded`]). An equal
     /// generation is a refresh and succeeds. Sticky entries have no generation and are replaced.
     KeepNewer,
-    /// This node is active and its own entries win: insert only where nothing stands ([`Refusal::Exists`]); an entry
-    /// with equal content counts as inserted.
+    /// This node is active and its own entries win: what it made or used stays ([`Refusal::Exists`]); a connection with
+    /// equal content counts as inserted. A replica that no packet here has used is treated as with
+    /// [`Conflict::KeepNewer`], for the peer said it before and knows better; but sticky entries do not tell whether they were
+    /// used, and stay.
     Keep,
 }
 
@@ -179,8 +181,9 @@ pub trait ReplicaTable: Send + Sync {
     /// both entries stand in the kernel's map and that virtual server, real and next hops are known here.
     fn upsert_connections(&self, records: &[ConnRecord], conflict: Conflict) -> Vec<Result<(), Refusal>>;
 
-    /// Removes both directions of each connection, unless the entry's generation is [`newer`] than the one named.
-    fn delete_connections(&self, gone: &[ConnGone]);
+    /// Removes both directions of each connection, unless the entry's generation is [`newer`] than the one named. With
+    /// [`Conflict::Keep`] only if it is a replica that no packet on this node has used.
+    fn delete_connections(&self, gone: &[ConnGone], conflict: Conflict);
 
     /// As [`ReplicaTable::upsert_connections`], for sticky entries.
     fn upsert_sticky(&self, records: &[StickyRecord], conflict: Conflict) -> Vec<Result<(), Refusal>>;
@@ -217,6 +220,8 @@ pub enum DeltaEvent {
     StickyGone(StickyKey),
     /// So many events were lost before this one (ring buffer or channel full).
     Lost(u64),
+    /// The answer to [`super::task::ReplOptions::flush`]: all that happened before it was asked for has been told.
+    Flushed,
 }
 
 #[cfg(test)]

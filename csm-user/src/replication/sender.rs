@@ -10,10 +10,16 @@ use std::time::Duration;
 use super::delta::{BucketSet, Op, Record};
 use super::digest::{Compare, Coverage, Digests, Verdict};
 use super::record::{DeltaEvent, Refusal};
+use super::role::Role;
 use super::snapshot::{Phase, Retry, Transfer, Transferred};
 use super::status::{Progress, Repair, SenderStatus};
 use super::window::{Acked, Limits, Sent, Violation, Window};
-use super::wire::Frame;
+use super::wire::{Frame, Mode};
+use handover::Handover;
+
+mod handover;
+
+pub use handover::{DRAIN, MERGE};
 
 /// Nothing unacknowledged may be older for a replica to be complete (promise P4).
 pub const LAG_MAX: Duration = Duration::from_millis(100);
@@ -21,8 +27,6 @@ pub const LAG_MAX: Duration = Duration::from_millis(100);
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
 /// Digests are compared this often, unless walking the table takes more than a tenth of it.
 pub const DIGEST: Duration = Duration::from_secs(1);
-/// After a hand-over the predecessor goes on telling what happened before it for so long.
-pub const DRAIN: Duration = Duration::from_secs(1);
 /// Pause between two transfers.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -53,6 +57,13 @@ pub enum Effect {
         /// To be given back.
         round: u64,
     },
+    /// Have the source tell [`DeltaEvent::Flushed`].
+    Flush,
+    /// What this node had to hand over is acknowledged, or (`complete` is false) the time for it is up.
+    HandedOver {
+        /// All of it is acknowledged.
+        complete: bool,
+    },
     /// Say in the log.
     Note(Note),
 }
@@ -64,6 +75,8 @@ pub enum Note {
     SnapshotDone(Transferred),
     /// Buckets were repaired.
     Repaired(Transferred),
+    /// The receiver, which is active now, has been offered what this node held when it ceased to be.
+    Merged(Transferred),
     /// Buckets differ in content although nothing was under way.
     Differs(u32),
     /// So many events were lost, or did not fit the queue; repair follows.
@@ -72,21 +85,22 @@ pub enum Note {
     WalkFailed,
 }
 
+/// What the machine does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
+enum Duty {
     /// Tells nothing.
     Idle,
     /// Tells all.
-    Active,
-    /// No longer active: tells what is left until then.
-    Draining(Duration),
+    Tell,
+    /// No longer active: tells what the receiver lacks.
+    HandOver(Handover),
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Sender {
     options: Options,
-    role: Role,
+    duty: Duty,
     window: Window,
     transfer: Option<Transfer>,
     compare: Compare,
@@ -124,7 +138,7 @@ impl Sender {
     pub fn new(now: Duration, options: Options) -> Self {
         Self {
             options,
-            role: Role::Idle,
+            duty: Duty::Idle,
             window: Window::new(options.limits),
             transfer: None,
             compare: Compare::new(now),
@@ -142,46 +156,60 @@ impl Sender {
         }
     }
 
-    /// This node became active, or ceased to be.
-    pub fn set_active(&mut self, now: Duration, active: bool) {
-        match (self.role, active) {
-            (Role::Active, true) | (Role::Idle | Role::Draining(_), false) => {}
-            (Role::Idle | Role::Draining(_), true) => {
-                self.role = Role::Active;
+    /// This node's role changed to `role`, or on a fresh stream it is `role`.
+    pub fn set_role(&mut self, now: Duration, role: Role) {
+        match (self.duty, role) {
+            (Duty::Tell, Role::Active) => {}
+            (_, Role::Active) => {
+                self.duty = Duty::Tell;
                 self.window.forget();
+                self.transfer = None;
                 self.broken = BucketSet::ALL;
                 self.stale = BucketSet::EMPTY;
                 self.retry = Retry::default();
                 self.full_epoch = 0;
                 self.next_transfer = now;
             }
-            (Role::Active, false) => {
-                self.role = Role::Draining(now + DRAIN);
-                self.transfer = None;
-                self.window.release();
-                self.compare.cancel();
-                self.full_epoch = 0;
-            }
+            (_, Role::Yielding | Role::Lost) => self.start_handover(now, role),
+            (_, Role::Standby) => self.fall_idle(),
         }
+    }
+
+    fn fall_idle(&mut self) {
+        self.duty = Duty::Idle;
+        self.window.forget();
+        self.transfer = None;
+        self.compare.cancel();
+        self.broken = BucketSet::EMPTY;
+        self.full_epoch = 0;
     }
 
     /// The dataplane tells of a change.
     pub fn event(&mut self, now: Duration, event: DeltaEvent) {
-        if self.role == Role::Idle {
+        if self.duty == Duty::Idle {
             return;
         }
-        match Op::of(event) {
-            Ok(op) => {
+        match event {
+            DeltaEvent::Lost(count) => {
+                self.broken = BucketSet::ALL;
+                self.lose(count);
+            }
+            DeltaEvent::Flushed => {
+                if let Duty::HandOver(handover) = &mut self.duty {
+                    handover.flushed();
+                }
+            }
+            DeltaEvent::ConnectionUp(_)
+            | DeltaEvent::ConnectionClosed(_)
+            | DeltaEvent::Sticky(_)
+            | DeltaEvent::StickyGone(_) => {
+                let Some(op) = Op::of(&event) else { return };
                 let bucket = op.key().bucket();
                 self.compare.touch(bucket);
                 if !self.window.push(now, op) {
                     self.broken.insert(bucket);
                     self.lose(1);
                 }
-            }
-            Err(count) => {
-                self.broken = BucketSet::ALL;
-                self.lose(count);
             }
         }
     }
@@ -243,6 +271,10 @@ impl Sender {
     }
 
     fn transferred(&mut self, now: Duration, full: bool, done: &Transferred) {
+        if self.duty != Duty::Tell {
+            self.effects.push_back(Effect::Note(Note::Merged(*done)));
+            return;
+        }
         self.next_transfer = now + PAUSE;
         self.retry.transferred(now, done);
         self.compare.rewritten(now, &done.buckets);
@@ -318,12 +350,7 @@ impl Sender {
 
     /// What is to be done now. To be called until `None` after every other call, and at least every 10 ms.
     pub fn poll(&mut self, now: Duration) -> Option<Effect> {
-        if let Role::Draining(until) = self.role
-            && now >= until
-        {
-            self.role = Role::Idle;
-            self.window.forget();
-        }
+        self.poll_handover(now);
         if let Some(effect) = self.effects.pop_front() {
             return Some(effect);
         }
@@ -340,9 +367,6 @@ impl Sender {
     }
 
     fn poll_transfer(&mut self, now: Duration) -> Option<Effect> {
-        if self.role != Role::Active {
-            return None;
-        }
         match &mut self.transfer {
             Some(Transfer { phase: Phase::Walking | Phase::Ending(_), .. }) => None,
             Some(transfer) => {
@@ -352,25 +376,33 @@ impl Sender {
                 self.window.release();
                 Some(Effect::Send(Frame::End { seq, epoch, count }))
             }
+            None if now < self.next_transfer => None,
             None => {
-                let due = self.broken.union(&self.stale).union(&self.retry.due(now));
-                let first = self.full_epoch == 0;
-                let allowed = first || self.options.drop_every.is_none();
-                if due.is_empty() || now < self.next_transfer || !allowed {
-                    return None;
-                }
-                self.epoch += 1;
-                let (epoch, buckets) = (self.epoch, due);
-                self.transfer = Some(Transfer::new(now, epoch, buckets, self.broken));
-                self.broken = BucketSet::EMPTY;
-                self.stale = BucketSet::EMPTY;
-                self.compare.cancel();
-                self.window.hold(&buckets);
-                let seq = self.window.send(now, Sent::Begin, Vec::new());
-                self.effects.push_back(Effect::Walk { epoch, buckets });
-                Some(Effect::Send(Frame::Begin { seq, epoch, buckets }))
+                let (mode, due) = match self.duty {
+                    Duty::Idle => return None,
+                    Duty::HandOver(_) => (Mode::Merge, self.broken),
+                    Duty::Tell if self.full_epoch != 0 && self.options.drop_every.is_some() => return None,
+                    Duty::Tell => (Mode::Mirror, self.broken.union(&self.stale).union(&self.retry.due(now))),
+                };
+                (!due.is_empty()).then(|| self.begin(now, mode, due))
             }
         }
+    }
+
+    fn begin(&mut self, now: Duration, mode: Mode, buckets: BucketSet) -> Effect {
+        self.epoch += 1;
+        let epoch = self.epoch;
+        self.transfer = Some(Transfer::new(now, epoch, buckets, self.broken));
+        self.broken = BucketSet::EMPTY;
+        self.stale = BucketSet::EMPTY;
+        self.compare.cancel();
+        match mode {
+            Mode::Mirror => self.window.hold(&buckets),
+            Mode::Merge => self.window.defer(&buckets),
+        }
+        let seq = self.window.send(now, Sent::Begin, Vec::new());
+        self.effects.push_back(Effect::Walk { epoch, buckets });
+        Effect::Send(Frame::Begin { seq, epoch, mode, buckets })
     }
 
     fn poll_delta(&mut self) -> Option<Effect> {
@@ -389,7 +421,7 @@ impl Sender {
 
     fn poll_digest(&mut self, now: Duration) -> Option<Effect> {
         let quiet = self.transfer.is_none() && !self.compare.is_running() && self.full_epoch != 0;
-        if self.role != Role::Active || !quiet || now < self.next_digest {
+        if self.duty != Duty::Tell || !quiet || now < self.next_digest {
             return None;
         }
         let round = self.compare.start(self.window.under_way());
@@ -402,7 +434,7 @@ impl Sender {
     /// nothing unacknowledged is older than [`LAG_MAX`], refused entries were offered again.
     #[must_use]
     pub fn is_caught_up(&self, now: Duration) -> bool {
-        self.role == Role::Active
+        self.duty == Duty::Tell
             && self.full_epoch != 0
             && self.broken.is_empty()
             && self.transfer.is_none_or(|transfer| transfer.broken.is_empty())
@@ -419,7 +451,8 @@ impl Sender {
             entries: transfer.entries,
         });
         SenderStatus {
-            active: self.role == Role::Active,
+            active: self.duty == Duty::Tell,
+            handing_over: matches!(self.duty, Duty::HandOver(_)),
             snapshot_epoch: self.full_epoch,
             transfer,
             peer_complete: self.is_caught_up(now),

@@ -33,6 +33,8 @@ pub struct Repair {
 pub struct SenderStatus {
     /// This node is active and tells its changes.
     pub active: bool,
+    /// It was, and tells what the peer has not acknowledged yet.
+    pub handing_over: bool,
     /// Last snapshot that the peer acknowledged; 0: none on this stream.
     pub snapshot_epoch: u64,
     /// Transfer under way.

@@ -13,13 +13,15 @@
 
 use std::io;
 use std::net::SocketAddrV6;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::apply::Here;
+use super::ended::Ended;
 use super::record::{DeltaEvent, ReplicaTable};
+use super::role::{Role, Tenure};
 use super::sender;
 use super::status::{Completeness, ReplStatus};
 
@@ -61,15 +63,19 @@ pub struct ReplOptions {
     pub table: Arc<dyn ReplicaTable>,
     /// Changes of this node's own dataplane.
     pub events: crossbeam::channel::Receiver<DeltaEvent>,
+    /// Asks the source of `events` to tell [`DeltaEvent::Flushed`] after all that has happened by now. Must not block.
+    pub flush: Box<dyn Fn() + Send + Sync>,
 }
 
 /// What the daemon tells replication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Control {
     peer: Option<PeerAddr>,
-    active: bool,
-    /// Counts changes of `active`, so that two in quick succession are not taken for none.
+    role: Role,
+    /// Counts changes of `role`, so that two in quick succession are not taken for none.
     turns: u64,
+    /// When the role changed last, nanoseconds of CLOCK_MONOTONIC.
+    since_ns: u64,
 }
 
 /// What both tasks share.
@@ -80,8 +86,12 @@ struct Shared {
     silence: Duration,
     sender: sender::Options,
     table: Arc<dyn ReplicaTable>,
+    flush: Box<dyn Fn() + Send + Sync>,
     epoch: Instant,
-    active: Arc<AtomicBool>,
+    tenure: Arc<Tenure>,
+    ended: Mutex<Ended>,
+    /// The last turn whose handover is over.
+    released: watch::Sender<u64>,
     status: Mutex<ReplStatus>,
     completeness: watch::Sender<Completeness>,
 }
@@ -93,6 +103,44 @@ impl Shared {
 
     fn status(&self) -> MutexGuard<'_, ReplStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn here(&self) -> Here<'_> {
+        Here { table: &*self.table, tenure: &self.tenure, ended: &self.ended }
+    }
+
+    /// What the dataplane tells, whether or not there is a peer to hear it.
+    fn note_ended(&self, batch: &[DeltaEvent]) {
+        if self.tenure.holds() {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            batch.iter().for_each(|event| ended.event(event));
+        }
+    }
+
+    /// There is something to hand over, and it is not over yet.
+    fn is_handing_over(&self, control: &Control) -> bool {
+        control.role.hands_over() && *self.released.borrow() < control.turns
+    }
+
+    /// From now on this node mirrors its peer. Has no effect if the role changed again meanwhile, or it does so already.
+    fn release(&self, turns: u64, since_ns: u64, complete: bool) {
+        let first = self.released.send_if_modified(|released| {
+            let first = *released < turns;
+            *released = (*released).max(turns);
+            first
+        });
+        if !first {
+            return;
+        }
+        self.tenure.release(since_ns);
+        if !self.tenure.holds() {
+            self.ended.lock().unwrap_or_else(PoisonError::into_inner).forget();
+        }
+        if complete {
+            tracing::info!("the peer has all that this node held");
+        } else {
+            tracing::warn!("the peer did not take all that this node held in time");
+        }
     }
 
     /// Changes the status and tells those who wait for completeness.
@@ -124,6 +172,7 @@ pub struct ReplHandle {
     shared: Arc<Shared>,
     control: watch::Sender<Control>,
     local: SocketAddrV6,
+    runtime: tokio::runtime::Handle,
 }
 
 impl ReplHandle {
@@ -133,16 +182,56 @@ impl ReplHandle {
         self.control.send_if_modified(|control| std::mem::replace(&mut control.peer, peer) != peer);
     }
 
-    /// This node became active, or ceased to be. To be called as soon as it is known, before the gate opens if that is
-    /// possible: from then on nothing is deleted on the peer's word.
-    pub fn role(&self, active: bool) {
-        self.shared.active.store(active, Ordering::Release);
-        self.shared.publish(|status| status.active = active);
+    /// What the election made of this node, at `at_ns` of CLOCK_MONOTONIC. What it held, if it was active, is told to
+    /// the peer before anything is taken from it; that has its bounds, [`sender::DRAIN`] and [`sender::MERGE`].
+    pub fn role(&self, role: Role, at_ns: u64) {
+        let mut turned = None;
         self.control.send_if_modified(|control| {
-            let turned = std::mem::replace(&mut control.active, active) != active;
-            control.turns += u64::from(turned);
-            turned
+            let next = control.role.next(role);
+            if next == control.role {
+                return false;
+            }
+            *control = Control { role: next, turns: control.turns + 1, since_ns: at_ns, ..*control };
+            turned = Some(*control);
+            true
         });
+        let Some(Control { role, turns, since_ns, .. }) = turned else { return };
+        match role {
+            Role::Active => self.shared.tenure.adopt(since_ns),
+            Role::Standby => self.shared.tenure.release(since_ns),
+            // Without a stream nothing else would end it.
+            Role::Yielding | Role::Lost => {
+                let shared = Arc::clone(&self.shared);
+                self.runtime.spawn(async move {
+                    tokio::time::sleep(sender::MERGE).await;
+                    shared.release(turns, since_ns, false);
+                });
+            }
+        }
+        self.shared.publish(|status| status.active = role == Role::Active);
+    }
+
+    /// For the real-time thread, to be told before the gate opens.
+    #[must_use]
+    pub fn tenure(&self) -> Arc<Tenure> {
+        Arc::clone(&self.shared.tenure)
+    }
+
+    /// Waits until nothing is left to be handed over, or the time for it is up.
+    pub async fn handed_over(&self) {
+        let (mut control, mut released) = (self.control.subscribe(), self.shared.released.subscribe());
+        loop {
+            let current = *control.borrow_and_update();
+            released.borrow_and_update();
+            if !self.shared.is_handing_over(&current) {
+                return;
+            }
+            tokio::select! {
+                Ok(()) = control.changed() => {}
+                Ok(()) = released.changed() => {}
+                else => return,
+            }
+        }
     }
 
     /// Facts for `show`, at most 10 ms old.
@@ -175,7 +264,7 @@ impl ReplHandle {
 /// # Errors
 /// The socket could not be bound to the interface or the port, or the feed's thread not be started.
 pub fn spawn(options: ReplOptions) -> io::Result<ReplHandle> {
-    let ReplOptions { group, nonce, interface, listen, failover, sender, table, events } = options;
+    let ReplOptions { group, nonce, interface, listen, failover, sender, table, events, flush } = options;
     let (listener, local) = socket::listen(interface.as_deref(), listen)?;
     let events = offload::feed(events)?;
     let shared = Arc::new(Shared {
@@ -186,7 +275,10 @@ pub fn spawn(options: ReplOptions) -> io::Result<ReplHandle> {
         sender,
         table,
         epoch: Instant::now(),
-        active: Arc::new(AtomicBool::new(false)),
+        flush,
+        tenure: Arc::new(Tenure::default()),
+        ended: Mutex::new(Ended::default()),
+        released: watch::Sender::new(0),
         status: Mutex::new(ReplStatus::default()),
         completeness: watch::Sender::new(Completeness::default()),
     });
@@ -194,7 +286,7 @@ pub fn spawn(options: ReplOptions) -> io::Result<ReplHandle> {
     tracing::warn!(group, "replication is not encrypted: whoever is on the FT VLAN can read and change it");
     tokio::spawn(outgoing::run(Arc::clone(&shared), control.subscribe(), events));
     tokio::spawn(incoming::run(Arc::clone(&shared), control.subscribe(), listener));
-    Ok(ReplHandle { shared, control, local })
+    Ok(ReplHandle { shared, control, local, runtime: tokio::runtime::Handle::current() })
 }
 
 #[cfg(test)]

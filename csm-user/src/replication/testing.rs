@@ -16,6 +16,8 @@ use crate::model::StableId;
 pub(super) struct Content {
     pub(super) connections: BTreeMap<ConnKey, ConnRecord>,
     pub(super) sticky: BTreeMap<StickyKey, StickyRecord>,
+    /// Connections that this node's own dataplane made or used.
+    pub(super) own: BTreeSet<ConnKey>,
     /// Virtual servers this node does not know.
     pub(super) unknown: BTreeSet<StableId>,
     /// The next so many walks fail.
@@ -40,7 +42,13 @@ impl MemoryTable {
     }
 }
 
-fn judge(old: Option<&ConnRecord>, record: &ConnRecord, conflict: Conflict) -> Result<(), Refusal> {
+fn judge(
+    old: Option<&ConnRecord>,
+    own: bool,
+    record: &ConnRecord,
+    conflict: Conflict,
+) -> Result<(), Refusal> {
+    let conflict = if conflict == Conflict::Keep && !own { Conflict::KeepNewer } else { conflict };
     match (conflict, old) {
         (_, None) | (Conflict::Replace, _) => Ok(()),
         (Conflict::KeepNewer, Some(old)) if newer(old.generation, record.generation) => {
@@ -59,17 +67,23 @@ impl ReplicaTable for MemoryTable {
             if content.unknown.contains(&record.vserver) {
                 return Err(Refusal::UnknownVserver);
             }
-            judge(content.connections.get(&record.key), record, conflict)?;
-            content.connections.insert(record.key, *record);
+            let own = content.own.contains(&record.key);
+            judge(content.connections.get(&record.key), own, record, conflict)?;
+            if content.connections.insert(record.key, *record) != Some(*record) {
+                content.own.remove(&record.key);
+            }
             Ok(())
         };
         records.iter().map(&mut put).collect()
     }
 
-    fn delete_connections(&self, gone: &[ConnGone]) {
+    fn delete_connections(&self, gone: &[ConnGone], conflict: Conflict) {
         let mut content = self.content();
         for gone in gone {
-            if content.connections.get(&gone.key).is_some_and(|old| !newer(old.generation, gone.generation)) {
+            let own = content.own.contains(&gone.key);
+            let stays = conflict == Conflict::Keep && own;
+            let goes = |old: &ConnRecord| !stays && !newer(old.generation, gone.generation);
+            if content.connections.get(&gone.key).is_some_and(goes) {
                 content.connections.remove(&gone.key);
             }
         }

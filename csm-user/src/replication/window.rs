@@ -121,6 +121,17 @@ impl Line {
         self.order.front().and_then(|key| self.ops.get(key)).map(|(_, since)| *since)
     }
 
+    /// Those in `buckets`, and the others.
+    fn split(mut self, buckets: &BucketSet) -> (Self, Self) {
+        let (mut inside, mut outside) = (Self::default(), Self::default());
+        while let Some((op, since)) = self.pop() {
+            let key = op.key();
+            let line = if buckets.contains(key.bucket()) { &mut inside } else { &mut outside };
+            line.push(key, op, since);
+        }
+        (inside, outside)
+    }
+
     fn forget(&mut self, buckets: &BucketSet) {
         self.order.retain(|key| !buckets.contains(key.bucket()));
         self.ops.retain(|key, _| !buckets.contains(key.bucket()));
@@ -160,6 +171,13 @@ impl Window {
     pub fn hold(&mut self, buckets: &BucketSet) {
         self.ready.forget(buckets);
         self.hold = *buckets;
+    }
+
+    /// From here on changes in `buckets`, those that wait included, are held back until [`Window::release`]: a scan is
+    /// sent first that speaks for what stands, but not for what is gone.
+    pub fn defer(&mut self, buckets: &BucketSet) {
+        let (held, ready) = std::mem::take(&mut self.ready).split(buckets);
+        (self.held, self.ready, self.hold) = (held, ready, *buckets);
     }
 
     /// Lets go what was held back.
@@ -252,6 +270,12 @@ impl Window {
     #[must_use]
     pub fn unacked_items(&self) -> usize {
         self.unacked.iter().map(|sent| sent.buckets.len()).sum()
+    }
+
+    /// No numbered frame waits for its acknowledgement.
+    #[must_use]
+    pub fn is_acknowledged(&self) -> bool {
+        self.unacked.is_empty()
     }
 
     /// Number of the newest frame.

@@ -23,7 +23,7 @@ mod codec;
 /// First octets of a hello's body: `CSMR`.
 pub const MAGIC: u32 = 0x4353_4d52;
 /// The protocol versions this code speaks.
-pub const VERSIONS: (u16, u16) = (1, 1);
+pub const VERSIONS: (u16, u16) = (2, 2);
 /// Largest value of the length field, octets.
 pub const FRAME_MAX: usize = 64 * 1024;
 /// Most operations in a delta, records in a chunk, and refusals in an acknowledgement.
@@ -42,21 +42,32 @@ pub struct Hello {
     pub to: u64,
 }
 
+/// What the receiver is to make of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The sender is active: the receiver becomes equal to it in the transfer's buckets. Snapshot and repair.
+    Mirror,
+    /// The sender has ceased to be active: the receiver keeps what it has and takes what it has not.
+    Merge,
+}
+
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// First in each direction.
     Hello(Hello),
-    /// A snapshot (all buckets) or repair (some) begins.
+    /// A transfer begins: of all buckets, or some.
     Begin {
         /// Number.
         seq: u64,
         /// Which transfer.
         epoch: u64,
+        /// What the receiver is to make of it.
+        mode: Mode,
         /// What it speaks for.
         buckets: BucketSet,
     },
-    /// Entries of a snapshot or repair.
+    /// Entries of a transfer.
     Chunk {
         /// Number.
         seq: u64,
@@ -65,7 +76,7 @@ pub enum Frame {
         /// Entries.
         records: Vec<Record>,
     },
-    /// All is said: what the receiver holds in the transfer's buckets and was not named goes.
+    /// All is said: if the transfer mirrors, what the receiver holds in its buckets and was not named goes.
     End {
         /// Number.
         seq: u64,
@@ -157,6 +168,9 @@ const DIGEST: u8 = 8;
 const HEARTBEAT: u8 = 9;
 const ALIVE: u8 = 10;
 
+const MODE_MIRROR: u8 = 0;
+const MODE_MERGE: u8 = 1;
+
 /// Appends `frame` to `out`.
 ///
 /// # Panics
@@ -174,10 +188,14 @@ pub fn encode(frame: &Frame, out: &mut BytesMut) {
             out.put_u64(*from);
             out.put_u64(*to);
         }
-        Frame::Begin { seq, epoch, buckets } => {
+        Frame::Begin { seq, epoch, mode, buckets } => {
             out.put_u8(BEGIN);
             out.put_u64(*seq);
             out.put_u64(*epoch);
+            out.put_u8(match mode {
+                Mode::Mirror => MODE_MIRROR,
+                Mode::Merge => MODE_MERGE,
+            });
             buckets.words().into_iter().for_each(|word| out.put_u64(word));
         }
         Frame::Chunk { seq, epoch, records } => {
@@ -270,11 +288,16 @@ fn decode_body(body: &mut Cursor<'_>) -> Result<Frame, DecodeError> {
         }
         BEGIN => {
             let (seq, epoch) = (body.u64()?, body.u64()?);
+            let mode = match body.u8()? {
+                MODE_MIRROR => Mode::Mirror,
+                MODE_MERGE => Mode::Merge,
+                other => return Err(DecodeError::Value { field: "mode", value: u64::from(other) }),
+            };
             let mut words = [0; BUCKETS / 64];
             for word in &mut words {
                 *word = body.u64()?;
             }
-            Frame::Begin { seq, epoch, buckets: BucketSet::from_words(words) }
+            Frame::Begin { seq, epoch, mode, buckets: BucketSet::from_words(words) }
         }
         CHUNK => Frame::Chunk { seq: body.u64()?, epoch: body.u64()?, records: items(body, get_record)? },
         END => Frame::End { seq: body.u64()?, epoch: body.u64()?, count: body.u64()? },

@@ -12,6 +12,7 @@ mod limits;
 mod live;
 mod load;
 mod malformed;
+mod rebuild;
 mod replica;
 mod routed;
 mod sticky;

@@ -6,6 +6,7 @@ mod failover;
 mod ft;
 mod lab;
 mod network;
+mod operator;
 mod replication;
 mod soon;
 mod tables;

@@ -159,7 +159,7 @@ fn own_addresses_are_added_once_and_only_what_was_added_is_taken_back() {
         for address in [own, other, other] {
             addresses.ensure(near.ifindex, address).unwrap();
         }
-        let local = addresses.ensure_link_local(&near).unwrap();
+        let local = addresses.ensure_link_local(near.ifindex, near.mac).unwrap();
         assert!(local.is_unicast_link_local());
         let held = netlink.addresses(near.ifindex).unwrap();
         assert!(held.contains(&own.into()) && held.contains(&other.into()), "{held:?}");

@@ -16,6 +16,7 @@ use csm_user::replication::record::{
     Conflict, ConnGone, ConnKey, ConnRecord, ConnState, DeltaEvent, Refusal, ReplicaTable, StickyKey,
     StickyRecord,
 };
+use csm_user::replication::role::Role;
 use csm_user::replication::sender;
 use csm_user::replication::task::{PORT, PeerAddr, ReplHandle, ReplOptions, spawn};
 use nix::sched::{CloneFlags, unshare};
@@ -37,7 +38,7 @@ impl ReplicaTable for Table {
         vec![Ok(()); records.len()]
     }
 
-    fn delete_connections(&self, gone: &[ConnGone]) {
+    fn delete_connections(&self, gone: &[ConnGone], _: Conflict) {
         self.0.lock().expect("no holder panics").retain(|key, _| gone.iter().all(|gone| gone.key != *key));
     }
 
@@ -124,6 +125,7 @@ impl Node {
     fn start(host: Host, interface: &'static str, nonce: u64) -> Self {
         let table = Arc::new(Table::default());
         let (events, source) = crossbeam::channel::bounded(1000);
+        let events_for_flush = events.clone();
         let for_node = Arc::<Table>::clone(&table);
         let (runtime, handle) = host.run(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -140,6 +142,9 @@ impl Node {
                 sender: sender::Options::default(),
                 table: for_node,
                 events: source,
+                flush: Box::new(move || {
+                    events_for_flush.send(DeltaEvent::Flushed).expect("replication runs");
+                }),
             };
             let handle = {
                 let _inside = runtime.enter();
@@ -185,7 +190,7 @@ fn replication_runs_on_the_ft_link_and_survives_its_loss() {
 
     let records = (1..=2000).map(connection);
     active.table.0.lock().expect("no holder panics").extend(records.map(|record| (record.key, record)));
-    active.handle.role(true);
+    active.handle.role(Role::Active, 1);
     active.handle.peer(peer(0xb, left_scope, 2));
     standby.handle.peer(peer(0xa, right_scope, 1));
     let complete = || standby.handle.completeness().borrow().complete;

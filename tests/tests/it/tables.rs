@@ -30,7 +30,7 @@ use csm_user::replication::record::{self, ConnGone, ConnKey, ConnRecord, Refusal
 use super::soon::soon;
 
 fn dataplane(connections: u32) -> Dataplane {
-    let capacity = Capacity { connections, embryonic: 1024, sticky: 1024, ..Capacity::default() };
+    let capacity = Capacity { connections, embryonic: 1024, sticky: 1024, vservers: 16, reals: 16 };
     Dataplane::load_with(&[], AttachMode::Native, capacity).expect("root and a kernel with XDP")
 }
 
@@ -372,7 +372,7 @@ fn what_one_node_holds_another_can_hold() {
     );
     let gone: Vec<ConnGone> =
         records.iter().map(|record| ConnGone { key: record.key, generation: record.generation }).collect();
-    second.delete_connections(&gone[1..]);
+    second.delete_connections(&gone[1..], record::Conflict::KeepNewer);
     assert_eq!(all(&second), records[..1]);
 }
 

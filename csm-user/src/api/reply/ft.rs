@@ -133,6 +133,8 @@ pub enum SnapshotState {
     None,
     /// Under way.
     Running,
+    /// Applied, and the standby refuses some entries.
+    Partial,
     /// Applied; deltas follow.
     Complete,
 }
@@ -146,6 +148,17 @@ pub struct Coverage {
     pub known: u64,
 }
 
+/// Contents of a node's own tables, replicated or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableReply {
+    /// Proven connections.
+    pub connections: u64,
+    /// Sticky entries.
+    pub sticky: u64,
+    /// Milliseconds since they were counted.
+    pub walked_ms_ago: u64,
+}
+
 /// A repair of what differed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairReply {
@@ -157,21 +170,36 @@ pub struct RepairReply {
     pub entries: u64,
 }
 
+/// Entries of one kind that the standby refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalReply {
+    /// Why, e.g. `unknown virtual server`.
+    pub reason: String,
+    /// How often, on this stream.
+    pub count: u64,
+}
+
 /// Replication of connections and sticky entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicationReply {
     /// The stream is up.
     pub connected: bool,
+    /// Why the last stream ended; `None`: none has.
+    pub last_close: Option<String>,
     /// Snapshot.
     pub snapshot: SnapshotState,
-    /// Connections; `None`: not known.
+    /// Connections, as the active node compares them; `None`: not known to this node.
     pub connections: Option<Coverage>,
-    /// Sticky entries; `None`: not known.
+    /// Sticky entries, likewise.
     pub sticky: Option<Coverage>,
+    /// What stands in this node's own tables; `None`: they have not been walked yet.
+    pub table: Option<TableReply>,
     /// Age of the oldest change without acknowledgement, milliseconds; `None`: no stream.
     pub lag_ms: Option<u32>,
-    /// Entries the standby refused.
+    /// Entries the standby refused, each as often as it did, on this stream.
     pub refused: u64,
+    /// The same by reason.
+    pub refusals: Vec<RefusalReply>,
     /// Changes lost before they were sent, which wait for repair.
     pub lost: u64,
     /// Milliseconds since both kernels' maps were compared last; `None`: never on this stream.

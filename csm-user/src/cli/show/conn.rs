@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{endpoint, more, protocol, rule};
+use super::{endpoint, figure, more, protocol, rule};
 use crate::api::reply::{ConnReply, ConnState, ConnsReply};
 
 /// Writes the listing: two lines for each connection, before and after translation.
@@ -18,7 +18,7 @@ pub fn write(out: &mut impl Write, conns: &ConnsReply, detail: bool) -> fmt::Res
         if detail {
             let vserver = conn.vserver.as_deref().unwrap_or("<server initiated>");
             writeln!(out, "    vs = {vserver}, ftp = No, csrp = {}", truth(conn.replicated))?;
-            writeln!(out, "    idle = {}, learned from peer = {}", conn.idle_s, truth(conn.replica))?;
+            writeln!(out, "    idle = {}, learned from peer = {}", figure(conn.idle_s), truth(conn.replica))?;
         }
     }
     more(out, conns.connections.len(), conns.total)
@@ -60,7 +60,7 @@ mod tests {
             vserver: Some("WEB_VIP".to_owned()),
             replicated: true,
             replica: false,
-            idle_s: 4,
+            idle_s: Some(4),
         };
         let own = ConnReply {
             protocol: Protocol::Udp,
@@ -72,6 +72,7 @@ mod tests {
             state: ConnState::SynClient,
             vserver: None,
             replicated: false,
+            idle_s: None,
             ..web.clone()
         };
         let mut text = String::new();
@@ -101,18 +102,18 @@ mod tests {
         check(
             true,
             &expect![[r#"
-                prot vlan source                destination           state
-            ----------------------------------------------------------------------
-            In  TCP  2    100.100.100.102:51754 192.158.38.30:80      ESTAB
-            Out TCP  3    100.100.100.102:51754 192.158.39.101:80     ESTAB
-                vs = WEB_VIP, ftp = No, csrp = True
-                idle = 4, learned from peer = False
-            In  UDP  3    192.158.39.101:123    100.100.100.1:123     SYN_CLIENT
-            Out UDP  2    192.158.39.101:123    100.100.100.1:123     SYN_CLIENT
-                vs = <server initiated>, ftp = No, csrp = False
-                idle = 4, learned from peer = False
-            (998 more, 1000 in all)
-        "#]],
+                    prot vlan source                destination           state
+                ----------------------------------------------------------------------
+                In  TCP  2    100.100.100.102:51754 192.158.38.30:80      ESTAB
+                Out TCP  3    100.100.100.102:51754 192.158.39.101:80     ESTAB
+                    vs = WEB_VIP, ftp = No, csrp = True
+                    idle = 4, learned from peer = False
+                In  UDP  3    192.158.39.101:123    100.100.100.1:123     SYN_CLIENT
+                Out UDP  2    192.158.39.101:123    100.100.100.1:123     SYN_CLIENT
+                    vs = <server initiated>, ftp = No, csrp = False
+                    idle = -, learned from peer = False
+                (998 more, 1000 in all)
+            "#]],
         );
     }
 }

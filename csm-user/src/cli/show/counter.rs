@@ -4,24 +4,34 @@ use std::fmt::{self, Write};
 
 use csm_common::counter::Reason;
 
-use super::rule;
+use super::time::measured;
+use super::{figure, rule};
 use crate::api::reply::{ConnectionCounters, CountersReply, ReasonCount, Verdict};
 
 /// Writes the CSM's listing, and below it each reason that was counted.
 ///
 /// The lines about L7, redirects and FTP are constants: there is no such function, so none of it ever happened. Checksum
-/// failures and frames by kind are not counted, and therefore not printed.
+/// failures and frames by kind are not counted, and therefore not printed; what is not measured is a dash.
 pub fn write(out: &mut impl Write, counters: &CountersReply) -> fmt::Result {
     let ConnectionCounters { created, destroyed, current, timed_out, failed } = counters.connections;
-    writeln!(out, "Connections Created:       {created}")?;
-    writeln!(out, "Connections Destroyed:     {destroyed}")?;
-    writeln!(out, "Connections Current:       {current}")?;
-    writeln!(out, "Connections Timed-Out:     {timed_out}")?;
-    writeln!(out, "Connections Failed:        {failed}")?;
+    for (what, value) in [
+        ("Created:", created),
+        ("Destroyed:", destroyed),
+        ("Current:", current),
+        ("Timed-Out:", timed_out),
+        ("Failed:", failed),
+    ] {
+        writeln!(out, "Connections {what:<14} {}", figure(value))?;
+    }
     let ConnectionCounters { created, current, failed, .. } = counters.server_initiated;
+    let (created, current, failed) = (figure(created), figure(current), figure(failed));
     writeln!(out, "Server initiated Connections:")?;
     writeln!(out, "      Created:{created}, Current:{current}, Failed:{failed}")?;
     decisions(out, counters)?;
+    match counters.walked_ms_ago {
+        Some(ms) => writeln!(out, "Tables walked:             {} ago", measured(ms.saturating_mul(1000)))?,
+        None => writeln!(out, "Tables walked:             not yet")?,
+    }
     reasons(out, &counters.reasons)
 }
 
@@ -40,7 +50,7 @@ fn decisions(out: &mut impl Write, counters: &CountersReply) -> fmt::Result {
     writeln!(out, "      Cfg version mismatch:0, Bad SSL2 format:0")?;
     writeln!(out, "L4/L7 Rejected Connections:")?;
     writeln!(out, "      No policy:{no_policy}, No policy match {no_match},")?;
-    writeln!(out, "      No real:{no_real}, ACL denied {denied}, Server initiated:0")?;
+    writeln!(out, "      No real:{no_real}, ACL denied {denied}, Server initiated:-")?;
     writeln!(out, "Redirect Connections:0,  Redirect Dropped:0")?;
     writeln!(out, "FTP Connections:           0")
 }
@@ -75,13 +85,18 @@ mod tests {
         };
         let counters = CountersReply {
             connections: ConnectionCounters {
-                created: 180,
-                destroyed: 100,
-                current: 80,
-                timed_out: 4,
-                failed: 2,
+                created: Some(180),
+                destroyed: Some(100),
+                current: Some(80),
+                timed_out: Some(4),
+                failed: Some(2),
             },
-            server_initiated: ConnectionCounters { created: 9, current: 3, ..ConnectionCounters::default() },
+            server_initiated: ConnectionCounters {
+                current: Some(3),
+                failed: Some(1),
+                ..ConnectionCounters::default()
+            },
+            walked_ms_ago: Some(740),
             reasons: vec![
                 count(Reason::ForwardedFlow, Verdict::Forward, 123_456_789),
                 count(Reason::ForwardedNew, Verdict::Forward, 180),
@@ -101,7 +116,7 @@ mod tests {
             Connections Timed-Out:     4
             Connections Failed:        2
             Server initiated Connections:
-                  Created:9, Current:3, Failed:0
+                  Created:-, Current:3, Failed:1
             L4 Load-Balanced Decisions:180
             L4 Rejected Connections:   10
             L7 Load-Balanced Decisions:0
@@ -111,9 +126,10 @@ mod tests {
                   Cfg version mismatch:0, Bad SSL2 format:0
             L4/L7 Rejected Connections:
                   No policy:3, No policy match 5,
-                  No real:2, ACL denied 0, Server initiated:0
+                  No real:2, ACL denied 0, Server initiated:-
             Redirect Connections:0,  Redirect Dropped:0
             FTP Connections:           0
+            Tables walked:             740.0 msec ago
 
             frames by reason          verdict  packets              bytes
             --------------------------------------------------------------------

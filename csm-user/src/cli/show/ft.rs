@@ -6,7 +6,7 @@ use super::time::{measured, timer, wall_clock};
 use super::yes;
 use crate::api::reply::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessReply, LeaseReply, PacketCounters, PeerReply,
-    RecorderAction, RecorderEntry, RepairReply, ReplicationReply, SnapshotState,
+    RecorderAction, RecorderEntry, RefusalReply, RepairReply, ReplicationReply, SnapshotState, TableReply,
 };
 
 /// Writes the listing; `None`: no FT group is configured.
@@ -83,21 +83,26 @@ fn peer(out: &mut impl Write, peer: Option<&PeerReply>) -> fmt::Result {
 }
 
 fn replica(out: &mut impl Write, state: FtState, replication: &ReplicationReply) -> fmt::Result {
-    let ReplicationReply { connected, snapshot, connections, sticky, lag_ms, refused, lost, .. } =
-        replication;
+    let ReplicationReply { connected, snapshot, lag_ms, refused, refusals, lost, .. } = replication;
     if !connected {
-        return writeln!(out, " replica: no stream to the peer");
+        let why = replication.last_close.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        return writeln!(out, " replica: no stream to the peer{why}");
     }
-    let holder = if state == FtState::Active { "standby" } else { "this box" };
-    let (connections, sticky) = (covered(*connections), covered(*sticky));
-    writeln!(out, " replica: {holder} holds {connections} connections, {sticky} sticky entries")?;
+    held(out, state, replication)?;
     let snapshot = match snapshot {
         SnapshotState::None => "none",
         SnapshotState::Running => "running",
+        SnapshotState::Partial => "partial",
         SnapshotState::Complete => "complete",
     };
     let lag = lag_ms.map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} msec"));
     writeln!(out, "          snapshot {snapshot}, lag {lag}, refused {refused}, lost {lost}")?;
+    for RefusalReply { reason, count } in refusals {
+        writeln!(out, "          refused {count}: {reason}")?;
+    }
+    if state != FtState::Active {
+        return Ok(());
+    }
     let compared = replication.compared_ms_ago.map_or_else(|| "never".to_owned(), ago);
     let repair = replication.last_repair.map_or_else(
         || "none".to_owned(),
@@ -110,6 +115,22 @@ fn replica(out: &mut impl Write, state: FtState, replication: &ReplicationReply)
 
 fn ago(ms: u64) -> String {
     format!("{} ago", measured(ms.saturating_mul(1000)))
+}
+
+/// The active node compares both tables; a standby knows only what stands in its own.
+fn held(out: &mut impl Write, state: FtState, replication: &ReplicationReply) -> fmt::Result {
+    if state == FtState::Active {
+        let (connections, sticky) = (covered(replication.connections), covered(replication.sticky));
+        return writeln!(out, " replica: standby holds {connections} connections, {sticky} sticky entries");
+    }
+    match replication.table {
+        Some(TableReply { connections, sticky, walked_ms_ago }) => writeln!(
+            out,
+            " replica: this box holds {connections} connections, {sticky} sticky entries, counted {}",
+            ago(walked_ms_ago)
+        ),
+        None => writeln!(out, " replica: this box has not counted its entries yet"),
+    }
 }
 
 fn covered(coverage: Option<Coverage>) -> String {

@@ -39,6 +39,11 @@ fn endpoint(Endpoint { address, port }: Endpoint) -> String {
     format!("{address}:{port}")
 }
 
+/// A figure; what is not measured is a dash.
+fn figure(value: Option<u64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
 /// "... and N more" below a listing that was cut off.
 fn more(out: &mut impl fmt::Write, shown: usize, total: u64) -> fmt::Result {
     match total.saturating_sub(u64::try_from(shown).unwrap_or(u64::MAX)) {

@@ -20,13 +20,14 @@ pub fn write(out: &mut impl Write, neighbours: &[NeighbourReply]) -> fmt::Result
             NeighbourKind::Alias => "ALIAS",
             NeighbourKind::Gateway => "GATEWAY",
             NeighbourKind::Real => "REAL",
+            NeighbourKind::Peer => "PEER",
             NeighbourKind::Learned => "LEARNED",
         };
         let status = match status {
             NeighbourStatus::Local => "local",
+            NeighbourStatus::Silent => "silent (not active)",
             NeighbourStatus::Up => "up",
             NeighbourStatus::Resolving => "resolving",
-            NeighbourStatus::Down => "down",
         };
         writeln!(out, "{address:<17} {mac:<19} {vlan:<5} {kind:<9} {status}")?;
     }
@@ -52,10 +53,10 @@ mod tests {
         };
         let rows = [
             row(100, Some("00:01:64:f9:1a:02"), None, NeighbourKind::Vserver, NeighbourStatus::Local),
-            row(20, Some("00:01:64:f9:1a:02"), Some(3), NeighbourKind::Alias, NeighbourStatus::Local),
+            row(20, Some("00:01:64:f9:1a:02"), Some(3), NeighbourKind::Alias, NeighbourStatus::Silent),
             row(1, Some("00:d0:b7:a0:68:5d"), Some(2), NeighbourKind::Gateway, NeighbourStatus::Up),
             row(101, None, Some(3), NeighbourKind::Real, NeighbourStatus::Resolving),
-            row(7, None, Some(3), NeighbourKind::Learned, NeighbourStatus::Down),
+            row(7, Some("00:d0:b7:a0:68:5e"), Some(3), NeighbourKind::Peer, NeighbourStatus::Up),
         ];
         let mut text = String::new();
         write(&mut text, &rows).expect("a string takes everything");
@@ -63,10 +64,10 @@ mod tests {
             Internet Address  Physical Interface  VLAN  Type      Status
             --------------------------------------------------------------------
             10.10.3.100       00-01-64-F9-1A-02   0     VSERVER   local
-            10.10.3.20        00-01-64-F9-1A-02   3     ALIAS     local
+            10.10.3.20        00-01-64-F9-1A-02   3     ALIAS     silent (not active)
             10.10.3.1         00-D0-B7-A0-68-5D   2     GATEWAY   up
             10.10.3.101       unknown             3     REAL      resolving
-            10.10.3.7         unknown             3     LEARNED   down
+            10.10.3.7         00-D0-B7-A0-68-5E   3     PEER      up
         "#]]
         .assert_eq(&text);
     }

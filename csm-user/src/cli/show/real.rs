@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::rule;
+use super::{figure, rule};
 use crate::api::reply::{RealReply, RealState};
 
 /// The CSM's "no limit".
@@ -14,7 +14,7 @@ pub fn write(out: &mut impl Write, reals: &[RealReply]) -> fmt::Result {
     rule(out, 72)?;
     for real in reals {
         let RealReply { serverfarm, weight, connections, .. } = real;
-        let (address, state) = (address(real), state(real.state));
+        let (address, state, connections) = (address(real), state(real.state), figure(*connections));
         writeln!(out, "{address:<21} {serverfarm:<16} {weight:<7} {state:<14} {connections}")?;
         if let Some(reason) = &real.reason {
             writeln!(out, "                      {reason}")?;
@@ -31,6 +31,7 @@ pub fn write_detail(out: &mut impl Write, reals: &[RealReply]) -> fmt::Result {
         if let Some(reason) = &real.reason {
             writeln!(out, "  reason = {reason}")?;
         }
+        let connections = figure(*connections);
         writeln!(out, "  conns = {connections}, maxconns = {NO_LIMIT}, minconns = 0")?;
         writeln!(out, "  weight = {weight}, weight(admin) = {admin_weight}")?;
         writeln!(out, "  total conns established = {total_connections}")?;
@@ -73,7 +74,7 @@ mod tests {
             admin_weight: 8,
             state: RealState::Operational,
             reason: None,
-            connections: 334,
+            connections: Some(334),
             total_connections: 12_345,
             client_packets: 100_000,
             server_packets: 200_000,
@@ -90,7 +91,7 @@ mod tests {
             address: Ipv4Addr::new(192, 158, 39, 103),
             weight: 0,
             state: RealState::OutOfService,
-            connections: 0,
+            connections: Some(0),
             ..up.clone()
         };
         vec![up, failed, out]

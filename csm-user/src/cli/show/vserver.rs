@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::net::Ipv4Addr;
 
-use super::{protocol, rule};
+use super::{figure, protocol, rule};
 use crate::api::reply::{Replicate, StickyRule, VserverReply, VserverState};
 
 /// Writes the listing.
@@ -14,6 +14,7 @@ pub fn write(out: &mut impl Write, vservers: &[VserverReply]) -> fmt::Result {
         let VserverReply { name, connections, .. } = vserver;
         let (prot, vlan) = (prot(vserver), vlan(vserver));
         let (address, state) = (address(vserver), state(vserver.state));
+        let connections = figure(*connections);
         writeln!(out, "{name:<15} SLB   {prot:<4} {address:<24} {vlan:<4} {state:<12} {connections}")?;
         if let Some(reason) = &vserver.reason {
             writeln!(out, "                {reason}")?;
@@ -41,6 +42,7 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
         out,
         "  idle = {idle_s}, replicate csrp = {replicate}, vlan = {vlan}, pending = {pending_s}, layer 4"
     )?;
+    let connections = figure(*connections);
     writeln!(out, "  conns = {connections}, total conns = {total_connections}")?;
     writeln!(out, "  Default policy:")?;
     let farm = vserver.serverfarm.as_deref().unwrap_or("<not assigned>");
@@ -108,7 +110,7 @@ mod tests {
             pending_s: 30,
             replicate: Replicate::default(),
             sticky: None,
-            connections: 12,
+            connections: Some(12),
             total_connections: 34567,
             client_packets: 987_654,
             server_packets: 1_234_567,
@@ -123,7 +125,7 @@ mod tests {
             serverfarm: None,
             replicate: Replicate { connection: true, sticky: true },
             sticky: Some(StickyRule { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST }),
-            connections: 0,
+            connections: Some(0),
             total_connections: 0,
             client_packets: 0,
             server_packets: 0,

@@ -106,13 +106,13 @@ fn a_failed_real_leaves_the_ring_and_takes_no_sticky_client() {
 }
 
 #[test]
-fn a_real_out_of_service_or_of_weight_0_keeps_only_its_sticky_clients() {
+fn a_real_of_weight_0_keeps_its_sticky_clients_and_one_out_of_service_runs_empty() {
     let mut config = figure_7_1();
     config.serverfarms[0].reals[0].admin = RealAdmin::OutOfService;
     config.serverfarms[0].reals[1].weight = 0;
     let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
     assert_eq!(desired.contents.rings[&0], [2]);
-    assert_eq!(desired.contents.reals[&0].flags, REAL_STICKY);
+    assert_eq!(desired.contents.reals[&0].flags, 0);
     assert_eq!(desired.contents.reals[&1].flags, REAL_STICKY);
 }
 
@@ -161,4 +161,60 @@ fn a_private_sticky_group_is_numbered_by_its_vserver() {
     config.vservers[0].sticky.as_mut().unwrap().group = 0;
     let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
     assert_eq!(desired.contents.vservers[&0].sticky_group, PRIVATE_STICKY);
+}
+
+/// Where the real 192.158.39.`last` leads back to from `port`: name of the virtual server and virtual port.
+fn origin(desired: &Desired, last: u8, port: u16) -> Option<(String, u16)> {
+    let ip_be = be(Ipv4Addr::new(192, 158, 39, last));
+    let origin =
+        desired.contents.origins.get(&VserverKey { ip_be, port_be: port.to_be(), proto: 6, pad: 0 })?;
+    assert_eq!(desired.contents.reals[&origin.real].ip_be, ip_be);
+    Some((desired.vservers[&origin.vserver].name.to_string(), u16::from_be(origin.port_be)))
+}
+
+#[test]
+fn a_reals_port_leads_back_to_the_one_virtual_server_it_serves() {
+    let mut config = figure_7_1();
+    config.serverfarms[0].reals[1].port = Some(8080);
+    let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+    assert_eq!(origin(&desired, 101, 80), Some(("VIP1".into(), 80)));
+    assert_eq!(origin(&desired, 102, 8080), Some(("VIP1".into(), 80)));
+    assert_eq!(desired.contents.origins.len(), 3);
+
+    // A second one beside it takes 8080 at all reals, 102's included.
+    let mut second = config.vservers[0].clone();
+    second.name = name("VIP2");
+    second.virtual_server.as_mut().unwrap().port = 8080;
+    config.vservers.push(second);
+    let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+    assert_eq!(origin(&desired, 101, 80), Some(("VIP1".into(), 80)));
+    assert_eq!(origin(&desired, 101, 8080), Some(("VIP2".into(), 8080)));
+    assert_eq!(origin(&desired, 102, 8080), None, "it may be either's");
+
+    config.vservers[1].inservice = false;
+    let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+    assert_eq!(origin(&desired, 102, 8080), Some(("VIP1".into(), 80)));
+
+    // One for any port may have sent to any port of a real without a port of its own.
+    config.vservers[1].inservice = true;
+    config.vservers[1].virtual_server.as_mut().unwrap().port = 0;
+    let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+    assert_eq!(desired.contents.origins.len(), 0);
+    config.vservers[0].virtual_server.as_mut().unwrap().transport = Transport::Udp;
+    config.vservers.truncate(1);
+    let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+    assert_eq!(desired.contents.origins.len(), 0, "datagrams tell nothing of a connection");
+}
+
+#[test]
+fn a_farm_keeps_its_number_and_its_reals_bear_it() {
+    let mut numbers = Assignments::default();
+    let mut config = figure_7_1();
+    let before = planned(&config, &HealthView::default(), &mut numbers).contents;
+    assert!(before.reals.values().all(|real| real.farm == before.vservers[&0].farm));
+    let other = Serverfarm { name: name("SSL"), ..config.serverfarms[0].clone() };
+    config.serverfarms.insert(0, other);
+    let after = planned(&config, &HealthView::default(), &mut numbers).contents;
+    assert_eq!(after.vservers, before.vservers);
+    assert!((3..6).all(|number| after.reals[&number].farm != before.vservers[&0].farm));
 }

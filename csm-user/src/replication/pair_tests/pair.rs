@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
-use std::sync::atomic::AtomicBool;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
 
 use crate::model::StableId;
-use crate::replication::apply::{Answer, Receiver};
+use crate::replication::apply::{Answer, Here, Receiver};
 use crate::replication::delta::{BucketSet, Op, Record};
 use crate::replication::digest;
+use crate::replication::ended::Ended;
 use crate::replication::record::{ConnGone, ConnKey, ConnRecord, DeltaEvent};
+use crate::replication::role::{Role, Tenure};
 use crate::replication::sender::{Effect, Options, Sender};
 use crate::replication::testing::{MemoryTable, connection, sticky};
 use crate::replication::window::Limits;
@@ -91,7 +93,8 @@ pub(super) struct Pair {
     events: VecDeque<DeltaEvent>,
     pub(super) sender: Sender,
     pub(super) receiver: Receiver,
-    standby: AtomicBool,
+    tenure: Tenure,
+    ended: Mutex<Ended>,
     to_receiver: BytesMut,
     to_sender: BytesMut,
     walk: Option<Walk>,
@@ -112,8 +115,9 @@ impl Pair {
             replica: MemoryTable::default(),
             events: VecDeque::new(),
             sender: Sender::new(Duration::ZERO, options),
-            receiver: Receiver::default(),
-            standby: AtomicBool::new(false),
+            receiver: Receiver::new(&Tenure::default()),
+            tenure: Tenure::default(),
+            ended: Mutex::default(),
             to_receiver: BytesMut::new(),
             to_sender: BytesMut::new(),
             walk: None,
@@ -130,14 +134,14 @@ impl Pair {
 
     fn cut(&mut self) {
         self.sender = Sender::new(self.now, self.options);
-        self.receiver = Receiver::default();
+        self.receiver = Receiver::new(&self.tenure);
         self.to_receiver.clear();
         self.to_sender.clear();
         self.walk = None;
         self.rounds_ours.clear();
         self.rounds_theirs.clear();
         self.sent.clear();
-        self.sender.set_active(self.now, true);
+        self.sender.set_role(self.now, Role::Active);
     }
 
     pub(super) fn step(&mut self, step: &Step) {
@@ -211,7 +215,7 @@ impl Pair {
 
     fn swap(&mut self, at: usize) {
         let (Some(&left), Some(&right)) = (self.events.get(at), self.events.get(at + 1)) else { return };
-        if let (Ok(left), Ok(right)) = (Op::of(left), Op::of(right))
+        if let (Some(left), Some(right)) = (Op::of(&left), Op::of(&right))
             && left.key() != right.key()
         {
             self.events.swap(at, at + 1);
@@ -230,7 +234,7 @@ impl Pair {
                     self.walk = Some(Walk { epoch, buckets, after: Bound::Unbounded, failing });
                 }
                 Effect::Digest { round } => self.rounds_ours.push_back(round),
-                Effect::Note(_) => {}
+                Effect::Flush | Effect::HandedOver { .. } | Effect::Note(_) => {}
             }
         }
     }
@@ -285,11 +289,8 @@ impl Pair {
     fn forward(&mut self, octets: usize) {
         let mut input = self.to_receiver.split_to(octets.min(self.to_receiver.len()));
         while let Some(frame) = decode(&mut input).expect("the stream is sound") {
-            match self
-                .receiver
-                .apply(frame, &self.replica, &self.standby)
-                .expect("the sender keeps the protocol")
-            {
+            let here = Here { table: &self.replica, tenure: &self.tenure, ended: &self.ended };
+            match self.receiver.apply(frame, &here).expect("the sender keeps the protocol") {
                 Answer::Nothing => {}
                 Answer::Send(frame) => encode(&frame, &mut self.to_sender),
                 Answer::Digest { round } => self.rounds_theirs.push_back(round),

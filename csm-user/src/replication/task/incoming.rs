@@ -16,6 +16,7 @@ use super::offload::{self, Scanned};
 use super::socket::{self, Close};
 use super::{Control, PeerAddr, Shared};
 use crate::replication::apply::{Answer, ApplyError, Receiver};
+use crate::replication::role::Role;
 use crate::replication::sender::HEARTBEAT;
 use crate::replication::wire::{Frame, decode, encode};
 
@@ -26,17 +27,20 @@ const IN_MAX: usize = 1 << 20;
 
 /// The running stream: what to end it with, and its end.
 struct Running {
+    peer: PeerAddr,
     stop: oneshot::Sender<Close>,
     ended: JoinHandle<()>,
 }
 
-/// Runs until the handle is dropped.
+/// Runs until the handle is dropped. Whoever connects while this node hands over waits in the listen queue: its transfer
+/// must not begin before it has all that this node held.
 pub(super) async fn run(shared: Arc<Shared>, mut control: watch::Receiver<Control>, listener: TcpListener) {
     let mut running: Option<Running> = None;
+    let mut released = shared.released.subscribe();
     let mut current = *control.borrow_and_update();
     loop {
         tokio::select! {
-            accepted = listener.accept() => {
+            accepted = listener.accept(), if !shared.is_handing_over(&current) => {
                 let (stream, from) = match accepted {
                     Ok(accepted) => accepted,
                     Err(error) => {
@@ -46,18 +50,24 @@ pub(super) async fn run(shared: Arc<Shared>, mut control: watch::Receiver<Contro
                         continue;
                     }
                 };
-                if let Some((stream, rest)) = admit(&shared, current.peer, stream, from).await {
+                if let Some((peer, stream, rest)) = admit(&shared, current.peer, stream, from).await {
                     end(running.take(), Close::Replaced).await;
-                    running = Some(start(&shared, stream, rest));
+                    running = Some(start(&shared, peer, stream, rest));
                 }
             }
+            Ok(()) = released.changed() => {}
             changed = control.changed() => {
                 let next = *control.borrow_and_update();
+                let other_peer = running.as_ref().is_some_and(|running| match next.peer {
+                    Some(peer) => peer != running.peer,
+                    // The last words of a predecessor that has left: the stream ends by itself.
+                    None => !shared.tenure.holds(),
+                });
                 let close = match changed {
                     Err(_) => Some(Close::Stopped),
-                    Ok(()) if next.peer != current.peer => Some(Close::PeerChanged),
+                    Ok(()) if other_peer => Some(Close::PeerChanged),
                     // What came while this node was active was merged, not mirrored.
-                    Ok(()) if was_active_meanwhile(current, next) => Some(Close::RoleChanged),
+                    Ok(()) if next.turns != current.turns && next.role != Role::Active => Some(Close::RoleChanged),
                     Ok(()) => None,
                 };
                 current = next;
@@ -73,18 +83,13 @@ pub(super) async fn run(shared: Arc<Shared>, mut control: watch::Receiver<Contro
     }
 }
 
-/// This node was active and is not, or was for a moment between.
-const fn was_active_meanwhile(before: Control, now: Control) -> bool {
-    now.turns != before.turns && (before.active || now.turns > before.turns + 1)
-}
-
 /// Turns away whoever is not the peer.
 async fn admit(
     shared: &Shared,
     peer: Option<PeerAddr>,
     mut stream: TcpStream,
     from: SocketAddr,
-) -> Option<(TcpStream, BytesMut)> {
+) -> Option<(PeerAddr, TcpStream, BytesMut)> {
     let Some(peer) = peer.filter(|peer| SocketAddr::V6(peer.addr).ip() == from.ip()) else {
         // Usual at start: the peer's election heard of us before ours heard of it.
         tracing::debug!(%from, "replication stream from an unknown node turned away");
@@ -92,7 +97,7 @@ async fn admit(
         return None;
     };
     match socket::accept(shared, &mut stream, peer).await {
-        Ok(rest) => Some((stream, rest)),
+        Ok(rest) => Some((peer, stream, rest)),
         Err(close) => {
             tracing::warn!(%from, reason = %close, "replication stream turned away");
             shared.publish(|status| status.rejected += 1);
@@ -103,7 +108,7 @@ async fn admit(
 
 /// Ends a stream and waits until its last frame was carried out: two streams never write the table at once.
 async fn end(running: Option<Running>, close: Close) {
-    if let Some(Running { stop, ended }) = running {
+    if let Some(Running { stop, ended, .. }) = running {
         // Fails if the stream has ended by itself.
         let _ended = stop.send(close);
         if let Err(error) = ended.await {
@@ -112,11 +117,13 @@ async fn end(running: Option<Running>, close: Close) {
     }
 }
 
-fn start(shared: &Arc<Shared>, socket: TcpStream, input: BytesMut) -> Running {
+fn start(shared: &Arc<Shared>, peer: PeerAddr, socket: TcpStream, input: BytesMut) -> Running {
     let (stop, stopped) = oneshot::channel();
+    let receiver = Receiver::new(&shared.tenure);
+    let incoming = receiver.status();
     let stream = Stream {
         shared: Arc::clone(shared),
-        receiver: Some(Receiver::default()),
+        receiver: Some(receiver),
         work: None,
         input,
         output: BytesMut::new(),
@@ -126,7 +133,7 @@ fn start(shared: &Arc<Shared>, socket: TcpStream, input: BytesMut) -> Running {
     let shared = Arc::clone(shared);
     let ended = tokio::spawn(async move {
         tracing::info!("replication stream from the peer stands");
-        shared.publish(|status| status.incoming = Some(Receiver::default().status()));
+        shared.publish(|status| status.incoming = Some(incoming));
         let close = stream.run(socket, stopped).await;
         tracing::info!(reason = %close, "replication stream from the peer ended");
         shared.publish(|status| {
@@ -134,7 +141,7 @@ fn start(shared: &Arc<Shared>, socket: TcpStream, input: BytesMut) -> Running {
             status.last_close = Some(format!("from the peer: {close}"));
         });
     });
-    Running { stop, ended }
+    Running { peer, stop, ended }
 }
 
 /// The machine, back from a blocking thread, with its answers or its verdict on the peer.
@@ -220,7 +227,7 @@ impl Stream {
         }
         let shared = Arc::clone(&self.shared);
         self.work = Some(tokio::task::spawn_blocking(move || {
-            let carry_out = |frame| receiver.apply(frame, &*shared.table, &shared.active);
+            let carry_out = |frame| receiver.apply(frame, &shared.here());
             let answers = frames.into_iter().map(carry_out).collect();
             (receiver, answers)
         }));

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -15,6 +15,7 @@ use super::offload::{self, Scanned, Walked};
 use super::socket::{self, Close};
 use super::{Control, PeerAddr, Shared};
 use crate::replication::record::DeltaEvent;
+use crate::replication::role::Role;
 use crate::replication::sender::{Effect, Note, Sender};
 use crate::replication::wire::{decode, encode};
 
@@ -81,7 +82,10 @@ async fn discarding<T>(shared: &Shared, events: &mut Events, future: impl Future
     loop {
         tokio::select! {
             output = &mut future => return output,
-            Some(batch) = events.recv() => shared.status().discarded_events += batch.len() as u64,
+            Some(batch) = events.recv() => {
+                shared.note_ended(&batch);
+                shared.status().discarded_events += batch.len() as u64;
+            }
         }
     }
 }
@@ -90,7 +94,7 @@ struct Stream<'a> {
     shared: &'a Arc<Shared>,
     peer: PeerAddr,
     sender: Sender,
-    turns: u64,
+    control: Control,
     input: BytesMut,
     output: BytesMut,
     walk: Option<(u64, mpsc::Receiver<Walked>)>,
@@ -102,9 +106,15 @@ impl<'a> Stream<'a> {
     fn new(shared: &'a Arc<Shared>, peer: PeerAddr, control: Control, input: BytesMut) -> Self {
         let now = shared.now();
         let mut sender = Sender::new(now, shared.sender);
-        sender.set_active(now, control.active);
+        let over = control.role.hands_over() && !shared.is_handing_over(&control);
+        sender.set_role(now, if over { Role::Standby } else { control.role });
+        if !over && control.role.hands_over() {
+            // Nobody was told while there was no stream.
+            let ended = shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.connections().for_each(|gone| sender.event(now, DeltaEvent::ConnectionClosed(gone)));
+        }
         let (output, scans) = (BytesMut::new(), mpsc::channel(1));
-        Self { shared, peer, sender, turns: control.turns, input, output, walk: None, scans, heard: now }
+        Self { shared, peer, sender, control, input, output, walk: None, scans, heard: now }
     }
 
     /// Every branch of the select may be dropped at any await without loss: `read_buf`, `write_buf`, `recv`, `tick` and
@@ -162,6 +172,10 @@ impl<'a> Stream<'a> {
                     self.walk = Some((epoch, offload::walk(self.shared, buckets)));
                 }
                 Effect::Digest { round } => offload::scan(self.shared, round, self.scans.0.clone()),
+                Effect::Flush => (self.shared.flush)(),
+                Effect::HandedOver { complete } => {
+                    self.shared.release(self.control.turns, self.control.since_ns, complete);
+                }
                 Effect::Note(note) => log(note),
             }
         }
@@ -181,6 +195,7 @@ impl<'a> Stream<'a> {
 
     fn hear(&mut self, batch: Vec<DeltaEvent>) {
         let now = self.shared.now();
+        self.shared.note_ended(&batch);
         batch.into_iter().for_each(|event| self.sender.event(now, event));
     }
 
@@ -214,12 +229,16 @@ impl<'a> Stream<'a> {
         if control.peer != Some(self.peer) {
             return Err(Close::PeerChanged);
         }
-        if control.turns != self.turns {
+        let turns = control.turns - self.control.turns;
+        self.control = control;
+        if turns > 0 {
             let now = self.shared.now();
-            self.turns = control.turns;
             self.walk = None;
-            self.sender.set_active(now, false);
-            self.sender.set_active(now, control.active);
+            if turns > 1 {
+                // Another role between: nothing is known any more of what the peer holds.
+                self.sender.set_role(now, Role::Standby);
+            }
+            self.sender.set_role(now, control.role);
         }
         Ok(())
     }
@@ -234,19 +253,34 @@ async fn next_walked(walk: &mut Option<(u64, mpsc::Receiver<Walked>)>) -> (u64, 
 
 fn log(note: Note) {
     match note {
-        Note::SnapshotDone(done) => tracing::info!(
+        Note::SnapshotDone(done) if !done.refused.is_empty() => tracing::warn!(
             epoch = done.epoch,
             entries = done.entries,
             refused_buckets = done.refused.len(),
             took_ms = done.took.as_millis(),
+            "the peer holds a snapshot but refuses some entries: `show module csm N ft` says why"
+        ),
+        Note::SnapshotDone(done) => tracing::info!(
+            epoch = done.epoch,
+            entries = done.entries,
+            took_ms = done.took.as_millis(),
             "the peer holds a snapshot"
         ),
+        // What is refused is tried again and again; the snapshot has told of it.
+        Note::Repaired(done) if !done.refused.is_empty() => {
+            tracing::debug!(refused_buckets = done.refused.len(), "the peer still refuses some entries");
+        }
         Note::Repaired(done) => tracing::info!(
             buckets = done.buckets.len(),
             entries = done.entries,
-            refused_buckets = done.refused.len(),
             took_ms = done.took.as_millis(),
             "the peer's replica was repaired"
+        ),
+        Note::Merged(done) => tracing::info!(
+            buckets = done.buckets.len(),
+            entries = done.entries,
+            took_ms = done.took.as_millis(),
+            "the peer was offered what this node held"
         ),
         Note::Differs(buckets) => tracing::warn!(buckets, "the peer's table differs from ours"),
         Note::Lost(events) => tracing::warn!(events, "changes were lost before they were sent; repairing"),

@@ -155,7 +155,7 @@ fn check_hello(hello: &Hello, group: u8, own: u64, peer: u64) -> Result<(), Clos
 
 #[cfg(test)]
 mod tests {
-    use super::{Close, Hello, check_hello};
+    use super::{Close, Hello, VERSIONS, check_hello};
 
     #[test]
     fn only_the_expected_hello_is_taken() {
@@ -171,7 +171,9 @@ mod tests {
             };
             assert_eq!(named, field);
         }
-        let newer = Hello { versions: (2, 3), ..good };
-        assert!(matches!(check_hello(&newer, 1, 10, 20), Err(Close::Version((2, 3)))));
+        let newer = Hello { versions: (VERSIONS.1 + 1, 9), ..good };
+        assert!(matches!(check_hello(&newer, 1, 10, 20), Err(Close::Version((_, 9)))));
+        let older = Hello { versions: (1, VERSIONS.0 - 1), ..good };
+        assert!(matches!(check_hello(&older, 1, 10, 20), Err(Close::Version((1, _)))));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddrV6};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel;
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::{PeerAddr, ReplHandle, ReplOptions, spawn};
 use crate::model::StableId;
 use crate::replication::record::{ConnGone, ConnKey, ConnRecord, DeltaEvent};
+use crate::replication::role::Role;
 use crate::replication::sender;
 use crate::replication::testing::{MemoryTable, connection, sticky};
 
@@ -29,6 +30,7 @@ impl Node {
     fn start(nonce: u64) -> Self {
         let table = Arc::new(MemoryTable::default());
         let (events, source) = channel::bounded(10_000);
+        let told = events.clone();
         let options = ReplOptions {
             group: 1,
             nonce,
@@ -38,8 +40,15 @@ impl Node {
             sender: sender::Options::default(),
             table: Arc::<MemoryTable>::clone(&table),
             events: source,
+            // Nothing is on its way but what is in the channel.
+            flush: Box::new(move || told.send(DeltaEvent::Flushed).expect("replication runs")),
         };
         Self { handle: spawn(options).expect("the loopback address is there"), table, events, nonce }
+    }
+
+    /// As the election tells it, with the present time.
+    fn role(&self, role: Role) {
+        self.handle.role(role, clock());
     }
 
     fn address(&self) -> PeerAddr {
@@ -68,6 +77,11 @@ impl Node {
     }
 }
 
+fn clock() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).expect("no test takes centuries")
+}
+
 fn introduce(one: &Node, other: &Node) {
     one.handle.peer(Some(other.address()));
     other.handle.peer(Some(one.address()));
@@ -85,7 +99,7 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 async fn a_joiner_gets_a_snapshot_and_then_each_change() {
     let (one, other) = (Node::start(1), Node::start(2));
     one.fill(100_000);
-    one.handle.role(true);
+    one.role(Role::Active);
     introduce(&one, &other);
     until("the standby says complete", || other.is_complete()).await;
     assert_eq!(other.connections(), one.connections());
@@ -122,13 +136,13 @@ async fn a_joiner_gets_a_snapshot_and_then_each_change() {
 async fn the_roles_change_and_the_replica_goes_the_other_way() {
     let (one, other) = (Node::start(1), Node::start(2));
     one.fill(2_000);
-    one.handle.role(true);
+    one.role(Role::Active);
     introduce(&one, &other);
     until("the standby says complete", || other.is_complete()).await;
 
-    one.handle.role(false);
+    one.role(Role::Yielding);
     assert!(!one.is_complete(), "what it holds was its own and is no replica yet");
-    other.handle.role(true);
+    other.role(Role::Active);
     assert!(other.is_complete(), "its table is the original now");
     other.table.content().connections.pop_first();
     other.open(connection(5_000, 103, 1));
@@ -137,18 +151,79 @@ async fn the_roles_change_and_the_replica_goes_the_other_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_planned_move_loses_nothing_that_was_still_on_its_way() {
+    let (one, other) = (Node::start(1), Node::start(2));
+    one.fill(2_000);
+    one.role(Role::Active);
+    introduce(&one, &other);
+    until("the standby says complete", || other.is_complete()).await;
+
+    // Told in one burst, most of it after the roles have changed, and one record that comes only when asked for.
+    for number in 10_000..15_000 {
+        one.open(connection(number, 102, number));
+    }
+    other.role(Role::Active);
+    one.role(Role::Yielding);
+    other.open(connection(20_000, 103, 1));
+    tokio::time::timeout(Duration::from_secs(30), one.handle.handed_over()).await.expect("it has its bounds");
+    assert_eq!(other.connections().len(), 7_001, "acknowledged means held");
+    until("the former active says complete", || one.is_complete()).await;
+    until("both tables are equal", || one.connections() == other.connections()).await;
+    assert_eq!(one.connections().len(), 7_001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_rivalry_both_have_what_either_had() {
+    let (one, other) = (Node::start(1), Node::start(2));
+    for (node, first) in [(&one, 0), (&other, 5_000)] {
+        node.role(Role::Active);
+        (first..first + 10_000).for_each(|number| node.open(connection(number, 101, number)));
+    }
+    until("both events queues were read", || one.events.is_empty() && other.events.is_empty()).await;
+    // Ended at the winner; the loser has it still.
+    let gone = connection(7_000, 101, 7_000);
+    other.table.content().connections.remove(&gone.key);
+    let event = DeltaEvent::ConnectionClosed(ConnGone { key: gone.key, generation: gone.generation });
+    other.events.send(event).expect("replication runs");
+    until("it was heard", || other.handle.status().discarded_events == 10_001).await;
+    one.role(Role::Lost);
+    introduce(&one, &other);
+    tokio::time::timeout(Duration::from_secs(30), one.handle.handed_over()).await.expect("it has its bounds");
+    assert_eq!(other.connections().len(), 14_999);
+    assert!(!other.connections().contains_key(&gone.key));
+    until("the loser says complete", || one.is_complete()).await;
+    until("both tables are equal", || one.connections() == other.connections()).await;
+    assert_eq!(one.connections().len(), 14_999);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_predecessor_that_left_is_heard_to_the_end() {
+    let (one, other) = (Node::start(1), Node::start(2));
+    one.role(Role::Active);
+    introduce(&one, &other);
+    until("the standby says complete", || other.is_complete()).await;
+    other.role(Role::Active);
+    other.handle.peer(None);
+    one.role(Role::Yielding);
+    one.open(connection(1, 101, 1));
+    one.handle.handed_over().await;
+    assert_eq!(other.connections().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_source_lost_is_repaired() {
     let (one, other) = (Node::start(1), Node::start(2));
-    one.handle.role(true);
+    one.role(Role::Active);
     introduce(&one, &other);
     until("the standby says complete", || other.is_complete()).await;
     one.fill(300);
     one.events.send(DeltaEvent::Lost(350)).expect("replication runs");
     until("the tables are equal", || other.connections().len() == 300).await;
     until("the standby says complete again", || other.is_complete()).await;
-    let outgoing = one.handle.status().outgoing.expect("the stream stands");
-    assert_eq!(outgoing.lost_events, 350);
-    assert_eq!(outgoing.last_repair.map(|repair| (repair.buckets, repair.entries)), Some((256, 350)));
+    let outgoing = || one.handle.status().outgoing.expect("the stream stands");
+    until("the repair is shown", || outgoing().last_repair.is_some()).await;
+    assert_eq!(outgoing().lost_events, 350);
+    assert_eq!(outgoing().last_repair.map(|repair| (repair.buckets, repair.entries)), Some((256, 350)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +231,7 @@ async fn a_refused_entry_is_shown_and_offered_again() {
     let (one, other) = (Node::start(1), Node::start(2));
     other.table.content().unknown.insert(StableId(3));
     one.fill(70);
-    one.handle.role(true);
+    one.role(Role::Active);
     introduce(&one, &other);
     let refused = || one.handle.status().outgoing.map_or(0, |outgoing| outgoing.refused_buckets);
     until("refusals are shown", || refused() > 0).await;
@@ -170,7 +245,7 @@ async fn a_refused_entry_is_shown_and_offered_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_boot_or_an_unknown_node_is_turned_away() {
     let (one, other) = (Node::start(1), Node::start(2));
-    one.handle.role(true);
+    one.role(Role::Active);
     one.fill(10);
     one.handle.peer(Some(other.address()));
     until("an unknown node is turned away", || other.handle.status().rejected > 0).await;
@@ -218,7 +293,7 @@ async fn cutting_proxy(listener: TcpListener, target: SocketAddrV6, mut limits: 
 async fn a_stream_cut_within_the_snapshot_begins_anew() {
     let (one, other) = (Node::start(1), Node::start(2));
     one.fill(20_000);
-    one.handle.role(true);
+    one.role(Role::Active);
     let listener = TcpListener::bind(LOOPBACK).await.expect("the loopback address is there");
     let std::net::SocketAddr::V6(addr) = listener.local_addr().expect("it is bound") else {
         panic!("not IPv6")

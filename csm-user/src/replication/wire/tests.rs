@@ -1,7 +1,7 @@
 use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
 
-use super::{DecodeError, FRAME_MAX, Frame, Hello, ITEMS_MAX, VERSIONS, decode, encode};
+use super::{DecodeError, FRAME_MAX, Frame, Hello, ITEMS_MAX, Mode, VERSIONS, decode, encode};
 use crate::model::StableId;
 use crate::replication::delta::{BucketSet, Op, Record};
 use crate::replication::digest::{Bucket, empty};
@@ -66,9 +66,10 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             from,
             to
         })),
-        any::<(u64, u64, [u64; 4])>().prop_map(|(seq, epoch, words)| Frame::Begin {
+        any::<(u64, u64, bool, [u64; 4])>().prop_map(|(seq, epoch, merge, words)| Frame::Begin {
             seq,
             epoch,
+            mode: if merge { Mode::Merge } else { Mode::Mirror },
             buckets: BucketSet::from_words(words)
         }),
         (any::<[u64; 2]>(), prop::collection::vec(any_record(), 0..40))
@@ -149,7 +150,7 @@ fn octets(frame: &Frame) -> BytesMut {
 fn a_hello_stands_as_documented() {
     let hello = Hello { versions: VERSIONS, group: 1, from: 0x0102_0304_0506_0708, to: 9 };
     let expected = [
-        0, 0, 0, 26, 1, b'C', b'S', b'M', b'R', 0, 1, 0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9,
+        0, 0, 0, 26, 1, b'C', b'S', b'M', b'R', 0, 2, 0, 2, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9,
     ];
     assert_eq!(octets(&Frame::Hello(hello))[..], expected);
 }

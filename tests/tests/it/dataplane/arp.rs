@@ -132,3 +132,15 @@ fn a_rival_is_reported_while_the_gate_is_open() {
     }
     assert_eq!(rig.events(), [], "to a standby it is the active node's word");
 }
+
+#[test]
+fn who_gives_a_group_address_as_its_mac_is_not_answered() {
+    let mut rig = Rig::new().expect("the rig");
+    for mac in [BROADCAST, [0x01, 0, 0x5e, 0, 0, 1]] {
+        let frame = arp(ArpOperation::REQUEST, VIRTUAL_MAC, (mac, GATEWAY.ip), ([0; 6], VIP));
+        assert_eq!(rig.run(Side::Client, &frame), Run { reason: Reason::PassArp, frame: frame.clone() });
+        let stranger = arp(ArpOperation::REQUEST, BROADCAST, (mac, STRANGER.ip), ([0; 6], GATEWAY.ip));
+        assert_eq!(rig.run(Side::Client, &stranger).reason, Reason::PassArp);
+    }
+    assert_eq!(rig.events(), [], "and is nobody's neighbour");
+}

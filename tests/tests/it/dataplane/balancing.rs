@@ -4,9 +4,12 @@ use std::net::Ipv4Addr;
 use aya::maps::{HashMap, MapData};
 use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
+use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::names;
 use csm_common::service::{VSERVER_INSERVICE, VserverKey};
-use csm_tests::rig::{FAR_CLIENT, GATEWAY, Host, NEAR_CLIENT, REALS, Rig, STRANGER, Side, VIP, WEB, be};
+use csm_tests::rig::{
+    ALIAS, FAR_CLIENT, GATEWAY, Host, NEAR_CLIENT, REALS, Rig, STRANGER, Side, VIP, WEB, be,
+};
 
 use super::frames::{ACK, CLIENT_PORT, Frame, L4, SYN, expect, expect_end};
 
@@ -117,6 +120,59 @@ fn of_two_half_open_connections_with_one_way_back_the_last_has_it() {
         Reason::ForwardedFlow,
         &answer.clone().answered_as(second, 80, &FAR_CLIENT),
     );
+}
+
+#[test]
+fn two_connections_made_in_one_instant_are_not_taken_for_one() {
+    let mut rig = Rig::new().expect("the rig");
+    let second = second_address(&rig);
+    rig.ring(WEB, &[0]);
+    let to = |address| Frame::from(&FAR_CLIENT, CLIENT_PORT, (address, 80), OPEN);
+    for address in [VIP, second] {
+        let out = to(address).sent_to(&REALS[0], 80);
+        expect(&mut rig, Side::Client, &to(address), Reason::ForwardedNew, &out);
+    }
+    let mut table: HashMap<MapData, FlowKey, FlowEntry> = rig.map(names::EMBRYONIC);
+    for (key, entry) in rig.flows(names::EMBRYONIC) {
+        table.insert(key, FlowEntry { generation: 7, ..entry }, 0).expect("EMBRYONIC");
+    }
+    let out = to(VIP).sent_to(&REALS[0], 80);
+    expect(&mut rig, Side::Client, &to(VIP), Reason::ForwardedNew, &out);
+}
+
+#[test]
+fn who_cannot_be_there_opens_nothing() {
+    let mut rig = Rig::new().expect("the rig");
+    let default = csm_common::net::Route { kind: csm_common::net::ROUTE_VIA, vlan: 2, nexthop: 3 };
+    let mut routes: aya::maps::LpmTrie<MapData, u32, csm_common::net::Route> = rig.map(names::ROUTES);
+    routes.insert(&aya::maps::lpm_trie::Key::new(0, 0), default, 0).expect("ROUTES");
+    let forged = |ip: [u8; 4]| Host { ip: Ipv4Addr::from(ip), ..GATEWAY };
+    for host in [
+        forged(REALS[1].ip.octets()),
+        forged(ALIAS.octets()),
+        forged([0, 0, 0, 0]),
+        forged([127, 0, 0, 1]),
+        forged([224, 0, 0, 5]),
+        forged([240, 0, 0, 1]),
+        forged([255, 255, 255, 255]),
+    ] {
+        expect_end(&mut rig, Side::Client, &syn(&host, 1), Reason::DropSource);
+        let datagram = Frame::from(&host, 1, (VIP, 53), L4::Udp);
+        expect_end(&mut rig, Side::Client, &datagram, Reason::DropSource);
+    }
+    let own = Frame::from(&forged(VIP.octets()), 1, (Ipv4Addr::new(192, 158, 38, 31), 80), OPEN);
+    second_address(&rig);
+    expect_end(&mut rig, Side::Client, &own, Reason::DropSource);
+    // A server with a client's address, to a virtual server and to the world.
+    for to in [VIP, Ipv4Addr::new(10, 9, 9, 9)] {
+        let frame = Frame::from(&FAR_CLIENT, 1, (to, 80), OPEN);
+        expect_end(&mut rig, Side::Server, &frame, Reason::DropSource);
+    }
+    // And what is no host is nobody's destination.
+    let frame = Frame::from(&REALS[0], 1, (Ipv4Addr::new(224, 0, 0, 18), 80), L4::Udp);
+    expect_end(&mut rig, Side::Server, &frame, Reason::DropNoRoute);
+    assert_eq!(rig.flows(names::EMBRYONIC), []);
+    assert_eq!(rig.events(), [], "nobody is asked for");
 }
 
 #[test]

@@ -28,7 +28,8 @@ fn a_full_table_refuses_new_connections_and_keeps_the_old() {
         let out = question.clone().sent_to(&REALS[real], 5353);
         expect(&mut rig, Side::Client, &question, Reason::ForwardedNew, &out);
         let answer = Frame::from(&REALS[real], 5353, (FAR_CLIENT.ip, port), L4::Udp);
-        match rig.run(Side::Server, &answer.bytes()).reason {
+        assert_eq!(rig.run(Side::Server, &answer.bytes()).reason, Reason::ForwardedFlow);
+        match rig.run(Side::Client, &question.bytes()).reason {
             Reason::ForwardedFlow => proven.push((question, out)),
             Reason::DropTableFull => refused += 1,
             other => panic!("{other:?}"),

@@ -2,11 +2,13 @@
 
 use aya::maps::{HashMap, MapData};
 use csm_common::counter::Reason;
-use csm_common::flow::{Connection, FLAG_REPLICA, FlowEntry, FlowKey, Local, STATE_ESTABLISHED};
+use csm_common::flow::{
+    Connection, FLAG_REPLICA, FlowEntry, FlowKey, Local, STATE_CLOSED, STATE_ESTABLISHED,
+};
 use csm_common::names;
 use csm_tests::rig::{FAR_CLIENT, REALS, Rig, Side, VIP, WEB, be, now_ns};
 
-use super::frames::{ACK, CLIENT_PORT, FIN, Frame, PSH, expect};
+use super::frames::{ACK, CLIENT_PORT, FIN, Frame, PSH, RST, expect};
 
 fn replicate(rig: &Rig, last_seen_ns: u64) {
     let connection = Connection {
@@ -46,6 +48,20 @@ fn a_replica_goes_on_mid_flow_and_becomes_the_nodes_own() {
 }
 
 #[test]
+fn a_replica_that_has_just_come_is_the_nodes_own_from_its_first_packet() {
+    let mut rig = Rig::new().expect("the rig");
+    replicate(&rig, now_ns());
+    let data = Frame::client(PSH | ACK, 4_000_000, 5_000_000).payload(b"at once");
+    expect(&mut rig, Side::Client, &data, Reason::ForwardedFlow, &data.clone().sent_to(&REALS[0], 80));
+    let used = |(_, entry): &(FlowKey, FlowEntry)| entry.flags & FLAG_REPLICA == 0;
+    assert_eq!(
+        rig.flows(names::FLOWS).iter().filter(|item| used(item)).count(),
+        1,
+        "the direction that was used"
+    );
+}
+
+#[test]
 fn the_end_of_a_replica_is_reported() {
     let mut rig = Rig::new().expect("the rig");
     replicate(&rig, now_ns());
@@ -57,4 +73,21 @@ fn the_end_of_a_replica_is_reported() {
     let events = rig.events();
     let [event] = events[..] else { panic!("one event, not {events:?}") };
     assert_eq!((event.kind, event.connection.generation), (csm_common::event::EVENT_CLOSED, 77));
+}
+
+#[test]
+fn a_replica_is_not_reset_before_its_server_has_spoken() {
+    let mut rig = Rig::new().expect("the rig");
+    replicate(&rig, now_ns());
+    let reset = |seq| Frame::client(RST, seq, 0);
+    for seq in [0, 1, 10] {
+        let out = reset(seq).sent_to(&REALS[0], 80);
+        expect(&mut rig, Side::Client, &reset(seq), Reason::ForwardedFlow, &out);
+    }
+    assert!(rig.flows(names::FLOWS).iter().all(|(_, entry)| entry.state == STATE_ESTABLISHED));
+    let answer = Frame::server(ACK, 20, 10);
+    let out = answer.clone().answered_as(VIP, 80, &FAR_CLIENT);
+    expect(&mut rig, Side::Server, &answer, Reason::ForwardedFlow, &out);
+    expect(&mut rig, Side::Client, &reset(10), Reason::ForwardedFlow, &reset(10).sent_to(&REALS[0], 80));
+    assert!(rig.flows(names::FLOWS).iter().all(|(_, entry)| entry.state == STATE_CLOSED));
 }

@@ -131,3 +131,31 @@ fn a_full_table_is_counted_and_the_connection_stands() {
     assert_eq!(rig.flows(names::FLOWS).len(), 2);
     assert_eq!((rig.sticky().len(), rig.lost(Lost::Sticky)), (1, 1));
 }
+
+#[test]
+fn a_takeover_starts_the_timers_anew() {
+    let mut rig = sticky_rig();
+    handshake(&mut rig);
+    // As a replica has it: when the connection was made, not when its client used it last.
+    set(&rig, |entry| {
+        entry.life_s = 60;
+        entry.last_used_ns = now_ns() - 3600 * SECOND_NS;
+    });
+    rig.settings(|settings| settings.adopted_ns = now_ns() - 50 * SECOND_NS);
+    opens_to(&mut rig, &FAR_CLIENT, 1, 0);
+    rig.settings(|settings| settings.adopted_ns = now_ns() - 70 * SECOND_NS);
+    set(&rig, |entry| entry.last_used_ns = now_ns() - 3600 * SECOND_NS);
+    let (key, _) = rig.sticky()[0];
+    let mut half_open: HashMap<MapData, StickyKey, StickyEntry> = rig.map(names::EMBRYONIC_STICKY);
+    half_open.remove(&key).expect("what the last connection chose");
+    opens_to(&mut rig, &FAR_CLIENT, 2, 1);
+}
+
+#[test]
+fn a_group_that_spans_farms_sends_nobody_to_another_farms_real() {
+    let mut rig = sticky_rig();
+    handshake(&mut rig);
+    opens_to(&mut rig, &FAR_CLIENT, 1, 0);
+    rig.real(0, |real| real.farm = 77);
+    opens_to(&mut rig, &FAR_CLIENT, 2, 1);
+}

@@ -1,6 +1,10 @@
+use aya::maps::{HashMap, MapData};
 use csm_common::counter::{Reason, ServiceCount};
 use csm_common::event::{EVENT_CLOSED, EVENT_CONNECTION};
-use csm_common::flow::{FLAG_FORWARD, STATE_CLOSED, STATE_CLOSING, STATE_ESTABLISHED, STATE_SYN};
+use csm_common::flow::{
+    FLAG_FORWARD, FlowEntry, FlowKey, RESET_WINDOW, STATE_CLOSED, STATE_CLOSING, STATE_ESTABLISHED,
+    STATE_SYN, STATE_SYN_ACK,
+};
 use csm_common::names;
 use csm_tests::rig::{FAR_CLIENT, REALS, Rig, Side, VIP, WEB, be};
 
@@ -127,11 +131,7 @@ fn a_half_open_connection_without_its_other_half_is_absent() {
             .into_iter()
             .find(|(_, entry)| (entry.flags & FLAG_FORWARD != 0) == removed_forward)
             .expect("the half to remove");
-        let mut table: aya::maps::HashMap<
-            aya::maps::MapData,
-            csm_common::flow::FlowKey,
-            csm_common::flow::FlowEntry,
-        > = rig.map(names::EMBRYONIC);
+        let mut table: HashMap<MapData, FlowKey, FlowEntry> = rig.map(names::EMBRYONIC);
         table.remove(&key).expect("remove");
     }
     // The forward half is gone: what the server says leads nowhere, and takes its own half along.
@@ -227,7 +227,7 @@ fn a_syn_on_a_closed_entry_starts_anew() {
     let pair = rig.flows(names::EMBRYONIC);
     assert_eq!(pair.len(), 2);
     assert_eq!(pair[0].1.generation, pair[1].1.generation);
-    assert_ne!(pair[0].1.generation, old);
+    assert!(pair[0].1.generation.wrapping_sub(old).cast_signed() > 0, "however soon it comes");
 }
 
 #[test]
@@ -252,4 +252,75 @@ fn a_syn_on_a_live_connection_is_the_servers_to_challenge() {
     let out = challenge.clone().answered_as(VIP, 80, &FAR_CLIENT);
     expect(&mut rig, Side::Server, &challenge, Reason::ForwardedFlow, &out);
     assert_eq!(states(&rig, names::FLOWS), [STATE_ESTABLISHED; 2]);
+}
+
+#[track_caller]
+fn resets(rig: &mut Rig, seq: u32) {
+    let reset = Frame::client(RST, seq, 0);
+    expect(rig, Side::Client, &reset, Reason::ForwardedFlow, &reset.clone().sent_to(&REALS[0], 80));
+}
+
+#[test]
+fn a_guessed_reset_from_the_client_side_ends_nothing_and_the_server_judges_it() {
+    let mut rig = Rig::new().expect("the rig");
+    handshake(&mut rig);
+    rig.events();
+    for seq in [CLIENT_NEXT - 1, CLIENT_NEXT + RESET_WINDOW, CLIENT_NEXT ^ 1 << 31, 0] {
+        resets(&mut rig, seq);
+        assert_eq!(states(&rig, names::FLOWS), [STATE_ESTABLISHED; 2], "{seq}");
+    }
+    // What the server acknowledges moves the window.
+    let later = CLIENT_NEXT + 1_000_000;
+    let ack = Frame::server(ACK, SERVER_NEXT, later);
+    let out = ack.clone().answered_as(VIP, 80, &FAR_CLIENT);
+    expect(&mut rig, Side::Server, &ack, Reason::ForwardedFlow, &out);
+    resets(&mut rig, CLIENT_NEXT);
+    assert_eq!(states(&rig, names::FLOWS), [STATE_ESTABLISHED; 2]);
+    assert_eq!(rig.events(), [], "the peer's replica stays, too");
+    // Nor does what another on the client side says for the client.
+    let forged = Frame::client(ACK, 5, 5);
+    expect(&mut rig, Side::Client, &forged, Reason::ForwardedFlow, &forged.clone().sent_to(&REALS[0], 80));
+    resets(&mut rig, 5);
+    assert_eq!(states(&rig, names::FLOWS), [STATE_ESTABLISHED; 2]);
+    resets(&mut rig, later);
+    assert_eq!(states(&rig, names::FLOWS), [STATE_CLOSED; 2]);
+    assert_eq!(rig.events().iter().map(|event| event.kind).collect::<Vec<_>>(), [EVENT_CLOSED]);
+}
+
+#[test]
+fn a_clients_reset_leaves_a_half_open_connection_to_be_proven() {
+    let mut rig = Rig::new().expect("the rig");
+    let syn = Frame::client(SYN, CLIENT_ISN, 0);
+    expect(&mut rig, Side::Client, &syn, Reason::ForwardedNew, &syn.clone().sent_to(&REALS[0], 80));
+    resets(&mut rig, 77);
+    let syn_ack = Frame::server(SYN | ACK, SERVER_ISN, CLIENT_NEXT);
+    let out = syn_ack.clone().answered_as(VIP, 80, &FAR_CLIENT);
+    expect(&mut rig, Side::Server, &syn_ack, Reason::ForwardedFlow, &out);
+    resets(&mut rig, 77);
+    assert_eq!(states(&rig, names::EMBRYONIC), [STATE_SYN_ACK; 2]);
+    // Not even one with the right acknowledgement is a proof.
+    let reset = Frame::client(RST | ACK, CLIENT_NEXT, SERVER_NEXT);
+    expect(&mut rig, Side::Client, &reset, Reason::ForwardedFlow, &reset.clone().sent_to(&REALS[0], 80));
+    assert_eq!(rig.flows(names::FLOWS), []);
+    let ack = Frame::client(ACK, CLIENT_NEXT, SERVER_NEXT);
+    expect(&mut rig, Side::Client, &ack, Reason::ForwardedFlow, &ack.clone().sent_to(&REALS[0], 80));
+    assert_eq!(states(&rig, names::FLOWS), [STATE_ESTABLISHED; 2]);
+}
+
+#[test]
+fn a_syn_on_half_a_connection_takes_nothing_from_the_one_that_has_the_other_half() {
+    let mut rig = Rig::new().expect("the rig");
+    handshake(&mut rig);
+    // The way back is a later connection's, from the same client and port to another virtual address.
+    let mut flows: HashMap<MapData, FlowKey, FlowEntry> = rig.map(names::FLOWS);
+    let back = rig.flows(names::FLOWS).into_iter().find(|(_, entry)| entry.flags & FLAG_FORWARD == 0);
+    let (key, entry) = back.expect("a return entry");
+    let second = be(std::net::Ipv4Addr::new(192, 158, 38, 31));
+    let other = FlowEntry { new_src_be: second, generation: entry.generation.wrapping_add(1), ..entry };
+    flows.insert(key, other, 0).expect("FLOWS");
+    let syn = Frame::client(SYN, 9_000, 0);
+    expect(&mut rig, Side::Client, &syn, Reason::ForwardedNew, &syn.clone().sent_to(&REALS[1], 80));
+    let left: Vec<_> =
+        rig.flows(names::FLOWS).into_iter().map(|(key, entry)| (key, entry.new_src_be)).collect();
+    assert_eq!(left, [(key, second)]);
 }

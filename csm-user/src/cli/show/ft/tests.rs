@@ -38,11 +38,14 @@ fn active() -> FtReply {
         readiness: ReadinessReply { ready: true, forwardable: true, eligible: true, obstacles: Vec::new() },
         replication: ReplicationReply {
             connected: true,
+            last_close: None,
             snapshot: SnapshotState::Complete,
             connections: Some(Coverage { held: 1003, known: 1003 }),
             sticky: Some(Coverage { held: 12, known: 12 }),
             lag_ms: Some(3),
+            table: Some(TableReply { connections: 1010, sticky: 12, walked_ms_ago: 900 }),
             refused: 0,
+            refusals: Vec::new(),
             lost: 5,
             compared_ms_ago: Some(740),
             last_repair: Some(RepairReply { ms_ago: 61_000, buckets: 2, entries: 37 }),
@@ -224,9 +227,8 @@ fn a_node_out_of_sync_with_an_incomplete_replica() {
              priority 20, heartbeat 1, failover 3, preemption is on, but held by clear ft active
              peer: active, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
                    can forward yes, eligible yes, replica complete yes, hears this box yes
-             replica: this box holds 400 of 1003 connections, 12 of 12 sticky entries
+             replica: this box holds 1010 connections, 12 sticky entries, counted 900.0 msec ago
                       snapshot running, lag unknown, refused 0, lost 5
-                      tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
              failover: not ready
                        snapshot is under way
                        configurations differ
@@ -268,11 +270,14 @@ fn a_node_alone() {
     (ft.config_in_sync, ft.software_in_sync, ft.timers_in_sync, ft.peer) = (None, None, None, None);
     ft.replication = ReplicationReply {
         connected: false,
+        last_close: Some("closed by the peer".to_owned()),
         snapshot: SnapshotState::None,
         connections: None,
         sticky: None,
         lag_ms: None,
+        table: None,
         refused: 0,
+        refusals: Vec::new(),
         lost: 0,
         compared_ms_ago: None,
         last_repair: None,
@@ -292,7 +297,7 @@ fn a_node_alone() {
              priority 20, heartbeat msec 50, failover msec 150, preemption is on
              alternate priority 10
              peer: not heard
-             replica: no stream to the peer
+             replica: no stream to the peer (closed by the peer)
              failover: not ready
                        no peer is heard
              FT messages are not authenticated and not encrypted
@@ -320,6 +325,40 @@ fn a_node_alone() {
                            later: 1
              last state changes:
         "#]],
+    );
+}
+
+#[test]
+fn a_standby_that_refuses_entries() {
+    let mut ft = active();
+    ft.state = FtState::Standby;
+    (ft.config_in_sync, ft.timers_in_sync) = (Some(false), Some(false));
+    (ft.replication.connections, ft.replication.sticky) = (None, None);
+    (ft.replication.compared_ms_ago, ft.replication.last_repair) = (None, None);
+    ft.replication.snapshot = SnapshotState::Partial;
+    ft.replication.refused = 3;
+    ft.replication.refusals = vec![RefusalReply { reason: "unknown virtual server".to_owned(), count: 3 }];
+    ft.readiness.ready = false;
+    ft.readiness.obstacles = vec!["this box's replica is not complete".to_owned()];
+    check(
+        Some(&ft),
+        false,
+        &expect![[r#"
+        FT group 1, vlan 9
+         This box is standby
+         Configuration is out-of-sync
+         Timers are out-of-sync
+         priority 20, heartbeat msec 50, failover msec 150, preemption is on
+         alternate priority 10
+         peer: standby, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
+               can forward yes, eligible yes, replica complete yes, hears this box yes
+         replica: this box holds 1010 connections, 12 sticky entries, counted 900.0 msec ago
+                  snapshot partial, lag 3 msec, refused 3, lost 5
+                  refused 3: unknown virtual server
+         failover: not ready
+                   this box's replica is not complete
+         FT messages are not authenticated and not encrypted
+    "#]],
     );
 }
 

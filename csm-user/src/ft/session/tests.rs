@@ -1,0 +1,253 @@
+use super::*;
+use crate::model::lease;
+
+const MS: u64 = 1_000_000;
+const HOST: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+
+#[derive(Default)]
+struct Recorded {
+    gates: Vec<Gate>,
+    events: Vec<FtEvent>,
+    announced: u32,
+    forced: Vec<Result<(), Refusal>>,
+    mac: Option<[u8; 6]>,
+    /// How long the thread is held up after it has read its clock, and when it last did.
+    held_up: u64,
+    read_at: u64,
+}
+
+impl Port for Recorded {
+    fn send(&mut self, _: &[u8; LENGTH]) -> bool {
+        true
+    }
+
+    fn gate(&mut self, gate: Gate) {
+        self.gates.push(gate);
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.read_at + self.held_up
+    }
+
+    fn adopt(&mut self, _: u64) {}
+
+    fn announce(&mut self) {
+        self.announced += 1;
+    }
+
+    fn peer_mac(&mut self, mac: [u8; 6]) {
+        self.mac = Some(mac);
+    }
+
+    fn event(&mut self, event: FtEvent) -> bool {
+        self.events.push(event);
+        true
+    }
+
+    fn forced(&mut self, outcome: Result<(), Refusal>) {
+        self.forced.push(outcome);
+    }
+
+    fn wall_ns(&self) -> u64 {
+        77
+    }
+}
+
+fn params() -> Params {
+    let (heartbeat, failover) = (Duration::from_millis(50), Duration::from_millis(150));
+    Params {
+        group: 1,
+        node: 1,
+        nonce: 10,
+        priority: 20,
+        preempt: false,
+        heartbeat,
+        failover,
+        lease: lease(heartbeat, failover).unwrap().length,
+        mac: [2, 0, 0, 0, 0, 1],
+        config_checksum: 1,
+        software_checksum: 1,
+    }
+}
+
+fn from_peer(sequence: u64) -> Message {
+    let own = Election::new(Params { node: 2, nonce: 20, mac: [2, 0, 0, 0, 0, 2], ..params() });
+    Message { sequence, state: State::Standby, ..own.message(Kind::Heartbeat) }
+}
+
+/// Active since 150 ms, by silence, awake all the time.
+fn active(controls: Controls) -> (Session, Recorded) {
+    let (mut session, mut port) =
+        (Session::new(params(), 9, controls, Duration::from_secs(1)), Recorded::default());
+    session.start(0, &mut port);
+    session.alive(0, &mut port);
+    session.command(Event::Forwardable(true), 0, &mut port);
+    while session.election().state() != State::Active {
+        let now = session.next_wake().unwrap();
+        session.wake(now, &mut port);
+    }
+    assert_eq!(session.status(0).changed_mono_ns, 150 * MS);
+    (session, port)
+}
+
+#[test]
+fn each_tick_extends_the_lease_from_the_reading_of_the_clock_that_it_was_given() {
+    let (mut session, mut port) = active(Controls::default());
+    assert_eq!(*port.gates.last().unwrap(), Gate::new(GateState::Open, 150 * MS + 123_333_000));
+    session.wake(203 * MS, &mut port);
+    assert_eq!(*port.gates.last().unwrap(), Gate::new(GateState::Open, 203 * MS + 123_333_000));
+}
+
+#[test]
+fn past_the_lease_it_fences_before_it_reads_or_sends() {
+    let (mut session, mut port) = active(Controls::default());
+    session.receive(&from_peer(1).encode(), HOST, Some(255), 150 * MS + 123_333_000, &mut port);
+    assert_eq!(port.gates.last(), Some(&Gate::CLOSED));
+    let status = session.status(150 * MS + 123_333_000).clone();
+    assert_eq!((status.state, status.reason), (State::Init, Reason::LeaseExpired));
+    let flights: Vec<_> = status.flights.iter().map(|flight| (flight.kind, flight.reason)).collect();
+    assert_eq!(flights, [(FlightKind::Claim, Reason::PeerSilent), (FlightKind::Fence, Reason::LeaseExpired)]);
+}
+
+/// Claimed at 150 ms and woken at 203 ms, held up after having read the clock.
+fn renewed_after(held_up: u64) -> (Session, Recorded) {
+    let (mut session, mut port) = active(Controls::default());
+    (port.read_at, port.held_up) = (203 * MS, held_up);
+    session.wake(203 * MS, &mut port);
+    (session, port)
+}
+
+#[test]
+fn a_lease_that_ends_between_the_reading_of_the_clock_and_its_renewal_is_not_renewed() {
+    let (mut session, port) = renewed_after(70 * MS);
+    assert_eq!(port.gates.last(), Some(&Gate::new(GateState::Open, 203 * MS + 123_333_000)));
+    assert_eq!(session.status(0).state, State::Active);
+    // The lease of the claim ends at 273.333 ms.
+    let (mut session, port) = renewed_after(71 * MS);
+    assert_eq!(port.gates[1..], [Gate::new(GateState::Open, 150 * MS + 123_333_000), Gate::CLOSED]);
+    let status = session.status(0);
+    assert_eq!((status.state, status.reason), (State::Init, Reason::LeaseExpired));
+    // The heartbeat was due at 200 ms.
+    assert_eq!(status.lateness.worst_ns, 74 * MS);
+}
+
+#[test]
+fn a_claim_on_an_old_reading_of_the_clock_neither_opens_nor_announces() {
+    let (mut session, mut port) =
+        (Session::new(params(), 9, Controls::default(), Duration::from_secs(1)), Recorded::default());
+    session.start(0, &mut port);
+    session.alive(0, &mut port);
+    session.command(Event::Forwardable(true), 0, &mut port);
+    while session.next_wake().is_some_and(|due| due < 150 * MS) {
+        let now = session.next_wake().unwrap();
+        session.wake(now, &mut port);
+    }
+    (port.read_at, port.held_up) = (150 * MS, 76 * MS);
+    session.wake(150 * MS, &mut port);
+    assert!(port.gates.iter().all(|gate| *gate == Gate::CLOSED), "{:?}", port.gates);
+    assert_eq!(port.announced, 0);
+    assert_eq!(session.status(0).state, State::Init);
+    // A waiting time later it is awake, and claims.
+    port.held_up = 0;
+    while session.election().state() == State::Init {
+        let now = session.next_wake().unwrap();
+        port.read_at = now;
+        session.wake(now, &mut port);
+    }
+    assert_eq!(session.status(0).changed_mono_ns, (150 + 76 + 150) * MS);
+    assert_eq!(port.gates.last().unwrap().state_at(376 * MS), GateState::Open);
+}
+
+#[test]
+fn a_lone_active_that_was_away_opens_again_one_waiting_time_after_it_woke_and_says_how_late_it_was() {
+    let (mut session, mut port) = active(Controls::default());
+    // The heartbeat was due at 200 ms.
+    session.wake(700 * MS, &mut port);
+    assert_eq!(session.status(0).state, State::Init);
+    while session.election().state() == State::Init {
+        let now = session.next_wake().unwrap();
+        session.wake(now, &mut port);
+    }
+    let status = session.status(0).clone();
+    assert_eq!((status.state, status.term, status.changed_mono_ns), (State::Active, 2, 850 * MS));
+    assert_eq!((status.lateness.worst_ns, status.lateness.too_late), (500 * MS, 1));
+    let flights: Vec<_> = status.flights.iter().map(|it| (it.kind, it.term, it.mono_ns / MS)).collect();
+    let (claim, fence) = (FlightKind::Claim, FlightKind::Fence);
+    assert_eq!(flights, [(claim, 1, 150), (fence, 1, 700), (claim, 2, 850)]);
+    assert_eq!(status.flights[1].lateness, Duration::from_millis(500));
+}
+
+#[test]
+fn a_standby_that_was_away_listens_again_instead_of_claiming() {
+    let (mut session, mut port) = active(Controls::default());
+    let rival = Message { state: State::Active, term: 9, ..from_peer(1) };
+    session.receive(&rival.encode(), HOST, Some(255), 160 * MS, &mut port);
+    assert_eq!(session.election().state(), State::Standby);
+    session.wake(160 * MS + 400 * MS, &mut port);
+    let status = session.status(0);
+    assert_eq!((status.state, status.reason), (State::Init, Reason::WokeLate));
+    assert_eq!((status.lateness.too_late, status.overlaps), (1, 1));
+    assert_eq!(status.overlap_last, Duration::from_millis(10));
+    assert_eq!(port.mac, Some([2, 0, 0, 0, 0, 2]));
+    assert!(port.forced.is_empty());
+}
+
+#[test]
+fn what_crossed_a_router_or_is_damaged_is_counted_and_changes_nothing() {
+    let (mut session, mut port) = active(Controls::default());
+    let rival = Message { state: State::Active, term: 9, ..from_peer(1) }.encode();
+    for hops in [None, Some(254), Some(1)] {
+        session.receive(&rival, HOST, hops, 151 * MS, &mut port);
+    }
+    let mut damaged = rival;
+    damaged[40] ^= 1;
+    session.receive(&damaged, HOST, Some(255), 151 * MS, &mut port);
+    let counters = session.status(0).counters;
+    assert_eq!((counters.packets, counters.dropped, counters.hop_limit), (4, 4, 3));
+    assert_eq!(counters.decode.checksum, 1);
+    assert_eq!(session.election().state(), State::Active);
+}
+
+#[test]
+fn without_tokio_it_counts_as_unable_to_forward() {
+    let (mut session, mut port) = active(Controls::default());
+    while session.next_wake().is_some_and(|due| due < 999 * MS) {
+        let now = session.next_wake().unwrap();
+        session.wake(now, &mut port);
+    }
+    assert!(session.status(0).forwardable);
+    session.wake(1_000 * MS, &mut port);
+    assert!(!session.status(0).forwardable);
+    session.alive(1_001 * MS, &mut port);
+    assert!(session.status(0).forwardable);
+}
+
+#[test]
+fn the_negative_controls_take_away_what_they_say() {
+    let (session, port) = active(Controls { lease_off: true, announce_off: true, relay_off: true });
+    assert!(port.gates.last().unwrap().deadline_ns() > u64::MAX - 4);
+    assert_eq!(port.announced, 0);
+    assert_eq!(force(session, port), Gate::CLOSED);
+    let (session, port) = active(Controls::default());
+    assert_eq!(port.announced, 1);
+    assert!(port.events.contains(&FtEvent::Announce(Reason::PeerSilent)));
+    assert_eq!(force(session, port), Gate::new(GateState::RelayOut, 152 * MS + 10_000 * MS));
+}
+
+/// The gate after a switchover that was forced at 152 ms.
+fn force(mut session: Session, mut port: Recorded) -> Gate {
+    let peer = Message {
+        forwardable: true,
+        complete: true,
+        hears_you: true,
+        peer_nonce: params().nonce,
+        ..from_peer(1)
+    };
+    let elect = Message { kind: Kind::Elect, state: State::Candidate, term: 2, sequence: 2, ..peer };
+    session.receive(&peer.encode(), HOST, Some(255), 151 * MS, &mut port);
+    session.command(Event::ForceStandby, 151 * MS, &mut port);
+    session.receive(&elect.encode(), HOST, Some(255), 152 * MS, &mut port);
+    assert_eq!(port.forced, [Ok(())]);
+    assert_eq!(session.election().state(), State::RelayOut);
+    *port.gates.last().unwrap()
+}

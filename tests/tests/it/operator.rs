@@ -1,0 +1,372 @@
+//! What an operator does to a single box: faulty files, a second csmd, missing rights, signals; and what is left behind.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use csm_tests::link;
+use csm_tests::netns::{LabId, Netns, run};
+use csm_tests::programs::Programs;
+use csm_tests::wait;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const PACE: Duration = Duration::from_millis(20);
+/// The virtual MAC address of group 0, which a box without an FT group has.
+const VIRTUAL_MAC: &str = "00:01:64:f9:1a:00";
+/// `module csm 5` with one virtual server, on eth1 and eth2, without an FT group.
+const SINGLE: &str = "interface eth1
+ switchport access vlan 2
+interface eth2
+ switchport access vlan 3
+module csm 5
+ vlan 2 client
+  ip address 192.158.38.10 255.255.255.0 alt 192.158.38.40 255.255.255.0
+ vlan 3 server
+  ip address 192.158.39.10 255.255.255.0 alt 192.158.39.30 255.255.255.0
+  alias 192.158.39.20 255.255.255.0
+ serverfarm WEB
+  nat server
+  real 192.158.39.101
+   inservice
+ vserver VIP1
+  virtual 192.158.38.30 tcp www
+  serverfarm WEB
+  inservice
+";
+
+/// A host with three ports, a client behind eth1, a server behind eth2, and a switch of nothing behind eth3.
+struct Host {
+    node: Netns,
+    client: Netns,
+    server: Netns,
+    programs: Programs,
+    directory: PathBuf,
+}
+
+impl Host {
+    fn new() -> Self {
+        let lab = LabId::unique();
+        let [node, client, server] =
+            ["node", "client", "server"].map(|role| Netns::create(&lab, role).expect("a namespace"));
+        for netns in [&node, &client, &server] {
+            // No link-local addresses by the kernel: those that csmd needs it must give, and take back.
+            for scope in ["all", "default"] {
+                netns.sysctl(&format!("ipv6/conf/{scope}/addr_gen_mode"), "1").expect("sysctl");
+            }
+        }
+        let to = |port: u8, peer: &Netns| {
+            vec![
+                format!("link add eth{port} type veth peer name peer{port} netns {}", peer.name()),
+                format!("link set eth{port} up"),
+            ]
+        };
+        node.ip(&[to(1, &client), to(2, &server), to(3, &client)].concat()).expect("ports");
+        let client_side = ["link set peer1 up", "link set peer3 up", "addr add 192.158.38.20/24 dev peer1"]
+            .map(str::to_owned);
+        client.ip(&client_side).expect("the client");
+        let server_side = [
+            "link set peer2 up",
+            "addr add 192.158.39.101/24 dev peer2",
+            "route add default via 192.158.39.20",
+        ];
+        server.ip(&server_side.map(str::to_owned)).expect("the server");
+        // Whole frames out, and NAPI for what XDP redirects in: what real ports do by themselves.
+        link::offloads(&client, &["peer1".to_owned()], true).expect("offloads");
+        link::offloads(&server, &["peer2".to_owned()], true).expect("offloads");
+        let directory = lab.runtime_dir();
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let programs = Programs::beside_this_one().expect("csmd and csm are built");
+        Self { node, client, server, programs, directory }
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    fn socket(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn csmd(&self, config: &Path, socket: &Path) -> Command {
+        let mut command = self.node.command(&self.programs.csmd.path).expect("csmd");
+        command.arg("--config").arg(config).arg("--socket").arg(socket).args(["--connections", "4096"]);
+        command
+    }
+
+    /// Runs csmd, which is expected to end by itself.
+    fn refused(&self, config: &Path, socket: &Path) -> (i32, String) {
+        said(&self.csmd(config, socket).output().expect("csmd starts"))
+    }
+
+    /// Starts csmd and waits until it answers.
+    fn start(&self, text: &str, name: &str) -> Running<'_> {
+        let config = self.write(&format!("{name}.cfg"), text);
+        let (socket, log) =
+            (self.socket(&format!("{name}.sock")), self.directory.join(format!("{name}.log")));
+        let err = std::fs::File::create(&log).expect("a log");
+        let child =
+            self.csmd(&config, &socket).stdin(Stdio::null()).stderr(err).spawn().expect("csmd starts");
+        let running = Running { host: self, child, socket, log };
+        wait::until("csmd's answer", PATIENCE, PACE, || Ok(running.csm("show running-config").ok()))
+            .expect("it runs");
+        running
+    }
+
+    /// Addresses, flags and XDP programs of all ports.
+    fn ports(&self) -> Value {
+        let show = |words: &str| -> Value {
+            let mut command = self.node.command("ip").expect("ip");
+            let text = run(command.args(["-d", "-j"]).args(words.split(' '))).expect("ip");
+            serde_json::from_str(&text).expect("JSON")
+        };
+        let facts = |what: Value, names: &[&str]| -> Vec<Value> {
+            let rows = what.as_array().cloned().unwrap_or_default();
+            rows.iter().map(|row| names.iter().map(|name| row[name].clone()).collect()).collect()
+        };
+        let addresses = facts(show("addr show"), &["ifname", "addr_info"]);
+        let mut links = facts(show("link show"), &["ifname", "flags", "xdp", "promiscuity", "allmulti"]);
+        // Carriers come a while after their links are up: that is not of csmd's making.
+        for flags in links.iter_mut().filter_map(|link| link[1].as_array_mut()) {
+            flags.retain(|flag| flag != "NO-CARRIER" && flag != "LOWER_UP");
+        }
+        Value::Array([addresses, links].concat())
+    }
+
+    fn xdp_ports(&self) -> Vec<String> {
+        let mut command = self.node.command("ip").expect("ip");
+        let text = run(command.args(["-j", "link", "show"])).expect("ip");
+        let rows: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+        let attached = rows.iter().filter(|row| !row["xdp"].is_null());
+        attached.filter_map(|row| row["ifname"].as_str().map(str::to_owned)).collect()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Best effort: the test has its verdict.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A csmd that answers. Killed when dropped.
+struct Running<'a> {
+    host: &'a Host,
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Running<'_> {
+    fn csm(&self, words: &str) -> anyhow::Result<String> {
+        let mut command = Command::new(&self.host.programs.csm.path);
+        run(command.arg("--socket").arg(&self.socket).args(words.split(' ')))
+    }
+
+    /// Sends `signal` and waits for the end; returns the exit status.
+    fn end(&mut self, signal: Signal) -> Option<i32> {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it runs");
+        let status =
+            wait::until("csmd's end", PATIENCE, PACE, || Ok(self.child.try_wait()?)).expect("it ends");
+        status.code()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("a log")
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // Fails where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn said(output: &Output) -> (i32, String) {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().expect("it ends by itself"), text)
+}
+
+/// Every fault of `docs` in one file; `^` under the word that is wrong.
+const FAULTY: &str = "interface eth1
+ switchport access vlan 2
+ switchport access vlan 3
+interface nosuch0
+ switchport access vlan 9
+module csm 5
+ vlan 2 client
+  ip address 192.158.38.10 255.255.255.0
+  frobnicate 7
+ vlan 3 server
+  ip address 192.158.39.10 255.255.255.0
+  alias 192.158.40.20 255.255.255.0
+ vserver VIP1
+  virtual 192.158.38.30 tcp www
+ vserver VIP2
+  virtual 192.158.38.30 tcp www
+ ft group 1 vlan 9
+  priority 255
+  heartbeat-time msec 100
+  failover msec 150
+";
+
+#[test]
+fn all_faults_of_a_file_are_named_at_once_and_nothing_is_touched() {
+    let host = Host::new();
+    let config = host.write("faulty.cfg", FAULTY);
+    let socket = host.socket("none/csmd.sock");
+    let before = host.ports();
+    let (status, words) = host.refused(&config, &socket);
+    assert_eq!(status, 2, "{words}");
+    for (line, wrong, sentence) in [
+        (3, "3", "`switchport access vlan 3` contradicts"),
+        (4, "nosuch0", "this host has no interface `nosuch0`"),
+        (9, "frobnicate", "frobnicate"),
+        (12, "192.158.40.20", "192.158.40.20"),
+        (16, "192.158.38.30", "duplicate of virtual server VIP1"),
+        (18, "255", "255"),
+        (20, "150", "leaves no lease that outlasts two heartbeats of 100 ms"),
+    ] {
+        let column =
+            FAULTY.lines().nth(line - 1).and_then(|text| text.rfind(wrong)).expect("in the file") + 1;
+        let place = format!("faulty.cfg:{line}:{column}: error: ");
+        let found = words.lines().position(|text| text.contains(&place) && text.contains(sentence));
+        let at = found.unwrap_or_else(|| panic!("no {place}…{sentence} in:\n{words}"));
+        let caret = words.lines().nth(at + 2).expect("a caret");
+        assert_eq!(caret.find('^'), Some(column - 1), "{words}");
+    }
+    let mut check = host.node.command(&host.programs.csm.path).expect("csm");
+    assert_eq!(said(&check.arg("check").arg(&config).output().expect("csm starts")), (2, words));
+    assert_eq!(host.ports(), before);
+    assert!(!host.directory.join("none").exists(), "no socket and no directory for it");
+}
+
+#[test]
+fn the_figure_as_printed_runs_with_its_virtual_server_out_of_service() {
+    let host = Host::new();
+    let before = host.ports();
+    let printed =
+        include_str!("../../data/config/seed-figure-7-1-active.cfg").replace("ft-group-number", "1");
+    let ports = [(1, 2), (2, 3), (3, 9)]
+        .map(|(n, vlan)| format!("interface eth{n}\n switchport access vlan {vlan}\n"));
+    let mut csmd = host.start(&format!("{}{printed}", ports.concat()), "figure");
+    assert!(csmd.log().contains("warning: virtual server VIP1 has no server farm: it stays out of service"));
+    let shown = csmd.csm("show module csm 5 vservers").expect("an answer");
+    let row = shown.lines().position(|line| line.starts_with("VIP1 ") && line.contains(" OUTOFSERVICE "));
+    let reason = row.and_then(|row| shown.lines().nth(row + 1)).expect("a row and its reason");
+    assert_eq!(reason.trim(), "no server farm", "{shown}");
+    assert_eq!(host.xdp_ports(), ["eth1", "eth2", "eth3"]);
+    assert_ne!(host.ports(), before);
+    assert_eq!(csmd.end(Signal::SIGTERM), Some(0), "{}", csmd.log());
+    assert_eq!(host.ports(), before);
+    assert!(!csmd.socket.exists());
+}
+
+#[test]
+fn a_second_csmd_touches_nothing_and_one_after_a_crash_cleans_up() {
+    let host = Host::new();
+    let before = host.ports();
+    let mut first = host.start(SINGLE, "first");
+    let running = host.ports();
+    let config = host.write("second.cfg", SINGLE);
+    let (status, words) = host.refused(&config, &first.socket);
+    assert_eq!(status, 1);
+    assert!(words.contains("another csmd serves") && words.contains("choose another socket"), "{words}");
+    let (status, words) = host.refused(&config, &host.socket("other.sock"));
+    assert_eq!(status, 1);
+    assert!(
+        words.contains("interface eth1") && words.contains("another XDP program is attached there"),
+        "{words}"
+    );
+    assert_eq!(host.ports(), running);
+    assert!(first.csm("show module csm 5 vlan").is_ok() && !host.socket("other.sock").exists());
+
+    assert_eq!(first.end(Signal::SIGKILL), None);
+    assert!(host.xdp_ports().is_empty(), "the program goes with its process");
+    assert_ne!(host.ports(), before, "its addresses stay");
+    let mut next = host.start(SINGLE, "first");
+    assert_eq!(next.end(Signal::SIGINT), Some(0), "{}", next.log());
+    assert_eq!(host.ports(), before);
+}
+
+#[test]
+fn a_port_without_native_xdp_is_named_and_the_others_are_released() {
+    let host = Host::new();
+    let before = host.ports();
+    let config = host.write("loopback.cfg", &SINGLE.replace("eth2", "lo"));
+    let (status, words) = host.refused(&config, &host.socket("loopback.sock"));
+    assert_eq!(status, 1);
+    let sentence = words.lines().last().unwrap_or_default();
+    assert!(sentence.starts_with("csmd: ") && sentence.contains("interface lo "), "{words}");
+    assert!(sentence.contains("use an interface whose driver has native XDP"), "{words}");
+    assert_eq!(host.ports(), before);
+    assert!(!host.socket("loopback.sock").exists());
+}
+
+#[test]
+fn without_its_capabilities_csmd_says_which_it_needs() {
+    let host = Host::new();
+    let before = host.ports();
+    let config = host.write("poor.cfg", SINGLE);
+    let mut command = host.csmd(&config, &host.socket("poor.sock"));
+    // SAFETY: prctl is a bare system call, allowed between fork and exec; the closure allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            // CAP_BPF leaves the bounding set: exec cannot give it any more, not even to root.
+            match libc::prctl(libc::PR_CAPBSET_DROP, 39, 0, 0, 0) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let (status, words) = said(&command.output().expect("csmd starts"));
+    assert_eq!(
+        (status, words.as_str()),
+        (1, "csmd: privileges: CAP_BPF missing: start csmd as root, or grant them\n")
+    );
+    assert_eq!(host.ports(), before);
+}
+
+#[test]
+fn a_box_without_an_ft_group_answers_arp_and_balances() {
+    let host = Host::new();
+    let mut csmd = host.start(SINGLE, "single");
+    let listener =
+        host.server.within(|| TcpListener::bind("192.158.39.101:80")).expect("inside").expect("port 80");
+    let server = std::thread::spawn(move || -> std::io::Result<SocketAddr> {
+        let (mut stream, client) = listener.accept()?;
+        stream.write_all(b"through the virtual server")?;
+        Ok(client)
+    });
+    let target: SocketAddr = "192.158.38.30:80".parse().expect("an address");
+    let connect = || {
+        host.client.within(|| TcpStream::connect_timeout(&target, Duration::from_secs(1))).expect("inside")
+    };
+    let mut stream =
+        wait::until("a connection", PATIENCE, PACE, || Ok(connect().ok())).expect("it is balanced");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    assert_eq!(text, "through the virtual server");
+    let client = server.join().expect("no panic").expect("a connection");
+    assert_eq!(client.ip(), Ipv4Addr::new(192, 158, 38, 20), "the client's own address");
+    let neighbour = |netns: &Netns, address: &str| {
+        run(netns.command("ip").expect("ip").args(["neigh", "show", address])).expect("ip")
+    };
+    assert!(neighbour(&host.client, "192.158.38.30").contains(VIRTUAL_MAC));
+    assert!(neighbour(&host.server, "192.158.39.20").contains(VIRTUAL_MAC));
+    assert_eq!(csmd.csm("show module csm 5 ft").expect("an answer"), "FT group is not configured\n");
+    assert!(
+        csmd.csm("show module csm 5 stats").expect("an answer").starts_with("Connections Created:       1\n")
+    );
+    assert_eq!(csmd.end(Signal::SIGTERM), Some(0));
+}
