@@ -459,7 +459,9 @@ fn an_active_node_gives_the_role_only_to_a_ready_peer_that_asks_with_right() {
 #[test]
 fn only_a_yield_to_this_boot_of_this_node_opens() {
     let yielded = Message { term: 5, ..from_peer(State::RelayOut, Kind::Relinquish, 5) };
-    for (peer_nonce, next) in [(OWN_BOOT, State::Active), (OWN_BOOT - 1, State::Candidate), (0, State::Candidate)] {
+    for (peer_nonce, next) in
+        [(OWN_BOOT, State::Active), (OWN_BOOT - 1, State::Candidate), (0, State::Candidate)]
+    {
         let mut machine = in_state(State::Candidate);
         machine.on_event(Event::Received(Message { peer_nonce, ..yielded }), &mut Vec::new());
         assert_eq!(machine.state(), next, "to {peer_nonce}");
@@ -472,14 +474,13 @@ fn a_term_that_is_over_is_yielded_to_nobody() {
     for (state, last) in [(State::Active, 1), (State::Standby, 4), (State::RelayOut, 2)] {
         let yields = |term: u64| {
             let mut machine = in_state(state);
-            let asks = Message {
-                priority: 30,
-                preempt: true,
-                ..from_peer(State::Candidate, Kind::Elect, term)
-            };
+            let asks =
+                Message { priority: 30, preempt: true, ..from_peer(State::Candidate, Kind::Elect, term) };
             let mut effects = Vec::new();
             machine.on_event(Event::Received(asks), &mut effects);
-            effects.iter().any(|effect| matches!(effect, Effect::Send(Message { kind: Kind::Relinquish, .. })))
+            effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::Send(Message { kind: Kind::Relinquish, .. })))
         };
         assert!(!yields(last - 1), "{state}");
         assert!(yields(last + 1), "{state}");
