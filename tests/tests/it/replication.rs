@@ -143,7 +143,7 @@ impl Node {
                 table: for_node,
                 events: source,
                 flush: Box::new(move || {
-                    events_for_flush.send(DeltaEvent::Flushed).expect("replication runs")
+                    events_for_flush.send(DeltaEvent::Flushed).expect("replication runs");
                 }),
             };
             let handle = {

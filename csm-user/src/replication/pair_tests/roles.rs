@@ -256,8 +256,7 @@ impl World {
         } else {
             self.open.remove(&key);
         }
-        self.nodes[at]
-            .happened(DeltaEvent::ConnectionClosed(ConnGone { key, generation: gone.generation }));
+        self.nodes[at].happened(DeltaEvent::ConnectionClosed(ConnGone { key, generation: gone.generation }));
     }
 
     fn poll(&mut self, at: usize) {
@@ -272,7 +271,8 @@ impl World {
                     let content = node.table.content();
                     let connections = content.connections.values().copied().map(Record::Connection);
                     let sticky = content.sticky.values().copied().map(Record::Sticky);
-                    records.extend(connections.chain(sticky).filter(|one| buckets.contains(one.key().bucket())));
+                    records
+                        .extend(connections.chain(sticky).filter(|one| buckets.contains(one.key().bucket())));
                     drop(content);
                     out.walk = Some((epoch, records));
                 }
@@ -348,7 +348,8 @@ impl World {
         self.turn(first.0, first.1);
         for step in between {
             // Nothing forwards twice: the predecessor's gate is shut before the successor's opens.
-            if !matches!(step, Step::Open { at, .. } | Step::Close { at, .. } | Step::Stick { at, .. } if *at == old) {
+            if !matches!(step, Step::Open { at, .. } | Step::Close { at, .. } | Step::Stick { at, .. } if *at == old)
+            {
                 self.step(step);
             }
         }
