@@ -1,10 +1,13 @@
 //! The product in the lab: nothing that was established is lost, whatever takes the active node away.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::slice::from_ref;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use csm_tests::checks::{claims, heartbeats, not_silent, speakers, two_macs};
+use csm_tests::figure::MESSAGE_PORT;
 use csm_tests::figure::{Figure, Timers};
 use csm_tests::lab::{Lab, Options};
 use csm_tests::node::{Fault, NegativeControl};
@@ -14,6 +17,8 @@ use csm_tests::scenario::{self, Traffic};
 use csm_tests::status::Role;
 use csm_tests::strays;
 use csm_tests::topology::{ALIAS, Side, VIP};
+use csm_tests::traffic::driver::Driver;
+use csm_tests::traffic::msg_client;
 use csm_tests::wait::{self, now_ns};
 use csm_user::ft::State;
 use csm_user::ft::wire::Kind;
@@ -344,6 +349,49 @@ fn both_sides_take_their_turn() {
         lab.node(expected).wait_for(Role::Active, LIMIT).expect("takeover");
         lab.restore(expected.peer()).expect("restart");
         lab.node(expected.peer()).wait_for(Role::Standby, LIMIT).expect("return, without preemption");
+    }
+    finish(lab);
+}
+
+/// Connections are opened as fast as the clients can while the role goes to and fro; each stays open. The last ones before
+/// each move are on their way to the standby when it becomes active.
+#[test]
+fn planned_switchovers_keep_what_was_proven_in_their_last_moment() {
+    const PROCESSES: usize = 4;
+    const CONNECTIONS: usize = 1_000;
+    const MOVES: usize = 5;
+    let mut lab = Lab::build(options("burst")).expect("a lab");
+    let mut active = lab.start(LIMIT).expect("one active, one standby");
+    let Lab { nodes, topology, options: lab_options, .. } = &mut lab;
+    let (client, program) = (&topology.client, &lab_options.programs.csm_lab);
+    let start = &|process: usize| {
+        let numbers = [CONNECTIONS, 500, process * CONNECTIONS].map(|number| number.to_string());
+        let target = SocketAddr::from((VIP, MESSAGE_PORT)).to_string();
+        let words: Vec<String> = ["msg-client".into(), target].into_iter().chain(numbers).collect();
+        Driver::<msg_client::Report>::start(client, program, &words)
+    };
+    let mut moves = 0;
+    let clients: Vec<_> = thread::scope(|scope| {
+        let opening: Vec<_> = (0..PROCESSES).map(|process| scope.spawn(move || start(process))).collect();
+        while moves < MOVES && opening.iter().any(|process| !process.is_finished()) {
+            // Refused until the standby has all there is to have; the clients go on meanwhile.
+            if nodes[active as usize].fail(Fault::FtActive, topology).is_ok() {
+                moves += 1;
+                active = active.peer();
+                nodes[active as usize].wait_for(Role::Active, LIMIT).expect("takeover");
+            }
+        }
+        opening.into_iter().map(|process| process.join().expect("no panic")).collect()
+    });
+    assert!(moves >= 2, "the clients were done after {moves} moves");
+    for client in clients {
+        let mut client = client.expect("every connection carries a message there and back");
+        client.mark().expect("mark");
+        let proven = wait::until("a message on each connection", LIMIT, Duration::from_millis(100), || {
+            Ok((client.report()?.unproven == 0).then_some(()))
+        });
+        let report = client.report().expect("report");
+        assert!(proven.is_ok() && report.alive == CONNECTIONS, "after {moves} moves: {report:?}");
     }
     finish(lab);
 }

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use csm_common::flow::{Connection, FLAG_REPLICA, FLAG_REPLICATE, Local, STATE_ESTABLISHED, STATE_SYN};
+use csm_common::flow::{
+    Connection, FLAG_REPLICA, FLAG_REPLICATE, Local, STATE_CLOSED, STATE_ESTABLISHED, STATE_SYN,
+};
 use csm_common::names;
 use csm_common::net::{AddressKey, NextHop};
 use csm_common::service::{Settings, StickyEntry, StickyKey};
@@ -120,13 +122,7 @@ fn conflicts_are_settled_as_asked() {
     let one = |connection, conflict| table.insert(&[insert(connection)], conflict).pop().unwrap();
     one(connection(1, 4), Conflict::Keep).unwrap();
     one(connection(1, 4), Conflict::Keep).expect("equal content counts as inserted");
-    // As the first packet marks what it uses: a replica that none has used would give way.
-    let entries = flows(&dataplane);
-    for key in [connection(1, 4).forward_key(), connection(1, 4).return_key()] {
-        let entry = entries.get(&key).unwrap().unwrap();
-        let used = csm_common::flow::FlowEntry { flags: entry.flags & !FLAG_REPLICA, ..entry };
-        entries.set(&key, &used, Update::Existing).unwrap();
-    }
+    mark(&dataplane, &connection(1, 4), |entry| entry.flags &= !FLAG_REPLICA);
     assert!(matches!(one(other_real, Conflict::Keep), Err(InsertError::Exists)));
     assert!(matches!(one(connection(1, 3), Conflict::KeepNewer), Err(InsertError::Superseded)));
     one(other_real, Conflict::KeepNewer).unwrap();
@@ -142,6 +138,39 @@ fn conflicts_are_settled_as_asked() {
     );
     assert_eq!(table.delete(&other_real.forward_key(), Some(4)).unwrap(), None, "a later one stays");
     assert_eq!(table.delete(&other_real.forward_key(), Some(5)).unwrap(), Some(other_real));
+}
+
+/// Changes the entry of one direction, as a packet does.
+fn mark(
+    dataplane: &Dataplane,
+    connection: &Connection,
+    change: impl FnOnce(&mut csm_common::flow::FlowEntry),
+) {
+    let (flows, key) = (flows(dataplane), connection.forward_key());
+    let mut entry = flows.get(&key).unwrap().expect("it stands");
+    change(&mut entry);
+    flows.set(&key, &entry, Update::Any).unwrap();
+}
+
+#[test]
+fn the_last_words_of_a_predecessor_leave_what_was_used_here() {
+    let dataplane = dataplane(1000);
+    let table = Table::open(&dataplane, Arc::default()).unwrap();
+    let keep = |connection| table.insert(&[insert(connection)], Conflict::Keep).pop().unwrap();
+    let (first, second) = (connection(1, 4), connection(1, 5));
+    keep(first).unwrap();
+    keep(second).expect("nobody has used the first one");
+    assert!(matches!(keep(first), Err(InsertError::Superseded)));
+    assert_eq!(table.delete_unused(&second.forward_key(), Some(4)).unwrap(), None, "a later one stays");
+    mark(&dataplane, &second, |entry| entry.flags &= !FLAG_REPLICA);
+    assert!(matches!(keep(connection(1, 6)), Err(InsertError::Exists)));
+    assert_eq!(table.delete_unused(&second.forward_key(), Some(5)).unwrap(), None, "it is used here");
+    mark(&dataplane, &second, |entry| entry.state = STATE_CLOSED);
+    assert!(matches!(keep(second), Err(InsertError::Superseded)), "it ended here");
+    let third = connection(1, 6);
+    keep(third).expect("another one does not wait until the finished one is removed");
+    assert_eq!(table.delete_unused(&third.forward_key(), Some(6)).unwrap(), Some(third));
+    assert!(visited(&table).is_empty());
 }
 
 #[test]
