@@ -455,7 +455,7 @@ fn the_ring_tells_of_connections_and_hosts() {
     assert_eq!(mirror.list(), [up]);
     rig.run(Side::Client, &tcp(client, (VIP, 80), "R", 101, 501));
     soon("its end", || mirror.is_empty().then_some(()));
-    let closed = Delta::Closed(Connection { state: csm_common::flow::STATE_CLOSED, ..up });
+    let closed = Delta::Closed(Connection { state: STATE_CLOSED, ..up });
     soon("the record of its end", || told.lock().unwrap().contains(&closed).then_some(()));
 
     rig.run(Side::Client, &gratuitous(Form::Reply, STRANGER.mac, STRANGER.ip));
