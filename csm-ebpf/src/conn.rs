@@ -80,11 +80,10 @@ fn find(packet: &Packet) -> Result<(*mut FlowEntry, bool), Reason> {
 
 #[inline(always)]
 fn touch(packet: &Packet, entry: &mut FlowEntry) {
-    if packet.now_ns > entry.last_seen_ns + TOUCH_NS {
+    // A replica's first packet counts however soon it comes: from then on the entry is this node's to keep.
+    if packet.now_ns > entry.last_seen_ns + TOUCH_NS || entry.flags & FLAG_REPLICA != 0 {
         entry.last_seen_ns = packet.now_ns;
-        if entry.flags & FLAG_REPLICA != 0 {
-            entry.flags &= !FLAG_REPLICA;
-        }
+        entry.flags &= !FLAG_REPLICA;
         if entry.flags & FLAG_FORWARD != 0 && entry.vserver != NONE {
             sticky::touch(entry, packet.now_ns);
         }

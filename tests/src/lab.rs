@@ -13,9 +13,10 @@ use crate::node::{Fault, NegativeControl, Node};
 use crate::ports::PortWatch;
 use crate::programs::Programs;
 use crate::service::{DOWNLOAD, Services};
-use crate::status::Role;
+use crate::status::{Role, Status};
 use crate::topology::{REALS, Side, Topology, VIP};
 use crate::traffic::download::Payload;
+use crate::wait;
 
 /// How to build a lab.
 #[derive(Debug, Clone)]
@@ -136,9 +137,33 @@ impl Lab {
         for node in &mut self.nodes {
             node.start(self.topology.node(node.side()))?;
         }
-        let active = self.wait_for_active(limit)?;
-        self.node(active.peer()).wait_for(Role::Standby, limit)?;
-        Ok(active)
+        // Looked at together: one that started earlier may be active for a moment, before it is preempted.
+        self.wait_for_nodes("one active node and one ready standby", limit, |[a, b]| {
+            let ready = |status: &Status| status.role == Role::Standby && status.ready;
+            match (a.role, b.role) {
+                (Role::Active, _) if ready(b) => Some(Side::A),
+                (_, Role::Active) if ready(a) => Some(Side::B),
+                _ => None,
+            }
+        })
+    }
+
+    /// Looks at both nodes' status until `look` finds something.
+    fn wait_for_nodes<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        look: impl Fn([&Status; 2]) -> Option<T>,
+    ) -> Result<T> {
+        let nodes = &mut self.nodes;
+        let found = wait::until(what, limit, Duration::from_millis(20), || {
+            for node in nodes.iter_mut() {
+                node.check_alive()?;
+            }
+            let [a, b] = nodes.each_ref().map(Node::status);
+            Ok(a.ok().zip(b.ok()).and_then(|(a, b)| look([&a, &b])))
+        });
+        found.with_context(|| last_words(nodes))
     }
 
     /// The node that says it is active, once there is one.
@@ -147,7 +172,7 @@ impl Lab {
     /// With the nodes' own words after `limit`, or at once when a csmd has ended by itself.
     pub fn wait_for_active(&mut self, limit: Duration) -> Result<Side> {
         let nodes = &mut self.nodes;
-        let found = crate::wait::until("an active node", limit, Duration::from_millis(20), || {
+        let found = wait::until("an active node", limit, Duration::from_millis(20), || {
             for node in nodes.iter_mut() {
                 node.check_alive()?;
             }
@@ -156,17 +181,31 @@ impl Lab {
                 .find(|node| node.status().is_ok_and(|status| status.role == Role::Active))
                 .map(Node::side))
         });
-        found.with_context(|| {
-            nodes
-                .iter()
-                .map(|node| format!("node {:?}:\n{}", node.side(), node.last_words()))
-                .collect::<String>()
-        })
+        found.with_context(|| last_words(nodes))
     }
 
-    /// Applies a fault to a node and returns the moment of it, nanoseconds of CLOCK_MONOTONIC.
+    /// Applies a fault to a node and returns the moment of it, nanoseconds of CLOCK_MONOTONIC. A switchover that is
+    /// refused because the peer's replica lags just then is commanded again, as its remedy says.
+    ///
+    /// # Errors
+    /// With the node's own words.
     pub fn fail(&mut self, side: Side, fault: Fault) -> Result<u64> {
-        self.nodes[usize::from(side == Side::B)].fail(fault, &self.topology)
+        let (nodes, topology) = (&mut self.nodes, &self.topology);
+        let node = &mut nodes[usize::from(side == Side::B)];
+        if fault != Fault::FtActive {
+            return node.fail(fault, topology);
+        }
+        let mut refused = String::new();
+        let taken = wait::until("a switchover", Duration::from_secs(20), Duration::from_millis(20), || {
+            match node.fail(fault, topology) {
+                Err(error) if format!("{error:#}").contains("not complete yet") => {
+                    refused = format!("{error:#}");
+                    Ok(None)
+                }
+                other => other.map(Some),
+            }
+        });
+        taken.with_context(|| refused)
     }
 
     /// Undoes [`Lab::fail`]; the node then has to find its way back by itself.
@@ -220,6 +259,10 @@ impl Lab {
         }
         Ok(leaks)
     }
+}
+
+fn last_words(nodes: &[Node]) -> String {
+    nodes.iter().map(|node| format!("node {:?}:\n{}", node.side(), node.last_words())).collect()
 }
 
 /// What the product has pinned in the BPF file system, by its own names.

@@ -33,17 +33,21 @@ pub struct AnnounceThread {
 }
 
 impl AnnounceThread {
-    /// Starts; nothing is sent before [`AnnounceThread::announce`].
+    /// Starts; nothing is sent before [`AnnounceThread::announce`], nor while `may_speak` is false: a daemon that was
+    /// stopped and wakes finds a repeat overdue before anything can have told it that the role has moved.
     ///
     /// # Errors
     /// If the thread cannot be had.
-    pub fn spawn(announcer: Arc<Announcer>) -> io::Result<Self> {
+    pub fn spawn(
+        announcer: Arc<Announcer>,
+        may_speak: impl Fn() -> bool + Send + 'static,
+    ) -> io::Result<Self> {
         let (events, waiting) = bounded(64);
         let counters = Arc::new(Counters::default());
         let counted = Arc::clone(&counters);
         let thread = std::thread::Builder::new()
             .name("csm-announce".into())
-            .spawn(move || run(&announcer, &waiting, &counted))?;
+            .spawn(move || run(&announcer, &waiting, &counted, &may_speak))?;
         Ok(Self { events: Some(events), thread: Some(thread), counters })
     }
 
@@ -84,7 +88,7 @@ impl Drop for AnnounceThread {
     }
 }
 
-fn run(announcer: &Announcer, waiting: &Receiver<Event>, counters: &Counters) {
+fn run(announcer: &Announcer, waiting: &Receiver<Event>, counters: &Counters, may_speak: &impl Fn() -> bool) {
     let start = Instant::now();
     let mut owner = Owner::default();
     let mut next: Option<Duration> = None;
@@ -97,7 +101,7 @@ fn run(announcer: &Announcer, waiting: &Receiver<Event>, counters: &Counters) {
         };
         let action = owner.on(event, start.elapsed());
         next = action.next;
-        if action.send {
+        if action.send && may_speak() {
             let sent = announcer.announce_all();
             counters.frames.fetch_add(sent.frames as u64, Ordering::Relaxed);
             counters.left.fetch_add(sent.left as u64, Ordering::Relaxed);

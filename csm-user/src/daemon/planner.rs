@@ -31,14 +31,21 @@ pub struct Planner {
     /// Next-hop numbers of gateways and reals.
     hops: HashMap<AddressKey, u32>,
     directory: Arc<DirectoryCell>,
+    /// Whether connections that this node does not know may be rebuilt.
+    rebuild: bool,
     desired: RwLock<Arc<Desired>>,
 }
 
 impl Planner {
-    /// Nothing planned yet.
+    /// Nothing planned yet. Without `rebuild` the dataplane rebuilds no connection: a negative control.
     #[must_use]
-    pub fn new(maps: Maps, hops: HashMap<AddressKey, u32>, directory: Arc<DirectoryCell>) -> Self {
-        Self { maps, numbers: Mutex::default(), hops, directory, desired: RwLock::default() }
+    pub fn new(
+        maps: Maps,
+        hops: HashMap<AddressKey, u32>,
+        directory: Arc<DirectoryCell>,
+        rebuild: bool,
+    ) -> Self {
+        Self { maps, numbers: Mutex::default(), hops, directory, rebuild, desired: RwLock::default() }
     }
 
     /// Brings the maps in line with `config` and `health`; returns how many operations that took.
@@ -47,7 +54,10 @@ impl Planner {
     /// See [`ReplanError`]; after a failed map operation the next call starts from what the kernel holds.
     pub fn replan(&self, config: &Config, health: &Health) -> Result<usize, ReplanError> {
         let mut numbers = self.numbers();
-        let desired = plan(config, &view(health), &self.hops, &mut numbers)?;
+        let mut desired = plan(config, &view(health), &self.hops, &mut numbers)?;
+        if !self.rebuild {
+            desired.contents.origins.clear();
+        }
         // Before the maps: a replica that arrives meanwhile finds the new numbers, never old ones for new entries.
         self.directory.set(Directory::of(&desired));
         let operations = self.maps.reconcile(&desired.contents)?;

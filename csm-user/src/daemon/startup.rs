@@ -28,7 +28,7 @@ use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell};
 use crate::dataplane::mirror::Mirror;
 use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
-use crate::dataplane::table::Table;
+use crate::dataplane::table::{Table, monotonic_ns};
 use crate::ft::task as ft_task;
 use crate::ft::{Controls, FtHandle, FtOptions};
 use crate::model::{Config, FtGroup, VlanRole};
@@ -64,7 +64,8 @@ pub struct Options {
     pub connections: u32,
     /// Negative controls of the election, for the lab only.
     pub controls: Controls,
-    /// Negative control of replication, for the lab only: drop every n-th change.
+    /// Negative control of replication, for the lab only: drop every n-th change, and rebuild no connection, as servers'
+    /// packets would make up for what is missing.
     pub drop_deltas: Option<std::num::NonZeroU32>,
 }
 
@@ -216,15 +217,19 @@ impl Running {
         let (links_in, links) = mpsc::channel(LINKS_MAX);
         let neighbours = Arc::new(follow_neighbours(&config, &specs, vmac, &dataplane, links_in)?);
         let hops = neighbours.want(&super::planner::needed_hops(&config));
-        let planner = Arc::new(Planner::new(maps, hops, Arc::clone(&directory)));
+        let planner =
+            Arc::new(Planner::new(maps, hops, Arc::clone(&directory), options.drop_deltas.is_none()));
         let probes = probe::task::spawn(probe::target::targets(&config), config.slot);
         planner
             .replan(&config, &probes.health().borrow())
             .map_err(Failure::step::<ReplanError>("the dataplane's maps"))?;
 
         let announcer = Arc::new(announcer(&planner, &specs, vmac).map_err(Failure::step("announcements"))?);
+        let gate = dataplane.gate();
+        let announced_gate = gate.clone();
+        let is_open = move || announced_gate.load().state_at(monotonic_ns()) == GateState::Open;
         let announcements =
-            AnnounceThread::spawn(Arc::clone(&announcer)).map_err(Failure::step("announcements"))?;
+            AnnounceThread::spawn(Arc::clone(&announcer), is_open).map_err(Failure::step("announcements"))?;
         let active = Arc::new(AtomicBool::new(config.ft.is_none()));
         let (deltas_in, deltas) = crossbeam::channel::bounded(DELTAS_MAX);
         let (hints_in, hints) = mpsc::channel(HINTS_MAX);
@@ -243,7 +248,6 @@ impl Running {
         };
         let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked)?;
 
-        let gate = dataplane.gate();
         let pair = match &config.ft {
             Some(group) => {
                 let start = PairStart {

@@ -212,8 +212,7 @@ impl Table {
         Ok(None)
     }
 
-    /// As [`Table::delete`], but only a proven connection that is a replica and that no packet on this node has used. An
-    /// entry's mark is changed once a second at most, so use within the first second after the insert does not count.
+    /// As [`Table::delete`], but only a proven connection that is a replica and that no packet on this node has used.
     ///
     /// # Errors
     /// Of a system call.

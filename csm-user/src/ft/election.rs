@@ -369,17 +369,10 @@ impl Election {
             (S::RelayOut, E::Leave) => self.leave_relay_out(effects),
             (S::Init | S::Standby | S::Candidate, E::Leave) => self.enter(S::Left, Reason::Leave, effects),
 
-            (_, E::Forwardable(able)) => {
-                self.forwardable = able;
-                self.reconsider(effects);
-            }
-            (_, E::Eligible(eligible)) => {
-                self.eligible = eligible;
-                self.reconsider(effects);
-            }
+            (_, E::Forwardable(able)) => self.learn(|own| own.forwardable = able, effects),
+            (_, E::Eligible(eligible)) => self.learn(|own| own.eligible = eligible, effects),
             (_, E::Replica { complete, lag_ms }) => {
-                (self.complete, self.lag_ms) = (complete, lag_ms);
-                self.reconsider(effects);
+                self.learn(|own| (own.complete, own.lag_ms) = (complete, lag_ms), effects);
             }
 
             (S::Active, E::RivalSeen) => effects.push(Effect::Announce(Reason::Rival)),

@@ -21,6 +21,8 @@ pub enum Violation {
     OverlapWithoutLoss,
     /// P4: the role left a node that could forward, and went to one whose replica of its table was not complete.
     RoleWithoutReplica,
+    /// A node became active in a term that it had known an active node in before.
+    TermReused,
     /// Addresses were announced by a node that does not answer for them.
     AnnouncedShut,
     /// P2: a node was up and able for long, and nobody forwarded.
@@ -152,9 +154,9 @@ impl Checker {
             if self.has_path(nodes, time) {
                 return Err(Violation::TwoActiveWithPath);
             }
-            let (older, younger_opened) = if first <= second { (0, second) } else { (1, first) };
+            let (older, younger) = if first <= second { (0, &nodes[1]) } else { (1, &nodes[0]) };
             let known = nodes[older].lease_message.and_then(|message| self.taken.get(&message));
-            if known.is_some_and(|&known| known <= younger_opened) {
+            if known.is_some_and(|&known| younger.clock.local(known) <= younger.gate_reading) {
                 return Err(Violation::OpenedWithinLease);
             }
             return Ok(());

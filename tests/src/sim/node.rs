@@ -88,12 +88,12 @@ pub struct Node {
     pub stopped_until: Option<u64>,
     /// How long its next turn is to be held up between the reading of the clock and everything else.
     pub hold_up: Option<(Place, u64)>,
-    /// The turn that is held up, and the reading.
+    /// The turn that is held up, and the true time of its reading.
     held: Option<(Turn, u64)>,
     /// The gate that is not stored yet, and the messages that are not sent yet.
     held_gate: Option<Gate>,
     held_sent: Vec<[u8; LENGTH]>,
-    /// Reading of the clock on which the gate was set, local time.
+    /// Reading of the clock on which the gate was opened, local time.
     pub gate_reading: u64,
     /// Datagrams that wait for a stopped daemon.
     pub inbox: VecDeque<[u8; LENGTH]>,
@@ -163,8 +163,8 @@ impl Node {
         taken
     }
 
-    /// The daemon runs again: reads what waits, then sees to its timers. Returns the messages it took.
-    pub fn resume(&mut self, time: u64) -> Vec<[u8; LENGTH]> {
+    /// The daemon runs again: reads what waits, then sees to its timers. Returns the messages it took, and as of when.
+    pub fn resume(&mut self, time: u64) -> Vec<([u8; LENGTH], u64)> {
         self.stopped_until = None;
         let inbox = std::mem::take(&mut self.inbox);
         let commands = std::mem::take(&mut self.commands);
@@ -173,15 +173,18 @@ impl Node {
             self.gate = gate;
         }
         self.outbox.sent.append(&mut self.held_sent);
-        if let Some((turn, reading)) = self.held.take() {
-            self.act_on(reading, time, |session, now, port| match turn {
-                Turn::Datagram(datagram) if receive(session, &datagram, now, port) => taken.push(datagram),
+        if let Some((turn, read_at)) = self.held.take() {
+            self.act_on(self.clock.local(read_at), time, |session, now, port| match turn {
+                Turn::Datagram(datagram) if receive(session, &datagram, now, port) => {
+                    taken.push((datagram, read_at));
+                }
                 Turn::Datagram(_) => {}
                 Turn::Timers => session.wake(now, port),
             });
         }
         self.act(time, |session, now, port| {
-            taken.extend(inbox.into_iter().filter(|datagram| receive(session, datagram, now, port)));
+            let read = inbox.into_iter().filter(|datagram| receive(session, datagram, now, port));
+            taken.extend(read.map(|datagram| (datagram, time)));
             commands.into_iter().for_each(|command| session.command(command, now, port));
             session.wake(now, port);
         });
@@ -247,7 +250,7 @@ impl Node {
             return false;
         };
         self.hold_up = None;
-        self.held = Some((turn, self.clock.local(time)));
+        self.held = Some((turn, time));
         self.stopped_until = Some(time + lasts);
         true
     }
@@ -304,12 +307,15 @@ impl Port for Wire<'_> {
     }
 
     fn gate(&mut self, gate: Gate) {
+        let before = self.node.held_gate.unwrap_or(self.node.gate);
+        if before.state_at(self.now) != GateState::Open {
+            self.node.gate_reading = self.reading;
+        }
         if self.held_up > 0 {
             self.node.held_gate = Some(gate);
         } else {
             self.node.gate = gate;
         }
-        self.node.gate_reading = self.reading;
         self.node.lease_message = self.last_sent;
     }
 

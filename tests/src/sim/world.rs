@@ -197,6 +197,8 @@ pub struct World {
     generation: [u64; 2],
     cut: [bool; 2],
     able: [bool; 2],
+    /// When that last changed.
+    able_since: [u64; 2],
     /// A replica is under way.
     syncing: [bool; 2],
     /// Whose table is the truth: the node that opened last, and in which boot.
@@ -205,6 +207,8 @@ pub struct World {
     generation_of_table: u64,
     /// The generation that each node's replica is complete for.
     replica_of: [Option<u64>; 2],
+    /// The highest term that each node has known an active node in, in this boot.
+    known_term: [u64; 2],
     /// When that last changed, both were active.
     split: bool,
     /// Was active when last looked at.
@@ -238,12 +242,14 @@ impl World {
             generation: [0; 2],
             cut: [false; 2],
             able: [false; 2],
+            able_since: [0; 2],
             syncing: [false; 2],
             keeper: None,
             generation_of_table: 0,
             replica_of: [None; 2],
             was_active: [false; 2],
             split: false,
+            known_term: [0; 2],
             leaving: [false; 2],
             restart: [false; 2],
             failover_ns: nanos(plan.failover),
@@ -267,7 +273,9 @@ impl World {
     /// With the first broken promise, and when, ns.
     pub fn run(mut self) -> Result<Outcome, (Violation, u64)> {
         while let Some(Reverse((time, _, thing))) = self.queue.pop() {
-            if time > self.plan.end {
+            // A planned move that begins just before the end may be finished.
+            let is_over = time > self.plan.end && self.settled().is_some();
+            if is_over || time > self.plan.end + 4 * self.failover_ns {
                 break;
             }
             // First as it was until now, then as it becomes.
@@ -276,13 +284,7 @@ impl World {
             self.look(time)?;
         }
         let end = self.plan.end;
-        let states = [self.nodes[0].state(), self.nodes[1].state()];
-        let active = match states {
-            // A predecessor relays for ten seconds, however short the failover time.
-            [Some(State::Active), Some(State::Standby | State::RelayOut)] => Some(0),
-            [Some(State::Standby | State::RelayOut), Some(State::Active)] => Some(1),
-            _ => return Err((Violation::NotSettled, end)),
-        };
+        let active = Some(self.settled().ok_or((Violation::NotSettled, end))?);
         if self.leaving != [false; 2] {
             return Err((Violation::NotGone, end));
         }
@@ -295,9 +297,19 @@ impl World {
         })
     }
 
+    /// The active node, if the other one is its standby.
+    fn settled(&self) -> Option<usize> {
+        match [self.nodes[0].state()?, self.nodes[1].state()?] {
+            // A predecessor relays for ten seconds, however short the failover time.
+            [State::Active, State::Standby | State::RelayOut] => Some(0),
+            [State::Standby | State::RelayOut, State::Active] => Some(1),
+            _ => None,
+        }
+    }
+
     fn look(&mut self, time: u64) -> Result<(), (Violation, u64)> {
         for index in 0..2 {
-            self.look_for_lost_table(index).map_err(|violation| (violation, time))?;
+            self.look_at_claim(index, time).map_err(|violation| (violation, time))?;
         }
         let able = [0, 1].map(|index| {
             let node = &self.nodes[index];
@@ -306,8 +318,8 @@ impl World {
         self.checker.look(&self.nodes, able, time).map_err(|violation| (violation, time))
     }
 
-    /// P4, at the moment that a node becomes active.
-    fn look_for_lost_table(&mut self, index: usize) -> Result<(), Violation> {
+    /// The term, and P4, at the moment that a node becomes active.
+    fn look_at_claim(&mut self, index: usize, time: u64) -> Result<(), Violation> {
         let election = self.nodes[index].session.as_ref().map(Session::election);
         let is_active = election.is_some_and(|election| election.state() == State::Active);
         if !is_active || std::mem::replace(&mut self.was_active[index], is_active) {
@@ -315,6 +327,10 @@ impl World {
             return Ok(());
         }
         let reason = election.map(Election::reason);
+        let term = election.map_or(0, Election::term);
+        if std::mem::replace(&mut self.known_term[index], term) >= term {
+            return Err(Violation::TermReused);
+        }
         let own = (index, self.boots[index]);
         let before = self.keeper.replace(own).filter(|&keeper| keeper != own);
         let Some((other, boot)) = before else {
@@ -328,10 +344,12 @@ impl World {
         let is_split =
             std::mem::replace(&mut self.split, peer.is_some_and(|peer| peer.state() == State::Active));
         let lives = self.boots[other] == boot && self.nodes[other].session.is_some();
-        // A silent node cannot be asked, and one that leaves or cannot forward does not wait for ever.
+        // A silent node cannot be asked, and one that leaves or cannot forward, or could not when it yielded, does not
+        // wait for ever.
         let is_excused = matches!(reason, Some(Reason::PeerSilent | Reason::PeerLeft))
             || self.leaving[other]
             || !self.able[other]
+            || time < self.able_since[other] + self.failover_ns
             || peer.is_some_and(|peer| peer.reason() == Reason::Unable)
             || self.nodes[other].stopped_until.is_some();
         if lives && !covered && !is_excused && !is_split {
@@ -352,8 +370,8 @@ impl World {
             Thing::Wake(index, generation) if generation == self.generation[index] => {
                 if self.nodes[index].stopped_until.is_some() {
                     self.note(time, index, "resumes");
-                    for datagram in self.nodes[index].resume(time) {
-                        self.took(index, &datagram, time);
+                    for (datagram, read_at) in self.nodes[index].resume(time) {
+                        self.took(index, &datagram, read_at);
                     }
                 } else {
                     self.nodes[index].wake(time);
@@ -382,6 +400,9 @@ impl World {
     fn took(&mut self, index: usize, datagram: &[u8; LENGTH], time: u64) {
         if let Ok(message) = Message::decode(datagram) {
             self.checker.taken(index, &message, time);
+            if message.state == State::Active {
+                self.known_term[index] = self.known_term[index].max(message.term);
+            }
         }
     }
 
@@ -483,7 +504,10 @@ impl World {
             Fault::Command(index, event) => {
                 self.note(time, index, &name);
                 match event {
-                    Event::Forwardable(able) => self.able[index] = able,
+                    Event::Forwardable(able) => {
+                        self.able[index] = able;
+                        self.able_since[index] = time;
+                    }
                     Event::Leave => self.leaving[index] = true,
                     _ => {}
                 }
@@ -502,6 +526,7 @@ impl World {
         (self.restart[index], self.leaving[index]) = (false, false);
         self.nonce += 1;
         self.boots[index] += 1;
+        self.known_term[index] = 0;
         self.able[index] = true;
         let Plan { heartbeat, failover, priority, preempt, defect, .. } = self.plan;
         let Ok(lease) = lease(heartbeat, failover) else { unreachable!("plans have timers with a lease") };

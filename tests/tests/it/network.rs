@@ -223,7 +223,14 @@ fn announcements_reach_the_wire_at_once_and_are_repeated_until_stopped() {
         let expected: Vec<_> = addresses.iter().flat_map(|&address| [(address, 1), (address, 2)]).collect();
         assert_eq!(burst, expected);
 
-        let thread = AnnounceThread::spawn(announcer).unwrap();
+        let silent = AnnounceThread::spawn(Arc::clone(&announcer), || false).unwrap();
+        silent.announce();
+        let counters = Arc::clone(&silent.counters);
+        // Ends once it has taken what it was told.
+        drop(silent);
+        assert_eq!(counters.frames.load(Ordering::Relaxed), 0);
+
+        let thread = AnnounceThread::spawn(announcer, || true).unwrap();
         thread.announce();
         for _ in 0..8 {
             soon("a repeat", next);

@@ -31,8 +31,11 @@ use csm_user::replication::record::{self, ConnGone, ConnKey, ConnRecord, Refusal
 
 use super::soon::soon;
 
+/// Reals that the tables hold.
+const REALS_HELD: u32 = 16;
+
 fn dataplane(connections: u32) -> Dataplane {
-    let capacity = Capacity { connections, embryonic: 1024, sticky: 1024, vservers: 16, reals: 16 };
+    let capacity = Capacity { connections, embryonic: 1024, sticky: 1024, vservers: 16, reals: REALS_HELD };
     Dataplane::load_with(&[], AttachMode::Native, capacity).expect("root and a kernel with XDP")
 }
 
@@ -333,9 +336,8 @@ fn counters_and_next_hops_are_read() {
     let counters = Counters::open(&dataplane).unwrap();
     assert!(counters.reasons().unwrap().iter().all(|(_, count)| count.packets == 0));
     assert_eq!(counters.vserver(0).unwrap().connections, 0);
-    let last = csm_common::limits::REALS_MAX;
-    assert!(counters.real(last - 1).is_ok());
-    assert!(counters.real(last).is_err());
+    assert!(counters.real(REALS_HELD - 1).is_ok());
+    assert!(counters.real(REALS_HELD).is_err());
     let hops = HopMaps::open(&dataplane).unwrap();
     let hop = NextHop {
         dst_mac: [2; 6],
@@ -453,7 +455,7 @@ fn the_ring_tells_of_connections_and_hosts() {
     assert_eq!(mirror.list(), [up]);
     rig.run(Side::Client, &tcp(client, (VIP, 80), "R", 101, 501));
     soon("its end", || mirror.is_empty().then_some(()));
-    let closed = Delta::Closed(Connection { state: csm_common::flow::STATE_CLOSED, ..up });
+    let closed = Delta::Closed(Connection { state: STATE_CLOSED, ..up });
     soon("the record of its end", || told.lock().unwrap().contains(&closed).then_some(()));
 
     rig.run(Side::Client, &gratuitous(Form::Reply, STRANGER.mac, STRANGER.ip));

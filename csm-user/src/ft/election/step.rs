@@ -209,6 +209,18 @@ impl Election {
         peer.forwardable && (offered || (peer.preempt && peer.complete && better))
     }
 
+    /// A fact about this node. The peer decides by it too, so it learns at once and not with the next heartbeat.
+    pub(super) fn learn(&mut self, change: impl FnOnce(&mut Self), effects: &mut Vec<Effect>) {
+        let facts = |own: &Self| (own.forwardable, own.eligible, own.replica_ready());
+        let (before, sequence) = (facts(self), self.sequence);
+        change(self);
+        self.reconsider(effects);
+        let has_told = self.sequence > sequence;
+        if facts(self) != before && !has_told {
+            self.send(Kind::Heartbeat, effects);
+        }
+    }
+
     /// Looks at the situation anew after a fact has changed.
     pub(super) fn reconsider(&mut self, effects: &mut Vec<Effect>) {
         match self.state {

@@ -183,10 +183,10 @@ fn every_event_in_every_state_does_what_the_table_says() {
           peer yields 9: PeerUp Arm(Silence 150ms)
           force: Forced(Err(NotActive))
           leave -> left: Gate(Closed) Send(Heartbeat 0) End
-          unable: 
+          unable: Send(Heartbeat 0)
           able: 
-          ineligible: 
-          replica complete: 
+          ineligible: Send(Heartbeat 0)
+          replica complete: Send(Heartbeat 0)
           replica behind: 
           rival seen: 
         standby
@@ -215,9 +215,9 @@ fn every_event_in_every_state_does_what_the_table_says() {
           peer yields 9 -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
           force: Forced(Err(NotActive))
           leave -> left: Gate(Closed) Send(Heartbeat 4) End
-          unable: 
+          unable: Send(Heartbeat 4)
           able: 
-          ineligible: 
+          ineligible: Send(Heartbeat 4)
           replica complete -> candidate: Send(Elect 5) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
           replica behind: 
           rival seen: 
@@ -249,9 +249,9 @@ fn every_event_in_every_state_does_what_the_table_says() {
           leave -> left: Gate(Closed) Send(Heartbeat 5) End
           unable -> standby: Gate(Closed) Send(Heartbeat 5) Arm(Heartbeat 50ms)
           able: 
-          ineligible: 
+          ineligible: Send(Heartbeat 5)
           replica complete: 
-          replica behind: 
+          replica behind: Send(Heartbeat 5)
           rival seen: 
         active
           start -> init: Gate(Closed) Send(Heartbeat 1) StopAnnounce Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
@@ -281,7 +281,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           leave: Send(Offer) Arm(Retry 50ms)
           unable: Send(Offer) Arm(Retry 50ms)
           able: 
-          ineligible: 
+          ineligible: Send(Heartbeat 1)
           replica complete: 
           replica behind: 
           rival seen: Announce(Rival)
@@ -311,11 +311,11 @@ fn every_event_in_every_state_does_what_the_table_says() {
           peer yields 9 -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
           force: Forced(Err(NotActive))
           leave: 
-          unable: 
+          unable: Send(Heartbeat 2)
           able: 
-          ineligible: 
+          ineligible: Send(Heartbeat 2)
           replica complete: 
-          replica behind: 
+          replica behind: Send(Heartbeat 2)
           rival seen: 
         left
           start: 
@@ -453,6 +453,57 @@ fn an_active_node_gives_the_role_only_to_a_ready_peer_that_asks_with_right() {
     }
     for change in [(|asks| asks.complete = false) as fn(&mut Message), |asks| asks.forwardable = false] {
         assert!(!given(false, change) && !given(true, change));
+    }
+}
+
+#[test]
+fn only_a_yield_to_this_boot_of_this_node_opens() {
+    let yielded = Message { term: 5, ..from_peer(State::RelayOut, Kind::Relinquish, 5) };
+    for (peer_nonce, next) in
+        [(OWN_BOOT, State::Active), (OWN_BOOT - 1, State::Candidate), (0, State::Candidate)]
+    {
+        let mut machine = in_state(State::Candidate);
+        machine.on_event(Event::Received(Message { peer_nonce, ..yielded }), &mut Vec::new());
+        assert_eq!(machine.state(), next, "to {peer_nonce}");
+    }
+}
+
+#[test]
+fn a_term_that_is_over_is_yielded_to_nobody() {
+    // Both have term 1, or 4, behind them.
+    for (state, last) in [(State::Active, 1), (State::Standby, 4), (State::RelayOut, 2)] {
+        let yields = |term: u64| {
+            let mut machine = in_state(state);
+            let asks =
+                Message { priority: 30, preempt: true, ..from_peer(State::Candidate, Kind::Elect, term) };
+            let mut effects = Vec::new();
+            machine.on_event(Event::Received(asks), &mut effects);
+            effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::Send(Message { kind: Kind::Relinquish, .. })))
+        };
+        assert!(!yields(last - 1), "{state}");
+        assert!(yields(last + 1), "{state}");
+        // The active node has that term itself.
+        assert_eq!(yields(last), state != State::Active, "{state}");
+    }
+}
+
+#[test]
+fn what_the_peer_decides_by_it_learns_at_once_and_once() {
+    let told = |machine: &mut Election, event| {
+        let mut effects = Vec::new();
+        machine.on_event(event, &mut effects);
+        effects.iter().filter(|effect| matches!(effect, Effect::Send(_))).count()
+    };
+    // A better peer is active: no reason to ask it for anything.
+    let mut machine = in_state(State::Standby);
+    let active = Message { priority: 30, sequence: 1_001, ..from_peer(State::Active, Kind::Heartbeat, 4) };
+    machine.on_event(Event::Received(active), &mut Vec::new());
+    let complete = |lag_ms| Event::Replica { complete: true, lag_ms };
+    assert_eq!([0, 7, 101, 102, 9].map(|lag_ms| told(&mut machine, complete(lag_ms))), [1, 0, 1, 0, 1]);
+    for event in [Event::Eligible(false), Event::Forwardable(false)] {
+        assert_eq!([told(&mut machine, event), told(&mut machine, event)], [1, 0]);
     }
 }
 

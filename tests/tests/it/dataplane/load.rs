@@ -44,7 +44,9 @@ fn a_port_that_does_not_take_the_program_is_named_with_the_remedy() {
     // Loopback has no native XDP.
     let error = Dataplane::load_with(&[port(1, "lo")], AttachMode::Native, SMALL).expect_err("a refusal");
     let text = error.to_string();
-    for part in ["interface lo", "driver unknown", "native mode", "generic mode"] {
+    for part in
+        ["interface lo", "driver unknown", "native mode", "use an interface whose driver has native XDP"]
+    {
         assert!(text.contains(part), "{part:?} in {text:?}");
     }
     assert!(matches!(error, LoadError::Attach { .. }));

@@ -48,6 +48,20 @@ fn a_replica_goes_on_mid_flow_and_becomes_the_nodes_own() {
 }
 
 #[test]
+fn a_replica_that_has_just_come_is_the_nodes_own_from_its_first_packet() {
+    let mut rig = Rig::new().expect("the rig");
+    replicate(&rig, now_ns());
+    let data = Frame::client(PSH | ACK, 4_000_000, 5_000_000).payload(b"at once");
+    expect(&mut rig, Side::Client, &data, Reason::ForwardedFlow, &data.clone().sent_to(&REALS[0], 80));
+    let used = |(_, entry): &(FlowKey, FlowEntry)| entry.flags & FLAG_REPLICA == 0;
+    assert_eq!(
+        rig.flows(names::FLOWS).iter().filter(|item| used(item)).count(),
+        1,
+        "the direction that was used"
+    );
+}
+
+#[test]
 fn the_end_of_a_replica_is_reported() {
     let mut rig = Rig::new().expect("the rig");
     replicate(&rig, now_ns());
