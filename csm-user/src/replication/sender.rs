@@ -181,6 +181,7 @@ impl Sender {
         self.transfer = None;
         self.compare.cancel();
         self.broken = BucketSet::EMPTY;
+        self.retry = Retry::default();
         self.full_epoch = 0;
     }
 
@@ -264,6 +265,8 @@ impl Sender {
             match (&mut self.transfer, acked.what) {
                 // A newer entry stands in its place: not held, but no reason to offer it again. The digest decides.
                 _ if refusal == Refusal::Superseded => {}
+                // A receiver that is active has its own reasons, and nothing is offered to it twice.
+                _ if self.duty != Duty::Tell => {}
                 (Some(transfer), Sent::Chunk) => transfer.refuse(bucket),
                 _ => self.retry.refuse(now, bucket),
             }

@@ -400,8 +400,12 @@ impl World {
         zero.connections == one.connections && zero.sticky == one.sticky
     }
 
-    /// Clients' connections are in both tables.
+    /// Clients' connections are in both tables, and the node that is not active says nothing of its peer's table.
     fn check(&self) -> Result<(), TestCaseError> {
+        if let Some(out) = &self.nodes[1 - self.active()].out {
+            let status = out.sender.status(self.now);
+            prop_assert_eq!((status.refused_buckets, status.broken_buckets, status.queued), (0, 0, 0));
+        }
         prop_assert!(self.tables_are_equal(), "not equal after all that time");
         let content = self.nodes[0].table.content();
         for (key, record) in self.open.iter().filter(|(key, _)| !self.disputed.contains(key)) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Duty, Effect, Role, Sender};
 use crate::replication::delta::BucketSet;
-use crate::replication::snapshot::Phase;
+use crate::replication::snapshot::{Phase, Retry};
 
 /// Bound for what was only queued.
 pub const DRAIN: Duration = Duration::from_secs(1);
@@ -81,6 +81,7 @@ impl Sender {
         self.broken = if proven { missing } else { BucketSet::ALL };
         self.window.release();
         self.compare.cancel();
+        self.retry = Retry::default();
         self.full_epoch = 0;
         self.next_transfer = now;
         self.duty = Duty::HandOver(Handover::new(now));
