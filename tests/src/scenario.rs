@@ -107,6 +107,15 @@ impl Traffic {
         proven.or_else(|_| self.messages("report"))
     }
 
+    /// Of the sticky clients, how many there are and how many have been moved to another real server since the start.
+    ///
+    /// # Errors
+    /// When the program has died.
+    pub fn sticky(&mut self) -> Result<(usize, usize)> {
+        let web = self.web.report()?;
+        Ok((web.reals.len(), unstuck(&web)))
+    }
+
     /// Waits until no short request from the outage is open any more: each ends by itself, answered or not.
     fn settle_requests(&mut self) {
         // Where the outage does not end, the report says so.
@@ -256,6 +265,7 @@ pub fn apply(lab: &mut Lab, traffic: &mut Traffic, fault: Fault, rate: u64) -> R
         faults.push(format!("{from:?} forwarded for {} ms after {to:?} had taken over", both.as_millis()));
     }
     let forwarded = lab.ports.samples(at_ns.saturating_sub(nanos(LEAD_IN)), moved_ns);
+    let unstuck = unstuck(&web);
     let lateness = [&old, &back, &new].map(|status| status.worst_lateness_us);
     Ok(Outline {
         fault,
@@ -275,7 +285,7 @@ pub fn apply(lab: &mut Lab, traffic: &mut Traffic, fault: Fault, rate: u64) -> R
         download_fault,
         requests: web.answered,
         requests_failed: web.failed,
-        unstuck: web.reals.values().filter(|reals| reals.len() > 1).count(),
+        unstuck,
         worst_lateness_us: lateness.into_iter().max().unwrap_or(0),
         realtime: old.realtime && new.realtime,
         faults,
@@ -285,6 +295,11 @@ pub fn apply(lab: &mut Lab, traffic: &mut Traffic, fault: Fault, rate: u64) -> R
         request_bins: web.bins,
         forwarded,
     })
+}
+
+/// Clients that more than one real server has answered.
+fn unstuck(web: &http::Report) -> usize {
+    web.reals.values().filter(|reals| reals.len() > 1).count()
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -457,6 +457,52 @@ fn an_active_node_gives_the_role_only_to_a_ready_peer_that_asks_with_right() {
 }
 
 #[test]
+fn another_boot_is_believed_once_it_has_heard_this_node_and_an_earlier_one_never_again() {
+    let mut machine = in_state(State::Standby);
+    let mut hear = |message: Message| {
+        let mut effects = Vec::new();
+        machine.on_event(Event::Received(message), &mut effects);
+        let dropped = effects.contains(&Effect::Dropped(DropCause::StaleBoot));
+        let answers = effects.iter().any(|effect| matches!(effect, Effect::Send(_)));
+        (dropped, answers, machine.peer().map(|peer| peer.nonce))
+    };
+    let old = from_peer(State::Active, Kind::Heartbeat, 4);
+    let new = Message { nonce: PEER_BOOT + 1, sequence: 1, ..from_peer(State::Init, Kind::Heartbeat, 0) };
+    assert_eq!(hear(Message { peer_nonce: 0, hears_you: false, ..new }), (true, true, Some(PEER_BOOT)));
+    assert_eq!(hear(Message { peer_nonce: OWN_BOOT - 1, ..new }), (true, true, Some(PEER_BOOT)));
+    assert_eq!(hear(old), (false, false, Some(PEER_BOOT)));
+    let (dropped, _, boot) = hear(new);
+    assert_eq!((dropped, boot), (false, Some(PEER_BOOT + 1)));
+    // Held back by the network; it had heard this node.
+    assert_eq!(hear(Message { sequence: 2_000, ..old }), (true, false, Some(PEER_BOOT + 1)));
+    let left = Message { state: State::Left, sequence: 9, ..new };
+    assert_eq!(hear(left).2, None);
+    assert_eq!(hear(Message { sequence: 10, ..new }), (true, false, None));
+}
+
+#[test]
+fn what_is_not_the_newest_message_of_the_one_peer_is_dropped_by_cause() {
+    let newest = from_peer(State::Active, Kind::Heartbeat, 4);
+    let mut machine = in_state(State::Standby);
+    machine.on_event(Event::Received(newest), &mut Vec::new());
+    let mut cause = |message: Message| {
+        let (before, mut effects) = (machine.clone(), Vec::new());
+        machine.on_event(Event::Received(message), &mut effects);
+        assert_eq!(machine, before, "nothing came of it");
+        match effects[..] {
+            [Effect::Dropped(cause)] => Some(cause),
+            _ => None,
+        }
+    };
+    let later = Message { sequence: newest.sequence + 1, ..newest };
+    assert_eq!(cause(newest), Some(DropCause::Duplicate));
+    assert_eq!(cause(Message { sequence: newest.sequence - 1, ..newest }), Some(DropCause::Duplicate));
+    assert_eq!(cause(Message { group: 2, ..later }), Some(DropCause::OtherGroup));
+    assert_eq!(cause(Message { node: OWN, ..later }), Some(DropCause::OwnIdentity));
+    assert_eq!(cause(Message { node: PEER + 1, ..later }), Some(DropCause::ThirdNode));
+}
+
+#[test]
 fn only_a_yield_to_this_boot_of_this_node_opens() {
     let yielded = Message { term: 5, ..from_peer(State::RelayOut, Kind::Relinquish, 5) };
     for (peer_nonce, next) in
