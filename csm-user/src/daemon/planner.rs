@@ -8,7 +8,7 @@ use csm_common::net::AddressKey;
 
 use crate::dataplane::expiry::Census;
 use crate::dataplane::maps::Maps;
-use crate::dataplane::plan::{self, Assignments, Desired, HealthView, PlanError, RealKey, Released, plan};
+use crate::dataplane::plan::{Assignments, Desired, HealthView, PlanError, RealKey, Released, plan};
 use crate::dataplane::snapshot::{Directory, DirectoryCell};
 use crate::model::Config;
 use crate::probe::health::{Health, RealHealth};
@@ -94,10 +94,4 @@ fn view(health: &Health) -> HealthView {
             .map(|(key, _)| RealKey { farm: key.farm.clone(), address: key.address, port: key.port })
             .collect(),
     }
-}
-
-/// Next hops that the configuration needs, see [`plan::needed_hops`].
-#[must_use]
-pub fn needed_hops(config: &Config) -> std::collections::HashSet<AddressKey> {
-    plan::needed_hops(config)
 }

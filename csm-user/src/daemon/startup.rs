@@ -26,6 +26,7 @@ use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell};
 use crate::dataplane::mirror::Mirror;
+use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::{Table, monotonic_ns};
@@ -216,7 +217,7 @@ impl Running {
 
         let (links_in, links) = mpsc::channel(LINKS_MAX);
         let neighbours = Arc::new(follow_neighbours(&config, &specs, vmac, &dataplane, links_in)?);
-        let hops = neighbours.want(&super::planner::needed_hops(&config));
+        let hops = neighbours.want(&needed_hops(&config));
         let planner =
             Arc::new(Planner::new(maps, hops, Arc::clone(&directory), options.drop_deltas.is_none()));
         let probes = probe::task::spawn(probe::target::targets(&config), config.slot);
