@@ -14,6 +14,7 @@ use super::ended::Ended;
 use super::record::{Conflict, ConnGone, ConnRecord, Refusal, ReplicaTable, StickyKey, StickyRecord};
 use super::role::Tenure;
 use super::status::{Progress, ReceiverStatus};
+use super::window::DECLINED;
 use super::wire::{Frame, Mode};
 
 /// Items handed to the table at a time, with a look at the role between: a takeover finds at most so many under way.
@@ -129,8 +130,8 @@ impl Receiver {
             }
             Frame::End { seq, epoch, count } => {
                 self.number(seq)?;
-                self.end(epoch, count, here)?;
-                (seq, Vec::new())
+                let refused = if self.end(epoch, count, here)? { Vec::new() } else { vec![DECLINED] };
+                return Ok(Answer::Send(Frame::Ack { seq, refused }));
             }
             Frame::Delta { seq, ops } => {
                 self.number(seq)?;
@@ -182,20 +183,22 @@ impl Receiver {
         Ok(put(records, here, conflict))
     }
 
-    fn end(&mut self, epoch: u64, count: u64, here: &Here<'_>) -> Result<(), ApplyError> {
+    /// Whether it was carried out to its end: a receiver whose own entries win has deleted nothing.
+    fn end(&mut self, epoch: u64, count: u64, here: &Here<'_>) -> Result<bool, ApplyError> {
         let incoming = self.incoming.take_if(|incoming| incoming.epoch == epoch);
         let incoming = incoming.ok_or(ApplyError::Epoch(epoch))?;
         if incoming.entries != count {
             return Err(ApplyError::Count { said: count, came: incoming.entries });
         }
         if incoming.mode == Mode::Merge {
-            return Ok(());
+            return Ok(true);
         }
         self.facts.deleted += sweep(&incoming, here, self.stamp)?;
-        if incoming.buckets == BucketSet::ALL && here.mirrors(self.stamp) {
+        let mirrored = here.mirrors(self.stamp);
+        if incoming.buckets == BucketSet::ALL && mirrored {
             self.facts.snapshot_epoch = epoch;
         }
-        Ok(())
+        Ok(mirrored)
     }
 
     /// Deletions go first: a key stands once in a frame, and a new connection may need the return direction's key of

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::delta::{BucketSet, Op, Record};
 use super::digest::{Compare, Coverage, Digests, Verdict};
+use super::ended::Ended;
 use super::record::{DeltaEvent, Refusal};
 use super::role::Role;
 use super::snapshot::{Phase, Retry, Transfer, Transferred};
@@ -156,8 +157,9 @@ impl Sender {
         }
     }
 
-    /// This node's role changed to `role`, or on a fresh stream it is `role`.
-    pub fn set_role(&mut self, now: Duration, role: Role) {
+    /// This node's role changed to `role`, or on a fresh stream it is `role`. `ended` is what ended here while its own
+    /// entries won: a handover repeats it unless the receiver is known to have mirrored this table.
+    pub fn set_role(&mut self, now: Duration, role: Role, ended: &Ended) {
         match (self.duty, role) {
             (Duty::Tell, Role::Active) => {}
             (_, Role::Active) => {
@@ -170,7 +172,7 @@ impl Sender {
                 self.full_epoch = 0;
                 self.next_transfer = now;
             }
-            (_, Role::Yielding | Role::Lost) => self.start_handover(now, role),
+            (_, Role::Yielding | Role::Lost) => self.start_handover(now, role, ended),
             (_, Role::Standby) => self.fall_idle(),
         }
     }
@@ -234,7 +236,13 @@ impl Sender {
                 self.acked(now, &acked);
                 if let Some(transfer) = self.transfer.take_if(|transfer| transfer.phase == Phase::Ending(seq))
                 {
-                    self.transferred(now, transfer.is_full(), &transfer.finish(now));
+                    if acked.declined {
+                        // The receiver has taken over and deleted nothing; this node is about to hear of it.
+                        self.broken = self.broken.union(&transfer.buckets);
+                        self.next_transfer = now + PAUSE;
+                    } else {
+                        self.transferred(now, transfer.is_full(), &transfer.finish(now));
+                    }
                 }
             }
             Frame::Digest { round, buckets } => {

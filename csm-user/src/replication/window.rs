@@ -51,7 +51,12 @@ pub struct Acked {
     pub held: usize,
     /// Buckets of the refused items, and why.
     pub refused: Vec<(u8, Refusal)>,
+    /// The end of a transfer was not carried out: the receiver's own entries win.
+    pub declined: bool,
 }
+
+/// How a receiver refuses the end of a transfer, which has no items: see [`Acked::declined`].
+pub const DECLINED: (u16, Refusal) = (0, Refusal::Superseded);
 
 /// The peer acknowledged what was not to be acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -234,13 +239,14 @@ impl Window {
             return Err(Violation::OutOfOrder { got: seq, expected });
         };
         let items = sent.buckets.len();
-        let refused = refused.iter().map(|&(position, refusal)| {
+        let declined = sent.what == Sent::End && refused == [DECLINED];
+        let refused = refused.iter().filter(|_| !declined).map(|&(position, refusal)| {
             let bucket = sent.buckets.get(usize::from(position));
             bucket.map(|&bucket| (bucket, refusal)).ok_or(Violation::Position { position, items })
         });
         let refused = refused.collect::<Result<Vec<_>, _>>()?;
         let held = items.saturating_sub(refused.len());
-        Ok(Acked { what: sent.what, age: now.saturating_sub(sent.since), held, refused })
+        Ok(Acked { what: sent.what, age: now.saturating_sub(sent.since), held, refused, declined })
     }
 
     /// Age of the oldest change that is not acknowledged; zero if all are.

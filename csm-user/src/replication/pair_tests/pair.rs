@@ -141,7 +141,7 @@ impl Pair {
         self.rounds_ours.clear();
         self.rounds_theirs.clear();
         self.sent.clear();
-        self.sender.set_role(self.now, Role::Active);
+        self.sender.set_role(self.now, Role::Active, &Ended::default());
     }
 
     pub(super) fn step(&mut self, step: &Step) {

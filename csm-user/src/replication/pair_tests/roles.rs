@@ -154,11 +154,9 @@ impl World {
         let node = &mut self.nodes[at];
         let over = node.role.hands_over() && !node.handing_over;
         let mut sender = Sender::new(self.now, self.options);
-        sender.set_role(self.now, if over { Role::Standby } else { node.role });
-        if node.handing_over {
-            let ended = node.ended.lock().expect("nobody panics");
-            ended.connections().for_each(|gone| sender.event(self.now, DeltaEvent::ConnectionClosed(gone)));
-        }
+        let ended = node.ended.lock().expect("nobody panics");
+        sender.set_role(self.now, if over { Role::Standby } else { node.role }, &ended);
+        drop(ended);
         node.out =
             Some(Stream { sender, receiver, frames: VecDeque::new(), answers: VecDeque::new(), walk: None });
     }
@@ -173,7 +171,7 @@ impl World {
         node.since_ns = now_ns;
         if let Some(out) = &mut node.out {
             out.walk = None;
-            out.sender.set_role(now, node.role);
+            out.sender.set_role(now, node.role, &node.ended.lock().expect("nobody panics"));
         }
         if role == Role::Active {
             node.tenure.adopt(now_ns);

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::{Duty, Effect, Role, Sender};
 use crate::replication::delta::BucketSet;
+use crate::replication::ended::Ended;
+use crate::replication::record::DeltaEvent;
 use crate::replication::snapshot::{Phase, Retry};
 
 /// Bound for what was only queued.
@@ -73,7 +75,7 @@ impl Handover {
 }
 
 impl Sender {
-    pub(super) fn start_handover(&mut self, now: Duration, role: Role) {
+    pub(super) fn start_handover(&mut self, now: Duration, role: Role, ended: &Ended) {
         // What a transfer was still to tell, and the changes that were forgotten because it would.
         let unsent = self.transfer.take().filter(|transfer| !matches!(transfer.phase, Phase::Ending(_)));
         let missing = unsent.map_or(self.broken, |transfer| self.broken.union(&transfer.buckets));
@@ -85,6 +87,10 @@ impl Sender {
         self.full_epoch = 0;
         self.next_transfer = now;
         self.duty = Duty::HandOver(Handover::new(now));
+        if !proven {
+            // A merge tells what stands. What ended before there was a stream, or while none was proven, is told here.
+            ended.connections().for_each(|gone| self.event(now, DeltaEvent::ConnectionClosed(gone)));
+        }
     }
 
     pub(super) fn poll_handover(&mut self, now: Duration) {

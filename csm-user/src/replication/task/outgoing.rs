@@ -107,12 +107,9 @@ impl<'a> Stream<'a> {
         let now = shared.now();
         let mut sender = Sender::new(now, shared.sender);
         let over = control.role.hands_over() && !shared.is_handing_over(&control);
-        sender.set_role(now, if over { Role::Standby } else { control.role });
-        if !over && control.role.hands_over() {
-            // Nobody was told while there was no stream.
-            let ended = shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            ended.connections().for_each(|gone| sender.event(now, DeltaEvent::ConnectionClosed(gone)));
-        }
+        let ended = shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.set_role(now, if over { Role::Standby } else { control.role }, &ended);
+        drop(ended);
         let (output, scans) = (BytesMut::new(), mpsc::channel(1));
         Self { shared, peer, sender, control, input, output, walk: None, scans, heard: now }
     }
@@ -234,11 +231,12 @@ impl<'a> Stream<'a> {
         if turns > 0 {
             let now = self.shared.now();
             self.walk = None;
+            let ended = self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
             if turns > 1 {
                 // Another role between: nothing is known any more of what the peer holds.
-                self.sender.set_role(now, Role::Standby);
+                self.sender.set_role(now, Role::Standby, &ended);
             }
-            self.sender.set_role(now, control.role);
+            self.sender.set_role(now, control.role, &ended);
         }
         Ok(())
     }
