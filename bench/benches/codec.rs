@@ -70,6 +70,8 @@ fn delta(count: u16) -> Frame {
             },
             real: Ipv4Addr::new(192, 158, 39, 101),
             real_port: 80,
+            source: Ipv4Addr::new(10, 9, high, low),
+            source_port: 40_000 + number,
             server_vlan: 3,
             vserver: StableId(0x0123_4567_89ab_cdef),
             real_id: StableId(0xfedc_ba98_7654_3210),

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use csm_user::model::{
-    Config, FtGroup, Interface, Name, Real, RealAdmin, Serverfarm, Sticky, Transport, Virtual, Vlan, VlanId,
+    Config, FtGroup, Interface, Name, Real, RealAdmin, Serverfarm, Sticky, Protocol, Virtual, Vlan, VlanId,
     VlanRole, Vserver,
 };
 use ipnet::Ipv4Net;
@@ -32,6 +32,7 @@ pub fn large_config(vservers: u32) -> Config {
             Vlan { alias: Some(net(1, 253)), ..vlan(3, VlanRole::Server, 1) },
         ],
         probes: vec![],
+        natpools: vec![],
         serverfarms: (0..vservers).map(farm).collect(),
         vservers: (0..vservers).map(vserver).collect(),
         ft: Some(FtGroup {
@@ -87,15 +88,17 @@ fn farm(index: u32) -> Serverfarm {
         weight: 8,
         admin: RealAdmin::InService,
     };
-    Serverfarm { name: farm_name(index), probes: vec![], reals: (0..REALS_PER_FARM).map(real).collect() }
+    Serverfarm { reals: (0..REALS_PER_FARM).map(real).collect(), ..Serverfarm::new(farm_name(index)) }
 }
 
 fn vserver(index: u32) -> Vserver {
     Vserver {
         name: Name::new(&format!("VIP{index}")).expect("short and printable"),
-        virtual_server: Some(Virtual { address: address(0, index), transport: Transport::Tcp, port: 80 }),
+        virtual_server: Some(Virtual::single(address(0, index), Protocol::TCP, 80)),
         serverfarm: Some(farm_name(index)),
         vlan: None,
+        clients: vec![],
+        unidirectional: None,
         idle: Duration::from_secs(3600),
         pending: Duration::from_secs(30),
         sticky: Some(Sticky { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST }),

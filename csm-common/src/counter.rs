@@ -119,6 +119,8 @@ reasons! {
     DropInternal = "drop_internal", Drop;
     /// A live connection of another virtual server uses the same addresses and ports on the server side.
     DropConflict = "drop_conflict", Drop;
+    /// No address and port of the client NAT pool is free towards the chosen real.
+    DropPoolExhausted = "drop_natpool_exhausted", Drop;
 }
 
 #[cfg(test)]

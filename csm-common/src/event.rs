@@ -24,7 +24,7 @@ pub struct Record {
     /// Must be 0.
     pub pad: u32,
 }
-crate::map_type!(Record, 80);
+crate::map_type!(Record, 88);
 
 /// A connection was proven by both sides and stands in the established table.
 pub const EVENT_CONNECTION: u32 = 1;

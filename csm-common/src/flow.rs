@@ -52,7 +52,8 @@ pub struct FlowEntry {
     /// Delta for the TCP or UDP checksum.
     pub l4_delta: u16,
     /// Half-open TCP: the acknowledgement number that proves the client saw the server's SYN-ACK, host order; with
-    /// [`FLAG_REBUILT`] the lowest of [`PROOF_WINDOW`] such numbers.
+    /// [`FLAG_REBUILT`] the lowest of [`PROOF_WINDOW`] such numbers. Before the SYN-ACK of a unidirectional virtual server:
+    /// the sequence number of the client's next segment.
     pub expect_ack: u32,
     /// Egress VLAN, and so the ingress VLAN of the other direction.
     pub egress_vlan: u16,
@@ -116,14 +117,18 @@ pub struct Connection {
     pub client_be: u32,
     /// Address the client speaks to, network order.
     pub virtual_be: u32,
-    /// Address of the real server, network order.
+    /// Address of the real server, network order; in dispatch mode the virtual address, which the server owns.
     pub real_be: u32,
+    /// What the real sees as the client's address, network order: the client's own unless `nat client` replaces it.
+    pub source_be: u32,
     /// Client port, network order.
     pub client_port_be: u16,
     /// Virtual port, network order.
     pub virtual_port_be: u16,
     /// Port on the real server, network order.
     pub real_port_be: u16,
+    /// What the real sees as the client's port, network order.
+    pub source_port_be: u16,
     /// Ingress VLAN of the client's packets.
     pub client_vlan: u16,
     /// Ingress VLAN of the server's packets.
@@ -132,6 +137,8 @@ pub struct Connection {
     pub proto: u8,
     /// One of the `STATE_*` values.
     pub state: u8,
+    /// Must be 0.
+    pub pad: u16,
     /// Virtual server number on this node, or [`NONE`].
     pub vserver: u32,
     /// Real server number on this node, or [`NONE`].
@@ -139,7 +146,7 @@ pub struct Connection {
     /// Distinguishes successive connections with equal keys.
     pub generation: u32,
 }
-crate::map_type!(Connection, 36);
+crate::map_type!(Connection, 44);
 
 /// Generation of a connection that is opened at `now_ns`: later, as serial numbers go (RFC 1982), than `predecessor`, the
 /// one that stood under its key before (0: none), which may be of the peer's clock or of this very millisecond. By the
@@ -191,26 +198,29 @@ impl Connection {
     pub const fn return_key(&self) -> FlowKey {
         FlowKey {
             src_be: self.real_be,
-            dst_be: self.client_be,
+            dst_be: self.source_be,
             sport_be: self.real_port_be,
-            dport_be: self.client_port_be,
+            dport_be: self.source_port_be,
             vlan: self.server_vlan,
             proto: self.proto,
             pad: 0,
         }
     }
 
-    /// Entry of the client → server direction: the destination becomes the real server.
+    /// Entry of the client → server direction: the destination becomes the real server, the source what that is to see.
     #[inline(always)]
     #[must_use]
     pub const fn forward_entry(&self, local: &Local) -> FlowEntry {
-        let ip = checksum::replace32(self.virtual_be, self.real_be);
-        let l4 = ip + checksum::replace16(self.virtual_port_be, self.real_port_be);
+        let ip = checksum::replace32(self.virtual_be, self.real_be)
+            + checksum::replace32(self.client_be, self.source_be);
+        let l4 = ip
+            + checksum::replace16(self.virtual_port_be, self.real_port_be)
+            + checksum::replace16(self.client_port_be, self.source_port_be);
         FlowEntry {
             last_seen_ns: local.now_ns,
-            new_src_be: self.client_be,
+            new_src_be: self.source_be,
             new_dst_be: self.real_be,
-            new_sport_be: self.client_port_be,
+            new_sport_be: self.source_port_be,
             new_dport_be: self.real_port_be,
             nexthop: local.to_server,
             vserver: self.vserver,
@@ -232,8 +242,11 @@ impl Connection {
     #[inline(always)]
     #[must_use]
     pub const fn return_entry(&self, local: &Local) -> FlowEntry {
-        let ip = checksum::replace32(self.real_be, self.virtual_be);
-        let l4 = ip + checksum::replace16(self.real_port_be, self.virtual_port_be);
+        let ip = checksum::replace32(self.real_be, self.virtual_be)
+            + checksum::replace32(self.source_be, self.client_be);
+        let l4 = ip
+            + checksum::replace16(self.real_port_be, self.virtual_port_be)
+            + checksum::replace16(self.source_port_be, self.client_port_be);
         FlowEntry {
             last_seen_ns: local.now_ns,
             new_src_be: self.virtual_be,
@@ -292,43 +305,38 @@ impl FlowEntry {
     /// The connection this entry belongs to; `key` is the entry's own key.
     #[must_use]
     pub const fn connection(&self, key: &FlowKey) -> Connection {
-        let forward = self.flags & FLAG_FORWARD != 0;
-        let (client_port_be, virtual_be, virtual_port_be, real_be, real_port_be, client_vlan, server_vlan) =
-            if forward {
-                (
-                    key.sport_be,
-                    key.dst_be,
-                    key.dport_be,
-                    self.new_dst_be,
-                    self.new_dport_be,
-                    key.vlan,
-                    self.egress_vlan,
-                )
-            } else {
-                (
-                    key.dport_be,
-                    self.new_src_be,
-                    self.new_sport_be,
-                    key.src_be,
-                    key.sport_be,
-                    self.egress_vlan,
-                    key.vlan,
-                )
-            };
-        Connection {
+        let of_entry = Connection {
             client_be: self.client_be,
-            virtual_be,
-            real_be,
-            client_port_be,
-            virtual_port_be,
-            real_port_be,
-            client_vlan,
-            server_vlan,
+            virtual_be: self.new_src_be,
+            real_be: key.src_be,
+            source_be: key.dst_be,
+            client_port_be: self.new_dport_be,
+            virtual_port_be: self.new_sport_be,
+            real_port_be: key.sport_be,
+            source_port_be: key.dport_be,
+            client_vlan: self.egress_vlan,
+            server_vlan: key.vlan,
             proto: key.proto,
             state: self.state,
+            pad: 0,
             vserver: self.vserver,
             real: self.real,
             generation: self.generation,
+        };
+        if self.flags & FLAG_FORWARD == 0 {
+            return of_entry;
+        }
+        Connection {
+            virtual_be: key.dst_be,
+            real_be: self.new_dst_be,
+            source_be: self.new_src_be,
+            client_port_be: key.sport_be,
+            virtual_port_be: key.dport_be,
+            real_port_be: self.new_dport_be,
+            source_port_be: self.new_sport_be,
+            client_vlan: key.vlan,
+            server_vlan: self.egress_vlan,
+            ..of_entry
         }
     }
 }
@@ -341,11 +349,11 @@ mod tests {
     use proptest::prelude::*;
 
     prop_compose! {
-        fn any_connection()(a: [u32; 3], p: [u16; 3], v: [u16; 2], n: [u32; 3], proto: u8, state in 1u8..6) -> Connection {
+        fn any_connection()(a: [u32; 4], p: [u16; 4], v: [u16; 2], n: [u32; 3], proto: u8, state in 1u8..6) -> Connection {
             Connection {
-                client_be: a[0], virtual_be: a[1], real_be: a[2],
-                client_port_be: p[0], virtual_port_be: p[1], real_port_be: p[2],
-                client_vlan: v[0], server_vlan: v[1], proto, state,
+                client_be: a[0], virtual_be: a[1], real_be: a[2], source_be: a[3],
+                client_port_be: p[0], virtual_port_be: p[1], real_port_be: p[2], source_port_be: p[3],
+                client_vlan: v[0], server_vlan: v[1], proto, state, pad: 0,
                 vserver: n[0], real: n[1], generation: n[2],
             }
         }
@@ -377,13 +385,16 @@ mod tests {
             client_be: 1,
             virtual_be: 2,
             real_be: 3,
+            source_be: 1,
             client_port_be: 4,
             virtual_port_be: 5,
             real_port_be: 6,
+            source_port_be: 4,
             client_vlan: 2,
             server_vlan: 3,
             proto: 6,
             state: super::STATE_SYN_ACK,
+            pad: 0,
             vserver: 0,
             real: 0,
             generation: 1,

@@ -11,6 +11,7 @@ pub mod counter;
 pub mod event;
 pub mod flow;
 pub mod gate;
+pub mod hash;
 pub mod limits;
 pub mod names;
 pub mod net;

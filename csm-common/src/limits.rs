@@ -31,3 +31,15 @@ pub const VLAN_IDS: u32 = 4096;
 /// Bytes of the event ring that only connection and sticky records may fill: hints, which any host on the network can
 /// cause, stop once less than this is free.
 pub const EVENT_RING_RESERVE: u32 = EVENT_RING_BYTES / 4 * 3;
+/// Virtual networks, each with all networks around it.
+pub const NETWORKS_MAX: u32 = 4096;
+/// Virtual networks of which one lies in the next.
+pub const NESTED_NETWORKS: usize = 4;
+/// Prefixes of clients over all virtual servers that share an address and port or name their clients.
+pub const CLIENTS_MAX: u32 = 16384;
+/// Pools of addresses for `nat client`; number 0 means none.
+pub const POOLS_MAX: u32 = 256;
+/// Addresses in one pool: each is answered by ARP.
+pub const POOL_ADDRESSES_MAX: u32 = 256;
+/// Ports that `nat client` gives away, from here to the highest.
+pub const POOL_PORT_FIRST: u16 = 1024;

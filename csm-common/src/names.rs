@@ -20,8 +20,14 @@ pub const NEXTHOPS: &str = "NEXTHOPS";
 pub const ROUTES: &str = "ROUTES";
 /// [`crate::net::AddressKey`] of a host on a connected network to its next-hop number.
 pub const NEIGHBOURS: &str = "NEIGHBOURS";
-/// [`crate::service::VserverKey`] to vserver number.
+/// [`crate::service::VserverKey`] to [`crate::service::Match`].
 pub const VSERVER_KEYS: &str = "VSERVER_KEYS";
+/// Longest prefix to [`crate::service::Networks`].
+pub const NETWORKS: &str = "NETWORKS";
+/// Longest prefix of [`crate::service::ClientKey`] to vserver number, or [`crate::flow::NONE`].
+pub const CLIENTS: &str = "CLIENTS";
+/// [`crate::service::Pool`] by number, from 1.
+pub const POOLS: &str = "POOLS";
 /// [`crate::service::Vserver`] by number.
 pub const VSERVERS: &str = "VSERVERS";
 /// Predictor slots, [`crate::service::ring_slot`] to real number.

@@ -39,11 +39,11 @@ pub struct AddressKey {
 }
 crate::map_type!(AddressKey, 8);
 
-/// An alias or virtual address of the group: ARP for it is answered with the virtual MAC while the gate is open.
+/// An alias, virtual or pool address of the group: ARP for it is answered with the virtual MAC while the gate is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Address {
-    /// [`ADDRESS_ALIAS`] or [`ADDRESS_VIRTUAL`].
+    /// [`ADDRESS_ALIAS`], [`ADDRESS_VIRTUAL`] or [`ADDRESS_POOL`].
     pub kind: u32,
 }
 crate::map_type!(Address, 4);
@@ -52,6 +52,8 @@ crate::map_type!(Address, 4);
 pub const ADDRESS_ALIAS: u32 = 1;
 /// The address of a virtual server.
 pub const ADDRESS_VIRTUAL: u32 = 2;
+/// An address of a pool: clients get it towards their real.
+pub const ADDRESS_POOL: u32 = 3;
 
 /// Where a frame goes: node-local, so that connection entries need no rewrite when a neighbour's MAC changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,22 +1,82 @@
 //! Virtual servers, reals, the predictor ring, sticky entries and settings.
 
-/// What a first packet is matched on.
+/// What a first packet is matched on (key of `VSERVER_KEYS`), and where a server's packet comes from (key of `ORIGINS`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct VserverKey {
-    /// Virtual address, network order.
+    /// Virtual address or network, network order.
     pub ip_be: u32,
     /// Port, network order; 0 matches any port (looked up second).
     pub port_be: u16,
-    /// IP protocol.
+    /// IP protocol; 0 with [`MATCH_ANY_PROTOCOL`].
     pub proto: u8,
-    /// Must be 0.
-    pub pad: u8,
+    /// Bits of the address that are not compared (0: a single address), and `MATCH_*` bits.
+    pub kind: u8,
 }
 crate::map_type!(VserverKey, 8);
 
-/// Value of `VSERVERS`.
+/// In [`VserverKey::kind`]: a virtual server for any protocol.
+pub const MATCH_ANY_PROTOCOL: u8 = 64;
+/// In [`VserverKey::kind`]: data connections of `service ftp`, for clients that have a control connection.
+pub const MATCH_FTP: u8 = 128;
+
+/// Value of `VSERVER_KEYS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Match {
+    /// The virtual server, if `rules` is 0.
+    pub vserver: u32,
+    /// Otherwise VLAN and client decide: first half of the [`ClientKey`]s in `CLIENTS`.
+    pub rules: u32,
+}
+crate::map_type!(Match, 8);
+
+/// What follows the prefix length in a key of `CLIENTS`. `rules` and `vlan` are always compared: prefixes are 32 bits and
+/// those of the client's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct ClientKey {
+    /// See [`Match::rules`].
+    pub rules: u16,
+    /// Ingress VLAN; 0: virtual servers of all VLANs (looked up second).
+    pub vlan: u16,
+    /// The client's address or network, network order.
+    pub client_be: u32,
+}
+crate::map_type!(ClientKey, 8);
+
+/// A whole key of `CLIENTS`, as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct ClientPrefix {
+    /// Bits of `of` that are compared: 32 to 64.
+    pub bits: u32,
+    /// What is compared.
+    pub of: ClientKey,
+}
+crate::map_type!(ClientPrefix, 12);
+
+/// Value of `NETWORKS`, whose key is a virtual network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Networks {
+    /// Bits that are not compared in this and each network around it that is virtual too, smallest first; 0: no more.
+    pub host_bits: [u8; crate::limits::NESTED_NETWORKS],
+}
+crate::map_type!(Networks, 4);
+
+/// `ip_be` without its lowest `host_bits` (32: none are left).
+#[inline(always)]
+#[must_use]
+pub const fn network_of(ip_be: u32, host_bits: u8) -> u32 {
+    if host_bits >= 32 {
+        return 0;
+    }
+    (u32::from_be(ip_be) >> host_bits << host_bits).to_be()
+}
+
+/// Value of `VSERVERS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Vserver {
     /// `VSERVER_*` bits.
@@ -33,12 +93,18 @@ pub struct Vserver {
     pub sticky_mask_be: u32,
     /// Sticky group; a private group (configured as 0) is 256 + vserver number.
     pub sticky_group: u32,
-    /// Ingress VLAN that is matched; 0: any.
-    pub vlan: u32,
     /// Its farm, as in [`Real::farm`].
     pub farm: u32,
+    /// Number of its farm's pool in `POOLS`; 0: clients keep their address.
+    pub pool: u32,
+    /// With a hashing predictor: mask on the addresses that are hashed, network order.
+    pub hash_mask_be: u32,
+    /// Its port, network order; 0: any.
+    pub port_be: u16,
+    /// Must be 0.
+    pub pad: u16,
 }
-crate::map_type!(Vserver, 36);
+crate::map_type!(Vserver, 44);
 
 /// In service: configured so and has a farm.
 pub const VSERVER_INSERVICE: u32 = 1;
@@ -46,6 +112,33 @@ pub const VSERVER_INSERVICE: u32 = 1;
 pub const VSERVER_REPLICATE: u32 = 2;
 /// `replicate csrp sticky`.
 pub const VSERVER_REPLICATE_STICKY: u32 = 4;
+/// Dispatch mode (`no nat server`): the real owns the virtual address, only the MAC addresses change.
+pub const VSERVER_DISPATCH: u32 = 8;
+/// `predictor forward`: the packet is routed to the address it has.
+pub const VSERVER_FORWARD: u32 = 16;
+/// The server's packets may not come by here: see `docs/dataplane.md`.
+pub const VSERVER_UNIDIRECTIONAL: u32 = 32;
+/// `service ftp`.
+pub const VSERVER_FTP: u32 = 64;
+/// `predictor hash address`: by the client's address.
+pub const VSERVER_HASH_SOURCE: u32 = 128;
+/// `predictor hash address`: by the virtual address.
+pub const VSERVER_HASH_DESTINATION: u32 = 256;
+
+/// Value of `POOLS`: addresses and ports that clients get by `nat client`. A node allocates from its own ports only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Pool {
+    /// First address, host order.
+    pub first: u32,
+    /// Addresses; 0: no pool.
+    pub addresses: u32,
+    /// First port, host order.
+    pub port_first: u16,
+    /// Ports.
+    pub ports: u16,
+}
+crate::map_type!(Pool, 12);
 
 /// Value of `REALS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,19 +4,21 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::flow::{
-    Connection, FLAG_FORWARD, FLAG_REBUILT, FLAG_REPLICA, FLAG_REPLICATE, FlowEntry, Local, NONE,
+    Connection, FLAG_FORWARD, FLAG_REBUILT, FLAG_REPLICA, FLAG_REPLICATE, FlowEntry, FlowKey, Local, NONE,
     STATE_CLOSED, STATE_SYN, next_generation,
 };
-use csm_common::net::{AddressKey, PORT_CLIENT, PORT_SERVER, Port};
-use csm_common::service::{VSERVER_INSERVICE, VSERVER_REPLICATE, Vserver};
+use csm_common::net::{AddressKey, PORT_CLIENT, PORT_SERVER, Port, Route};
+use csm_common::service::{
+    VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_UNIDIRECTIONAL, Vserver,
+};
 
-use crate::packet::{Packet, TCP_FIN, TCP_RST, TCP_SYN};
+use crate::packet::{PROTO_TCP, PROTO_UDP, Packet, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::transition::{self, Next};
-use crate::{Outcome, counter, forward as out, maps, predictor, rebuild, rewrite, sticky, vserver};
+use crate::{Outcome, counter, forward as out, ftp, maps, nat, predictor, rebuild, rewrite, sticky, vserver};
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
 const TOUCH_NS: u64 = 1_000_000_000;
-const EEXIST: i32 = -17;
+pub(crate) const EEXIST: i32 = -17;
 
 /// Sends a packet on by its connection's entry, making one if it is a first packet.
 #[inline(always)]
@@ -90,57 +92,131 @@ fn touch(packet: &Packet, entry: &mut FlowEntry) {
     }
 }
 
+/// A connection that is about to be made. Filled step by step by functions of their own, since the stack holds 512 bytes.
+pub(crate) struct Draft {
+    pub(crate) connection: Connection,
+    pub(crate) local: Local,
+    /// Pool that the source is to be taken from; 0: none.
+    pool: u32,
+}
+
 /// Makes the half-open pair for a packet that has none; `predecessor` is the generation of the one that stood there, or 0.
 #[inline(never)]
 fn create(packet: &Packet, predecessor: u32) -> Result<(), Reason> {
-    let generation = next_generation(packet.now_ns, predecessor);
-    match vserver::lookup(&packet.key) {
-        Some((number, vserver)) => balance(packet, generation, number, vserver),
-        None => route(packet, generation),
+    let key = &packet.key;
+    // Until something else is decided the packet goes on as it is, and so do the answers.
+    let connection = Connection {
+        client_be: key.src_be,
+        virtual_be: key.dst_be,
+        real_be: key.dst_be,
+        source_be: key.src_be,
+        client_port_be: key.sport_be,
+        virtual_port_be: key.dport_be,
+        real_port_be: key.dport_be,
+        source_port_be: key.sport_be,
+        client_vlan: key.vlan,
+        server_vlan: key.vlan,
+        proto: key.proto,
+        state: STATE_SYN,
+        pad: 0,
+        vserver: NONE,
+        real: NONE,
+        generation: next_generation(packet.now_ns, predecessor),
+    };
+    let local = Local { to_server: 0, to_client: 0, now_ns: packet.now_ns, flags: 0 };
+    let mut draft = Draft { connection, local, pool: 0 };
+    match vserver::lookup(packet) {
+        Some(number) => balance(packet, number, &mut draft)?,
+        None => route(packet, &mut draft)?,
+    }
+    if draft.pool == 0 {
+        insert_pair(&draft.connection, &draft.local)?;
+    } else {
+        nat::insert_pair(&mut draft.connection, &draft.local, draft.pool)?;
+    }
+    settle(packet, &draft);
+    Ok(())
+}
+
+/// What else is to be noted, now that the pair stands.
+#[inline(never)]
+fn settle(packet: &Packet, draft: &Draft) {
+    if draft.local.flags & FLAG_REBUILT != 0 {
+        return rebuild::expect(packet, &draft.connection);
+    }
+    let Some(vserver) = maps::VSERVERS.get(draft.connection.vserver) else { return };
+    if vserver.flags & VSERVER_UNIDIRECTIONAL != 0 {
+        transition::expect(packet);
+    }
+    if draft.connection.real != NONE {
+        sticky::choose(vserver, packet.key.src_be, draft.connection.real, packet.now_ns);
     }
 }
 
-/// A first packet to a virtual server.
+/// Flag of its connections' entries.
 #[inline(always)]
-fn balance(packet: &Packet, generation: u32, number: u32, vserver: &Vserver) -> Result<(), Reason> {
+const fn replicated(vserver: &Vserver) -> u8 {
+    if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE }
+}
+
+/// A first packet to virtual server `number`.
+#[inline(never)]
+fn balance(packet: &Packet, number: u32, draft: &mut Draft) -> Result<(), Reason> {
+    let vserver = maps::VSERVERS.get(number).ok_or(Reason::DropInternal)?;
     if !packet.opens() {
         return Err(Reason::DropNoConnection);
     }
     if vserver.flags & VSERVER_INSERVICE == 0 {
         return Err(Reason::DropNoPolicy);
     }
+    draft.local.to_client = way_back(packet)?;
+    draft.local.flags = replicated(vserver);
+    draft.connection.vserver = number;
+    draft.pool = vserver.pool;
+    if vserver.flags & VSERVER_FORWARD == 0 {
+        choose(packet, number, vserver, draft)
+    } else {
+        forward_on(packet, draft)
+    }
+}
+
+/// By stickiness, else by the predictor.
+#[inline(always)]
+fn choose(packet: &Packet, number: u32, vserver: &Vserver, draft: &mut Draft) -> Result<(), Reason> {
     let key = &packet.key;
-    let to_client = way_back(packet)?;
-    let real_number = sticky::find(vserver, key.src_be, packet.now_ns)
-        .or_else(|| predictor::next(number, vserver))
+    let data = ftp::is_data(vserver, key.dport_be);
+    let real_number = sticky::find(vserver, key.src_be, packet.now_ns, data)
+        .or_else(|| predictor::next(number, vserver, key))
         .ok_or(Reason::DropNoReal)?;
     let real = maps::REALS.get(real_number).ok_or(Reason::DropInternal)?;
-    let connection = Connection {
-        client_be: key.src_be,
-        virtual_be: key.dst_be,
-        real_be: real.ip_be,
-        client_port_be: key.sport_be,
-        virtual_port_be: key.dport_be,
-        real_port_be: if real.port_be == 0 { key.dport_be } else { real.port_be },
-        client_vlan: key.vlan,
-        server_vlan: real.vlan,
-        proto: key.proto,
-        state: STATE_SYN,
-        vserver: number,
-        real: real_number,
-        generation,
-    };
-    let flags = if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE };
-    let local = Local { to_server: real.nexthop, to_client, now_ns: packet.now_ns, flags };
-    insert_pair(&connection, &local)?;
-    sticky::choose(vserver, key.src_be, real_number, packet.now_ns);
+    draft.connection.real = real_number;
+    draft.connection.server_vlan = real.vlan;
+    draft.local.to_server = real.nexthop;
+    // In dispatch mode the real owns the virtual address: its MAC address alone tells it apart from its neighbours.
+    if vserver.flags & VSERVER_DISPATCH == 0 {
+        draft.connection.real_be = real.ip_be;
+        if real.port_be != 0 && !data && matches!(key.proto, PROTO_TCP | PROTO_UDP) {
+            draft.connection.real_port_be = real.port_be;
+        }
+    }
     Ok(())
 }
 
-/// A first packet to no virtual server: routed from a server to the client side, refused otherwise.
+/// `predictor forward`: where the packet wants to go. Back where it came from would be a loop.
 #[inline(always)]
-fn route(packet: &Packet, generation: u32) -> Result<(), Reason> {
-    let key = &packet.key;
+fn forward_on(packet: &Packet, draft: &mut Draft) -> Result<(), Reason> {
+    let route = destination(&packet.key)?;
+    if route.vlan == packet.key.vlan {
+        return Err(Reason::DropNoRoute);
+    }
+    draft.connection.server_vlan = route.vlan;
+    draft.local.to_server = out::resolve(route, packet.key.dst_be)?;
+    Ok(())
+}
+
+/// The route to a destination that is none of the group's own addresses.
+#[inline(always)]
+fn destination(key: &FlowKey) -> Result<&'static Route, Reason> {
     if is_ours(key.dst_be, key.vlan) {
         return Err(Reason::DropNoVserver);
     }
@@ -148,37 +224,39 @@ fn route(packet: &Packet, generation: u32) -> Result<(), Reason> {
         return Err(Reason::DropNoRoute);
     }
     let route = out::route(key.dst_be).ok_or(Reason::DropNoRoute)?;
+    if is_ours(key.dst_be, route.vlan) {
+        return Err(Reason::DropNoVserver);
+    }
+    Ok(route)
+}
+
+/// A first packet to no virtual server: routed from a server to the client side, refused otherwise.
+#[inline(never)]
+fn route(packet: &Packet, draft: &mut Draft) -> Result<(), Reason> {
+    let key = &packet.key;
+    let route = destination(key)?;
     let egress: &Port = maps::VLANS.get(u32::from(route.vlan)).ok_or(Reason::DropInternal)?;
     match (packet.ingress.role, egress.role) {
         (PORT_SERVER, PORT_CLIENT) => {}
         (PORT_CLIENT, PORT_SERVER) => return Err(Reason::DropDirect),
         _ => return Err(Reason::DropNoRoute),
     }
-    if is_ours(key.dst_be, route.vlan) {
-        return Err(Reason::DropNoVserver);
-    }
     if !packet.opens() {
-        return rebuild::from_server(packet, generation, route);
+        return rebuild::from_server(packet, route, draft);
     }
-    let to_server = out::resolve(route, key.dst_be)?;
-    let to_client = way_back(packet)?;
-    // The one who opens is the client here, and what it speaks to is both virtual and real server: nothing changes.
-    let connection = Connection {
-        client_be: key.src_be,
-        virtual_be: key.dst_be,
-        real_be: key.dst_be,
-        client_port_be: key.sport_be,
-        virtual_port_be: key.dport_be,
-        real_port_be: key.dport_be,
-        client_vlan: key.vlan,
-        server_vlan: route.vlan,
-        proto: key.proto,
-        state: STATE_SYN,
-        vserver: NONE,
-        real: NONE,
-        generation,
-    };
-    insert_pair(&connection, &Local { to_server, to_client, now_ns: packet.now_ns, flags: 0 })
+    // The one who opens is the client here, and what it speaks to is both virtual and real server: nothing changes, but
+    // for the source of FTP's data connections.
+    draft.connection.server_vlan = route.vlan;
+    draft.local.to_server = out::resolve(route, key.dst_be)?;
+    draft.local.to_client = way_back(packet)?;
+    if let Some(origin) = ftp::active(packet) {
+        let vserver = maps::VSERVERS.get(origin.vserver).ok_or(Reason::DropInternal)?;
+        draft.local.flags = replicated(vserver);
+        draft.connection.vserver = origin.vserver;
+        draft.connection.source_be = origin.virtual_be;
+        draft.connection.source_port_be = origin.port_be;
+    }
+    Ok(())
 }
 
 /// Next hop back to the source of a first packet. It leads out of the VLAN that the packet came in on: what a server
@@ -209,8 +287,8 @@ fn is_ours(ip_be: u32, vlan: u16) -> bool {
 }
 
 /// Enters both directions among the half-open.
-#[inline(always)]
-pub(crate) fn insert_pair(connection: &Connection, local: &Local) -> Result<(), Reason> {
+#[inline(never)]
+fn insert_pair(connection: &Connection, local: &Local) -> Result<(), Reason> {
     let return_key = connection.return_key();
     if let Some(other) = maps::FLOWS.get_ptr_mut(return_key) {
         // SAFETY: as in `forward`; read only.
@@ -222,18 +300,31 @@ pub(crate) fn insert_pair(connection: &Connection, local: &Local) -> Result<(), 
         let _ = maps::FLOWS.remove(twin_key);
         let _ = maps::FLOWS.remove(return_key);
     }
-    let forward_key = connection.forward_key();
-    match maps::EMBRYONIC.insert(forward_key, connection.forward_entry(local), u64::from(BPF_NOEXIST)) {
-        Ok(()) => {}
+    match insert_forward(connection, local) {
+        0 => {}
         // The same packet arrived on another CPU, which was first: its pair counts.
-        Err(EEXIST) => return Ok(()),
-        Err(_) => return Err(Reason::DropTableFull),
+        EEXIST => return Ok(()),
+        _ => return Err(Reason::DropTableFull),
     }
     // A return entry that stands here belongs to a half-open connection that has lost its other half, or loses it now:
     // its forward entry finds a twin of another generation and counts as absent.
-    if maps::EMBRYONIC.insert(return_key, connection.return_entry(local), u64::from(BPF_ANY)).is_err() {
-        let _ = maps::EMBRYONIC.remove(forward_key);
+    if insert_return(connection, local, BPF_ANY) != 0 {
+        let _ = maps::EMBRYONIC.remove(connection.forward_key());
         return Err(Reason::DropTableFull);
     }
     Ok(())
+}
+
+/// Enters the client's direction among the half-open; 0 or an error number.
+#[inline(never)]
+pub(crate) fn insert_forward(connection: &Connection, local: &Local) -> i32 {
+    let (key, entry) = (connection.forward_key(), connection.forward_entry(local));
+    maps::EMBRYONIC.insert(key, entry, u64::from(BPF_NOEXIST)).err().unwrap_or(0)
+}
+
+/// Enters the server's direction among the half-open; 0 or an error number.
+#[inline(never)]
+pub(crate) fn insert_return(connection: &Connection, local: &Local, flags: u32) -> i32 {
+    let (key, entry) = (connection.return_key(), connection.return_entry(local));
+    maps::EMBRYONIC.insert(key, entry, u64::from(flags)).err().unwrap_or(0)
 }

@@ -12,7 +12,9 @@ use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::gate::Gate;
 use csm_common::limits;
 use csm_common::net::{Address, AddressKey, NextHop, Port, Route};
-use csm_common::service::{Origin, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey};
+use csm_common::service::{
+    ClientKey, Match, Networks, Origin, Pool, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey,
+};
 
 #[map]
 pub(crate) static GATE: Array<Gate> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -34,7 +36,14 @@ pub(crate) static ROUTES: LpmTrie<u32, Route> = LpmTrie::with_max_entries(limits
 #[map]
 pub(crate) static NEIGHBOURS: HashMap<AddressKey, u32> = HashMap::with_max_entries(limits::NEXTHOPS_MAX, 0);
 #[map]
-pub(crate) static VSERVER_KEYS: HashMap<VserverKey, u32> = HashMap::with_max_entries(limits::VSERVERS_MAX, 0);
+pub(crate) static VSERVER_KEYS: HashMap<VserverKey, Match> =
+    HashMap::with_max_entries(2 * limits::VSERVERS_MAX, 0);
+#[map]
+pub(crate) static NETWORKS: LpmTrie<u32, Networks> = LpmTrie::with_max_entries(limits::NETWORKS_MAX, 0);
+#[map]
+pub(crate) static CLIENTS: LpmTrie<ClientKey, u32> = LpmTrie::with_max_entries(limits::CLIENTS_MAX, 0);
+#[map]
+pub(crate) static POOLS: Array<Pool> = Array::with_max_entries(limits::POOLS_MAX, 0);
 #[map]
 pub(crate) static VSERVERS: Array<Vserver> = Array::with_max_entries(limits::VSERVERS_MAX, 0);
 #[map]

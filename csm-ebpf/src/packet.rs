@@ -203,7 +203,8 @@ pub(crate) fn parse(ctx: &XdpContext, ingress: Ingress, now_ns: u64) -> Result<P
         PROTO_TCP => parse_tcp(ctx, &mut packet, total_length)?,
         PROTO_UDP => parse_udp(ctx, &mut packet, total_length)?,
         PROTO_ICMP => parse_echo(ctx, &mut packet, total_length)?,
-        _ => return Err(Reason::DropProtocol),
+        // Without ports: the addresses tell its connections apart.
+        _ => {}
     }
     Ok(packet)
 }

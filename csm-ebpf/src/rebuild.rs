@@ -6,77 +6,64 @@
 //! acknowledges what the server sent: neither side alone brings it to the table that never does.
 
 use csm_common::counter::Reason;
-use csm_common::flow::{
-    Connection, FLAG_FIN, FLAG_REBUILT, FLAG_REPLICATE, Local, STATE_CLOSED, STATE_SYN_ACK,
-};
+use csm_common::flow::{Connection, FLAG_FIN, FLAG_REBUILT, FLAG_REPLICATE, STATE_CLOSED, STATE_SYN_ACK};
 use csm_common::net::{PORT_SERVER, Route};
-use csm_common::service::{Origin, VSERVER_INSERVICE, VSERVER_REPLICATE, Vserver, VserverKey};
+use csm_common::service::{Origin, VSERVER_INSERVICE, VSERVER_REPLICATE, VserverKey};
 
-use crate::conn;
+use crate::conn::Draft;
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
-use crate::{forward, maps};
+use crate::{forward, maps, vserver};
 
-/// Rebuilds the entries of a server's segment to the client side, which `route` leads to.
-#[inline(always)]
-pub(crate) fn from_server(packet: &Packet, generation: u32, route: &Route) -> Result<(), Reason> {
+/// Drafts the connection of a server's segment to the client side, which `route` leads to.
+#[inline(never)]
+pub(crate) fn from_server(packet: &Packet, route: &Route, draft: &mut Draft) -> Result<(), Reason> {
     let key = &packet.key;
     let midway = key.proto == PROTO_TCP && packet.flags & (TCP_SYN | TCP_RST | TCP_ACK) == TCP_ACK;
     // A stray is no proof that its connection is not known to the node that relayed it.
     if !midway || packet.ingress.role != PORT_SERVER || packet.ingress.relayed {
         return Err(Reason::DropNoConnection);
     }
-    let service = VserverKey { ip_be: key.src_be, port_be: key.sport_be, proto: key.proto, pad: 0 };
+    let service = VserverKey { ip_be: key.src_be, port_be: key.sport_be, proto: key.proto, kind: 0 };
     // SAFETY: one that is replaced meanwhile was in force until just now.
-    let origin = *unsafe { maps::ORIGINS.get(service) }.ok_or(Reason::DropNoConnection)?;
+    let origin = unsafe { maps::ORIGINS.get(service) }.ok_or(Reason::DropNoConnection)?;
     let vserver = maps::VSERVERS.get(origin.vserver).ok_or(Reason::DropInternal)?;
-    if vserver.flags & VSERVER_INSERVICE == 0 || (vserver.vlan != 0 && vserver.vlan != u32::from(route.vlan))
-    {
+    reverse(packet, route, origin, &mut draft.connection);
+    if vserver.flags & VSERVER_INSERVICE == 0 || another_stands(&draft.connection) {
         return Err(Reason::DropNoConnection);
     }
-    let connection = connection(packet, generation, route, &origin);
-    if another_stands(&connection) {
+    // Its VLAN and client might be another virtual server's.
+    if !vserver::is_for(&draft.connection.forward_key(), origin.vserver) {
         return Err(Reason::DropNoConnection);
     }
-    let local = local(packet, route, &origin, vserver)?;
-    conn::insert_pair(&connection, &local)?;
-    expect(packet, &connection);
+    let real = maps::REALS.get(origin.real).ok_or(Reason::DropInternal)?;
+    let replicate = if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE };
+    draft.local.to_server = real.nexthop;
+    draft.local.to_client = forward::resolve(route, key.dst_be)?;
+    draft.local.flags = FLAG_REBUILT | replicate;
     Ok(())
 }
 
+/// Makes the draft, which has the packet's sender as the client, the server's connection with the packet's receiver.
 #[inline(always)]
-const fn connection(packet: &Packet, generation: u32, route: &Route, origin: &Origin) -> Connection {
+const fn reverse(packet: &Packet, route: &Route, origin: &Origin, connection: &mut Connection) {
     let key = &packet.key;
-    Connection {
-        client_be: key.dst_be,
-        virtual_be: origin.virtual_be,
-        real_be: key.src_be,
-        client_port_be: key.dport_be,
-        virtual_port_be: origin.port_be,
-        real_port_be: key.sport_be,
-        client_vlan: route.vlan,
-        server_vlan: key.vlan,
-        proto: key.proto,
-        state: STATE_SYN_ACK,
-        vserver: origin.vserver,
-        real: origin.real,
-        generation,
-    }
-}
-
-#[inline(always)]
-fn local(packet: &Packet, route: &Route, origin: &Origin, vserver: &Vserver) -> Result<Local, Reason> {
-    let real = maps::REALS.get(origin.real).ok_or(Reason::DropInternal)?;
-    let replicate = if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE };
-    Ok(Local {
-        to_server: real.nexthop,
-        to_client: forward::resolve(route, packet.key.dst_be)?,
-        now_ns: packet.now_ns,
-        flags: FLAG_REBUILT | replicate,
-    })
+    connection.client_be = key.dst_be;
+    connection.virtual_be = origin.virtual_be;
+    connection.real_be = key.src_be;
+    connection.source_be = key.dst_be;
+    connection.client_port_be = key.dport_be;
+    connection.virtual_port_be = origin.port_be;
+    connection.real_port_be = key.sport_be;
+    connection.source_port_be = key.dport_be;
+    connection.client_vlan = route.vlan;
+    connection.server_vlan = key.vlan;
+    connection.state = STATE_SYN_ACK;
+    connection.vserver = origin.vserver;
+    connection.real = origin.real;
 }
 
 /// Whether the client has another connection from that port to the virtual server: perhaps a later one, at another real.
-#[inline(always)]
+#[inline(never)]
 fn another_stands(connection: &Connection) -> bool {
     let key = connection.forward_key();
     // SAFETY: an element of a preallocated table, read only.
@@ -86,7 +73,7 @@ fn another_stands(connection: &Connection) -> bool {
 
 /// What the client must acknowledge, and whether the server is at its end.
 #[inline(always)]
-fn expect(packet: &Packet, connection: &Connection) {
+pub(crate) fn expect(packet: &Packet, connection: &Connection) {
     if let Some(entry) = maps::EMBRYONIC.get_ptr_mut(connection.forward_key()) {
         // SAFETY: an element of a preallocated table; of two packets that rebuild it on two CPUs either number will do.
         unsafe { (*entry).expect_ack = packet.seq };

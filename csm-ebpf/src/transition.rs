@@ -4,10 +4,10 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use csm_common::counter::Reason;
 use csm_common::event::{EVENT_CLOSED, EVENT_CONNECTION};
 use csm_common::flow::{
-    ACK_STEP, FLAG_ACK, FLAG_FIN, FLAG_FORWARD, FLAG_REBUILT, FlowEntry, FlowKey, STATE_CLOSED,
-    STATE_CLOSING, STATE_ESTABLISHED, STATE_SYN_ACK,
+    ACK_STEP, FLAG_ACK, FLAG_FIN, FLAG_FORWARD, FLAG_REBUILT, FlowEntry, FlowKey, NONE, STATE_CLOSED,
+    STATE_CLOSING, STATE_ESTABLISHED, STATE_SYN, STATE_SYN_ACK,
 };
-use csm_common::net::{PORT_CLIENT, PORT_SERVER};
+use csm_common::service::VSERVER_UNIDIRECTIONAL;
 
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::{counter, event, maps, sticky};
@@ -27,10 +27,17 @@ pub(crate) enum Next {
     Drop(Reason),
 }
 
+/// Whether packets of this direction come from the server's side: the answers of a balanced connection, what the opener
+/// sends on a routed one. The VLAN does not tell: in one-armed mode both sides are on the same.
+#[inline(always)]
+const fn from_server(entry: &FlowEntry) -> bool {
+    (entry.flags & FLAG_FORWARD == 0) == (entry.vserver != NONE)
+}
+
 /// Notes what a server has acknowledged: the resets that come for it are judged by that.
 #[inline(always)]
 pub(crate) fn acknowledged(packet: &Packet, entry: &mut FlowEntry) {
-    if packet.ingress.role != PORT_SERVER || packet.flags & TCP_ACK == 0 {
+    if packet.flags & TCP_ACK == 0 || !from_server(entry) {
         return;
     }
     if packet.ack.wrapping_sub(entry.ack) >= ACK_STEP || entry.flags & FLAG_ACK == 0 {
@@ -43,8 +50,8 @@ pub(crate) fn acknowledged(packet: &Packet, entry: &mut FlowEntry) {
 /// its sequence number must fit what the server acknowledged. One that does not fit is sent on all the same, and its
 /// receiver judges it by more than is known here; a connection that it did end goes by its idle time.
 #[inline(always)]
-fn believed(packet: &Packet, twin: Option<&FlowEntry>) -> bool {
-    packet.ingress.role != PORT_CLIENT || twin.is_some_and(|twin| twin.may_reset(packet.seq))
+fn believed(packet: &Packet, entry: &FlowEntry, twin: Option<&FlowEntry>) -> bool {
+    from_server(entry) || twin.is_some_and(|twin| twin.may_reset(packet.seq))
 }
 
 /// `found` as the other direction of `entry`, which stands under `key`, unless it is another connection's by now.
@@ -78,14 +85,17 @@ pub(crate) fn proven(packet: &Packet, entry: *mut FlowEntry) -> bool {
         return true;
     }
     let closed = if packet.flags & TCP_RST != 0 {
-        if !believed(packet, twin.as_deref()) {
+        if !believed(packet, entry, twin.as_deref()) {
             return true;
         }
         true
     } else {
         entry.flags |= FLAG_FIN;
-        // Of two FINs that cross on two CPUs the retransmission or a later FIN sees both.
-        twin.as_deref().is_some_and(|twin| twin.flags & FLAG_FIN != 0)
+        // Of two FINs that cross on two CPUs the retransmission or a later FIN sees both. A server that was never seen
+        // here will not show its own: then the entry lasts as long as the client goes on.
+        twin.as_deref().is_some_and(|twin| {
+            twin.flags & FLAG_FIN != 0 || twin.flags & FLAG_ACK == 0 && is_unidirectional(entry)
+        })
     };
     let state = if closed { STATE_CLOSED } else { STATE_CLOSING };
     entry.state = state;
@@ -119,7 +129,7 @@ pub(crate) fn half_open(packet: &Packet, entry: *mut FlowEntry) -> Next {
         let _ = maps::EMBRYONIC.remove(packet.key);
         return Next::Absent;
     }
-    if entry.state == STATE_SYN_ACK && proves(packet, entry) {
+    if proves(packet, entry) {
         return promote(packet, entry, &twin_key, twin);
     }
     Next::Stays
@@ -153,8 +163,30 @@ fn answer(packet: &Packet, entry: &mut FlowEntry, twin: &mut FlowEntry) {
 /// client goes on: a question with one answer never leaves the table that evicts.
 #[inline(always)]
 fn proves(packet: &Packet, entry: &FlowEntry) -> bool {
-    packet.key.proto != PROTO_TCP
-        || packet.flags & (TCP_SYN | TCP_RST | TCP_ACK) == TCP_ACK && entry.is_proven_by(packet.ack)
+    let tcp = packet.key.proto == PROTO_TCP;
+    let acknowledges = packet.flags & (TCP_SYN | TCP_RST | TCP_ACK) == TCP_ACK;
+    match entry.state {
+        STATE_SYN_ACK => !tcp || acknowledges && entry.is_proven_by(packet.ack),
+        // The SYN-ACK went past this node: the client's next segment must do.
+        STATE_SYN => tcp && acknowledges && packet.seq == entry.expect_ack && is_unidirectional(entry),
+        _ => false,
+    }
+}
+
+/// Whether its virtual server does not count on seeing the server's packets.
+#[inline(always)]
+fn is_unidirectional(entry: &FlowEntry) -> bool {
+    let vserver = maps::VSERVERS.get(entry.vserver);
+    vserver.is_some_and(|vserver| vserver.flags & VSERVER_UNIDIRECTIONAL != 0)
+}
+
+/// Notes the sequence number that the client's next segment must have, in the entry just made for its SYN.
+#[inline(always)]
+pub(crate) fn expect(packet: &Packet) {
+    if let Some(entry) = maps::EMBRYONIC.get_ptr_mut(packet.key) {
+        // SAFETY: see `conn::forward`; an aligned store.
+        unsafe { (*entry).expect_ack = packet.seq.wrapping_add(1) };
+    }
 }
 
 /// Moves a pair to the established table, which refuses rather than evicts.

@@ -1,21 +1,81 @@
 //! Which virtual server a first packet is for.
+//!
+//! The most specific wins: first by the address (a single one, then networks, longest prefix first), then by the port
+//! (this one, a data connection of FTP, any), then any protocol, then by the VLAN (this one, all), last by the longest prefix of the client. A plain
+//! virtual server, of one address and for all VLANs and clients, costs one look-up.
 
-use csm_common::flow::FlowKey;
-use csm_common::service::{Vserver, VserverKey};
+use aya_ebpf::maps::lpm_trie::Key;
+use csm_common::flow::{FlowKey, NONE};
+use csm_common::service::{ClientKey, MATCH_ANY_PROTOCOL, Vserver, VserverKey, network_of};
 
-use crate::maps;
+use crate::packet::{PROTO_TCP, PROTO_UDP, Packet};
+use crate::{ftp, maps};
 
-/// Number and facts of the virtual server that `key`'s destination and VLAN match: its port first, then any port.
+/// Number of the virtual server that `packet` opens a connection to.
 #[inline(always)]
-pub(crate) fn lookup(key: &FlowKey) -> Option<(u32, &'static Vserver)> {
-    lookup_port(key, key.dport_be).or_else(|| lookup_port(key, 0))
+pub(crate) fn lookup(packet: &Packet) -> Option<u32> {
+    let key = &packet.key;
+    service(key, port(key), key.proto, 0).or_else(|| ftp::passive(packet)).or_else(|| others(key))
 }
 
+/// Whether connections of `key` are for virtual server `number`.
+#[inline(never)]
+pub(crate) fn is_for(key: &FlowKey, number: u32) -> bool {
+    service(key, port(key), key.proto, 0).or_else(|| others(key)) == Some(number)
+}
+
+/// Port that is compared: an echo's identifier is none.
 #[inline(always)]
-fn lookup_port(key: &FlowKey, port_be: u16) -> Option<(u32, &'static Vserver)> {
-    let wanted = VserverKey { ip_be: key.dst_be, port_be, proto: key.proto, pad: 0 };
-    // SAFETY: the value is a plain number; one that was just replaced leads to a slot that is still valid.
-    let number = *unsafe { maps::VSERVER_KEYS.get(wanted) }?;
-    let vserver = maps::VSERVERS.get(number)?;
-    (vserver.vlan == 0 || vserver.vlan == u32::from(key.vlan)).then_some((number, vserver))
+const fn port(key: &FlowKey) -> u16 {
+    match key.proto {
+        PROTO_TCP | PROTO_UDP => key.dport_be,
+        _ => 0,
+    }
+}
+
+/// What the first look-up did not find.
+#[inline(never)]
+fn others(key: &FlowKey) -> Option<u32> {
+    if let Some(number) = any(key, 0) {
+        return Some(number);
+    }
+    let networks = maps::NETWORKS.get(Key::new(32, key.dst_be))?;
+    for host_bits in networks.host_bits {
+        if host_bits == 0 {
+            return None;
+        }
+        if let Some(number) = service(key, port(key), key.proto, host_bits).or_else(|| any(key, host_bits)) {
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// By any port, then by any protocol.
+#[inline(always)]
+fn any(key: &FlowKey, host_bits: u8) -> Option<u32> {
+    service(key, 0, key.proto, host_bits).or_else(|| service(key, 0, 0, host_bits | MATCH_ANY_PROTOCOL))
+}
+
+/// The virtual server for `kind` of address and port; FTP's data connections are looked up by the single address.
+#[inline(always)]
+pub(crate) fn service(key: &FlowKey, port_be: u16, proto: u8, kind: u8) -> Option<u32> {
+    let wanted = VserverKey { ip_be: network_of(key.dst_be, kind & 63), port_be, proto, kind };
+    // SAFETY: the value is two plain numbers; what was just replaced leads to a slot that is still valid.
+    let found = *unsafe { maps::VSERVER_KEYS.get(wanted) }?;
+    match found.rules {
+        0 => Some(found.vserver),
+        rules => client(key, rules),
+    }
+}
+
+/// By VLAN and client.
+#[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "rules are numbered like virtual servers, below 65,536")]
+fn client(key: &FlowKey, rules: u32) -> Option<u32> {
+    let find = |vlan| {
+        let of = ClientKey { rules: rules as u16, vlan, client_be: key.src_be };
+        maps::CLIENTS.get(Key::new(64, of)).copied().filter(|&number| number != NONE)
+    };
+    find(key.vlan).or_else(|| find(0))
 }

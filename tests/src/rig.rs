@@ -22,8 +22,8 @@ use csm_common::net::{
     PORT_SERVER, ROUTE_CONNECTED, ROUTE_VIA, Route, virtual_mac,
 };
 use csm_common::service::{
-    REAL_STICKY, REAL_USABLE, Real, Settings, StickyEntry, StickyKey, VSERVER_INSERVICE, Vserver, VserverKey,
-    ring_slot,
+    Match, REAL_STICKY, REAL_USABLE, Real, Settings, StickyEntry, StickyKey, VSERVER_INSERVICE, Vserver,
+    VserverKey, ring_slot,
 };
 use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
 use nix::sched::{CloneFlags, unshare};
@@ -356,11 +356,12 @@ impl Rig {
     }
 
     fn fill_services(&mut self) -> Result<()> {
-        let mut keys: HashMap<MapData, VserverKey, u32> = self.dataplane.map(names::VSERVER_KEYS)?;
+        let mut keys: HashMap<MapData, VserverKey, Match> = self.dataplane.map(names::VSERVER_KEYS)?;
         let mut vservers: Array<MapData, Vserver> = self.dataplane.map(names::VSERVERS)?;
         let mut reals: Array<MapData, Real> = self.dataplane.map(names::REALS)?;
         for (number, port, proto, farm) in [(WEB, 80u16, 6, 1), (DNS, 53, 17, 2), (ANY_TCP, 0, 6, 1)] {
-            keys.insert(VserverKey { ip_be: be(VIP), port_be: port.to_be(), proto, pad: 0 }, number, 0)?;
+            let key = VserverKey { ip_be: be(VIP), port_be: port.to_be(), proto, kind: 0 };
+            keys.insert(key, Match { vserver: number, rules: 0 }, 0)?;
             let vserver = Vserver {
                 flags: VSERVER_INSERVICE,
                 ring_len: 0,
@@ -369,8 +370,9 @@ impl Rig {
                 sticky_s: 0,
                 sticky_mask_be: u32::MAX,
                 sticky_group: 10,
-                vlan: 0,
                 farm,
+                port_be: port.to_be(),
+                ..Vserver::default()
             };
             vservers.set(number, vserver, 0)?;
         }

@@ -59,8 +59,25 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
-    /// ICMP echo (server-initiated).
+    /// ICMP echo.
     Icmp,
+    /// Any protocol, of a virtual server.
+    Any,
+    /// Another, by its IP protocol number.
+    Number(u8),
+}
+
+impl Protocol {
+    /// By its IP protocol number.
+    #[must_use]
+    pub const fn of(number: u8) -> Self {
+        match number {
+            1 => Self::Icmp,
+            6 => Self::Tcp,
+            17 => Self::Udp,
+            number => Self::Number(number),
+        }
+    }
 }
 
 /// State of a virtual server.
@@ -102,10 +119,18 @@ pub struct VserverReply {
     pub index: Option<u32>,
     /// Address; `None` until `virtual` is given.
     pub address: Option<Ipv4Addr>,
+    /// Bits of the address that count; 32: a single address.
+    pub prefix_length: u8,
     /// Protocol; `None` until `virtual` is given.
     pub protocol: Option<Protocol>,
     /// Port; 0: any.
     pub port: u16,
+    /// `service ftp`.
+    pub ftp: bool,
+    /// Whether servers' packets may go another way.
+    pub unidirectional: bool,
+    /// `client A M [exclude]`, as configured; none: all.
+    pub clients: Vec<String>,
     /// `vlan N`; `None`: all.
     pub vlan: Option<u16>,
     /// State.
@@ -184,6 +209,8 @@ pub struct ServerfarmReply {
     pub predictor: String,
     /// `nat server`.
     pub nat_server: bool,
+    /// `nat client`.
+    pub nat_client: Option<String>,
     /// Number of reals.
     pub reals: u32,
     /// Of these, in rotation.
@@ -255,6 +282,8 @@ pub struct ConnReply {
     pub destination: Endpoint,
     /// The server it is sent to.
     pub real: Endpoint,
+    /// What the server sees as the client.
+    pub source: Endpoint,
     /// VLAN of the client's packets.
     pub client_vlan: u16,
     /// VLAN of the server's packets.

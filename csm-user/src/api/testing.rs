@@ -78,6 +78,7 @@ impl Backend for Fake {
             client: at(client, 1754),
             destination: at(Ipv4Addr::new(192, 158, 38, 30), 80),
             real: at(Ipv4Addr::new(192, 158, 39, 101), 80),
+            source: at(client, 1754),
             client_vlan: 2,
             server_vlan: 3,
             state: ConnState::Estab,

@@ -15,8 +15,8 @@ use super::grammar::Arg;
 use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
-    Config, FtGroup, Interface, Name, Probe, ProbeKind, Real, RealAdmin, Serverfarm, StaticRoute, Sticky,
-    Transport, Virtual, Vlan, VlanId, VlanRole, Vserver,
+    ClientRange, Config, FtGroup, Interface, Name, Natpool, Predictor, Probe, ProbeKind, Protocol, Real,
+    RealAdmin, Serverfarm, StaticRoute, Sticky, Virtual, Vlan, VlanId, VlanRole, Vserver,
 };
 
 /// A configuration whose parts may still contradict one another.
@@ -121,6 +121,7 @@ impl Draft {
                 self.config.slot = statement.number("SLOT")?;
                 Some(())
             }
+            Section::Module if statement.id == Id::Natpool => put_pool(&mut self.config.natpools, statement),
             Section::Module
             | Section::Global
             | Section::SwitchVlan
@@ -204,6 +205,9 @@ impl Draft {
         let farm = self.farm(name);
         match statement.id {
             Id::Serverfarm => {}
+            Id::NatServer => farm.nat_server = !no,
+            Id::NatClient => farm.nat_client = if no { None } else { Some(statement.name()?.clone()) },
+            Id::Predictor => farm.predictor = if no { Predictor::RoundRobin } else { predictor(statement) },
             Id::FarmProbe => put(&mut farm.probes, statement.name()?.clone(), no),
             _ => return None,
         }
@@ -248,6 +252,11 @@ impl Draft {
             Id::Virtual => vserver.virtual_server = if no { None } else { Some(virtual_server(statement)?) },
             Id::VserverFarm => vserver.serverfarm = if no { None } else { Some(statement.name()?.clone()) },
             Id::VserverVlan => vserver.vlan = if no { None } else { Some(statement.vlan()?) },
+            Id::Client => {
+                let network = net(statement, "ADDRESS", "MASK")?.trunc();
+                put(&mut vserver.clients, ClientRange { network, exclude: statement.has("exclude") }, no);
+            }
+            Id::Unidirectional => vserver.unidirectional = Some(!no),
             Id::Idle => vserver.idle = seconds(statement, default::IDLE)?,
             Id::Pending => vserver.pending = seconds(statement, default::PENDING)?,
             Id::Sticky => vserver.sticky = if no { None } else { Some(sticky(statement)?) },
@@ -284,7 +293,7 @@ impl Draft {
     }
 
     fn farm(&mut self, name: &Name) -> &mut Serverfarm {
-        let new = || Serverfarm { name: name.clone(), probes: Vec::new(), reals: Vec::new() };
+        let new = || Serverfarm::new(name.clone());
         entry(&mut self.config.serverfarms, |farm| farm.name == *name, new)
     }
 }
@@ -330,8 +339,48 @@ fn net(statement: &Statement, address: &str, mask: &str) -> Option<Ipv4Net> {
 }
 
 fn virtual_server(statement: &Statement) -> Option<Virtual> {
-    let transport = if statement.has("tcp") { Transport::Tcp } else { Transport::Udp };
-    Some(Virtual { address: statement.address("ADDRESS")?, transport, port: statement.number("PORT")? })
+    let protocol = if statement.has("tcp") {
+        Protocol::TCP
+    } else if statement.has("udp") {
+        Protocol::UDP
+    } else if statement.has("any") {
+        Protocol::Any
+    } else {
+        Protocol::Number(statement.number("PROTOCOL")?)
+    };
+    let mask = statement.address("MASK").unwrap_or(Ipv4Addr::BROADCAST);
+    let network = Ipv4Net::with_netmask(statement.address("ADDRESS")?, mask).ok()?.trunc();
+    let port = if statement.arg("PORT").is_some() { statement.number("PORT")? } else { 0 };
+    Some(Virtual { network, protocol, port, ftp: statement.has("ftp") })
+}
+
+fn predictor(statement: &Statement) -> Predictor {
+    if statement.has("forward") {
+        return Predictor::Forward;
+    }
+    if !statement.has("hash") {
+        return Predictor::RoundRobin;
+    }
+    Predictor::Hash {
+        mask: statement.address("MASK").unwrap_or(Ipv4Addr::BROADCAST),
+        source: !statement.has("destination"),
+        destination: !statement.has("source"),
+    }
+}
+
+/// A pool of the same name is replaced; `validate` tells.
+fn put_pool(pools: &mut Vec<Natpool>, statement: &Statement) -> Option<()> {
+    let name = statement.name()?;
+    pools.retain(|pool| pool.name != *name);
+    if !statement.negated {
+        pools.push(Natpool {
+            name: name.clone(),
+            first: statement.address("FIRST")?,
+            last: statement.address("LAST")?,
+            netmask: statement.address("MASK")?,
+        });
+    }
+    Some(())
 }
 
 fn sticky(statement: &Statement) -> Option<Sticky> {
@@ -365,6 +414,8 @@ const fn new_vserver(name: Name) -> Vserver {
         virtual_server: None,
         serverfarm: None,
         vlan: None,
+        clients: Vec::new(),
+        unidirectional: None,
         idle: Duration::from_secs(default::IDLE),
         pending: Duration::from_secs(default::PENDING),
         sticky: None,

@@ -5,7 +5,7 @@
 use super::grammar::{Arg, Fault, FaultKind, Piece, Syntax, Value, abbreviates, fit};
 use super::table;
 use super::token::Token;
-use crate::model::{Config, FtGroup, Interface, Probe, Real, Serverfarm, Vlan, Vserver};
+use crate::model::{Config, FtGroup, Interface, Natpool, Probe, Real, Serverfarm, Vlan, Vserver};
 
 /// Where a command is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,7 +113,11 @@ pub enum Id {
     Open,
     Recover,
     Port,
+    Natpool,
     Serverfarm,
+    NatServer,
+    NatClient,
+    Predictor,
     FarmProbe,
     Real,
     Weight,
@@ -122,6 +126,8 @@ pub enum Id {
     Virtual,
     VserverFarm,
     VserverVlan,
+    Client,
+    Unidirectional,
     Idle,
     Pending,
     Sticky,
@@ -192,6 +198,7 @@ pub enum Print {
     Interface(fn(&Interface) -> Vec<String>),
     Vlan(fn(&Vlan) -> Vec<String>),
     Probe(fn(&Probe) -> Vec<String>),
+    Natpool(fn(&Natpool) -> Vec<String>),
     Serverfarm(fn(&Serverfarm) -> Vec<String>),
     Real(fn(&Real) -> Vec<String>),
     Vserver(fn(&Vserver) -> Vec<String>),

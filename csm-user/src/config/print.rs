@@ -1,6 +1,6 @@
 //! A configuration to text, by the printers in the table: `parse(print(c)) == c`.
 
-use super::command::{Command, Mode, Print};
+use super::command::{Command, Id, Mode, Print};
 use super::table::commands;
 use crate::model::Config;
 
@@ -27,6 +27,12 @@ pub fn print(config: &Config) -> String {
     for probe in &config.probes {
         out.section(1, Mode::Probe, |print| match print {
             Print::Probe(line) => line(probe),
+            _ => Vec::new(),
+        });
+    }
+    for pool in &config.natpools {
+        out.lines_of(1, Id::Natpool, |print| match print {
+            Print::Natpool(line) => line(pool),
             _ => Vec::new(),
         });
     }
@@ -72,6 +78,13 @@ impl Lines {
         // What opens a deeper section prints that section's item, not this one's.
         for command in commands().filter(|command| command.mode == mode) {
             self.lines(depth + 1, &lines(command.print));
+        }
+    }
+
+    /// The lines of one command that opens no section.
+    fn lines_of(&mut self, depth: usize, id: Id, lines: impl Fn(Print) -> Vec<String>) {
+        for command in commands().filter(|command| command.id == id) {
+            self.lines(depth, &lines(command.print));
         }
     }
 

@@ -5,7 +5,7 @@ use super::command::{
     Command, Effect,
     Mode::{self, Ft, Global, Interface, Module, Probe, Real, Serverfarm, SwitchVlan, Vlan, Vserver},
 };
-use super::grammar::Kind::{self, Host, Mask, Number};
+use super::grammar::Kind::{self, Host, Mask};
 use super::grammar::Piece::{Either, Optional, Rest, Slot, Word};
 use super::table::VLAN;
 
@@ -17,7 +17,6 @@ const DROP: &str = "remove the line";
 const HOST_SYSTEM: &str = "it does nothing on Linux";
 const HSRP: &str = "HSRP comes with a later release";
 const TRACKING: &str = "tracking comes with a later release";
-const ALL_CLIENTS: &str = "remove the line: the virtual server takes connections of all clients";
 const CONFIGURE: &str = "a command of the privileged mode does nothing in a configuration";
 
 /// See [`super::table::commands`].
@@ -131,20 +130,23 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     .opens(Mode::Refused),
     Command::refused(Probe, &[Word("address", ""), Rest], LATER, DROP),
     // Server farm.
-    Command::inert(
+    Command::refused(
         Serverfarm,
-        &[Word("predictor", "How a real is chosen"), Word("roundrobin", "In turn, by weight")],
-        Effect::Silent,
+        &[Word("predictor", ""), Word("leastconns", ""), Rest],
+        "this predictor comes later",
+        "use `predictor roundrobin`, which honours weights",
     ),
     Command::refused(
         Serverfarm,
-        &[
-            Word("predictor", ""),
-            Either(&[&[Word("leastconns", "")], &[Word("hash", "")], &[Word("forward", "")]]),
-            Rest,
-        ],
-        "this predictor comes later",
-        "use `predictor roundrobin`, which honours weights",
+        &[Word("predictor", ""), Word("hash", ""), Either(&[&[Word("url", "")]]), Rest],
+        LAYER_7,
+        "use `predictor hash address`",
+    ),
+    Command::refused(
+        Serverfarm,
+        &[Word("nat", ""), Word("client", ""), Word("static", "")],
+        "static translation comes later",
+        "use `nat client NAME` with a `natpool`",
     ),
     Command::refused(
         Serverfarm,
@@ -181,22 +183,10 @@ pub(super) static UNSUPPORTED: &[Command] = &[
             Either(&[&[Word("tcp", "")], &[Word("udp", "")]]),
             Slot("PORT", Kind::Port, "Port"),
             Word("service", "Follow the payload"),
-            Rest,
+            Either(&[&[Word("rtsp", "")], &[Word("termination", "")], &[Word("per-packet", "")]]),
         ],
-        "connections named in the payload are not followed yet",
+        "of services only `ftp` is followed yet",
         "leave `service` out; plain TCP and UDP services need none",
-    ),
-    Command::refused(
-        Vserver,
-        &[
-            Word("virtual", ""),
-            Slot("ADDRESS", Host, "Address"),
-            Optional(&[Slot("MASK", Mask, "Mask")]),
-            Either(&[&[Word("any", "")], &[Slot("PROTOCOL", Number(0, 255), "IP protocol")]]),
-            Rest,
-        ],
-        "other protocols come later",
-        "name `tcp` or `udp` and a port (0: any port)",
     ),
     Command::refused(
         Vserver,
@@ -214,9 +204,7 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         &[Word("persistent", ""), Word("rebalance", "")],
         Effect::Note("it has no effect on a virtual server of layer 4"),
     ),
-    Command::refused(Vserver, &[Word("client", ""), Rest], LATER, ALL_CLIENTS),
     Command::refused(Vserver, &[Word("advertise", ""), Rest], "route health injection comes later", DROP),
-    Command::refused(Vserver, &[Word("unidirectional", ""), Rest], LATER, DROP),
     Command::refused(Vserver, &[Word("max-conns", ""), Rest], LATER, DROP),
     Command::refused(Vserver, &[Word("owner", ""), Rest], LATER, DROP),
     Command::refused(Vserver, &[Word("reverse-sticky", ""), Rest], LATER, DROP),
@@ -246,7 +234,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         "name a server farm in the virtual server",
     )
     .opens(Mode::Refused),
-    Command::refused(Module, &[Word("natpool", ""), Rest], "client NAT comes later", DROP),
     Command::refused(
         Module,
         &[Word("sticky", ""), Rest],

@@ -11,14 +11,15 @@ use super::build::Draft;
 use super::command::Id;
 use super::diagnostic::Diagnostic;
 use super::parse::{Section, Tree};
-use super::service;
 use super::token::Span;
 use crate::model::{
-    Config, FAILOVER_MIN_WITHOUT_REALTIME, FtGroup, Name, Probe, ProbeKind, RealAdmin, Serverfarm, Transport,
-    Virtual, VlanId, Vserver, lease,
+    Config, FAILOVER_MIN_WITHOUT_REALTIME, FtGroup, Name, Predictor, Probe, ProbeKind, RealAdmin, Serverfarm,
+    VlanId, Vserver, lease,
 };
 
 mod address;
+mod matching;
+mod nat;
 
 /// What every check reads and writes.
 struct Checker<'a> {
@@ -49,6 +50,7 @@ pub(super) fn validate(
     address::check(&mut checker);
     checker.probes();
     checker.serverfarms();
+    nat::check(&mut checker);
     checker.vservers();
     if let Some(ft) = &draft.config.ft {
         checker.ft(ft);
@@ -71,7 +73,8 @@ impl Checker<'_> {
     }
 
     fn something_is_configured(&mut self) {
-        let Config { slot: _, interfaces: _, vlans, probes, serverfarms, vservers, ft } = self.config;
+        let Config { slot: _, interfaces: _, vlans, probes, natpools: _, serverfarms, vservers, ft } =
+            self.config;
         let module = self.tree.all(&Section::Module, Id::Module).next().is_some();
         let nothing = vlans.is_empty() && vservers.is_empty() && ft.is_none();
         if nothing && probes.is_empty() && serverfarms.is_empty() && !module {
@@ -187,7 +190,8 @@ impl Checker<'_> {
                     self.error(place, format!("there is no probe {name}"), remedy);
                 }
             }
-            if !farm.reals.iter().any(|real| real.admin == RealAdmin::InService) {
+            let forward = farm.predictor == Predictor::Forward;
+            if !forward && !farm.reals.iter().any(|real| real.admin == RealAdmin::InService) {
                 let place = self.tree.place(&section, Id::Serverfarm, "NAME");
                 let message = format!("server farm {} has no real in service", farm.name);
                 self.warning(place, message, "add `real ADDRESS` with `inservice` below it");
@@ -220,7 +224,6 @@ impl Checker<'_> {
     }
 
     fn vservers(&mut self) {
-        let mut taken: HashMap<Virtual, &Name> = HashMap::new();
         self.sticky_groups_have_one_farm();
         for vserver in &self.config.vservers {
             let section = Section::Vserver(vserver.name.clone());
@@ -231,23 +234,13 @@ impl Checker<'_> {
                         format!("virtual server {} has no address: it stays out of service", vserver.name);
                     self.warning(place, message, "add `virtual ADDRESS tcp PORT`");
                 }
-                Some(to) => {
-                    let place = self.tree.place(&section, Id::Virtual, "ADDRESS");
-                    if let Some(other) = taken.insert(*to, &vserver.name) {
-                        let first = self.tree.place(&Section::Vserver(other.clone()), Id::Virtual, "ADDRESS");
-                        let first = self.line(first);
-                        let message = format!(
-                            "duplicate of virtual server {other}, {first}: same address, protocol and port"
-                        );
-                        self.error(place, message, "change one of the two, or remove it");
-                    }
-                    self.virtual_address(&section, to, place);
-                }
+                Some(to) => matching::virtual_server(self, vserver, &section, to),
             }
             self.vserver_names(vserver, &section);
             self.probes_have_a_port(vserver, &section);
             self.replication(vserver, &section);
         }
+        matching::no_two_match_alike(self);
     }
 
     /// An entry of a shared group names a real; a virtual server of another farm would send its clients there.
@@ -274,32 +267,6 @@ impl Checker<'_> {
                 self.line(first)
             );
             self.error(place, message, "one farm per shared group: give one of the two another group");
-        }
-    }
-
-    fn virtual_address(&mut self, section: &Section, to: &Virtual, place: Span) {
-        let said = self.tree.all(section, Id::Virtual).next_back();
-        let mask = said.and_then(|statement| Some((statement.address("MASK")?, statement.place("MASK"))));
-        if let Some((mask, at)) = mask.filter(|(mask, _)| *mask != std::net::Ipv4Addr::BROADCAST) {
-            let message = format!("mask {mask}: a virtual server has a single address");
-            self.error(at, message, "leave the mask out");
-        }
-        let connected = self.config.vlan_of(to.address).is_some();
-        if !connected && self.config.vlans.iter().any(|vlan| vlan.address.is_some()) {
-            let message = format!("{} is in no VLAN's network: nothing will ask for it by ARP", to.address);
-            self.warning(
-                place,
-                message,
-                "make the upstream router send it to the client VLAN's alias, or change it",
-            );
-        }
-        if to.transport == Transport::Tcp && service::port("ftp") == Some(to.port) {
-            let message = "FTP's data connections are not followed: only the control connection is balanced";
-            self.warning(
-                self.tree.place(section, Id::Virtual, "PORT"),
-                message,
-                "balance a protocol of one connection in its place, such as SFTP on port ssh",
-            );
         }
     }
 
@@ -407,13 +374,22 @@ impl Checker<'_> {
     }
 
     fn limits(&mut self) {
-        let Config { slot: _, interfaces, vlans, probes: _, serverfarms, vservers, ft: _ } = self.config;
+        let Config { slot: _, interfaces, vlans, probes: _, natpools, serverfarms, vservers, ft: _ } =
+            self.config;
         let reals: usize = serverfarms.iter().map(|farm| farm.reals.len()).sum();
         let routes: usize = vlans.iter().map(|vlan| vlan.routes.len() + vlan.gateways.len() + 1).sum();
+        let pooled: usize = natpools.iter().map(|pool| pool.addresses().count()).sum();
+        let clients: usize = vservers.iter().map(|vserver| vserver.clients.len() + 1).sum();
         for (count, limit, what) in [
             (interfaces.len(), limits::PORTS_MAX, "ports"),
             (vservers.len(), limits::VSERVERS_MAX, "virtual servers"),
-            (vservers.len() + vlans.len(), limits::ADDRESSES_MAX, "alias and virtual addresses"),
+            (
+                vservers.len() + vlans.len() + pooled,
+                limits::ADDRESSES_MAX,
+                "alias, virtual and pool addresses",
+            ),
+            (natpools.len() + 1, limits::POOLS_MAX, "pools, the one that means none included"),
+            (clients, limits::CLIENTS_MAX, "networks of clients"),
             (reals, limits::REALS_MAX, "reals"),
             (routes, limits::ROUTES_MAX, "connected networks, routes and gateways"),
         ] {

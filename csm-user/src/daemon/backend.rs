@@ -20,10 +20,12 @@ use crate::api::reply::{
 };
 use crate::config;
 use crate::dataplane::expiry::{Census, Ended};
+use crate::dataplane::plan::Desired;
+use crate::dataplane::routes::be;
 use crate::dataplane::snapshot::StickyGroup;
 use crate::dataplane::table::{Seen, monotonic_ns};
 use crate::ft;
-use crate::model::{Real, RealAdmin, Serverfarm, StableId, Transport, Vserver};
+use crate::model::{self, ClientRange, Predictor, Real, RealAdmin, Serverfarm, StableId, Vserver};
 use crate::probe::health::{RealHealth, RealKey};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -87,8 +89,9 @@ impl Backend for Node {
         Ok(farms
             .map(|farm| ServerfarmReply {
                 name: farm.name.to_string(),
-                predictor: "RoundRobin".to_owned(),
-                nat_server: true,
+                predictor: predictor(farm.predictor).to_owned(),
+                nat_server: farm.nat_server,
+                nat_client: farm.nat_client.as_ref().map(ToString::to_string),
                 reals: count(farm.reals.len()),
                 operational: count(farm.reals.iter().filter(|real| self.in_rotation(farm, real)).count()),
                 probes: farm.probes.iter().map(ToString::to_string).collect(),
@@ -99,12 +102,12 @@ impl Backend for Node {
     fn conns(&self, filter: &ConnFilter) -> Result<ConnsReply, Fault> {
         let limit = filter.limit.unwrap_or(ROWS_MAX) as usize;
         let now_ns = monotonic_ns();
-        let names = self.vserver_names();
+        let (names, desired) = (self.vserver_names(), self.desired());
         let forwarding = self.gate.load().state_at(now_ns) == GateState::Open;
         let mut reply = ConnsReply { total: 0, connections: Vec::new() };
         let mut take = |chunk: &[Seen]| {
             for seen in chunk {
-                let row = conn_reply(seen, &names, forwarding, now_ns);
+                let row = conn_reply(seen, &names, &desired, forwarding, now_ns);
                 let Some(row) = row.filter(|row| passes(filter, row)) else { continue };
                 reply.total += 1;
                 if reply.connections.len() < limit {
@@ -225,7 +228,9 @@ impl Node {
             Some("no virtual address")
         } else if farm.is_none() {
             Some("no server farm")
-        } else if !farm.is_some_and(|farm| farm.reals.iter().any(|real| self.in_rotation(farm, real))) {
+        } else if !farm.is_some_and(|farm| {
+            farm.predictor == Predictor::Forward || farm.reals.iter().any(|real| self.in_rotation(farm, real))
+        }) {
             Some("no real of its server farm is in rotation")
         } else {
             None
@@ -233,13 +238,17 @@ impl Node {
         Ok(VserverReply {
             name: vserver.name.to_string(),
             index,
-            address: vserver.virtual_server.map(|server| server.address),
-            protocol: vserver.virtual_server.map(|server| match server.transport {
-                Transport::Tcp => Protocol::Tcp,
-                Transport::Udp => Protocol::Udp,
+            address: vserver.virtual_server.map(|server| server.address()),
+            prefix_length: vserver.virtual_server.map_or(32, |server| server.network.prefix_len()),
+            protocol: vserver.virtual_server.map(|server| match server.protocol {
+                model::Protocol::Any => Protocol::Any,
+                model::Protocol::Number(number) => Protocol::of(number),
             }),
+            ftp: vserver.virtual_server.is_some_and(|server| server.ftp),
+            unidirectional: self.config.is_unidirectional(vserver),
+            clients: vserver.clients.iter().map(client_range).collect(),
             port: vserver.virtual_server.map_or(0, |server| server.port),
-            vlan: vserver.vlan.map(crate::model::VlanId::get),
+            vlan: vserver.vlan.map(model::VlanId::get),
             state: if reason.is_none() { VserverState::Operational } else { VserverState::OutOfService },
             reason: reason.map(str::to_owned),
             serverfarm: vserver.serverfarm.as_ref().map(ToString::to_string),
@@ -340,23 +349,21 @@ fn passes(filter: &ConnFilter, row: &ConnReply) -> bool {
 fn conn_reply(
     seen: &Seen,
     names: &BTreeMap<u32, String>,
+    desired: &Desired,
     forwarding: bool,
     now_ns: u64,
 ) -> Option<ConnReply> {
     let connection = &seen.connection;
     let replica = seen.flags & FLAG_REPLICA != 0;
-    let protocol = match connection.proto {
-        6 => Protocol::Tcp,
-        17 => Protocol::Udp,
-        1 => Protocol::Icmp,
-        _ => return None,
-    };
     let end = |ip_be, port_be| Endpoint { address: address(ip_be), port: u16::from_be(port_be) };
+    // In dispatch mode the real answers as the virtual address: its own tells more.
+    let real = desired.reals.get(&connection.real).map_or(connection.real_be, |real| be(real.key.address));
     Some(ConnReply {
-        protocol,
+        protocol: Protocol::of(connection.proto),
         client: end(connection.client_be, connection.client_port_be),
         destination: end(connection.virtual_be, connection.virtual_port_be),
-        real: end(connection.real_be, connection.real_port_be),
+        real: end(real, connection.real_port_be),
+        source: end(connection.source_be, connection.source_port_be),
         client_vlan: connection.client_vlan,
         server_vlan: connection.server_vlan,
         state: ConnState::from_flow(connection.state)?,
@@ -365,6 +372,22 @@ fn conn_reply(
         replica,
         idle_s: (forwarding && !replica).then(|| now_ns.saturating_sub(seen.last_seen_ns) / SECOND_NS),
     })
+}
+
+/// As the CSM names it.
+const fn predictor(predictor: Predictor) -> &'static str {
+    match predictor {
+        Predictor::RoundRobin => "RoundRobin",
+        Predictor::Hash { source: true, destination: false, .. } => "HashIpSrc",
+        Predictor::Hash { source: false, destination: true, .. } => "HashIpDst",
+        Predictor::Hash { .. } => "HashIp",
+        Predictor::Forward => "Forward",
+    }
+}
+
+fn client_range(range: &ClientRange) -> String {
+    let exclude = if range.exclude { " exclude" } else { "" };
+    format!("{}{exclude}", range.network)
 }
 
 fn reason_reply((reason, count): (Reason, counter::Count)) -> ReasonCount {

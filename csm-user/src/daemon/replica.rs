@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::channel::Sender;
-use csm_common::flow::{Connection, FLAG_REPLICATE, FlowKey, STATE_CLOSING, STATE_ESTABLISHED};
+use csm_common::flow::{Connection, FLAG_REPLICATE, FlowKey, NONE, STATE_CLOSING, STATE_ESTABLISHED};
 use csm_common::net::AddressKey;
 use csm_common::service::{StickyEntry, StickyKey as LocalStickyKey};
 
@@ -16,6 +16,7 @@ use crate::dataplane::ring::Delta;
 use crate::dataplane::routes::{be, from_be};
 use crate::dataplane::snapshot::{Directory, DirectoryCell, StickyGroup as LocalGroup};
 use crate::dataplane::table::{self, Insert, InsertError, Seen, Table, monotonic_ns};
+use crate::model::StableId;
 use crate::replication::record::{
     Conflict, ConnGone, ConnKey, ConnRecord, ConnState, DeltaEvent, Refusal, ReplicaTable, StickyGroup,
     StickyKey, StickyRecord,
@@ -48,16 +49,23 @@ impl KernelReplica {
 
     fn localize(&self, record: &ConnRecord, directory: &Directory) -> Result<Insert, Refusal> {
         let vserver = directory.vserver_number(record.vserver).ok_or(Refusal::UnknownVserver)?;
-        let (real, to_server) = directory.real(record.real_id).ok_or(Refusal::UnknownReal)?;
-        let to_client = self.hop_to_client(record, directory).ok_or(Refusal::NoNextHop)?;
         let key = &record.key;
+        let (real, to_server) = if record.real_id == StableId::NONE {
+            let hop = self.hop(record.real, record.server_vlan, directory).ok_or(Refusal::NoNextHop)?;
+            (NONE, hop)
+        } else {
+            directory.real(record.real_id).ok_or(Refusal::UnknownReal)?
+        };
+        let to_client = self.hop(key.client, key.client_vlan, directory).ok_or(Refusal::NoNextHop)?;
         let connection = Connection {
             client_be: be(key.client),
             virtual_be: be(key.virtual_address),
             real_be: be(record.real),
+            source_be: be(record.source),
             client_port_be: key.client_port.to_be(),
             virtual_port_be: key.virtual_port.to_be(),
             real_port_be: record.real_port.to_be(),
+            source_port_be: record.source_port.to_be(),
             client_vlan: key.client_vlan,
             server_vlan: record.server_vlan,
             proto: key.proto,
@@ -65,6 +73,7 @@ impl KernelReplica {
                 ConnState::Established => STATE_ESTABLISHED,
                 ConnState::Closing => STATE_CLOSING,
             },
+            pad: 0,
             vserver,
             real,
             generation: record.generation,
@@ -72,10 +81,10 @@ impl KernelReplica {
         Ok(Insert { connection, to_server, to_client, idle_ns: u64::from(record.idle_s) * SECOND })
     }
 
-    /// The neighbour towards the client must be on the VLAN its packets come in on: return packets leave there.
-    fn hop_to_client(&self, record: &ConnRecord, directory: &Directory) -> Option<u32> {
-        let hop = directory.hop(record.key.client)?;
-        if hop.vlan != record.key.client_vlan {
+    /// The neighbour towards `address` must be on the VLAN its packets come in on: those to it leave there.
+    fn hop(&self, address: Ipv4Addr, vlan: u16, directory: &Directory) -> Option<u32> {
+        let hop = directory.hop(address)?;
+        if hop.vlan != vlan {
             return None;
         }
         (self.hop_number)(hop)
@@ -220,9 +229,14 @@ fn globalize(connection: &Connection, idle_s: u32, directory: &Directory) -> Opt
         key: conn_key(connection),
         real: from_be(connection.real_be),
         real_port: u16::from_be(connection.real_port_be),
+        source: from_be(connection.source_be),
+        source_port: u16::from_be(connection.source_port_be),
         server_vlan: connection.server_vlan,
         vserver: directory.vserver_id(connection.vserver)?,
-        real_id: directory.real_id(connection.real)?,
+        real_id: match connection.real {
+            NONE => StableId::NONE,
+            number => directory.real_id(number)?,
+        },
         state: match connection.state {
             STATE_ESTABLISHED => ConnState::Established,
             STATE_CLOSING => ConnState::Closing,

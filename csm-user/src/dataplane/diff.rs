@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use csm_common::net::{Address, AddressKey, Route};
-use csm_common::service::{Origin, Real, Vserver, VserverKey};
+use csm_common::service::{ClientPrefix, Match, Networks, Origin, Pool, Real, Vserver, VserverKey};
 use ipnet::Ipv4Net;
 
 use super::plan::Contents;
@@ -35,7 +35,17 @@ pub enum Operation {
     /// Writes to `ADDRESSES`.
     SetAddress(AddressKey, Address),
     /// Writes to `VSERVER_KEYS`.
-    SetVserverKey(VserverKey, u32),
+    SetVserverKey(VserverKey, Match),
+    /// Writes an element of `POOLS`.
+    SetPool(u32, Pool),
+    /// Writes to `CLIENTS`.
+    SetClient(ClientPrefix, u32),
+    /// Writes to `NETWORKS`.
+    SetNetwork(Ipv4Net, Networks),
+    /// Removes from `NETWORKS`.
+    RemoveNetwork(Ipv4Net),
+    /// Removes from `CLIENTS`.
+    RemoveClient(ClientPrefix),
     /// Writes to `ORIGINS`.
     SetOrigin(VserverKey, Origin),
 }
@@ -49,14 +59,22 @@ pub const NO_VSERVER: Vserver = Vserver {
     sticky_s: 0,
     sticky_mask_be: 0,
     sticky_group: 0,
-    vlan: 0,
     farm: 0,
+    pool: 0,
+    hash_mask_be: 0,
+    port_be: 0,
+    pad: 0,
 };
 
 /// The operations that turn `current` into `desired`.
 #[must_use]
 pub fn diff(desired: &Contents, current: &Contents) -> Vec<Operation> {
     let mut operations = removals(desired, current);
+    for (&number, &pool) in &desired.pools {
+        if current.pools.get(&number) != Some(&pool) {
+            operations.push(Operation::SetPool(number, pool));
+        }
+    }
     for (&number, &real) in &desired.reals {
         if current.reals.get(&number) != Some(&real) {
             operations.push(Operation::SetReal(number, real));
@@ -79,10 +97,22 @@ pub fn diff(desired: &Contents, current: &Contents) -> Vec<Operation> {
     }
     let addresses = changed(&desired.addresses, &current.addresses);
     operations.extend(addresses.map(|(key, address)| Operation::SetAddress(key, address)));
+    let clients = changed(&desired.clients, &current.clients);
+    operations.extend(clients.map(|(prefix, number)| Operation::SetClient(prefix, number)));
     let keys = changed(&desired.vserver_keys, &current.vserver_keys);
     operations.extend(keys.map(|(key, number)| Operation::SetVserverKey(key, number)));
+    for (&net, &networks) in &desired.networks {
+        if current.networks.get(&net) != Some(&networks) {
+            operations.push(Operation::SetNetwork(net, networks));
+        }
+    }
     let origins = changed(&desired.origins, &current.origins);
     operations.extend(origins.map(|(key, origin)| Operation::SetOrigin(key, origin)));
+    // Only now no key leads to these any more.
+    let gone = current.clients.keys().filter(|prefix| !desired.clients.contains_key(prefix));
+    operations.extend(gone.map(|&prefix| Operation::RemoveClient(prefix)));
+    let gone = current.pools.keys().filter(|number| !desired.pools.contains_key(number));
+    operations.extend(gone.map(|&number| Operation::SetPool(number, Pool::default())));
     operations
 }
 
@@ -90,6 +120,8 @@ fn removals(desired: &Contents, current: &Contents) -> Vec<Operation> {
     let mut operations = Vec::new();
     let gone = current.origins.keys().filter(|key| !desired.origins.contains_key(key));
     operations.extend(gone.map(|&key| Operation::RemoveOrigin(key)));
+    let gone = current.networks.keys().filter(|net| !desired.networks.contains_key(net));
+    operations.extend(gone.map(|&net| Operation::RemoveNetwork(net)));
     let gone = current.vserver_keys.keys().filter(|key| !desired.vserver_keys.contains_key(key));
     operations.extend(gone.map(|&key| Operation::RemoveVserverKey(key)));
     let gone = current.addresses.keys().filter(|key| !desired.addresses.contains_key(key));
@@ -141,13 +173,23 @@ mod tests {
                 Operation::SetVserver(number, vserver) => drop(maps.vservers.insert(number, vserver)),
                 Operation::SetRoute(net, route) => drop(maps.routes.insert(net, route)),
                 Operation::SetAddress(key, address) => drop(maps.addresses.insert(key, address)),
-                Operation::SetVserverKey(key, number) => drop(maps.vserver_keys.insert(key, number)),
+                Operation::SetVserverKey(key, found) => drop(maps.vserver_keys.insert(key, found)),
+                Operation::SetPool(number, pool) if pool == Pool::default() => {
+                    let _ = maps.pools.remove(&number);
+                }
+                Operation::SetPool(number, pool) => drop(maps.pools.insert(number, pool)),
+                Operation::SetClient(prefix, number) => drop(maps.clients.insert(prefix, number)),
+                Operation::RemoveClient(prefix) => drop(maps.clients.remove(&prefix)),
+                Operation::SetNetwork(net, networks) => drop(maps.networks.insert(net, networks)),
+                Operation::RemoveNetwork(net) => drop(maps.networks.remove(&net)),
             }
             for origin in maps.origins.values() {
                 assert!(maps.vservers.contains_key(&origin.vserver) && maps.reals.contains_key(&origin.real));
             }
-            for number in maps.vserver_keys.values() {
-                assert!(maps.vservers.contains_key(number), "a key leads to an unwritten vserver");
+            for found in maps.vserver_keys.values() {
+                assert!(maps.vservers.contains_key(&found.vserver), "a key leads to an unwritten vserver");
+                let ruled = |prefix: &ClientPrefix| u32::from(prefix.of.rules) == found.rules;
+                assert!(found.rules == 0 || maps.clients.keys().any(ruled), "a key leads to unwritten rules");
             }
             for (number, vserver) in maps.vservers.iter().filter(|(_, vserver)| vserver.ring_len > 0) {
                 let ring = &maps.rings[number];

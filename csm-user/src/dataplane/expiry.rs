@@ -228,7 +228,7 @@ impl Expiry {
         let (clock, directory) = (self.clock(), self.directory.get());
         let (entries, last) = position.next(map)?;
         for (key, entry) in entries {
-            let times = times(&directory, entry.vserver);
+            let times = times(&directory, entry.vserver, key.proto);
             // Alone, as if its twin were as old: what is fresh by itself needs no further look. Any quiet entry may
             // be an orphan, and only a look-up tells; so not on each walk.
             let suspect = judge(entry, Some(entry), times, clock) != Verdict::Keep
@@ -315,7 +315,7 @@ impl Expiry {
     }
 }
 
-fn times(directory: &Directory, vserver: u32) -> Times {
-    let (idle_s, pending_s) = directory.times(vserver).unwrap_or((DEFAULT_IDLE_S, DEFAULT_PENDING_S));
+fn times(directory: &Directory, vserver: u32, proto: u8) -> Times {
+    let (idle_s, pending_s) = directory.times(vserver, proto).unwrap_or((DEFAULT_IDLE_S, DEFAULT_PENDING_S));
     Times { idle_s, pending_s }
 }

@@ -9,7 +9,9 @@ use std::sync::Mutex;
 use aya::maps::Map;
 use csm_common::counter::{Count, Reason, ServiceCount};
 use csm_common::net::{Address, AddressKey, NextHop, Route};
-use csm_common::service::{Origin, Real, Settings, Vserver, VserverKey, ring_slot};
+use csm_common::service::{
+    ClientPrefix, Match, Networks, Origin, Pool, Real, Settings, Vserver, VserverKey, ring_slot,
+};
 use csm_common::{limits, names};
 use ipnet::Ipv4Net;
 
@@ -51,7 +53,10 @@ type RouteKey = [u32; 2];
 /// The maps that the plan fills.
 #[derive(Debug)]
 pub struct Maps {
-    vserver_keys: BpfMap<VserverKey, u32>,
+    vserver_keys: BpfMap<VserverKey, Match>,
+    networks: BpfMap<RouteKey, Networks>,
+    clients: BpfMap<ClientPrefix, u32>,
+    pools: BpfMap<u32, Pool>,
     vservers: BpfMap<u32, Vserver>,
     rings: BpfMap<u32, u32>,
     reals: BpfMap<u32, Real>,
@@ -66,6 +71,9 @@ impl Maps {
     pub fn open(source: &impl MapSource) -> io::Result<Self> {
         Ok(Self {
             vserver_keys: BpfMap::new(source.descriptor(names::VSERVER_KEYS)?)?,
+            networks: BpfMap::new(source.descriptor(names::NETWORKS)?)?,
+            clients: BpfMap::new(source.descriptor(names::CLIENTS)?)?,
+            pools: BpfMap::new(source.descriptor(names::POOLS)?)?,
             vservers: BpfMap::new(source.descriptor(names::VSERVERS)?)?,
             rings: BpfMap::new(source.descriptor(names::RINGS)?)?,
             reals: BpfMap::new(source.descriptor(names::REALS)?)?,
@@ -105,7 +113,14 @@ impl Maps {
             Operation::SetVserver(number, vserver) => self.vservers.set(number, vserver, Update::Any),
             Operation::SetRoute(net, route) => self.routes.set(&route_key(*net), route, Update::Any),
             Operation::SetAddress(key, address) => self.addresses.set(key, address, Update::Any),
-            Operation::SetVserverKey(key, number) => self.vserver_keys.set(key, number, Update::Any),
+            Operation::SetVserverKey(key, found) => self.vserver_keys.set(key, found, Update::Any),
+            Operation::SetPool(number, pool) => self.pools.set(number, pool, Update::Any),
+            Operation::SetClient(prefix, number) => self.clients.set(prefix, number, Update::Any),
+            Operation::RemoveClient(prefix) => self.clients.delete(prefix).map(drop),
+            Operation::SetNetwork(net, networks) => {
+                self.networks.set(&route_key(*net), networks, Update::Any)
+            }
+            Operation::RemoveNetwork(net) => self.networks.delete(&route_key(*net)).map(drop),
         }
     }
 
@@ -122,20 +137,26 @@ impl Maps {
                 .collect::<io::Result<Vec<u32>>>()?;
             rings.insert(number, slots);
         }
-        let routes = self.routes.entries()?.into_iter().filter_map(|([length, address], route)| {
-            let address = Ipv4Addr::from(address.to_ne_bytes());
-            Some((Ipv4Net::new(address, u8::try_from(length).ok()?).ok()?, route))
-        });
         Ok(Contents {
             vserver_keys: self.vserver_keys.entries()?.into_iter().collect(),
             vservers,
             rings,
             reals: used(&self.reals, NO_REAL)?,
             addresses: self.addresses.entries()?.into_iter().collect(),
-            routes: routes.collect(),
+            routes: by_network(self.routes.entries()?),
+            networks: by_network(self.networks.entries()?),
+            clients: self.clients.entries()?.into_iter().collect(),
+            pools: used(&self.pools, Pool::default())?,
             origins: self.origins.entries()?.into_iter().collect(),
         })
     }
+}
+
+fn by_network<V>(entries: Vec<(RouteKey, V)>) -> BTreeMap<Ipv4Net, V> {
+    let net = |[length, address]: RouteKey| {
+        Ipv4Net::new(Ipv4Addr::from(address.to_ne_bytes()), u8::try_from(length).ok()?).ok()
+    };
+    entries.into_iter().filter_map(|(key, value)| Some((net(key)?, value))).collect()
 }
 
 fn route_key(net: Ipv4Net) -> RouteKey {

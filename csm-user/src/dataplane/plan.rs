@@ -5,15 +5,16 @@ use std::net::Ipv4Addr;
 
 use csm_common::limits;
 use csm_common::net::{
-    ADDRESS_ALIAS, ADDRESS_VIRTUAL, Address, AddressKey, ROUTE_CONNECTED, ROUTE_VIA, Route,
+    ADDRESS_ALIAS, ADDRESS_POOL, ADDRESS_VIRTUAL, Address, AddressKey, ROUTE_CONNECTED, ROUTE_VIA, Route,
 };
 use csm_common::service::{
-    Origin, REAL_STICKY, REAL_USABLE, Real, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY,
-    Vserver, VserverKey,
+    ClientPrefix, Match, Networks, Origin, Pool, REAL_STICKY, REAL_USABLE, Real, VSERVER_DISPATCH,
+    VSERVER_FORWARD, VSERVER_FTP, VSERVER_HASH_DESTINATION, VSERVER_HASH_SOURCE, VSERVER_INSERVICE,
+    VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver, VserverKey,
 };
 use ipnet::Ipv4Net;
 
-use crate::model::{self, Config, Name, RealAdmin, Serverfarm, StableId, VlanId};
+use crate::model::{self, Config, Name, Predictor, RealAdmin, Serverfarm, StableId, VlanId};
 use crate::numbers::Numbers;
 
 use super::predictor;
@@ -88,7 +89,13 @@ impl Assignments {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// `VSERVER_KEYS`.
-    pub vserver_keys: HashMap<VserverKey, u32>,
+    pub vserver_keys: HashMap<VserverKey, Match>,
+    /// `NETWORKS`.
+    pub networks: BTreeMap<Ipv4Net, Networks>,
+    /// `CLIENTS`.
+    pub clients: HashMap<ClientPrefix, u32>,
+    /// `POOLS`; a number that is absent is all zero.
+    pub pools: BTreeMap<u32, Pool>,
     /// `VSERVERS`; a number that is absent is all zero.
     pub vservers: BTreeMap<u32, Vserver>,
     /// `RINGS`: the slots in use of each vserver.
@@ -178,9 +185,13 @@ pub fn plan(
     for farm in &config.serverfarms {
         rotation.insert(&farm.name, plan_farm(farm, health, hops, numbers, &mut desired)?);
     }
+    desired.contents.pools = nat::pools(config);
+    let mut numbered = Vec::new();
     for vserver in &config.vservers {
-        plan_vserver(vserver, &rotation, numbers, &mut desired)?;
+        let number = plan_vserver(config, vserver, &rotation, numbers, &mut desired)?;
+        numbered.extend(number.map(|number| (number, vserver)));
     }
+    matching::plan(&numbered, &mut desired.contents)?;
     plan_addresses(config, &mut desired)?;
     desired.contents.origins = origins::origins(config, &desired);
     let walk = numbers.walk;
@@ -251,60 +262,97 @@ fn plan_farm(
     Ok(rotation)
 }
 
+/// Numbers and describes `vserver`.
 fn plan_vserver(
+    config: &Config,
     vserver: &model::Vserver,
     rotation: &HashMap<&Name, Vec<(u32, u8)>>,
     numbers: &mut Assignments,
     desired: &mut Desired,
-) -> Result<(), PlanError> {
+) -> Result<Option<u32>, PlanError> {
     // Without an address there is nothing to match, and no identity that the peer would know.
-    let Some(virtual_server) = vserver.virtual_server else { return Ok(()) };
+    let Some(virtual_server) = vserver.virtual_server else { return Ok(None) };
     let id = StableId::of_vserver(&vserver.name, &virtual_server);
     let number = numbers
         .vservers
         .assign(&id)
         .ok_or(PlanError::Full { what: "virtual servers", limit: limits::VSERVERS_MAX })?;
-    let ring = match &vserver.serverfarm {
-        Some(farm) if vserver.is_operational() => {
-            rotation.get(farm).map(|reals| predictor::ring(reals)).unwrap_or_default()
+    let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
+    let reals = farm.filter(|_| vserver.is_operational()).and_then(|farm| rotation.get(&farm.name));
+    let ring = match (reals, farm.map(|farm| farm.predictor)) {
+        (None, _) | (_, Some(Predictor::Forward)) => Vec::new(),
+        (Some(reals), Some(Predictor::Hash { .. })) => {
+            let id = |number| desired.reals.get(&number).map_or(0, |known: &RealName| known.id.0);
+            predictor::hash_table(&reals.iter().map(|&(number, _)| (number, id(number))).collect::<Vec<_>>())
         }
-        _ => Vec::new(),
+        (Some(reals), _) => predictor::ring(reals),
     };
-    let entry = vserver_entry(vserver, number, u32::try_from(ring.len()).unwrap_or(0));
-    let key = VserverKey {
-        ip_be: be(virtual_server.address),
-        port_be: virtual_server.port.to_be(),
-        proto: virtual_server.transport.number(),
-        pad: 0,
+    let ring_len = u32::try_from(ring.len()).unwrap_or(0);
+    let pool = farm.and_then(|farm| farm.nat_client.as_ref());
+    let entry = Vserver {
+        pool: pool.and_then(|name| nat::numbers(config).get(name).copied()).unwrap_or(0),
+        ..vserver_entry(config, vserver, farm, number, ring_len)
     };
-    desired.contents.vserver_keys.entry(key).or_insert(number);
     desired.contents.vservers.insert(number, entry);
     if !ring.is_empty() {
         desired.contents.rings.insert(number, ring);
     }
     desired.vservers.insert(number, VserverName { name: vserver.name.clone(), id });
-    Ok(())
+    Ok(Some(number))
 }
 
-fn vserver_entry(vserver: &model::Vserver, number: u32, ring_len: u32) -> Vserver {
+fn vserver_entry(
+    config: &Config,
+    vserver: &model::Vserver,
+    farm: Option<&Serverfarm>,
+    number: u32,
+    ring_len: u32,
+) -> Vserver {
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
     let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-    let sticky = vserver.sticky;
+    let ftp = vserver.virtual_server.is_some_and(|to| to.ftp);
+    let predictor = farm.map_or(Predictor::RoundRobin, |farm| farm.predictor);
+    let forward = predictor == Predictor::Forward;
+    let (hash_mask, source, destination) = match predictor {
+        Predictor::Hash { mask, source, destination } => (be(mask), source, destination),
+        _ => (0, false, false),
+    };
+    // A client's data connections find their real by its sticky entry: it is to last as long as the control connection.
+    let sticky = vserver.sticky.filter(|_| !forward).or(ftp.then_some(model::Sticky {
+        minutes: 0,
+        group: 0,
+        netmask: Ipv4Addr::BROADCAST,
+    }));
+    let ftp_s = match seconds(vserver.idle) {
+        _ if !ftp => 0,
+        0 => u32::MAX,
+        idle_s => idle_s,
+    };
+    let replicate_sticky = vserver.replicate_sticky || ftp && vserver.replicate_connection;
     Vserver {
         flags: flag(vserver.is_operational(), VSERVER_INSERVICE)
             | flag(vserver.replicate_connection, VSERVER_REPLICATE)
-            | flag(vserver.replicate_sticky, VSERVER_REPLICATE_STICKY),
+            | flag(replicate_sticky, VSERVER_REPLICATE_STICKY)
+            | flag(farm.is_some_and(|farm| !farm.nat_server) && !forward, VSERVER_DISPATCH)
+            | flag(forward, VSERVER_FORWARD)
+            | flag(config.is_unidirectional(vserver), VSERVER_UNIDIRECTIONAL)
+            | flag(ftp, VSERVER_FTP)
+            | flag(source, VSERVER_HASH_SOURCE)
+            | flag(destination, VSERVER_HASH_DESTINATION),
         ring_len,
         idle_s: seconds(vserver.idle),
         pending_s: seconds(vserver.pending),
-        sticky_s: sticky.map_or(0, |sticky| u32::from(sticky.minutes) * 60),
+        sticky_s: sticky.map_or(0, |sticky| (u32::from(sticky.minutes) * 60).max(ftp_s)),
         sticky_mask_be: sticky.map_or(0, |sticky| be(sticky.netmask)),
         sticky_group: sticky.map_or(0, |sticky| match sticky.group {
             0 => PRIVATE_STICKY + number,
             group => u32::from(group),
         }),
-        vlan: vserver.vlan.map_or(0, |vlan| u32::from(vlan.get())),
         farm: vserver.serverfarm.as_ref().map_or(0, farm_number),
+        pool: 0,
+        hash_mask_be: hash_mask,
+        port_be: vserver.virtual_server.map_or(0, |to| to.port.to_be()),
+        pad: 0,
     }
 }
 
@@ -317,14 +365,24 @@ fn farm_number(farm: &Name) -> u32 {
 /// Sticky groups from here on are private to the vserver with that number above it.
 pub const PRIVATE_STICKY: u32 = 256;
 
-/// Aliases on their VLANs; virtual addresses of vservers in service on the VLAN whose network holds them. One that
-/// lies in no connected network needs no ARP: it is routed to the alias.
+/// Aliases on their VLANs; virtual addresses of vservers in service, and the pools they use, on the VLAN whose network
+/// holds them. What lies in no connected network needs no ARP: it is routed to the alias, as virtual networks are.
 fn plan_addresses(config: &Config, desired: &mut Desired) -> Result<(), PlanError> {
     let addresses = &mut desired.contents.addresses;
     for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
-        let Some(virtual_server) = vserver.virtual_server else { continue };
-        let Some(vlan) = config.vlan_of(virtual_server.address) else { continue };
-        addresses.insert(hop_key(virtual_server.address, vlan.id), Address { kind: ADDRESS_VIRTUAL });
+        let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
+        let pool = farm.and_then(|farm| farm.nat_client.as_ref());
+        let pool = config.natpools.iter().find(|known| Some(&known.name) == pool);
+        for address in pool.iter().flat_map(|pool| pool.addresses()) {
+            if let Some(vlan) = config.vlan_of(address) {
+                addresses.insert(hop_key(address, vlan.id), Address { kind: ADDRESS_POOL });
+            }
+        }
+        let Some(virtual_server) = vserver.virtual_server.filter(model::Virtual::is_address) else {
+            continue;
+        };
+        let Some(vlan) = config.vlan_of(virtual_server.address()) else { continue };
+        addresses.insert(hop_key(virtual_server.address(), vlan.id), Address { kind: ADDRESS_VIRTUAL });
     }
     for vlan in &config.vlans {
         if let Some(alias) = vlan.alias {
@@ -355,6 +413,8 @@ impl Desired {
     }
 }
 
+mod matching;
+mod nat;
 mod origins;
 #[cfg(test)]
 pub(super) mod tests;

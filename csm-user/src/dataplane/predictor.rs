@@ -1,4 +1,4 @@
-//! The predictor's ring: reals interleaved by smooth weighted round robin. Pure.
+//! The predictor's ring: reals interleaved by smooth weighted round robin, or a table for hashes. Pure.
 //!
 //! Each turn every real gains its weight, the richest is chosen and pays the total: after one round of the ring each
 //! real was chosen as often as its weight says, spread as evenly as the weights allow.
@@ -53,13 +53,49 @@ fn scale(reals: &mut [(u32, u32)]) {
     }
 }
 
+/// Slots of a hash table: a prime below [`RING_SLOTS`].
+const HASH_SLOTS: u64 = 1021;
+
+/// The table for `(real number, identity)` of the hashing predictors: a hash modulo its length gives the slot. Each real
+/// takes slots in an order of its own, one after the other in turn (Maglev, NSDI 2016, section 3.4): all get the same
+/// number of slots within one, and when a real comes or goes few other slots change hands. The table depends on the
+/// identities alone, so both nodes of a pair have the same.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "remainders of a small prime")]
+pub fn hash_table(reals: &[(u32, u64)]) -> Vec<u32> {
+    let mut reals: Vec<(u64, u32)> = reals.iter().map(|&(number, id)| (id, number)).collect();
+    reals.sort_unstable();
+    reals.truncate(HASH_SLOTS as usize);
+    let mut orders: Vec<_> = reals
+        .iter()
+        .map(|&(id, number)| {
+            let spread = crate::model::fnv1a(&id.to_be_bytes());
+            let (offset, skip) = ((spread >> 32) % HASH_SLOTS, (spread & 0xffff_ffff) % (HASH_SLOTS - 1) + 1);
+            (number, (0..HASH_SLOTS).map(move |turn| ((offset + turn * skip) % HASH_SLOTS) as usize))
+        })
+        .collect();
+    let mut table: Vec<Option<u32>> = vec![None; HASH_SLOTS as usize];
+    let mut free = if orders.is_empty() { 0 } else { table.len() };
+    while free > 0 {
+        for (number, order) in &mut orders {
+            if free > 0
+                && let Some(slot) = order.find(|&slot| table[slot].is_none())
+            {
+                table[slot] = Some(*number);
+                free -= 1;
+            }
+        }
+    }
+    table.into_iter().flatten().collect()
+}
+
 fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{RING_SLOTS, ring};
+    use super::{HASH_SLOTS, RING_SLOTS, hash_table, ring};
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -76,7 +112,7 @@ mod tests {
         assert_eq!(ring(&[(1, 50), (2, 10), (3, 10)]), [1, 1, 2, 1, 3, 1, 1]);
         assert_eq!(ring(&[(7, 8), (8, 8), (9, 8)]), [7, 8, 9]);
         assert!(ring(&[(7, 0)]).is_empty());
-        assert!(ring(&[]).is_empty());
+        assert!(ring(&[]).is_empty() && hash_table(&[]).is_empty());
     }
 
     #[test]
@@ -90,6 +126,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_hash_table_is_even_and_a_real_that_goes_takes_little_with_it(reals in 2_u32..40, gone in any::<prop::sample::Index>()) {
+            let all: Vec<(u32, u64)> = (0..reals).map(|real| (real, u64::from(real) * 7919 + 3)).collect();
+            let before = hash_table(&all);
+            prop_assert_eq!(before.len() as u64, HASH_SLOTS);
+            let counts = counts(&before);
+            let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
+            prop_assert!(counts.len() == reals as usize && most - least <= 1, "{counts:?}");
+            let mut left = all.clone();
+            let (gone, _) = left.remove(gone.index(all.len()));
+            let after = hash_table(&left);
+            let moved = before.iter().zip(&after).filter(|(was, is)| **was != gone && was != is).count();
+            prop_assert!(after.iter().all(|&real| real != gone));
+            prop_assert!(moved <= before.len() / 5, "{moved} of {} moved without need", before.len());
+            left.reverse();
+            prop_assert_eq!(hash_table(&left), after, "the order does not count");
+        }
+
         #[test]
         fn a_ring_that_fits_is_exact(weights in prop::collection::vec(1u8..=100, 1..10)) {
             let reals: Vec<(u32, u8)> = (0_u32..).zip(weights.iter().copied()).collect();

@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_short_record_is_none() {
-        assert!(parse(&[0; 79]).is_none());
-        assert_eq!(parse(&[1; 80]).map(|record| record.kind), Some(0x0101_0101));
+        assert!(parse(&[0; 87]).is_none());
+        assert_eq!(parse(&[1; 88]).map(|record| record.kind), Some(0x0101_0101));
     }
 }

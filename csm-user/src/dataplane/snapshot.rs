@@ -7,9 +7,9 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use csm_common::net::AddressKey;
-use csm_common::service::{VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, Vserver};
+use csm_common::service::{VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver};
 
-use crate::model::StableId;
+use crate::model::{Protocol, StableId};
 
 use super::plan::{Desired, PRIVATE_STICKY};
 use super::routes::Routes;
@@ -127,10 +127,18 @@ impl Directory {
         self.routes.hop(address)
     }
 
-    /// Idle and pending times of a virtual server in seconds.
+    /// Idle and pending times of a virtual server's connections of protocol `proto`, in seconds.
     #[must_use]
-    pub fn times(&self, vserver: u32) -> Option<(u32, u32)> {
-        self.vservers.get(&vserver).map(|(_, vserver)| (vserver.idle_s, vserver.pending_s))
+    pub fn times(&self, vserver: u32, proto: u8) -> Option<(u32, u32)> {
+        let (_, vserver) = self.vservers.get(&vserver)?;
+        // Nobody waits for an answer there; a SYN still waits for its acknowledgement.
+        let for_good = vserver.flags & VSERVER_UNIDIRECTIONAL != 0 && proto != Protocol::TCP_NUMBER;
+        let pending_s = match vserver.idle_s {
+            _ if !for_good => vserver.pending_s,
+            0 => u32::MAX,
+            idle_s => idle_s,
+        };
+        Some((vserver.idle_s, pending_s))
     }
 }
 

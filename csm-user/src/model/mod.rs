@@ -79,6 +79,8 @@ pub struct Config {
     pub vlans: Vec<Vlan>,
     /// `probe NAME icmp|tcp`.
     pub probes: Vec<Probe>,
+    /// `natpool NAME FIRST LAST netmask M`.
+    pub natpools: Vec<Natpool>,
     /// `serverfarm NAME`.
     pub serverfarms: Vec<Serverfarm>,
     /// `vserver NAME`.
@@ -172,8 +174,67 @@ pub struct Serverfarm {
     pub name: Name,
     /// `probe NAME`, several: all must pass.
     pub probes: Vec<Name>,
+    /// `predictor ...`: how a real is chosen, default round robin.
+    pub predictor: Predictor,
+    /// `nat server`, the default; `no nat server` is dispatch mode.
+    pub nat_server: bool,
+    /// `nat client NAME`: clients get an address of this pool.
+    pub nat_client: Option<Name>,
     /// `real A [PORT]`.
     pub reals: Vec<Real>,
+}
+
+impl Serverfarm {
+    /// An empty farm with the defaults.
+    #[must_use]
+    pub const fn new(name: Name) -> Self {
+        Self {
+            name,
+            probes: Vec::new(),
+            predictor: Predictor::RoundRobin,
+            nat_server: true,
+            nat_client: None,
+            reals: Vec::new(),
+        }
+    }
+}
+
+/// How a real of a farm is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Predictor {
+    /// `roundrobin`: in turn, by weight.
+    RoundRobin,
+    /// `hash address [MASK] [source|destination]`: by the addresses under the mask; weights do not count.
+    Hash {
+        /// Default 255.255.255.255.
+        mask: Ipv4Addr,
+        /// The client's address counts.
+        source: bool,
+        /// The virtual address counts.
+        destination: bool,
+    },
+    /// `forward`: no real, the packet is routed.
+    Forward,
+}
+
+/// `natpool NAME FIRST LAST netmask M`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Natpool {
+    /// Name.
+    pub name: Name,
+    /// First address.
+    pub first: Ipv4Addr,
+    /// Last address.
+    pub last: Ipv4Addr,
+    /// `netmask M`, of both.
+    pub netmask: Ipv4Addr,
+}
+
+impl Natpool {
+    /// Its addresses, in order.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        (self.first.to_bits()..=self.last.to_bits()).map(Ipv4Addr::from_bits)
+    }
 }
 
 /// `real A [PORT]` in a farm.
@@ -198,22 +259,38 @@ pub enum RealAdmin {
     OutOfService,
 }
 
-/// Transport that a vserver balances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
+/// What a vserver matches of a packet's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// `any`.
+    Any,
+    /// `tcp`, `udp` or an IP protocol number, 0–255.
+    Number(u8),
 }
 
-impl Transport {
-    /// IP protocol number.
+impl Protocol {
+    /// TCP's number.
+    pub const TCP_NUMBER: u8 = 6;
+    /// `tcp`.
+    pub const TCP: Self = Self::Number(Self::TCP_NUMBER);
+    /// `udp`.
+    pub const UDP: Self = Self::Number(17);
+
+    /// Whether it has ports that are balanced and translated.
     #[must_use]
-    pub const fn number(self) -> u8 {
+    pub const fn has_ports(self) -> bool {
+        matches!(self, Self::Number(6 | 17))
+    }
+}
+
+/// As a configuration writes it.
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
+            Self::Any => f.pad("any"),
+            Self::Number(6) => f.pad("tcp"),
+            Self::Number(17) => f.pad("udp"),
+            Self::Number(number) => number.fmt(f),
         }
     }
 }
@@ -223,12 +300,16 @@ impl Transport {
 pub struct Vserver {
     /// Name.
     pub name: Name,
-    /// `virtual A tcp|udp PORT`; `None` until given, and then out of service.
+    /// `virtual A [M] PROTOCOL PORT`; `None` until given, and then out of service.
     pub virtual_server: Option<Virtual>,
     /// `serverfarm NAME`; `None`: out of service, with a warning (Figure 7-1).
     pub serverfarm: Option<Name>,
     /// `vlan N`: only from this VLAN.
     pub vlan: Option<VlanId>,
+    /// `client A M [exclude]`, several; none: all clients.
+    pub clients: Vec<ClientRange>,
+    /// `unidirectional` or `no unidirectional`; `None`: by default, see [`Config::is_unidirectional`].
+    pub unidirectional: Option<bool>,
     /// `idle S`: default 3600, 0 never, up to 13,500,000.
     pub idle: Duration,
     /// `pending S`: default 30, 1–65535.
@@ -249,17 +330,58 @@ impl Vserver {
     pub const fn is_operational(&self) -> bool {
         self.inservice && self.virtual_server.is_some() && self.serverfarm.is_some()
     }
+
+    /// Its ranges of clients; without any that is served, all clients are.
+    #[must_use]
+    pub fn client_ranges(&self) -> Vec<ClientRange> {
+        let mut ranges = self.clients.clone();
+        if ranges.iter().all(|range| range.exclude) {
+            ranges.push(ClientRange { network: Ipv4Net::default(), exclude: false });
+        }
+        ranges
+    }
 }
 
-/// `virtual A tcp|udp PORT`.
+/// `virtual A [M] PROTOCOL PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Virtual {
-    /// Address.
-    pub address: Ipv4Addr,
-    /// Transport.
-    pub transport: Transport,
-    /// Port; 0: any.
+    /// Address, or network.
+    pub network: Ipv4Net,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Port; 0: any, and without meaning for protocols other than TCP and UDP.
     pub port: u16,
+    /// `service ftp`.
+    pub ftp: bool,
+}
+
+impl Virtual {
+    /// A single address.
+    #[must_use]
+    pub fn single(address: Ipv4Addr, protocol: Protocol, port: u16) -> Self {
+        Self { network: Ipv4Net::from(address), protocol, port, ftp: false }
+    }
+
+    /// The address, or the network's.
+    #[must_use]
+    pub const fn address(&self) -> Ipv4Addr {
+        self.network.addr()
+    }
+
+    /// A single address: answered by ARP, and by the pair alone.
+    #[must_use]
+    pub const fn is_address(&self) -> bool {
+        self.network.prefix_len() == 32
+    }
+}
+
+/// `client A M [exclude]`: of several that hold a client the one with the longest mask counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientRange {
+    /// The clients.
+    pub network: Ipv4Net,
+    /// They are not served.
+    pub exclude: bool,
 }
 
 /// `sticky M [group G] [netmask MASK]`.
@@ -305,6 +427,15 @@ impl Config {
         self.serverfarms.iter().find(|farm| farm.name == *name)
     }
 
+    /// Whether the server's packets may not come by here: as configured, else so for UDP and in dispatch mode.
+    #[must_use]
+    pub fn is_unidirectional(&self, vserver: &Vserver) -> bool {
+        let farm = vserver.serverfarm.as_ref().and_then(|name| self.serverfarm(name));
+        let dispatch = farm.is_some_and(|farm| !farm.nat_server && farm.predictor != Predictor::Forward);
+        let udp = vserver.virtual_server.is_some_and(|to| to.protocol == Protocol::UDP);
+        vserver.unidirectional.unwrap_or(dispatch || udp)
+    }
+
     /// The connected VLAN whose network holds `address`.
     #[must_use]
     pub fn vlan_of(&self, address: Ipv4Addr) -> Option<&Vlan> {
@@ -318,11 +449,14 @@ impl Config {
 pub struct StableId(pub u64);
 
 impl StableId {
+    /// No real.
+    pub const NONE: Self = Self(0);
+
     /// Of a virtual server: its name and what it matches.
     #[must_use]
     pub fn of_vserver(name: &Name, virtual_server: &Virtual) -> Self {
-        let Virtual { address, transport, port } = virtual_server;
-        Self(fnv1a(format!("vserver {name} {address} {} {port}", transport.number()).as_bytes()))
+        let Virtual { network, protocol, port, ftp: _ } = virtual_server;
+        Self(fnv1a(format!("vserver {name} {network} {protocol} {port}").as_bytes()))
     }
 
     /// Of a real: its farm, address and port (0: the virtual server's).

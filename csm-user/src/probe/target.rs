@@ -95,7 +95,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Interface, Transport, Virtual, Vlan, VlanId, VlanRole, Vserver};
+    use crate::model::{Interface, Protocol, Virtual, Vlan, VlanId, VlanRole, Vserver};
 
     fn name(text: &str) -> Name {
         Name::new(text).expect("a good name")
@@ -110,13 +110,11 @@ mod tests {
     fn vserver(label: &str, port: u16) -> Vserver {
         Vserver {
             name: name(label),
-            virtual_server: Some(Virtual {
-                address: Ipv4Addr::new(192, 158, 38, 30),
-                transport: Transport::Tcp,
-                port,
-            }),
+            virtual_server: Some(Virtual::single(Ipv4Addr::new(192, 158, 38, 30), Protocol::TCP, port)),
             serverfarm: Some(name("web")),
             vlan: None,
+            clients: vec![],
+            unidirectional: None,
             idle: Duration::from_secs(3600),
             pending: Duration::from_secs(30),
             sticky: None,
@@ -146,10 +144,11 @@ mod tests {
                 alias: None,
                 routes: Vec::new(),
             }],
+            natpools: vec![],
             serverfarms: vec![Serverfarm {
-                name: name("web"),
                 probes: vec![probe.name.clone()],
                 reals: vec![real(101, RealAdmin::InService), real(102, RealAdmin::OutOfService)],
+                ..Serverfarm::new(name("web"))
             }],
             probes: vec![probe],
             vservers: virtual_ports.iter().map(|&port| vserver(&format!("v{port}"), port)).collect(),

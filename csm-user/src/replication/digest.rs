@@ -82,20 +82,33 @@ pub fn key_hash(key: &Key) -> u64 {
     }))
 }
 
-/// Hash of all that must be equal on both nodes: the key, the real, the ids and the generation; state and age move
+/// Hash of all that must be equal on both nodes: the key, the real, the source, the ids and the generation; state and age move
 /// without an event and are left out.
 #[must_use]
 pub fn connection_hash(record: &ConnRecord) -> u64 {
-    let ConnRecord { key, real, real_port, server_vlan, vserver, real_id, state: _, generation, idle_s: _ } =
-        record;
-    let mut bytes = [0; 44];
+    let ConnRecord {
+        key,
+        real,
+        real_port,
+        source,
+        source_port,
+        server_vlan,
+        vserver,
+        real_id,
+        state: _,
+        generation,
+        idle_s: _,
+    } = record;
+    let mut bytes = [0; 50];
     bytes[..16].copy_from_slice(&conn_key_bytes(key));
     bytes[16..20].copy_from_slice(&real.octets());
     bytes[20..22].copy_from_slice(&real_port.to_be_bytes());
     bytes[22..24].copy_from_slice(&server_vlan.to_be_bytes());
     bytes[24..32].copy_from_slice(&vserver.0.to_be_bytes());
     bytes[32..40].copy_from_slice(&real_id.0.to_be_bytes());
-    bytes[40..].copy_from_slice(&generation.to_be_bytes());
+    bytes[40..44].copy_from_slice(&generation.to_be_bytes());
+    bytes[44..48].copy_from_slice(&source.octets());
+    bytes[48..].copy_from_slice(&source_port.to_be_bytes());
     mix(fnv1a(&bytes))
 }
 

@@ -44,11 +44,15 @@ pub struct ConnRecord {
     pub real: Ipv4Addr,
     /// Port on the real server.
     pub real_port: u16,
+    /// What the real sees as the client's address: another one with `nat client`.
+    pub source: Ipv4Addr,
+    /// What the real sees as the client's port.
+    pub source_port: u16,
     /// VLAN the server's packets come in on.
     pub server_vlan: u16,
     /// The virtual server.
     pub vserver: StableId,
-    /// The real.
+    /// The real; [`StableId::NONE`] for a connection that is only routed.
     pub real_id: StableId,
     /// Where the connection stands; not part of the digest, for it moves without an event.
     pub state: ConnState,

@@ -143,6 +143,8 @@ pub(super) fn connection(number: u32, real: u8, generation: u32) -> ConnRecord {
         },
         real: Ipv4Addr::new(192, 158, 39, real),
         real_port: 80,
+        source: Ipv4Addr::new(10, high, middle, low),
+        source_port: 40_000,
         server_vlan: 3,
         vserver: StableId(u64::from(number % 7)),
         real_id: StableId(u64::from(real)),

@@ -23,7 +23,7 @@ mod codec;
 /// First octets of a hello's body: `CSMR`.
 pub const MAGIC: u32 = 0x4353_4d52;
 /// The protocol versions this code speaks.
-pub const VERSIONS: (u16, u16) = (2, 2);
+pub const VERSIONS: (u16, u16) = (3, 3);
 /// Largest value of the length field, octets.
 pub const FRAME_MAX: usize = 64 * 1024;
 /// Most operations in a delta, records in a chunk, and refusals in an acknowledgement.

@@ -71,6 +71,8 @@ fn connection(number: u16) -> ConnRecord {
         },
         real: Ipv4Addr::new(192, 158, 39, 101),
         real_port: 80,
+        source: Ipv4Addr::new(10, 0, 0, 1),
+        source_port: number,
         server_vlan: 3,
         vserver: StableId(1),
         real_id: StableId(2),

@@ -25,7 +25,7 @@ use csm_user::dataplane::ring::{Delta, Hint, RingThread};
 use csm_user::dataplane::snapshot::{Directory, DirectoryCell};
 use csm_user::dataplane::table::{Conflict, Insert, InsertError, Table, monotonic_ns};
 use csm_user::model::{
-    Config, Name, Real, RealAdmin, Serverfarm, StableId, Transport, Virtual, Vlan, VlanId, VlanRole, Vserver,
+    Config, Name, Protocol, Real, RealAdmin, Serverfarm, StableId, Virtual, Vlan, VlanId, VlanRole, Vserver,
 };
 use csm_user::replication::record::{self, ConnGone, ConnKey, ConnRecord, Refusal, ReplicaTable};
 
@@ -44,13 +44,16 @@ fn connection(client: u32, generation: u32) -> Connection {
         client_be: (0x0a00_0000 | client >> 12).to_be(),
         virtual_be: 0xc09e_261e_u32.to_be(),
         real_be: 0xc09e_2765_u32.to_be(),
+        source_be: (0x0a00_0000 | client >> 12).to_be(),
         client_port_be: u16::try_from(1024 + (client & 0xfff)).unwrap().to_be(),
         virtual_port_be: 80_u16.to_be(),
         real_port_be: 80_u16.to_be(),
+        source_port_be: u16::try_from(1024 + (client & 0xfff)).unwrap().to_be(),
         client_vlan: 2,
         server_vlan: 3,
         proto: 6,
         state: STATE_ESTABLISHED,
+        pad: 0,
         vserver: 0,
         real: 0,
         generation,
@@ -282,19 +285,16 @@ fn config() -> Config {
             vlan(3, VlanRole::Server, "192.158.39.10/24", &[]),
         ],
         serverfarms: vec![Serverfarm {
-            name: name("WEB"),
-            probes: vec![],
             reals: vec![real("192.158.39.101"), real("192.158.39.102")],
+            ..Serverfarm::new(name("WEB"))
         }],
         vservers: vec![Vserver {
             name: name("VIP1"),
-            virtual_server: Some(Virtual {
-                address: "192.158.38.30".parse().unwrap(),
-                transport: Transport::Tcp,
-                port: 80,
-            }),
+            virtual_server: Some(Virtual::single("192.158.38.30".parse().unwrap(), Protocol::TCP, 80)),
             serverfarm: Some(name("WEB")),
             vlan: None,
+            clients: vec![],
+            unidirectional: None,
             idle: Duration::from_secs(3600),
             pending: Duration::from_secs(30),
             sticky: None,

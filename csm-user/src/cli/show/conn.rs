@@ -12,9 +12,9 @@ pub fn write(out: &mut impl Write, conns: &ConnsReply, detail: bool) -> fmt::Res
     for conn in &conns.connections {
         let ConnReply { client, destination, real, client_vlan, server_vlan, .. } = conn;
         let (prot, state, source) = (protocol(conn.protocol), state(conn.state), endpoint(*client));
-        let (virtual_server, real) = (endpoint(*destination), endpoint(*real));
+        let (virtual_server, real, seen) = (endpoint(*destination), endpoint(*real), endpoint(conn.source));
         writeln!(out, "In  {prot:<4} {client_vlan:<4} {source:<21} {virtual_server:<21} {state}")?;
-        writeln!(out, "Out {prot:<4} {server_vlan:<4} {source:<21} {real:<21} {state}")?;
+        writeln!(out, "Out {prot:<4} {server_vlan:<4} {seen:<21} {real:<21} {state}")?;
         if detail {
             let vserver = conn.vserver.as_deref().unwrap_or("<server initiated>");
             writeln!(out, "    vs = {vserver}, ftp = No, csrp = {}", truth(conn.replicated))?;
@@ -54,6 +54,7 @@ mod tests {
             client: at([100, 100, 100, 102], 51_754),
             destination: at([192, 158, 38, 30], 80),
             real: at([192, 158, 39, 101], 80),
+            source: at([100, 100, 100, 102], 51_754),
             client_vlan: 2,
             server_vlan: 3,
             state: ConnState::Estab,
@@ -67,6 +68,7 @@ mod tests {
             client: at([192, 158, 39, 101], 123),
             destination: at([100, 100, 100, 1], 123),
             real: at([100, 100, 100, 1], 123),
+            source: at([192, 158, 39, 101], 123),
             client_vlan: 3,
             server_vlan: 2,
             state: ConnState::SynClient,

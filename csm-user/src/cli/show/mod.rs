@@ -27,11 +27,13 @@ const fn yes(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
 }
 
-const fn protocol(protocol: Protocol) -> &'static str {
+fn protocol(protocol: Protocol) -> String {
     match protocol {
-        Protocol::Tcp => "TCP",
-        Protocol::Udp => "UDP",
-        Protocol::Icmp => "ICMP",
+        Protocol::Tcp => "TCP".to_owned(),
+        Protocol::Udp => "UDP".to_owned(),
+        Protocol::Icmp => "ICMP".to_owned(),
+        Protocol::Any => "ANY".to_owned(),
+        Protocol::Number(number) => number.to_string(),
     }
 }
 

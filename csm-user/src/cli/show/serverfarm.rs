@@ -9,8 +9,13 @@ use crate::api::reply::ServerfarmReply;
 pub fn write(out: &mut impl Write, farms: &[ServerfarmReply]) -> fmt::Result {
     writeln!(out, "server farm      type     predictor    nat   reals   redirect  bind id")?;
     rule(out, 70)?;
-    for ServerfarmReply { name, predictor, nat_server, reals, operational, probes } in farms {
-        let nat = if *nat_server { "S" } else { "none" };
+    for ServerfarmReply { name, predictor, nat_server, nat_client, reals, operational, probes } in farms {
+        let nat = match (nat_server, nat_client) {
+            (true, None) => "S",
+            (true, Some(_)) => "S,C",
+            (false, Some(_)) => "C",
+            (false, None) => "none",
+        };
         // The CSM's columns for what this product does not have: no redirects, bind id 0.
         writeln!(out, "{name:<16} SLB      {predictor:<12} {nat:<5} {reals:<7} 0         0")?;
         let probes = if probes.is_empty() { "none".to_owned() } else { probes.join(" ") };
@@ -31,6 +36,7 @@ mod tests {
             name: "WEB".to_owned(),
             predictor: "RoundRobin".to_owned(),
             nat_server: true,
+            nat_client: None,
             reals: 3,
             operational: 2,
             probes: vec!["ICMP".to_owned(), "TCP".to_owned()],

@@ -36,7 +36,12 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
         writeln!(out, "  reason = {reason}")?;
     }
     let (address, prot, vlan) = (address(vserver), prot(vserver), vlan(vserver));
-    writeln!(out, "  virtual = {address}, bidir, {prot}, service = NONE, advertise = FALSE")?;
+    let direction = if vserver.unidirectional { "unidir" } else { "bidir" };
+    let service = if vserver.ftp { "FTP" } else { "NONE" };
+    writeln!(out, "  virtual = {address}, {direction}, {prot}, service = {service}, advertise = FALSE")?;
+    for clients in &vserver.clients {
+        writeln!(out, "  client = {clients}")?;
+    }
     let replicate = replicate(vserver.replicate);
     writeln!(
         out,
@@ -59,13 +64,13 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
 
 fn address(vserver: &VserverReply) -> String {
     match vserver.address {
-        Some(address) => format!("{address}/32:{}", vserver.port),
+        Some(address) => format!("{address}/{}:{}", vserver.prefix_length, vserver.port),
         None => "<not assigned>".to_owned(),
     }
 }
 
-fn prot(vserver: &VserverReply) -> &'static str {
-    vserver.protocol.map_or("-", protocol)
+fn prot(vserver: &VserverReply) -> String {
+    vserver.protocol.map_or_else(|| "-".to_owned(), protocol)
 }
 
 fn vlan(vserver: &VserverReply) -> String {
@@ -100,7 +105,11 @@ mod tests {
             name: "WEB_VIP".to_owned(),
             index: Some(10),
             address: Some(Ipv4Addr::new(10, 86, 213, 93)),
+            prefix_length: 32,
             protocol: Some(Protocol::Tcp),
+            ftp: false,
+            unidirectional: false,
+            clients: Vec::new(),
             port: 80,
             vlan: Some(2),
             state: VserverState::Operational,

@@ -1,16 +1,36 @@
-//! Commands of server farms and their reals.
+//! Commands of server farms, their reals and the pools for their clients.
+
+use std::net::Ipv4Addr;
 
 use super::{SECONDS, default, unless};
 use crate::config::command::{
-    Command, Effect, Id,
+    Command, Id,
     Mode::{Module, Real, Serverfarm},
     Print, Repeat,
 };
-use crate::config::grammar::Kind::{self, Host, Number};
-use crate::config::grammar::Piece::{Optional, Rest, Slot, Word};
-use crate::model::RealAdmin;
+use crate::config::grammar::Kind::{self, Host, Mask, Number};
+use crate::config::grammar::Piece::{Either, Optional, Slot, Word};
+use crate::model::{Predictor, RealAdmin};
 
 pub(super) static APPLIED: &[Command] = &[
+    Command::new(
+        Id::Natpool,
+        Module,
+        &[
+            Word("natpool", "Addresses that clients get towards the reals"),
+            Slot("NAME", Kind::Name, "Name"),
+            Slot("FIRST", Host, "First address"),
+            Slot("LAST", Host, "Last address"),
+            Word("netmask", "Mask of both"),
+            Slot("MASK", Mask, "Mask"),
+        ],
+        "Makes a pool of addresses for `nat client`. The active node answers ARP for them.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Natpool(|pool| {
+        vec![format!("natpool {} {} {} netmask {}", pool.name, pool.first, pool.last, pool.netmask)]
+    })),
     Command::new(
         Id::Serverfarm,
         Module,
@@ -21,23 +41,55 @@ pub(super) static APPLIED: &[Command] = &[
     .repeats(Repeat::Adds)
     .opens(Serverfarm)
     .prints(Print::Serverfarm(|farm| vec![format!("serverfarm {}", farm.name)])),
-    Command::inert(
+    Command::new(
+        Id::NatServer,
         Serverfarm,
         &[Word("nat", "Translation"), Word("server", "Of the virtual address to the real's")],
-        Effect::Silent,
+        "Gives the real its own address as the destination. `no nat server` is dispatch mode: only the MAC address \
+         changes, and each real owns the virtual address, on its loopback interface.",
     )
-    .no(Effect::Refused {
-        why: "dispatch mode comes later",
-        remedy: "use `nat server`; the real needs no address of the virtual server",
-    })
-    .prints(Print::Serverfarm(|_| vec!["nat server".to_owned()])),
-    Command::refused(
+    .restores(None)
+    .prints(Print::Serverfarm(|farm| {
+        vec![if farm.nat_server { "nat server" } else { "no nat server" }.to_owned()]
+    })),
+    Command::new(
+        Id::NatClient,
         Serverfarm,
-        &[Word("nat", ""), Word("client", "Of the client's address"), Rest],
-        "client NAT comes later",
-        "make the alias of the server VLAN the servers' default gateway, and use `no nat client`",
+        &[
+            Word("nat", "Translation"),
+            Word("client", "Of the client's address to one of a pool"),
+            Slot("NAME", Kind::Name, "A `natpool` of this configuration"),
+        ],
+        "Gives the real an address of a pool as the source, so that its answers come back here whatever its gateway.",
     )
-    .prints(Print::Serverfarm(|_| vec!["no nat client".to_owned()])),
+    .restores(None)
+    .prints(Print::Serverfarm(|farm| match &farm.nat_client {
+        Some(pool) => vec![format!("nat client {pool}")],
+        None => vec!["no nat client".to_owned()],
+    })),
+    Command::new(
+        Id::Predictor,
+        Serverfarm,
+        &[
+            Word("predictor", "How a real is chosen"),
+            Either(&[
+                &[Word("roundrobin", "In turn, by weight")],
+                &[
+                    Word("hash", "By a hash, whatever the weights"),
+                    Word("address", "Of addresses"),
+                    Optional(&[Slot("MASK", Mask, "Part of the addresses that counts")]),
+                    Optional(&[Either(&[
+                        &[Word("source", "Of the client's address alone")],
+                        &[Word("destination", "Of the virtual address alone")],
+                    ])]),
+                ],
+                &[Word("forward", "No real: packets are routed to the address they have")],
+            ]),
+        ],
+        "Sets how a real is chosen for a new connection; by default in turn.",
+    )
+    .restores(None)
+    .prints(Print::Serverfarm(|farm| predictor(farm.predictor))),
     Command::new(
         Id::FarmProbe,
         Serverfarm,
@@ -87,3 +139,19 @@ pub(super) static APPLIED: &[Command] = &[
         on.then(|| "inservice".to_owned()).into_iter().collect()
     })),
 ];
+
+fn predictor(predictor: Predictor) -> Vec<String> {
+    match predictor {
+        Predictor::RoundRobin => Vec::new(),
+        Predictor::Forward => vec!["predictor forward".to_owned()],
+        Predictor::Hash { mask, source, destination } => {
+            let mask = if mask == Ipv4Addr::BROADCAST { String::new() } else { format!(" {mask}") };
+            let of = match (source, destination) {
+                (true, false) => " source",
+                (false, true) => " destination",
+                _ => "",
+            };
+            vec![format!("predictor hash address{mask}{of}")]
+        }
+    }
+}

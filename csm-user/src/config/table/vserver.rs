@@ -6,10 +6,10 @@ use crate::config::command::{
     Mode::{Module, Vserver},
     Print, Repeat,
 };
-use crate::config::grammar::Kind::{self, Host, Mask, Number};
+use crate::config::grammar::Kind::{self, Mask, Network, Number};
 use crate::config::grammar::Piece::{Either, Optional, Slot, Word};
 use crate::config::service;
-use crate::model::Transport;
+use crate::model::{ClientRange, Virtual};
 
 pub(super) static APPLIED: &[Command] = &[
     Command::new(
@@ -27,25 +27,33 @@ pub(super) static APPLIED: &[Command] = &[
         Vserver,
         &[
             Word("virtual", "What clients connect to"),
-            Slot("ADDRESS", Host, "Address"),
-            Optional(&[Slot("MASK", Mask, "255.255.255.255")]),
-            Either(&[&[Word("tcp", "TCP")], &[Word("udp", "UDP")]]),
-            Slot("PORT", Kind::Port, "Number, or a name such as www; 0: any"),
+            Slot("ADDRESS", Network, "Address, or that of a network"),
+            Optional(&[Slot("MASK", Mask, "Part of the address that counts; without, all of it")]),
+            Either(&[
+                &[
+                    Word("tcp", "TCP"),
+                    Slot("PORT", Kind::Port, "Number, or a name such as www; 0: any"),
+                    Optional(&[
+                        Word("service", "Follow what the payload names"),
+                        Word("ftp", "Data connections go where their control connection went"),
+                    ]),
+                ],
+                &[
+                    Word("udp", "UDP"),
+                    Slot("PORT", Kind::Port, "Number, or a name such as domain; 0: any"),
+                ],
+                &[Word("any", "Every protocol"), Optional(&[Slot("PORT", Kind::Port, "0: other protocols have none")])],
+                &[
+                    Slot("PROTOCOL", Number(0, 255), "IP protocol"),
+                    Optional(&[Slot("PORT", Kind::Port, "Of TCP (6) and UDP (17) only; 0: any")]),
+                ],
+            ]),
         ],
         "Sets the virtual address, protocol and port.",
     )
     .restores(None)
     .repeats(Repeat::Conflicts)
-    .prints(Print::Vserver(|vserver| {
-        let line = |to: &crate::model::Virtual| {
-            let transport = match to.transport {
-                Transport::Tcp => "tcp",
-                Transport::Udp => "udp",
-            };
-            format!("virtual {} {transport} {}", to.address, service::name(to.port, to.transport))
-        };
-        vserver.virtual_server.iter().map(line).collect()
-    })),
+    .prints(Print::Vserver(|vserver| vserver.virtual_server.iter().map(virtual_server).collect())),
     Command::new(
         Id::VserverFarm,
         Vserver,
@@ -67,6 +75,41 @@ pub(super) static APPLIED: &[Command] = &[
     )
     .restores(None)
     .prints(Print::Vserver(|vserver| vserver.vlan.iter().map(|vlan| format!("vlan {vlan}")).collect())),
+    Command::new(
+        Id::Client,
+        Vserver,
+        &[
+            Word("client", "Clients that are served"),
+            Slot("ADDRESS", Network, "Address of their network"),
+            Slot("MASK", Mask, "Its mask"),
+            Optional(&[Word("exclude", "Not these")]),
+        ],
+        "Takes connections from these clients only; of several ranges that hold a client the longest mask counts. Without \
+         any but excluded ones all others are served.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Vserver(|vserver| {
+        let line = |range: &ClientRange| {
+            let exclude = if range.exclude { " exclude" } else { "" };
+            format!("client {} {}{exclude}", range.network.network(), range.network.netmask())
+        };
+        vserver.clients.iter().map(line).collect()
+    })),
+    Command::new(
+        Id::Unidirectional,
+        Vserver,
+        &[Word("unidirectional", "The servers' packets may go another way")],
+        "Does not wait for a server's packets: without them a TCP connection counts as set up by the client's first \
+         acknowledgement, and other connections keep their real for the idle time. So by default for UDP and in dispatch \
+         mode; `no unidirectional` waits for them there, too.",
+    )
+    .restores(None)
+    .prints(Print::Vserver(|vserver| match vserver.unidirectional {
+        None => Vec::new(),
+        Some(true) => vec!["unidirectional".to_owned()],
+        Some(false) => vec!["no unidirectional".to_owned()],
+    })),
     Command::new(
         Id::Idle,
         Vserver,
@@ -143,6 +186,15 @@ pub(super) static APPLIED: &[Command] = &[
         vserver.inservice.then(|| "inservice".to_owned()).into_iter().collect()
     })),
 ];
+
+fn virtual_server(to: &Virtual) -> String {
+    let Virtual { network, protocol, port, ftp } = to;
+    let mask = if to.is_address() { String::new() } else { format!(" {}", network.netmask()) };
+    let port =
+        if protocol.has_ports() { format!(" {}", service::name(*port, *protocol)) } else { String::new() };
+    let ftp = if *ftp { " service ftp" } else { "" };
+    format!("virtual {}{mask} {protocol}{port}{ftp}", network.addr())
+}
 
 fn sticky(sticky: &crate::model::Sticky) -> String {
     let group = if sticky.group == 0 { String::new() } else { format!(" group {}", sticky.group) };

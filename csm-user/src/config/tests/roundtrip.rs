@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    FtGroup, Interface, Name, Probe, ProbeKind, Real, RealAdmin, Serverfarm, StaticRoute, Sticky, Transport,
-    Virtual, Vlan, VlanId, VlanRole, Vserver,
+    ClientRange, FtGroup, Interface, Name, Natpool, Predictor, Probe, ProbeKind, Protocol, Real, RealAdmin,
+    Serverfarm, StaticRoute, Sticky, Virtual, Vlan, VlanId, VlanRole, Vserver,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -79,35 +79,99 @@ fn probe(number: usize) -> impl Strategy<Value = Probe> {
 
 fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
     let real = (of(1..=65535_u16), 0..=100_u8, any::<bool>());
-    (vec(real, 0..4), vec(any::<bool>(), probes)).prop_map(move |(reals, used)| Serverfarm {
-        name: name('F', number),
-        probes: (0..probes).filter(|&n| used[n]).map(|n| name('P', n)).collect(),
-        reals: (1_u8..)
-            .zip(reals)
-            .map(|(n, (port, weight, on))| Real {
-                address: Ipv4Addr::new(10, 2, 3, n),
-                port,
-                weight,
-                admin: if on { RealAdmin::InService } else { RealAdmin::OutOfService },
-            })
-            .collect(),
+    let modes = (predictor(), any::<bool>(), of(0..2_usize));
+    (vec(real, 0..4), vec(any::<bool>(), probes), modes).prop_map(
+        move |(reals, used, (predictor, nat, pool))| Serverfarm {
+            name: name('F', number),
+            predictor,
+            nat_server: nat || pool.is_some(),
+            nat_client: pool.map(|pool| name('N', pool)),
+            probes: (0..probes).filter(|&n| used[n]).map(|n| name('P', n)).collect(),
+            reals: (1_u8..)
+                .zip(reals)
+                .map(|(n, (port, weight, on))| Real {
+                    address: Ipv4Addr::new(10, 2, 3, n),
+                    port,
+                    weight,
+                    admin: if on { RealAdmin::InService } else { RealAdmin::OutOfService },
+                })
+                .collect(),
+        },
+    )
+}
+
+fn predictor() -> impl Strategy<Value = Predictor> {
+    let hash = (0..=32_u8, 0..3_u8).prop_map(|(prefix, which)| Predictor::Hash {
+        mask: net(&format!("0.0.0.0/{prefix}")).netmask(),
+        source: which != 1,
+        destination: which != 2,
+    });
+    prop_oneof![Just(Predictor::RoundRobin), Just(Predictor::Forward), hash]
+}
+
+/// Two pools of VLAN 3.
+fn natpools() -> impl Strategy<Value = Vec<Natpool>> {
+    (1..=9_u8, 1..=9_u8).prop_map(|lengths| {
+        let pool = |number: u8, length: u8| Natpool {
+            name: name('N', number.into()),
+            first: Ipv4Addr::new(10, 3, 4 + number, 1),
+            last: Ipv4Addr::new(10, 3, 4 + number, length),
+            netmask: net("10.3.0.0/16").netmask(),
+        };
+        vec![pool(0, lengths.0), pool(1, lengths.1)]
+    })
+}
+
+/// What virtual server `number` matches.
+fn virtual_server(number: usize) -> impl Strategy<Value = Virtual> {
+    let port = prop_oneof![Just(80), Just(53), Just(0), any::<u16>()];
+    let protocol = prop_oneof![
+        3 => Just(Protocol::TCP),
+        2 => Just(Protocol::UDP),
+        1 => Just(Protocol::Any),
+        1 => any::<u8>().prop_map(Protocol::Number),
+    ];
+    (protocol, port, 24..=32_u8).prop_map(move |(protocol, port, prefix)| {
+        let host = u8::try_from(number + 1).expect("few");
+        let network = match prefix {
+            24..28 => net(&format!("172.20.{host}.0/{prefix}")),
+            _ => net(&format!("10.2.2.{host}/32")),
+        };
+        Virtual { network, protocol, port: if protocol.has_ports() { port } else { 0 }, ftp: false }
+    })
+}
+
+/// Clients of a virtual server, none twice.
+fn clients() -> impl Strategy<Value = Vec<ClientRange>> {
+    vec((any::<u8>(), 0..=32_u8, any::<bool>()), 0..4).prop_map(|ranges| {
+        let mut clients: Vec<ClientRange> = Vec::new();
+        for (octet, prefix, exclude) in ranges {
+            let network = net(&format!("172.16.{octet}.255/{prefix}")).trunc();
+            if !clients.iter().any(|other| other.network == network) {
+                clients.push(ClientRange { network, exclude });
+            }
+        }
+        clients
     })
 }
 
 fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
-    let port = prop_oneof![Just(80), Just(53), Just(0), any::<u16>()];
     let sticky = (1..=65535_u16, any::<u8>(), 0..=32_u8);
-    let what = (of((any::<bool>(), port)), of(0..farms.max(1)), of(2..=3_usize), of(sticky));
+    let who = (clients(), of(any::<bool>()));
+    let what = (of(virtual_server(number)), of(0..farms.max(1)), of(2..=3_usize), of(sticky), who);
     (what, secs(0..=13_500_000), secs(1..=65535), any::<[bool; 3]>()).prop_map(
-        move |((to, farm, vlan, sticky), idle, pending, [connection, replicate_sticky, inservice])| Vserver {
+        move |(
+            (virtual_server, farm, vlan, sticky, (clients, unidirectional)),
+            idle,
+            pending,
+            [connection, replicate_sticky, inservice],
+        )| Vserver {
             name: name('V', number),
-            virtual_server: to.map(|(tcp, port)| Virtual {
-                address: Ipv4Addr::new(10, 2, 2, u8::try_from(number + 1).expect("few")),
-                transport: if tcp { Transport::Tcp } else { Transport::Udp },
-                port,
-            }),
+            virtual_server,
             serverfarm: farm.filter(|_| farms > 0).map(|n| name('F', n)),
             vlan: vlan.map(vlan_id),
+            clients,
+            unidirectional,
             idle,
             pending,
             sticky: sticky.map(|(minutes, group, prefix)| Sticky {
@@ -151,13 +215,24 @@ fn config() -> impl Strategy<Value = Config> {
         let probes_made = (0..probes).map(probe).collect::<Vec<_>>();
         let farms_made = (0..farms).map(|n| farm(n, probes)).collect::<Vec<_>>();
         let vservers_made = (0..vservers).map(|n| vserver(n, farms)).collect::<Vec<_>>();
-        (vlans, probes_made, farms_made, vservers_made, of(ft())).prop_map(
-            move |(vlans, probes, serverfarms, vservers, ft)| {
+        (vlans, probes_made, natpools(), farms_made, vservers_made, of(ft())).prop_map(
+            move |(mut vlans, probes, natpools, serverfarms, vservers, ft)| {
+                // Of a pair's ports each node gives away its half.
+                vlans[1].alt_address = Some(net("10.3.0.2/16"));
                 let ports = [(1, 2), (2, 3), (3, 9)].map(|(port, number)| Interface {
                     name: format!("eth{port}"),
                     access_vlan: vlan_id(number),
                 });
-                Config { slot, interfaces: ports.to_vec(), vlans, probes, serverfarms, vservers, ft }
+                Config {
+                    slot,
+                    interfaces: ports.to_vec(),
+                    vlans,
+                    probes,
+                    natpools,
+                    serverfarms,
+                    vservers,
+                    ft,
+                }
             },
         )
     })

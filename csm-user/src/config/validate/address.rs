@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
+use csm_common::limits::POOL_ADDRESSES_MAX;
 use ipnet::Ipv4Net;
 
 use super::super::command::Id;
@@ -10,7 +11,7 @@ use super::super::grammar::Value;
 use super::super::parse::Section;
 use super::super::token::Span;
 use super::Checker;
-use crate::model::{Vlan, VlanRole};
+use crate::model::{Name, Predictor, Virtual, Vlan, VlanRole};
 
 /// What an address is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,7 @@ enum Use {
     Gateway,
     Virtual,
     Real,
+    Pool,
 }
 
 impl Use {
@@ -32,6 +34,7 @@ impl Use {
             Self::Gateway => "a gateway",
             Self::Virtual => "a virtual server's address",
             Self::Real => "a real server's address",
+            Self::Pool => "an address of a pool",
         }
     }
 
@@ -204,6 +207,9 @@ fn addresses_have_one_use(checker: &mut Checker<'_>) {
 fn uses(checker: &Checker<'_>) -> Vec<(Ipv4Addr, Use, Span)> {
     let tree = checker.tree;
     let mut uses = Vec::new();
+    let forwards = |name: &Name| {
+        checker.config.serverfarm(name).is_some_and(|farm| farm.predictor == Predictor::Forward)
+    };
     for vlan in &checker.config.vlans {
         let section = Section::Vlan(vlan.id);
         let own = vlan.address.map(|net| (net, Use::Own, Id::IpAddress, "ADDRESS"));
@@ -224,10 +230,20 @@ fn uses(checker: &Checker<'_>) -> Vec<(Ipv4Addr, Use, Span)> {
         }
     }
     for vserver in &checker.config.vservers {
-        if let Some(to) = &vserver.virtual_server {
+        if let Some(to) = vserver.virtual_server.filter(Virtual::is_address) {
             let section = Section::Vserver(vserver.name.clone());
-            uses.push((to.address, Use::Virtual, tree.place(&section, Id::Virtual, "ADDRESS")));
+            // Routed to whoever has it: any address may be named.
+            if vserver.serverfarm.as_ref().is_some_and(forwards) {
+                continue;
+            }
+            uses.push((to.address(), Use::Virtual, tree.place(&section, Id::Virtual, "ADDRESS")));
         }
+    }
+    for pool in &checker.config.natpools {
+        let place = tree.place_of(&Section::Module, Id::Natpool, "FIRST", &Value::Address(pool.first));
+        uses.extend(
+            pool.addresses().take(POOL_ADDRESSES_MAX as usize).map(|address| (address, Use::Pool, place)),
+        );
     }
     // So that the later line is the one accused.
     uses.sort_by_key(|(.., place)| *place);

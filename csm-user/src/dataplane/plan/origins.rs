@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use csm_common::limits::ORIGINS_MAX;
-use csm_common::service::{Origin, VserverKey};
+use csm_common::service::{MATCH_FTP, Origin, VserverKey};
 
 use crate::dataplane::routes::be;
-use crate::model::{Config, Transport};
+use crate::model::{Config, Predictor, Protocol};
 
 use super::{Desired, RealKey};
 
 /// `ORIGINS` for the numbers of `desired`: TCP only. Left out is what two virtual servers share, and any port of a real
-/// that a virtual server for any port sends to. Of more than [`ORIGINS_MAX`] the rest is left out: those connections are
+/// that a virtual server for any port sends to, and in dispatch mode all but farms of one real. Of more than [`ORIGINS_MAX`] the rest is left out: those connections are
 /// not rebuilt.
 pub(super) fn origins(config: &Config, desired: &Desired) -> HashMap<VserverKey, Origin> {
     let reals: HashMap<&RealKey, u32> =
@@ -24,35 +24,45 @@ pub(super) fn origins(config: &Config, desired: &Desired) -> HashMap<VserverKey,
     let mut found: BTreeMap<VserverKey, Option<Origin>> = BTreeMap::new();
     let mut any_port: HashSet<Ipv4Addr> = HashSet::new();
     for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
-        let Some(virtual_server) = vserver.virtual_server.filter(|v| v.transport == Transport::Tcp) else {
-            continue;
-        };
+        let to = vserver.virtual_server.filter(|to| to.protocol == Protocol::TCP && to.is_address());
+        let Some(to) = to else { continue };
         let Some(farm) = vserver.serverfarm.as_ref().and_then(|name| farms.get(name)) else { continue };
+        // A packet to an address of a pool says nothing of the client.
+        if farm.nat_client.is_some() || farm.predictor == Predictor::Forward {
+            continue;
+        }
         for real in &farm.reals {
             let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
             let (Some(&number), Some(&vserver)) = (reals.get(&key), vservers.get(&vserver.name)) else {
                 continue;
             };
-            let Some(port) = Some(real.port.unwrap_or(virtual_server.port)).filter(|&port| port != 0) else {
-                any_port.insert(real.address);
-                continue;
-            };
-            let origin = Origin {
-                virtual_be: be(virtual_server.address),
-                port_be: virtual_server.port.to_be(),
+            let origin = |port: u16| Origin {
+                virtual_be: be(to.address()),
+                port_be: port.to_be(),
                 pad: 0,
                 vserver,
                 real: number,
             };
-            let service = VserverKey {
-                ip_be: be(real.address),
-                port_be: port.to_be(),
-                proto: virtual_server.transport.number(),
-                pad: 0,
+            let mut note = |address: Ipv4Addr, port: u16, kind: u8, origin: Option<Origin>| {
+                let proto = 6;
+                let service = VserverKey { ip_be: be(address), port_be: port.to_be(), proto, kind };
+                found.entry(service).and_modify(|origin| *origin = None).or_insert(origin);
+            };
+            if !farm.nat_server {
+                // The source is the virtual address: that of any real of the farm.
+                note(to.address(), to.port, 0, Some(origin(to.port)).filter(|_| to.port != 0));
+                continue;
+            }
+            let Some(port) = Some(real.port.unwrap_or(to.port)).filter(|&port| port != 0) else {
+                any_port.insert(real.address);
+                continue;
             };
             // For any port the client's own choice is not known from the server's side.
-            let known = (virtual_server.port != 0).then_some(origin);
-            found.entry(service).and_modify(|origin| *origin = None).or_insert(known);
+            note(real.address, port, 0, (to.port != 0).then(|| origin(to.port)));
+            // In FTP's active mode the server opens the data connection, from the port below (RFC 959, section 3.2).
+            if to.ftp && to.port > 1 && port > 1 {
+                note(real.address, port - 1, MATCH_FTP, Some(origin(to.port - 1)));
+            }
         }
     }
     let any_port: HashSet<u32> = any_port.into_iter().map(be).collect();

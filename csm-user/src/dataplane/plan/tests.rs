@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Interface, Sticky, Transport, Virtual, Vlan, VlanRole};
+use crate::model::{Interface, Protocol, Sticky, Virtual, Vlan, VlanRole};
 use std::time::Duration;
 
 pub(in crate::dataplane) fn vlan(number: u16) -> VlanId {
@@ -42,20 +42,18 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
             side(3, VlanRole::Server, "192.158.39.10/24", &[], Some("192.158.39.20/24")),
         ],
         probes: vec![],
+        natpools: vec![],
         serverfarms: vec![Serverfarm {
-            name: name("WEB"),
-            probes: vec![],
             reals: vec![real(101, 8), real(102, 8), real(103, 16)],
+            ..Serverfarm::new(name("WEB"))
         }],
         vservers: vec![model::Vserver {
             name: name("VIP1"),
-            virtual_server: Some(Virtual {
-                address: Ipv4Addr::new(192, 158, 38, 30),
-                transport: Transport::Tcp,
-                port: 80,
-            }),
+            virtual_server: Some(Virtual::single(Ipv4Addr::new(192, 158, 38, 30), Protocol::TCP, 80)),
             serverfarm: Some(name("WEB")),
             vlan: None,
+            clients: vec![],
+            unidirectional: None,
             idle: Duration::from_secs(3600),
             pending: Duration::from_secs(30),
             sticky: Some(Sticky { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST }),
@@ -167,7 +165,7 @@ fn a_private_sticky_group_is_numbered_by_its_vserver() {
 fn origin(desired: &Desired, last: u8, port: u16) -> Option<(String, u16)> {
     let ip_be = be(Ipv4Addr::new(192, 158, 39, last));
     let origin =
-        desired.contents.origins.get(&VserverKey { ip_be, port_be: port.to_be(), proto: 6, pad: 0 })?;
+        desired.contents.origins.get(&VserverKey { ip_be, port_be: port.to_be(), proto: 6, kind: 0 })?;
     assert_eq!(desired.contents.reals[&origin.real].ip_be, ip_be);
     Some((desired.vservers[&origin.vserver].name.to_string(), u16::from_be(origin.port_be)))
 }
@@ -200,7 +198,7 @@ fn a_reals_port_leads_back_to_the_one_virtual_server_it_serves() {
     config.vservers[1].virtual_server.as_mut().unwrap().port = 0;
     let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
     assert_eq!(desired.contents.origins.len(), 0);
-    config.vservers[0].virtual_server.as_mut().unwrap().transport = Transport::Udp;
+    config.vservers[0].virtual_server.as_mut().unwrap().protocol = Protocol::UDP;
     config.vservers.truncate(1);
     let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
     assert_eq!(desired.contents.origins.len(), 0, "datagrams tell nothing of a connection");

@@ -116,12 +116,25 @@ fn get_sticky_key(body: &mut Cursor<'_>) -> Result<StickyKey, DecodeError> {
 pub(super) fn put_record(out: &mut BytesMut, record: &Record) {
     match record {
         Record::Connection(record) => {
-            let ConnRecord { key, real, real_port, server_vlan, vserver, real_id, state, generation, idle_s } =
-                record;
+            let ConnRecord {
+                key,
+                real,
+                real_port,
+                source,
+                source_port,
+                server_vlan,
+                vserver,
+                real_id,
+                state,
+                generation,
+                idle_s,
+            } = record;
             out.put_u8(CONNECTION);
             put_conn_key(out, key);
             out.put_u32(real.to_bits());
             out.put_u16(*real_port);
+            out.put_u32(source.to_bits());
+            out.put_u16(*source_port);
             out.put_u16(*server_vlan);
             out.put_u64(vserver.0);
             out.put_u64(real_id.0);
@@ -182,6 +195,8 @@ fn get_connection(body: &mut Cursor<'_>) -> Result<ConnRecord, DecodeError> {
         key: get_conn_key(body)?,
         real: body.address()?,
         real_port: body.u16()?,
+        source: body.address()?,
+        source_port: body.u16()?,
         server_vlan: body.u16()?,
         vserver: StableId(body.u64()?),
         real_id: StableId(body.u64()?),

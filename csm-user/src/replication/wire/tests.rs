@@ -17,11 +17,13 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_connection()(key in any_conn_key(), real: u32, ports: [u16; 2], ids: [u64; 2], closing: bool, words: [u32; 2]) -> ConnRecord {
+    fn any_connection()(key in any_conn_key(), real: u32, ports: [u16; 3], source: u32, ids: [u64; 2], closing: bool, words: [u32; 2]) -> ConnRecord {
         ConnRecord {
             key,
             real: real.into(),
             real_port: ports[0],
+            source: source.into(),
+            source_port: ports[2],
             server_vlan: ports[1],
             vserver: StableId(ids[0]),
             real_id: StableId(ids[1]),
@@ -150,7 +152,7 @@ fn octets(frame: &Frame) -> BytesMut {
 fn a_hello_stands_as_documented() {
     let hello = Hello { versions: VERSIONS, group: 1, from: 0x0102_0304_0506_0708, to: 9 };
     let expected = [
-        0, 0, 0, 26, 1, b'C', b'S', b'M', b'R', 0, 2, 0, 2, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9,
+        0, 0, 0, 26, 1, b'C', b'S', b'M', b'R', 0, 3, 0, 3, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9,
     ];
     assert_eq!(octets(&Frame::Hello(hello))[..], expected);
 }
@@ -162,9 +164,9 @@ fn a_delta_stands_as_documented() {
         seq: 7,
         ops: vec![Op::Put(Record::Connection(record)), Op::StickyGone(sticky(4, 1).key)],
     };
-    let mut expected = vec![0, 0, 0, 74, 5, 0, 0, 0, 0, 0, 0, 0, 7, 0, 2];
+    let mut expected = vec![0, 0, 0, 80, 5, 0, 0, 0, 0, 0, 0, 0, 7, 0, 2];
     expected.extend([1, 6, 0, 2, 10, 10, 11, 12, 0x9c, 0x40, 192, 158, 38, 30, 0, 80]);
-    expected.extend([192, 158, 39, 101, 0, 80, 0, 3]);
+    expected.extend([192, 158, 39, 101, 0, 80, 10, 10, 11, 12, 0x9c, 0x40, 0, 3]);
     expected.extend(record.vserver.0.to_be_bytes());
     expected.extend(record.real_id.0.to_be_bytes());
     expected.extend([1, 1, 2, 3, 4, 0, 0, 0, 0]);

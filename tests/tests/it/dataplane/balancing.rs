@@ -6,7 +6,7 @@ use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::names;
-use csm_common::service::{VSERVER_INSERVICE, VserverKey};
+use csm_common::service::{Match, VSERVER_INSERVICE, VserverKey};
 use csm_tests::rig::{
     ALIAS, FAR_CLIENT, GATEWAY, Host, NEAR_CLIENT, REALS, Rig, STRANGER, Side, VIP, WEB, be,
 };
@@ -56,17 +56,6 @@ fn each_refusal_has_its_reason() {
 }
 
 #[test]
-fn a_vserver_of_one_vlan_is_not_there_for_another() {
-    let mut rig = Rig::new().expect("the rig");
-    rig.vserver(WEB, |vserver| vserver.vlan = 3);
-    // The vserver for any port takes over.
-    let frame = syn(&FAR_CLIENT, CLIENT_PORT);
-    expect(&mut rig, Side::Client, &frame, Reason::ForwardedNew, &frame.clone().sent_to(&REALS[0], 80));
-    rig.vserver(csm_tests::rig::ANY_TCP, |vserver| vserver.vlan = 3);
-    expect_end(&mut rig, Side::Client, &syn(&FAR_CLIENT, 1), Reason::DropNoVserver);
-}
-
-#[test]
 fn a_client_needs_a_way_back() {
     let mut rig = Rig::new().expect("the rig");
     let lost = Host { ip: Ipv4Addr::new(172, 16, 0, 1), ..GATEWAY };
@@ -93,10 +82,10 @@ fn a_real_without_a_known_mac_is_asked_for_and_its_connection_waits() {
 
 /// Another virtual address with the same virtual server, and so the same reals.
 fn second_address(rig: &Rig) -> Ipv4Addr {
-    let mut keys: HashMap<MapData, VserverKey, u32> = rig.map(names::VSERVER_KEYS);
+    let mut keys: HashMap<MapData, VserverKey, Match> = rig.map(names::VSERVER_KEYS);
     let second = Ipv4Addr::new(192, 158, 38, 31);
-    let key = VserverKey { ip_be: be(second), port_be: 80u16.to_be(), proto: 6, pad: 0 };
-    keys.insert(key, WEB, 0).expect("VSERVER_KEYS");
+    let key = VserverKey { ip_be: be(second), port_be: 80u16.to_be(), proto: 6, kind: 0 };
+    keys.insert(key, Match { vserver: WEB, rules: 0 }, 0).expect("VSERVER_KEYS");
     second
 }
 

@@ -21,11 +21,23 @@ pub(super) const SERVER_ISN: u32 = u32::MAX;
 /// What stands behind the IPv4 header.
 #[derive(Clone, Debug)]
 pub(super) enum L4 {
-    Tcp { flags: u8, seq: u32, ack: u32 },
+    Tcp {
+        flags: u8,
+        seq: u32,
+        ack: u32,
+    },
     Udp,
     UdpWithoutChecksum,
-    EchoRequest { id: u16 },
-    EchoReply { id: u16 },
+    EchoRequest {
+        id: u16,
+    },
+    EchoReply {
+        id: u16,
+    },
+    /// Another IP protocol.
+    Other {
+        proto: u8,
+    },
 }
 
 /// A frame, by its meaning.
@@ -117,6 +129,7 @@ impl Frame {
             }
             L4::Udp | L4::UdpWithoutChecksum => ip.udp(sport, dport).write(&mut bytes, &self.payload),
             L4::EchoRequest { id } => ip.icmpv4_echo_request(id, 1).write(&mut bytes, &self.payload),
+            L4::Other { proto } => ip.write(&mut bytes, etherparse::IpNumber(proto), &self.payload),
             L4::EchoReply { id } => ip.icmpv4_echo_reply(id, 1).write(&mut bytes, &self.payload),
         };
         written.expect("a buildable frame");

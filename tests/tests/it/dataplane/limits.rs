@@ -74,7 +74,7 @@ fn hints_leave_room_for_what_replication_needs() {
     frame.extend(STRANGER.mac);
     frame.extend(STRANGER.ip.octets());
     frame.extend([0, 0, 0, 0, 0, 0, 192, 158, 38, 10]);
-    let record = 88; // 80 bytes and the ring's own header
+    let record = 96; // 88 bytes and the ring's own header
     for _ in 0..=(EVENT_RING_BYTES - EVENT_RING_RESERVE) / record {
         assert_eq!(rig.run(Side::Client, &frame).reason, Reason::PassArp);
     }

@@ -6,8 +6,8 @@ use csm_common::event::EVENT_CONNECTION;
 use csm_common::flow::{FLAG_REPLICATE, PROOF_WINDOW, STATE_CLOSED, STATE_ESTABLISHED, STATE_SYN_ACK};
 use csm_common::names;
 use csm_common::net::relay_mac;
-use csm_common::service::{Origin, VSERVER_INSERVICE, VSERVER_REPLICATE, VserverKey};
-use csm_tests::rig::{FAR_CLIENT, REALS, Rig, Side, VIP, WEB, be};
+use csm_common::service::{Match, Origin, VSERVER_INSERVICE, VSERVER_REPLICATE, VserverKey};
+use csm_tests::rig::{ANY_TCP, FAR_CLIENT, REALS, Rig, Side, VIP, WEB, be};
 
 use super::frames::{ACK, CLIENT_PORT, FIN, Frame, L4, PSH, RST, SYN, expect, expect_end, handshake};
 
@@ -20,7 +20,7 @@ fn knowing() -> Rig {
     let rig = Rig::new().expect("the rig");
     rig.vserver(WEB, |vserver| vserver.flags = VSERVER_INSERVICE | VSERVER_REPLICATE);
     let mut origins: HashMap<MapData, VserverKey, Origin> = rig.map(names::ORIGINS);
-    let key = VserverKey { ip_be: be(REALS[0].ip), port_be: 80u16.to_be(), proto: 6, pad: 0 };
+    let key = VserverKey { ip_be: be(REALS[0].ip), port_be: 80u16.to_be(), proto: 6, kind: 0 };
     let origin = Origin { virtual_be: be(VIP), port_be: 80u16.to_be(), pad: 0, vserver: WEB, real: 0 };
     origins.insert(key, origin, 0).expect("ORIGINS");
     rig
@@ -101,9 +101,13 @@ fn what_begins_or_ends_or_is_nobodys_rebuilds_nothing() {
     assert_ne!(rig.run(Side::Client, &forged.bytes()).reason, Reason::ForwardedRebuilt);
     let stray = Frame { src_mac: relay_mac(3), dst_mac: rig.own_mac(Side::Ft), ..segment() };
     expect_end(&mut rig, Side::Ft, &stray, Reason::DropNoConnection);
-    rig.vserver(WEB, |vserver| vserver.vlan = 7);
+    // Another virtual server has this client.
+    let mut keys: HashMap<MapData, VserverKey, Match> = rig.map(names::VSERVER_KEYS);
+    let key = VserverKey { ip_be: be(VIP), port_be: 80u16.to_be(), proto: 6, kind: 0 };
+    keys.insert(key, Match { vserver: ANY_TCP, rules: 0 }, 0).expect("VSERVER_KEYS");
     expect_end(&mut rig, Side::Server, &segment(), Reason::DropNoConnection);
-    rig.vserver(WEB, |vserver| (vserver.vlan, vserver.flags) = (0, 0));
+    keys.insert(key, Match { vserver: WEB, rules: 0 }, 0).expect("VSERVER_KEYS");
+    rig.vserver(WEB, |vserver| vserver.flags = 0);
     expect_end(&mut rig, Side::Server, &segment(), Reason::DropNoConnection);
     assert_eq!((rig.flows(names::EMBRYONIC).len(), rig.flows(names::FLOWS).len()), (0, 0));
 }

@@ -1,0 +1,87 @@
+//! Client NAT: the real sees an address and port of a pool in the client's place.
+//!
+//! The entry of the return direction is the allocation itself: it is made only if none stands under its key, so two CPUs
+//! never give away the same port twice, and no list of free ports is kept. A port is taken towards one real and port
+//! only. The peer allocates from the other half of the ports.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use csm_common::counter::Reason;
+use csm_common::flow::{Connection, Local};
+use csm_common::hash::mix;
+use csm_common::service::Pool;
+
+use crate::conn::{EEXIST, insert_forward, insert_return};
+use crate::maps;
+use crate::packet::{PROTO_TCP, PROTO_UDP};
+
+/// Ports that are tried for one packet; its sender repeats it, and others are tried.
+const TRIES: u32 = 16;
+/// Tries with one address, before the next one's turn. A client keeps its address as long as that has ports: servers
+/// compare the addresses of connections that belong together.
+const TRIES_OF_ADDRESS: u32 = 12;
+
+enum Try {
+    Done,
+    Taken,
+}
+
+/// Gives `connection` a source of pool `number` and enters both directions among the half-open.
+#[inline(never)]
+pub(crate) fn insert_pair(connection: &mut Connection, local: &Local, number: u32) -> Result<(), Reason> {
+    let pool = maps::POOLS.get(number).ok_or(Reason::DropInternal)?;
+    if pool.addresses == 0 || pool.ports == 0 {
+        return Err(Reason::DropPoolExhausted);
+    }
+    let client = mix(u32::from_be(connection.client_be));
+    let seed = mix(client ^ connection.generation ^ u32::from(connection.client_port_be));
+    for turn in 0..TRIES {
+        choose(connection, pool, client.wrapping_add(turn / TRIES_OF_ADDRESS), seed.wrapping_add(turn));
+        if let Try::Done = attempt(connection, local)? {
+            return Ok(());
+        }
+    }
+    Err(Reason::DropPoolExhausted)
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a remainder below the number of ports")]
+fn choose(connection: &mut Connection, pool: &Pool, address: u32, port: u32) {
+    // The verifier wants to see that neither is 0.
+    let (addresses, ports) = (pool.addresses.max(1), u32::from(pool.ports).max(1));
+    connection.source_be = (pool.first.wrapping_add(address % addresses)).to_be();
+    // Without ports the addresses alone tell connections of one real apart; an echo keeps its identifier.
+    if matches!(connection.proto, PROTO_TCP | PROTO_UDP) {
+        connection.source_port_be = pool.port_first.wrapping_add((mix(port) % ports) as u16).to_be();
+    }
+}
+
+#[inline(never)]
+fn attempt(connection: &Connection, local: &Local) -> Result<Try, Reason> {
+    if is_proven(connection) {
+        return Ok(Try::Taken);
+    }
+    match insert_return(connection, local, BPF_NOEXIST) {
+        0 => {}
+        EEXIST => return Ok(Try::Taken),
+        _ => return Err(Reason::DropTableFull),
+    }
+    // One that was half-open at the first look may have been promoted before the insert.
+    let taken = is_proven(connection);
+    let forward = if taken { EEXIST } else { insert_forward(connection, local) };
+    if forward == 0 {
+        return Ok(Try::Done);
+    }
+    let _ = maps::EMBRYONIC.remove(connection.return_key());
+    match forward {
+        EEXIST if taken => Ok(Try::Taken),
+        // The same packet arrived on another CPU, which was first: its pair counts.
+        EEXIST => Ok(Try::Done),
+        _ => Err(Reason::DropTableFull),
+    }
+}
+
+/// Whether the established table has a connection with this return direction.
+#[inline(never)]
+fn is_proven(connection: &Connection) -> bool {
+    maps::FLOWS.get_ptr(connection.return_key()).is_some()
+}

@@ -1,0 +1,140 @@
+//! What the virtual servers match: each by itself, and against one another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use csm_common::limits::NESTED_NETWORKS;
+use ipnet::Ipv4Net;
+
+use super::super::command::Id;
+use super::super::parse::Section;
+use super::super::service;
+use super::super::token::Span;
+use super::Checker;
+use crate::model::{Predictor, Protocol, Virtual, VlanId, Vserver};
+
+/// Checks `virtual` of one virtual server.
+pub(super) fn virtual_server(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, to: &Virtual) {
+    let place = checker.tree.place(section, Id::Virtual, "ADDRESS");
+    address(checker, section, to, place);
+    let port = checker.tree.place(section, Id::Virtual, "PORT");
+    if !to.protocol.has_ports() && to.port != 0 {
+        let message = format!("protocol {} has no ports that are balanced", to.protocol);
+        checker.error(port, message, "leave the port out");
+    }
+    if to.protocol == Protocol::TCP && !to.ftp && service::port("ftp") == Some(to.port) {
+        let message = "FTP's data connections are not followed: only the control connection is balanced";
+        checker.warning(port, message, "add `service ftp`");
+    }
+    if to.ftp {
+        ftp(checker, vserver, section, to);
+    }
+    clients(checker, vserver, section);
+}
+
+fn address(checker: &mut Checker<'_>, section: &Section, to: &Virtual, place: Span) {
+    let said = checker.tree.all(section, Id::Virtual).next_back().and_then(|said| said.address("ADDRESS"));
+    if said.is_some_and(|said| said != to.address()) {
+        let message = format!("the address has bits outside of its mask: taken as {}", to.network);
+        checker.warning(place, message, format!("write {}", to.address()));
+    }
+    let octet = to.address().octets()[0];
+    if to.is_address() && (octet == 0 || octet == 127 || octet >= 224) {
+        let message = format!("{} is not the address of a host", to.address());
+        return checker.error(place, message, "choose a unicast address, or add a mask");
+    }
+    let connected = checker.config.vlan_of(to.address()).is_some();
+    if to.is_address() && !connected && checker.config.vlans.iter().any(|vlan| vlan.address.is_some()) {
+        let message = format!("{} is in no VLAN's network: nothing will ask for it by ARP", to.address());
+        checker.warning(
+            place,
+            message,
+            "make the upstream router send it to the client VLAN's alias, or change it",
+        );
+    }
+}
+
+fn ftp(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, to: &Virtual) {
+    let place = checker.tree.place(section, Id::Virtual, "ftp");
+    if !to.is_address() || to.port == 0 {
+        let message = "`service ftp` follows the clients of one address and port";
+        checker.error(place, message, "leave the mask out, and name the control connections' port");
+    }
+    let farm = vserver.serverfarm.as_ref().and_then(|name| checker.config.serverfarm(name));
+    if farm.is_some_and(|farm| !farm.nat_server || farm.predictor == Predictor::Forward) {
+        let message = "`service ftp` needs a farm that translates to the real's address";
+        checker.error(place, message, "use `nat server` and another predictor than `forward` in the farm");
+    }
+}
+
+fn clients(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section) {
+    for range in vserver.clients.iter().filter(|range| range.exclude) {
+        let both = vserver.clients.iter().any(|other| !other.exclude && other.network == range.network);
+        if both {
+            let place = checker.tree.place(section, Id::Client, "ADDRESS");
+            let message = format!("clients {} are both served and excluded", range.network);
+            checker.error(place, message, "keep one of the two lines");
+        }
+    }
+}
+
+/// What packets are compared with; two virtual servers that agree in all of it cannot both have them.
+type Service = (Ipv4Net, Protocol, u16, Option<VlanId>, Ipv4Net);
+
+/// Refuses two that match the same packets equally well, and what the dataplane cannot look up.
+pub(super) fn no_two_match_alike(checker: &mut Checker<'_>) {
+    let config = checker.config;
+    let mut taken: BTreeMap<Service, &Vserver> = BTreeMap::new();
+    let mut ftp: BTreeMap<Ipv4Net, &Vserver> = BTreeMap::new();
+    let mut networks: BTreeSet<Ipv4Net> = BTreeSet::new();
+    let mut accused: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for vserver in &config.vservers {
+        let Some(to) = vserver.virtual_server else { continue };
+        let place = checker.tree.place(&Section::Vserver(vserver.name.clone()), Id::Virtual, "ADDRESS");
+        let first = |checker: &Checker<'_>, other: &Vserver| {
+            let section = Section::Vserver(other.name.clone());
+            checker.line(checker.tree.place(&section, Id::Virtual, "ADDRESS"))
+        };
+        for range in vserver.client_ranges().into_iter().filter(|range| !range.exclude) {
+            let service = (to.network, to.protocol, to.port, vserver.vlan, range.network);
+            let other = *taken.entry(service).or_insert(vserver);
+            if other.name == vserver.name || !accused.insert((vserver.name.as_str(), other.name.as_str())) {
+                continue;
+            }
+            let clients = match range.network.prefix_len() {
+                0 => String::new(),
+                _ => format!(", and clients {}", range.network),
+            };
+            let message = format!(
+                "duplicate of virtual server {}, {}: same address, protocol and port{clients}",
+                other.name,
+                first(checker, other)
+            );
+            checker.error(
+                place,
+                message,
+                "change one of the two, give them different `vlan` or `client` lines, or remove it",
+            );
+        }
+        if to.ftp {
+            let other = *ftp.entry(to.network).or_insert(vserver);
+            if other.name != vserver.name {
+                let message = format!(
+                    "virtual server {}, {}, is for FTP on this address, too: data connections could be either's",
+                    other.name,
+                    first(checker, other)
+                );
+                checker.error(place, message, "give one of the two another address");
+            }
+        }
+        if !to.is_address() && networks.insert(to.network) {
+            let around =
+                networks.iter().filter(|other| other.contains(&to.network) || to.network.contains(*other));
+            let deepest =
+                around.clone().map(|network| around.clone().filter(|other| other.contains(network)).count());
+            if deepest.max().unwrap_or(0) > NESTED_NETWORKS {
+                let message = format!("more than {NESTED_NETWORKS} virtual networks lie in one another");
+                checker.error(place, message, "use fewer networks around one another");
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Farms' translation modes and the pools for their clients.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use csm_common::limits::POOL_ADDRESSES_MAX;
+
+use super::super::command::Id;
+use super::super::grammar::Value;
+use super::super::parse::Section;
+use super::super::token::Span;
+use super::Checker;
+use crate::model::{Name, Natpool, Predictor, Serverfarm};
+
+/// Checks pools, and farms in dispatch mode, with client NAT or with `predictor forward`.
+pub(super) fn check(checker: &mut Checker<'_>) {
+    let mut used: HashMap<Ipv4Addr, &Name> = HashMap::new();
+    for pool in &checker.config.natpools {
+        self::pool(checker, pool, &mut used);
+    }
+    for farm in &checker.config.serverfarms {
+        self::farm(checker, farm);
+    }
+}
+
+/// Where slot `slot` of the pool's line stands.
+fn place(checker: &Checker<'_>, pool: &Natpool, slot: &str) -> Span {
+    checker.tree.place_of(&Section::Module, Id::Natpool, slot, &Value::Name(pool.name.clone()))
+}
+
+fn pool<'a>(checker: &mut Checker<'a>, pool: &'a Natpool, used: &mut HashMap<Ipv4Addr, &'a Name>) {
+    let at = place(checker, pool, "NAME");
+    if pool.first > pool.last {
+        let message = format!("pool {}: {} comes after {}", pool.name, pool.first, pool.last);
+        return checker.error(at, message, "write the lower address first");
+    }
+    let mask = pool.netmask.to_bits();
+    if pool.first.to_bits() & mask != pool.last.to_bits() & mask {
+        let message =
+            format!("pool {}: {} and {} are in different networks", pool.name, pool.first, pool.last);
+        return checker.error(at, message, "choose addresses of one network, or its mask");
+    }
+    let count = pool.last.to_bits() - pool.first.to_bits() + 1;
+    if count > POOL_ADDRESSES_MAX {
+        let message = format!("pool {} has {count} addresses: more than {POOL_ADDRESSES_MAX}", pool.name);
+        return checker.error(at, message, "one address serves 64,512 connections to each real: use fewer");
+    }
+    for address in pool.addresses() {
+        if let Some(other) = used.insert(address, &pool.name) {
+            let message = format!("{address} of pool {} is in pool {other}, too", pool.name);
+            return checker.error(at, message, "use each address in one pool");
+        }
+    }
+    if checker.config.vlan_of(pool.first).is_none() {
+        let message = format!("pool {} is in no VLAN's network: nothing will ask for it by ARP", pool.name);
+        checker.warning(at, message, "make the servers' router send it to the server VLAN's alias");
+    }
+    let halves = checker.config.vlans.iter().any(|vlan| vlan.address.is_some() && vlan.alt_address.is_some());
+    if checker.config.ft.is_some() && !halves {
+        let message =
+            "no VLAN has an `alt` address: the two nodes cannot tell which ports of the pool are whose";
+        checker.error(at, message, "add `alt ADDRESS MASK` to an `ip address`, on both nodes");
+    }
+}
+
+fn farm(checker: &mut Checker<'_>, farm: &Serverfarm) {
+    let section = Section::Serverfarm(farm.name.clone());
+    if let Some(pool) = &farm.nat_client {
+        let place = checker.tree.place(&section, Id::NatClient, "NAME");
+        if !checker.config.natpools.iter().any(|known| known.name == *pool) {
+            let message = format!("there is no pool {pool}");
+            checker.error(place, message, format!("add `natpool {pool} FIRST LAST netmask MASK`"));
+        }
+        if !farm.nat_server && farm.predictor != Predictor::Forward {
+            let message =
+                "`nat client` in dispatch mode: the real would answer the pool, from the virtual address";
+            checker.error(place, message, "use `nat server`, or `no nat client`");
+        }
+    }
+    if farm.predictor == Predictor::Forward && !farm.reals.is_empty() {
+        let place = checker.tree.place(&section, Id::Predictor, "forward");
+        let message = format!("farm {} forwards: its reals are not used", farm.name);
+        checker.warning(place, message, "remove the reals, or the predictor");
+    }
+    if farm.nat_server || farm.predictor == Predictor::Forward {
+        return;
+    }
+    for real in farm.reals.iter().filter(|real| real.port.is_some()) {
+        let section = Section::Real(farm.name.clone(), real.address, real.port);
+        let place = checker.tree.place(&section, Id::Real, "PORT");
+        let message = "the port has no effect in dispatch mode: nothing is translated";
+        checker.warning(place, message, "leave the port out");
+    }
+}

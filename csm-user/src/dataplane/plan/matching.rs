@@ -1,0 +1,120 @@
+//! What leads a first packet to its virtual server: by address and port, where that is shared by VLAN and client. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use csm_common::flow::NONE;
+use csm_common::limits;
+use csm_common::service::{
+    ClientKey, ClientPrefix, MATCH_ANY_PROTOCOL, MATCH_FTP, Match, Networks, VserverKey,
+};
+use ipnet::Ipv4Net;
+
+use crate::dataplane::routes::be;
+use crate::model::{Protocol, Virtual, VlanId, Vserver};
+
+use super::{Contents, PlanError, fits};
+
+/// A virtual server with its number.
+pub(super) type Numbered<'a> = (u32, &'a Vserver);
+
+/// Key of what `to` matches.
+pub(super) fn key(to: &Virtual) -> VserverKey {
+    let host_bits = 32 - to.network.prefix_len();
+    let (proto, any) = match to.protocol {
+        Protocol::Any => (0, MATCH_ANY_PROTOCOL),
+        Protocol::Number(number) => (number, 0),
+    };
+    VserverKey { ip_be: be(to.address()), port_be: to.port.to_be(), proto, kind: host_bits | any }
+}
+
+/// Fills `VSERVER_KEYS`, `NETWORKS` and `CLIENTS`.
+///
+/// # Errors
+/// If one of them is too small.
+pub(super) fn plan(vservers: &[Numbered<'_>], contents: &mut Contents) -> Result<(), PlanError> {
+    let mut services: BTreeMap<VserverKey, Vec<Numbered<'_>>> = BTreeMap::new();
+    let mut networks: BTreeSet<Ipv4Net> = BTreeSet::new();
+    for &(number, vserver) in vservers {
+        let Some(to) = vserver.virtual_server else { continue };
+        services.entry(key(&to)).or_default().push((number, vserver));
+        if !to.is_address() {
+            networks.insert(to.network);
+        }
+        if to.ftp && vserver.is_operational() {
+            let data = VserverKey { port_be: 0, kind: MATCH_FTP, ..key(&to) };
+            contents.vserver_keys.entry(data).or_insert(Match { vserver: number, rules: 0 });
+        }
+    }
+    for (key, mut sharing) in services {
+        // One out of service is matched only if no other could be, so that its packets get their reason.
+        if sharing.iter().any(|(_, vserver)| vserver.is_operational()) {
+            sharing.retain(|(_, vserver)| vserver.is_operational());
+        }
+        let found = service(&sharing, contents);
+        contents.vserver_keys.insert(key, found);
+    }
+    for network in &networks {
+        contents.networks.insert(*network, around(network, &networks));
+    }
+    fits(contents.vserver_keys.len(), "addresses and ports of virtual servers", 2 * limits::VSERVERS_MAX)?;
+    fits(contents.networks.len(), "virtual networks", limits::NETWORKS_MAX)?;
+    fits(contents.clients.len(), "networks of clients", limits::CLIENTS_MAX)
+}
+
+/// What an address and port lead to.
+fn service(sharing: &[Numbered<'_>], contents: &mut Contents) -> Match {
+    if let [(number, vserver)] = sharing
+        && vserver.vlan.is_none()
+        && vserver.clients.is_empty()
+    {
+        return Match { vserver: *number, rules: 0 };
+    }
+    let first = sharing.iter().map(|&(number, _)| number).min().unwrap_or_default();
+    // Rules are numbered after a virtual server that is nowhere else, so that no other service ever has the same.
+    let rules = u16::try_from(first + 1).unwrap_or(u16::MAX);
+    let vlans: BTreeSet<Option<VlanId>> = sharing.iter().map(|(_, vserver)| vserver.vlan).collect();
+    for vlan in vlans {
+        let of_vlan: Vec<_> = sharing.iter().filter(|(_, vserver)| vserver.vlan == vlan).collect();
+        let prefixes: BTreeSet<Ipv4Net> = of_vlan
+            .iter()
+            .flat_map(|(_, vserver)| vserver.client_ranges())
+            .map(|range| range.network)
+            .collect();
+        for prefix in prefixes {
+            let of = ClientKey { rules, vlan: vlan.map_or(0, VlanId::get), client_be: be(prefix.network()) };
+            let number = best(prefix, &of_vlan).unwrap_or(NONE);
+            contents.clients.insert(ClientPrefix { bits: 32 + u32::from(prefix.prefix_len()), of }, number);
+        }
+    }
+    Match { vserver: first, rules: u32::from(rules) }
+}
+
+/// Who serves the clients of `prefix`, as far as no smaller prefix says otherwise: of those whose own longest range around
+/// it does not exclude them, the one whose range is longest.
+fn best(prefix: Ipv4Net, sharing: &[&Numbered<'_>]) -> Option<u32> {
+    let longest = |vserver: &Vserver| {
+        let around = vserver.client_ranges().into_iter().filter(|range| range.network.contains(&prefix));
+        around.max_by_key(|range| range.network.prefix_len())
+    };
+    let serving = sharing.iter().filter_map(|(number, vserver)| {
+        let range = longest(vserver).filter(|range| !range.exclude)?;
+        Some((range.network.prefix_len(), *number))
+    });
+    // Of equals, which the check refuses, the first.
+    serving.rev().max_by_key(|&(length, _)| length).map(|(_, number)| number)
+}
+
+/// `network` and the virtual networks around it, smallest first.
+fn around(network: &Ipv4Net, all: &BTreeSet<Ipv4Net>) -> Networks {
+    let mut lengths: Vec<u8> =
+        all.iter().filter(|other| other.contains(network)).map(Ipv4Net::prefix_len).collect();
+    lengths.sort_unstable_by(|a, b| b.cmp(a));
+    let mut networks = Networks::default();
+    for (slot, length) in networks.host_bits.iter_mut().zip(lengths) {
+        *slot = 32 - length;
+    }
+    networks
+}
+
+#[cfg(test)]
+mod tests;

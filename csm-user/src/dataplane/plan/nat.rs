@@ -1,0 +1,76 @@
+//! Pools for client NAT, and which of their ports are this node's. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use csm_common::limits::POOL_PORT_FIRST;
+use csm_common::service::Pool;
+
+use crate::model::{Config, Name};
+
+/// Numbers of the pools, from 1 in the order of the configuration.
+pub(super) fn numbers(config: &Config) -> HashMap<&Name, u32> {
+    config.natpools.iter().map(|pool| &pool.name).zip(1..).collect()
+}
+
+/// `POOLS`.
+pub(super) fn pools(config: &Config) -> BTreeMap<u32, Pool> {
+    let (port_first, ports) = ports(config);
+    let pool = |pool: &crate::model::Natpool| Pool {
+        first: pool.first.to_bits(),
+        addresses: pool.last.to_bits().saturating_sub(pool.first.to_bits()).saturating_add(1),
+        port_first,
+        ports,
+    };
+    (1..).zip(config.natpools.iter().map(pool)).collect()
+}
+
+/// First port and number of ports that this node gives away: all, or, of a pair, its half. The node whose own address on
+/// the first VLAN with both addresses is lower has the lower half: what one node gave away the other, after it took
+/// over, never gives away again, even if it has not heard of that connection.
+fn ports(config: &Config) -> (u16, u16) {
+    let all = u16::MAX - POOL_PORT_FIRST + 1;
+    let sides = config.vlans.iter().find_map(|vlan| Some((vlan.address?.addr(), vlan.alt_address?.addr())));
+    match sides.filter(|_| config.ft.is_some()) {
+        None => (POOL_PORT_FIRST, all),
+        Some((own, peer)) if own < peer => (POOL_PORT_FIRST, all / 2),
+        Some(_) => (POOL_PORT_FIRST + all / 2, all / 2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pools;
+    use crate::dataplane::plan::tests::{figure_7_1, name};
+    use crate::model::{FtGroup, Natpool};
+    use std::time::Duration;
+
+    #[test]
+    fn a_pairs_nodes_give_away_different_ports_and_a_single_node_all() {
+        let mut config = figure_7_1();
+        config.natpools.push(Natpool {
+            name: name("POOL"),
+            first: "192.158.39.50".parse().unwrap(),
+            last: "192.158.39.53".parse().unwrap(),
+            netmask: "255.255.255.0".parse().unwrap(),
+        });
+        let alone = pools(&config)[&1];
+        assert_eq!((alone.addresses, alone.port_first, alone.ports), (4, 1024, 64_512));
+        config.ft = Some(FtGroup {
+            group: 1,
+            vlan: crate::dataplane::plan::tests::vlan(9),
+            priority: 10,
+            alt_priority: None,
+            preempt: false,
+            heartbeat: Duration::from_secs(1),
+            failover: Duration::from_secs(3),
+        });
+        config.vlans[1].alt_address = Some("192.158.39.40/24".parse().unwrap());
+        let lower = pools(&config)[&1];
+        let vlan = &mut config.vlans[1];
+        std::mem::swap(&mut vlan.address, &mut vlan.alt_address);
+        let upper = pools(&config)[&1];
+        assert_eq!((lower.port_first, lower.ports), (1024, 32_256));
+        assert_eq!((upper.port_first, upper.ports), (1024 + 32_256, 32_256));
+        assert_eq!(u32::from(upper.port_first) + u32::from(upper.ports), 65_536);
+    }
+}
