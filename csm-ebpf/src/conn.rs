@@ -47,7 +47,7 @@ pub(crate) fn forward(ctx: &XdpContext, packet: &Packet) -> Outcome {
 fn find(packet: &Packet) -> Result<(*mut FlowEntry, bool), Reason> {
     let key = &packet.key;
     let mut predecessor = 0;
-    if let Some(entry) = maps::FLOWS.get_ptr_mut(key) {
+    if let Some(entry) = maps::FLOWS.get_ptr_mut(key.wide()) {
         if packet.flags & (TCP_SYN | TCP_FIN | TCP_RST) == 0 {
             return Ok((entry, false));
         }
