@@ -1,7 +1,11 @@
 //! Inputs shared by the benches: made by formula, so that every run measures the same.
 
+pub mod bpf;
+pub mod feeder;
 pub mod floor;
 pub mod frame;
+pub mod report;
+pub mod scene;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -30,7 +30,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::{Reason, Verdict};
 use csm_common::gate::GateState;
-use csm_common::net::{PORT_FT, Port};
+use csm_common::net::{PORT_FT, Port, port_slot};
 
 use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, Mac};
 
@@ -53,16 +53,23 @@ fn csm(ctx: XdpContext) -> u32 {
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "32 bits in the kernel")]
 fn frame(ctx: &XdpContext) -> Outcome {
-    // SAFETY: ports are set before the program is attached and never removed while it is.
-    let Some(port) = (unsafe { maps::PORTS.get(ctx.ingress_ifindex() as u32) }) else {
-        return Ok(Reason::PassHost);
-    };
+    let Some(port) = port(ctx.ingress_ifindex() as u32) else { return Ok(Reason::PassHost) };
     let ethernet = packet::header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
     match unsafe { (*ethernet).kind_be } {
         ETHERTYPE_ARP => Ok(arp::handle(ctx, port)),
         ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet),
         _ => Ok(Reason::PassProtocol),
+    }
+}
+
+/// The port with that interface index.
+#[inline(always)]
+fn port(ifindex: u32) -> Option<&'static Port> {
+    match maps::PORT_SLOTS.get(port_slot(ifindex)) {
+        Some(slot) if slot.ifindex == ifindex => Some(&slot.port),
+        // SAFETY: ports are set before the program is attached and never removed while it is.
+        _ => unsafe { maps::PORTS.get(ifindex) },
     }
 }
 

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::TestRunOptions;
+use aya::util::nr_cpus;
 use csm_common::counter::{Count, Reason, ServiceCount, Verdict};
 use csm_common::event::{Lost, Record};
 use csm_common::flow::{FlowEntry, FlowKey};
-use csm_common::gate::{Gate, GateState};
+use csm_common::gate::{Clock, Gate, GateState};
 use csm_common::names;
 use csm_common::net::{
     ADDRESS_ALIAS, ADDRESS_VIRTUAL, Address, AddressKey, NEXTHOP_RESOLVED, NextHop, PORT_CLIENT, PORT_FT,
@@ -109,6 +110,7 @@ pub struct Rig {
     pub dataplane: Dataplane,
     ports: Vec<PortSpec>,
     counters: PerCpuArray<MapData, Count>,
+    clocks: PerCpuArray<MapData, Clock>,
     events: RingBuf<MapData>,
 }
 
@@ -153,8 +155,9 @@ impl Rig {
             .collect::<Result<Vec<_>>>()?;
         let dataplane = Dataplane::load_with(&ports, AttachMode::Native, capacity)?;
         let counters = dataplane.map(names::COUNTERS)?;
+        let clocks = dataplane.map(names::CLOCKS)?;
         let events = dataplane.map(names::EVENTS)?;
-        let mut rig = Self { dataplane, ports, counters, events };
+        let mut rig = Self { dataplane, ports, counters, clocks, events };
         rig.fill()?;
         rig.gate(GateState::Open, 3600 * SECOND);
         Ok(rig)
@@ -188,11 +191,23 @@ impl Rig {
     }
 
     /// Runs the program on `frame` as received on `side`. Asserts that exactly one counter rose, by this one frame,
-    /// and that the XDP action is the one its reason stands for.
+    /// and that the XDP action is the one its reason stands for. The program reads the clock anew, so that a test may count
+    /// on the nanosecond.
     ///
     /// # Panics
     /// If the kernel refuses the run, or an assertion fails.
     pub fn run(&mut self, side: Side, frame: &[u8]) -> Run {
+        let cpus = nr_cpus().expect("the number of CPUs");
+        let unread = PerCpuValues::try_from(vec![Clock::default(); cpus]).expect("one for each CPU");
+        self.clocks.set(0, unread, 0).expect("CLOCKS");
+        self.run_on(side, frame)
+    }
+
+    /// As [`Self::run`], by the clock as the packets before have left it.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub fn run_on(&mut self, side: Side, frame: &[u8]) -> Run {
         let before = self.counts();
         // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let length = u32::try_from(frame.len()).expect("a frame");

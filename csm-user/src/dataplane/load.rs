@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use csm_common::gate::Gate;
-use csm_common::net::Port;
+use csm_common::net::{Port, PortSlot, port_slot};
 use csm_common::{limits, names};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -204,6 +204,15 @@ impl Dataplane {
         program(&mut self.ebpf).ok()?.info().ok()?.verified_instruction_count()
     }
 
+    /// The program's descriptor, for one that calls it: valid as long as the `Dataplane`.
+    ///
+    /// # Errors
+    /// [`LoadError::Missing`] if the object has no program.
+    pub fn program_fd(&mut self) -> Result<RawFd, LoadError> {
+        let program = program(&mut self.ebpf)?;
+        Ok(program.fd().map_err(|error| LoadError::Object(Box::new(error.into())))?.as_fd().as_raw_fd())
+    }
+
     /// Runs the program once on a frame (BPF_PROG_TEST_RUN); a redirect is reported, not made.
     ///
     /// # Errors
@@ -214,11 +223,16 @@ impl Dataplane {
 
     fn fill_ports(&mut self, ports: &[PortSpec]) -> Result<(), LoadError> {
         let mut by_index: HashMap<MapData, u32, Port> = self.map(names::PORTS)?;
+        let mut slots: Array<MapData, PortSlot> = self.map(names::PORT_SLOTS)?;
         let mut by_vlan: Array<MapData, Port> = self.map(names::VLANS)?;
         let mut devices: DevMap<MapData> = self.map(names::TX_PORTS)?;
         for (number, spec) in (0..).zip(ports) {
             let port = Port { number, vlan: spec.vlan, role: spec.role, pad: 0, mac: spec.mac, pad2: [0; 2] };
             by_index.insert(spec.ifindex, port, 0).map_err(|source| map_error(names::PORTS, source))?;
+            // Of two ports that share a slot the later one has it.
+            slots
+                .set(port_slot(spec.ifindex), PortSlot { ifindex: spec.ifindex, port }, 0)
+                .map_err(|source| map_error(names::PORT_SLOTS, source))?;
             by_vlan.set(u32::from(spec.vlan), port, 0).map_err(|source| map_error(names::VLANS, source))?;
             devices
                 .set(number, spec.ifindex, None, 0)
