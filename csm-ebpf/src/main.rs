@@ -11,6 +11,7 @@
 mod arp;
 mod conn;
 mod counter;
+mod drain;
 mod echo;
 mod event;
 mod forward;

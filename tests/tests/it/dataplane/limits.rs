@@ -3,10 +3,12 @@ use csm_common::event::{EVENT_CONNECTION, EVENT_NEIGHBOUR, Lost};
 use csm_common::flow::STATE_ESTABLISHED;
 use csm_common::limits::{EVENT_RING_BYTES, EVENT_RING_RESERVE};
 use csm_common::names;
-use csm_tests::rig::{FAR_CLIENT, REALS, Rig, SMALL, STRANGER, Side, VIP};
+use csm_common::service::VSERVER_REPLICATE;
+use csm_tests::rig::{FAR_CLIENT, REALS, Rig, SMALL, STRANGER, Side, VIP, WEB};
 use csm_user::dataplane::load::Capacity;
 
-use super::frames::{CLIENT_PORT, Frame, L4, expect, handshake};
+use super::frames::{ACK, CLIENT_ISN, CLIENT_PORT, Frame, L4, SERVER_ISN, SYN, expect, handshake};
+use crate::soon::soon;
 
 #[test]
 fn the_verifier_walks_far_less_than_its_limit() {
@@ -46,6 +48,32 @@ fn a_full_table_refuses_new_connections_and_keeps_the_old() {
         rig.service_count(names::VSERVER_COUNTS, csm_tests::rig::DNS).connections,
         proven.len() as u64
     );
+}
+
+#[test]
+fn a_controller_that_reads_nothing_gets_no_new_connection_to_replicate() {
+    let mut rig = Rig::new().expect("the rig");
+    rig.vserver(WEB, |vserver| vserver.flags |= VSERVER_REPLICATE);
+    handshake(&mut rig);
+    // The record of it waits from here on. What is on its way goes on all the same.
+    let first = |port| Frame::from(&FAR_CLIENT, port, (VIP, 80), L4::Tcp { flags: SYN, seq: 1, ack: 0 });
+    let mut port = 1;
+    soon("a refusal", || {
+        port += 1;
+        let reason = rig.run(Side::Client, &first(port).bytes()).reason;
+        assert!(matches!(reason, Reason::ForwardedNew | Reason::DropStalled), "{reason:?}");
+        (reason == Reason::DropStalled).then_some(())
+    });
+    let ack = Frame::client(ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1));
+    assert_eq!(rig.run(Side::Client, &ack.bytes()).reason, Reason::ForwardedFlow);
+    let question = Frame::from(&FAR_CLIENT, 1, (VIP, 53), L4::Udp);
+    assert_eq!(rig.run(Side::Client, &question.bytes()).reason, Reason::ForwardedNew);
+    rig.vserver(WEB, |vserver| vserver.flags &= !VSERVER_REPLICATE);
+    assert_eq!(rig.run(Side::Client, &first(60_000).bytes()).reason, Reason::ForwardedNew, "nobody is told");
+    rig.vserver(WEB, |vserver| vserver.flags |= VSERVER_REPLICATE);
+
+    assert_eq!(rig.events().len(), 1);
+    assert_eq!(rig.run(Side::Client, &first(port).bytes()).reason, Reason::ForwardedNew, "it reads again");
 }
 
 #[test]
