@@ -51,7 +51,7 @@ fn vlan_id(number: u16) -> VlanId {
 }
 
 fn interface(number: u16) -> Interface {
-    Interface { name: format!("eth{number}"), access_vlan: vlan_id(number) }
+    Interface { name: format!("eth{number}"), mode: PortMode::Access(vlan_id(number)) }
 }
 
 /// Host `host` of the last /24 in 10.`side`.0.0/16, with its network.

@@ -8,6 +8,8 @@ pub const GATE: &str = "GATE";
 pub const SETTINGS: &str = "SETTINGS";
 /// Ingress interface index to [`crate::net::Port`].
 pub const PORTS: &str = "PORTS";
+/// [`crate::net::TagKey`] to [`crate::net::Port`]: the VLANs of trunks.
+pub const TAGGED: &str = "TAGGED";
 /// VLAN number to the [`crate::net::Port`] that carries it; role 0 where none does.
 pub const VLANS: &str = "VLANS";
 /// Port number to interface, for redirects.

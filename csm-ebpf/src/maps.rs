@@ -11,7 +11,7 @@ use csm_common::event::Lost;
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::gate::Gate;
 use csm_common::limits;
-use csm_common::net::{Address, AddressKey, NextHop, Port, Route};
+use csm_common::net::{Address, AddressKey, NextHop, Port, Route, TagKey};
 use csm_common::service::{Origin, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey};
 
 #[map]
@@ -20,6 +20,8 @@ pub(crate) static GATE: Array<Gate> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static PORTS: HashMap<u32, Port> = HashMap::with_max_entries(limits::PORTS_MAX, 0);
+#[map]
+pub(crate) static TAGGED: HashMap<TagKey, Port> = HashMap::with_max_entries(limits::PORTS_MAX, 0);
 #[map]
 pub(crate) static VLANS: Array<Port> = Array::with_max_entries(limits::VLAN_IDS, 0);
 #[map]
