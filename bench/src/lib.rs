@@ -1,14 +1,18 @@
 //! Inputs shared by the benches: made by formula, so that every run measures the same.
 
+pub mod bpf;
+pub mod feeder;
 pub mod floor;
 pub mod frame;
+pub mod report;
+pub mod scene;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use csm_user::model::{
-    Config, FtGroup, Interface, Name, Real, RealAdmin, Serverfarm, Sticky, Transport, Virtual, Vlan, VlanId,
-    VlanRole, Vserver,
+    Config, FtGroup, Interface, Name, PortMode, Real, RealAdmin, Serverfarm, Sticky, Transport, Virtual,
+    Vlan, VlanId, VlanRole, Vserver,
 };
 use ipnet::Ipv4Net;
 

@@ -18,6 +18,8 @@ pub const RING_SLOTS: u32 = 1024;
 pub const NEXTHOPS_MAX: u32 = 65536;
 /// Ports and VLANs of trunks, the kernel's end of each included.
 pub const PORTS_MAX: u32 = 1024;
+/// Slots of `PORT_SLOTS`, a power of two: ports whose interface indices differ by less share none.
+pub const PORT_SLOTS: u32 = 256;
 /// Alias and virtual addresses that are answered by ARP.
 pub const ADDRESSES_MAX: u32 = 8192;
 /// Prefixes in the route table.

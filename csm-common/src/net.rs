@@ -23,6 +23,24 @@ pub struct Port {
 }
 crate::map_type!(Port, 20);
 
+/// Value of `PORT_SLOTS`: the port with that interface index, if it is this slot's. The others are found in `PORTS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PortSlot {
+    /// Interface index; 0: the slot is free.
+    pub ifindex: u32,
+    /// The port.
+    pub port: Port,
+}
+crate::map_type!(PortSlot, 4 + size_of::<Port>());
+
+/// Slot of an interface index in `PORT_SLOTS`.
+#[inline(always)]
+#[must_use]
+pub const fn port_slot(ifindex: u32) -> u32 {
+    ifindex % crate::limits::PORT_SLOTS
+}
+
 /// Clients and upstream routers are behind this port.
 pub const PORT_CLIENT: u8 = 1;
 /// Servers are behind this port.

@@ -9,9 +9,9 @@ use aya_ebpf::maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, R
 use csm_common::counter::{Count, Reason, ServiceCount};
 use csm_common::event::Lost;
 use csm_common::flow::{FlowEntry, FlowKey};
-use csm_common::gate::Gate;
+use csm_common::gate::{Clock, Gate};
 use csm_common::limits;
-use csm_common::net::{Address, AddressKey, NextHop, Port, Route, TagKey};
+use csm_common::net::{Address, AddressKey, NextHop, Port, PortSlot, Route, TagKey};
 use csm_common::service::{Origin, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey};
 
 #[map]
@@ -21,7 +21,11 @@ pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static PORTS: HashMap<u32, Port> = HashMap::with_max_entries(limits::PORTS_MAX, 0);
 #[map]
+pub(crate) static PORT_SLOTS: Array<PortSlot> = Array::with_max_entries(limits::PORT_SLOTS, 0);
+#[map]
 pub(crate) static TAGGED: HashMap<TagKey, Port> = HashMap::with_max_entries(limits::PORTS_MAX, 0);
+#[map]
+pub(crate) static CLOCKS: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static VLANS: Array<Port> = Array::with_max_entries(limits::VLAN_IDS, 0);
 #[map]

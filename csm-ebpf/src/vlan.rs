@@ -6,7 +6,7 @@
 use aya_ebpf::helpers::bpf_xdp_adjust_head;
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
-use csm_common::net::{PORT_TAGGED, Port, TagKey};
+use csm_common::net::{PORT_TAGGED, Port, TagKey, port_slot};
 
 use crate::maps;
 use crate::packet::{ETHERTYPE_VLAN, Ethernet, Mac, header};
@@ -45,21 +45,29 @@ pub(crate) fn arrive(ctx: &XdpContext) -> Result<&'static Port, Reason> {
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
     if unsafe { (*ethernet).kind_be } != ETHERTYPE_VLAN {
-        // SAFETY: ports are set before the program is attached and never removed while it is.
-        return unsafe { maps::PORTS.get(ifindex) }.ok_or(Reason::PassHost);
+        return untagged(ifindex).ok_or(Reason::PassHost);
     }
     let tagged = header::<Tagged>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
     let vlan = u16::from_be(unsafe { (*tagged).tag.control_be }) & VLAN_BITS;
     let port = match vlan {
-        // SAFETY: as above.
-        0 => unsafe { maps::PORTS.get(ifindex) },
-        // SAFETY: as above.
+        0 => untagged(ifindex),
+        // SAFETY: ports are set before the program is attached and never removed while it is.
         _ => unsafe { maps::TAGGED.get(TagKey { ifindex, vlan, pad: 0 }) },
     };
     let port = port.ok_or(Reason::PassVlan)?;
     pop(ctx)?;
     Ok(port)
+}
+
+/// The port with that interface index.
+#[inline(always)]
+fn untagged(ifindex: u32) -> Option<&'static Port> {
+    match maps::PORT_SLOTS.get(port_slot(ifindex)) {
+        Some(slot) if slot.ifindex == ifindex => Some(&slot.port),
+        // SAFETY: as in `arrive`.
+        _ => unsafe { maps::PORTS.get(ifindex) },
+    }
 }
 
 /// The VLAN of the tag with which frames leave by `port`; 0: without one.

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::TestRunOptions;
+use aya::util::nr_cpus;
 use csm_common::counter::{Count, Reason, ServiceCount, Verdict};
 use csm_common::event::{Lost, Record};
 use csm_common::flow::{FlowEntry, FlowKey};
-use csm_common::gate::{Gate, GateState};
+use csm_common::gate::{Clock, Gate, GateState};
 use csm_common::names;
 use csm_common::net::{
     ADDRESS_ALIAS, ADDRESS_VIRTUAL, Address, AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop,
@@ -109,6 +110,7 @@ pub struct Rig {
     pub dataplane: Dataplane,
     ports: Vec<PortSpec>,
     counters: PerCpuArray<MapData, Count>,
+    clocks: PerCpuArray<MapData, Clock>,
     events: RingBuf<MapData>,
 }
 
@@ -174,8 +176,9 @@ impl Rig {
     fn with_ports(ports: Vec<PortSpec>, capacity: Capacity) -> Result<Self> {
         let dataplane = Dataplane::load_with(&ports, AttachMode::Native, capacity)?;
         let counters = dataplane.map(names::COUNTERS)?;
+        let clocks = dataplane.map(names::CLOCKS)?;
         let events = dataplane.map(names::EVENTS)?;
-        let mut rig = Self { dataplane, ports, counters, events };
+        let mut rig = Self { dataplane, ports, counters, clocks, events };
         rig.fill()?;
         rig.gate(GateState::Open, 3600 * SECOND);
         Ok(rig)
@@ -209,11 +212,21 @@ impl Rig {
     }
 
     /// Runs the program on `frame` as received on `side`. Asserts that exactly one counter rose, by this one frame,
-    /// and that the XDP action is the one its reason stands for.
+    /// and that the XDP action is the one its reason stands for. The program reads the clock anew, so that a test may count
+    /// on the nanosecond.
     ///
     /// # Panics
     /// If the kernel refuses the run, or an assertion fails.
     pub fn run(&mut self, side: Side, frame: &[u8]) -> Run {
+        self.fresh_clock();
+        self.run_on(side, frame)
+    }
+
+    /// As [`Self::run`], by the clock as the packets before have left it.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub fn run_on(&mut self, side: Side, frame: &[u8]) -> Run {
         let port = &self.ports[side as usize];
         let veth = port.veth.is_some();
         self.run_at(port.ifindex, veth, frame)
@@ -224,8 +237,15 @@ impl Rig {
     /// # Panics
     /// As [`Self::run`], and without a veth.
     pub fn run_from_kernel(&mut self, side: Side, frame: &[u8]) -> Run {
+        self.fresh_clock();
         let veth = self.ports[side as usize].veth.as_ref().expect("a VLAN of a trunk");
         self.run_at(veth.inner, false, frame)
+    }
+
+    fn fresh_clock(&mut self) {
+        let cpus = nr_cpus().expect("the number of CPUs");
+        let unread = PerCpuValues::try_from(vec![Clock::default(); cpus]).expect("one for each CPU");
+        self.clocks.set(0, unread, 0).expect("CLOCKS");
     }
 
     /// `veth`: what the kernel is given goes through a veth.

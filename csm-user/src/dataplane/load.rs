@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use csm_common::gate::Gate;
-use csm_common::net::{NO_VETH, PORT_TAGGED, PORT_VETH, Port, TagKey};
+use csm_common::net::{NO_VETH, PORT_TAGGED, PORT_VETH, Port, PortSlot, TagKey, port_slot};
 use csm_common::{limits, names};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -237,6 +237,15 @@ impl Dataplane {
         program(&mut self.ebpf).ok()?.info().ok()?.verified_instruction_count()
     }
 
+    /// The program's descriptor, for one that calls it: valid as long as the `Dataplane`.
+    ///
+    /// # Errors
+    /// [`LoadError::Missing`] if the object has no program.
+    pub fn program_fd(&mut self) -> Result<RawFd, LoadError> {
+        let program = program(&mut self.ebpf)?;
+        Ok(program.fd().map_err(|error| LoadError::Object(Box::new(error.into())))?.as_fd().as_raw_fd())
+    }
+
     /// Runs the program once on a frame (BPF_PROG_TEST_RUN); a redirect is reported, not made.
     ///
     /// # Errors
@@ -247,6 +256,7 @@ impl Dataplane {
 
     fn fill_ports(&mut self, ports: &[PortSpec]) -> Result<(), LoadError> {
         let mut by_index: HashMap<MapData, u32, Port> = self.map(names::PORTS)?;
+        let mut slots: Array<MapData, PortSlot> = self.map(names::PORT_SLOTS)?;
         let mut by_tag: HashMap<MapData, TagKey, Port> = self.map(names::TAGGED)?;
         let mut by_vlan: Array<MapData, Port> = self.map(names::VLANS)?;
         let mut devices: DevMap<MapData> = self.map(names::TX_PORTS)?;
@@ -265,14 +275,15 @@ impl Dataplane {
                 device(inner, veth.inner)?;
                 port.veth = inner;
             }
-            match spec.tagged {
-                true => {
-                    let key = TagKey { ifindex: spec.ifindex, vlan, pad: 0 };
-                    by_tag.insert(key, port, 0).map_err(|source| map_error(names::TAGGED, source))?;
-                }
-                false => by_index
-                    .insert(spec.ifindex, port, 0)
-                    .map_err(|source| map_error(names::PORTS, source))?,
+            if spec.tagged {
+                let key = TagKey { ifindex: spec.ifindex, vlan, pad: 0 };
+                by_tag.insert(key, port, 0).map_err(|source| map_error(names::TAGGED, source))?;
+            } else {
+                by_index.insert(spec.ifindex, port, 0).map_err(|source| map_error(names::PORTS, source))?;
+                // Of two ports that share a slot the later one has it.
+                slots
+                    .set(port_slot(spec.ifindex), PortSlot { ifindex: spec.ifindex, port }, 0)
+                    .map_err(|source| map_error(names::PORT_SLOTS, source))?;
             }
             by_vlan.set(u32::from(vlan), port, 0).map_err(|source| map_error(names::VLANS, source))?;
             device(number, spec.ifindex)?;

@@ -58,7 +58,10 @@ fn a_port_that_does_not_take_the_program_is_named_with_the_remedy() {
 fn too_many_ports_are_refused() {
     let ports: Vec<_> = (0..=limits::PORTS_MAX).map(|number| port(number, "p")).collect();
     let error = Dataplane::load_with(&ports, AttachMode::Native, SMALL).expect_err("a refusal");
-    assert_eq!(error.to_string(), "1025 ports, VLANs of trunks and their veths are configured, at most 1024 fit");
+    assert_eq!(
+        error.to_string(),
+        "1025 ports, VLANs of trunks and their veths are configured, at most 1024 fit"
+    );
 }
 
 #[test]
