@@ -121,6 +121,10 @@ reasons! {
     DropInternal = "drop_internal", Drop;
     /// A live connection of another virtual server uses the same addresses and ports on the server side.
     DropConflict = "drop_conflict", Drop;
+    /// From the node's own kernel to a VLAN of a trunk, tagged on its way.
+    ForwardedKernel = "forwarded_kernel", Forward;
+    /// With the tag of a VLAN that the port does not carry for csmd.
+    PassVlan = "pass_vlan", Pass;
 }
 
 #[cfg(test)]
