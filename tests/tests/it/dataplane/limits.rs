@@ -82,13 +82,12 @@ fn a_flood_of_first_packets_makes_no_table_grow_and_hurts_no_connection() {
         Rig::with_capacity(Capacity { connections: 8, embryonic: 128, sticky: 8, ..SMALL }).expect("the rig");
     handshake(&mut rig);
     for port in 1..5_000u16 {
-        let flood =
-            Frame::from(&FAR_CLIENT, port, (VIP, 80), L4::Tcp { flags: super::frames::SYN, seq: 1, ack: 0 });
+        let flood = Frame::from(&FAR_CLIENT, port, (VIP, 80), L4::Tcp { flags: SYN, seq: 1, ack: 0 });
         assert_eq!(rig.run(Side::Client, &flood.bytes()).reason, Reason::ForwardedNew);
     }
     assert!(rig.flows(names::EMBRYONIC).len() <= 2 * 128);
     assert_eq!(rig.flows(names::FLOWS).len(), 2);
-    let data = Frame::client(super::frames::ACK, super::frames::CLIENT_ISN + 1, 0);
+    let data = Frame::client(ACK, CLIENT_ISN + 1, 0);
     expect(&mut rig, Side::Client, &data, Reason::ForwardedFlow, &data.clone().sent_to(&REALS[0], 80));
 }
 
