@@ -11,6 +11,7 @@
 mod arp;
 mod conn;
 mod counter;
+mod drain;
 mod echo;
 mod event;
 mod forward;
@@ -23,6 +24,7 @@ mod relay;
 mod rewrite;
 mod sticky;
 mod transition;
+mod vlan;
 mod vserver;
 
 use aya_ebpf::bindings::xdp_action;
@@ -30,7 +32,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::{Reason, Verdict};
 use csm_common::gate::GateState;
-use csm_common::net::{PORT_FT, Port, port_slot};
+use csm_common::net::{NO_VETH, PORT_FT, PORT_TAGGED, PORT_VETH, Port};
 
 use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, Mac};
 
@@ -41,35 +43,42 @@ pub(crate) type Outcome = Result<Reason, Reason>;
 #[xdp]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 fn csm(ctx: XdpContext) -> u32 {
-    let (Ok(reason) | Err(reason)) = frame(&ctx);
-    counter::frame(&ctx, reason);
+    let bytes = (ctx.data_end() - ctx.data()) as u64;
+    let (reason, veth) = match vlan::arrive(&ctx) {
+        Ok(port) => {
+            let (Ok(reason) | Err(reason)) = frame(&ctx, port);
+            (reason, port.veth)
+        }
+        Err(reason) => (reason, NO_VETH),
+    };
+    counter::frame(bytes, reason);
     match reason.verdict() {
         Verdict::Forward => xdp_action::XDP_REDIRECT,
-        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Pass => to_kernel(veth),
         Verdict::Drop => xdp_action::XDP_DROP,
     }
 }
 
+/// The kernel takes the frame where it came in, or behind the VLAN's veth.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "32 bits in the kernel")]
-fn frame(ctx: &XdpContext) -> Outcome {
-    let Some(port) = port(ctx.ingress_ifindex() as u32) else { return Ok(Reason::PassHost) };
+fn to_kernel(veth: u32) -> u32 {
+    if veth == NO_VETH {
+        return xdp_action::XDP_PASS;
+    }
+    maps::TX_PORTS.redirect(veth, 0).unwrap_or(xdp_action::XDP_DROP)
+}
+
+#[inline(always)]
+fn frame(ctx: &XdpContext, port: &Port) -> Outcome {
+    if port.role == PORT_VETH {
+        return forward::out(ctx, port.number, vlan::tag_of(port), Reason::ForwardedKernel);
+    }
     let ethernet = packet::header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
     match unsafe { (*ethernet).kind_be } {
         ETHERTYPE_ARP => Ok(arp::handle(ctx, port)),
         ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet),
         _ => Ok(Reason::PassProtocol),
-    }
-}
-
-/// The port with that interface index.
-#[inline(always)]
-fn port(ifindex: u32) -> Option<&'static Port> {
-    match maps::PORT_SLOTS.get(port_slot(ifindex)) {
-        Some(slot) if slot.ifindex == ifindex => Some(&slot.port),
-        // SAFETY: ports are set before the program is attached and never removed while it is.
-        _ => unsafe { maps::PORTS.get(ifindex) },
     }
 }
 
@@ -89,9 +98,10 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
     } else {
         match state {
             GateState::Open => {
-                Ingress { port: port.number, vlan: port.vlan, role: port.role, relayed: false }
+                let tagged = port.flags & PORT_TAGGED != 0;
+                Ingress { port: port.number, vlan: port.vlan, role: port.role, tagged, relayed: false }
             }
-            GateState::RelayOut => return relay::hand_over(port, settings, ethernet),
+            GateState::RelayOut => return relay::hand_over(ctx, port, settings, ethernet),
             GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
         }
     };

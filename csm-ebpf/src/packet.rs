@@ -10,6 +10,7 @@ use csm_common::flow::FlowKey;
 
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 pub(crate) const ETHERTYPE_ARP: u16 = 0x0806u16.to_be();
+pub(crate) const ETHERTYPE_VLAN: u16 = 0x8100u16.to_be();
 
 pub(crate) const PROTO_ICMP: u8 = 1;
 pub(crate) const PROTO_TCP: u8 = 6;
@@ -135,6 +136,8 @@ pub(crate) struct Ingress {
     pub(crate) vlan: u16,
     /// One of the `PORT_*` roles.
     pub(crate) role: u8,
+    /// Frames leave `port` with the tag of `vlan`.
+    pub(crate) tagged: bool,
     /// Came over the FT VLAN from the predecessor, which had it from `vlan`.
     pub(crate) relayed: bool,
 }

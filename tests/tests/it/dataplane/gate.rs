@@ -116,7 +116,7 @@ fn the_nodes_own_traffic_passes_whatever_the_gate() {
         assert_eq!(rig.run(Side::Client, &ipv6), passed);
         let mut tagged = data().bytes();
         tagged.splice(12..12, [0x81, 0x00, 0x00, 0x02]);
-        assert_eq!(rig.run(Side::Client, &tagged).reason, Reason::PassProtocol);
+        assert_eq!(rig.run(Side::Client, &tagged), Run { reason: Reason::PassVlan, frame: tagged.clone() });
     }
 }
 
