@@ -14,7 +14,9 @@ use csm_common::service::{
 
 use crate::packet::{PROTO_TCP, PROTO_UDP, Packet, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::transition::{self, Next};
-use crate::{Outcome, counter, forward as out, ftp, maps, nat, predictor, rebuild, rewrite, sticky, vserver};
+use crate::{
+    Outcome, counter, drain, forward as out, ftp, maps, nat, predictor, rebuild, rewrite, sticky, vserver,
+};
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
 const TOUCH_NS: u64 = 1_000_000_000;
@@ -26,7 +28,23 @@ pub(crate) fn forward(ctx: &XdpContext, packet: &Packet) -> Outcome {
     if packet.ttl <= 1 {
         return Err(Reason::DropTtl);
     }
-    let (entry, fresh) = find(packet)?;
+    let proven = maps::FLOWS.get_ptr_mut(packet.key.wide());
+    if let Some(entry) = proven
+        && packet.flags & (TCP_SYN | TCP_FIN | TCP_RST) == 0
+    {
+        return deliver(ctx, packet, entry, false);
+    }
+    let cold = maps::COLD.get_ptr_mut(0).ok_or(Reason::DropInternal)?;
+    // SAFETY: this CPU's element; the program does not nest, and nobody else reads or writes it.
+    let cold = unsafe { &mut *cold };
+    cold.packet = *packet;
+    cold.proven = u32::from(proven.is_some());
+    Ok(slow(ctx, cold))
+}
+
+/// Sends a packet on by `entry`; `fresh`: made for this packet.
+#[inline(always)]
+fn deliver(ctx: &XdpContext, packet: &Packet, entry: *mut FlowEntry, fresh: bool) -> Outcome {
     // SAFETY: an element of a preallocated table. Expiry may free it on another CPU meanwhile and a new connection
     // take its place: then this one packet goes where that one's would.
     let entry = unsafe { &mut *entry };
@@ -44,42 +62,6 @@ pub(crate) fn forward(ctx: &XdpContext, packet: &Packet) -> Outcome {
     Ok(sent)
 }
 
-/// The packet's entry, and whether it was made for this packet.
-#[inline(always)]
-fn find(packet: &Packet) -> Result<(*mut FlowEntry, bool), Reason> {
-    let key = &packet.key;
-    let mut predecessor = 0;
-    if let Some(entry) = maps::FLOWS.get_ptr_mut(key) {
-        if packet.flags & (TCP_SYN | TCP_FIN | TCP_RST) == 0 {
-            return Ok((entry, false));
-        }
-        // SAFETY: as in `forward`; read only.
-        predecessor = unsafe { (*entry).generation };
-        if transition::proven(packet, entry) {
-            return Ok((entry, false));
-        }
-    } else if let Some(entry) = maps::EMBRYONIC.get_ptr_mut(key) {
-        // SAFETY: as in `forward`; read only.
-        predecessor = unsafe { (*entry).generation };
-        match transition::half_open(packet, entry) {
-            Next::Stays => return Ok((entry, false)),
-            // The half-open entry is gone and may be another connection's by now.
-            Next::Proven => {
-                let entry = maps::FLOWS.get_ptr_mut(key).ok_or(Reason::DropNoConnection)?;
-                // The segment that proves a handshake may be the client's last one, too.
-                if packet.flags & TCP_FIN != 0 {
-                    transition::proven(packet, entry);
-                }
-                return Ok((entry, false));
-            }
-            Next::Absent => {}
-            Next::Drop(reason) => return Err(reason),
-        }
-    }
-    create(packet, predecessor)?;
-    maps::EMBRYONIC.get_ptr_mut(key).map(|entry| (entry, true)).ok_or(Reason::DropTableFull)
-}
-
 #[inline(always)]
 fn touch(packet: &Packet, entry: &mut FlowEntry) {
     // A replica's first packet counts however soon it comes: from then on the entry is this node's to keep.
@@ -92,7 +74,22 @@ fn touch(packet: &Packet, entry: &mut FlowEntry) {
     }
 }
 
-/// A connection that is about to be made. Filled step by step by functions of their own, since the stack holds 512 bytes.
+/// What a packet that is not simply one of an established connection is worked on with: this CPU's scratch space.
+///
+/// It spares the stack, and it spares the verifier: what it knows of the packet on each path to here, it does not know of
+/// a map's content, so what follows is walked once and not once for each path.
+pub(crate) struct Cold {
+    packet: Packet,
+    draft: Draft,
+    /// Not 0: the established table has an entry for the packet.
+    proven: u32,
+    /// Generation of the connection that stood under the packet's key, or 0.
+    predecessor: u32,
+    /// Not 0: the entry was made for the packet.
+    fresh: u32,
+}
+
+/// A connection that is about to be made.
 pub(crate) struct Draft {
     pub(crate) connection: Connection,
     pub(crate) local: Local,
@@ -100,12 +97,77 @@ pub(crate) struct Draft {
     pool: u32,
 }
 
+/// A packet that begins or ends something, or has no entry in the established table.
+#[inline(never)]
+fn slow(ctx: &XdpContext, cold: &mut Cold) -> Reason {
+    let (Ok(reason) | Err(reason)) = walk(ctx, cold);
+    reason
+}
+
+#[inline(always)]
+fn walk(ctx: &XdpContext, cold: &mut Cold) -> Outcome {
+    let (predecessor, fresh) = (&raw mut cold.predecessor, &raw mut cold.fresh);
+    // SAFETY: both are fields of `cold`; volatile so that their values go by way of the map, where the paths meet again.
+    unsafe {
+        predecessor.write_volatile(0);
+        fresh.write_volatile(0);
+    }
+    let entry = match standing(cold, predecessor)? {
+        Some(entry) => entry,
+        None => {
+            // SAFETY: as above.
+            unsafe { fresh.write_volatile(1) };
+            create(&cold.packet, &mut cold.draft, unsafe { predecessor.read_volatile() })?;
+            maps::EMBRYONIC.get_ptr_mut(cold.packet.key).ok_or(Reason::DropTableFull)?
+        }
+    };
+    // SAFETY: as above.
+    Ok(deliver_slowly(ctx, &cold.packet, entry, unsafe { fresh.read_volatile() }))
+}
+
+/// As [`deliver`], with a stack of its own.
+#[inline(never)]
+fn deliver_slowly(ctx: &XdpContext, packet: &Packet, entry: *mut FlowEntry, fresh: u32) -> Reason {
+    let (Ok(reason) | Err(reason)) = deliver(ctx, packet, entry, fresh != 0);
+    reason
+}
+
+/// The entry that stands for the packet; if none does, the generation of the one that did.
+#[inline(always)]
+fn standing(cold: &Cold, predecessor: *mut u32) -> Result<Option<*mut FlowEntry>, Reason> {
+    let packet = &cold.packet;
+    if cold.proven != 0
+        && let Some(proven) = maps::FLOWS.get_ptr_mut(packet.key)
+    {
+        // SAFETY: as in `deliver`, read only; and a field of `Cold`.
+        unsafe { predecessor.write_volatile((*proven).generation) };
+        return Ok(transition::proven(packet, proven).then_some(proven));
+    }
+    let Some(entry) = maps::EMBRYONIC.get_ptr_mut(packet.key) else { return Ok(None) };
+    // SAFETY: as above.
+    unsafe { predecessor.write_volatile((*entry).generation) };
+    match transition::half_open(packet, entry) {
+        Next::Stays => Ok(Some(entry)),
+        // The half-open entry is gone and may be another connection's by now.
+        Next::Proven => {
+            let entry = maps::FLOWS.get_ptr_mut(packet.key).ok_or(Reason::DropNoConnection)?;
+            // The segment that proves a handshake may be the client's last one, too.
+            if packet.flags & TCP_FIN != 0 {
+                transition::proven(packet, entry);
+            }
+            Ok(Some(entry))
+        }
+        Next::Absent => Ok(None),
+        Next::Drop(reason) => Err(reason),
+    }
+}
+
 /// Makes the half-open pair for a packet that has none; `predecessor` is the generation of the one that stood there, or 0.
 #[inline(never)]
-fn create(packet: &Packet, predecessor: u32) -> Result<(), Reason> {
+fn create(packet: &Packet, draft: &mut Draft, predecessor: u32) -> Result<(), Reason> {
     let key = &packet.key;
     // Until something else is decided the packet goes on as it is, and so do the answers.
-    let connection = Connection {
+    draft.connection = Connection {
         client_be: key.src_be,
         virtual_be: key.dst_be,
         real_be: key.dst_be,
@@ -123,18 +185,18 @@ fn create(packet: &Packet, predecessor: u32) -> Result<(), Reason> {
         real: NONE,
         generation: next_generation(packet.now_ns, predecessor),
     };
-    let local = Local { to_server: 0, to_client: 0, now_ns: packet.now_ns, flags: 0 };
-    let mut draft = Draft { connection, local, pool: 0 };
+    draft.local = Local { to_server: 0, to_client: 0, now_ns: packet.now_ns, flags: 0 };
+    draft.pool = 0;
     match vserver::lookup(packet) {
-        Some(number) => balance(packet, number, &mut draft)?,
-        None => route(packet, &mut draft)?,
+        Some(number) => balance(packet, number, draft)?,
+        None => route(packet, draft)?,
     }
     if draft.pool == 0 {
         insert_pair(&draft.connection, &draft.local)?;
     } else {
         nat::insert_pair(&mut draft.connection, &draft.local, draft.pool)?;
     }
-    settle(packet, &draft);
+    settle(packet, draft);
     Ok(())
 }
 
@@ -168,6 +230,10 @@ fn balance(packet: &Packet, number: u32, draft: &mut Draft) -> Result<(), Reason
     }
     if vserver.flags & VSERVER_INSERVICE == 0 {
         return Err(Reason::DropNoPolicy);
+    }
+    let replicates = vserver.flags & VSERVER_REPLICATE != 0;
+    if replicates && packet.key.proto == PROTO_TCP && drain::is_stalled(packet.now_ns) {
+        return Err(Reason::DropStalled);
     }
     draft.local.to_client = way_back(packet)?;
     draft.local.flags = replicated(vserver);

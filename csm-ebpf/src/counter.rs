@@ -1,21 +1,20 @@
 //! Per-CPU counters: no cache line is shared between CPUs.
 
 use aya_ebpf::maps::PerCpuArray;
-use aya_ebpf::programs::XdpContext;
 use csm_common::counter::{Reason, ServiceCount};
 use csm_common::event::Lost;
 use csm_common::flow::{FLAG_FORWARD, FlowEntry, NONE};
 
 use crate::maps;
 
-/// Counts a frame under the reason that ended it.
+/// Counts a frame of `bytes`, as it came in, under the reason that ended it.
 #[inline(always)]
-pub(crate) fn frame(ctx: &XdpContext, reason: Reason) {
+pub(crate) fn frame(bytes: u64, reason: Reason) {
     if let Some(count) = maps::COUNTERS.get_ptr_mut(reason as u32) {
         // SAFETY: this CPU's element; the program does not nest.
         unsafe {
             (*count).packets += 1;
-            (*count).bytes += (ctx.data_end() - ctx.data()) as u64;
+            (*count).bytes += bytes;
         }
     }
 }

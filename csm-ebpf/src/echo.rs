@@ -6,7 +6,7 @@ use csm_common::counter::Reason;
 use csm_common::net::AddressKey;
 
 use crate::packet::{
-    self, Echo, Ethernet, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, Ipv4, L3, L4, PROTO_ICMP, Packet,
+    self, Echo, Ethernet, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, Ingress, Ipv4, L3, L4, PROTO_ICMP, Packet,
 };
 use crate::{forward, maps};
 
@@ -37,7 +37,8 @@ pub(crate) fn reply(ctx: &XdpContext, packet: &Packet) -> Result<Option<Reason>,
         (*ethernet).dst = (*ethernet).src;
         (*ethernet).src = packet::Mac::of(&settings.virtual_mac);
     }
-    forward::redirect(packet.ingress.port, Reason::EchoReplied).map(Some)
+    let Ingress { port, vlan, tagged, .. } = packet.ingress;
+    forward::out(ctx, port, if tagged { vlan } else { 0 }, Reason::EchoReplied).map(Some)
 }
 
 /// Makes the reply out of the request. Swapping the addresses changes no checksum.

@@ -7,10 +7,10 @@ use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
-use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, ROUTE_VIA, Route};
+use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, ROUTE_VIA, Route};
 
 use crate::packet::{Ethernet, Mac, header};
-use crate::{Outcome, event, maps};
+use crate::{Outcome, event, maps, vlan};
 
 /// The most specific route to `ip_be`.
 #[inline(always)]
@@ -51,14 +51,18 @@ pub(crate) fn send(ctx: &XdpContext, number: u32, reason: Reason) -> Outcome {
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds; the MAC addresses stand at even offsets of an aligned map value.
     unsafe {
-        (*ethernet).dst = (&raw const hop.dst_mac).cast::<Mac>().read();
-        (*ethernet).src = (&raw const hop.src_mac).cast::<Mac>().read();
+        (*ethernet).dst = Mac::at(&raw const hop.dst_mac);
+        (*ethernet).src = Mac::at(&raw const hop.src_mac);
     }
-    redirect(hop.port, reason)
+    let tag = if hop.flags & NEXTHOP_TAGGED == 0 { 0 } else { hop.vlan };
+    out(ctx, hop.port, tag, reason)
 }
 
-/// Sends the frame, as it is, out of port `number`.
+/// Sends the frame out of port `number`, with the tag of VLAN `tag` unless that is 0.
 #[inline(always)]
-pub(crate) fn redirect(number: u32, reason: Reason) -> Outcome {
+pub(crate) fn out(ctx: &XdpContext, number: u32, tag: u16, reason: Reason) -> Outcome {
+    if tag != 0 {
+        vlan::push(ctx, tag)?;
+    }
     maps::TX_PORTS.redirect(number, 0).map(|_| reason).map_err(|_| Reason::DropInternal)
 }

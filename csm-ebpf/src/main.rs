@@ -11,6 +11,7 @@
 mod arp;
 mod conn;
 mod counter;
+mod drain;
 mod echo;
 mod event;
 mod forward;
@@ -25,6 +26,7 @@ mod relay;
 mod rewrite;
 mod sticky;
 mod transition;
+mod vlan;
 mod vserver;
 
 use aya_ebpf::bindings::xdp_action;
@@ -32,7 +34,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::{Reason, Verdict};
 use csm_common::gate::GateState;
-use csm_common::net::{PORT_FT, Port};
+use csm_common::net::{NO_VETH, PORT_FT, PORT_TAGGED, PORT_VETH, Port};
 
 use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, Mac};
 
@@ -43,22 +45,39 @@ pub(crate) type Outcome = Result<Reason, Reason>;
 #[xdp]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 fn csm(ctx: XdpContext) -> u32 {
-    let (Ok(reason) | Err(reason)) = frame(&ctx);
-    counter::frame(&ctx, reason);
+    let bytes = (ctx.data_end() - ctx.data()) as u64;
+    let (reason, veth) = match vlan::arrive(&ctx) {
+        Ok(port) => {
+            // Read before the walk: kept until after it, a port of one map and a port of another would make the verifier
+            // walk all of it twice. SAFETY: a field of a map's value.
+            let veth = unsafe { (&raw const port.veth).read_volatile() };
+            let (Ok(reason) | Err(reason)) = frame(&ctx, port);
+            (reason, veth)
+        }
+        Err(reason) => (reason, NO_VETH),
+    };
+    counter::frame(bytes, reason);
     match reason.verdict() {
         Verdict::Forward => xdp_action::XDP_REDIRECT,
-        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Pass => to_kernel(veth),
         Verdict::Drop => xdp_action::XDP_DROP,
     }
 }
 
+/// The kernel takes the frame where it came in, or behind the VLAN's veth.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "32 bits in the kernel")]
-fn frame(ctx: &XdpContext) -> Outcome {
-    // SAFETY: ports are set before the program is attached and never removed while it is.
-    let Some(port) = (unsafe { maps::PORTS.get(ctx.ingress_ifindex() as u32) }) else {
-        return Ok(Reason::PassHost);
-    };
+fn to_kernel(veth: u32) -> u32 {
+    if veth == NO_VETH {
+        return xdp_action::XDP_PASS;
+    }
+    maps::TX_PORTS.redirect(veth, 0).unwrap_or(xdp_action::XDP_DROP)
+}
+
+#[inline(always)]
+fn frame(ctx: &XdpContext, port: &Port) -> Outcome {
+    if port.role == PORT_VETH {
+        return forward::out(ctx, port.number, vlan::tag_of(port), Reason::ForwardedKernel);
+    }
     let ethernet = packet::header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
     match unsafe { (*ethernet).kind_be } {
@@ -74,7 +93,8 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
     // SAFETY: `frame` checked the bounds.
     let (dst, src) = unsafe { ((*ethernet).dst, (*ethernet).src) };
     let from_peer = port.role == PORT_FT;
-    if !from_peer && dst != Mac::of(&settings.virtual_mac) {
+    // SAFETY: the first field of a map's value.
+    if !from_peer && dst != unsafe { Mac::at(&raw const settings.virtual_mac) } {
         return Ok(Reason::PassHost);
     }
     let (state, now_ns) = gate::read();
@@ -83,9 +103,10 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
     } else {
         match state {
             GateState::Open => {
-                Ingress { port: port.number, vlan: port.vlan, role: port.role, relayed: false }
+                let tagged = port.flags & PORT_TAGGED != 0;
+                Ingress { port: port.number, vlan: port.vlan, role: port.role, tagged, relayed: false }
             }
-            GateState::RelayOut => return relay::hand_over(port, settings, ethernet),
+            GateState::RelayOut => return relay::hand_over(ctx, port, settings, ethernet),
             GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
         }
     };

@@ -7,14 +7,16 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use csm_common::counter::{Count, Reason, ServiceCount};
-use csm_common::event::Lost;
+use csm_common::event::{Drain, Lost};
 use csm_common::flow::{FlowEntry, FlowKey};
-use csm_common::gate::Gate;
+use csm_common::gate::{Clock, Gate};
 use csm_common::limits;
-use csm_common::net::{Address, AddressKey, NextHop, Port, Route};
+use csm_common::net::{Address, AddressKey, NextHop, Port, PortSlot, Route, TagKey};
 use csm_common::service::{
     ClientKey, Match, Networks, Origin, Pool, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey,
 };
+
+use crate::conn::Cold;
 
 #[map]
 pub(crate) static GATE: Array<Gate> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -22,6 +24,12 @@ pub(crate) static GATE: Array<Gate> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static PORTS: HashMap<u32, Port> = HashMap::with_max_entries(limits::PORTS_MAX, 0);
+#[map]
+pub(crate) static PORT_SLOTS: Array<PortSlot> = Array::with_max_entries(limits::PORT_SLOTS, 0);
+#[map]
+pub(crate) static TAGGED: HashMap<TagKey, Port> = HashMap::with_max_entries(limits::PORTS_MAX, 0);
+#[map]
+pub(crate) static CLOCKS: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static VLANS: Array<Port> = Array::with_max_entries(limits::VLAN_IDS, 0);
 #[map]
@@ -54,6 +62,9 @@ pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(limits::VSERVERS
 pub(crate) static REALS: Array<Real> = Array::with_max_entries(limits::REALS_MAX, 0);
 #[map]
 pub(crate) static ORIGINS: HashMap<VserverKey, Origin> = HashMap::with_max_entries(limits::ORIGINS_MAX, 0);
+/// Scratch space, one for each CPU.
+#[map]
+pub(crate) static COLD: PerCpuArray<Cold> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> =
     HashMap::with_max_entries(2 * limits::CONNECTIONS_MAX, 0);
@@ -67,6 +78,8 @@ pub(crate) static EMBRYONIC_STICKY: LruHashMap<StickyKey, StickyEntry> =
     LruHashMap::with_max_entries(limits::EMBRYONIC_MAX, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING_BYTES, 0);
+#[map]
+pub(crate) static DRAIN: Array<Drain> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::COUNT, 0);
 #[expect(clippy::cast_possible_truncation, reason = "some dozens")]

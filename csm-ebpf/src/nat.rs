@@ -15,10 +15,10 @@ use crate::maps;
 use crate::packet::{PROTO_TCP, PROTO_UDP};
 
 /// Ports that are tried for one packet; its sender repeats it, and others are tried.
-const TRIES: u32 = 16;
+const TRIES: u32 = 8;
 /// Tries with one address, before the next one's turn. A client keeps its address as long as that has ports: servers
 /// compare the addresses of connections that belong together.
-const TRIES_OF_ADDRESS: u32 = 12;
+const TRIES_OF_ADDRESS: u32 = 6;
 
 enum Try {
     Done,

@@ -10,6 +10,7 @@ use csm_common::flow::FlowKey;
 
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 pub(crate) const ETHERTYPE_ARP: u16 = 0x0806u16.to_be();
+pub(crate) const ETHERTYPE_VLAN: u16 = 0x8100u16.to_be();
 
 pub(crate) const PROTO_ICMP: u8 = 1;
 pub(crate) const PROTO_TCP: u8 = 6;
@@ -40,6 +41,16 @@ const VERSION_IHL: u8 = 0x45;
 pub(crate) struct Mac([u16; 3]);
 
 impl Mac {
+    /// The address that stands at an even place of a map's value.
+    ///
+    /// # Safety
+    /// `bytes` must be live and stand at an even address.
+    #[inline(always)]
+    pub(crate) unsafe fn at(bytes: *const [u8; 6]) -> Self {
+        // SAFETY: by the contract; any bytes are an address.
+        unsafe { bytes.cast::<Self>().read() }
+    }
+
     #[inline(always)]
     pub(crate) const fn of(bytes: &[u8; 6]) -> Self {
         let [a, b, c, d, e, f] = *bytes;
@@ -125,11 +136,14 @@ pub(crate) struct Ingress {
     pub(crate) vlan: u16,
     /// One of the `PORT_*` roles.
     pub(crate) role: u8,
+    /// Frames leave `port` with the tag of `vlan`.
+    pub(crate) tagged: bool,
     /// Came over the FT VLAN from the predecessor, which had it from `vlan`.
     pub(crate) relayed: bool,
 }
 
 /// An IPv4 packet for the group.
+#[derive(Clone, Copy)]
 pub(crate) struct Packet {
     pub(crate) key: FlowKey,
     /// CLOCK_MONOTONIC.

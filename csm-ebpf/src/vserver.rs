@@ -19,7 +19,7 @@ pub(crate) fn lookup(packet: &Packet) -> Option<u32> {
 }
 
 /// Whether connections of `key` are for virtual server `number`.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn is_for(key: &FlowKey, number: u32) -> bool {
     service(key, port(key), key.proto, 0).or_else(|| others(key)) == Some(number)
 }

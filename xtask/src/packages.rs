@@ -15,12 +15,13 @@ pub(crate) struct Program {
 }
 
 /// What the lab starts.
-pub(crate) const LAB_PROGRAMS: [Program; 8] = [
+pub(crate) const LAB_PROGRAMS: [Program; 9] = [
     Program { name: "ip", package: "iproute2" },
     Program { name: "bridge", package: "iproute2" },
     Program { name: "ethtool", package: "ethtool" },
     Program { name: "nginx", package: "nginx-light" },
     Program { name: "curl", package: "curl" },
+    Program { name: "vsftpd", package: "vsftpd" },
     Program { name: "tcpdump", package: "tcpdump" },
     Program { name: "tshark", package: "tshark" },
     Program { name: "iperf3", package: "iperf3" },
@@ -29,25 +30,35 @@ pub(crate) const LAB_PROGRAMS: [Program; 8] = [
 /// Sees to it that every lab program is there, installing what is not.
 ///
 /// # Errors
-/// Names the programs that are missing and why they could not be installed.
+/// As [`ensure_programs`].
 pub(crate) fn ensure_lab_programs() -> Result<()> {
-    let missing = missing(&exec::search_path());
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<&str> = missing.iter().map(|program| program.name).collect();
-    let mut packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
-    packages.dedup();
-    install(&format!("the lab needs {}", names.join(", ")), &packages)?;
-    if packages.contains(&"nginx-light") && Path::new("/run/systemd/system").exists() {
-        // Not at the next boot either.
-        exec::run(exec::command("systemctl").args(["--quiet", "disable", "nginx"]))?;
+    let packages = ensure_programs(&LAB_PROGRAMS, "the lab")?;
+    for (package, service) in [("nginx-light", "nginx"), ("vsftpd", "vsftpd")] {
+        if packages.contains(&package) && Path::new("/run/systemd/system").exists() {
+            // Not at the next boot either.
+            exec::run(exec::command("systemctl").args(["--quiet", "disable", service]))?;
+        }
     }
     Ok(())
 }
 
-fn missing(dirs: &[PathBuf]) -> Vec<&'static Program> {
-    LAB_PROGRAMS.iter().filter(|program| exec::find_in(dirs, program.name).is_none()).collect()
+/// Sees to it that `programs` are there, and returns the packages that were installed. `who` needs them.
+///
+/// # Errors
+/// Names the programs that are missing and why they could not be installed.
+pub(crate) fn ensure_programs(programs: &'static [Program], who: &str) -> Result<Vec<&'static str>> {
+    let missing = missing(programs, &exec::search_path());
+    let names: Vec<&str> = missing.iter().map(|program| program.name).collect();
+    let mut packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
+    packages.dedup();
+    if !packages.is_empty() {
+        install(&format!("{who} needs {}", names.join(", ")), &packages)?;
+    }
+    Ok(packages)
+}
+
+fn missing(programs: &'static [Program], dirs: &[PathBuf]) -> Vec<&'static Program> {
+    programs.iter().filter(|program| exec::find_in(dirs, program.name).is_none()).collect()
 }
 
 /// True when the package lists hold a package of this name.
@@ -158,7 +169,7 @@ mod tests {
 
     #[test]
     fn nothing_is_found_in_an_empty_path() {
-        assert_eq!(missing(&[]).len(), LAB_PROGRAMS.len());
+        assert_eq!(missing(&LAB_PROGRAMS, &[]).len(), LAB_PROGRAMS.len());
     }
 
     #[test]
@@ -167,7 +178,7 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         std::os::unix::fs::symlink("/bin/sh", dir.join("nginx")).unwrap();
         let names: Vec<&str> =
-            missing(std::slice::from_ref(&dir)).iter().map(|program| program.name).collect();
+            missing(&LAB_PROGRAMS, std::slice::from_ref(&dir)).iter().map(|program| program.name).collect();
         std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!(names, ["ip", "bridge", "ethtool", "curl", "tcpdump", "tshark", "iperf3"]);
     }

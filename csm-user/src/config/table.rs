@@ -14,13 +14,15 @@ use super::command::{
 use super::grammar::Kind::{self, Host, Mask, Network, Number};
 use super::grammar::Piece::{Either, Optional, Slot, Word};
 use super::unsupported::UNSUPPORTED;
-use crate::model::{ProbeKind, VlanRole};
+use crate::model::{PortMode, ProbeKind, Trunk, VlanRole, VlanSet};
 
 mod serverfarm;
 mod vserver;
 
 /// Defaults, in the unit of the command.
 pub mod default {
+    /// VLAN of a trunk's untagged frames.
+    pub const NATIVE: u64 = 1;
     /// Slot of the CSM in the guide's listings.
     pub const SLOT: u8 = 5;
     /// Seconds between two checks.
@@ -104,7 +106,82 @@ static APPLIED: &[Command] = &[
     )
     .restores(None)
     .repeats(Repeat::Conflicts)
-    .prints(Print::Interface(|interface| vec![format!("switchport access vlan {}", interface.access_vlan)])),
+    .prints(Print::Interface(|interface| match &interface.mode {
+        PortMode::Access(vlan) => vec![format!("switchport access vlan {vlan}")],
+        PortMode::Trunk(_) => Vec::new(),
+    })),
+    Command::new(
+        Id::PortMode,
+        Interface,
+        &[
+            Word("switchport", "Switching"),
+            Word("mode", "Kind of port"),
+            Either(&[&[Word("access", "One VLAN, untagged")], &[Word("trunk", "Several VLANs, tagged")]]),
+        ],
+        "Makes the port an access port (the default) or a trunk.",
+    )
+    .restores(None)
+    .prints(Print::Interface(|interface| match &interface.mode {
+        PortMode::Access(_) => Vec::new(),
+        PortMode::Trunk(_) => vec!["switchport mode trunk".to_owned()],
+    })),
+    Command::new(
+        Id::TrunkNative,
+        Interface,
+        &[
+            Word("switchport", "Switching"),
+            Word("trunk", "Trunk"),
+            Word("native", "Untagged frames"),
+            Word("vlan", "Their VLAN"),
+            Slot("NATIVE", Number(1, 4094), "Number; 1 is no VLAN of the module"),
+        ],
+        "Gives a trunk's untagged frames to a VLAN.",
+    )
+    .restores(Some(default::NATIVE))
+    .prints(Print::Interface(|interface| match &interface.mode {
+        PortMode::Trunk(Trunk { native: Some(vlan), .. }) => {
+            vec![format!("switchport trunk native vlan {vlan}")]
+        }
+        _ => Vec::new(),
+    })),
+    Command::new(
+        Id::TrunkAllowed,
+        Interface,
+        &[
+            Word("switchport", "Switching"),
+            Word("trunk", "Trunk"),
+            Word("allowed", "VLANs it carries"),
+            Word("vlan", "VLANs"),
+            Either(&[
+                &[Slot("VLANS", Kind::Vlans, "Numbers and ranges, e.g. 2,3-5")],
+                &[Word("all", "All VLANs")],
+                &[Word("none", "No VLAN")],
+                &[Word("except", "All but these"), Slot("VLANS", Kind::Vlans, "Numbers and ranges")],
+            ]),
+        ],
+        "Says which VLANs a trunk carries; all by default. VLANs that the module does not have are not used.",
+    )
+    .restores(None)
+    .prints(Print::Interface(|interface| match &interface.mode {
+        PortMode::Trunk(trunk) if trunk.allowed != VlanSet::default() => {
+            vec![format!("switchport trunk allowed vlan {}", trunk.allowed)]
+        }
+        _ => Vec::new(),
+    })),
+    Command::new(
+        Id::TrunkAdd,
+        Interface,
+        &[
+            Word("switchport", "Switching"),
+            Word("trunk", "Trunk"),
+            Word("allowed", "VLANs it carries"),
+            Word("vlan", "VLANs"),
+            Either(&[&[Word("add", "These, too")], &[Word("remove", "These no more")]]),
+            Slot("VLANS", Kind::Vlans, "Numbers and ranges"),
+        ],
+        "Adds VLANs to those that a trunk carries, or takes some away.",
+    )
+    .repeats(Repeat::Adds),
     // Module.
     Command::new(
         Id::Vlan,

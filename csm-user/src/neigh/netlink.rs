@@ -41,6 +41,8 @@ pub struct Link {
     pub up: bool,
     /// Carrier present.
     pub carrier: bool,
+    /// Largest packet, octets.
+    pub mtu: u32,
 }
 
 /// What the kernel told without being asked.
@@ -208,7 +210,11 @@ impl Netlink {
     }
 
     /// Sends `message` and collects the answers up to the end or the acknowledgement.
-    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    pub(super) fn request(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | flags;
@@ -331,10 +337,12 @@ fn read_link(message: &LinkMessage) -> Link {
         mac: [0; 6],
         up: message.header.flags.contains(LinkFlags::Up),
         carrier: message.header.flags.contains(LinkFlags::LowerUp),
+        mtu: 0,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
             _ => {}
         }

@@ -69,6 +69,14 @@ impl Download {
     /// # Errors
     /// When curl or sha256sum is missing.
     pub fn start(client: &Netns, from: Ipv4Addr, url: &str, bytes_per_second: u64) -> Result<Self> {
+        Self::fetch(client, from, &format!("{url}?rate={bytes_per_second}"), &[])
+    }
+
+    /// Starts curl at `from` with `words` more, for a server that paces itself.
+    ///
+    /// # Errors
+    /// When curl or sha256sum is missing.
+    pub fn fetch(client: &Netns, from: Ipv4Addr, url: &str, words: &[&str]) -> Result<Self> {
         let mut curl = client
             .command("curl")?
             .args([
@@ -80,7 +88,8 @@ impl Download {
                 "--interface",
                 &from.to_string(),
             ])
-            .arg(format!("{url}?rate={bytes_per_second}"))
+            .args(words)
+            .arg(url)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -8,8 +8,10 @@ mod lab;
 mod network;
 mod operator;
 mod replication;
+mod services;
 mod soon;
 mod tables;
+mod trunk;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,210 @@
+//! What a virtual server can do, on real traffic, and on the peer after a takeover: dispatch mode, client NAT, forwarding,
+//! networks, FTP.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use csm_tests::lab::{Lab, Options};
+use csm_tests::node::Fault;
+use csm_tests::programs::Programs;
+use csm_tests::service::DOWNLOAD;
+use csm_tests::status::Role;
+use csm_tests::topology::{self, ALIAS, REALS, Side, VIP};
+use csm_tests::traffic::download::{Download, Outcome};
+use csm_tests::wait;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::{finish, out};
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// Bytes a second at which a download lasts from before the fault until after the takeover.
+const RATE: u64 = 3_000_000;
+/// In dispatch mode: the servers own it, too.
+const DISPATCH: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 31);
+/// With client NAT.
+const TRANSLATED: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 33);
+/// With `service ftp`.
+const FTP: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 34);
+/// In a virtual network that the router sends to the pair.
+const OF_NETWORK: Ipv4Addr = Ipv4Addr::new(192, 158, 200, 77);
+
+/// Farms and virtual servers beside the figure's own.
+fn services() -> String {
+    let mut text = " natpool POOL 192.158.39.50 192.158.39.53 netmask 255.255.255.0\n".to_owned();
+    for (farm, lines) in [
+        ("DIRECT", "  no nat server\n"),
+        ("TRANSLATED", "  nat client POOL\n"),
+        ("HASHED", "  predictor hash address source\n"),
+    ] {
+        text += &format!(" serverfarm {farm}\n{lines}");
+        for real in REALS {
+            text += &format!("  real {real}\n   inservice\n");
+        }
+    }
+    text += " serverfarm ONWARD\n  predictor forward\n";
+    for (name, to, farm) in [
+        ("DISPATCH", format!("{DISPATCH} tcp www"), "DIRECT"),
+        ("TRANSLATE", format!("{TRANSLATED} tcp www"), "TRANSLATED"),
+        ("FTP", format!("{FTP} tcp ftp service ftp"), "HASHED"),
+        ("NETWORK", "192.158.200.0 255.255.255.0 tcp 0".to_owned(), "HASHED"),
+        ("FORWARD", format!("{} any", REALS[1]), "ONWARD"),
+    ] {
+        text += &format!(
+            " vserver {name}\n  virtual {to}\n  serverfarm {farm}\n  replicate csrp connection\n  inservice\n"
+        );
+    }
+    text
+}
+
+/// vsftpd on one server; killed when dropped.
+struct Ftp(Child);
+
+impl Ftp {
+    fn start(lab: &Lab, index: usize) -> Result<Self> {
+        let configuration = lab.runtime().join(format!("vsftpd-{index}.conf"));
+        let root = lab.runtime().join("www");
+        let text = format!(
+            "listen=YES\nlisten_ipv6=NO\nbackground=NO\nanonymous_enable=YES\nno_anon_password=YES\nanon_root={}\n\
+             anon_max_rate={RATE}\nconnect_from_port_20=YES\npasv_address={FTP}\npasv_min_port=30000\n\
+             pasv_max_port=30099\nseccomp_sandbox=NO\nsecure_chroot_dir=/var/run/vsftpd/empty\nxferlog_enable=NO\n",
+            root.display()
+        );
+        std::fs::create_dir_all("/var/run/vsftpd/empty")?;
+        std::fs::write(&configuration, text)?;
+        let mut command = lab.topology.servers[index].command("vsftpd")?;
+        command.arg(&configuration).stdin(Stdio::null()).stdout(Stdio::null());
+        command.spawn().map(Self).context("start vsftpd: is it installed?")
+    }
+}
+
+impl Drop for Ftp {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// The lab with everything that the modes need outside of the pair.
+fn lab(test: &str) -> (Lab, Vec<Ftp>) {
+    let programs = Programs::beside_this_one().expect("csmd, csm and csm-lab");
+    let options = Options { services: services(), ..Options::small(programs, out(test)) };
+    let lab = Lab::build(options).expect("a lab");
+    for server in &lab.topology.servers {
+        server.sysctl("ipv4/conf/all/arp_ignore", "1").expect("sysctl");
+        server.ip(&[format!("addr add {DISPATCH}/32 dev lo")]).expect("the virtual address");
+    }
+    let router = &lab.topology.router;
+    let routes = ["192.158.200.0/24", "192.158.39.0/24"].map(|net| format!("route add {net} via {VIP}"));
+    router.ip(&routes).expect("routes to the pair");
+    let ftp = (0..REALS.len()).map(|index| Ftp::start(&lab, index).expect("vsftpd")).collect();
+    (lab, ftp)
+}
+
+/// Connections of a node by virtual server: client, real, and what the real sees as the client.
+fn connections(lab: &Lab, side: Side) -> Result<BTreeMap<String, Vec<[String; 3]>>> {
+    let answer = lab.nodes[usize::from(side == Side::B)].show("conns")?;
+    let rows =
+        answer.get("connections").or(Some(&answer)).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut found: BTreeMap<String, Vec<[String; 3]>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row["state"] == "estab") {
+        let address = |name: &str| row[name]["address"].as_str().unwrap_or_default().to_owned();
+        let vserver = row["vserver"].as_str().unwrap_or_default().to_owned();
+        found.entry(vserver).or_default().push(["client", "real", "source"].map(address));
+    }
+    Ok(found)
+}
+
+#[test]
+fn a_connection_of_each_mode_survives_the_active_nodes_death() {
+    let (mut lab, _ftp) = lab("services");
+    let active = lab.start(LIMIT).expect("one active, one standby");
+    let client = &lab.topology.client;
+    let web = |address: Ipv4Addr| format!("http://{address}/{DOWNLOAD}?rate={RATE}");
+    let ftp = format!("ftp://{FTP}/{DOWNLOAD}");
+    let wanted: [(&str, String, &[&str]); 7] = [
+        ("DISPATCH", web(DISPATCH), &[]),
+        ("TRANSLATE", web(TRANSLATED), &[]),
+        ("FORWARD", web(REALS[1]), &[]),
+        ("NETWORK", web(OF_NETWORK), &[]),
+        ("FTP, EPSV", ftp.clone(), &[]),
+        ("FTP, PASV", ftp.clone(), &["--disable-epsv", "--no-ftp-skip-pasv-ip"]),
+        ("FTP, active", ftp.clone(), &["--ftp-port", "-"]),
+    ];
+    let downloads: Vec<_> = (0..)
+        .zip(&wanted)
+        .map(|(index, (name, url, words))| {
+            let download = Download::fetch(client, topology::client(index), url, words);
+            (name, download.expect("curl"))
+        })
+        .collect();
+    // Control and data connection of three, and one each of four.
+    let standby = active.peer();
+    let held = wait::until("replicas of all", LIMIT, Duration::from_millis(50), || {
+        let held = connections(&lab, standby)?;
+        let all = ["DISPATCH", "TRANSLATE", "FORWARD", "NETWORK"].iter().all(|name| held.contains_key(*name));
+        Ok((all && held.get("FTP").is_some_and(|rows| rows.len() >= 6)).then_some(held))
+    });
+    let held = held.unwrap_or_else(|error| {
+        panic!(
+            "{error:#}\nactive: {:?}\nstandby: {:?}",
+            connections(&lab, active),
+            connections(&lab, standby)
+        )
+    });
+    let [_, real, source] = &held["TRANSLATE"][0];
+    assert!(
+        source.starts_with("192.158.39.5") && REALS.iter().any(|own| own.to_string() == *real),
+        "{held:?}"
+    );
+    let [from, real, source] = &held["DISPATCH"][0];
+    assert!(from == source && REALS.iter().any(|own| own.to_string() == *real), "{held:?}");
+    assert_eq!(held, connections(&lab, active).expect("conns"), "the active node's own");
+    lab.fail(active, Fault::Kill).expect("kill");
+    lab.node(standby).wait_for(Role::Active, LIMIT).expect("takeover");
+    for (name, download) in downloads {
+        let ended = download.finish(&lab.payload, Duration::from_secs(40)).expect("an outcome");
+        assert_eq!(ended, Outcome::Intact, "{name}");
+        println!("{name}: {} bytes across the takeover, checksum right", lab.payload.size);
+    }
+    // And the successor does all of it for new ones.
+    let client = &lab.topology.client;
+    let downloads: Vec<_> = (20..)
+        .zip(&wanted)
+        .map(|(index, (name, url, words))| {
+            let url = url.replace(&RATE.to_string(), "0");
+            (name, Download::fetch(client, topology::client(index), &url, words).expect("curl"))
+        })
+        .collect();
+    for (name, download) in downloads {
+        let ended = download.finish(&lab.payload, Duration::from_secs(40)).expect("an outcome");
+        assert_eq!(ended, Outcome::Intact, "{name}, new on the successor");
+    }
+    finish(lab);
+}
+
+/// In the lab's figure the servers' gateway is the pair; without any, only client NAT brings their answers back.
+#[test]
+fn with_client_nat_the_servers_need_no_route_to_the_clients() {
+    let (mut lab, _ftp) = lab("no-gateway");
+    lab.start(LIMIT).expect("one active, one standby");
+    for server in &lab.topology.servers {
+        server.ip(&[format!("route del default via {ALIAS}")]).expect("no gateway");
+    }
+    let client = &lab.topology.client;
+    for index in 0..12 {
+        let url = format!("http://{TRANSLATED}/who");
+        let mut curl = client.command("curl").expect("curl");
+        let answer = curl
+            .args(["--silent", "--max-time", "5", "--interface", &topology::client(index).to_string(), &url])
+            .output()
+            .expect("curl");
+        let said = String::from_utf8_lossy(&answer.stdout).into_owned();
+        assert_eq!(said.trim(), format!("s{}", index % 3 + 1), "{answer:?}");
+    }
+    finish(lab);
+}
