@@ -100,6 +100,8 @@ reasons! {
     DropNoReal = "drop_no_active_server", Drop;
     /// TCP that belongs to no connection and is no SYN; an echo reply that nobody asked for.
     DropNoConnection = "drop_no_connection", Drop;
+    /// First packet of a connection that is to be replicated, while the controller reads nothing: its client asks again.
+    DropStalled = "drop_controller_stalled", Drop;
     /// No route to the destination, or none back to the source of a first packet.
     DropNoRoute = "drop_no_route", Drop;
     /// First packet from a source that cannot be there: its way back leads out of another VLAN, it is no host's address,
@@ -121,6 +123,10 @@ reasons! {
     DropConflict = "drop_conflict", Drop;
     /// From the node's own kernel to a VLAN of a trunk, tagged on its way.
     ForwardedKernel = "forwarded_kernel", Forward;
+    /// Bridged: not for the group, from one VLAN of a bridge group to the other, as it is.
+    ForwardedBridged = "forwarded_bridged", Forward;
+    /// Came back with this node's own or the group's source address: somebody else joins the two bridged VLANs.
+    DropLoop = "drop_loop", Drop;
     /// With the tag of a VLAN that the port does not carry for csmd.
     PassVlan = "pass_vlan", Pass;
 }

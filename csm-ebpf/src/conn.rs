@@ -10,9 +10,9 @@ use csm_common::flow::{
 use csm_common::net::{AddressKey, PORT_CLIENT, PORT_SERVER, Port};
 use csm_common::service::{VSERVER_INSERVICE, VSERVER_REPLICATE, Vserver};
 
-use crate::packet::{Packet, TCP_FIN, TCP_RST, TCP_SYN};
+use crate::packet::{PROTO_TCP, Packet, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::transition::{self, Next};
-use crate::{Outcome, counter, forward as out, maps, predictor, rebuild, rewrite, sticky, vserver};
+use crate::{Outcome, counter, drain, forward as out, maps, predictor, rebuild, rewrite, sticky, vserver};
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
 const TOUCH_NS: u64 = 1_000_000_000;
@@ -47,7 +47,7 @@ pub(crate) fn forward(ctx: &XdpContext, packet: &Packet) -> Outcome {
 fn find(packet: &Packet) -> Result<(*mut FlowEntry, bool), Reason> {
     let key = &packet.key;
     let mut predecessor = 0;
-    if let Some(entry) = maps::FLOWS.get_ptr_mut(key) {
+    if let Some(entry) = maps::FLOWS.get_ptr_mut(key.wide()) {
         if packet.flags & (TCP_SYN | TCP_FIN | TCP_RST) == 0 {
             return Ok((entry, false));
         }
@@ -109,6 +109,10 @@ fn balance(packet: &Packet, generation: u32, number: u32, vserver: &Vserver) -> 
     if vserver.flags & VSERVER_INSERVICE == 0 {
         return Err(Reason::DropNoPolicy);
     }
+    let replicates = vserver.flags & VSERVER_REPLICATE != 0;
+    if replicates && packet.key.proto == PROTO_TCP && drain::is_stalled(packet.now_ns) {
+        return Err(Reason::DropStalled);
+    }
     let key = &packet.key;
     let to_client = way_back(packet)?;
     let real_number = sticky::find(vserver, key.src_be, packet.now_ns)
@@ -130,7 +134,7 @@ fn balance(packet: &Packet, generation: u32, number: u32, vserver: &Vserver) -> 
         real: real_number,
         generation,
     };
-    let flags = if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE };
+    let flags = if replicates { FLAG_REPLICATE } else { 0 };
     let local = Local { to_server: real.nexthop, to_client, now_ns: packet.now_ns, flags };
     insert_pair(&connection, &local)?;
     sticky::choose(vserver, key.src_be, real_number, packet.now_ns);

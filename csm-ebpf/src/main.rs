@@ -9,8 +9,10 @@
 #![feature(asm_experimental_arch)]
 
 mod arp;
+mod bridge;
 mod conn;
 mod counter;
+mod drain;
 mod echo;
 mod event;
 mod forward;
@@ -70,6 +72,9 @@ fn to_kernel(veth: u32) -> u32 {
 #[inline(always)]
 fn frame(ctx: &XdpContext, port: &Port) -> Outcome {
     if port.role == PORT_VETH {
+        if port.bridge != 0 {
+            return Ok(bridge::from_kernel(ctx, port));
+        }
         return forward::out(ctx, port.number, vlan::tag_of(port), Reason::ForwardedKernel);
     }
     let ethernet = packet::header::<Ethernet>(ctx, 0)?;
@@ -77,6 +82,7 @@ fn frame(ctx: &XdpContext, port: &Port) -> Outcome {
     match unsafe { (*ethernet).kind_be } {
         ETHERTYPE_ARP => Ok(arp::handle(ctx, port)),
         ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet),
+        _ if port.bridge != 0 => Ok(bridge::frame(ctx, port)),
         _ => Ok(Reason::PassProtocol),
     }
 }
@@ -87,8 +93,14 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
     // SAFETY: `frame` checked the bounds.
     let (dst, src) = unsafe { ((*ethernet).dst, (*ethernet).src) };
     let from_peer = port.role == PORT_FT;
-    if !from_peer && dst != Mac::of(&settings.virtual_mac) {
-        return Ok(Reason::PassHost);
+    // SAFETY: the first field of a map's value.
+    if !from_peer && dst != unsafe { Mac::at(&raw const settings.virtual_mac) } {
+        if port.bridge == 0 {
+            return Ok(Reason::PassHost);
+        }
+        if dst == Mac::of(&port.mac) || !bridge::is_balanced(ctx, port) {
+            return Ok(bridge::frame(ctx, port));
+        }
     }
     let (state, now_ns) = gate::read();
     let ingress = if from_peer {

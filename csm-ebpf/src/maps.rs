@@ -7,7 +7,7 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use csm_common::counter::{Count, Reason, ServiceCount};
-use csm_common::event::Lost;
+use csm_common::event::{Drain, Lost};
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::gate::{Clock, Gate};
 use csm_common::limits;
@@ -58,12 +58,16 @@ pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> =
 pub(crate) static EMBRYONIC: LruHashMap<FlowKey, FlowEntry> =
     LruHashMap::with_max_entries(2 * limits::EMBRYONIC_MAX, 0);
 #[map]
+pub(crate) static DIRECT: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(limits::DIRECT_MAX, 0);
+#[map]
 pub(crate) static STICKY: HashMap<StickyKey, StickyEntry> = HashMap::with_max_entries(limits::STICKY_MAX, 0);
 #[map]
 pub(crate) static EMBRYONIC_STICKY: LruHashMap<StickyKey, StickyEntry> =
     LruHashMap::with_max_entries(limits::EMBRYONIC_MAX, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING_BYTES, 0);
+#[map]
+pub(crate) static DRAIN: Array<Drain> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::COUNT, 0);
 #[expect(clippy::cast_possible_truncation, reason = "some dozens")]

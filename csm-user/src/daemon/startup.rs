@@ -394,6 +394,7 @@ fn follow_neighbours(
             vlan: spec.vlan,
             ifindex: spec.kernel_ifindex(),
             tagged: spec.tagged,
+            bridge: spec.bridge.map(|(vlan, _)| vlan),
             network: config
                 .vlans
                 .iter()
@@ -421,7 +422,8 @@ fn announcer(planner: &Planner, specs: &[PortSpec], vmac: [u8; 6]) -> io::Result
         .iter()
         .filter(|spec| spec.role != PORT_FT)
         .map(|spec| announcer::Port {
-            ifindex: spec.kernel_ifindex(),
+            ifindex: spec.ifindex,
+            tag: if spec.tagged { spec.vlan } else { 0 },
             addresses: announced
                 .iter()
                 .filter(|(vlan, _)| vlan.get() == spec.vlan)

@@ -10,6 +10,7 @@ fn table() -> NeighbourTable {
         vlan,
         ifindex,
         tagged: false,
+        bridge: None,
         network: Some(net.parse().unwrap()),
     };
     NeighbourTable::new(VIRTUAL, &[port(0, 2, 12, "192.158.38.10/24"), port(1, 3, 13, "192.158.39.10/24")])
@@ -117,6 +118,7 @@ fn the_network_cannot_fill_the_table_beyond_its_bound() {
         vlan: 2,
         ifindex: 12,
         tagged: false,
+        bridge: None,
         network: Some("10.0.0.1/8".parse().unwrap()),
     };
     let mut table = NeighbourTable::new(VIRTUAL, &[port]);
