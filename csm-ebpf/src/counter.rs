@@ -1,21 +1,20 @@
 //! Per-CPU counters: no cache line is shared between CPUs.
 
 use aya_ebpf::maps::PerCpuArray;
-use aya_ebpf::programs::XdpContext;
 use csm_common::counter::{Reason, ServiceCount};
 use csm_common::event::Lost;
 use csm_common::flow::{FLAG_FORWARD, FlowEntry, NONE};
 
 use crate::maps;
 
-/// Counts a frame under the reason that ended it.
+/// Counts a frame under the reason that ended it, with the length it came in with.
 #[inline(always)]
-pub(crate) fn frame(ctx: &XdpContext, reason: Reason) {
+pub(crate) fn frame(length: u32, reason: Reason) {
     if let Some(count) = maps::COUNTERS.get_ptr_mut(reason as u32) {
         // SAFETY: this CPU's element; the program does not nest.
         unsafe {
             (*count).packets += 1;
-            (*count).bytes += (ctx.data_end() - ctx.data()) as u64;
+            (*count).bytes += u64::from(length);
         }
     }
 }
@@ -23,12 +22,17 @@ pub(crate) fn frame(ctx: &XdpContext, reason: Reason) {
 /// Counts a packet for its virtual server and real.
 #[inline(always)]
 pub(crate) fn packet(entry: &FlowEntry, bytes: u32) {
-    if entry.vserver == NONE {
+    service(entry.vserver, entry.real, entry.flags & FLAG_FORWARD != 0, bytes);
+}
+
+/// As [`packet`], by numbers.
+#[inline(always)]
+pub(crate) fn service(vserver: u32, real: u32, from_client: bool, bytes: u32) {
+    if vserver == NONE {
         return;
     }
-    let from_client = entry.flags & FLAG_FORWARD != 0;
-    service_packet(&maps::VSERVER_COUNTS, entry.vserver, from_client, bytes);
-    service_packet(&maps::REAL_COUNTS, entry.real, from_client, bytes);
+    service_packet(&maps::VSERVER_COUNTS, vserver, from_client, bytes);
+    service_packet(&maps::REAL_COUNTS, real, from_client, bytes);
 }
 
 #[inline(always)]

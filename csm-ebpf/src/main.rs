@@ -9,15 +9,21 @@
 #![feature(asm_experimental_arch)]
 
 mod arp;
+mod budget;
 mod conn;
 mod counter;
 mod echo;
 mod event;
 mod forward;
+mod fragment;
 mod gate;
+mod icmp;
+mod icmp_send;
 mod maps;
+mod options;
 mod packet;
 mod predictor;
+mod rare;
 mod rebuild;
 mod relay;
 mod rewrite;
@@ -32,27 +38,28 @@ use csm_common::counter::{Reason, Verdict};
 use csm_common::gate::GateState;
 use csm_common::net::{PORT_FT, Port};
 
-use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, Mac};
+use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, L4, Mac, PROTO_ICMP, Packet};
 
 /// How a stage ends a frame.
 pub(crate) type Outcome = Result<Reason, Reason>;
 
 /// Entry point, one instance per port.
-#[xdp]
+#[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 fn csm(ctx: XdpContext) -> u32 {
-    let (Ok(reason) | Err(reason)) = frame(&ctx);
-    counter::frame(&ctx, reason);
+    let length = packet::length(&ctx);
+    let (Ok(reason) | Err(reason)) = frame(&ctx, length);
+    counter::frame(length, reason);
     match reason.verdict() {
         Verdict::Forward => xdp_action::XDP_REDIRECT,
         Verdict::Pass => xdp_action::XDP_PASS,
-        Verdict::Drop => xdp_action::XDP_DROP,
+        Verdict::Drop | Verdict::Hold => xdp_action::XDP_DROP,
     }
 }
 
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "32 bits in the kernel")]
-fn frame(ctx: &XdpContext) -> Outcome {
+fn frame(ctx: &XdpContext, length: u32) -> Outcome {
     // SAFETY: ports are set before the program is attached and never removed while it is.
     let Some(port) = (unsafe { maps::PORTS.get(ctx.ingress_ifindex() as u32) }) else {
         return Ok(Reason::PassHost);
@@ -61,13 +68,13 @@ fn frame(ctx: &XdpContext) -> Outcome {
     // SAFETY: `header` checked the bounds.
     match unsafe { (*ethernet).kind_be } {
         ETHERTYPE_ARP => Ok(arp::handle(ctx, port)),
-        ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet),
+        ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet, length),
         _ => Ok(Reason::PassProtocol),
     }
 }
 
 #[inline(always)]
-fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
+fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet, length: u32) -> Outcome {
     let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
     // SAFETY: `frame` checked the bounds.
     let (dst, src) = unsafe { ((*ethernet).dst, (*ethernet).src) };
@@ -87,11 +94,20 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
             GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
         }
     };
-    let packet = packet::parse(ctx, ingress, now_ns)?;
-    if let Some(reason) = echo::reply(ctx, &packet)? {
-        return Ok(reason);
+    let mut packet = Packet::new(ingress, now_ns, length);
+    if !packet::is_plain(ctx)? {
+        return Ok(rare::walk(ctx, &mut packet));
     }
-    conn::forward(ctx, &packet)
+    packet::parse(ctx, L4, &mut packet, false)?;
+    if packet.key.proto == PROTO_ICMP {
+        if packet.is_icmp_error() {
+            return Ok(icmp::translate(ctx, &packet, L4));
+        }
+        if echo::is_for_us(&packet) {
+            return Ok(echo::reply(ctx, &packet, L4));
+        }
+    }
+    conn::forward(ctx, &packet, L4)
 }
 
 #[unsafe(link_section = "license")]

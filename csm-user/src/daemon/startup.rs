@@ -24,7 +24,7 @@ use crate::arp::task::AnnounceThread;
 use crate::config;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
-use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell};
+use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell, set_error_sources};
 use crate::dataplane::mirror::Mirror;
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
@@ -211,6 +211,7 @@ impl Running {
         let map_step = || Failure::step::<io::Error>("the dataplane's maps");
         let settings = Arc::new(SettingsCell::open(&dataplane, settings).map_err(map_step())?);
         let maps = Maps::open(&dataplane).map_err(map_step())?;
+        set_error_sources(&dataplane, &config.vlans).map_err(map_step())?;
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
         let table = Arc::new(Table::open(&dataplane, Arc::new(Mirror::default())).map_err(map_step())?);
         let directory = Arc::new(DirectoryCell::default());
@@ -380,7 +381,14 @@ fn find_ports(config: &Config) -> Result<Vec<NodePort>, Failure> {
         let link = netlink.link(&interface.name).map_err(Failure::step(step_name()))?;
         let link = link.ok_or_else(|| Failure::step(step_name())("it has gone: see `ip link`"))?;
         ports.push(NodePort {
-            spec: PortSpec { ifindex: link.ifindex, name: link.name, vlan: vlan.get(), role, mac: link.mac },
+            spec: PortSpec {
+                ifindex: link.ifindex,
+                name: link.name,
+                vlan: vlan.get(),
+                role,
+                mac: link.mac,
+                mtu: link.mtu,
+            },
             carrying: AtomicBool::new(link.up && link.carrier),
         });
     }
@@ -431,6 +439,7 @@ fn follow_neighbours(
             number,
             vlan: spec.vlan,
             ifindex: spec.ifindex,
+            mtu: spec.mtu,
             network: config
                 .vlans
                 .iter()

@@ -24,6 +24,9 @@ use super::maps::MapSource;
 /// The program and its maps as built for the BPF target.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/csm-ebpf.o"));
 
+/// How often the program is handed to the verifier before it counts as refused.
+const VERIFY_ATTEMPTS: u32 = 10;
+
 /// A port to attach to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSpec {
@@ -37,6 +40,8 @@ pub struct PortSpec {
     pub role: u8,
     /// The port's own MAC address.
     pub mac: [u8; 6],
+    /// Its MTU, octets of an IP packet.
+    pub mtu: u16,
 }
 
 /// How the program is attached.
@@ -88,10 +93,10 @@ impl Default for Capacity {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The kernel refused the object: too old, verifier, or privileges.
-    #[error("the kernel refuses the XDP program (Linux 5.15 or newer and root are needed): {0}")]
+    #[error("the kernel refuses the XDP program (Linux 5.18 or newer and root are needed): {0}")]
     Object(#[source] Box<EbpfError>),
     /// The verifier refused the program.
-    #[error("the kernel's verifier refuses the XDP program (Linux 5.15 or newer is needed): {0}")]
+    #[error("the kernel's verifier refuses the XDP program (Linux 5.18 or newer is needed): {0}")]
     Verifier(#[source] Box<ProgramError>),
     /// The kernel did not run the program on a test frame.
     #[error("the kernel does not run the XDP program on a test frame: {0}")]
@@ -162,7 +167,7 @@ impl Dataplane {
             return Err(LoadError::TooManyPorts(ports.len()));
         }
         let mut ebpf = loader(&capacity).load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
-        program(&mut ebpf)?.load().map_err(|error| LoadError::Verifier(Box::new(error)))?;
+        verify(program(&mut ebpf)?)?;
         let Some(Map::Array(gate)) = ebpf.map(names::GATE) else {
             return Err(LoadError::Missing(names::GATE));
         };
@@ -300,6 +305,17 @@ fn loader(capacity: &Capacity) -> EbpfLoader<'static> {
         loader.map_max_entries(name, entries);
     }
     loader
+}
+
+/// Hands the program to the verifier, which gives up with EAGAIN when a signal comes for this thread meanwhile.
+fn verify(program: &mut Xdp) -> Result<(), LoadError> {
+    for _ in 1..VERIFY_ATTEMPTS {
+        match program.load() {
+            Err(error) if reason_of(&error).raw_os_error() == Some(libc::EAGAIN) => {}
+            result => return result.map_err(|error| LoadError::Verifier(Box::new(error))),
+        }
+    }
+    program.load().map_err(|error| LoadError::Verifier(Box::new(error)))
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {

@@ -37,6 +37,8 @@ pub struct Link {
     pub name: String,
     /// MAC address; zero if it has none.
     pub mac: [u8; 6],
+    /// MTU, octets of an IP packet; 65,535 for any larger one, which no IPv4 packet needs.
+    pub mtu: u16,
     /// Administratively up.
     pub up: bool,
     /// Carrier present.
@@ -329,12 +331,14 @@ fn read_link(message: &LinkMessage) -> Link {
         ifindex: message.header.index,
         name: String::new(),
         mac: [0; 6],
+        mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
         carrier: message.header.flags.contains(LinkFlags::LowerUp),
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = u16::try_from(*mtu).unwrap_or(u16::MAX),
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
             _ => {}
         }

@@ -9,7 +9,7 @@ use csm_tests::rig::{Rig, SMALL};
 use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane, LoadError, PortSpec};
 
 fn port(ifindex: u32, name: &str) -> PortSpec {
-    PortSpec { ifindex, name: name.to_owned(), vlan: 2, role: PORT_CLIENT, mac: [2; 6] }
+    PortSpec { ifindex, name: name.to_owned(), vlan: 2, role: PORT_CLIENT, mac: [2; 6], mtu: 1500 }
 }
 
 #[test]
