@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aya::programs::TestRunOptions;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use csm_bench::bpf;
 use csm_bench::floor::Floor;
 use csm_bench::frame::{Flag, Segment, TTL};
 use csm_common::counter::Reason;
@@ -106,16 +107,19 @@ fn packet_path(criterion: &mut Criterion) {
 
     let frame = client(Flag::Ack, 101, 501).frame();
     let empty = Floor::empty().expect("root");
-    let lookup = Floor::one_lookup().expect("root");
+    let lookup = Floor::one_lookup(u32::from(FAR_CLIENT.ip), 1, 64).expect("root");
+    let mut rig = idempotent_rig();
+    let port = rig.ports()[Side::Client as usize].ifindex;
     for (name, floor) in [("floor: empty program", &empty), ("floor: one hash lookup", &lookup)] {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|iterations| {
-                repeated(iterations, |repeat| floor.test_run(&frame, repeat).expect("a test run"))
+                repeated(iterations, |repeat| {
+                    bpf::test_run(floor.fd(), port, &frame, repeat).expect("a test run").duration
+                })
             });
         });
     }
 
-    let mut rig = idempotent_rig();
     let own = Segment { dst_mac: rig.own_mac(Side::Client), ..client(Flag::Ack, 101, 501) }.frame();
     let to_server = server(Flag::Ack, 501, 101).frame();
     for (name, side, frame) in [

@@ -1,14 +1,18 @@
 //! Inputs shared by the benches: made by formula, so that every run measures the same.
 
+pub mod bpf;
+pub mod feeder;
 pub mod floor;
 pub mod frame;
+pub mod report;
+pub mod scene;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use csm_user::model::{
-    Config, FtGroup, Interface, Name, Real, RealAdmin, Serverfarm, Sticky, Transport, Virtual, Vlan, VlanId,
-    VlanRole, Vserver,
+    Config, FtGroup, Interface, Name, PortMode, Real, RealAdmin, Serverfarm, Sticky, Transport, Virtual,
+    Vlan, VlanId, VlanRole, Vserver,
 };
 use ipnet::Ipv4Net;
 
@@ -51,7 +55,7 @@ fn vlan_id(number: u16) -> VlanId {
 }
 
 fn interface(number: u16) -> Interface {
-    Interface { name: format!("eth{number}"), access_vlan: vlan_id(number) }
+    Interface { name: format!("eth{number}"), mode: PortMode::Access(vlan_id(number)) }
 }
 
 /// Host `host` of the last /24 in 10.`side`.0.0/16, with its network.

@@ -119,6 +119,8 @@ reasons! {
     DropNoReal = "drop_no_active_server", Drop;
     /// TCP that belongs to no connection and is no SYN; an echo reply that nobody asked for.
     DropNoConnection = "drop_no_connection", Drop;
+    /// First packet of a connection that is to be replicated, while the controller reads nothing: its client asks again.
+    DropStalled = "drop_controller_stalled", Drop;
     /// No route to the destination, or none back to the source of a first packet.
     DropNoRoute = "drop_no_route", Drop;
     /// First packet from a source that cannot be there: its way back leads out of another VLAN, it is no host's address,
@@ -140,6 +142,10 @@ reasons! {
     DropInternal = "drop_internal", Drop;
     /// A live connection of another virtual server uses the same addresses and ports on the server side.
     DropConflict = "drop_conflict", Drop;
+    /// From the node's own kernel to a VLAN of a trunk, tagged on its way.
+    ForwardedKernel = "forwarded_kernel", Forward;
+    /// With the tag of a VLAN that the port does not carry for csmd.
+    PassVlan = "pass_vlan", Pass;
 }
 
 #[cfg(test)]

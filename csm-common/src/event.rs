@@ -39,6 +39,21 @@ pub const EVENT_NEIGHBOUR: u32 = 5;
 /// Another box answered or announced one of the group's addresses while the gate is open here.
 pub const EVENT_RIVAL: u32 = 6;
 
+/// How far the controller has read the ring, as first packets saw it: the one element of `DRAIN`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Drain {
+    /// The reader's position in the ring, bytes since it was made.
+    pub read: u64,
+    /// CLOCK_MONOTONIC ns when a first packet last saw it moved, or nothing waiting.
+    pub since_ns: u64,
+}
+crate::map_type!(Drain, 16);
+
+/// Records that wait for longer than this, ns, while none is read: the controller is dead or stopped, and no new
+/// connection is taken that it would have to replicate. It reads within a millisecond unless it is kept from running.
+pub const STALL_NS: u64 = 50_000_000;
+
 /// What was lost because the ring or a table had no room. The number is the index in `EVENTS_LOST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]

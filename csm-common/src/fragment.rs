@@ -69,9 +69,11 @@ pub struct Held {
     pub ifindex: u32,
     /// Octets of `frame` in use; 0: no frame.
     pub length: u32,
+    /// VLAN of the tag that the frame came in with; 0: none.
+    pub tag: u32,
     /// Must be 0.
-    pub pad: u64,
-    /// The frame as it came in.
+    pub pad: u32,
+    /// The frame without its tag.
     pub frame: [u8; HELD_FRAME_MAX],
 }
 crate::map_type!(Held, 2048);
@@ -90,6 +92,8 @@ pub struct Release {
     /// Must be 0.
     pub length: u32,
     /// Must be 0.
-    pub pad: u64,
+    pub tag: u32,
+    /// Must be 0.
+    pub pad: u32,
 }
 crate::map_type!(Release, HELD_HEAD_BYTES);

@@ -16,8 +16,10 @@ pub const ORIGINS_MAX: u32 = 32768;
 pub const RING_SLOTS: u32 = 1024;
 /// Next hops: gateways, reals, hosts on connected networks.
 pub const NEXTHOPS_MAX: u32 = 65536;
-/// Ports with the program attached.
-pub const PORTS_MAX: u32 = 64;
+/// Ports and VLANs of trunks, the kernel's end of each included.
+pub const PORTS_MAX: u32 = 1024;
+/// Slots of `PORT_SLOTS`, a power of two: ports whose interface indices differ by less share none.
+pub const PORT_SLOTS: u32 = 256;
 /// Alias and virtual addresses that are answered by ARP.
 pub const ADDRESSES_MAX: u32 = 8192;
 /// Prefixes in the route table.

@@ -8,6 +8,12 @@ pub const GATE: &str = "GATE";
 pub const SETTINGS: &str = "SETTINGS";
 /// Ingress interface index to [`crate::net::Port`].
 pub const PORTS: &str = "PORTS";
+/// [`crate::net::TagKey`] to [`crate::net::Port`]: the VLANs of trunks.
+pub const TAGGED: &str = "TAGGED";
+/// [`crate::net::PortSlot`] by the low bits of the interface index: `PORTS` without the price of a hash.
+pub const PORT_SLOTS: &str = "PORT_SLOTS";
+/// [`crate::gate::Clock`] of each CPU.
+pub const CLOCKS: &str = "CLOCKS";
 /// VLAN number to the [`crate::net::Port`] that carries it; role 0 where none does.
 pub const VLANS: &str = "VLANS";
 /// Port number to interface, for redirects.

@@ -1,23 +1,45 @@
 //! Ports, addresses, next hops and routes as the maps hold them.
 
-/// A port with the program attached (value of `PORTS`, key: interface index).
+/// Where frames of one VLAN come in and leave: a port, or a VLAN on a trunk. Value of `PORTS` (key: interface index,
+/// untagged frames), of `TAGGED` (key: [`TagKey`]) and of `VLANS` (key: the VLAN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Port {
     /// Number in `TX_PORTS`.
     pub number: u32,
-    /// VLAN of untagged frames (access VLAN).
+    /// Its VLAN.
     pub vlan: u16,
     /// One of the `PORT_*` roles.
     pub role: u8,
-    /// Must be 0.
-    pub pad: u8,
+    /// [`PORT_TAGGED`] or 0.
+    pub flags: u8,
     /// The port's own MAC address.
     pub mac: [u8; 6],
     /// Must be 0.
-    pub pad2: [u8; 2],
+    pub pad: [u8; 2],
+    /// Number in `TX_PORTS` of the veth behind which the kernel takes the VLAN's frames; [`NO_VETH`]: it takes them
+    /// from the port itself.
+    pub veth: u32,
 }
-crate::map_type!(Port, 16);
+crate::map_type!(Port, 20);
+
+/// Value of `PORT_SLOTS`: the port with that interface index, if it is this slot's. The others are found in `PORTS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PortSlot {
+    /// Interface index; 0: the slot is free.
+    pub ifindex: u32,
+    /// The port.
+    pub port: Port,
+}
+crate::map_type!(PortSlot, 4 + size_of::<Port>());
+
+/// Slot of an interface index in `PORT_SLOTS`.
+#[inline(always)]
+#[must_use]
+pub const fn port_slot(ifindex: u32) -> u32 {
+    ifindex % crate::limits::PORT_SLOTS
+}
 
 /// Clients and upstream routers are behind this port.
 pub const PORT_CLIENT: u8 = 1;
@@ -25,6 +47,27 @@ pub const PORT_CLIENT: u8 = 1;
 pub const PORT_SERVER: u8 = 2;
 /// The FT VLAN: heartbeats, replication, relayed strays.
 pub const PORT_FT: u8 = 3;
+/// The node's own kernel is behind this port: a veth whose frames leave by the port of that number.
+pub const PORT_VETH: u8 = 4;
+
+/// Frames leave the port with an 802.1Q tag.
+pub const PORT_TAGGED: u8 = 1;
+
+/// No veth: see [`Port::veth`].
+pub const NO_VETH: u32 = u32::MAX;
+
+/// A VLAN on a trunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct TagKey {
+    /// Interface index of the trunk.
+    pub ifindex: u32,
+    /// The VLAN of the tag.
+    pub vlan: u16,
+    /// Must be 0.
+    pub pad: u16,
+}
+crate::map_type!(TagKey, 8);
 
 /// An IPv4 address on a VLAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,7 +108,7 @@ pub struct NextHop {
     pub port: u32,
     /// VLAN of the frame.
     pub vlan: u16,
-    /// [`NEXTHOP_RESOLVED`] or 0.
+    /// `NEXTHOP_*` bits.
     pub flags: u16,
     /// The neighbour's address, network order.
     pub ip_be: u32,
@@ -78,6 +121,8 @@ crate::map_type!(NextHop, 28);
 
 /// The neighbour's MAC is known.
 pub const NEXTHOP_RESOLVED: u16 = 1;
+/// The frame leaves with an 802.1Q tag of the next hop's VLAN.
+pub const NEXTHOP_TAGGED: u16 = 2;
 
 /// Value of `ROUTES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

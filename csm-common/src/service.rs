@@ -129,7 +129,9 @@ pub struct Settings {
     /// The peer's MAC on the FT VLAN, where strays are relayed to; zero while unknown.
     pub peer_mac: [u8; 6],
     /// Number of the FT port in `TX_PORTS`.
-    pub ft_port: u32,
+    pub ft_port: u16,
+    /// VLAN of the tag with which frames leave by the FT port; 0: without one.
+    pub ft_tag: u16,
     /// CLOCK_MONOTONIC ns of the last takeover: replicated entries count as seen then, without touching each.
     pub adopted_ns: u64,
 }

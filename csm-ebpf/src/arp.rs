@@ -7,7 +7,7 @@ use csm_common::gate::GateState;
 use csm_common::net::{AddressKey, PORT_FT, Port, ROUTE_CONNECTED};
 
 use crate::packet::{ETHERTYPE_IPV4, Ethernet, L3, Mac, header};
-use crate::{Outcome, event, forward, gate, maps};
+use crate::{Outcome, event, forward, gate, maps, vlan};
 
 const ETHERNET_HARDWARE: u16 = 1u16.to_be();
 const REQUEST: u16 = 1u16.to_be();
@@ -85,7 +85,7 @@ fn arp(ctx: &XdpContext, port: &Port) -> Outcome {
         (*ethernet).dst = sender_mac;
         (*ethernet).src = virtual_mac;
     }
-    forward::redirect(port.number, Reason::ArpReplied)
+    forward::out(ctx, port.number, vlan::tag_of(port), Reason::ArpReplied)
 }
 
 #[inline(always)]

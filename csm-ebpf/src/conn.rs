@@ -10,10 +10,10 @@ use csm_common::flow::{
 use csm_common::net::{AddressKey, PORT_CLIENT, PORT_SERVER, Port};
 use csm_common::service::{VSERVER_INSERVICE, VSERVER_REPLICATE, Vserver};
 
-use crate::packet::{Packet, TCP_FIN, TCP_RST, TCP_SYN};
+use crate::packet::{PROTO_TCP, Packet, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::transition::{self, Next};
 use crate::{
-    Outcome, counter, forward as out, icmp_send, maps, predictor, rebuild, rewrite, sticky, vserver,
+    Outcome, counter, drain, forward as out, icmp_send, maps, predictor, rebuild, rewrite, sticky, vserver,
 };
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
@@ -124,6 +124,10 @@ fn balance(packet: &Packet, generation: u32, number: u32, vserver: &Vserver) -> 
     if vserver.flags & VSERVER_INSERVICE == 0 {
         return Err(Reason::DropNoPolicy);
     }
+    let replicates = vserver.flags & VSERVER_REPLICATE != 0;
+    if replicates && packet.key.proto == PROTO_TCP && drain::is_stalled(packet.now_ns) {
+        return Err(Reason::DropStalled);
+    }
     let key = &packet.key;
     let to_client = way_back(packet)?;
     let real_number = sticky::find(vserver, key.src_be, packet.now_ns)
@@ -145,7 +149,7 @@ fn balance(packet: &Packet, generation: u32, number: u32, vserver: &Vserver) -> 
         real: real_number,
         generation,
     };
-    let flags = if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE };
+    let flags = if replicates { FLAG_REPLICATE } else { 0 };
     let local = Local { to_server: real.nexthop, to_client, now_ns: packet.now_ns, flags };
     insert_pair(&connection, &local)?;
     sticky::choose(vserver, key.src_be, real_number, packet.now_ns);

@@ -7,14 +7,14 @@ use csm_common::flow::{FLAG_FORWARD, FlowEntry, NONE};
 
 use crate::maps;
 
-/// Counts a frame under the reason that ended it, with the length it came in with.
+/// Counts a frame of `bytes`, as it came in, under the reason that ended it.
 #[inline(always)]
-pub(crate) fn frame(length: u32, reason: Reason) {
+pub(crate) fn frame(bytes: u64, reason: Reason) {
     if let Some(count) = maps::COUNTERS.get_ptr_mut(reason as u32) {
         // SAFETY: this CPU's element; the program does not nest.
         unsafe {
             (*count).packets += 1;
-            (*count).bytes += u64::from(length);
+            (*count).bytes += bytes;
         }
     }
 }

@@ -6,7 +6,7 @@ use csm_common::counter::Reason;
 use csm_common::net::AddressKey;
 
 use crate::packet::{self, Echo, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, Ingress, Ipv4, L3, PROTO_ICMP, Packet};
-use crate::{Outcome, forward, maps};
+use crate::{Outcome, forward, fragment, maps};
 
 /// TTL of an answer (RFC 1700's default).
 const TTL: u8 = 64;
@@ -23,6 +23,9 @@ pub(crate) fn is_for_us(packet: &Packet) -> bool {
 #[inline(never)]
 pub(crate) fn reply(ctx: &XdpContext, packet: &Packet, l4: usize) -> Reason {
     let (Ok(reason) | Err(reason)) = answer(ctx, packet, l4);
+    if packet.has_more() {
+        fragment::went_on(packet, l4, reason);
+    }
     reason
 }
 

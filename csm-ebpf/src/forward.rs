@@ -7,10 +7,10 @@ use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
-use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NextHop, ROUTE_VIA, Route};
+use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop, ROUTE_VIA, Route};
 
 use crate::packet::{Ethernet, Ingress, Mac, header};
-use crate::{Outcome, event, maps};
+use crate::{Outcome, event, maps, vlan};
 
 /// The most specific route to `ip_be`.
 #[inline(always)]
@@ -60,7 +60,8 @@ pub(crate) fn send(ctx: &XdpContext, hop: &NextHop, reason: Reason) -> Outcome {
         (*ethernet).dst = (&raw const hop.dst_mac).cast::<Mac>().read();
         (*ethernet).src = (&raw const hop.src_mac).cast::<Mac>().read();
     }
-    redirect(hop.port, reason)
+    let tag = if hop.flags & NEXTHOP_TAGGED == 0 { 0 } else { hop.vlan };
+    out(ctx, hop.port, tag, reason)
 }
 
 /// Sends the frame back to where it came from; `to` is the source address of the packet that is answered.
@@ -83,7 +84,7 @@ pub(crate) fn turn_back(
         (*ethernet).dst = src;
         (*ethernet).src = Mac::of(&settings.virtual_mac);
     }
-    redirect(ingress.port, reason)
+    out(ctx, ingress.port, if ingress.tagged { ingress.vlan } else { 0 }, reason)
 }
 
 /// The source MAC address of the frame.
@@ -94,8 +95,11 @@ pub(crate) fn source(ctx: &XdpContext) -> Result<Mac, Reason> {
     Ok(unsafe { (*ethernet).src })
 }
 
-/// Sends the frame, as it is, out of port `number`.
+/// Sends the frame out of port `number`, with the tag of VLAN `tag` unless that is 0.
 #[inline(always)]
-pub(crate) fn redirect(number: u32, reason: Reason) -> Outcome {
+pub(crate) fn out(ctx: &XdpContext, number: u32, tag: u16, reason: Reason) -> Outcome {
+    if tag != 0 {
+        vlan::push(ctx, tag)?;
+    }
     maps::TX_PORTS.redirect(number, 0).map(|_| reason).map_err(|_| Reason::DropInternal)
 }

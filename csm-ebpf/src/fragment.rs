@@ -12,36 +12,31 @@ use csm_common::fragment::{
 };
 use csm_common::limits::{Budget, FRAGMENT_LIFE_NS};
 
-use crate::packet::{self, FRAGMENT_OFFSET, Ipv4, L3, MORE_FRAGMENTS, Packet, header, parse_ip, payload};
+use crate::packet::{self, FRAGMENT_OFFSET, Ipv4, L3, Packet, header, parse_ip, payload};
 use crate::{Outcome, budget, conn, counter, echo, forward, maps, rewrite};
 
 /// Octets of the longest datagram.
 const DATAGRAM_MAX: u32 = 65_535;
 
-/// Whether a fragment without any before it is as long as one may be that has others behind it, and balanced at all.
+/// Whether the packet is a fragment with others before it.
 #[inline(always)]
-pub(crate) fn is_first(packet: &Packet, l4: usize) -> bool {
-    !packet.is_icmp_error() && payload(packet, l4).is_multiple_of(8)
+pub(crate) fn is_later(ctx: &XdpContext) -> Result<bool, Reason> {
+    let ip = header::<Ipv4>(ctx, L3)?;
+    // SAFETY: `header` checked the bounds.
+    Ok(u16::from_be(unsafe { (*ip).fragment_be }) & FRAGMENT_OFFSET != 0)
 }
 
-/// A packet that is no later fragment ended for `reason`: if it is a first one and went on, that is noted, and those that
-/// wait for it follow.
+/// A first fragment ended for `reason`: if it went on, that is noted, and those that wait for it follow.
 #[inline(never)]
-pub(crate) fn went_on(ctx: &XdpContext, packet: &Packet, l4: usize, reason: Reason) {
+pub(crate) fn went_on(packet: &Packet, l4: usize, reason: Reason) {
     // An error about the packet went the other way.
     if !matches!(reason.verdict(), Verdict::Forward)
         || matches!(reason, Reason::TimeExceeded | Reason::TooBig)
     {
         return;
     }
-    let Ok(ip) = header::<Ipv4>(ctx, L3) else { return };
-    // SAFETY: `header` checked the bounds.
-    let (id_be, fragment) = unsafe { ((*ip).id_be, u16::from_be((*ip).fragment_be)) };
-    if fragment & MORE_FRAGMENTS == 0 {
-        return;
-    }
     let flow = &packet.key;
-    let key = key(flow, id_be);
+    let key = key(flow, packet.id_be);
     let mut note = Fragment {
         noted_ns: packet.now_ns,
         first_octets: payload(packet, l4) as u16,
@@ -65,7 +60,7 @@ pub(crate) fn went_on(ctx: &XdpContext, packet: &Packet, l4: usize, reason: Reas
     if maps::FRAGMENTS.insert(key, note, u64::from(BPF_ANY)).is_ok() && waited_for {
         // Without room the frames that wait are dropped by time.
         if let Some(mut release) = maps::HELD.reserve::<Release>(0) {
-            release.write(Release { key, ifindex: 0, length: 0, pad: 0 });
+            release.write(Release { key, ifindex: 0, length: 0, tag: 0, pad: 0 });
             release.submit(0);
         }
     }
@@ -97,26 +92,23 @@ const fn key(flow: &FlowKey, id_be: u16) -> FragmentKey {
     }
 }
 
-/// Sends a later fragment after the first one of its datagram; `l4` is where its part of the datagram begins in the
-/// frame.
+/// Sends a later fragment after the first one of its datagram.
 #[inline(never)]
-pub(crate) fn follow(ctx: &XdpContext, packet: &mut Packet, l4: usize) -> Reason {
-    let (Ok(reason) | Err(reason)) = follow_first(ctx, packet, l4);
+pub(crate) fn follow(ctx: &XdpContext, packet: &mut Packet) -> Reason {
+    let (Ok(reason) | Err(reason)) = follow_first(ctx, packet);
     reason
 }
 
 #[inline(always)]
-fn follow_first(ctx: &XdpContext, packet: &mut Packet, l4: usize) -> Outcome {
-    parse_ip(ctx, packet)?;
-    let ip = header::<Ipv4>(ctx, L3)?;
-    // SAFETY: `header` checked the bounds.
-    let (id_be, fragment) = unsafe { ((*ip).id_be, u16::from_be((*ip).fragment_be)) };
-    let (octets, more) = (payload(packet, l4), fragment & MORE_FRAGMENTS != 0);
-    let offset = u32::from(fragment & FRAGMENT_OFFSET) * 8;
-    if octets == 0 || offset + octets > DATAGRAM_MAX || (more && !octets.is_multiple_of(8)) {
+fn follow_first(ctx: &XdpContext, packet: &mut Packet) -> Outcome {
+    let l4 = parse_ip(ctx, packet)?;
+    let octets = payload(packet, l4);
+    let offset = u32::from(u16::from_be(packet.fragment_be) & FRAGMENT_OFFSET) * 8;
+    let uneven = packet.has_more() && !octets.is_multiple_of(8);
+    if octets == 0 || offset + octets > DATAGRAM_MAX || uneven {
         return Err(Reason::DropFragment);
     }
-    let key = key(&packet.key, id_be);
+    let key = key(&packet.key, packet.id_be);
     let (now_ns, length) = (packet.now_ns, packet.length);
     // SAFETY: an element that is replaced meanwhile was in force until just now.
     let found = unsafe { maps::FRAGMENTS.get(key) };
@@ -128,7 +120,7 @@ fn follow_first(ctx: &XdpContext, packet: &mut Packet, l4: usize) -> Outcome {
             // Another CPU may note the first fragment right now: that note must stay.
             (None, None) => u64::from(BPF_NOEXIST),
         };
-        return Ok(hold(ctx, &key, now_ns, length, note));
+        return Ok(hold(ctx, packet, &key, note));
     };
     if offset < u32::from(fragment.first_octets) {
         return Err(Reason::DropFragment);
@@ -154,7 +146,8 @@ const NOTED: u64 = u64::MAX;
 
 /// Hands a fragment that came too early to the controller; `note`: [`NOTED`], or how the map is to be updated.
 #[inline(never)]
-fn hold(ctx: &XdpContext, key: &FragmentKey, now_ns: u64, length: u32, note: u64) -> Reason {
+fn hold(ctx: &XdpContext, packet: &Packet, key: &FragmentKey, note: u64) -> Reason {
+    let (now_ns, length) = (packet.now_ns, packet.length);
     if length > HELD_FRAME_MAX as u32 || !budget::take(Budget::Held, now_ns) {
         return Reason::DropFragmentEarly;
     }
@@ -170,6 +163,7 @@ fn hold(ctx: &XdpContext, key: &FragmentKey, now_ns: u64, length: u32, note: u64
         (*record).key = *key;
         (*record).ifindex = (*ctx.ctx).ingress_ifindex;
         (*record).length = length;
+        (*record).tag = if packet.ingress.tagged { u32::from(packet.ingress.vlan) } else { 0 };
         (*record).pad = 0;
         packet::load(ctx, 0, (&raw mut (*record).frame).cast(), length, HELD_FRAME_MAX as u32)
     };

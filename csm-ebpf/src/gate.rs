@@ -1,7 +1,7 @@
 //! The gate: one read decides what this node may do now.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
-use csm_common::gate::{Gate, GateState};
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_ns};
+use csm_common::gate::{CLOCK_PACKETS, CLOCK_SLACK_NS, Clock, Gate, GateState};
 
 use crate::maps;
 
@@ -14,7 +14,28 @@ pub(crate) fn read() -> (GateState, u64) {
         Some(word) => unsafe { core::ptr::read_volatile(word) },
         None => Gate::CLOSED,
     };
-    // SAFETY: the helper has no preconditions.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let now_ns = now(gate.deadline_ns());
     (gate.state_at(now_ns), now_ns)
+}
+
+/// The time, fine enough for a lease that ends at `deadline_ns`: [`Clock`] has the bounds.
+#[inline(always)]
+fn now(deadline_ns: u64) -> u64 {
+    let Some(clock) = maps::CLOCKS.get_ptr_mut(0) else { return fine() };
+    // SAFETY: this CPU's element; the program does not nest.
+    let clock: &mut Clock = unsafe { &mut *clock };
+    // SAFETY: the helper has no preconditions.
+    let jiffies = unsafe { bpf_jiffies64() };
+    if clock.left != 0 && clock.jiffies == jiffies && clock.now_ns + CLOCK_SLACK_NS < deadline_ns {
+        clock.left -= 1;
+        return clock.now_ns;
+    }
+    *clock = Clock { jiffies, now_ns: fine(), left: CLOCK_PACKETS - 1 };
+    clock.now_ns
+}
+
+#[inline(always)]
+fn fine() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
 }

@@ -12,6 +12,7 @@ mod arp;
 mod budget;
 mod conn;
 mod counter;
+mod drain;
 mod echo;
 mod event;
 mod forward;
@@ -23,12 +24,12 @@ mod maps;
 mod options;
 mod packet;
 mod predictor;
-mod rare;
 mod rebuild;
 mod relay;
 mod rewrite;
 mod sticky;
 mod transition;
+mod vlan;
 mod vserver;
 
 use aya_ebpf::bindings::xdp_action;
@@ -36,9 +37,9 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::{Reason, Verdict};
 use csm_common::gate::GateState;
-use csm_common::net::{PORT_FT, Port};
+use csm_common::net::{NO_VETH, PORT_FT, PORT_TAGGED, PORT_VETH, Port};
 
-use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, L4, Mac, PROTO_ICMP, Packet};
+use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, Mac, PROTO_ICMP, Packet};
 
 /// How a stage ends a frame.
 pub(crate) type Outcome = Result<Reason, Reason>;
@@ -47,23 +48,37 @@ pub(crate) type Outcome = Result<Reason, Reason>;
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 fn csm(ctx: XdpContext) -> u32 {
-    let length = packet::length(&ctx);
-    let (Ok(reason) | Err(reason)) = frame(&ctx, length);
-    counter::frame(length, reason);
+    let bytes = packet::length(&ctx);
+    let (reason, veth) = match vlan::arrive(&ctx) {
+        Ok((port, tag)) => {
+            let veth = port.veth;
+            let (Ok(reason) | Err(reason)) = frame(&ctx, port, bytes - tag);
+            (reason, veth)
+        }
+        Err(reason) => (reason, NO_VETH),
+    };
+    counter::frame(u64::from(bytes), reason);
     match reason.verdict() {
         Verdict::Forward => xdp_action::XDP_REDIRECT,
-        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Pass => to_kernel(veth),
         Verdict::Drop | Verdict::Hold => xdp_action::XDP_DROP,
     }
 }
 
+/// The kernel takes the frame where it came in, or behind the VLAN's veth.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "32 bits in the kernel")]
-fn frame(ctx: &XdpContext, length: u32) -> Outcome {
-    // SAFETY: ports are set before the program is attached and never removed while it is.
-    let Some(port) = (unsafe { maps::PORTS.get(ctx.ingress_ifindex() as u32) }) else {
-        return Ok(Reason::PassHost);
-    };
+fn to_kernel(veth: u32) -> u32 {
+    if veth == NO_VETH {
+        return xdp_action::XDP_PASS;
+    }
+    maps::TX_PORTS.redirect(veth, 0).unwrap_or(xdp_action::XDP_DROP)
+}
+
+#[inline(always)]
+fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
+    if port.role == PORT_VETH {
+        return forward::out(ctx, port.number, vlan::tag_of(port), Reason::ForwardedKernel);
+    }
     let ethernet = packet::header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
     match unsafe { (*ethernet).kind_be } {
@@ -88,26 +103,34 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet, length: u32) -> 
     } else {
         match state {
             GateState::Open => {
-                Ingress { port: port.number, vlan: port.vlan, role: port.role, relayed: false }
+                let tagged = port.flags & PORT_TAGGED != 0;
+                Ingress { port: port.number, vlan: port.vlan, role: port.role, tagged, relayed: false }
             }
-            GateState::RelayOut => return relay::hand_over(port, settings, ethernet),
+            GateState::RelayOut => return relay::hand_over(ctx, port, settings, ethernet),
             GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
         }
     };
     let mut packet = Packet::new(ingress, now_ns, length);
     if !packet::is_plain(ctx)? {
-        return Ok(rare::walk(ctx, &mut packet));
+        options::check(ctx)?;
+        if fragment::is_later(ctx)? {
+            return Ok(fragment::follow(ctx, &mut packet));
+        }
     }
-    packet::parse(ctx, L4, &mut packet, false)?;
+    let l4 = packet::parse(ctx, &mut packet)?;
     if packet.key.proto == PROTO_ICMP {
         if packet.is_icmp_error() {
-            return Ok(icmp::translate(ctx, &packet, L4));
+            return Ok(icmp::translate(ctx, &packet, l4));
         }
         if echo::is_for_us(&packet) {
-            return Ok(echo::reply(ctx, &packet, L4));
+            return Ok(echo::reply(ctx, &packet, l4));
         }
     }
-    conn::forward(ctx, &packet, L4)
+    let reason = conn::forward(ctx, &packet, l4)?;
+    if packet.has_more() {
+        fragment::went_on(&packet, l4, reason);
+    }
+    Ok(reason)
 }
 
 #[unsafe(link_section = "license")]

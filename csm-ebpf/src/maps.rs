@@ -7,12 +7,12 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use csm_common::counter::{Count, Reason, ServiceCount};
-use csm_common::event::Lost;
+use csm_common::event::{Drain, Lost};
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::fragment::{Fragment, FragmentKey};
-use csm_common::gate::Gate;
+use csm_common::gate::{Clock, Gate};
 use csm_common::limits::{self, Budget};
-use csm_common::net::{Address, AddressKey, NextHop, Port, Route};
+use csm_common::net::{Address, AddressKey, NextHop, Port, PortSlot, Route, TagKey};
 use csm_common::service::{Origin, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey};
 
 #[map]
@@ -21,6 +21,12 @@ pub(crate) static GATE: Array<Gate> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static PORTS: HashMap<u32, Port> = HashMap::with_max_entries(limits::PORTS_MAX, 0);
+#[map]
+pub(crate) static PORT_SLOTS: Array<PortSlot> = Array::with_max_entries(limits::PORT_SLOTS, 0);
+#[map]
+pub(crate) static TAGGED: HashMap<TagKey, Port> = HashMap::with_max_entries(limits::PORTS_MAX, 0);
+#[map]
+pub(crate) static CLOCKS: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static VLANS: Array<Port> = Array::with_max_entries(limits::VLAN_IDS, 0);
 #[map]
@@ -68,6 +74,8 @@ pub(crate) static EMBRYONIC_STICKY: LruHashMap<StickyKey, StickyEntry> =
     LruHashMap::with_max_entries(limits::EMBRYONIC_MAX, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING_BYTES, 0);
+#[map]
+pub(crate) static DRAIN: Array<Drain> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::COUNT, 0);
 #[expect(clippy::cast_possible_truncation, reason = "some dozens")]

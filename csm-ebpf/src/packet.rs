@@ -12,6 +12,7 @@ use csm_common::flow::FlowKey;
 
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 pub(crate) const ETHERTYPE_ARP: u16 = 0x0806u16.to_be();
+pub(crate) const ETHERTYPE_VLAN: u16 = 0x8100u16.to_be();
 
 pub(crate) const PROTO_ICMP: u8 = 1;
 pub(crate) const PROTO_TCP: u8 = 6;
@@ -39,7 +40,7 @@ pub(crate) const L4: usize = L3 + size_of::<Ipv4>();
 /// More fragments, or an offset.
 const FRAGMENT_BITS: u16 = 0x3fff_u16.to_be();
 /// More fragments.
-pub(crate) const MORE_FRAGMENTS: u16 = 0x2000;
+const MORE_FRAGMENTS_BE: u16 = 0x2000_u16.to_be();
 /// Offset in units of eight octets.
 pub(crate) const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// Version 4, five words.
@@ -158,6 +159,8 @@ pub(crate) struct Ingress {
     pub(crate) vlan: u16,
     /// One of the `PORT_*` roles.
     pub(crate) role: u8,
+    /// Frames leave `port` with the tag of `vlan`.
+    pub(crate) tagged: bool,
     /// Came over the FT VLAN from the predecessor, which had it from `vlan`.
     pub(crate) relayed: bool,
 }
@@ -180,6 +183,9 @@ pub(crate) struct Packet {
     /// ICMP type; 0 otherwise.
     pub(crate) icmp: u8,
     pub(crate) ttl: u8,
+    /// Flags and offset of a fragment, as on the wire, and the datagram's identification.
+    pub(crate) fragment_be: u16,
+    pub(crate) id_be: u16,
 }
 
 impl Packet {
@@ -205,6 +211,8 @@ impl Packet {
             flags: 0,
             icmp: 0,
             ttl: 0,
+            fragment_be: 0,
+            id_be: 0,
         }
     }
 
@@ -216,6 +224,12 @@ impl Packet {
             PROTO_ICMP => self.icmp == ICMP_ECHO_REQUEST,
             _ => true,
         }
+    }
+
+    /// Whether more fragments of its datagram follow.
+    #[inline(always)]
+    pub(crate) const fn has_more(&self) -> bool {
+        self.fragment_be & MORE_FRAGMENTS_BE != 0
     }
 
     /// Whether it is an ICMP error that is translated.
@@ -247,37 +261,45 @@ pub(crate) fn is_plain(ctx: &XdpContext) -> Result<bool, Reason> {
     Ok(unsafe { (*ip).version_ihl == VERSION_IHL && (*ip).fragment_be & FRAGMENT_BITS == 0 })
 }
 
-/// Reads the IP header into `packet`.
+/// Reads the IP header into `packet`, and gives the place of what follows it.
+///
+/// What [`is_plain`] and the stages after it judged is read once more: the verifier knows values that a branch depended
+/// on, and would walk all that follows once for each of them.
 #[inline(always)]
-pub(crate) fn parse_ip(ctx: &XdpContext, packet: &mut Packet) -> Result<(), Reason> {
+pub(crate) fn parse_ip(ctx: &XdpContext, packet: &mut Packet) -> Result<usize, Reason> {
     let ip = header::<Ipv4>(ctx, L3)?;
     // SAFETY: `header` checked the bounds; no reference into the frame is made.
-    unsafe {
+    let words = unsafe {
         packet.total = u32::from(u16::from_be((*ip).total_length_be));
+        packet.id_be = (*ip).id_be;
+        packet.fragment_be = (&raw const (*ip).fragment_be).read_volatile();
         packet.ttl = (*ip).ttl;
         packet.key.proto = (*ip).proto;
         packet.key.src_be = (*ip).src_be;
         packet.key.dst_be = (*ip).dst_be;
-    }
+        usize::from((&raw const (*ip).version_ihl).read_volatile() & 0xf)
+    };
     if LINK_HEADER + packet.total > packet.length || packet.key.src_be == packet.key.dst_be {
         return Err(Reason::DropMalformed);
     }
-    Ok(())
+    Ok(L3 + words * 4)
 }
 
-/// Parses and checks all headers of a packet that is no fragment or a first one; `l4` is where the transport header
-/// stands, `in_pieces` says that more of the datagram follows. Checksums are not verified: they are updated by difference,
-/// so a wrong one stays wrong and the receiver finds it.
+/// Parses and checks all headers of a packet that is no later fragment, and gives the place of its transport header.
+/// Checksums are not verified: they are updated by difference, so a wrong one stays wrong and the receiver finds it.
 #[inline(always)]
-pub(crate) fn parse(ctx: &XdpContext, l4: usize, packet: &mut Packet, in_pieces: bool) -> Result<(), Reason> {
-    parse_ip(ctx, packet)?;
+pub(crate) fn parse(ctx: &XdpContext, packet: &mut Packet) -> Result<usize, Reason> {
+    let l4 = parse_ip(ctx, packet)?;
     match packet.key.proto {
-        PROTO_TCP => parse_tcp(ctx, l4, packet),
-        // Of a datagram in pieces the length is not known yet.
-        PROTO_UDP => parse_udp(ctx, l4, packet, in_pieces),
-        PROTO_ICMP => parse_icmp(ctx, l4, packet),
-        _ => Err(Reason::DropProtocol),
+        PROTO_TCP => parse_tcp(ctx, l4, packet)?,
+        PROTO_UDP => parse_udp(ctx, l4, packet)?,
+        PROTO_ICMP => parse_icmp(ctx, l4, packet)?,
+        _ => return Err(Reason::DropProtocol),
     }
+    if packet.has_more() && (packet.is_icmp_error() || !payload(packet, l4).is_multiple_of(8)) {
+        return Err(Reason::DropFragment);
+    }
+    Ok(l4)
 }
 
 /// Octets of the packet behind its IP header; the header's own, if there are none.
@@ -307,7 +329,7 @@ fn parse_tcp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Rea
 }
 
 #[inline(always)]
-fn parse_udp(ctx: &XdpContext, l4: usize, packet: &mut Packet, in_pieces: bool) -> Result<(), Reason> {
+fn parse_udp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Reason> {
     let udp = header::<Udp>(ctx, l4)?;
     // SAFETY: as in `parse`.
     let length = unsafe {
@@ -316,7 +338,11 @@ fn parse_udp(ctx: &XdpContext, l4: usize, packet: &mut Packet, in_pieces: bool) 
         u32::from(u16::from_be((*udp).length_be))
     };
     let here = payload(packet, l4);
-    if length < size_of::<Udp>() as u32 || here < size_of::<Udp>() as u32 || (length > here && !in_pieces) {
+    // Of a datagram in pieces not all of it is here.
+    if length < size_of::<Udp>() as u32
+        || here < size_of::<Udp>() as u32
+        || (length > here && !packet.has_more())
+    {
         return Err(Reason::DropMalformed);
     }
     Ok(())

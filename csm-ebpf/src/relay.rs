@@ -3,9 +3,10 @@
 //! Only the MAC addresses change; the source says on which VLAN the packet came in. What was taken from the FT VLAN is
 //! never handed back to it: [`take`] is the only way in from an FT port, and [`hand_over`] the only way out to one.
 
+use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::gate::GateState;
-use csm_common::net::{PORT_CLIENT, PORT_SERVER, Port, relay_mac, relay_vlan};
+use csm_common::net::{PORT_CLIENT, PORT_SERVER, PORT_TAGGED, Port, relay_mac, relay_vlan};
 use csm_common::service::Settings;
 
 use crate::packet::{Ethernet, Ingress, Mac};
@@ -13,7 +14,12 @@ use crate::{Outcome, forward, maps};
 
 /// Predecessor: hands the frame to the peer.
 #[inline(always)]
-pub(crate) fn hand_over(port: &Port, settings: &Settings, ethernet: *mut Ethernet) -> Outcome {
+pub(crate) fn hand_over(
+    ctx: &XdpContext,
+    port: &Port,
+    settings: &Settings,
+    ethernet: *mut Ethernet,
+) -> Outcome {
     if settings.peer_mac == [0; 6] {
         return Ok(Reason::DropRelay);
     }
@@ -22,7 +28,7 @@ pub(crate) fn hand_over(port: &Port, settings: &Settings, ethernet: *mut Etherne
         (*ethernet).dst = Mac::of(&settings.peer_mac);
         (*ethernet).src = Mac::of(&relay_mac(port.vlan));
     }
-    forward::redirect(settings.ft_port, Reason::Relayed)
+    forward::out(ctx, u32::from(settings.ft_port), settings.ft_tag, Reason::Relayed)
 }
 
 /// Successor: where a relayed frame came in at the predecessor. Other frames on the FT port are the kernel's.
@@ -39,5 +45,6 @@ pub(crate) fn take(port: &Port, dst: Mac, src: Mac, state: GateState) -> Result<
     if origin.role != PORT_CLIENT && origin.role != PORT_SERVER {
         return Err(Reason::DropRelay);
     }
-    Ok(Ingress { port: origin.number, vlan, role: origin.role, relayed: true })
+    let tagged = origin.flags & PORT_TAGGED != 0;
+    Ok(Ingress { port: origin.number, vlan, role: origin.role, tagged, relayed: true })
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::topology::{ALIAS, REALS, ROUTER, Side, VIP};
+use crate::topology::{ALIAS, REALS, ROUTER, Side, VIP, VLANS, Wiring};
 
 /// Port of the long-lived connections' virtual server.
 pub const MESSAGE_PORT: u16 = 9000;
@@ -57,14 +57,25 @@ pub struct Figure {
     pub timers: Timers,
     /// Whether the node of higher priority takes its role back.
     pub preempt: bool,
+    /// How the nodes are connected.
+    pub wiring: Wiring,
 }
 
 impl Figure {
     /// The configuration text of one node.
     pub fn text(&self, side: Side) -> String {
         let mut text = String::new();
-        for (interface, vlan) in [(1, 2), (2, 3), (3, 9)] {
-            let _ = writeln!(text, "interface eth{interface}\n switchport access vlan {vlan}");
+        match self.wiring {
+            Wiring::Access => {
+                for (interface, vlan) in (1..).zip(VLANS) {
+                    let _ = writeln!(text, "interface eth{interface}\n switchport access vlan {vlan}");
+                }
+            }
+            Wiring::Trunk => {
+                text.push_str(
+                    "interface eth1\n switchport mode trunk\n switchport trunk allowed vlan 2-3,9\n",
+                );
+            }
         }
         let [own2, own3] = side.addresses();
         let [peer2, peer3] = side.peer().addresses();
@@ -126,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_nodes_configurations_mirror_each_other() {
-        let figure = Figure { timers: Timers::FAST, preempt: false };
+        let figure = Figure { timers: Timers::FAST, preempt: false, wiring: Wiring::Access };
         let (a, b) = (figure.text(Side::A), figure.text(Side::B));
         assert!(a.contains("  ip address 192.158.38.10 255.255.255.0 alt 192.158.38.40 255.255.255.0\n"));
         assert!(b.contains("  ip address 192.158.38.40 255.255.255.0 alt 192.158.38.10 255.255.255.0\n"));
@@ -139,7 +150,7 @@ mod tests {
     fn timers_are_given_in_milliseconds_and_written_in_the_csms_seconds_where_whole() {
         let timers: Timers = "1000/3000".parse().unwrap_or(Timers::FAST);
         assert_eq!(timers, Timers::CSM_DEFAULT);
-        let text = Figure { timers, preempt: true }.text(Side::A);
+        let text = Figure { timers, preempt: true, wiring: Wiring::Access }.text(Side::A);
         assert!(text.ends_with("\n  heartbeat-time 1\n  failover 3\n  preempt\n"), "{text}");
         assert!("50".parse::<Timers>().is_err());
     }

@@ -14,7 +14,7 @@ use crate::ports::PortWatch;
 use crate::programs::Programs;
 use crate::service::{DOWNLOAD, Services};
 use crate::status::{Role, Status};
-use crate::topology::{REALS, Side, Topology, VIP};
+use crate::topology::{REALS, Side, Topology, VIP, Wiring};
 use crate::traffic::download::Payload;
 use crate::wait;
 
@@ -43,7 +43,7 @@ impl Options {
         let servers_own_vip = !programs.csmd.leading.is_empty();
         Self {
             programs,
-            figure: Figure { timers: Timers::FAST, preempt: false },
+            figure: Figure { timers: Timers::FAST, preempt: false, wiring: Wiring::Access },
             control: None,
             download: 20_000_000,
             message_interval: Duration::from_millis(100),
@@ -86,7 +86,7 @@ impl Lab {
         std::fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
         let reaper = Reaper::start(&options.programs.csm_lab, &id)?;
         let runtime = RuntimeDir::create(id.runtime_dir())?;
-        let topology = Topology::build(&id)?;
+        let topology = Topology::build(&id, options.figure.wiring)?;
         let web_root = runtime.0.join("www");
         std::fs::create_dir_all(&web_root)?;
         let payload = Payload::write(&web_root.join(DOWNLOAD), options.download)?;

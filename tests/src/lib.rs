@@ -2,7 +2,7 @@
 //!
 //! One library for the demonstration (`csm-lab run`), for tests (which assert) and for measurements.
 //!
-//! - [`netns`], [`link`], [`topology`]: the network. [`service`]: what runs on the servers.
+//! - [`netns`], [`link`], [`trunk`], [`topology`]: the network. [`service`]: what runs on the servers.
 //! - [`figure`]: the nodes' configuration. [`node`], [`status`]: csmd, what it says, and the faults.
 //! - [`lab`]: all of that as one value, gone when dropped.
 //! - [`traffic`]: programs that check every byte and measure every pause.
@@ -31,4 +31,5 @@ pub mod status;
 pub mod strays;
 pub mod topology;
 pub mod traffic;
+pub mod trunk;
 pub mod wait;

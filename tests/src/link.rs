@@ -14,6 +14,10 @@ const SCATTER_GATHER: u32 = 0x19;
 const TSO: u32 = 0x1f;
 const GSO: u32 = 0x24;
 const GRO: u32 = 0x2c;
+/// ETHTOOL_GFLAGS, ETHTOOL_SFLAGS and ETH_FLAG_TXVLAN.
+const GET_FLAGS: u32 = 0x25;
+const SET_FLAGS: u32 = 0x26;
+const FLAG_TX_VLAN: u32 = 1 << 7;
 /// SIOCETHTOOL of linux/sockios.h.
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 
@@ -45,7 +49,12 @@ pub fn offloads(netns: &Netns, interfaces: &[String], gro: bool) -> Result<()> {
 }
 
 fn set_feature(socket: &OwnedFd, interface: &str, command: u32, on: bool) -> io::Result<()> {
-    let mut value = EthtoolValue { command, data: u32::from(on) };
+    request(socket, interface, command, u32::from(on)).map(drop)
+}
+
+/// One request; returns the value as the kernel leaves it.
+fn request(socket: &OwnedFd, interface: &str, command: u32, data: u32) -> io::Result<u32> {
+    let mut value = EthtoolValue { command, data };
     // SAFETY: ifreq is plain old data, for which all zeroes is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes().take(libc::IFNAMSIZ - 1)) {
@@ -61,7 +70,21 @@ fn set_feature(socket: &OwnedFd, interface: &str, command: u32, on: bool) -> io:
             format!("{interface}, ethtool command {command:#x}: {error}"),
         ));
     }
-    Ok(())
+    Ok(value.data)
+}
+
+/// Has an interface put the tag into what it sends, as a wire does, in place of a note beside the frame.
+///
+/// # Errors
+/// When the interface is not in the namespace.
+pub fn tags_in_frames(netns: &Netns, interface: &str) -> Result<()> {
+    netns
+        .within(|| -> io::Result<()> {
+            let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+            let flags = request(&socket, interface, GET_FLAGS, 0)?;
+            request(&socket, interface, SET_FLAGS, flags & !FLAG_TX_VLAN).map(drop)
+        })?
+        .with_context(|| format!("tags of {interface} in {}", netns.name()))
 }
 
 /// Which way a link is cut, seen from the node.

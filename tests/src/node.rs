@@ -280,7 +280,7 @@ impl Node {
                 self.cabled = false;
                 // The ports are down within some milliseconds of each other, like a power supply's capacitors; the daemon
                 // has no time to say anything about it.
-                topology.switch.ip(&self.ports("down"))?;
+                topology.uplinks(self.side, "down")?;
                 kill(pid, Signal::SIGKILL)?;
                 self.reap()?;
             }
@@ -298,7 +298,7 @@ impl Node {
     /// Undoes whatever [`Node::fail`] did; the node then has to find its way back by itself.
     pub fn restore(&mut self, topology: &Topology) -> Result<()> {
         if !self.cabled {
-            topology.switch.ip(&self.ports("up"))?;
+            topology.uplinks(self.side, "up")?;
             self.cabled = true;
         }
         if self.stopped {
@@ -317,10 +317,6 @@ impl Node {
     pub fn descriptors(&self) -> Result<usize> {
         let pid = self.pid().context("not running")?;
         Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
-    }
-
-    fn ports(&self, state: &str) -> Vec<String> {
-        (1..=3).map(|interface| format!("link set dev {} {state}", self.side.port(interface))).collect()
     }
 
     fn reap(&mut self) -> Result<()> {

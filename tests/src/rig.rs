@@ -10,22 +10,23 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::TestRunOptions;
+use aya::util::nr_cpus;
 use csm_common::counter::{Count, Reason, ServiceCount, Verdict};
 use csm_common::event::{Lost, Record};
 use csm_common::flow::{FlowEntry, FlowKey};
-use csm_common::gate::{Gate, GateState};
+use csm_common::gate::{Clock, Gate, GateState};
 use csm_common::names;
 use csm_common::net::{
-    ADDRESS_ALIAS, ADDRESS_VIRTUAL, Address, AddressKey, NEXTHOP_RESOLVED, NextHop, PORT_CLIENT, PORT_FT,
-    PORT_SERVER, ROUTE_CONNECTED, ROUTE_VIA, Route, virtual_mac,
+    ADDRESS_ALIAS, ADDRESS_VIRTUAL, Address, AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop,
+    PORT_CLIENT, PORT_FT, PORT_SERVER, ROUTE_CONNECTED, ROUTE_VIA, Route, virtual_mac,
 };
 use csm_common::service::{
     REAL_STICKY, REAL_USABLE, Real, Settings, StickyEntry, StickyKey, VSERVER_INSERVICE, Vserver, VserverKey,
     ring_slot,
 };
-use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
+use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec, Veth};
 use nix::sched::{CloneFlags, unshare};
 use nix::time::{ClockId, clock_gettime};
 
@@ -111,6 +112,7 @@ pub struct Rig {
     pub dataplane: Dataplane,
     ports: Vec<PortSpec>,
     counters: PerCpuArray<MapData, Count>,
+    clocks: PerCpuArray<MapData, Clock>,
     events: RingBuf<MapData>,
 }
 
@@ -142,21 +144,43 @@ impl Rig {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_capacity(capacity: Capacity) -> Result<Self> {
-        unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace (root?)")?;
-        // The ports' peers would speak of their own accord: router solicitations, multicast reports.
-        let ipv6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
-        if std::fs::exists(ipv6)? {
-            std::fs::write(ipv6, "1").context(ipv6)?;
-        }
+        enter_namespace()?;
         let ports = [("p0", 2, PORT_CLIENT), ("p1", 3, PORT_SERVER), ("p2", 9, PORT_FT)];
         let ports = ports
             .into_iter()
             .map(|(name, vlan, role)| make_port(name, vlan, role))
             .collect::<Result<Vec<_>>>()?;
+        Self::with_ports(ports, capacity)
+    }
+
+    /// As [`Self::new`], with the three VLANs on one trunk.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn on_trunk() -> Result<Self> {
+        enter_namespace()?;
+        let trunk = make_port("p0", 0, 0)?;
+        let ports = [(2, PORT_CLIENT), (3, PORT_SERVER), (9, PORT_FT)];
+        let ports = ports.into_iter().map(|(vlan, role)| {
+            let (inner, outer) = (format!("x{vlan}"), format!("v{vlan}"));
+            make_pair(&inner, &outer)?;
+            let veth = Veth {
+                inner: facts(&inner)?.0,
+                inner_name: inner,
+                outer: facts(&outer)?.0,
+                outer_name: outer,
+            };
+            Ok(PortSpec { vlan, role, tagged: true, veth: Some(veth), ..trunk.clone() })
+        });
+        Self::with_ports(ports.collect::<Result<Vec<_>>>()?, SMALL)
+    }
+
+    fn with_ports(ports: Vec<PortSpec>, capacity: Capacity) -> Result<Self> {
         let dataplane = Dataplane::load_with(&ports, AttachMode::Native, capacity)?;
         let counters = dataplane.map(names::COUNTERS)?;
+        let clocks = dataplane.map(names::CLOCKS)?;
         let events = dataplane.map(names::EVENTS)?;
-        let mut rig = Self { dataplane, ports, counters, events };
+        let mut rig = Self { dataplane, ports, counters, clocks, events };
         rig.fill()?;
         rig.gate(GateState::Open, 3600 * SECOND);
         Ok(rig)
@@ -190,15 +214,48 @@ impl Rig {
     }
 
     /// Runs the program on `frame` as received on `side`. Asserts that exactly one counter rose, by this one frame,
-    /// and that the XDP action is the one its reason stands for.
+    /// and that the XDP action is the one its reason stands for. The program reads the clock anew, so that a test may count
+    /// on the nanosecond.
     ///
     /// # Panics
     /// If the kernel refuses the run, or an assertion fails.
     pub fn run(&mut self, side: Side, frame: &[u8]) -> Run {
+        self.fresh_clock();
+        self.run_on(side, frame)
+    }
+
+    /// As [`Self::run`], by the clock as the packets before have left it.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub fn run_on(&mut self, side: Side, frame: &[u8]) -> Run {
+        let port = &self.ports[side as usize];
+        let veth = port.veth.is_some();
+        self.run_at(port.ifindex, veth, frame)
+    }
+
+    /// As [`Self::run`], on `frame` as the node's kernel sends it to a VLAN of a trunk.
+    ///
+    /// # Panics
+    /// As [`Self::run`], and without a veth.
+    pub fn run_from_kernel(&mut self, side: Side, frame: &[u8]) -> Run {
+        self.fresh_clock();
+        let veth = self.ports[side as usize].veth.as_ref().expect("a VLAN of a trunk");
+        self.run_at(veth.inner, false, frame)
+    }
+
+    fn fresh_clock(&mut self) {
+        let cpus = nr_cpus().expect("the number of CPUs");
+        let unread = PerCpuValues::try_from(vec![Clock::default(); cpus]).expect("one for each CPU");
+        self.clocks.set(0, unread, 0).expect("CLOCKS");
+    }
+
+    /// `veth`: what the kernel is given goes through a veth.
+    fn run_at(&mut self, ifindex: u32, veth: bool, frame: &[u8]) -> Run {
         let before = self.counts();
         // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let length = u32::try_from(frame.len()).expect("a frame");
-        let words = [0, length, 0, self.ports[side as usize].ifindex, 0, 0];
+        let words = [0, length, 0, ifindex, 0, 0];
         let context: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
         let mut out = vec![0; frame.len() + 64];
         let result = self
@@ -214,6 +271,7 @@ impl Rig {
         let reason = the_change(&before, &self.counts(), u64::from(length));
         let action = match reason.verdict() {
             Verdict::Drop | Verdict::Hold => 1,
+            Verdict::Pass if veth && reason != Reason::PassVlan => 4,
             Verdict::Pass => 2,
             Verdict::Forward => 4,
         };
@@ -317,10 +375,11 @@ impl Rig {
     }
 
     fn fill(&mut self) -> Result<()> {
+        let ft_tag = if self.ports[Side::Ft as usize].tagged { 9 } else { 0 };
         let mut settings: Array<MapData, Settings> = self.dataplane.map(names::SETTINGS)?;
         settings.set(
             0,
-            Settings { virtual_mac: VIRTUAL_MAC, peer_mac: PEER_MAC, ft_port: 2, adopted_ns: 0 },
+            Settings { virtual_mac: VIRTUAL_MAC, peer_mac: PEER_MAC, ft_port: 2, ft_tag, adopted_ns: 0 },
             0,
         )?;
         self.fill_network()?;
@@ -343,6 +402,7 @@ impl Rig {
             Route { kind: ROUTE_VIA, vlan: 2, nexthop: 3 },
             0,
         )?;
+        let tagged = if self.ports[0].tagged { NEXTHOP_TAGGED } else { 0 };
         let mut hops: Array<MapData, NextHop> = self.dataplane.map(names::NEXTHOPS)?;
         let mut neighbours: HashMap<MapData, AddressKey, u32> = self.dataplane.map(names::NEIGHBOURS)?;
         for (number, host) in (0..).zip(REALS.iter().chain([&GATEWAY, &NEAR_CLIENT])) {
@@ -351,7 +411,7 @@ impl Rig {
                 src_mac: VIRTUAL_MAC,
                 port: u32::from(host.vlan == 3),
                 vlan: host.vlan,
-                flags: NEXTHOP_RESOLVED,
+                flags: NEXTHOP_RESOLVED | tagged,
                 ip_be: be(host.ip),
                 mtu: 1500,
                 pad: 0,
@@ -419,9 +479,19 @@ fn the_change(before: &[Count], after: &[Count], bytes: u64) -> Reason {
     reason
 }
 
+/// Moves the calling thread to a new network namespace.
+fn enter_namespace() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace (root?)")?;
+    // The ports' peers would speak of their own accord: router solicitations, multicast reports.
+    let ipv6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+    if std::fs::exists(ipv6)? {
+        std::fs::write(ipv6, "1").context(ipv6)?;
+    }
+    Ok(())
+}
+
 /// A veth pair, up at both ends: without that a native program has no receive queue to run on.
-fn make_port(name: &str, vlan: u16, role: u8) -> Result<PortSpec> {
-    let peer = format!("{name}x");
+fn make_pair(name: &str, peer: &str) -> Result<()> {
     for arguments in [
         format!("link add {name} type veth peer name {peer}"),
         format!("link set {name} up"),
@@ -430,11 +500,21 @@ fn make_port(name: &str, vlan: u16, role: u8) -> Result<PortSpec> {
         let output = Command::new("ip").args(arguments.split(' ')).output().context("ip")?;
         ensure!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
+    Ok(())
+}
+
+/// Index and MAC of an interface.
+fn facts(name: &str) -> Result<(u32, [u8; 6])> {
     let shown = Command::new("ip").args(["-o", "link", "show", name]).output().context("ip link show")?;
     let line = String::from_utf8(shown.stdout)?;
     let ifindex = line.split(':').next().context("an index")?.trim().parse()?;
     let mac = line.split_whitespace().skip_while(|&word| word != "link/ether").nth(1).context("a MAC")?;
     let octets = mac.split(':').map(|octet| u8::from_str_radix(octet, 16)).collect::<Result<Vec<_>, _>>()?;
-    let mac = octets.try_into().ok().context("six octets")?;
-    Ok(PortSpec { ifindex, name: name.to_owned(), vlan, role, mac, mtu: 1500 })
+    Ok((ifindex, octets.try_into().ok().context("six octets")?))
+}
+
+fn make_port(name: &str, vlan: u16, role: u8) -> Result<PortSpec> {
+    make_pair(name, &format!("{name}x"))?;
+    let (ifindex, mac) = facts(name)?;
+    Ok(PortSpec { ifindex, name: name.to_owned(), vlan, role, mac, mtu: 1500, tagged: false, veth: None })
 }

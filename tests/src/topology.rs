@@ -17,9 +17,11 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
+use nix::net::if_::if_nametoindex;
 
 use crate::link;
 use crate::netns::{LabId, Netns};
+use crate::trunk::Trunk;
 
 /// The virtual server's address.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 30);
@@ -39,6 +41,15 @@ pub const VLANS: [u16; 3] = [2, 3, 9];
 pub fn client(index: usize) -> Ipv4Addr {
     let offset = u8::try_from(index % usize::from(CLIENTS)).unwrap_or(0);
     Ipv4Addr::new(10, 20, 0, 100 + offset)
+}
+
+/// How the nodes are connected to the switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wiring {
+    /// An access port for each VLAN: eth1, eth2, eth3.
+    Access,
+    /// All VLANs on one trunk, eth1.
+    Trunk,
 }
 
 /// One of the two nodes.
@@ -82,6 +93,16 @@ impl Side {
     pub fn port(self, interface: usize) -> String {
         format!("sw-{}{interface}", self.letter())
     }
+
+    /// The switch's port towards this node's trunk.
+    pub fn trunk(self) -> String {
+        format!("trunk-{}", self.letter())
+    }
+
+    /// The switch's inner end of a trunk's VLAN, whose other end is [`Side::port`].
+    fn tag(self, interface: usize) -> String {
+        format!("tag-{}{interface}", self.letter())
+    }
 }
 
 /// The namespaces, wired and addressed, with nothing running in them.
@@ -97,6 +118,9 @@ pub struct Topology {
     pub client: Netns,
     /// The real servers.
     pub servers: Vec<Netns>,
+    wiring: Wiring,
+    /// Of nodes A and B, if they are connected so.
+    trunks: Vec<Trunk>,
 }
 
 impl Topology {
@@ -104,8 +128,8 @@ impl Topology {
     ///
     /// # Errors
     /// Without root or iproute2; what was made until then is removed.
-    pub fn build(lab: &LabId) -> Result<Self> {
-        let made = Self {
+    pub fn build(lab: &LabId, wiring: Wiring) -> Result<Self> {
+        let mut made = Self {
             switch: Netns::create(lab, "switch")?,
             nodes: [Netns::create(lab, "a")?, Netns::create(lab, "b")?],
             router: Netns::create(lab, "router")?,
@@ -113,6 +137,8 @@ impl Topology {
             servers: (1..=REALS.len())
                 .map(|n| Netns::create(lab, &format!("s{n}")))
                 .collect::<Result<_>>()?,
+            wiring,
+            trunks: Vec::new(),
         };
         made.prepare_kernels()?;
         made.wire()?;
@@ -127,6 +153,19 @@ impl Topology {
             Side::A => &self.nodes[0],
             Side::B => &self.nodes[1],
         }
+    }
+
+    /// Sets the state, `up` or `down`, of all links of a node, at the switch.
+    ///
+    /// # Errors
+    /// Of `ip`.
+    pub fn uplinks(&self, side: Side, state: &str) -> Result<()> {
+        let ports = match self.wiring {
+            Wiring::Access => (1..=3).map(|interface| side.port(interface)).collect(),
+            Wiring::Trunk => vec![side.trunk()],
+        };
+        let lines: Vec<_> = ports.iter().map(|port| format!("link set dev {port} {state}")).collect();
+        self.switch.ip(&lines)
     }
 
     /// Sysctls that must be set before the first link exists.
@@ -147,7 +186,7 @@ impl Topology {
 
     /// Bridges and veth pairs. Both ends get explicit, different interface indices: equal ones delay carrier events by
     /// up to a second.
-    fn wire(&self) -> Result<()> {
+    fn wire(&mut self) -> Result<()> {
         let mut lines: Vec<String> = VLANS
             .iter()
             .map(|vlan| format!("link add name vlan{vlan} type bridge stp_state 0 mcast_snooping 0"))
@@ -155,19 +194,29 @@ impl Topology {
         let mut ports = Vec::new();
         let mut index = 100;
         let mut plug = |port: String, vlan: u16, inside: &str, netns: &Netns| {
-            index += 1;
+            index += 2;
             lines.push(format!(
                 "link add name {port} index {index} type veth peer name {inside} index {} netns {}",
                 index + 100,
                 netns.name()
             ));
-            lines.push(format!("link set dev {port} master vlan{vlan}"));
+            if vlan != 0 {
+                lines.push(format!("link set dev {port} master vlan{vlan}"));
+            }
             lines.push(format!("link set dev {port} up"));
             ports.push(port);
         };
         for side in Side::BOTH {
             for (interface, vlan) in (1..).zip(VLANS) {
-                plug(side.port(interface), vlan, &format!("eth{interface}"), self.node(side));
+                match self.wiring {
+                    Wiring::Access => {
+                        plug(side.port(interface), vlan, &format!("eth{interface}"), self.node(side));
+                    }
+                    Wiring::Trunk => plug(side.port(interface), vlan, &side.tag(interface), &self.switch),
+                }
+            }
+            if self.wiring == Wiring::Trunk {
+                plug(side.trunk(), 0, "eth1", self.node(side));
             }
         }
         plug("sw-router".into(), 2, "eth0", &self.router);
@@ -176,10 +225,26 @@ impl Topology {
         }
         lines.extend(VLANS.iter().map(|vlan| format!("link set dev vlan{vlan} up")));
         self.switch.ip(&lines)?;
-        let facing = |port: &String| port.starts_with("sw-a") || port.starts_with("sw-b");
+        let facing = |port: &String| {
+            ["sw-a", "sw-b", "trunk-"].into_iter().any(|beginning| port.starts_with(beginning))
+        };
         let (balancers, endpoints): (Vec<_>, Vec<_>) = ports.into_iter().partition(facing);
         link::offloads(&self.switch, &balancers, true)?;
-        link::offloads(&self.switch, &endpoints, false)
+        link::offloads(&self.switch, &endpoints, false)?;
+        if self.wiring == Wiring::Trunk {
+            self.trunks = Side::BOTH.map(|side| self.tag(side)).into_iter().collect::<Result<_>>()?;
+        }
+        Ok(())
+    }
+
+    fn tag(&self, side: Side) -> Result<Trunk> {
+        let trunk = side.trunk();
+        let lines: Vec<_> = (1..=VLANS.len()).map(|n| format!("link set dev {} up", side.tag(n))).collect();
+        self.switch.ip(&lines)?;
+        link::tags_in_frames(&self.switch, &trunk)?;
+        let index = |name: &str| -> Result<u32> { Ok(self.switch.within(|| if_nametoindex(name))??) };
+        let members = (1..).zip(VLANS).map(|(n, vlan)| Ok((vlan, index(&side.tag(n))?)));
+        Trunk::start(&self.switch, index(&trunk)?, &members.collect::<Result<Vec<_>>>()?)
     }
 
     fn address_endpoints(&self) -> Result<()> {
@@ -214,6 +279,11 @@ impl Topology {
     /// Each node's own addresses, as the administrator of a real host would have set them.
     fn address_nodes(&self) -> Result<()> {
         for side in Side::BOTH {
+            if self.wiring == Wiring::Trunk {
+                // The addresses are csmd's to give: there is no interface for them yet.
+                self.node(side).ip(&["link set dev eth1 up".into()])?;
+                continue;
+            }
             let [on_vlan2, on_vlan3] = side.addresses();
             self.node(side).ip(&[
                 format!("addr add {on_vlan2}/24 dev eth1"),

@@ -7,6 +7,7 @@ mod clean;
 mod docs;
 mod exec;
 mod host;
+mod kernels;
 mod lint;
 mod packages;
 mod run;

@@ -29,16 +29,9 @@ pub(crate) const LAB_PROGRAMS: [Program; 8] = [
 /// Sees to it that every lab program is there, installing what is not.
 ///
 /// # Errors
-/// Names the programs that are missing and why they could not be installed.
+/// As [`ensure_programs`].
 pub(crate) fn ensure_lab_programs() -> Result<()> {
-    let missing = missing(&exec::search_path());
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<&str> = missing.iter().map(|program| program.name).collect();
-    let mut packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
-    packages.dedup();
-    install(&format!("the lab needs {}", names.join(", ")), &packages)?;
+    let packages = ensure_programs(&LAB_PROGRAMS, "the lab")?;
     if packages.contains(&"nginx-light") && Path::new("/run/systemd/system").exists() {
         // Not at the next boot either.
         exec::run(exec::command("systemctl").args(["--quiet", "disable", "nginx"]))?;
@@ -46,8 +39,23 @@ pub(crate) fn ensure_lab_programs() -> Result<()> {
     Ok(())
 }
 
-fn missing(dirs: &[PathBuf]) -> Vec<&'static Program> {
-    LAB_PROGRAMS.iter().filter(|program| exec::find_in(dirs, program.name).is_none()).collect()
+/// Sees to it that `programs` are there, and returns the packages that were installed. `who` needs them.
+///
+/// # Errors
+/// Names the programs that are missing and why they could not be installed.
+pub(crate) fn ensure_programs(programs: &'static [Program], who: &str) -> Result<Vec<&'static str>> {
+    let missing = missing(programs, &exec::search_path());
+    let names: Vec<&str> = missing.iter().map(|program| program.name).collect();
+    let mut packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
+    packages.dedup();
+    if !packages.is_empty() {
+        install(&format!("{who} needs {}", names.join(", ")), &packages)?;
+    }
+    Ok(packages)
+}
+
+fn missing(programs: &'static [Program], dirs: &[PathBuf]) -> Vec<&'static Program> {
+    programs.iter().filter(|program| exec::find_in(dirs, program.name).is_none()).collect()
 }
 
 /// True when the package lists hold a package of this name.
@@ -158,7 +166,7 @@ mod tests {
 
     #[test]
     fn nothing_is_found_in_an_empty_path() {
-        assert_eq!(missing(&[]).len(), LAB_PROGRAMS.len());
+        assert_eq!(missing(&LAB_PROGRAMS, &[]).len(), LAB_PROGRAMS.len());
     }
 
     #[test]
@@ -167,7 +175,7 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         std::os::unix::fs::symlink("/bin/sh", dir.join("nginx")).unwrap();
         let names: Vec<&str> =
-            missing(std::slice::from_ref(&dir)).iter().map(|program| program.name).collect();
+            missing(&LAB_PROGRAMS, std::slice::from_ref(&dir)).iter().map(|program| program.name).collect();
         std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!(names, ["ip", "bridge", "ethtool", "curl", "tcpdump", "tshark", "iperf3"]);
     }

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use anyhow::Result;
 
 use crate::build::{Profile, binaries};
-use crate::exec;
 use crate::toolchain::Toolchain;
+use crate::{exec, kernels};
 
 /// Property tests draw the same cases every time: a test that fails here fails again, and one that passes is not spoilt
 /// by luck. New cases are what `cargo xtask soak` is for; the variable set by hand wins.
@@ -15,6 +15,9 @@ const PROPTEST_SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "7");
 /// `test`'s arguments.
 #[derive(clap::Args)]
 pub(crate) struct Test {
+    /// Instead: the packet fixtures on Debian's kernels 6.1 and 6.12, emulated by qemu
+    #[arg(long)]
+    kernels: bool,
     /// Handed on to `cargo test`: a name to filter by, or `-- --nocapture`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
@@ -25,6 +28,9 @@ impl Test {
         let toolchain = Toolchain::ensure_with_lab("the lab tests")?;
         // The lab starts our binaries as a user would, from beside its tests, so they must be there before.
         binaries(&toolchain, Profile::Debug, &["csm-user", "csm-tests"])?;
+        if self.kernels {
+            return kernels::run(&toolchain);
+        }
 
         // Timing in a lab is real: one at a time, after everything that can run side by side.
         let pure = ["--workspace", "--exclude", "csm-ebpf", "--exclude", "csm-tests"];

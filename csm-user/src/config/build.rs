@@ -15,8 +15,8 @@ use super::grammar::Arg;
 use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
-    Config, FtGroup, Interface, Name, Probe, ProbeKind, Real, RealAdmin, Serverfarm, StaticRoute, Sticky,
-    Transport, Virtual, Vlan, VlanId, VlanRole, Vserver,
+    Config, FtGroup, Interface, Name, PortMode, Probe, ProbeKind, Real, RealAdmin, Serverfarm, StaticRoute,
+    Sticky, Transport, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver,
 };
 
 /// A configuration whose parts may still contradict one another.
@@ -24,8 +24,28 @@ use crate::model::{
 pub(super) struct Draft {
     /// What the lines say.
     pub(super) config: Config,
-    /// Each `interface`, with or without a VLAN.
-    pub(super) ports: Vec<(String, Option<VlanId>)>,
+    /// Each `interface`.
+    pub(super) ports: Vec<PortLines>,
+}
+
+/// What is said of a port; which of it counts depends on its mode.
+#[derive(Clone, Debug)]
+pub(super) struct PortLines {
+    pub(super) name: String,
+    pub(super) access: Option<VlanId>,
+    pub(super) is_trunk: bool,
+    pub(super) trunk: Trunk,
+}
+
+impl PortLines {
+    /// The port; `None` if it carries nothing.
+    pub(super) fn interface(&self) -> Option<Interface> {
+        let mode = match self.is_trunk {
+            true => PortMode::Trunk(self.trunk.clone()),
+            false => PortMode::Access(self.access?),
+        };
+        Some(Interface { name: self.name.clone(), mode })
+    }
 }
 
 /// What opens a section; its `no` form forgets all that was said there.
@@ -60,10 +80,7 @@ pub(super) fn build(tree: &mut Tree, file: &str, diagnostics: &mut Vec<Diagnosti
         }
     }
     tree.forget(&refused);
-    let carrying = |(name, vlan): &(String, Option<VlanId>)| {
-        vlan.map(|access_vlan| Interface { name: name.clone(), access_vlan })
-    };
-    draft.config.interfaces = draft.ports.iter().filter_map(carrying).collect();
+    draft.config.interfaces = draft.ports.iter().filter_map(PortLines::interface).collect();
     draft
 }
 
@@ -132,12 +149,27 @@ impl Draft {
     fn interface(&mut self, name: &str, statement: &Statement) -> Option<()> {
         let no = statement.negated;
         if no && statement.id == Id::Interface {
-            self.ports.retain(|(port, _)| port != name);
+            self.ports.retain(|port| port.name != name);
             return Some(());
         }
-        let at = entry(&mut self.ports, |(port, _)| port == name, || (name.to_owned(), None));
-        if statement.id == Id::AccessVlan {
-            at.1 = if no { None } else { Some(statement.vlan()?) };
+        let new =
+            || PortLines { name: name.to_owned(), access: None, is_trunk: false, trunk: Trunk::default() };
+        let port = entry(&mut self.ports, |port| port.name == name, new);
+        let all = VlanSet::default;
+        let allowed = &mut port.trunk.allowed;
+        match statement.id {
+            Id::AccessVlan => port.access = if no { None } else { Some(statement.vlan()?) },
+            Id::PortMode => port.is_trunk = !no && statement.has("trunk"),
+            Id::TrunkNative => {
+                port.trunk.native = VlanId::new(number(statement, "NATIVE", default::NATIVE)?);
+            }
+            Id::TrunkAllowed if no || statement.has("all") => *allowed = all(),
+            Id::TrunkAllowed if statement.has("none") => *allowed = VlanSet::NONE,
+            Id::TrunkAllowed if statement.has("except") => *allowed = all().without(statement.vlans()?),
+            Id::TrunkAllowed => allowed.clone_from(statement.vlans()?),
+            Id::TrunkAdd if statement.has("add") => *allowed = allowed.with(statement.vlans()?),
+            Id::TrunkAdd => *allowed = allowed.without(statement.vlans()?),
+            _ => {}
         }
         Some(())
     }

@@ -99,6 +99,10 @@ impl Mode {
 pub enum Id {
     Interface,
     AccessVlan,
+    PortMode,
+    TrunkAllowed,
+    TrunkAdd,
+    TrunkNative,
     Module,
     Vlan,
     IpAddress,

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use super::service;
 use super::token::{Span, Token};
-use crate::model::Name;
+use crate::model::{Name, VlanSet};
 
 /// What a slot takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum Kind {
     Interface,
     /// Port: number from 0 or service name.
     Port,
+    /// VLANs: numbers and ranges, `2,3-5`.
+    Vlans,
 }
 
 /// A piece of grammar.
@@ -57,6 +59,8 @@ pub enum Value {
     Name(Name),
     /// An interface's name.
     Text(String),
+    /// A set of VLANs.
+    Vlans(VlanSet),
 }
 
 /// A matched piece.
@@ -162,6 +166,7 @@ impl Kind {
             Self::Name => "a name".to_owned(),
             Self::Interface => "the name of an interface".to_owned(),
             Self::Port => "a port number or service name".to_owned(),
+            Self::Vlans => "a list of VLANs".to_owned(),
         }
     }
 
@@ -172,6 +177,7 @@ impl Kind {
             Self::Number(..) => digit && !word.contains('.'),
             Self::Host | Self::Network | Self::Mask => digit && word.contains('.'),
             Self::Port => digit || service::port(word).is_some(),
+            Self::Vlans => digit,
             Self::Name | Self::Interface => true,
         }
     }
@@ -197,6 +203,9 @@ impl Kind {
             Self::Name => Name::new(word).map(Value::Name).ok_or_else(|| {
                 format!("`{word}` is not a name: 1-{} printable ASCII characters", crate::model::NAME_MAX)
             }),
+            Self::Vlans => VlanSet::parse(word)
+                .map(Value::Vlans)
+                .ok_or_else(|| format!("`{word}` is not a list of VLANs 1-4094, such as `2,3-5`")),
             Self::Interface => match is_interface_name(word) {
                 true => Ok(Value::Text(word.to_owned())),
                 false => Err(format!("`{word}` is not the name of a Linux interface")),

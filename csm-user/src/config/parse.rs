@@ -11,7 +11,7 @@ use super::grammar::{Arg, Fault, FaultKind, Value};
 use super::suggest;
 use super::table::default;
 use super::token::{Span, Token, lex};
-use crate::model::{Name, VlanId};
+use crate::model::{Name, VlanId, VlanSet};
 
 /// What a statement is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -132,6 +132,15 @@ impl Statement {
     pub(super) fn name(&self) -> Option<&Name> {
         match &self.arg("NAME")?.value {
             Value::Name(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The VLANs in `VLANS`.
+    #[must_use]
+    pub(super) fn vlans(&self) -> Option<&VlanSet> {
+        match &self.arg("VLANS")?.value {
+            Value::Vlans(vlans) => Some(vlans),
             _ => None,
         }
     }

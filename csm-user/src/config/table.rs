@@ -7,18 +7,22 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 use super::command::{
-    Command, Effect, Id,
-    Mode::{Any, Ft, Global, Interface, Module, Probe, Real, Serverfarm, Vlan, Vserver},
+    Command, Id,
+    Mode::{Any, Ft, Global, Interface, Module, Probe, Vlan},
     Print, Repeat,
 };
 use super::grammar::Kind::{self, Host, Mask, Network, Number};
-use super::grammar::Piece::{Either, Optional, Rest, Slot, Word};
-use super::service;
+use super::grammar::Piece::{Either, Optional, Slot, Word};
 use super::unsupported::UNSUPPORTED;
-use crate::model::{ProbeKind, RealAdmin, Transport, VlanRole};
+use crate::model::{PortMode, ProbeKind, Trunk, VlanRole, VlanSet};
+
+mod serverfarm;
+mod vserver;
 
 /// Defaults, in the unit of the command.
 pub mod default {
+    /// VLAN of a trunk's untagged frames.
+    pub const NATIVE: u64 = 1;
     /// Slot of the CSM in the guide's listings.
     pub const SLOT: u8 = 5;
     /// Seconds between two checks.
@@ -54,7 +58,7 @@ const PRIORITY: Kind = Number(1, 254);
 
 /// Every command: what is applied, then what is not.
 pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
-    APPLIED.iter().chain(UNSUPPORTED)
+    APPLIED.iter().chain(serverfarm::APPLIED).chain(vserver::APPLIED).chain(UNSUPPORTED)
 }
 
 static APPLIED: &[Command] = &[
@@ -102,7 +106,82 @@ static APPLIED: &[Command] = &[
     )
     .restores(None)
     .repeats(Repeat::Conflicts)
-    .prints(Print::Interface(|interface| vec![format!("switchport access vlan {}", interface.access_vlan)])),
+    .prints(Print::Interface(|interface| match &interface.mode {
+        PortMode::Access(vlan) => vec![format!("switchport access vlan {vlan}")],
+        PortMode::Trunk(_) => Vec::new(),
+    })),
+    Command::new(
+        Id::PortMode,
+        Interface,
+        &[
+            Word("switchport", "Switching"),
+            Word("mode", "Kind of port"),
+            Either(&[&[Word("access", "One VLAN, untagged")], &[Word("trunk", "Several VLANs, tagged")]]),
+        ],
+        "Makes the port an access port (the default) or a trunk.",
+    )
+    .restores(None)
+    .prints(Print::Interface(|interface| match &interface.mode {
+        PortMode::Access(_) => Vec::new(),
+        PortMode::Trunk(_) => vec!["switchport mode trunk".to_owned()],
+    })),
+    Command::new(
+        Id::TrunkNative,
+        Interface,
+        &[
+            Word("switchport", "Switching"),
+            Word("trunk", "Trunk"),
+            Word("native", "Untagged frames"),
+            Word("vlan", "Their VLAN"),
+            Slot("NATIVE", Number(1, 4094), "Number; 1 is no VLAN of the module"),
+        ],
+        "Gives a trunk's untagged frames to a VLAN.",
+    )
+    .restores(Some(default::NATIVE))
+    .prints(Print::Interface(|interface| match &interface.mode {
+        PortMode::Trunk(Trunk { native: Some(vlan), .. }) => {
+            vec![format!("switchport trunk native vlan {vlan}")]
+        }
+        _ => Vec::new(),
+    })),
+    Command::new(
+        Id::TrunkAllowed,
+        Interface,
+        &[
+            Word("switchport", "Switching"),
+            Word("trunk", "Trunk"),
+            Word("allowed", "VLANs it carries"),
+            Word("vlan", "VLANs"),
+            Either(&[
+                &[Slot("VLANS", Kind::Vlans, "Numbers and ranges, e.g. 2,3-5")],
+                &[Word("all", "All VLANs")],
+                &[Word("none", "No VLAN")],
+                &[Word("except", "All but these"), Slot("VLANS", Kind::Vlans, "Numbers and ranges")],
+            ]),
+        ],
+        "Says which VLANs a trunk carries; all by default. VLANs that the module does not have are not used.",
+    )
+    .restores(None)
+    .prints(Print::Interface(|interface| match &interface.mode {
+        PortMode::Trunk(trunk) if trunk.allowed != VlanSet::default() => {
+            vec![format!("switchport trunk allowed vlan {}", trunk.allowed)]
+        }
+        _ => Vec::new(),
+    })),
+    Command::new(
+        Id::TrunkAdd,
+        Interface,
+        &[
+            Word("switchport", "Switching"),
+            Word("trunk", "Trunk"),
+            Word("allowed", "VLANs it carries"),
+            Word("vlan", "VLANs"),
+            Either(&[&[Word("add", "These, too")], &[Word("remove", "These no more")]]),
+            Slot("VLANS", Kind::Vlans, "Numbers and ranges"),
+        ],
+        "Adds VLANs to those that a trunk carries, or takes some away.",
+    )
+    .repeats(Repeat::Adds),
     // Module.
     Command::new(
         Id::Vlan,
@@ -271,213 +350,6 @@ static APPLIED: &[Command] = &[
     )
     .restores(None)
     .prints(Print::Probe(|probe| probe.port.iter().map(|port| format!("port {port}")).collect())),
-    // Server farm.
-    Command::new(
-        Id::Serverfarm,
-        Module,
-        &[Word("serverfarm", "A group of real servers"), Slot("NAME", Kind::Name, "Name")],
-        "Enters the configuration of a server farm.",
-    )
-    .removes_section()
-    .repeats(Repeat::Adds)
-    .opens(Serverfarm)
-    .prints(Print::Serverfarm(|farm| vec![format!("serverfarm {}", farm.name)])),
-    Command::inert(
-        Serverfarm,
-        &[Word("nat", "Translation"), Word("server", "Of the virtual address to the real's")],
-        Effect::Silent,
-    )
-    .no(Effect::Refused {
-        why: "dispatch mode comes later",
-        remedy: "use `nat server`; the real needs no address of the virtual server",
-    })
-    .prints(Print::Serverfarm(|_| vec!["nat server".to_owned()])),
-    Command::refused(
-        Serverfarm,
-        &[Word("nat", ""), Word("client", "Of the client's address"), Rest],
-        "client NAT comes later",
-        "make the alias of the server VLAN the servers' default gateway, and use `no nat client`",
-    )
-    .prints(Print::Serverfarm(|_| vec!["no nat client".to_owned()])),
-    Command::new(
-        Id::FarmProbe,
-        Serverfarm,
-        &[Word("probe", "Check the reals"), Slot("NAME", Kind::Name, "A probe of this configuration")],
-        "Checks each real of the farm; of several probes all must succeed.",
-    )
-    .removes()
-    .repeats(Repeat::Adds)
-    .prints(Print::Serverfarm(|farm| farm.probes.iter().map(|name| format!("probe {name}")).collect())),
-    Command::new(
-        Id::Real,
-        Serverfarm,
-        &[
-            Word("real", "A real server"),
-            Slot("ADDRESS", Host, "Its address"),
-            Optional(&[Slot("PORT", SECONDS, "Its port; without, the virtual server's")]),
-        ],
-        "Enters the configuration of a real server.",
-    )
-    .removes_section()
-    .repeats(Repeat::Adds)
-    .opens(Real)
-    .prints(Print::Real(|real| {
-        let port = real.port.map(|port| format!(" {port}")).unwrap_or_default();
-        vec![format!("real {}{port}", real.address)]
-    })),
-    Command::new(
-        Id::Weight,
-        Real,
-        &[
-            Word("weight", "Share of the connections"),
-            Slot("WEIGHT", Number(0, 100), "0: no new connections"),
-        ],
-        "Sets the real's share of the connections.",
-    )
-    .restores(Some(default::WEIGHT))
-    .prints(Print::Real(|real| unless(default::WEIGHT, "weight", u64::from(real.weight)))),
-    Command::new(
-        Id::RealInservice,
-        Real,
-        &[Word("inservice", "Take new connections")],
-        "Puts the real into service; `no inservice` lets its connections go on and gives it no new ones.",
-    )
-    .restores(None)
-    .prints(Print::Real(|real| {
-        let on = real.admin == RealAdmin::InService;
-        on.then(|| "inservice".to_owned()).into_iter().collect()
-    })),
-    // Virtual server.
-    Command::new(
-        Id::Vserver,
-        Module,
-        &[Word("vserver", "A virtual server"), Slot("NAME", Kind::Name, "Name")],
-        "Enters the configuration of a virtual server.",
-    )
-    .removes_section()
-    .repeats(Repeat::Adds)
-    .opens(Vserver)
-    .prints(Print::Vserver(|vserver| vec![format!("vserver {}", vserver.name)])),
-    Command::new(
-        Id::Virtual,
-        Vserver,
-        &[
-            Word("virtual", "What clients connect to"),
-            Slot("ADDRESS", Host, "Address"),
-            Optional(&[Slot("MASK", Mask, "255.255.255.255")]),
-            Either(&[&[Word("tcp", "TCP")], &[Word("udp", "UDP")]]),
-            Slot("PORT", Kind::Port, "Number, or a name such as www; 0: any"),
-        ],
-        "Sets the virtual address, protocol and port.",
-    )
-    .restores(None)
-    .repeats(Repeat::Conflicts)
-    .prints(Print::Vserver(|vserver| {
-        let line = |to: &crate::model::Virtual| {
-            let transport = match to.transport {
-                Transport::Tcp => "tcp",
-                Transport::Udp => "udp",
-            };
-            format!("virtual {} {transport} {}", to.address, service::name(to.port, to.transport))
-        };
-        vserver.virtual_server.iter().map(line).collect()
-    })),
-    Command::new(
-        Id::VserverFarm,
-        Vserver,
-        &[
-            Word("serverfarm", "Where connections go"),
-            Slot("NAME", Kind::Name, "A server farm of this configuration"),
-        ],
-        "Names the server farm.",
-    )
-    .restores(None)
-    .prints(Print::Vserver(|vserver| {
-        vserver.serverfarm.iter().map(|name| format!("serverfarm {name}")).collect()
-    })),
-    Command::new(
-        Id::VserverVlan,
-        Vserver,
-        &[Word("vlan", "Clients' VLAN"), Slot("VLAN", VLAN, "Number")],
-        "Takes connections from this VLAN only.",
-    )
-    .restores(None)
-    .prints(Print::Vserver(|vserver| vserver.vlan.iter().map(|vlan| format!("vlan {vlan}")).collect())),
-    Command::new(
-        Id::Idle,
-        Vserver,
-        &[Word("idle", "Life of a silent connection"), Slot("SECONDS", Number(0, 13_500_000), "0: for ever")],
-        "Sets how long a connection without traffic is kept.",
-    )
-    .restores(Some(default::IDLE))
-    .prints(Print::Vserver(|vserver| unless(default::IDLE, "idle", vserver.idle.as_secs()))),
-    Command::new(
-        Id::Pending,
-        Vserver,
-        &[Word("pending", "Life of a half-open connection"), Slot("SECONDS", SECONDS, "Seconds")],
-        "Sets how long a connection may take to be set up.",
-    )
-    .restores(Some(default::PENDING))
-    .prints(Print::Vserver(|vserver| unless(default::PENDING, "pending", vserver.pending.as_secs()))),
-    Command::new(
-        Id::Sticky,
-        Vserver,
-        &[
-            Word("sticky", "Keep a client on its real"),
-            Slot("MINUTES", SECONDS, "From its last use"),
-            Optional(&[
-                Word("group", "Shared with other virtual servers"),
-                Slot("GROUP", Number(0, 255), "0: not shared"),
-            ]),
-            Optional(&[
-                Word("netmask", "Part of the client's address that counts"),
-                Slot("MASK", Mask, "Mask"),
-            ]),
-        ],
-        "Keeps connections of a client on the same real server.",
-    )
-    .restores(None)
-    .prints(Print::Vserver(|vserver| vserver.sticky.iter().map(sticky).collect())),
-    Command::new(
-        Id::ReplicateConnection,
-        Vserver,
-        &[
-            Word("replicate", "Copy to the standby"),
-            // The guide's task table prints `csrpf`.
-            Either(&[&[Word("csrp", "By the replication protocol")], &[Word("csrpf", "The same")]]),
-            Word("connection", "Connections"),
-        ],
-        "Copies connections to the standby, so that they survive a failover.",
-    )
-    .restores(None)
-    .prints(Print::Vserver(|vserver| {
-        let line = || "replicate csrp connection".to_owned();
-        vserver.replicate_connection.then(line).into_iter().collect()
-    })),
-    Command::new(
-        Id::ReplicateSticky,
-        Vserver,
-        &[
-            Word("replicate", "Copy to the standby"),
-            Either(&[&[Word("csrp", "By the replication protocol")], &[Word("csrpf", "The same")]]),
-            Word("sticky", "Sticky entries"),
-        ],
-        "Copies sticky entries to the standby, so that clients keep their real after a failover.",
-    )
-    .restores(None)
-    .prints(Print::Vserver(|vserver| {
-        vserver.replicate_sticky.then(|| "replicate csrp sticky".to_owned()).into_iter().collect()
-    })),
-    Command::new(
-        Id::Inservice,
-        Vserver,
-        &[Word("inservice", "Take connections")],
-        "Puts the virtual server into service.",
-    )
-    .restores(None)
-    .prints(Print::Vserver(|vserver| {
-        vserver.inservice.then(|| "inservice".to_owned()).into_iter().collect()
-    })),
     // Fault tolerance.
     Command::new(
         Id::FtGroup,
@@ -569,13 +441,4 @@ fn time(default: u64, keyword: &str, value: Duration) -> Vec<String> {
     } else {
         vec![format!("{keyword} msec {}", value.as_millis())]
     }
-}
-
-fn sticky(sticky: &crate::model::Sticky) -> String {
-    let group = if sticky.group == 0 { String::new() } else { format!(" group {}", sticky.group) };
-    let netmask = match sticky.netmask {
-        std::net::Ipv4Addr::BROADCAST => String::new(),
-        mask => format!(" netmask {mask}"),
-    };
-    format!("sticky {}{group}{netmask}", sticky.minutes)
 }

@@ -11,8 +11,6 @@ use super::table::VLAN;
 
 const LAYER_7: &str = "it works on layer 7; this balancer works on layers 3 and 4";
 const LATER: &str = "it comes with a later release";
-const TRUNK: &str = "trunk ports come later";
-const ACCESS: &str = "use one access port per VLAN: `switchport access vlan N`";
 const DROP: &str = "remove the line";
 const HOST_SYSTEM: &str = "it does nothing on Linux";
 const HSRP: &str = "HSRP comes with a later release";
@@ -54,22 +52,31 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     .opens(SwitchVlan),
     Command::inert(SwitchVlan, &[Word("name", "Name of the VLAN"), Rest], Effect::Note(HOST_SYSTEM)),
     // Interface.
-    Command::inert(
-        Interface,
-        &[Word("switchport", ""), Word("mode", "Kind of port"), Word("access", "One VLAN, untagged")],
-        Effect::Silent,
-    ),
     Command::inert(Interface, &[Word("switchport", "")], Effect::Silent).no(Effect::Refused {
         why: "a port of this host is no routed port",
         remedy: "remove the line; the VLAN has the address: `ip address` under `vlan N client|server`",
     }),
+    Command::inert(
+        Interface,
+        &[
+            Word("switchport", ""),
+            Word("trunk", "Trunk"),
+            Word("encapsulation", "Kind of tag"),
+            Word("dot1q", "802.1Q"),
+        ],
+        Effect::Silent,
+    ),
     Command::refused(
         Interface,
-        &[Word("switchport", ""), Word("mode", ""), Word("trunk", "Several VLANs, tagged")],
-        TRUNK,
-        ACCESS,
+        &[Word("switchport", ""), Word("trunk", ""), Word("encapsulation", ""), Word("isl", "")],
+        "tags are those of 802.1Q",
+        "write `switchport trunk encapsulation dot1q`, on the switch, too",
     ),
-    Command::refused(Interface, &[Word("switchport", ""), Word("trunk", "Trunk"), Rest], TRUNK, ACCESS),
+    Command::inert(
+        Interface,
+        &[Word("switchport", ""), Word("nonegotiate", "No negotiation of the trunk")],
+        Effect::Silent,
+    ),
     Command::refused(
         Interface,
         &[Word("channel-group", ""), Rest],

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use csm_common::limits;
 
 use super::HostFacts;
-use super::build::Draft;
+use super::build::{Draft, PortLines};
 use super::command::Id;
 use super::diagnostic::Diagnostic;
 use super::parse::{Section, Tree};
@@ -15,15 +15,16 @@ use super::service;
 use super::token::Span;
 use crate::model::{
     Config, FAILOVER_MIN_WITHOUT_REALTIME, FtGroup, Name, Probe, ProbeKind, RealAdmin, Serverfarm, Transport,
-    Virtual, VlanId, Vserver, lease,
+    Virtual, Vserver, lease,
 };
 
 mod address;
+mod port;
 
 /// What every check reads and writes.
 struct Checker<'a> {
     config: &'a Config,
-    ports: &'a [(String, Option<VlanId>)],
+    ports: &'a [PortLines],
     tree: &'a Tree,
     file: &'a str,
     host: &'a HostFacts,
@@ -44,7 +45,7 @@ pub(super) fn validate(
     if !broken {
         checker.something_is_configured();
     }
-    checker.ports();
+    port::check(&mut checker);
     checker.vlans_have_ports();
     address::check(&mut checker);
     checker.probes();
@@ -80,50 +81,6 @@ impl Checker<'_> {
         } else if nothing {
             let remedy = "add `vlan N client`, `vlan N server` and a virtual server";
             self.error(Span::FILE, "`module csm` has no VLAN, no virtual server and no FT group", remedy);
-        }
-    }
-
-    fn ports(&mut self) {
-        let mut carriers: HashMap<VlanId, &String> = HashMap::new();
-        for (name, vlan) in self.ports {
-            let section = Section::Interface(name.clone());
-            let opener = self.tree.place(&section, Id::Interface, "NAME");
-            let missing = self.host.interfaces.as_ref().is_some_and(|known| !known.contains(name));
-            if missing {
-                let remedy = "name an interface of `ip link`";
-                self.error(opener, format!("this host has no interface `{name}`"), remedy);
-            }
-            self.port_is_given_once(&section, name);
-            let Some(vlan) = vlan else {
-                if !missing && self.tree.all(&section, Id::AccessVlan).next().is_none() {
-                    let remedy = "add `switchport access vlan N` below it";
-                    self.warning(opener, format!("interface {name} carries no VLAN and is not used"), remedy);
-                }
-                continue;
-            };
-            let place = self.tree.place(&section, Id::AccessVlan, "VLAN");
-            if let Some(other) = carriers.insert(*vlan, name) {
-                let first = self.tree.place(&Section::Interface(other.clone()), Id::AccessVlan, "VLAN");
-                let message = format!("VLAN {vlan} is on {other} already, {}", self.line(first));
-                self.error(place, message, "one port carries a VLAN; join two links to a bond in Linux");
-            }
-            let wanted = self.config.ft.as_ref().is_some_and(|ft| ft.vlan == *vlan);
-            if !wanted && !self.config.vlans.iter().any(|configured| configured.id == *vlan) {
-                let message =
-                    format!("VLAN {vlan} is neither a client, a server nor the FT VLAN: {name} is not used");
-                self.warning(place, message, format!("add `vlan {vlan} client` or `vlan {vlan} server`"));
-            }
-        }
-    }
-
-    fn port_is_given_once(&mut self, section: &Section, name: &str) {
-        let given: Vec<_> = self.tree.all(section, Id::AccessVlan).collect();
-        let [first, .., last] = given.as_slice() else { return };
-        let same = first.vlan() == last.vlan();
-        let (first, last) = (first.span, last.span);
-        if same {
-            let message = format!("interface {name} is configured twice, first at {}", self.line(first));
-            self.error(last, message, "keep one of the two");
         }
     }
 
@@ -411,7 +368,8 @@ impl Checker<'_> {
         let reals: usize = serverfarms.iter().map(|farm| farm.reals.len()).sum();
         let routes: usize = vlans.iter().map(|vlan| vlan.routes.len() + vlan.gateways.len() + 1).sum();
         for (count, limit, what) in [
-            (interfaces.len(), limits::PORTS_MAX, "ports"),
+            // A VLAN of a trunk has a veth, too.
+            (interfaces.len() + 2 * self.config.vlan_ids().count(), limits::PORTS_MAX, "ports and VLANs"),
             (vservers.len(), limits::VSERVERS_MAX, "virtual servers"),
             (vservers.len() + vlans.len(), limits::ADDRESSES_MAX, "alias and virtual addresses"),
             (reals, limits::REALS_MAX, "reals"),

@@ -57,15 +57,12 @@ pub fn nonce() -> u64 {
     RandomState::new().hash_one(std::process::id()).max(1)
 }
 
-/// Checksum of what both nodes of a pair should have alike: everything but own addresses, priority and interface names.
+/// Checksum of what both nodes of a pair should have alike: everything but own addresses, priority and ports.
 #[must_use]
 pub fn shared_checksum(config: &Config) -> u64 {
     let mut shared = config.clone();
     shared.slot = 0;
-    for interface in &mut shared.interfaces {
-        interface.name.clear();
-    }
-    shared.interfaces.sort_by_key(|interface| interface.access_vlan);
+    shared.interfaces.clear();
     for vlan in &mut shared.vlans {
         (vlan.address, vlan.alt_address) = (None, None);
     }

@@ -15,6 +15,7 @@ pub mod backend;
 pub mod host;
 pub mod node;
 pub mod planner;
+mod ports;
 pub mod replica;
 mod replies;
 mod route;

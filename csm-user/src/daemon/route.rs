@@ -219,16 +219,20 @@ impl Router<'_> {
             LinkEvent::Changed(link) => (link.ifindex, link.up && link.carrier),
             LinkEvent::Gone(ifindex) => (*ifindex, false),
         };
-        let Some(port) = self.node.ports.iter().find(|port| port.spec.ifindex == ifindex) else { return };
-        if port.carrying.swap(carrying, Ordering::AcqRel) != carrying {
+        let mut data = false;
+        for port in self.node.ports.iter().filter(|port| port.spec.ifindex == ifindex) {
+            if port.carrying.swap(carrying, Ordering::AcqRel) == carrying {
+                continue;
+            }
             let (name, vlan) = (&port.spec.name, port.spec.vlan);
             match carrying {
                 true => tracing::info!("link up: {name} (vlan {vlan})"),
                 false => tracing::warn!("link down: {name} (vlan {vlan})"),
             }
-            if port.spec.role != PORT_FT {
-                self.tell(FtCommand::Forwardable(self.node.can_forward()));
-            }
+            data |= port.spec.role != PORT_FT;
+        }
+        if data {
+            self.tell(FtCommand::Forwardable(self.node.can_forward()));
         }
     }
 
@@ -260,7 +264,7 @@ impl Router<'_> {
                     "%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: peer {node:016x} heard from {address}"
                 );
                 let scope = self.node.ports.iter().find(|port| port.spec.role == PORT_FT);
-                let scope = scope.map_or(0, |port| port.spec.ifindex);
+                let scope = scope.map_or(0, |port| port.spec.kernel_ifindex());
                 self.peer(Some(PeerAddr { addr: SocketAddrV6::new(address, PORT, 0, scope), nonce }));
             }
             FtEvent::PeerLost => {

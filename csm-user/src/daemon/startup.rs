@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use csm_common::gate::{Gate, GateState};
 use csm_common::limits;
-use csm_common::net::{PORT_CLIENT, PORT_FT, PORT_SERVER, virtual_mac};
+use csm_common::net::{PORT_FT, virtual_mac};
 use csm_common::service::Settings;
 use tokio::sync::mpsc;
 
@@ -16,6 +16,7 @@ use super::actions::Actions;
 use super::host;
 use super::node::{Node, NodePort, WalkedCell};
 use super::planner::{Planner, ReplanError};
+use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
 use super::route::{self, Inputs};
 use crate::api::server;
@@ -30,14 +31,16 @@ use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::{Table, monotonic_ns};
+use crate::dataplane::task::fragments::FragmentThread;
 use crate::ft::task as ft_task;
 use crate::ft::{Controls, FtHandle, FtOptions};
-use crate::model::{Config, FtGroup, VlanRole};
-use crate::neigh::membership::{Accepts, Membership};
-use crate::neigh::netlink::Netlink;
+use crate::model::{Config, FtGroup};
+use crate::neigh::membership::Membership;
+use crate::neigh::offload::TagsKept;
 use crate::neigh::own::OwnAddresses;
 use crate::neigh::table::{HopPort, NeighbourTable};
 use crate::neigh::task::{LinkEvent, Neighbours};
+use crate::neigh::veth::Pairs;
 use crate::probe;
 use crate::replication;
 use crate::replication::record::DeltaEvent;
@@ -91,7 +94,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    fn step<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    pub(super) fn step<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
         what: impl Into<String>,
     ) -> impl FnOnce(E) -> Self {
         let what = what.into();
@@ -164,6 +167,7 @@ fn read(path: &Path) -> Result<Config, Failure> {
 /// Threads of the dataplane; dropped first.
 struct Threads {
     _ring: RingThread,
+    _fragments: FragmentThread,
     _expiry: ExpiryThread,
     _probes: probe::task::ProbeHandle,
 }
@@ -173,6 +177,8 @@ struct Undo {
     _dataplane: Dataplane,
     _memberships: Vec<Membership>,
     _addresses: OwnAddresses,
+    _tags: Vec<TagsKept>,
+    _pairs: Pairs,
 }
 
 struct Running {
@@ -186,7 +192,8 @@ struct Running {
 impl Running {
     fn start(config: Config, options: &Options) -> Result<Self, Failure> {
         let vmac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
-        let ports = find_ports(&config)?;
+        let mut pairs = Pairs::new().map_err(Failure::step("netlink"))?;
+        let ports = ports::find(&config, &mut pairs)?;
         let specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
         let connections = options.connections;
         let capacity = Capacity {
@@ -198,16 +205,11 @@ impl Running {
         let dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
             .map_err(Failure::step("the dataplane"))?;
         // Only now: a port that carries another's program is not touched.
-        let addresses = raise_ports(&config, &specs)?;
-        let memberships = accept(&specs, vmac)?;
-        let ft_port =
-            specs.iter().position(|port| port.role == PORT_FT).and_then(|port| u32::try_from(port).ok());
-        let settings = Settings {
-            virtual_mac: vmac,
-            peer_mac: [0; 6],
-            ft_port: ft_port.unwrap_or(u32::MAX),
-            adopted_ns: 0,
-        };
+        pairs.keep();
+        let tags = ports::keep_tags(&specs)?;
+        let addresses = ports::raise(&config, &specs)?;
+        let memberships = ports::accept(&specs, vmac)?;
+        let settings = settings(&specs, vmac);
         let map_step = || Failure::step::<io::Error>("the dataplane's maps");
         let settings = Arc::new(SettingsCell::open(&dataplane, settings).map_err(map_step())?);
         let maps = Maps::open(&dataplane).map_err(map_step())?;
@@ -239,6 +241,9 @@ impl Running {
         let sink: DeltaSink = Arc::new(move |delta| queue.tell(delta));
         let ring = RingThread::spawn(&dataplane, Arc::clone(table.mirror()), Arc::clone(&sink), hints_in)
             .map_err(Failure::step("the event ring"))?;
+        let runner = dataplane.runner().map_err(Failure::step("the dataplane"))?;
+        let fragments =
+            FragmentThread::spawn(&dataplane, runner).map_err(Failure::step("the ring of fragments"))?;
         let walked = Arc::new(WalkedCell::default());
         let expiry = Expiry {
             table: Arc::clone(&table),
@@ -295,8 +300,14 @@ impl Running {
             node,
             inputs: Inputs { hints, links, ft, active },
             announcements,
-            threads: Threads { _ring: ring, _expiry: expiry, _probes: probes },
-            undo: Undo { _dataplane: dataplane, _memberships: memberships, _addresses: addresses },
+            threads: Threads { _ring: ring, _fragments: fragments, _expiry: expiry, _probes: probes },
+            undo: Undo {
+                _dataplane: dataplane,
+                _memberships: memberships,
+                _addresses: addresses,
+                _tags: tags,
+                _pairs: pairs,
+            },
         })
     }
 }
@@ -329,12 +340,12 @@ impl PairStart<'_> {
         let replication = replication::task::spawn(ReplOptions {
             group: group.group,
             nonce,
-            interface: Some(port.name.clone()),
+            interface: Some(port.kernel_name().to_owned()),
             listen: std::net::SocketAddrV6::new(
                 std::net::Ipv6Addr::UNSPECIFIED,
                 replication::task::PORT,
                 0,
-                port.ifindex,
+                port.kernel_ifindex(),
             ),
             failover: group.failover,
             sender: replication::sender::Options { drop_every: options.drop_deltas, ..Default::default() },
@@ -347,8 +358,8 @@ impl PairStart<'_> {
         let [a, b, c, d, e, f] = port.mac;
         let ft = ft_task::spawn(FtOptions {
             group: group.clone(),
-            interface: port.name.clone(),
-            ifindex: port.ifindex,
+            interface: port.kernel_name().to_owned(),
+            ifindex: port.kernel_ifindex(),
             mac: port.mac,
             node: u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
             nonce,
@@ -363,67 +374,16 @@ impl PairStart<'_> {
     }
 }
 
-/// The ports, untouched.
-fn find_ports(config: &Config) -> Result<Vec<NodePort>, Failure> {
-    let mut netlink = Netlink::open().map_err(Failure::step("netlink"))?;
-    let mut ports = Vec::new();
-    for interface in &config.interfaces {
-        let vlan = interface.access_vlan;
-        let step_name = || format!("interface {}", interface.name);
-        let configured = config.vlans.iter().find(|known| known.id == vlan);
-        let role = match configured.map(|vlan| vlan.role) {
-            Some(VlanRole::Client) => PORT_CLIENT,
-            Some(VlanRole::Server) => PORT_SERVER,
-            None if config.ft.as_ref().is_some_and(|ft| ft.vlan == vlan) => PORT_FT,
-            // A port whose VLAN the module does not know is none of its business.
-            None => continue,
-        };
-        let link = netlink.link(&interface.name).map_err(Failure::step(step_name()))?;
-        let link = link.ok_or_else(|| Failure::step(step_name())("it has gone: see `ip link`"))?;
-        ports.push(NodePort {
-            spec: PortSpec {
-                ifindex: link.ifindex,
-                name: link.name,
-                vlan: vlan.get(),
-                role,
-                mac: link.mac,
-                mtu: link.mtu,
-            },
-            carrying: AtomicBool::new(link.up && link.carrier),
-        });
+/// What is the same for every packet, the peer not known yet.
+fn settings(specs: &[PortSpec], vmac: [u8; 6]) -> Settings {
+    let ft = (0..).zip(specs).find(|(_, port)| port.role == PORT_FT);
+    Settings {
+        virtual_mac: vmac,
+        peer_mac: [0; 6],
+        ft_port: ft.map_or(u16::MAX, |(number, _)| number),
+        ft_tag: ft.filter(|(_, port)| port.tagged).map_or(0, |(_, port)| port.vlan),
+        adopted_ns: 0,
     }
-    Ok(ports)
-}
-
-/// Brings the ports up with the node's own addresses.
-fn raise_ports(config: &Config, specs: &[PortSpec]) -> Result<OwnAddresses, Failure> {
-    let mut addresses = OwnAddresses::new().map_err(Failure::step("netlink"))?;
-    for port in specs {
-        let step = || Failure::step::<io::Error>(format!("interface {}", port.name));
-        addresses.raise(port.ifindex).map_err(step())?;
-        let configured = config.vlans.iter().find(|known| known.id.get() == port.vlan);
-        if let Some(address) = configured.and_then(|vlan| vlan.address) {
-            addresses.ensure(port.ifindex, address).map_err(step())?;
-        }
-        if port.role == PORT_FT {
-            addresses.ensure_link_local(port.ifindex, port.mac).map_err(step())?;
-        }
-    }
-    Ok(addresses)
-}
-
-/// Has the data ports accept frames to the virtual MAC.
-fn accept(specs: &[PortSpec], vmac: [u8; 6]) -> Result<Vec<Membership>, Failure> {
-    let data = specs.iter().filter(|port| port.role != PORT_FT);
-    data.map(|port| {
-        let membership = Membership::new(port.ifindex, vmac)
-            .map_err(Failure::step::<io::Error>(format!("interface {} and the virtual MAC", port.name)))?;
-        if membership.accepts == Accepts::Promiscuous {
-            tracing::warn!(interface = port.name, "takes the virtual MAC only in promiscuous mode");
-        }
-        Ok(membership)
-    })
-    .collect()
 }
 
 fn follow_neighbours(
@@ -438,7 +398,8 @@ fn follow_neighbours(
         .map(|(number, spec)| HopPort {
             number,
             vlan: spec.vlan,
-            ifindex: spec.ifindex,
+            ifindex: spec.kernel_ifindex(),
+            tagged: spec.tagged,
             mtu: spec.mtu,
             network: config
                 .vlans
@@ -467,7 +428,7 @@ fn announcer(planner: &Planner, specs: &[PortSpec], vmac: [u8; 6]) -> io::Result
         .iter()
         .filter(|spec| spec.role != PORT_FT)
         .map(|spec| announcer::Port {
-            ifindex: spec.ifindex,
+            ifindex: spec.kernel_ifindex(),
             addresses: announced
                 .iter()
                 .filter(|(vlan, _)| vlan.get() == spec.vlan)

@@ -3,10 +3,11 @@
 //! A program loaded here lives as long as the [`Dataplane`]: nothing is pinned, so the death of the process takes the
 //! program off every port.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +16,11 @@ use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use csm_common::gate::Gate;
-use csm_common::net::Port;
+use csm_common::net::{NO_VETH, PORT_TAGGED, PORT_VETH, Port, PortSlot, TagKey, port_slot};
 use csm_common::{limits, names};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::bpf::Runner;
 use super::maps::MapSource;
 
 /// The program and its maps as built for the BPF target.
@@ -27,14 +29,14 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 /// How often the program is handed to the verifier before it counts as refused.
 const VERIFY_ATTEMPTS: u32 = 10;
 
-/// A port to attach to.
+/// A port to attach to, or a VLAN on a trunk: several of one interface then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortSpec {
     /// Interface index.
     pub ifindex: u32,
     /// Interface name, for messages.
     pub name: String,
-    /// Access VLAN.
+    /// Its VLAN.
     pub vlan: u16,
     /// One of the `PORT_*` roles of `csm_common::net`.
     pub role: u8,
@@ -42,6 +44,37 @@ pub struct PortSpec {
     pub mac: [u8; 6],
     /// Its MTU, octets of an IP packet.
     pub mtu: u16,
+    /// Frames of the VLAN have a tag on this port.
+    pub tagged: bool,
+    /// How the kernel takes part in the VLAN; `None`: on the port itself.
+    pub veth: Option<Veth>,
+}
+
+/// A veth pair between the program and the node's kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Veth {
+    /// Interface index of the program's end.
+    pub inner: u32,
+    /// Name of the program's end.
+    pub inner_name: String,
+    /// Interface index of the kernel's end, which has the node's own address.
+    pub outer: u32,
+    /// Name of the kernel's end.
+    pub outer_name: String,
+}
+
+impl PortSpec {
+    /// Index of the interface on which the kernel takes part in the VLAN.
+    #[must_use]
+    pub fn kernel_ifindex(&self) -> u32 {
+        self.veth.as_ref().map_or(self.ifindex, |veth| veth.outer)
+    }
+
+    /// Name of the interface on which the kernel takes part in the VLAN.
+    #[must_use]
+    pub fn kernel_name(&self) -> &str {
+        self.veth.as_ref().map_or(&self.name, |veth| &veth.outer_name)
+    }
 }
 
 /// How the program is attached.
@@ -121,7 +154,7 @@ pub enum LoadError {
         source: Box<ProgramError>,
     },
     /// More ports than [`limits::PORTS_MAX`].
-    #[error("{0} ports are configured, at most {max} can carry the XDP program", max = limits::PORTS_MAX)]
+    #[error("{0} ports, VLANs of trunks and their veths are configured, at most {max} fit", max = limits::PORTS_MAX)]
     TooManyPorts(usize),
     /// A map of the embedded object is missing or of another type.
     #[error("map {name} of the XDP program: {source}")]
@@ -163,8 +196,9 @@ impl Dataplane {
     /// # Errors
     /// See [`LoadError`]; nothing stays attached then.
     pub fn load_with(ports: &[PortSpec], mode: AttachMode, capacity: Capacity) -> Result<Self, LoadError> {
-        if ports.len() > limits::PORTS_MAX as usize {
-            return Err(LoadError::TooManyPorts(ports.len()));
+        let ends = ports.len() + ports.iter().filter(|port| port.veth.is_some()).count();
+        if ends > limits::PORTS_MAX as usize {
+            return Err(LoadError::TooManyPorts(ends));
         }
         let mut ebpf = loader(&capacity).load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
         verify(program(&mut ebpf)?)?;
@@ -209,6 +243,25 @@ impl Dataplane {
         program(&mut self.ebpf).ok()?.info().ok()?.verified_instruction_count()
     }
 
+    /// Something that gives the program frames; valid beyond the `Dataplane`.
+    ///
+    /// # Errors
+    /// [`LoadError::Missing`] if the object has no program.
+    pub fn runner(&self) -> Result<Runner, LoadError> {
+        let fd = self.ebpf.program(names::PROGRAM).and_then(|program| program.fd().ok());
+        let fd = fd.ok_or(LoadError::Missing(names::PROGRAM))?.as_fd().try_clone_to_owned();
+        fd.map(Runner::new).map_err(|error| map_error(names::PROGRAM, error))
+    }
+
+    /// The program's descriptor, for one that calls it: valid as long as the `Dataplane`.
+    ///
+    /// # Errors
+    /// [`LoadError::Missing`] if the object has no program.
+    pub fn program_fd(&mut self) -> Result<RawFd, LoadError> {
+        let program = program(&mut self.ebpf)?;
+        Ok(program.fd().map_err(|error| LoadError::Object(Box::new(error.into())))?.as_fd().as_raw_fd())
+    }
+
     /// Runs the program once on a frame (BPF_PROG_TEST_RUN); a redirect is reported, not made.
     ///
     /// # Errors
@@ -219,15 +272,37 @@ impl Dataplane {
 
     fn fill_ports(&mut self, ports: &[PortSpec]) -> Result<(), LoadError> {
         let mut by_index: HashMap<MapData, u32, Port> = self.map(names::PORTS)?;
+        let mut slots: Array<MapData, PortSlot> = self.map(names::PORT_SLOTS)?;
+        let mut by_tag: HashMap<MapData, TagKey, Port> = self.map(names::TAGGED)?;
         let mut by_vlan: Array<MapData, Port> = self.map(names::VLANS)?;
         let mut devices: DevMap<MapData> = self.map(names::TX_PORTS)?;
+        let mut device = |number, ifindex| {
+            devices.set(number, ifindex, None, 0).map_err(|source| map_error(names::TX_PORTS, source))
+        };
+        // The veths' numbers follow those of the ports.
+        let mut veths = (0..).skip(ports.len());
         for (number, spec) in (0..).zip(ports) {
-            let port = Port { number, vlan: spec.vlan, role: spec.role, pad: 0, mac: spec.mac, pad2: [0; 2] };
-            by_index.insert(spec.ifindex, port, 0).map_err(|source| map_error(names::PORTS, source))?;
-            by_vlan.set(u32::from(spec.vlan), port, 0).map_err(|source| map_error(names::VLANS, source))?;
-            devices
-                .set(number, spec.ifindex, None, 0)
-                .map_err(|source| map_error(names::TX_PORTS, source))?;
+            let flags = if spec.tagged { PORT_TAGGED } else { 0 };
+            let (vlan, role, mac) = (spec.vlan, spec.role, spec.mac);
+            let mut port = Port { number, vlan, role, flags, mac, pad: [0; 2], veth: NO_VETH };
+            if let (Some(veth), Some(inner)) = (&spec.veth, veths.next()) {
+                let behind = Port { role: PORT_VETH, ..port };
+                by_index.insert(veth.inner, behind, 0).map_err(|source| map_error(names::PORTS, source))?;
+                device(inner, veth.inner)?;
+                port.veth = inner;
+            }
+            if spec.tagged {
+                let key = TagKey { ifindex: spec.ifindex, vlan, pad: 0 };
+                by_tag.insert(key, port, 0).map_err(|source| map_error(names::TAGGED, source))?;
+            } else {
+                by_index.insert(spec.ifindex, port, 0).map_err(|source| map_error(names::PORTS, source))?;
+                // Of two ports that share a slot the later one has it.
+                slots
+                    .set(port_slot(spec.ifindex), PortSlot { ifindex: spec.ifindex, port }, 0)
+                    .map_err(|source| map_error(names::PORT_SLOTS, source))?;
+            }
+            by_vlan.set(u32::from(vlan), port, 0).map_err(|source| map_error(names::VLANS, source))?;
+            device(number, spec.ifindex)?;
         }
         Ok(())
     }
@@ -237,13 +312,13 @@ impl Dataplane {
             AttachMode::Native => XdpMode::Driver,
             AttachMode::Generic => XdpMode::Skb,
         };
-        for port in ports {
-            program(&mut self.ebpf)?.attach_to_if_index(port.ifindex, flags).map_err(|source| {
+        for (ifindex, name) in interfaces(ports) {
+            program(&mut self.ebpf)?.attach_to_if_index(ifindex, flags).map_err(|source| {
                 let reason = reason_of(&source);
                 let remedy = remedy_for(&reason);
                 LoadError::Attach {
-                    interface: port.name.clone(),
-                    driver: driver_of(&port.name),
+                    interface: name.to_owned(),
+                    driver: driver_of(name),
                     mode: self.mode,
                     reason,
                     remedy,
@@ -253,6 +328,13 @@ impl Dataplane {
         }
         Ok(())
     }
+}
+
+/// The interfaces that carry the program, each once.
+fn interfaces(ports: &[PortSpec]) -> BTreeMap<u32, &str> {
+    let veths = ports.iter().filter_map(|port| port.veth.as_ref());
+    let veths = veths.map(|veth| (veth.inner, veth.inner_name.as_str()));
+    ports.iter().map(|port| (port.ifindex, port.name.as_str())).chain(veths).collect()
 }
 
 /// The system call's error, which the library keeps at the end of its chain.

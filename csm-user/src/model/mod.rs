@@ -10,6 +10,9 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 mod lease;
+mod port;
+
+pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, veth_names};
 
 pub use lease::{
     CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, lease,
@@ -85,15 +88,6 @@ pub struct Config {
     pub vservers: Vec<Vserver>,
     /// `ft group N vlan M`.
     pub ft: Option<FtGroup>,
-}
-
-/// A Linux interface that carries one VLAN untagged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// Name in Linux, e.g. `eth1`.
-    pub name: String,
-    /// `switchport access vlan N`.
-    pub access_vlan: VlanId,
 }
 
 /// What is behind a VLAN.
@@ -296,7 +290,22 @@ impl Config {
     /// The interface that carries `vlan`.
     #[must_use]
     pub fn interface_of(&self, vlan: VlanId) -> Option<&Interface> {
-        self.interfaces.iter().find(|interface| interface.access_vlan == vlan)
+        self.interfaces.iter().find(|interface| interface.carries(vlan).is_some())
+    }
+
+    /// The interface on which this node's kernel takes part in `vlan`: the port itself, or a veth.
+    #[must_use]
+    pub fn kernel_interface(&self, vlan: VlanId) -> Option<String> {
+        let interface = self.interface_of(vlan)?;
+        match interface.carries(vlan)? {
+            Carried::Untagged => Some(interface.name.clone()),
+            Carried::Tagged => Some(veth_names(vlan).0),
+        }
+    }
+
+    /// The module's VLANs, the FT VLAN included.
+    pub fn vlan_ids(&self) -> impl Iterator<Item = VlanId> {
+        self.vlans.iter().map(|vlan| vlan.id).chain(self.ft.iter().map(|ft| ft.vlan))
     }
 
     /// The farm called `name`.

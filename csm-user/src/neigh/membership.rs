@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 pub enum Accepts {
     /// By an entry in its filter.
     Unicast,
-    /// It refused one and takes all frames.
+    /// It takes all frames: it refused one, or must.
     Promiscuous,
 }
 
@@ -31,8 +31,7 @@ impl Membership {
     /// # Errors
     /// If no packet socket can be had, or the port takes neither the entry nor promiscuous mode.
     pub fn new(ifindex: u32, mac: [u8; 6]) -> io::Result<Self> {
-        // Protocol 0: the socket receives nothing.
-        let socket: OwnedFd = Socket::new(Domain::PACKET, Type::RAW, None)?.into();
+        let socket = socket()?;
         let accepts = match join(&socket, ifindex, libc::PACKET_MR_UNICAST, mac) {
             Ok(()) => Accepts::Unicast,
             Err(_) => {
@@ -42,6 +41,22 @@ impl Membership {
         };
         Ok(Self { accepts, _socket: socket })
     }
+
+    /// Has interface `ifindex` accept all frames: a trunk, whose driver may else filter the VLANs that the kernel has no
+    /// device for.
+    ///
+    /// # Errors
+    /// If no packet socket can be had, or the port refuses.
+    pub fn promiscuous(ifindex: u32) -> io::Result<Self> {
+        let socket = socket()?;
+        join(&socket, ifindex, libc::PACKET_MR_PROMISC, [0; 6])?;
+        Ok(Self { accepts: Accepts::Promiscuous, _socket: socket })
+    }
+}
+
+/// Protocol 0: the socket receives nothing.
+fn socket() -> io::Result<OwnedFd> {
+    Ok(Socket::new(Domain::PACKET, Type::RAW, None)?.into())
 }
 
 fn join(socket: &OwnedFd, ifindex: u32, kind: libc::c_int, mac: [u8; 6]) -> io::Result<()> {

@@ -2,6 +2,8 @@
 
 pub mod membership;
 pub mod netlink;
+pub mod offload;
 pub mod own;
 pub mod table;
 pub mod task;
+pub mod veth;

@@ -37,12 +37,20 @@ pub struct Link {
     pub name: String,
     /// MAC address; zero if it has none.
     pub mac: [u8; 6],
-    /// MTU, octets of an IP packet; 65,535 for any larger one, which no IPv4 packet needs.
-    pub mtu: u16,
     /// Administratively up.
     pub up: bool,
     /// Carrier present.
     pub carrier: bool,
+    /// Largest packet, octets.
+    pub mtu: u32,
+}
+
+impl Link {
+    /// The MTU as far as an IPv4 packet can need it.
+    #[must_use]
+    pub fn ip_mtu(&self) -> u16 {
+        u16::try_from(self.mtu).unwrap_or(u16::MAX)
+    }
 }
 
 /// What the kernel told without being asked.
@@ -210,7 +218,11 @@ impl Netlink {
     }
 
     /// Sends `message` and collects the answers up to the end or the acknowledgement.
-    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    pub(super) fn request(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | flags;
@@ -331,14 +343,14 @@ fn read_link(message: &LinkMessage) -> Link {
         ifindex: message.header.index,
         name: String::new(),
         mac: [0; 6],
-        mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
         carrier: message.header.flags.contains(LinkFlags::LowerUp),
+        mtu: 0,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Mtu(mtu) => link.mtu = u16::try_from(*mtu).unwrap_or(u16::MAX),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
             _ => {}
         }

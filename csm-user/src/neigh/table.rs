@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use csm_common::limits::NEXTHOPS_MAX;
-use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NextHop};
+use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop};
 
 use crate::numbers::Numbers;
 
@@ -23,10 +23,12 @@ pub struct HopPort {
     pub number: u32,
     /// Its VLAN.
     pub vlan: u16,
-    /// Interface index.
+    /// Index of the interface on which the kernel takes part in it.
     pub ifindex: u32,
     /// Its MTU, octets of an IP packet.
     pub mtu: u16,
+    /// Frames leave with the VLAN's tag.
+    pub tagged: bool,
     /// This node's address and prefix length there: hosts outside it are not neighbours.
     pub network: Option<ipnet::Ipv4Net>,
 }
@@ -293,12 +295,14 @@ impl NeighbourTable {
     }
 
     fn next_hop(&self, key: AddressKey, mac: Option<[u8; 6]>) -> NextHop {
+        let port = self.ports.get(&key.vlan);
+        let tagged = port.is_some_and(|port| port.tagged);
         NextHop {
             dst_mac: mac.unwrap_or_default(),
             src_mac: self.source_mac,
-            port: self.ports.get(&key.vlan).map_or(0, |port| port.number),
+            port: port.map_or(0, |port| port.number),
             vlan: key.vlan,
-            flags: if mac.is_some() { NEXTHOP_RESOLVED } else { 0 },
+            flags: if mac.is_some() { NEXTHOP_RESOLVED } else { 0 } | if tagged { NEXTHOP_TAGGED } else { 0 },
             ip_be: key.ip_be,
             mtu: self.ports.get(&key.vlan).map_or(0, |port| port.mtu),
             pad: 0,

@@ -68,7 +68,7 @@ fn target(config: &Config, farm: &Serverfarm, real: &Real, probe: &Probe, port: 
         port,
         probe: probe.clone(),
         source: vlan.and_then(|vlan| vlan.address).map(|net| net.addr()),
-        interface: vlan.and_then(|vlan| config.interface_of(vlan.id)).map(|interface| interface.name.clone()),
+        interface: vlan.and_then(|vlan| config.kernel_interface(vlan.id)),
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Interface, Transport, Virtual, Vlan, VlanId, VlanRole, Vserver};
+    use crate::model::{Interface, PortMode, Transport, Virtual, Vlan, VlanId, VlanRole, Vserver};
 
     fn name(text: &str) -> Name {
         Name::new(text).expect("a good name")
@@ -136,7 +136,7 @@ mod tests {
         };
         Config {
             slot: 5,
-            interfaces: vec![Interface { name: "eth2".to_owned(), access_vlan: vlan }],
+            interfaces: vec![Interface { name: "eth2".to_owned(), mode: PortMode::Access(vlan) }],
             vlans: vec![Vlan {
                 id: vlan,
                 role: VlanRole::Server,

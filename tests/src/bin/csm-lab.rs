@@ -154,7 +154,7 @@ fn run(arguments: &RunArgs) -> Result<ExitCode> {
     let out = arguments.out.clone().map_or_else(default_out, Ok)?;
     let programs = if arguments.stand_in { Programs::stand_in()? } else { Programs::beside_this_one()? };
     let options = Options {
-        figure: Figure { timers: arguments.timers, preempt: false },
+        figure: Figure { timers: arguments.timers, preempt: false, wiring: topology::Wiring::Access },
         control: arguments.control,
         download: arguments.download * 1_000_000,
         message_interval: Duration::from_millis(250),

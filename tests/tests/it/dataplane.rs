@@ -22,4 +22,5 @@ mod replica;
 mod routed;
 mod sticky;
 mod tcp;
+mod trunk;
 mod udp;

@@ -16,7 +16,7 @@ use csm_tests::report::table;
 use csm_tests::scenario::{self, Traffic};
 use csm_tests::status::Role;
 use csm_tests::strays;
-use csm_tests::topology::{ALIAS, Side, VIP};
+use csm_tests::topology::{ALIAS, Side, VIP, Wiring};
 use csm_tests::traffic::driver::Driver;
 use csm_tests::traffic::msg_client;
 use csm_tests::wait::{self, now_ns};
@@ -297,7 +297,7 @@ fn missing_deltas_are_caught() {
 /// K1 of the lessons: the better node comes back empty and takes its role only with a complete replica, losing nothing.
 #[test]
 fn a_returning_node_preempts_only_with_a_complete_replica() {
-    let figure = Figure { timers: Timers::FAST, preempt: true };
+    let figure = Figure { timers: Timers::FAST, preempt: true, wiring: Wiring::Access };
     let mut lab = Lab::build(Options { figure, ..options("preempt") }).expect("a lab");
     lab.start(LIMIT).expect("one active, one standby");
     // Where B was ready much earlier it was active until now.

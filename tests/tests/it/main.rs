@@ -10,6 +10,7 @@ mod operator;
 mod replication;
 mod soon;
 mod tables;
+mod trunk;
 
 use std::path::PathBuf;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Waits until `look` finds something.
-pub(crate) fn soon<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+pub(crate) fn soon<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(15);
     loop {
         if let Some(found) = look() {

@@ -359,7 +359,13 @@ fn counters_and_next_hops_are_read() {
 }
 
 fn settings() -> Settings {
-    Settings { virtual_mac: csm_common::net::virtual_mac(1), peer_mac: [0; 6], ft_port: 2, adopted_ns: 0 }
+    Settings {
+        virtual_mac: csm_common::net::virtual_mac(1),
+        peer_mac: [0; 6],
+        ft_port: 2,
+        ft_tag: 0,
+        adopted_ns: 0,
+    }
 }
 
 #[test]

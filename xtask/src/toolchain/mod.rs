@@ -54,8 +54,11 @@ impl Toolchain {
     }
 }
 
-/// Where bpf-linker is kept between clones: `$CSM_CACHE`, else `~/.cache/csm`.
-fn cache() -> Result<PathBuf> {
+/// Where bpf-linker and other kernels are kept between clones: `$CSM_CACHE`, else `~/.cache/csm`.
+///
+/// # Errors
+/// Neither variable is set.
+pub(crate) fn cache() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("CSM_CACHE") {
         return Ok(PathBuf::from(dir));
     }
@@ -70,7 +73,7 @@ fn cache() -> Result<PathBuf> {
 /// Something there cannot be removed.
 pub(crate) fn remove_cache() -> Result<()> {
     let dir = cache()?;
-    for part in ["bin", "llvm", "build"].map(|name| dir.join(name)) {
+    for part in ["bin", "llvm", "build", "kernels"].map(|name| dir.join(name)) {
         if part.exists() {
             std::fs::remove_dir_all(&part).with_context(|| format!("cannot remove {}", part.display()))?;
         }

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    FtGroup, Interface, Name, Probe, ProbeKind, Real, RealAdmin, Serverfarm, StaticRoute, Sticky, Transport,
-    Virtual, Vlan, VlanId, VlanRole, Vserver,
+    FtGroup, Interface, Name, PortMode, Probe, ProbeKind, Real, RealAdmin, Serverfarm, StaticRoute, Sticky,
+    Transport, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -145,19 +145,38 @@ fn ft() -> impl Strategy<Value = FtGroup> {
         })
 }
 
+/// VLANs 2, 3 and 9 on access ports, or 2 and 3 on a trunk.
+fn ports() -> impl Strategy<Value = Vec<Interface>> {
+    let access = |port: usize, number| Interface {
+        name: format!("eth{port}"),
+        mode: PortMode::Access(vlan_id(number)),
+    };
+    let native = of(2..=3_usize);
+    let trunk = (vec((10..4000_u16, 0..90_u16), 0..4), native).prop_map(move |(ranges, native)| {
+        let others = ranges.iter().map(|(first, more)| format!(",{first}-{}", first + more));
+        let list = format!("2,3{}", others.collect::<String>());
+        let allowed = VlanSet::parse(&list).expect("a list");
+        let trunk = Trunk { allowed, native: native.map(vlan_id) };
+        vec![Interface { name: "eth1".to_owned(), mode: PortMode::Trunk(trunk) }, access(3, 9)]
+    });
+    prop_oneof![Just(vec![access(1, 2), access(2, 3), access(3, 9)]), trunk]
+}
+
 fn config() -> impl Strategy<Value = Config> {
     (1..=13_u8, 0..3_usize, 0..3_usize, 0..5_usize).prop_flat_map(|(slot, probes, farms, vservers)| {
         let vlans = (2..=3).map(vlan).collect::<Vec<_>>();
         let probes_made = (0..probes).map(probe).collect::<Vec<_>>();
         let farms_made = (0..farms).map(|n| farm(n, probes)).collect::<Vec<_>>();
         let vservers_made = (0..vservers).map(|n| vserver(n, farms)).collect::<Vec<_>>();
-        (vlans, probes_made, farms_made, vservers_made, of(ft())).prop_map(
-            move |(vlans, probes, serverfarms, vservers, ft)| {
-                let ports = [(1, 2), (2, 3), (3, 9)].map(|(port, number)| Interface {
-                    name: format!("eth{port}"),
-                    access_vlan: vlan_id(number),
-                });
-                Config { slot, interfaces: ports.to_vec(), vlans, probes, serverfarms, vservers, ft }
+        (vlans, probes_made, farms_made, vservers_made, of(ft()), ports()).prop_map(
+            move |(vlans, probes, serverfarms, vservers, ft, interfaces)| Config {
+                slot,
+                interfaces,
+                vlans,
+                probes,
+                serverfarms,
+                vservers,
+                ft,
             },
         )
     })

@@ -10,6 +10,7 @@ fn table() -> NeighbourTable {
         vlan,
         ifindex,
         mtu: 1500,
+        tagged: false,
         network: Some(net.parse().unwrap()),
     };
     NeighbourTable::new(VIRTUAL, &[port(0, 2, 12, "192.158.38.10/24"), port(1, 3, 13, "192.158.39.10/24")])
@@ -112,8 +113,14 @@ fn a_learned_host_that_fails_makes_room_when_no_connection_refers_to_it() {
 
 #[test]
 fn the_network_cannot_fill_the_table_beyond_its_bound() {
-    let port =
-        HopPort { number: 0, vlan: 2, ifindex: 12, mtu: 1500, network: Some("10.0.0.1/8".parse().unwrap()) };
+    let port = HopPort {
+        number: 0,
+        vlan: 2,
+        ifindex: 12,
+        mtu: 1500,
+        tagged: false,
+        network: Some("10.0.0.1/8".parse().unwrap()),
+    };
     let mut table = NeighbourTable::new(VIRTUAL, &[port]);
     for index in 0..u32::try_from(LEARNED_MAX).unwrap() + 100 {
         let ip_be = (0x0a00_0100 + index).to_be();

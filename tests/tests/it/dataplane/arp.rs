@@ -33,7 +33,7 @@ fn arp(
     bytes
 }
 
-fn request(from: &Host, target: Ipv4Addr) -> Vec<u8> {
+pub(super) fn request(from: &Host, target: Ipv4Addr) -> Vec<u8> {
     arp(ArpOperation::REQUEST, BROADCAST, (from.mac, from.ip), ([0; 6], target))
 }
 

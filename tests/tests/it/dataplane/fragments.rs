@@ -1,14 +1,19 @@
 //! Fragments of IPv4 datagrams: in order, out of order, and such as no honest sender makes.
 
+use std::sync::atomic::Ordering;
+
 use aya::maps::{HashMap, MapData, RingBuf};
 use csm_common::counter::Reason;
 use csm_common::fragment::{Fragment, FragmentKey, HELD_HEAD_BYTES};
 use csm_common::limits::FRAGMENT_LIFE_NS;
 use csm_common::names;
 use csm_tests::rig::{ALIAS, DNS, FAR_CLIENT, NEAR_CLIENT, REALS, Rig, Run, Side, VIP};
+use csm_user::dataplane::task::fragments::FragmentThread;
 use etherparse::{IpFragOffset, Ipv4Header};
 
 use super::frames::{ACK, CLIENT_ISN, CLIENT_PORT, Frame, L4, PSH, SERVER_ISN, handshake};
+use super::live::Wire;
+use crate::soon::soon;
 
 const ID: u16 = 0xbeef;
 
@@ -257,4 +262,33 @@ fn there_is_room_for_only_so_many_that_wait() {
     }
     // The ring holds 510 of them with its own headers; the rate may stop it before.
     assert!((400..=510).contains(&taken), "{taken}");
+}
+
+#[test]
+fn what_waits_is_received_once_more_after_the_first() {
+    let rig = rig();
+    let runner = rig.dataplane.runner().expect("the program");
+    let thread = FragmentThread::spawn(&rig.dataplane, runner).expect("the thread");
+    let mut client = Wire::open("p0x").expect("the client's wire");
+    let mut server = Wire::open("p1x").expect("the server's wire");
+    let question = question();
+    let cuts = [1480, 2960];
+    for id in 0..20 {
+        let (came, out) =
+            (pieces(&question, id, &cuts), pieces(&question.clone().sent_to(&REALS[0], 5353), id, &cuts));
+        for number in [2, 1, 0] {
+            client.send_bytes(&came[number]);
+        }
+        // In the order in which they came, behind the first.
+        for number in [0, 2, 1] {
+            server.expect_bytes(&out[number]);
+        }
+    }
+    let released = soon("the counter", || {
+        let released = thread.counters.released.load(Ordering::Relaxed);
+        (released == 40).then_some(released)
+    });
+    assert_eq!((released, thread.counters.refused.load(Ordering::Relaxed)), (40, 0));
+    client.send_bytes(&piece(&question, 99, 1480, 2960));
+    soon("its end", || (thread.counters.expired.load(Ordering::Relaxed) == 1).then_some(()));
 }

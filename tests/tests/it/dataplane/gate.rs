@@ -1,10 +1,11 @@
 use std::time::Duration;
 
+use aya::maps::{MapData, PerCpuArray};
 use csm_common::counter::Reason;
-use csm_common::gate::GateState;
+use csm_common::gate::{CLOCK_PACKETS, CLOCK_SLACK_NS, Clock, GateState};
 use csm_common::names;
 use csm_common::net::relay_mac;
-use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, Run, Side, VIP};
+use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, Run, Side, VIP, now_ns};
 
 use super::frames::{ACK, CLIENT_ISN, Frame, PSH, SERVER_ISN, SYN, expect, expect_end, handshake};
 
@@ -115,6 +116,41 @@ fn the_nodes_own_traffic_passes_whatever_the_gate() {
         assert_eq!(rig.run(Side::Client, &ipv6), passed);
         let mut tagged = data().bytes();
         tagged.splice(12..12, [0x81, 0x00, 0x00, 0x02]);
-        assert_eq!(rig.run(Side::Client, &tagged).reason, Reason::PassProtocol);
+        assert_eq!(rig.run(Side::Client, &tagged), Run { reason: Reason::PassVlan, frame: tagged.clone() });
+    }
+}
+
+/// The readings of all CPUs but those that took none.
+fn readings(rig: &Rig) -> Vec<Clock> {
+    let clocks: PerCpuArray<MapData, Clock> = rig.map(names::CLOCKS);
+    let clocks = clocks.get(&0, 0).expect("CLOCKS");
+    clocks.iter().copied().filter(|clock| clock.now_ns != 0).collect()
+}
+
+#[test]
+fn a_reading_of_the_clock_serves_a_few_packets_of_one_tick() {
+    let mut rig = Rig::new().expect("the rig");
+    let syn = Frame::client(SYN, CLIENT_ISN, 0).bytes();
+    let mut most = 0;
+    for _ in 0..2000 {
+        rig.run_on(Side::Client, &syn);
+        let served: Vec<_> = readings(&rig).iter().map(|clock| CLOCK_PACKETS - clock.left).collect();
+        assert!(served.iter().all(|&served| (1..=CLOCK_PACKETS).contains(&served)), "{served:?}");
+        most = most.max(served.into_iter().max().unwrap_or(0));
+    }
+    assert!(most > 1, "a reading is used more than once");
+    let age = now_ns() - readings(&rig).iter().map(|clock| clock.now_ns).max().expect("one");
+    assert!(age < 1_000_000_000, "the readings go with the time: {age} ns");
+}
+
+#[test]
+fn near_its_end_the_lease_is_judged_by_a_clock_read_for_each_packet() {
+    let mut rig = Rig::new().expect("the rig");
+    let syn = Frame::client(SYN, CLIENT_ISN, 0).bytes();
+    for _ in 0..200 {
+        rig.gate(GateState::Open, Duration::from_nanos(CLOCK_SLACK_NS / 4));
+        let before = now_ns();
+        rig.run_on(Side::Client, &syn);
+        assert!(readings(&rig).iter().any(|clock| clock.now_ns >= before));
     }
 }

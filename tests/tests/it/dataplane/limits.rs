@@ -3,10 +3,12 @@ use csm_common::event::{EVENT_CONNECTION, EVENT_NEIGHBOUR, Lost};
 use csm_common::flow::STATE_ESTABLISHED;
 use csm_common::limits::{EVENT_RING_BYTES, EVENT_RING_RESERVE};
 use csm_common::names;
-use csm_tests::rig::{FAR_CLIENT, REALS, Rig, SMALL, STRANGER, Side, VIP};
+use csm_common::service::VSERVER_REPLICATE;
+use csm_tests::rig::{FAR_CLIENT, REALS, Rig, SMALL, STRANGER, Side, VIP, WEB};
 use csm_user::dataplane::load::Capacity;
 
-use super::frames::{CLIENT_PORT, Frame, L4, expect, handshake};
+use super::frames::{ACK, CLIENT_ISN, CLIENT_PORT, Frame, L4, SERVER_ISN, SYN, expect, handshake};
+use crate::soon::soon;
 
 #[test]
 fn the_verifier_walks_far_less_than_its_limit() {
@@ -49,18 +51,43 @@ fn a_full_table_refuses_new_connections_and_keeps_the_old() {
 }
 
 #[test]
+fn a_controller_that_reads_nothing_gets_no_new_connection_to_replicate() {
+    let mut rig = Rig::new().expect("the rig");
+    rig.vserver(WEB, |vserver| vserver.flags |= VSERVER_REPLICATE);
+    handshake(&mut rig);
+    // The record of it waits from here on. What is on its way goes on all the same.
+    let first = |port| Frame::from(&FAR_CLIENT, port, (VIP, 80), L4::Tcp { flags: SYN, seq: 1, ack: 0 });
+    let mut port = 1;
+    soon("a refusal", || {
+        port += 1;
+        let reason = rig.run(Side::Client, &first(port).bytes()).reason;
+        assert!(matches!(reason, Reason::ForwardedNew | Reason::DropStalled), "{reason:?}");
+        (reason == Reason::DropStalled).then_some(())
+    });
+    let ack = Frame::client(ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1));
+    assert_eq!(rig.run(Side::Client, &ack.bytes()).reason, Reason::ForwardedFlow);
+    let question = Frame::from(&FAR_CLIENT, 1, (VIP, 53), L4::Udp);
+    assert_eq!(rig.run(Side::Client, &question.bytes()).reason, Reason::ForwardedNew);
+    rig.vserver(WEB, |vserver| vserver.flags &= !VSERVER_REPLICATE);
+    assert_eq!(rig.run(Side::Client, &first(60_000).bytes()).reason, Reason::ForwardedNew, "nobody is told");
+    rig.vserver(WEB, |vserver| vserver.flags |= VSERVER_REPLICATE);
+
+    assert_eq!(rig.events().len(), 1);
+    assert_eq!(rig.run(Side::Client, &first(port).bytes()).reason, Reason::ForwardedNew, "it reads again");
+}
+
+#[test]
 fn a_flood_of_first_packets_makes_no_table_grow_and_hurts_no_connection() {
     let mut rig =
         Rig::with_capacity(Capacity { connections: 8, embryonic: 128, sticky: 8, ..SMALL }).expect("the rig");
     handshake(&mut rig);
     for port in 1..5_000u16 {
-        let flood =
-            Frame::from(&FAR_CLIENT, port, (VIP, 80), L4::Tcp { flags: super::frames::SYN, seq: 1, ack: 0 });
+        let flood = Frame::from(&FAR_CLIENT, port, (VIP, 80), L4::Tcp { flags: SYN, seq: 1, ack: 0 });
         assert_eq!(rig.run(Side::Client, &flood.bytes()).reason, Reason::ForwardedNew);
     }
     assert!(rig.flows(names::EMBRYONIC).len() <= 2 * 128);
     assert_eq!(rig.flows(names::FLOWS).len(), 2);
-    let data = Frame::client(super::frames::ACK, super::frames::CLIENT_ISN + 1, 0);
+    let data = Frame::client(ACK, CLIENT_ISN + 1, 0);
     expect(&mut rig, Side::Client, &data, Reason::ForwardedFlow, &data.clone().sent_to(&REALS[0], 80));
 }
 

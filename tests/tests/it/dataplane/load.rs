@@ -9,7 +9,8 @@ use csm_tests::rig::{Rig, SMALL};
 use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane, LoadError, PortSpec};
 
 fn port(ifindex: u32, name: &str) -> PortSpec {
-    PortSpec { ifindex, name: name.to_owned(), vlan: 2, role: PORT_CLIENT, mac: [2; 6], mtu: 1500 }
+    let name = name.to_owned();
+    PortSpec { ifindex, name, vlan: 2, role: PORT_CLIENT, mac: [2; 6], mtu: 1500, tagged: false, veth: None }
 }
 
 #[test]
@@ -57,7 +58,10 @@ fn a_port_that_does_not_take_the_program_is_named_with_the_remedy() {
 fn too_many_ports_are_refused() {
     let ports: Vec<_> = (0..=limits::PORTS_MAX).map(|number| port(number, "p")).collect();
     let error = Dataplane::load_with(&ports, AttachMode::Native, SMALL).expect_err("a refusal");
-    assert_eq!(error.to_string(), "65 ports are configured, at most 64 can carry the XDP program");
+    assert_eq!(
+        error.to_string(),
+        "1025 ports, VLANs of trunks and their veths are configured, at most 1024 fit"
+    );
 }
 
 #[test]

@@ -138,13 +138,13 @@ fn a_takeover_starts_the_timers_anew() {
     handshake(&mut rig);
     // As a replica has it: when the connection was made, not when its client used it last.
     set(&rig, |entry| {
-        entry.life_s = 60;
-        entry.last_used_ns = now_ns() - 3600 * SECOND_NS;
+        entry.life_s = 8;
+        entry.last_used_ns = 0;
     });
-    rig.settings(|settings| settings.adopted_ns = now_ns() - 50 * SECOND_NS);
+    rig.settings(|settings| settings.adopted_ns = now_ns() - 2 * SECOND_NS);
     opens_to(&mut rig, &FAR_CLIENT, 1, 0);
-    rig.settings(|settings| settings.adopted_ns = now_ns() - 70 * SECOND_NS);
-    set(&rig, |entry| entry.last_used_ns = now_ns() - 3600 * SECOND_NS);
+    rig.settings(|settings| settings.adopted_ns = now_ns() - 10 * SECOND_NS);
+    set(&rig, |entry| entry.last_used_ns = 0);
     let (key, _) = rig.sticky()[0];
     let mut half_open: HashMap<MapData, StickyKey, StickyEntry> = rig.map(names::EMBRYONIC_STICKY);
     half_open.remove(&key).expect("what the last connection chose");

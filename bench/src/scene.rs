@@ -1,0 +1,104 @@
+//! The rig of the tests with many connections in its tables, and the frames that belong to them.
+
+use std::net::Ipv4Addr;
+
+use aya::maps::{HashMap, MapData};
+use csm_common::flow::{Connection, FlowEntry, FlowKey, Local, STATE_ESTABLISHED};
+use csm_common::names;
+use csm_tests::rig::{FAR_CLIENT, REALS, Rig, Side, VIP, VIRTUAL_MAC, WEB, be, now_ns};
+use csm_user::dataplane::load::Capacity;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::feeder::{Feed, Order};
+use crate::frame::{Flag, Segment};
+
+/// Address of flow 0's client; the others' follow.
+pub const FIRST_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 32, 0, 0);
+/// All clients' port.
+pub const CLIENT_PORT: u16 = 40_000;
+
+/// Octets of a frame before the source address, and before the destination address.
+const SRC_AT: usize = 26;
+const DST_AT: usize = 30;
+
+/// Keeps the calling thread on one CPU: a feeder counts its flows for each CPU.
+///
+/// # Panics
+/// If there is no such CPU.
+pub fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu).expect("a CPU's number");
+    sched_setaffinity(Pid::from_raw(0), &set).expect("a CPU that this thread may run on");
+}
+
+/// A rig with tables of the full size and one real, and with `flows` proven connections to it.
+///
+/// # Panics
+/// Without root, or if the tables do not take them.
+#[must_use]
+pub fn with_flows(flows: u32) -> Rig {
+    let rig = Rig::with_capacity(Capacity { vservers: 16, reals: 16, ..Capacity::default() })
+        .expect("root, and a kernel that takes the program");
+    rig.ring(WEB, &[0]);
+    let mut table: HashMap<MapData, FlowKey, FlowEntry> = rig.map(names::FLOWS);
+    let local = Local { to_server: 0, to_client: 3, now_ns: now_ns(), flags: 0 };
+    for flow in 0..flows {
+        let connection = connection(flow);
+        table.insert(connection.forward_key(), connection.forward_entry(&local), 0).expect("room");
+        table.insert(connection.return_key(), connection.return_entry(&local), 0).expect("room");
+    }
+    rig
+}
+
+/// Flow number `flow`.
+#[must_use]
+pub fn connection(flow: u32) -> Connection {
+    Connection {
+        client_be: (u32::from(FIRST_CLIENT) + flow).to_be(),
+        virtual_be: be(VIP),
+        real_be: be(REALS[0].ip),
+        client_port_be: CLIENT_PORT.to_be(),
+        virtual_port_be: 80_u16.to_be(),
+        real_port_be: 80_u16.to_be(),
+        client_vlan: 2,
+        server_vlan: 3,
+        proto: 6,
+        state: STATE_ESTABLISHED,
+        vserver: WEB,
+        real: 0,
+        generation: 1,
+    }
+}
+
+/// A client's segment of flow 0.
+#[must_use]
+pub fn client(flag: Flag, sequence: u32, acknowledged: u32) -> Segment {
+    Segment {
+        src_mac: FAR_CLIENT.mac,
+        dst_mac: VIRTUAL_MAC,
+        src: (FIRST_CLIENT, CLIENT_PORT),
+        dst: (VIP, 80),
+        flag,
+        sequence,
+        acknowledged,
+    }
+}
+
+/// The server's segment of flow 0.
+#[must_use]
+pub fn server(flag: Flag, sequence: u32, acknowledged: u32) -> Segment {
+    Segment {
+        src_mac: REALS[0].mac,
+        src: (REALS[0].ip, 80),
+        dst: (FIRST_CLIENT, CLIENT_PORT),
+        ..client(flag, sequence, acknowledged)
+    }
+}
+
+/// Feeds `segment`, which comes in on `side`, for `flows` flows.
+#[must_use]
+pub fn feed(side: Side, segment: &Segment, flows: u32, order: Order) -> Feed {
+    let client_at = if side == Side::Client { SRC_AT } else { DST_AT };
+    Feed { frame: segment.frame(), client_at, flows, order }
+}

@@ -1,0 +1,116 @@
+//! Ports against the host, one another and the module's VLANs.
+
+use std::collections::HashMap;
+
+use super::super::build::PortLines;
+use super::super::command::Id;
+use super::super::parse::Section;
+use super::Checker;
+use crate::model::{Interface, PortMode, VlanId};
+
+/// Checks all ports.
+pub(super) fn check(checker: &mut Checker<'_>) {
+    let mut carriers = HashMap::new();
+    for port in checker.ports {
+        let section = Section::Interface(port.name.clone());
+        let opener = checker.tree.place(&section, Id::Interface, "NAME");
+        let missing = checker.host.interfaces.as_ref().is_some_and(|known| !known.contains(&port.name));
+        if missing {
+            let remedy = "name an interface of `ip link`";
+            checker.error(opener, format!("this host has no interface `{}`", port.name), remedy);
+        }
+        given_once(checker, &section, &port.name);
+        lines_count(checker, &section, port);
+        match port.interface() {
+            Some(interface) => carried(checker, &interface, &mut carriers),
+            None if !missing && checker.tree.all(&section, Id::AccessVlan).next().is_none() => {
+                let remedy = "add `switchport access vlan N` below it";
+                let message = format!("interface {} carries no VLAN and is not used", port.name);
+                checker.warning(opener, message, remedy);
+            }
+            None => {}
+        }
+    }
+}
+
+fn given_once(checker: &mut Checker<'_>, section: &Section, name: &str) {
+    let given: Vec<_> = checker.tree.all(section, Id::AccessVlan).collect();
+    let [first, .., last] = given.as_slice() else { return };
+    let same = first.vlan() == last.vlan();
+    let (first, last) = (first.span, last.span);
+    if same {
+        let message = format!("interface {name} is configured twice, first at {}", checker.line(first));
+        checker.error(last, message, "keep one of the two");
+    }
+}
+
+/// Lines of the mode that the port does not have.
+fn lines_count(checker: &mut Checker<'_>, section: &Section, port: &PortLines) {
+    let (idle, kind, remedy): (&[Id], _, _) = match port.is_trunk {
+        true => (
+            &[Id::AccessVlan],
+            "a trunk",
+            "remove the line, or `switchport mode trunk`; for untagged frames: `switchport trunk native vlan N`",
+        ),
+        false => (
+            &[Id::TrunkAllowed, Id::TrunkAdd, Id::TrunkNative],
+            "an access port",
+            "add `switchport mode trunk`, or remove the line",
+        ),
+    };
+    for id in idle {
+        if let Some(statement) = checker.tree.all(section, *id).find(|statement| !statement.negated) {
+            let (span, text) = (statement.span, statement.text.clone());
+            checker.warning(span, format!("`{text}` does not count on {kind}"), remedy);
+        }
+    }
+}
+
+/// A VLAN has one port, and a port a VLAN of the module.
+fn carried(checker: &mut Checker<'_>, port: &Interface, carriers: &mut HashMap<VlanId, String>) {
+    let section = Section::Interface(port.name.clone());
+    let place = match &port.mode {
+        PortMode::Access(_) => checker.tree.place(&section, Id::AccessVlan, "VLAN"),
+        PortMode::Trunk(_) => {
+            let allowed = checker.tree.all(&section, Id::TrunkAllowed).next_back();
+            let mode = || checker.tree.place(&section, Id::PortMode, "trunk");
+            allowed.map_or_else(mode, |statement| statement.place("VLANS"))
+        }
+    };
+    let vlans: Vec<VlanId> = match &port.mode {
+        PortMode::Access(vlan) => vec![*vlan],
+        PortMode::Trunk(_) => {
+            checker.config.vlan_ids().filter(|vlan| port.carries(*vlan).is_some()).collect()
+        }
+    };
+    for vlan in &vlans {
+        let Some(other) = carriers.insert(*vlan, port.name.clone()) else { continue };
+        if other == port.name {
+            continue;
+        }
+        let first = Section::Interface(other.clone());
+        let first = match checker.tree.all(&first, Id::AccessVlan).next_back() {
+            Some(statement) => statement.span,
+            None => checker.tree.place(&first, Id::Interface, "NAME"),
+        };
+        let message = format!("VLAN {vlan} is on {other} already, {}", checker.line(first));
+        let remedy = match port.mode {
+            PortMode::Access(_) => "one port carries a VLAN; join two links to a bond in Linux",
+            PortMode::Trunk(_) => "one port carries a VLAN: leave it out of `switchport trunk allowed vlan`",
+        };
+        checker.error(place, message, remedy);
+    }
+    match port.mode {
+        PortMode::Access(vlan) if !checker.config.vlan_ids().any(|known| known == vlan) => {
+            let name = &port.name;
+            let message =
+                format!("VLAN {vlan} is neither a client, a server nor the FT VLAN: {name} is not used");
+            checker.warning(place, message, format!("add `vlan {vlan} client` or `vlan {vlan} server`"));
+        }
+        PortMode::Trunk(_) if vlans.is_empty() => {
+            let message = format!("{} carries no VLAN of the module and is not used", port.name);
+            checker.warning(place, message, "add the module's VLANs to `switchport trunk allowed vlan`");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,116 @@
+//! The ports of the configuration on this host: found, given their veths and addresses, made to accept the group's frames.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::AtomicBool;
+
+use csm_common::net::{PORT_CLIENT, PORT_FT, PORT_SERVER};
+
+use super::node::NodePort;
+use super::startup::Failure;
+use crate::dataplane::load::{PortSpec, Veth};
+use crate::model::{Carried, Config, VlanId, VlanRole, veth_names};
+use crate::neigh::membership::{Accepts, Membership};
+use crate::neigh::netlink::{Link, Netlink};
+use crate::neigh::offload::TagsKept;
+use crate::neigh::own::OwnAddresses;
+use crate::neigh::veth::Pairs;
+
+/// The ports, untouched, one for each of the module's VLANs that has one; veths are made into `pairs`.
+pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, Failure> {
+    let mut netlink = Netlink::open().map_err(Failure::step("netlink"))?;
+    let mut ports = Vec::new();
+    for interface in &config.interfaces {
+        // A port whose VLANs the module does not know is none of its business.
+        for (vlan, carried) in
+            config.vlan_ids().filter_map(|vlan| interface.carries(vlan).map(|carried| (vlan, carried)))
+        {
+            let step_name = || format!("interface {}", interface.name);
+            let link = netlink.link(&interface.name).map_err(Failure::step(step_name()))?;
+            let link = link.ok_or_else(|| Failure::step(step_name())("it has gone: see `ip link`"))?;
+            let tagged = carried == Carried::Tagged;
+            let veth = if tagged { Some(veth(pairs, vlan, &link)?) } else { None };
+            let role = role(config, vlan);
+            let carrying = AtomicBool::new(link.up && link.carrier);
+            let mtu = link.ip_mtu();
+            let Link { ifindex, name, mac, .. } = link;
+            let spec = PortSpec { ifindex, name, vlan: vlan.get(), role, mac, mtu, tagged, veth };
+            ports.push(NodePort { spec, carrying });
+        }
+    }
+    Ok(ports)
+}
+
+/// The kernel's way into a VLAN of the trunk `link`.
+fn veth(pairs: &mut Pairs, vlan: VlanId, link: &Link) -> Result<Veth, Failure> {
+    let (outer, inner) = veth_names(vlan);
+    let pair =
+        pairs.ensure(&outer, &inner, link.mac, link.mtu).map_err(Failure::step(format!("veth {outer}")))?;
+    Ok(Veth {
+        inner: pair.inner.ifindex,
+        inner_name: pair.inner.name,
+        outer: pair.outer.ifindex,
+        outer_name: pair.outer.name,
+    })
+}
+
+fn role(config: &Config, vlan: VlanId) -> u8 {
+    match config.vlans.iter().find(|known| known.id == vlan).map(|vlan| vlan.role) {
+        Some(VlanRole::Client) => PORT_CLIENT,
+        Some(VlanRole::Server) => PORT_SERVER,
+        None => PORT_FT,
+    }
+}
+
+/// Brings the ports up with the node's own addresses.
+pub(super) fn raise(config: &Config, specs: &[PortSpec]) -> Result<OwnAddresses, Failure> {
+    let mut addresses = OwnAddresses::new().map_err(Failure::step("netlink"))?;
+    for port in specs {
+        let step = || Failure::step::<io::Error>(format!("interface {}", port.kernel_name()));
+        addresses.raise(port.ifindex).map_err(step())?;
+        let ifindex = port.kernel_ifindex();
+        addresses.raise(ifindex).map_err(step())?;
+        let configured = config.vlans.iter().find(|known| known.id.get() == port.vlan);
+        if let Some(address) = configured.and_then(|vlan| vlan.address) {
+            addresses.ensure(ifindex, address).map_err(step())?;
+        }
+        if port.role == PORT_FT {
+            addresses.ensure_link_local(ifindex, port.mac).map_err(step())?;
+        }
+    }
+    Ok(addresses)
+}
+
+/// Has the data ports accept frames to the virtual MAC, and trunks all frames.
+pub(super) fn accept(specs: &[PortSpec], vmac: [u8; 6]) -> Result<Vec<Membership>, Failure> {
+    let mut trunks = BTreeMap::new();
+    for port in specs {
+        *trunks.entry(port.ifindex).or_insert(false) |= port.tagged;
+    }
+    let wanted = specs.iter().filter(|port| port.role != PORT_FT || port.tagged);
+    let wanted: BTreeMap<u32, &str> = wanted.map(|port| (port.ifindex, port.name.as_str())).collect();
+    wanted
+        .into_iter()
+        .map(|(ifindex, name)| {
+            let step = || Failure::step::<io::Error>(format!("interface {name} and the virtual MAC"));
+            if trunks.get(&ifindex) == Some(&true) {
+                return Membership::promiscuous(ifindex).map_err(step());
+            }
+            let membership = Membership::new(ifindex, vmac).map_err(step())?;
+            if membership.accepts == Accepts::Promiscuous {
+                tracing::warn!(interface = name, "takes the virtual MAC only in promiscuous mode");
+            }
+            Ok(membership)
+        })
+        .collect()
+}
+
+/// Has the trunks' hardware leave the tags in frames: the program reads them there.
+pub(super) fn keep_tags(specs: &[PortSpec]) -> Result<Vec<TagsKept>, Failure> {
+    let trunks: BTreeMap<u32, &str> =
+        specs.iter().filter(|port| port.tagged).map(|port| (port.ifindex, port.name.as_str())).collect();
+    trunks
+        .into_values()
+        .map(|name| TagsKept::new(name).map_err(Failure::step(format!("interface {name} and its VLAN tags"))))
+        .collect()
+}
