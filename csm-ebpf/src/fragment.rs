@@ -15,6 +15,9 @@ use csm_common::limits::{Budget, FRAGMENT_LIFE_NS};
 use crate::packet::{self, FRAGMENT_OFFSET, Ipv4, L3, Packet, header, parse_ip, payload};
 use crate::{Outcome, budget, conn, counter, echo, forward, maps, rewrite};
 
+/// [`HELD_FRAME_MAX`], as lengths of frames are counted.
+const HELD_MAX: u32 = 2016;
+const _: () = assert!(HELD_MAX as usize == HELD_FRAME_MAX);
 /// Octets of the longest datagram.
 const DATAGRAM_MAX: u32 = 65_535;
 
@@ -28,6 +31,7 @@ pub(crate) fn is_later(ctx: &XdpContext) -> Result<bool, Reason> {
 
 /// A first fragment ended for `reason`: if it went on, that is noted, and those that wait for it follow.
 #[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "an IP packet's length has 16 bits")]
 pub(crate) fn went_on(packet: &Packet, l4: usize, reason: Reason) {
     // An error about the packet went the other way.
     if !matches!(reason.verdict(), Verdict::Forward)
@@ -148,7 +152,7 @@ const NOTED: u64 = u64::MAX;
 #[inline(never)]
 fn hold(ctx: &XdpContext, packet: &Packet, key: &FragmentKey, note: u64) -> Reason {
     let (now_ns, length) = (packet.now_ns, packet.length);
-    if length > HELD_FRAME_MAX as u32 || !budget::take(Budget::Held, now_ns) {
+    if length > HELD_MAX || !budget::take(Budget::Held, now_ns) {
         return Reason::DropFragmentEarly;
     }
     if note != NOTED {
@@ -165,7 +169,7 @@ fn hold(ctx: &XdpContext, packet: &Packet, key: &FragmentKey, note: u64) -> Reas
         (*record).length = length;
         (*record).tag = if packet.ingress.tagged { u32::from(packet.ingress.vlan) } else { 0 };
         (*record).pad = 0;
-        packet::load(ctx, 0, (&raw mut (*record).frame).cast(), length, HELD_FRAME_MAX as u32)
+        packet::load(ctx, 0, (&raw mut (*record).frame).cast(), length, HELD_MAX)
     };
     if !read {
         held.discard(0);

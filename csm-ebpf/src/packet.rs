@@ -302,6 +302,13 @@ pub(crate) fn parse(ctx: &XdpContext, packet: &mut Packet) -> Result<usize, Reas
     Ok(l4)
 }
 
+/// Length of header `T` as lengths of packets are counted.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "some dozens")]
+const fn octets<T>() -> u32 {
+    size_of::<T>() as u32
+}
+
 /// Octets of the packet behind its IP header; the header's own, if there are none.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "at most 60")]
@@ -322,7 +329,7 @@ fn parse_tcp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Rea
         u32::from((*tcp).offset >> 4)
     };
     let header = words * 4;
-    if header < size_of::<Tcp>() as u32 || header > payload(packet, l4) {
+    if header < octets::<Tcp>() || header > payload(packet, l4) {
         return Err(Reason::DropMalformed);
     }
     Ok(())
@@ -339,10 +346,7 @@ fn parse_udp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Rea
     };
     let here = payload(packet, l4);
     // Of a datagram in pieces not all of it is here.
-    if length < size_of::<Udp>() as u32
-        || here < size_of::<Udp>() as u32
-        || (length > here && !packet.has_more())
-    {
+    if length < octets::<Udp>() || here < octets::<Udp>() || (length > here && !packet.has_more()) {
         return Err(Reason::DropMalformed);
     }
     Ok(())
@@ -353,7 +357,7 @@ fn parse_icmp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Re
     let echo = header::<Echo>(ctx, l4)?;
     // SAFETY: as in `parse`.
     let (kind, code, id_be) = unsafe { ((*echo).kind, (*echo).code, (*echo).id_be) };
-    if payload(packet, l4) < size_of::<Echo>() as u32 {
+    if payload(packet, l4) < octets::<Echo>() {
         return Err(Reason::DropMalformed);
     }
     packet.icmp = kind;
@@ -373,6 +377,7 @@ fn parse_icmp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Re
 /// # Safety
 /// `into` points to `room` octets that may be written.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "lengths of headers, and what was 32 bits before")]
 pub(crate) unsafe fn load(ctx: &XdpContext, offset: usize, into: *mut u8, length: u32, room: u32) -> bool {
     // Two comparisons that stay two: merged into one they tell the verifier nothing of the lower bound.
     let length = opaque(u64::from(length));

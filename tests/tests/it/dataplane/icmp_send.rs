@@ -12,7 +12,7 @@ use csm_common::net::relay_mac;
 use csm_tests::rig::{
     ALIAS, FAR_CLIENT, GATEWAY, Host, NEAR_CLIENT, OWN, REALS, Rig, Run, Side, VIP, VIRTUAL_MAC, now_ns,
 };
-use etherparse::{Ethernet2Header, Icmpv4Header, Icmpv4Type, IpNumber, Ipv4Dscp, Ipv4Header};
+use etherparse::{Ethernet2Header, Icmpv4Header, Icmpv4Type, IpDscp, IpNumber, Ipv4Header};
 
 use super::frames::{ACK, CLIENT_ISN, CLIENT_PORT, Frame, L4, PSH, SERVER_ISN, SYN, expect, handshake};
 
@@ -27,7 +27,7 @@ pub(super) fn error(mac: [u8; 6], src: Ipv4Addr, kind: (u8, u8, [u8; 4]), packet
     let icmp = Icmpv4Header::with_checksum(Icmpv4Type::Unknown { type_u8, code_u8, bytes5to8 }, quote);
     let length = u16::try_from(8 + quote.len()).expect("short");
     let mut ip = Ipv4Header::new(length, 64, IpNumber::ICMP, src.octets(), to).expect("a header");
-    ip.dscp = Ipv4Dscp::try_new(48).expect("internetwork control");
+    ip.dscp = IpDscp::try_new(48).expect("internetwork control");
     ip.dont_fragment = true;
     ip.header_checksum = ip.calc_header_checksum();
     let ethernet =
