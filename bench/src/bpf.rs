@@ -236,7 +236,7 @@ pub fn test_run(program: RawFd, ifindex: u32, frame: &[u8], repeat: u32) -> io::
         repeat,
         ..RunAttr::default()
     };
-    run(program, ifindex, frame, attr)
+    run(program, ifindex, frame, &attr)
 }
 
 /// As [`test_run`], with frames that go where the program sends them, in batches of 64.
@@ -244,15 +244,11 @@ pub fn test_run(program: RawFd, ifindex: u32, frame: &[u8], repeat: u32) -> io::
 /// # Errors
 /// The kernel's.
 pub fn live_run(program: RawFd, ifindex: u32, frame: &[u8], repeat: u32) -> io::Result<Run> {
-    run(
-        program,
-        ifindex,
-        frame,
-        RunAttr { repeat, flags: LIVE_FRAMES, batch_size: LIVE_BATCH, ..RunAttr::default() },
-    )
+    let attr = RunAttr { repeat, flags: LIVE_FRAMES, batch_size: LIVE_BATCH, ..RunAttr::default() };
+    run(program, ifindex, frame, &attr)
 }
 
-fn run(program: RawFd, ifindex: u32, frame: &[u8], attr: RunAttr) -> io::Result<Run> {
+fn run(program: RawFd, ifindex: u32, frame: &[u8], attr: &RunAttr) -> io::Result<Run> {
     // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
     let words = [0, length(frame), 0, ifindex, 0, 0];
     let context: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
@@ -262,7 +258,7 @@ fn run(program: RawFd, ifindex: u32, frame: &[u8], attr: RunAttr) -> io::Result<
         data_in: frame.as_ptr() as u64,
         ctx_size_in: length(&context),
         ctx_in: context.as_ptr() as u64,
-        ..attr
+        ..*attr
     };
     // SAFETY: all buffers live through the call, and their lengths are given.
     unsafe { bpf(PROG_TEST_RUN, &mut attr) }?;

@@ -13,6 +13,9 @@ use crate::floor::DROP;
 /// Multiplier of a linear congruential generator modulo 2^64 (Knuth, MMIX).
 const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
 
+/// Where the IPv4 identification stands.
+const ID_AT: usize = 18;
+
 /// Which flow the next frame is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -27,7 +30,8 @@ pub enum Order {
 pub struct Feed {
     /// The frame of flow 0.
     pub frame: Vec<u8>,
-    /// Where in the frame the client's address stands, to which the flow's number is added.
+    /// Where in the frame the client's address stands, to which the flow's number is added. Its low half is 0: the IPv4
+    /// identification becomes the complement of the flow's, so that the header's checksum holds for 65,536 flows.
     pub client_at: usize,
     /// Flows, a power of two.
     pub flows: u32,
@@ -78,12 +82,13 @@ impl Feeder {
         duration
     }
 
-    /// Sends `repeat` live frames, as received on `ifindex`.
+    /// Sends `repeat` live frames, as received on `ifindex`; nanoseconds a frame, as the kernel counts them: without the time
+    /// that making the first pages takes, or another process.
     ///
     /// # Panics
     /// If the kernel refuses.
-    pub fn live_run(&self, ifindex: u32, repeat: u32) {
-        bpf::live_run(self.fd(), ifindex, &self.frame, repeat).expect("a live run");
+    pub fn live_run(&self, ifindex: u32, repeat: u32) -> Duration {
+        bpf::live_run(self.fd(), ifindex, &self.frame, repeat).expect("a live run").duration
     }
 }
 
@@ -139,6 +144,10 @@ fn assemble(feed: &Feed, state: RawFd, programs: RawFd) -> Vec<u64> {
         instruction(0x7b, 0x10, 0, 0),                           // the state = r1
         instruction(0x57, 2, 0, (feed.flows - 1).cast_signed()), // r2 &= flows - 1
         instruction(0x04, 2, 0, first.cast_signed()),            // w2 += first
+        instruction(0xbf, 0x24, 0, 0),                           // r4 = r2
+        instruction(0xa7, 4, 0, 0xffff),                         // r4 ^= ffff
+        instruction(0xdc, 4, 0, 16),                             // r4 = be16 r4
+        instruction(0x6b, 0x47, at(ID_AT), 0),                   // *(u16 *)(r7 + ID_AT) = r4
         instruction(0xdc, 2, 0, 32),                             // r2 = be32 r2
         instruction(0x63, 0x27, at(feed.client_at), 0),          // *(u32 *)(r7 + client_at) = r2
         instruction(0xbf, 0x61, 0, 0),                           // r1 = context

@@ -26,6 +26,21 @@ pub struct Segment {
     pub acknowledged: u32,
 }
 
+/// A datagram of 18 octets to port `dst.1`, without a checksum: as long as the shortest Ethernet frame.
+///
+/// # Panics
+/// Never: it has a valid length.
+#[must_use]
+pub fn datagram(dst_mac: [u8; 6], src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) -> Vec<u8> {
+    let udp = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], dst_mac)
+        .ipv4(src.0.octets(), dst.0.octets(), TTL)
+        .udp(src.1, dst.1);
+    let mut frame = Vec::with_capacity(64);
+    udp.write(&mut frame, &[0; 18]).expect("a vector takes everything");
+    frame[40..42].fill(0);
+    frame
+}
+
 /// What a segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flag {

@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod feeder;
 pub mod floor;
 pub mod frame;
+pub mod live;
 pub mod report;
 pub mod scene;
 

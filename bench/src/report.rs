@@ -25,7 +25,7 @@ impl Table {
     pub fn print(&self, names: &[&str]) {
         println!("\n{:<52} {:>7} {:>7}", self.title, "best", "median");
         for (name, rounds) in names.iter().zip(&self.lines) {
-            let (best, median) = best_and_median(rounds, |duration| duration.as_nanos());
+            let (best, median) = best_and_median(rounds, Duration::as_nanos);
             println!("{name:<52} {best:>7} {median:>7}");
         }
     }

@@ -27,6 +27,33 @@ pub struct FlowKey {
 }
 crate::map_type!(FlowKey, 16);
 
+/// A [`FlowKey`] as it is looked up: written in two wide stores. The kernel's hash reads it in words, and a CPU that finds a
+/// word in pieces among its pending stores waits until all of them have reached the cache.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub struct WideKey([u64; 2]);
+
+impl FlowKey {
+    /// The same key, for a look-up.
+    #[inline(always)]
+    #[must_use]
+    pub const fn wide(&self) -> WideKey {
+        let Self { src_be, dst_be, sport_be, dport_be, vlan, proto, pad } = *self;
+        let ([a, b, c, d], [e, f, g, h]) = (src_be.to_ne_bytes(), dst_be.to_ne_bytes());
+        let addresses = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        let ([a, b], [c, d], [e, f]) = (sport_be.to_ne_bytes(), dport_be.to_ne_bytes(), vlan.to_ne_bytes());
+        WideKey([addresses, u64::from_ne_bytes([a, b, c, d, e, f, proto, pad])])
+    }
+}
+
+impl core::borrow::Borrow<FlowKey> for WideKey {
+    #[inline(always)]
+    fn borrow(&self) -> &FlowKey {
+        // SAFETY: a flow key is made of integers only, without padding, and is as long and aligned to less.
+        unsafe { &*self.0.as_ptr().cast() }
+    }
+}
+
 /// All that forwarding a packet of a known flow needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(8))]

@@ -62,7 +62,7 @@ pub(crate) fn entry(key: &FlowKey) -> Option<&'static FlowEntry> {
 fn find(packet: &Packet) -> Result<(*mut FlowEntry, bool), Reason> {
     let key = &packet.key;
     let mut predecessor = 0;
-    if let Some(entry) = maps::FLOWS.get_ptr_mut(key) {
+    if let Some(entry) = maps::FLOWS.get_ptr_mut(key.wide()) {
         if packet.flags & (TCP_SYN | TCP_FIN | TCP_RST) == 0 {
             return Ok((entry, false));
         }

@@ -57,8 +57,8 @@ pub(crate) fn send(ctx: &XdpContext, hop: &NextHop, reason: Reason) -> Outcome {
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds; the MAC addresses stand at even offsets of an aligned map value.
     unsafe {
-        (*ethernet).dst = (&raw const hop.dst_mac).cast::<Mac>().read();
-        (*ethernet).src = (&raw const hop.src_mac).cast::<Mac>().read();
+        (*ethernet).dst = Mac::at(&raw const hop.dst_mac);
+        (*ethernet).src = Mac::at(&raw const hop.src_mac);
     }
     let tag = if hop.flags & NEXTHOP_TAGGED == 0 { 0 } else { hop.vlan };
     out(ctx, hop.port, tag, reason)

@@ -94,7 +94,8 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet, length: u32) -> 
     // SAFETY: `frame` checked the bounds.
     let (dst, src) = unsafe { ((*ethernet).dst, (*ethernet).src) };
     let from_peer = port.role == PORT_FT;
-    if !from_peer && dst != Mac::of(&settings.virtual_mac) {
+    // SAFETY: the first field of a map's value.
+    if !from_peer && dst != unsafe { Mac::at(&raw const settings.virtual_mac) } {
         return Ok(Reason::PassHost);
     }
     let (state, now_ns) = gate::read();

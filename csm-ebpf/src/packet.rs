@@ -53,6 +53,16 @@ pub(crate) const VERSION_IHL: u8 = 0x45;
 pub(crate) struct Mac([u16; 3]);
 
 impl Mac {
+    /// The address that stands at an even place of a map's value.
+    ///
+    /// # Safety
+    /// `bytes` must be live and stand at an even address.
+    #[inline(always)]
+    pub(crate) unsafe fn at(bytes: *const [u8; 6]) -> Self {
+        // SAFETY: by the contract; any bytes are an address.
+        unsafe { bytes.cast::<Self>().read() }
+    }
+
     #[inline(always)]
     pub(crate) const fn of(bytes: &[u8; 6]) -> Self {
         let [a, b, c, d, e, f] = *bytes;

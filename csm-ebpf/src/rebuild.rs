@@ -20,9 +20,10 @@ use crate::{forward, maps};
 #[inline(always)]
 pub(crate) fn from_server(packet: &Packet, generation: u32, route: &Route) -> Result<(), Reason> {
     let key = &packet.key;
-    let midway = key.proto == PROTO_TCP && packet.flags & (TCP_SYN | TCP_RST | TCP_ACK) == TCP_ACK;
+    // A SYN-ACK, too: half-open connections are not replicated, and its server sends it again.
+    let answers = key.proto == PROTO_TCP && packet.flags & (TCP_RST | TCP_ACK) == TCP_ACK;
     // A stray is no proof that its connection is not known to the node that relayed it.
-    if !midway || packet.ingress.role != PORT_SERVER || packet.ingress.relayed {
+    if !answers || packet.ingress.role != PORT_SERVER || packet.ingress.relayed {
         return Err(Reason::DropNoConnection);
     }
     let service = VserverKey { ip_be: key.src_be, port_be: key.sport_be, proto: key.proto, pad: 0 };
@@ -89,7 +90,14 @@ fn another_stands(connection: &Connection) -> bool {
 fn expect(packet: &Packet, connection: &Connection) {
     if let Some(entry) = maps::EMBRYONIC.get_ptr_mut(connection.forward_key()) {
         // SAFETY: an element of a preallocated table; of two packets that rebuild it on two CPUs either number will do.
-        unsafe { (*entry).expect_ack = packet.seq };
+        unsafe {
+            (*entry).expect_ack = packet.seq;
+            if packet.flags & TCP_SYN != 0 {
+                // As of any handshake, one number proves it.
+                (*entry).expect_ack = packet.seq.wrapping_add(1);
+                (*entry).flags &= !FLAG_REBUILT;
+            }
+        }
     }
     if packet.flags & TCP_FIN != 0
         && let Some(entry) = maps::EMBRYONIC.get_ptr_mut(connection.return_key())

@@ -22,9 +22,9 @@ struct Tag {
 
 /// Octets that a tag adds.
 const TAG: usize = size_of::<Tag>();
-/// The same, as the frame's start is moved.
-const TAG_MOVES: i32 = 4;
-const _: () = assert!(TAG_MOVES as usize == TAG);
+/// The same, as a way to move the frame's start.
+const INWARD: i32 = 4;
+const _: () = assert!(TAG == 4);
 
 #[repr(C, packed(2))]
 struct Addresses {
@@ -90,13 +90,13 @@ fn pop(ctx: &XdpContext) -> Result<(), Reason> {
         (*to).dst = dst;
         (*to).src = src;
     }
-    adjust(ctx, TAG_MOVES)
+    adjust(ctx, INWARD)
 }
 
 /// Puts a tag of `vlan` on.
 #[inline(always)]
 pub(crate) fn push(ctx: &XdpContext, vlan: u16) -> Result<(), Reason> {
-    adjust(ctx, -TAG_MOVES)?;
+    adjust(ctx, -INWARD)?;
     let from = header::<Addresses>(ctx, TAG)?;
     let to = header::<Tagged>(ctx, 0)?;
     // SAFETY: as in `pop`.

@@ -77,6 +77,21 @@ fn a_servers_segment_rebuilds_its_connection_and_the_clients_answer_proves_it() 
 }
 
 #[test]
+fn a_servers_second_syn_ack_rebuilds_a_handshake_that_one_number_proves() {
+    let mut rig = knowing();
+    let syn_ack = Frame::server(SYN | ACK, SERVER_SEQ, CLIENT_SEQ);
+    let out = syn_ack.clone().answered_as(VIP, 80, &FAR_CLIENT);
+    expect(&mut rig, Side::Server, &syn_ack, Reason::ForwardedRebuilt, &out);
+    for guess in [SERVER_SEQ, SERVER_SEQ + 2] {
+        answers(&mut rig, guess);
+        assert_eq!(rig.flows(names::FLOWS), []);
+    }
+    answers(&mut rig, SERVER_SEQ + 1);
+    let flows = rig.flows(names::FLOWS);
+    assert!(flows.len() == 2 && flows.iter().all(|(_, entry)| entry.state == STATE_ESTABLISHED));
+}
+
+#[test]
 fn an_answer_to_what_the_client_lacked_most_of_all_is_a_proof() {
     let mut rig = knowing();
     rebuilt(&mut rig);
@@ -86,9 +101,9 @@ fn an_answer_to_what_the_client_lacked_most_of_all_is_a_proof() {
 }
 
 #[test]
-fn what_begins_or_ends_or_is_nobodys_rebuilds_nothing() {
+fn what_answers_nothing_or_ends_or_is_nobodys_rebuilds_nothing() {
     let mut rig = knowing();
-    for flags in [SYN | ACK, RST, RST | ACK, PSH, 0] {
+    for flags in [RST, RST | ACK, PSH, 0] {
         expect_end(&mut rig, Side::Server, &Frame::server(flags, 5, 6), Reason::DropNoConnection);
     }
     for (host, port) in [(&REALS[0], 8080), (&REALS[1], 80)] {
