@@ -16,6 +16,7 @@ pub mod checks;
 pub mod figure;
 pub mod lab;
 pub mod link;
+pub mod model;
 pub mod netns;
 pub mod node;
 pub mod picture;

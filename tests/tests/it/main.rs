@@ -2,6 +2,7 @@
 //! network namespaces of its own.
 
 mod dataplane;
+mod differential;
 mod failover;
 mod ft;
 mod lab;
