@@ -12,10 +12,13 @@ use csm_common::net::{AddressKey, PORT_SERVER, Port};
 use csm_common::service::VserverKey;
 
 use crate::packet::{
-    ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, Ipv4, L3, Mac, PROTO_TCP, TCP_ACK, TCP_RST, header,
-    parse,
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ipv4, L3, L4, Mac, PROTO_TCP, PROTO_UDP, Ports, TCP_ACK,
+    TCP_RST, Tcp, VERSION_IHL, header,
 };
 use crate::{Outcome, arp, forward, gate, maps, vlan};
+
+/// More fragments, or an offset.
+const FRAGMENT_BITS: u16 = 0x3fff_u16.to_be();
 
 /// Sends a frame that is not for the group to the other VLAN; what is for this node goes to its kernel.
 #[inline(never)]
@@ -56,10 +59,7 @@ const fn stays(dst: [u8; 6]) -> bool {
 // Not a call: the compiler would hand over the frame's bounds as plain numbers, which the verifier refuses.
 #[inline(always)]
 pub(crate) fn is_balanced(ctx: &XdpContext, port: &Port) -> bool {
-    let ingress =
-        Ingress { port: port.number, vlan: port.vlan, role: port.role, tagged: false, relayed: false };
-    let Ok(packet) = parse(ctx, ingress, 0) else { return false };
-    let key = packet.key;
+    let Ok((key, flags)) = addressing(ctx, port.vlan) else { return false };
     if port.role != PORT_SERVER {
         let service = VserverKey { ip_be: key.dst_be, port_be: key.dport_be, proto: key.proto, pad: 0 };
         if key.proto == PROTO_TCP && is_origin(service) {
@@ -80,9 +80,37 @@ pub(crate) fn is_balanced(ctx: &XdpContext, port: &Port) -> bool {
         return true;
     }
     // Of a connection that this node does not know: it is rebuilt.
-    let midway = key.proto == PROTO_TCP && packet.flags & (TCP_RST | TCP_ACK) == TCP_ACK;
+    let answers = key.proto == PROTO_TCP && flags & (TCP_RST | TCP_ACK) == TCP_ACK;
     let service = VserverKey { ip_be: key.src_be, port_be: key.sport_be, proto: key.proto, pad: 0 };
-    midway && is_origin(service) && maps::DIRECT.get_ptr(key).is_none()
+    answers && is_origin(service) && maps::DIRECT.get_ptr(key).is_none()
+}
+
+/// Addresses and ports of a packet without IP options that is no fragment, and its TCP flags; an error for any other.
+#[inline(always)]
+fn addressing(ctx: &XdpContext, vlan: u16) -> Result<(FlowKey, u8), Reason> {
+    let ip = header::<Ipv4>(ctx, L3)?;
+    // SAFETY: `header` checked the bounds.
+    let (version_ihl, fragment_be, proto, src_be, dst_be) =
+        unsafe { ((*ip).version_ihl, (*ip).fragment_be, (*ip).proto, (*ip).src_be, (*ip).dst_be) };
+    if version_ihl != VERSION_IHL || fragment_be & FRAGMENT_BITS != 0 {
+        return Err(Reason::DropFragment);
+    }
+    let mut key = FlowKey { src_be, dst_be, sport_be: 0, dport_be: 0, vlan, proto, pad: 0 };
+    let mut flags = 0;
+    match proto {
+        PROTO_TCP => {
+            let tcp = header::<Tcp>(ctx, L4)?;
+            // SAFETY: `header` checked the bounds.
+            unsafe { (key.sport_be, key.dport_be, flags) = ((*tcp).sport_be, (*tcp).dport_be, (*tcp).flags) };
+        }
+        PROTO_UDP => {
+            let ports = header::<Ports>(ctx, L4)?;
+            // SAFETY: as above.
+            unsafe { (key.sport_be, key.dport_be) = ((*ports).sport_be, (*ports).dport_be) };
+        }
+        _ => return Err(Reason::DropProtocol),
+    }
+    Ok((key, flags))
 }
 
 #[inline(always)]

@@ -33,8 +33,10 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
             let veth = if tagged && !bridged { Some(veth(pairs, vlan, &link)?) } else { None };
             let role = role(config, vlan);
             let carrying = AtomicBool::new(link.up && link.carrier);
+            let mtu = link.ip_mtu();
             let Link { ifindex, name, mac, .. } = link;
-            let spec = PortSpec { ifindex, name, vlan: vlan.get(), role, mac, tagged, veth, bridge: None };
+            let vlan = vlan.get();
+            let spec = PortSpec { ifindex, name, vlan, role, mac, mtu, tagged, veth, bridge: None };
             ports.push(NodePort { spec, carrying });
         }
     }

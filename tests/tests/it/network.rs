@@ -104,6 +104,7 @@ fn neighbours_are_found_lost_and_found_again() {
             number: 1,
             vlan: 3,
             ifindex: near.ifindex,
+            mtu: near.ip_mtu(),
             tagged: false,
             bridge: None,
             network: Some(own),
