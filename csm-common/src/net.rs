@@ -112,8 +112,12 @@ pub struct NextHop {
     pub flags: u16,
     /// The neighbour's address, network order.
     pub ip_be: u32,
+    /// Longest IP packet that leaves there, octets.
+    pub mtu: u16,
+    /// Must be 0.
+    pub pad: u16,
 }
-crate::map_type!(NextHop, 24);
+crate::map_type!(NextHop, 28);
 
 /// The neighbour's MAC is known.
 pub const NEXTHOP_RESOLVED: u16 = 1;

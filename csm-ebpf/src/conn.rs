@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::flow::{
-    Connection, FLAG_FORWARD, FLAG_REBUILT, FLAG_REPLICA, FLAG_REPLICATE, FlowEntry, Local, NONE,
+    Connection, FLAG_FORWARD, FLAG_REBUILT, FLAG_REPLICA, FLAG_REPLICATE, FlowEntry, FlowKey, Local, NONE,
     STATE_CLOSED, STATE_SYN, next_generation,
 };
 use csm_common::net::{AddressKey, PORT_CLIENT, PORT_SERVER, Port};
@@ -12,34 +12,49 @@ use csm_common::service::{VSERVER_INSERVICE, VSERVER_REPLICATE, Vserver};
 
 use crate::packet::{PROTO_TCP, Packet, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::transition::{self, Next};
-use crate::{Outcome, counter, drain, forward as out, maps, predictor, rebuild, rewrite, sticky, vserver};
+use crate::{
+    Outcome, counter, drain, forward as out, icmp_send, maps, predictor, rebuild, rewrite, sticky, vserver,
+};
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
 const TOUCH_NS: u64 = 1_000_000_000;
 const EEXIST: i32 = -17;
 
-/// Sends a packet on by its connection's entry, making one if it is a first packet.
+/// Sends a packet on by its connection's entry, making one if it is a first packet; `l4` is where its transport header
+/// stands.
 #[inline(always)]
-pub(crate) fn forward(ctx: &XdpContext, packet: &Packet) -> Outcome {
+pub(crate) fn forward(ctx: &XdpContext, packet: &Packet, l4: usize) -> Outcome {
     if packet.ttl <= 1 {
-        return Err(Reason::DropTtl);
+        return Err(icmp_send::time_exceeded(ctx, packet, l4));
     }
     let (entry, fresh) = find(packet)?;
     // SAFETY: an element of a preallocated table. Expiry may free it on another CPU meanwhile and a new connection
     // take its place: then this one packet goes where that one's would.
     let entry = unsafe { &mut *entry };
+    let hop = out::hop(entry.nexthop)?;
+    if packet.total > u32::from(hop.mtu) {
+        return Err(icmp_send::too_big(ctx, packet, l4, hop.mtu));
+    }
     touch(packet, entry);
     transition::acknowledged(packet, entry);
-    rewrite::apply(ctx, packet.key.proto, entry)?;
+    rewrite::apply(ctx, l4, packet.key.proto, entry)?;
     let reason = match (entry.vserver, fresh) {
         (NONE, _) => Reason::ForwardedRouted,
         (_, true) if entry.flags & FLAG_REBUILT != 0 => Reason::ForwardedRebuilt,
         (_, true) => Reason::ForwardedNew,
         (_, false) => Reason::ForwardedFlow,
     };
-    let sent = out::send(ctx, entry.nexthop, reason)?;
+    let sent = out::send(ctx, hop, reason)?;
     counter::packet(entry, packet.length);
     Ok(sent)
+}
+
+/// The entry that packets with `key` go by, if there is one.
+#[inline(always)]
+pub(crate) fn entry(key: &FlowKey) -> Option<&'static FlowEntry> {
+    let found = maps::FLOWS.get_ptr(key).or_else(|| maps::EMBRYONIC.get_ptr(key))?;
+    // SAFETY: as in `forward`; read only.
+    Some(unsafe { &*found })
 }
 
 /// The packet's entry, and whether it was made for this packet.
@@ -202,7 +217,7 @@ fn way_back(packet: &Packet) -> Result<u32, Reason> {
 
 /// An address that one host may have: not of "this network", loopback, multicast or reserved (RFC 6890).
 #[inline(always)]
-const fn is_host(ip_be: u32) -> bool {
+pub(crate) const fn is_host(ip_be: u32) -> bool {
     matches!(ip_be.to_ne_bytes()[0], 1..=126 | 128..=223)
 }
 

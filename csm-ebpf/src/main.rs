@@ -9,14 +9,19 @@
 #![feature(asm_experimental_arch)]
 
 mod arp;
+mod budget;
 mod conn;
 mod counter;
 mod drain;
 mod echo;
 mod event;
 mod forward;
+mod fragment;
 mod gate;
+mod icmp;
+mod icmp_send;
 mod maps;
+mod options;
 mod packet;
 mod predictor;
 mod rebuild;
@@ -34,28 +39,29 @@ use csm_common::counter::{Reason, Verdict};
 use csm_common::gate::GateState;
 use csm_common::net::{NO_VETH, PORT_FT, PORT_TAGGED, PORT_VETH, Port};
 
-use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, Mac};
+use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, Mac, PROTO_ICMP, Packet};
 
 /// How a stage ends a frame.
 pub(crate) type Outcome = Result<Reason, Reason>;
 
 /// Entry point, one instance per port.
-#[xdp]
+#[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 fn csm(ctx: XdpContext) -> u32 {
-    let bytes = (ctx.data_end() - ctx.data()) as u64;
+    let bytes = packet::length(&ctx);
     let (reason, veth) = match vlan::arrive(&ctx) {
-        Ok(port) => {
-            let (Ok(reason) | Err(reason)) = frame(&ctx, port);
-            (reason, port.veth)
+        Ok((port, tag)) => {
+            let veth = port.veth;
+            let (Ok(reason) | Err(reason)) = frame(&ctx, port, bytes - tag);
+            (reason, veth)
         }
         Err(reason) => (reason, NO_VETH),
     };
-    counter::frame(bytes, reason);
+    counter::frame(u64::from(bytes), reason);
     match reason.verdict() {
         Verdict::Forward => xdp_action::XDP_REDIRECT,
         Verdict::Pass => to_kernel(veth),
-        Verdict::Drop => xdp_action::XDP_DROP,
+        Verdict::Drop | Verdict::Hold => xdp_action::XDP_DROP,
     }
 }
 
@@ -69,7 +75,7 @@ fn to_kernel(veth: u32) -> u32 {
 }
 
 #[inline(always)]
-fn frame(ctx: &XdpContext, port: &Port) -> Outcome {
+fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
     if port.role == PORT_VETH {
         return forward::out(ctx, port.number, vlan::tag_of(port), Reason::ForwardedKernel);
     }
@@ -77,13 +83,13 @@ fn frame(ctx: &XdpContext, port: &Port) -> Outcome {
     // SAFETY: `header` checked the bounds.
     match unsafe { (*ethernet).kind_be } {
         ETHERTYPE_ARP => Ok(arp::handle(ctx, port)),
-        ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet),
+        ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet, length),
         _ => Ok(Reason::PassProtocol),
     }
 }
 
 #[inline(always)]
-fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
+fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet, length: u32) -> Outcome {
     let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
     // SAFETY: `frame` checked the bounds.
     let (dst, src) = unsafe { ((*ethernet).dst, (*ethernet).src) };
@@ -105,11 +111,27 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
             GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
         }
     };
-    let packet = packet::parse(ctx, ingress, now_ns)?;
-    if let Some(reason) = echo::reply(ctx, &packet)? {
-        return Ok(reason);
+    let mut packet = Packet::new(ingress, now_ns, length);
+    if !packet::is_plain(ctx)? {
+        options::check(ctx)?;
+        if fragment::is_later(ctx)? {
+            return Ok(fragment::follow(ctx, &mut packet));
+        }
     }
-    conn::forward(ctx, &packet)
+    let l4 = packet::parse(ctx, &mut packet)?;
+    if packet.key.proto == PROTO_ICMP {
+        if packet.is_icmp_error() {
+            return Ok(icmp::translate(ctx, &packet, l4));
+        }
+        if echo::is_for_us(&packet) {
+            return Ok(echo::reply(ctx, &packet, l4));
+        }
+    }
+    let reason = conn::forward(ctx, &packet, l4)?;
+    if packet.has_more() {
+        fragment::went_on(&packet, l4, reason);
+    }
+    Ok(reason)
 }
 
 #[unsafe(link_section = "license")]

@@ -38,6 +38,8 @@ pub const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 9, 40];
 pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 30);
 /// The servers' default gateway.
 pub const ALIAS: Ipv4Addr = Ipv4Addr::new(192, 158, 39, 20);
+/// The balancer's own address on the client VLAN, which has no alias.
+pub const OWN: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 10);
 /// The upstream router; clients elsewhere are behind it.
 pub const GATEWAY: Host = Host::new(Ipv4Addr::new(192, 158, 38, 20), 2);
 /// A client on the client VLAN itself.
@@ -268,7 +270,7 @@ impl Rig {
         out.truncate(result.data_size_out as usize);
         let reason = the_change(&before, &self.counts(), u64::from(length));
         let action = match reason.verdict() {
-            Verdict::Drop => 1,
+            Verdict::Drop | Verdict::Hold => 1,
             Verdict::Pass if veth && reason != Reason::PassVlan => 4,
             Verdict::Pass => 2,
             Verdict::Forward => 4,
@@ -388,6 +390,9 @@ impl Rig {
         let mut addresses: HashMap<MapData, AddressKey, Address> = self.dataplane.map(names::ADDRESSES)?;
         addresses.insert(address_key(VIP, 2), Address { kind: ADDRESS_VIRTUAL }, 0)?;
         addresses.insert(address_key(ALIAS, 3), Address { kind: ADDRESS_ALIAS }, 0)?;
+        let mut sources: Array<MapData, u32> = self.dataplane.map(names::ERROR_SOURCES)?;
+        sources.set(2, be(OWN), 0)?;
+        sources.set(3, be(ALIAS), 0)?;
         let mut routes: LpmTrie<MapData, u32, Route> = self.dataplane.map(names::ROUTES)?;
         let connected = |vlan| Route { kind: ROUTE_CONNECTED, vlan, nexthop: 0 };
         routes.insert(&Key::new(24, be(Ipv4Addr::new(192, 158, 38, 0))), connected(2), 0)?;
@@ -408,6 +413,8 @@ impl Rig {
                 vlan: host.vlan,
                 flags: NEXTHOP_RESOLVED | tagged,
                 ip_be: be(host.ip),
+                mtu: 1500,
+                pad: 0,
             };
             hops.set(number, hop, 0)?;
             neighbours.insert(address_key(host.ip, host.vlan), number, 0)?;
@@ -509,5 +516,5 @@ fn facts(name: &str) -> Result<(u32, [u8; 6])> {
 fn make_port(name: &str, vlan: u16, role: u8) -> Result<PortSpec> {
     make_pair(name, &format!("{name}x"))?;
     let (ifindex, mac) = facts(name)?;
-    Ok(PortSpec { ifindex, name: name.to_owned(), vlan, role, mac, tagged: false, veth: None })
+    Ok(PortSpec { ifindex, name: name.to_owned(), vlan, role, mac, mtu: 1500, tagged: false, veth: None })
 }

@@ -32,8 +32,9 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
             let veth = if tagged { Some(veth(pairs, vlan, &link)?) } else { None };
             let role = role(config, vlan);
             let carrying = AtomicBool::new(link.up && link.carrier);
+            let mtu = link.ip_mtu();
             let Link { ifindex, name, mac, .. } = link;
-            let spec = PortSpec { ifindex, name, vlan: vlan.get(), role, mac, tagged, veth };
+            let spec = PortSpec { ifindex, name, vlan: vlan.get(), role, mac, mtu, tagged, veth };
             ports.push(NodePort { spec, carrying });
         }
     }

@@ -20,10 +20,14 @@ use csm_common::net::{NO_VETH, PORT_TAGGED, PORT_VETH, Port, PortSlot, TagKey, p
 use csm_common::{limits, names};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::bpf::Runner;
 use super::maps::MapSource;
 
 /// The program and its maps as built for the BPF target.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/csm-ebpf.o"));
+
+/// How often the program is handed to the verifier before it counts as refused.
+const VERIFY_ATTEMPTS: u32 = 10;
 
 /// A port to attach to, or a VLAN on a trunk: several of one interface then.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub struct PortSpec {
     pub role: u8,
     /// The port's own MAC address.
     pub mac: [u8; 6],
+    /// Its MTU, octets of an IP packet.
+    pub mtu: u16,
     /// Frames of the VLAN have a tag on this port.
     pub tagged: bool,
     /// How the kernel takes part in the VLAN; `None`: on the port itself.
@@ -120,10 +126,10 @@ impl Default for Capacity {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The kernel refused the object: too old, verifier, or privileges.
-    #[error("the kernel refuses the XDP program (Linux 5.15 or newer and root are needed): {0}")]
+    #[error("the kernel refuses the XDP program (Linux 5.18 or newer and root are needed): {0}")]
     Object(#[source] Box<EbpfError>),
     /// The verifier refused the program.
-    #[error("the kernel's verifier refuses the XDP program (Linux 5.15 or newer is needed): {0}")]
+    #[error("the kernel's verifier refuses the XDP program (Linux 5.18 or newer is needed): {0}")]
     Verifier(#[source] Box<ProgramError>),
     /// The kernel did not run the program on a test frame.
     #[error("the kernel does not run the XDP program on a test frame: {0}")]
@@ -195,7 +201,7 @@ impl Dataplane {
             return Err(LoadError::TooManyPorts(ends));
         }
         let mut ebpf = loader(&capacity).load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
-        program(&mut ebpf)?.load().map_err(|error| LoadError::Verifier(Box::new(error)))?;
+        verify(program(&mut ebpf)?)?;
         let Some(Map::Array(gate)) = ebpf.map(names::GATE) else {
             return Err(LoadError::Missing(names::GATE));
         };
@@ -235,6 +241,16 @@ impl Dataplane {
     #[must_use]
     pub fn verified_instructions(&mut self) -> Option<u32> {
         program(&mut self.ebpf).ok()?.info().ok()?.verified_instruction_count()
+    }
+
+    /// Something that gives the program frames; valid beyond the `Dataplane`.
+    ///
+    /// # Errors
+    /// [`LoadError::Missing`] if the object has no program.
+    pub fn runner(&self) -> Result<Runner, LoadError> {
+        let fd = self.ebpf.program(names::PROGRAM).and_then(|program| program.fd().ok());
+        let fd = fd.ok_or(LoadError::Missing(names::PROGRAM))?.as_fd().try_clone_to_owned();
+        fd.map(Runner::new).map_err(|error| map_error(names::PROGRAM, error))
     }
 
     /// The program's descriptor, for one that calls it: valid as long as the `Dataplane`.
@@ -371,6 +387,17 @@ fn loader(capacity: &Capacity) -> EbpfLoader<'static> {
         loader.map_max_entries(name, entries);
     }
     loader
+}
+
+/// Hands the program to the verifier, which gives up with EAGAIN when a signal comes for this thread meanwhile.
+fn verify(program: &mut Xdp) -> Result<(), LoadError> {
+    for _ in 1..VERIFY_ATTEMPTS {
+        match program.load() {
+            Err(error) if reason_of(&error).raw_os_error() == Some(libc::EAGAIN) => {}
+            result => return result.map_err(|error| LoadError::Verifier(Box::new(error))),
+        }
+    }
+    program.load().map_err(|error| LoadError::Verifier(Box::new(error)))
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {

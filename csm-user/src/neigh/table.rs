@@ -25,6 +25,8 @@ pub struct HopPort {
     pub vlan: u16,
     /// Index of the interface on which the kernel takes part in it.
     pub ifindex: u32,
+    /// Its MTU, octets of an IP packet.
+    pub mtu: u16,
     /// Frames leave with the VLAN's tag.
     pub tagged: bool,
     /// This node's address and prefix length there: hosts outside it are not neighbours.
@@ -172,6 +174,17 @@ impl NeighbourTable {
         effects
     }
 
+    /// Interface `ifindex` has this MTU now.
+    pub fn resized(&mut self, ifindex: u32, mtu: u16) -> Vec<Effect> {
+        let mut vlans = HashSet::new();
+        for port in self.ports.values_mut().filter(|port| port.ifindex == ifindex && port.mtu != mtu) {
+            port.mtu = mtu;
+            vlans.insert(port.vlan);
+        }
+        let there = self.hosts.iter().filter(|(key, _)| vlans.contains(&key.vlan));
+        there.map(|(key, host)| Effect::SetNextHop(host.number, self.next_hop(*key, host.mac))).collect()
+    }
+
     /// All hosts are to be asked for again: notifications were lost, or an interface came back.
     #[must_use]
     pub fn resolve_all(&self) -> Vec<Effect> {
@@ -291,6 +304,8 @@ impl NeighbourTable {
             vlan: key.vlan,
             flags: if mac.is_some() { NEXTHOP_RESOLVED } else { 0 } | if tagged { NEXTHOP_TAGGED } else { 0 },
             ip_be: key.ip_be,
+            mtu: self.ports.get(&key.vlan).map_or(0, |port| port.mtu),
+            pad: 0,
         }
     }
 

@@ -6,12 +6,17 @@
 mod arp;
 mod balancing;
 mod echo;
+mod fragments;
 mod frames;
 mod gate;
+mod icmp;
+mod icmp_send;
+mod jumbo;
 mod limits;
 mod live;
 mod load;
 mod malformed;
+mod options;
 mod rebuild;
 mod replica;
 mod routed;

@@ -100,7 +100,9 @@ fn neighbours_are_found_lost_and_found_again() {
         far("addr add 192.158.39.101/24 dev far");
         far("link set far address 02:00:00:00:00:65");
 
-        let port = HopPort { number: 1, vlan: 3, ifindex: near.ifindex, tagged: false, network: Some(own) };
+        let mtu = near.ip_mtu();
+        let port =
+            HopPort { number: 1, vlan: 3, ifindex: near.ifindex, mtu, tagged: false, network: Some(own) };
         let sink = Sink::default();
         let links = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&links);

@@ -9,6 +9,7 @@ fn table() -> NeighbourTable {
         number,
         vlan,
         ifindex,
+        mtu: 1500,
         tagged: false,
         network: Some(net.parse().unwrap()),
     };
@@ -116,6 +117,7 @@ fn the_network_cannot_fill_the_table_beyond_its_bound() {
         number: 0,
         vlan: 2,
         ifindex: 12,
+        mtu: 1500,
         tagged: false,
         network: Some("10.0.0.1/8".parse().unwrap()),
     };

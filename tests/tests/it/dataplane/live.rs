@@ -20,10 +20,10 @@ use super::frames::{ACK, CLIENT_ISN, Frame, SERVER_ISN, SYN};
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The far end of a port: what is written is received by the port.
-struct Wire(std::fs::File);
+pub(super) struct Wire(std::fs::File);
 
 impl Wire {
-    fn open(interface: &str) -> io::Result<Self> {
+    pub(super) fn open(interface: &str) -> io::Result<Self> {
         // The far end takes redirected frames only once its receive path polls, as GRO makes it.
         let gro = Command::new("ethtool").args(["-K", interface, "gro", "on"]).status()?;
         assert!(gro.success(), "ethtool -K {interface} gro on");
@@ -52,14 +52,24 @@ impl Wire {
         Ok(Self(socket.into()))
     }
 
-    fn send(&mut self, frame: &Frame) {
-        self.0.write_all(&frame.bytes()).expect("send");
+    pub(super) fn send(&mut self, frame: &Frame) {
+        self.send_bytes(&frame.bytes());
+    }
+
+    pub(super) fn send_bytes(&mut self, frame: &[u8]) {
+        self.0.write_all(frame).expect("send");
     }
 
     /// The next frame that the balancer sent here; what the wire's own end sent is heard as well and left out.
     #[track_caller]
-    fn expect(&mut self, frame: &Frame) {
-        let (expected, deadline) = (frame.bytes(), Instant::now() + DEADLINE);
+    pub(super) fn expect(&mut self, frame: &Frame) {
+        self.expect_bytes(&frame.bytes());
+    }
+
+    /// As [`Self::expect`], by its octets.
+    #[track_caller]
+    pub(super) fn expect_bytes(&mut self, expected: &[u8]) {
+        let deadline = Instant::now() + DEADLINE;
         let mut heard = Vec::new();
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
@@ -67,14 +77,14 @@ impl Wire {
             if poll(&mut ready, timeout).expect("poll") == 0 {
                 break;
             }
-            let mut bytes = [0; 2048];
+            let mut bytes = vec![0; 65_536];
             let length = self.0.read(&mut bytes).expect("receive");
-            if bytes[..length] == expected {
+            if bytes[..length] == *expected {
                 return;
             }
             heard.push(bytes[..length].to_vec());
         }
-        panic!("{frame:?} did not come, but {heard:02x?}");
+        panic!("{expected:02x?} did not come, but {heard:02x?}");
     }
 }
 
