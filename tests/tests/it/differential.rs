@@ -4,7 +4,7 @@
 //!
 //! `CSM_MODEL_FRAMES` says how many frames, `CSM_MODEL_SEED` where to begin: a disagreement names its seed.
 
-mod generate;
+pub(crate) mod generate;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

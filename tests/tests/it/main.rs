@@ -13,6 +13,7 @@ mod replication;
 mod soon;
 mod tables;
 mod trunk;
+mod wire;
 
 use std::path::PathBuf;
 

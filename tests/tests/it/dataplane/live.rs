@@ -6,10 +6,14 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use aya::maps::{MapData, PerCpuArray};
+use csm_common::counter::{Count, Reason};
 use csm_common::gate::GateState;
 use csm_common::net::relay_mac;
 use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, VIP};
 use nix::poll::{PollFd, PollFlags, poll};
+
+use crate::differential::generate::Generator;
 
 use super::frames::{ACK, CLIENT_ISN, Frame, SERVER_ISN, SYN};
 
@@ -106,4 +110,48 @@ fn a_handshake_crosses_the_ports() {
     ft.send(&Frame { src_mac: relay_mac(2), dst_mac: rig.own_mac(csm_tests::rig::Side::Ft), ..ack.clone() });
     server.expect(&ack.sent_to(&REALS[0], 80));
     assert_eq!(rig.flows(csm_common::names::FLOWS).len(), 2);
+}
+
+/// Frames and octets that the port's driver handed to the program, as the driver counts them.
+fn received(port: &str) -> (u64, u64) {
+    let output = Command::new("ethtool").args(["-S", port]).output().expect("ethtool");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let sum = |suffix: &str| -> u64 {
+        let lines = text.lines().filter_map(|line| line.trim().split_once(": "));
+        lines
+            .filter(|(name, _)| name.starts_with("rx_queue_") && name.ends_with(suffix))
+            .map(|(_, value)| value.parse::<u64>().expect("a count"))
+            .sum()
+    };
+    (sum("_xdp_packets"), sum("_xdp_bytes"))
+}
+
+#[test]
+fn the_reasons_add_up_to_what_the_ports_received() {
+    let rig = Rig::new().expect("the rig");
+    let counters: PerCpuArray<MapData, Count> = rig.map(csm_common::names::COUNTERS);
+    let counted = || {
+        (0..).zip(Reason::ALL).fold((0, 0), |sum, (number, _)| {
+            let per_cpu = counters.get(&number, 0).expect("COUNTERS");
+            per_cpu.iter().fold(sum, |(packets, bytes), count| (packets + count.packets, bytes + count.bytes))
+        })
+    };
+    let mut wires = ["p0x", "p1x"].map(|port| Wire::open(port).expect("a wire"));
+    let mut generator = Generator::new(7);
+    let model = csm_tests::model::Model::new(Vec::new());
+    let mut sent = (0, 0);
+    for _ in 0..500 {
+        let (side, bytes) = generator.frame(&model);
+        wires[side as usize].0.write_all(&bytes).expect("send");
+        sent = (sent.0 + 1, sent.1 + bytes.len() as u64);
+    }
+    let deadline = Instant::now() + DEADLINE;
+    while counted().0 < sent.0 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let ports = ["p0", "p1", "p2"].map(received);
+    let of_ports = ports.iter().fold((0, 0), |sum, port| (sum.0 + port.0, sum.1 + port.1));
+    assert_eq!(counted(), sent, "each frame has one reason");
+    // The driver counts a frame's octets without its link header.
+    assert_eq!(of_ports, (sent.0, sent.1 - 14 * sent.0), "as the ports' drivers count");
 }

@@ -15,17 +15,17 @@ const NEAR_NUMBERS: [u32; 6] = [0, 1, u32::MAX, 16_384, 131_071, 131_072];
 const FLAGS: [u8; 10] = [SYN, SYN, SYN | ACK, SYN | ACK, ACK, ACK, PSH | ACK, FIN | ACK, RST, RST | ACK];
 
 /// A stream of frames.
-pub(super) struct Generator {
+pub(crate) struct Generator {
     rng: Rng,
 }
 
 impl Generator {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self { rng: Rng::new(seed) }
     }
 
     /// The next frame and where it comes in.
-    pub(super) fn frame(&mut self, model: &Model) -> (Side, Vec<u8>) {
+    pub(crate) fn frame(&mut self, model: &Model) -> (Side, Vec<u8>) {
         let conns = model.tables.conns();
         let (side, mut bytes) = match self.rng.within(0..100) {
             0..60 if !conns.is_empty() => {
