@@ -24,7 +24,7 @@ const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
 /// Honest clients for each round-trip time.
 const HONEST: u32 = 200;
 /// Round-trip times, milliseconds.
-const ROUND_TRIPS: [u64; 7] = [0, 10, 30, 60, 100, 200, 400];
+const ROUND_TRIPS: [u64; 8] = [0, 10, 30, 100, 200, 400, 1000, 2000];
 /// SYNs in one call.
 const BURST: u32 = 128_000;
 
@@ -38,13 +38,15 @@ fn main() {
     let syn = Segment { src: (FIRST_SOURCE, 1234), ..client(Flag::Syn, 100, 0) };
     let flood: Feed = feed(Side::Client, &syn, SOURCES, Order::Random);
     let feeder = Feeder::new(&flood, program).expect("root");
-    let (over, rate) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (over, rate, sent) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let started = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             pin(1);
             while !over.load(Ordering::Relaxed) {
                 let each = feeder.live_run(client_port, BURST).as_secs_f64();
                 rate.store((1.0 / each).to_bits(), Ordering::Relaxed);
+                sent.fetch_add(u64::from(BURST), Ordering::Relaxed);
             }
         });
         let honest = Honest { rig: &rig, program, ports: [client_port, server_port] };
@@ -60,6 +62,7 @@ fn main() {
             let rate = f64::from_bits(rate.load(Ordering::Relaxed));
             println!("{round_trip:<20} {rate:>12.0} {:>24}", served * 100 / HONEST);
         }
+        println!("SYNs in all: {} in {:.1?}", sent.load(Ordering::Relaxed), started.elapsed());
         over.store(true, Ordering::Relaxed);
     });
     let proven = rig.flows(names::FLOWS).len() / 2;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use csm_bench::feeder::{Feeder, Order};
+use csm_bench::feeder::{CHAIN_AT, Feeder, Order};
 use csm_bench::floor::{Floor, PASS, REDIRECT, TX};
 use csm_bench::frame::{Flag, Segment};
 use csm_bench::report::Table;
@@ -57,12 +57,12 @@ fn established() {
             let feeder = Feeder::new(feed, csm).expect("root");
             Line { name: name.into(), feeder, port, verdict, _floor: None }
         };
+        let chain = to_server.frame[CHAIN_AT..][..4].try_into().expect("four octets");
+        let look_up = |chain| Floor::one_lookup(u32::from(FIRST_CLIENT), flows, 2 * CONNECTIONS_MAX, chain);
         let lines = [
             floor(Floor::empty(), "floor: the feeder and an empty program"),
-            floor(
-                Floor::one_lookup(u32::from(FIRST_CLIENT), flows, 2 * CONNECTIONS_MAX),
-                "floor: one look-up, and the entry's first word read",
-            ),
+            floor(look_up(None), "floor: one look-up, and the entry's first word read"),
+            floor(look_up(Some(chain)), "floor: the same, each after the one before"),
             line(&pass, "passed to the kernel by its MAC", client_port, PASS),
             line(&to_server, "established, client to server", client_port, REDIRECT),
             line(&to_client, "established, server to client", server_port, REDIRECT),

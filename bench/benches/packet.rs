@@ -107,7 +107,7 @@ fn packet_path(criterion: &mut Criterion) {
 
     let frame = client(Flag::Ack, 101, 501).frame();
     let empty = Floor::empty().expect("root");
-    let lookup = Floor::one_lookup(u32::from(FAR_CLIENT.ip), 1, 64).expect("root");
+    let lookup = Floor::one_lookup(u32::from(FAR_CLIENT.ip), 1, 64, None).expect("root");
     let mut rig = idempotent_rig();
     let port = rig.ports()[Side::Client as usize].ifindex;
     for (name, floor) in [("floor: empty program", &empty), ("floor: one hash lookup", &lookup)] {

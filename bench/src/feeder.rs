@@ -16,6 +16,10 @@ const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
 /// Where the IPv4 identification stands.
 const ID_AT: usize = 18;
 
+/// Where the TCP sequence number stands. What the program before left there, which must be what the feeder wrote, is part of
+/// the next flow's number: a program that writes there what it has looked up makes each look-up wait for the one before.
+pub const CHAIN_AT: usize = 38;
+
 /// Which flow the next frame is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -96,6 +100,7 @@ impl Feeder {
 fn assemble(feed: &Feed, state: RawFd, programs: RawFd) -> Vec<u64> {
     assert!(feed.flows.is_power_of_two() && feed.frame.len() >= feed.client_at + 4, "{feed:?}");
     let at = |offset: usize| i16::try_from(offset).expect("a frame");
+    let chain = i32::from_ne_bytes(feed.frame[CHAIN_AT..][..4].try_into().expect("four octets"));
     let first = u32::from_be_bytes(feed.frame[feed.client_at..][..4].try_into().expect("four octets"));
     let mut program = vec![
         instruction(0xbf, 0x16, 0, 0), // r6 = context
@@ -107,6 +112,7 @@ fn assemble(feed: &Feed, state: RawFd, programs: RawFd) -> Vec<u64> {
         instruction(0xb7, 0, 0, DROP.cast_signed()),
         instruction(0x95, 0, 0, 0), // exit
     ];
+    program.push(instruction(0x61, 0x78, at(CHAIN_AT), 0)); // r8 = *(u32 *)(r7 + CHAIN_AT)
     let (words, rest) = feed.frame.as_chunks::<4>();
     for (index, word) in words.iter().enumerate() {
         program.push(instruction(0x62, 7, at(index * 4), i32::from_ne_bytes(*word)));
@@ -143,6 +149,8 @@ fn assemble(feed: &Feed, state: RawFd, programs: RawFd) -> Vec<u64> {
     program.extend([
         instruction(0x7b, 0x10, 0, 0),                           // the state = r1
         instruction(0x57, 2, 0, (feed.flows - 1).cast_signed()), // r2 &= flows - 1
+        instruction(0x04, 8, 0, chain.wrapping_neg()),           // w8 -= what was written there
+        instruction(0x0f, 0x82, 0, 0),                           // r2 += r8, 0
         instruction(0x04, 2, 0, first.cast_signed()),            // w2 += first
         instruction(0xbf, 0x24, 0, 0),                           // r4 = r2
         instruction(0xa7, 4, 0, 0xffff),                         // r4 ^= ffff

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::bpf::{MapType, instruction, load, load_map, map, per_cpu_sum, raw, update};
+use crate::feeder::CHAIN_AT;
 
 /// `XDP_DROP`.
 pub const DROP: u32 = 1;
@@ -53,26 +54,34 @@ impl Floor {
 
     /// A program that looks the frame's source address up in a hash map that holds `flows` of them from `first` on, and as
     /// many more that are not looked up, and has room for `room`; and that reads a word of what it found: the price of a
-    /// dataplane that only looks up.
+    /// dataplane that only looks up. With `chain`, what the feeder wrote at [`CHAIN_AT`], the word is put there.
     ///
     /// # Errors
     /// As [`Self::empty`].
-    pub fn one_lookup(first: u32, flows: u32, room: u32) -> io::Result<Self> {
+    pub fn one_lookup(first: u32, flows: u32, room: u32, chain: Option<[u8; 4]>) -> io::Result<Self> {
         let table = map(MapType::Hash, KEY, VALUE, room)?;
         for flow in 0..flows {
             let mut key = [0_u8; KEY as usize];
             key[..4].copy_from_slice(&(first + flow).to_be_bytes());
-            update(raw(&table), &key, &[0; VALUE as usize])?;
+            let mut value = [0_u8; VALUE as usize];
+            value[..4].copy_from_slice(&chain.unwrap_or_default());
+            update(raw(&table), &key, &value)?;
             // The other direction's, which stands beside it.
             key[15] = 1;
             update(raw(&table), &key, &[0; VALUE as usize])?;
         }
+        // Into the frame, or onto the stack.
+        let written = match chain {
+            Some(_) => instruction(0x63, 0x16, i16::try_from(CHAIN_AT).expect("a frame"), 0),
+            None => instruction(0x63, 0x1a, -16, 0),
+        };
         let mut program = vec![
             instruction(0x61, 0x12, 0, 0),   // r2 = data
             instruction(0x61, 0x13, 4, 0),   // r3 = data_end
+            instruction(0xbf, 0x26, 0, 0),   // r6 = r2
             instruction(0xbf, 0x24, 0, 0),   // r4 = r2
-            instruction(0x07, 0x04, 0, 34),  // r4 += 34
-            instruction(0x2d, 0x34, 13, 0),  // if r4 > r3, to the end
+            instruction(0x07, 0x04, 0, 42),  // r4 += 42
+            instruction(0x2d, 0x34, 14, 0),  // if r4 > r3, to the end
             instruction(0x61, 0x24, 26, 0),  // r4 = source address
             instruction(0x7a, 10, -8, 0),    // *(u64 *)(r10 - 8) = 0
             instruction(0x7a, 10, -16, 0),   // *(u64 *)(r10 - 16) = 0
@@ -83,8 +92,9 @@ impl Floor {
             instruction(0xbf, 0xa2, 0, 0),   // r2 = r10
             instruction(0x07, 0x02, 0, -16), // r2 += -16
             instruction(0x85, 0, 0, 1),      // call bpf_map_lookup_elem
-            instruction(0x15, 0, 3, 0),      // if not found, to the end
-            instruction(0x79, 0x01, 0, 0),   // r1 = the value's first word
+            instruction(0x15, 0, 4, 0),      // if not found, to the end
+            instruction(0x61, 0x01, 0, 0),   // r1 = the value's first word
+            written,
             instruction(0xb7, 0, 0, TX.cast_signed()),
             instruction(0x95, 0, 0, 0), // exit
             instruction(0xb7, 0, 0, DROP.cast_signed()),

@@ -59,6 +59,8 @@ pub enum Verdict {
     Pass,
     /// Dropped.
     Drop,
+    /// Kept by the controller; comes again, and is counted again, or is dropped by time.
+    Hold,
 }
 
 reasons! {
@@ -74,6 +76,16 @@ reasons! {
     ArpReplied = "arp_replied", Forward;
     /// ICMP echo to an alias or virtual address, answered.
     EchoReplied = "echo_replied", Forward;
+    /// ICMP error about a packet of a known connection, translated outside and inside.
+    ForwardedIcmp = "forwarded_icmp", Forward;
+    /// TTL ran out: an ICMP time exceeded went back.
+    TimeExceeded = "time_exceeded_sent", Forward;
+    /// Longer than the way out allows, and not to be fragmented: ICMP "fragmentation needed" went back.
+    TooBig = "frag_needed_sent", Forward;
+    /// Fragment that follows the first one of its datagram.
+    ForwardedFragment = "forwarded_fragment", Forward;
+    /// Fragment that came before the first one of its datagram: kept by the controller, to come again after that one.
+    HeldFragment = "held_fragment", Hold;
     /// Stray handed to the successor over the FT VLAN.
     Relayed = "relayed", Forward;
     /// Not IPv4 and not ARP.
@@ -88,10 +100,17 @@ reasons! {
     DropArpStandby = "drop_arp_standby", Drop;
     /// Truncated, or header fields that contradict each other.
     DropMalformed = "drop_malformed", Drop;
-    /// A fragment (first form: not balanced).
+    /// A fragment that no honest sender makes: it overlaps the first one, is empty, no multiple of 8 octets long though
+    /// others follow, reaches beyond the longest datagram, or holds an ICMP error (RFC 1858, RFC 3128).
     DropFragment = "drop_fragment", Drop;
-    /// IP options or a protocol that is not balanced.
+    /// A fragment that came before the first one of its datagram and for which there was no room to wait.
+    DropFragmentEarly = "drop_fragment_early", Drop;
+    /// A protocol that is not balanced.
     DropProtocol = "drop_protocol", Drop;
+    /// The sender prescribes the route by an IP option (LSRR, SSRR).
+    DropSourceRoute = "drop_source_route", Drop;
+    /// An ICMP error about no connection that is known here.
+    DropIcmp = "drop_icmp_unmatched", Drop;
     /// To a virtual address without a virtual server on that port.
     DropNoVserver = "drop_no_vserver", Drop;
     /// The virtual server has no farm or is not in service (MIB: NoCfgPolicyRejects).
@@ -111,8 +130,10 @@ reasons! {
     DropUnresolved = "drop_unresolved", Drop;
     /// The connection table is full (MIB: OutOfMemoryRejects).
     DropTableFull = "drop_out_of_memory", Drop;
-    /// TTL ran out.
+    /// TTL ran out, and no ICMP error was due or allowed.
     DropTtl = "drop_ttl", Drop;
+    /// Longer than the way out allows; it may be fragmented, which is not done here, or no ICMP error was due or allowed.
+    DropTooBig = "drop_too_big", Drop;
     /// From the client side to a server's own address (A13: direct access needs a `predictor forward` vserver).
     DropDirect = "drop_direct_access", Drop;
     /// Relayed stray that this node may not take (gate neither open nor relay-in), or one to relay without a known peer.
@@ -123,6 +144,10 @@ reasons! {
     DropConflict = "drop_conflict", Drop;
     /// From the node's own kernel to a VLAN of a trunk, tagged on its way.
     ForwardedKernel = "forwarded_kernel", Forward;
+    /// Bridged: not for the group, from one VLAN of a bridge group to the other, as it is.
+    ForwardedBridged = "forwarded_bridged", Forward;
+    /// Came back with this node's own or the group's source address: somebody else joins the two bridged VLANs.
+    DropLoop = "drop_loop", Drop;
     /// With the tag of a VLAN that the port does not carry for csmd.
     PassVlan = "pass_vlan", Pass;
     /// No address and port of the client NAT pool is free towards the chosen real.

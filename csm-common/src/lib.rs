@@ -10,6 +10,7 @@ pub mod checksum;
 pub mod counter;
 pub mod event;
 pub mod flow;
+pub mod fragment;
 pub mod gate;
 pub mod hash;
 pub mod limits;

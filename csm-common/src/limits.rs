@@ -20,6 +20,8 @@ pub const NEXTHOPS_MAX: u32 = 65536;
 pub const PORTS_MAX: u32 = 1024;
 /// Slots of `PORT_SLOTS`, a power of two: ports whose interface indices differ by less share none.
 pub const PORT_SLOTS: u32 = 256;
+/// Clients that are remembered to speak to a server's balanced port directly, in bridge mode.
+pub const DIRECT_MAX: u32 = 16384;
 /// Alias and virtual addresses that are answered by ARP.
 pub const ADDRESSES_MAX: u32 = 8192;
 /// Prefixes in the route table.
@@ -45,3 +47,74 @@ pub const POOLS_MAX: u32 = 256;
 pub const POOL_ADDRESSES_MAX: u32 = 256;
 /// Ports that `nat client` gives away, from here to the highest.
 pub const POOL_PORT_FIRST: u16 = 1024;
+/// Datagrams whose fragments are followed at a time; the least recently used gives way.
+pub const FRAGMENTS_MAX: u32 = 1 << 14;
+/// How long the fragments of a datagram may follow the first one, or wait for it, in nanoseconds: far more than
+/// reordering takes, and short enough for senders that use the 16-bit identification anew.
+pub const FRAGMENT_LIFE_NS: u64 = 2_000_000_000;
+/// Bytes of the ring of fragments that wait: 512 frames that the controller has not taken yet.
+pub const HELD_RING_BYTES: u32 = 1 << 20;
+
+/// What the program may do only so often, whatever arrives: a token bucket per CPU. The number is the index in `BUDGETS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Budget {
+    /// ICMP errors of this node (RFC 1812, section 4.3.2.8; Linux has the same figures).
+    IcmpError = 0,
+    /// Fragments handed to the controller to wait.
+    Held = 1,
+}
+
+impl Budget {
+    /// Number of kinds.
+    pub const COUNT: u32 = 2;
+
+    /// Nanoseconds between two in the long run.
+    #[inline(always)]
+    #[must_use]
+    pub const fn interval_ns(self) -> u64 {
+        match self {
+            Self::IcmpError => 1_000_000,
+            Self::Held => 50_000,
+        }
+    }
+
+    /// How many may come at once.
+    #[inline(always)]
+    #[must_use]
+    pub const fn burst(self) -> u64 {
+        match self {
+            Self::IcmpError => 50,
+            Self::Held => 400,
+        }
+    }
+
+    /// The bucket after one more at `now_ns`, given its state; `None` if it is empty.
+    #[inline(always)]
+    #[must_use]
+    pub const fn take(self, due_ns: u64, now_ns: u64) -> Option<u64> {
+        if due_ns > now_ns + (self.burst() - 1) * self.interval_ns() {
+            return None;
+        }
+        Some(if due_ns > now_ns { due_ns } else { now_ns } + self.interval_ns())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Budget;
+
+    #[test]
+    fn a_budget_allows_a_burst_and_then_its_rate() {
+        for budget in [Budget::IcmpError, Budget::Held] {
+            let now_ns = 1 << 40;
+            let mut due_ns = 0;
+            for _ in 0..budget.burst() {
+                due_ns = budget.take(due_ns, now_ns).expect("within the burst");
+            }
+            assert_eq!(budget.take(due_ns, now_ns), None);
+            let later = budget.take(due_ns, now_ns + budget.interval_ns()).expect("one interval later");
+            assert_eq!(budget.take(later, now_ns + budget.interval_ns()), None);
+        }
+    }
+}

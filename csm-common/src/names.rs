@@ -20,6 +20,14 @@ pub const VLANS: &str = "VLANS";
 pub const TX_PORTS: &str = "TX_PORTS";
 /// [`crate::net::AddressKey`] to [`crate::net::Address`]: alias and virtual addresses answered by ARP.
 pub const ADDRESSES: &str = "ADDRESSES";
+/// VLAN number to the address that ICMP errors of this node come from there, network order; 0: none.
+pub const ERROR_SOURCES: &str = "ERROR_SOURCES";
+/// Per-CPU `u64` by [`crate::limits::Budget`]: when the next one is due, CLOCK_MONOTONIC, ns.
+pub const BUDGETS: &str = "BUDGETS";
+/// [`crate::fragment::FragmentKey`] to [`crate::fragment::Fragment`]; evicts the least recently used.
+pub const FRAGMENTS: &str = "FRAGMENTS";
+/// Ring buffer of [`crate::fragment::Held`]: fragments that came before the first one of their datagram.
+pub const HELD: &str = "HELD";
 /// [`crate::net::NextHop`] by number.
 pub const NEXTHOPS: &str = "NEXTHOPS";
 /// Longest prefix to [`crate::net::Route`].
@@ -48,6 +56,8 @@ pub const ORIGINS: &str = "ORIGINS";
 pub const FLOWS: &str = "FLOWS";
 /// Half-open connections, same types; evicts the least recently used.
 pub const EMBRYONIC: &str = "EMBRYONIC";
+/// [`crate::flow::FlowKey`] of a server's answers to a client that speaks to its balanced port directly (bridge mode).
+pub const DIRECT: &str = "DIRECT";
 /// [`crate::service::StickyKey`] to [`crate::service::StickyEntry`].
 pub const STICKY: &str = "STICKY";
 /// Sticky entries of clients whose handshake is not proven yet, same types; evicts the least recently used.

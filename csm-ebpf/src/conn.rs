@@ -15,51 +15,70 @@ use csm_common::service::{
 use crate::packet::{PROTO_TCP, PROTO_UDP, Packet, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::transition::{self, Next};
 use crate::{
-    Outcome, counter, drain, forward as out, ftp, maps, nat, predictor, rebuild, rewrite, sticky, vserver,
+    Outcome, counter, drain, forward as out, fragment, ftp, icmp_send, maps, nat, predictor, rebuild,
+    rewrite, sticky, vserver,
 };
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
 const TOUCH_NS: u64 = 1_000_000_000;
 pub(crate) const EEXIST: i32 = -17;
 
-/// Sends a packet on by its connection's entry, making one if it is a first packet.
+/// Sends a packet on by its connection's entry, making one if it is a first packet; `l4` is where its transport header
+/// stands.
 #[inline(always)]
-pub(crate) fn forward(ctx: &XdpContext, packet: &Packet) -> Outcome {
+pub(crate) fn forward(ctx: &XdpContext, packet: &Packet, l4: usize) -> Outcome {
     if packet.ttl <= 1 {
-        return Err(Reason::DropTtl);
+        return Err(icmp_send::time_exceeded(ctx, packet, l4));
     }
     let proven = maps::FLOWS.get_ptr_mut(packet.key.wide());
     if let Some(entry) = proven
         && packet.flags & (TCP_SYN | TCP_FIN | TCP_RST) == 0
     {
-        return deliver(ctx, packet, entry, false);
+        let reason = deliver(ctx, packet, l4, entry, false)?;
+        if packet.has_more() {
+            fragment::went_on(packet, l4, reason);
+        }
+        return Ok(reason);
     }
     let cold = maps::COLD.get_ptr_mut(0).ok_or(Reason::DropInternal)?;
     // SAFETY: this CPU's element; the program does not nest, and nobody else reads or writes it.
     let cold = unsafe { &mut *cold };
     cold.packet = *packet;
+    cold.l4 = l4 as u32;
     cold.proven = u32::from(proven.is_some());
     Ok(slow(ctx, cold))
 }
 
 /// Sends a packet on by `entry`; `fresh`: made for this packet.
 #[inline(always)]
-fn deliver(ctx: &XdpContext, packet: &Packet, entry: *mut FlowEntry, fresh: bool) -> Outcome {
+fn deliver(ctx: &XdpContext, packet: &Packet, l4: usize, entry: *mut FlowEntry, fresh: bool) -> Outcome {
     // SAFETY: an element of a preallocated table. Expiry may free it on another CPU meanwhile and a new connection
     // take its place: then this one packet goes where that one's would.
     let entry = unsafe { &mut *entry };
+    let hop = out::hop(entry.nexthop)?;
+    if packet.total > u32::from(hop.mtu) {
+        return Err(icmp_send::too_big(ctx, packet, l4, hop.mtu));
+    }
     touch(packet, entry);
     transition::acknowledged(packet, entry);
-    rewrite::apply(ctx, packet.key.proto, entry)?;
+    rewrite::apply(ctx, l4, packet.key.proto, entry)?;
     let reason = match (entry.vserver, fresh) {
         (NONE, _) => Reason::ForwardedRouted,
         (_, true) if entry.flags & FLAG_REBUILT != 0 => Reason::ForwardedRebuilt,
         (_, true) => Reason::ForwardedNew,
         (_, false) => Reason::ForwardedFlow,
     };
-    let sent = out::send(ctx, entry.nexthop, reason)?;
+    let sent = out::send(ctx, hop, reason)?;
     counter::packet(entry, packet.length);
     Ok(sent)
+}
+
+/// The entry that packets with `key` go by, if there is one.
+#[inline(always)]
+pub(crate) fn entry(key: &FlowKey) -> Option<&'static FlowEntry> {
+    let found = maps::FLOWS.get_ptr(key).or_else(|| maps::EMBRYONIC.get_ptr(key))?;
+    // SAFETY: as in `forward`; read only.
+    Some(unsafe { &*found })
 }
 
 #[inline(always)]
@@ -81,6 +100,8 @@ fn touch(packet: &Packet, entry: &mut FlowEntry) {
 pub(crate) struct Cold {
     packet: Packet,
     draft: Draft,
+    /// Where the packet's transport header stands.
+    l4: u32,
     /// Not 0: the established table has an entry for the packet.
     proven: u32,
     /// Generation of the connection that stood under the packet's key, or 0.
@@ -122,14 +143,23 @@ fn walk(ctx: &XdpContext, cold: &mut Cold) -> Outcome {
         }
     };
     // SAFETY: as above.
-    Ok(deliver_slowly(ctx, &cold.packet, entry, unsafe { fresh.read_volatile() }))
+    Ok(deliver_slowly(ctx, cold, entry, unsafe { fresh.read_volatile() }))
 }
 
 /// As [`deliver`], with a stack of its own.
 #[inline(never)]
-fn deliver_slowly(ctx: &XdpContext, packet: &Packet, entry: *mut FlowEntry, fresh: u32) -> Reason {
-    let (Ok(reason) | Err(reason)) = deliver(ctx, packet, entry, fresh != 0);
-    reason
+fn deliver_slowly(ctx: &XdpContext, cold: &Cold, entry: *mut FlowEntry, fresh: u32) -> Reason {
+    // Known to the parser, and shown to the verifier again.
+    let l4 = (cold.l4 & 0x7f) as usize;
+    match deliver(ctx, &cold.packet, l4, entry, fresh != 0) {
+        Ok(reason) => {
+            if cold.packet.has_more() {
+                fragment::went_on(&cold.packet, l4, reason);
+            }
+            reason
+        }
+        Err(reason) => reason,
+    }
 }
 
 /// The entry that stands for the packet; if none does, the generation of the one that did.
@@ -342,7 +372,7 @@ fn way_back(packet: &Packet) -> Result<u32, Reason> {
 
 /// An address that one host may have: not of "this network", loopback, multicast or reserved (RFC 6890).
 #[inline(always)]
-const fn is_host(ip_be: u32) -> bool {
+pub(crate) const fn is_host(ip_be: u32) -> bool {
     matches!(ip_be.to_ne_bytes()[0], 1..=126 | 128..=223)
 }
 

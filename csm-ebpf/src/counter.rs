@@ -22,12 +22,17 @@ pub(crate) fn frame(bytes: u64, reason: Reason) {
 /// Counts a packet for its virtual server and real.
 #[inline(always)]
 pub(crate) fn packet(entry: &FlowEntry, bytes: u32) {
-    if entry.vserver == NONE {
+    service(entry.vserver, entry.real, entry.flags & FLAG_FORWARD != 0, bytes);
+}
+
+/// As [`packet`], by numbers.
+#[inline(always)]
+pub(crate) fn service(vserver: u32, real: u32, from_client: bool, bytes: u32) {
+    if vserver == NONE {
         return;
     }
-    let from_client = entry.flags & FLAG_FORWARD != 0;
-    service_packet(&maps::VSERVER_COUNTS, entry.vserver, from_client, bytes);
-    service_packet(&maps::REAL_COUNTS, entry.real, from_client, bytes);
+    service_packet(&maps::VSERVER_COUNTS, vserver, from_client, bytes);
+    service_packet(&maps::REAL_COUNTS, real, from_client, bytes);
 }
 
 #[inline(always)]

@@ -7,9 +7,9 @@ use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
-use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, ROUTE_VIA, Route};
+use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop, ROUTE_VIA, Route};
 
-use crate::packet::{Ethernet, Mac, header};
+use crate::packet::{Ethernet, Ingress, Mac, header};
 use crate::{Outcome, event, maps, vlan};
 
 /// The most specific route to `ip_be`.
@@ -40,14 +40,20 @@ pub(crate) fn next_hop(ip_be: u32) -> Result<u32, Reason> {
     resolve(route(ip_be).ok_or(Reason::DropNoRoute)?, ip_be)
 }
 
-/// Sends the frame to next hop `number`.
+/// Next hop `number`, if its MAC address is known.
 #[inline(always)]
-pub(crate) fn send(ctx: &XdpContext, number: u32, reason: Reason) -> Outcome {
+pub(crate) fn hop(number: u32) -> Result<&'static NextHop, Reason> {
     let hop = maps::NEXTHOPS.get(number).ok_or(Reason::DropInternal)?;
     if hop.flags & NEXTHOP_RESOLVED == 0 {
         event::hint(EVENT_UNRESOLVED, hop.ip_be, hop.vlan, Mac::of(&[0; 6]));
         return Err(Reason::DropUnresolved);
     }
+    Ok(hop)
+}
+
+/// Sends the frame to `hop`.
+#[inline(always)]
+pub(crate) fn send(ctx: &XdpContext, hop: &NextHop, reason: Reason) -> Outcome {
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds; the MAC addresses stand at even offsets of an aligned map value.
     unsafe {
@@ -56,6 +62,37 @@ pub(crate) fn send(ctx: &XdpContext, number: u32, reason: Reason) -> Outcome {
     }
     let tag = if hop.flags & NEXTHOP_TAGGED == 0 { 0 } else { hop.vlan };
     out(ctx, hop.port, tag, reason)
+}
+
+/// Sends the frame back to where it came from; `to` is the source address of the packet that is answered.
+#[inline(always)]
+pub(crate) fn turn_back(
+    ctx: &XdpContext,
+    ingress: &Ingress,
+    to_be: u32,
+    src: Mac,
+    reason: Reason,
+) -> Outcome {
+    if ingress.relayed {
+        // The sender's MAC address was lost on the way: go by its address.
+        return send(ctx, hop(next_hop(to_be)?)?, reason);
+    }
+    let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
+    let ethernet = header::<Ethernet>(ctx, 0)?;
+    // SAFETY: `header` checked the bounds.
+    unsafe {
+        (*ethernet).dst = src;
+        (*ethernet).src = Mac::of(&settings.virtual_mac);
+    }
+    out(ctx, ingress.port, if ingress.tagged { ingress.vlan } else { 0 }, reason)
+}
+
+/// The source MAC address of the frame.
+#[inline(always)]
+pub(crate) fn source(ctx: &XdpContext) -> Result<Mac, Reason> {
+    let ethernet = header::<Ethernet>(ctx, 0)?;
+    // SAFETY: `header` checked the bounds.
+    Ok(unsafe { (*ethernet).src })
 }
 
 /// Sends the frame out of port `number`, with the tag of VLAN `tag` unless that is 0.

@@ -9,16 +9,22 @@
 #![feature(asm_experimental_arch)]
 
 mod arp;
+mod bridge;
+mod budget;
 mod conn;
 mod counter;
 mod drain;
 mod echo;
 mod event;
 mod forward;
+mod fragment;
 mod ftp;
 mod gate;
+mod icmp;
+mod icmp_send;
 mod maps;
 mod nat;
+mod options;
 mod packet;
 mod predictor;
 mod rebuild;
@@ -36,31 +42,31 @@ use csm_common::counter::{Reason, Verdict};
 use csm_common::gate::GateState;
 use csm_common::net::{NO_VETH, PORT_FT, PORT_TAGGED, PORT_VETH, Port};
 
-use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, Mac};
+use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, Mac, PROTO_ICMP, Packet};
 
 /// How a stage ends a frame.
 pub(crate) type Outcome = Result<Reason, Reason>;
 
 /// Entry point, one instance per port.
-#[xdp]
+#[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 fn csm(ctx: XdpContext) -> u32 {
-    let bytes = (ctx.data_end() - ctx.data()) as u64;
+    let bytes = packet::length(&ctx);
     let (reason, veth) = match vlan::arrive(&ctx) {
-        Ok(port) => {
+        Ok((port, tag)) => {
             // Read before the walk: kept until after it, a port of one map and a port of another would make the verifier
             // walk all of it twice. SAFETY: a field of a map's value.
             let veth = unsafe { (&raw const port.veth).read_volatile() };
-            let (Ok(reason) | Err(reason)) = frame(&ctx, port);
+            let (Ok(reason) | Err(reason)) = frame(&ctx, port, bytes - tag);
             (reason, veth)
         }
         Err(reason) => (reason, NO_VETH),
     };
-    counter::frame(bytes, reason);
+    counter::frame(u64::from(bytes), reason);
     match reason.verdict() {
         Verdict::Forward => xdp_action::XDP_REDIRECT,
         Verdict::Pass => to_kernel(veth),
-        Verdict::Drop => xdp_action::XDP_DROP,
+        Verdict::Drop | Verdict::Hold => xdp_action::XDP_DROP,
     }
 }
 
@@ -74,28 +80,37 @@ fn to_kernel(veth: u32) -> u32 {
 }
 
 #[inline(always)]
-fn frame(ctx: &XdpContext, port: &Port) -> Outcome {
+fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
     if port.role == PORT_VETH {
+        if port.bridge != 0 {
+            return Ok(bridge::from_kernel(ctx, port));
+        }
         return forward::out(ctx, port.number, vlan::tag_of(port), Reason::ForwardedKernel);
     }
     let ethernet = packet::header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
     match unsafe { (*ethernet).kind_be } {
         ETHERTYPE_ARP => Ok(arp::handle(ctx, port)),
-        ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet),
+        ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet, length),
+        _ if port.bridge != 0 => Ok(bridge::frame(ctx, port)),
         _ => Ok(Reason::PassProtocol),
     }
 }
 
 #[inline(always)]
-fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
+fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet, length: u32) -> Outcome {
     let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
     // SAFETY: `frame` checked the bounds.
     let (dst, src) = unsafe { ((*ethernet).dst, (*ethernet).src) };
     let from_peer = port.role == PORT_FT;
     // SAFETY: the first field of a map's value.
     if !from_peer && dst != unsafe { Mac::at(&raw const settings.virtual_mac) } {
-        return Ok(Reason::PassHost);
+        if port.bridge == 0 {
+            return Ok(Reason::PassHost);
+        }
+        if dst == Mac::of(&port.mac) || !bridge::is_balanced(ctx, port) {
+            return Ok(bridge::frame(ctx, port));
+        }
     }
     let (state, now_ns) = gate::read();
     let ingress = if from_peer {
@@ -110,11 +125,23 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet) -> Outcome {
             GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
         }
     };
-    let packet = packet::parse(ctx, ingress, now_ns)?;
-    if let Some(reason) = echo::reply(ctx, &packet)? {
-        return Ok(reason);
+    let mut packet = Packet::new(ingress, now_ns, length);
+    if !packet::is_plain(ctx)? {
+        options::check(ctx)?;
+        if fragment::is_later(ctx)? {
+            return Ok(fragment::follow(ctx, &mut packet));
+        }
     }
-    conn::forward(ctx, &packet)
+    let l4 = packet::parse(ctx, &mut packet)?;
+    if packet.key.proto == PROTO_ICMP {
+        if packet.is_icmp_error() {
+            return Ok(icmp::translate(ctx, &packet, l4));
+        }
+        if echo::is_for_us(&packet) {
+            return Ok(echo::reply(ctx, &packet, l4));
+        }
+    }
+    conn::forward(ctx, &packet, l4)
 }
 
 #[unsafe(link_section = "license")]

@@ -9,8 +9,9 @@ use aya_ebpf::maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, R
 use csm_common::counter::{Count, Reason, ServiceCount};
 use csm_common::event::{Drain, Lost};
 use csm_common::flow::{FlowEntry, FlowKey};
+use csm_common::fragment::{Fragment, FragmentKey};
 use csm_common::gate::{Clock, Gate};
-use csm_common::limits;
+use csm_common::limits::{self, Budget};
 use csm_common::net::{Address, AddressKey, NextHop, Port, PortSlot, Route, TagKey};
 use csm_common::service::{
     ClientKey, Match, Networks, Origin, Pool, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey,
@@ -37,6 +38,15 @@ pub(crate) static TX_PORTS: DevMap = DevMap::with_max_entries(limits::PORTS_MAX,
 #[map]
 pub(crate) static ADDRESSES: HashMap<AddressKey, Address> =
     HashMap::with_max_entries(limits::ADDRESSES_MAX, 0);
+#[map]
+pub(crate) static ERROR_SOURCES: Array<u32> = Array::with_max_entries(limits::VLAN_IDS, 0);
+#[map]
+pub(crate) static BUDGETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Budget::COUNT, 0);
+#[map]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, Fragment> =
+    LruHashMap::with_max_entries(limits::FRAGMENTS_MAX, 0);
+#[map]
+pub(crate) static HELD: RingBuf = RingBuf::with_byte_size(limits::HELD_RING_BYTES, 0);
 #[map]
 pub(crate) static NEXTHOPS: Array<NextHop> = Array::with_max_entries(limits::NEXTHOPS_MAX, 0);
 #[map]
@@ -71,6 +81,8 @@ pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> =
 #[map]
 pub(crate) static EMBRYONIC: LruHashMap<FlowKey, FlowEntry> =
     LruHashMap::with_max_entries(2 * limits::EMBRYONIC_MAX, 0);
+#[map]
+pub(crate) static DIRECT: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(limits::DIRECT_MAX, 0);
 #[map]
 pub(crate) static STICKY: HashMap<StickyKey, StickyEntry> = HashMap::with_max_entries(limits::STICKY_MAX, 0);
 #[map]

@@ -1,9 +1,11 @@
 //! Bounds-checked access to the frame, and the view of it that later stages work on.
 //!
-//! Options in the IPv4 header are refused, so every header stands at a fixed offset and a bounds check is one compare.
-//! A frame is in one piece: the program does not claim multi-buffer frames (BPF_F_XDP_HAS_FRAGS), so drivers refuse it
-//! at an MTU beyond a page.
+//! In a plain packet (no options, no fragment) every header stands at a fixed offset, and a bounds check is one compare;
+//! `rare` walks the others. A frame may be in several buffers: its headers must stand in the first one, which is all
+//! that is touched.
 
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::flow::FlowKey;
@@ -22,17 +24,27 @@ pub(crate) const TCP_RST: u8 = 0x04;
 pub(crate) const TCP_ACK: u8 = 0x10;
 
 pub(crate) const ICMP_ECHO_REPLY: u8 = 0;
+pub(crate) const ICMP_UNREACHABLE: u8 = 3;
 pub(crate) const ICMP_ECHO_REQUEST: u8 = 8;
+pub(crate) const ICMP_TIME_EXCEEDED: u8 = 11;
+pub(crate) const ICMP_PARAMETER_PROBLEM: u8 = 12;
 
 /// Where the network header stands.
 pub(crate) const L3: usize = size_of::<Ethernet>();
-/// Where the transport header stands.
+/// [`L3`], as lengths of frames are counted.
+const LINK_HEADER: u32 = 14;
+const _: () = assert!(LINK_HEADER as usize == L3);
+/// Where the transport header of a packet without options stands.
 pub(crate) const L4: usize = L3 + size_of::<Ipv4>();
 
 /// More fragments, or an offset.
 const FRAGMENT_BITS: u16 = 0x3fff_u16.to_be();
+/// More fragments.
+const MORE_FRAGMENTS_BE: u16 = 0x2000_u16.to_be();
+/// Offset in units of eight octets.
+pub(crate) const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// Version 4, five words.
-const VERSION_IHL: u8 = 0x45;
+pub(crate) const VERSION_IHL: u8 = 0x45;
 
 /// A MAC address as three aligned halfwords: XDP frames start at an even address, and the compiler must not fall back
 /// to single bytes.
@@ -88,6 +100,16 @@ pub(crate) struct Ipv4 {
     pub(crate) dst_be: u32,
 }
 
+/// What TCP and UDP begin with.
+#[repr(C, packed(2))]
+pub(crate) struct Ports {
+    pub(crate) sport_be: u16,
+    pub(crate) dport_be: u16,
+}
+
+/// Octets of the transport header that an ICMP error quotes at least (RFC 792).
+pub(crate) const TRANSPORT_QUOTED: usize = 8;
+
 #[repr(C, packed(2))]
 pub(crate) struct Tcp {
     pub(crate) sport_be: u16,
@@ -107,6 +129,17 @@ pub(crate) struct Udp {
     pub(crate) dport_be: u16,
     pub(crate) length_be: u16,
     pub(crate) checksum_be: u16,
+}
+
+/// ICMP, with what stands before the quoted packet in an error.
+#[repr(C, packed(2))]
+pub(crate) struct Icmp {
+    pub(crate) kind: u8,
+    pub(crate) code: u8,
+    pub(crate) checksum_be: u16,
+    pub(crate) unused_be: u16,
+    /// "Fragmentation needed" (RFC 1191).
+    pub(crate) mtu_be: u16,
 }
 
 #[repr(C, packed(2))]
@@ -151,6 +184,8 @@ pub(crate) struct Packet {
     pub(crate) ingress: Ingress,
     /// Bytes of the frame.
     pub(crate) length: u32,
+    /// Octets of the IP packet.
+    pub(crate) total: u32,
     /// TCP, host order; 0 otherwise.
     pub(crate) seq: u32,
     pub(crate) ack: u32,
@@ -159,9 +194,39 @@ pub(crate) struct Packet {
     /// ICMP type; 0 otherwise.
     pub(crate) icmp: u8,
     pub(crate) ttl: u8,
+    /// Flags and offset of a fragment, as on the wire, and the datagram's identification.
+    pub(crate) fragment_be: u16,
+    pub(crate) id_be: u16,
 }
 
 impl Packet {
+    /// One of which nothing but its arrival is known.
+    #[inline(always)]
+    pub(crate) const fn new(ingress: Ingress, now_ns: u64, length: u32) -> Self {
+        Self {
+            key: FlowKey {
+                src_be: 0,
+                dst_be: 0,
+                sport_be: 0,
+                dport_be: 0,
+                vlan: ingress.vlan,
+                proto: 0,
+                pad: 0,
+            },
+            now_ns,
+            ingress,
+            length,
+            total: 0,
+            seq: 0,
+            ack: 0,
+            flags: 0,
+            icmp: 0,
+            ttl: 0,
+            fragment_be: 0,
+            id_be: 0,
+        }
+    }
+
     /// Whether it may open a connection: a SYN and nothing but, a datagram, an echo request.
     #[inline(always)]
     pub(crate) const fn opens(&self) -> bool {
@@ -171,61 +236,101 @@ impl Packet {
             _ => true,
         }
     }
+
+    /// Whether more fragments of its datagram follow.
+    #[inline(always)]
+    pub(crate) const fn has_more(&self) -> bool {
+        self.fragment_be & MORE_FRAGMENTS_BE != 0
+    }
+
+    /// Whether it is an ICMP error that is translated.
+    #[inline(always)]
+    pub(crate) const fn is_icmp_error(&self) -> bool {
+        is_icmp_error(self.icmp)
+    }
 }
 
-/// Parses and checks all headers. Checksums are not verified: they are updated by difference, so a wrong one stays
-/// wrong and the receiver finds it.
+/// Source quench is none of them: nobody is to heed it any more (RFC 6633).
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "a frame in one piece is shorter than a page")]
-pub(crate) fn parse(ctx: &XdpContext, ingress: Ingress, now_ns: u64) -> Result<Packet, Reason> {
-    let frame_length = ctx.data_end() - ctx.data();
+const fn is_icmp_error(kind: u8) -> bool {
+    matches!(kind, ICMP_UNREACHABLE | ICMP_TIME_EXCEEDED | ICMP_PARAMETER_PROBLEM)
+}
+
+/// Bytes of the frame over all its buffers.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "32 bits in the kernel")]
+pub(crate) fn length(ctx: &XdpContext) -> u32 {
+    // SAFETY: the program's own context.
+    unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) as u32 }
+}
+
+/// Whether the packet is IPv4 without options and no fragment.
+#[inline(always)]
+pub(crate) fn is_plain(ctx: &XdpContext) -> Result<bool, Reason> {
+    let ip = header::<Ipv4>(ctx, L3)?;
+    // SAFETY: `header` checked the bounds.
+    Ok(unsafe { (*ip).version_ihl == VERSION_IHL && (*ip).fragment_be & FRAGMENT_BITS == 0 })
+}
+
+/// Reads the IP header into `packet`, and gives the place of what follows it.
+///
+/// What [`is_plain`] and the stages after it judged is read once more: the verifier knows values that a branch depended
+/// on, and would walk all that follows once for each of them.
+#[inline(always)]
+pub(crate) fn parse_ip(ctx: &XdpContext, packet: &mut Packet) -> Result<usize, Reason> {
     let ip = header::<Ipv4>(ctx, L3)?;
     // SAFETY: `header` checked the bounds; no reference into the frame is made.
-    let (version_ihl, total_length, fragment_be, ttl, proto, src_be, dst_be) = unsafe {
-        (
-            (*ip).version_ihl,
-            u16::from_be((*ip).total_length_be) as usize,
-            (*ip).fragment_be,
-            (*ip).ttl,
-            (*ip).proto,
-            (*ip).src_be,
-            (*ip).dst_be,
-        )
+    let words = unsafe {
+        packet.total = u32::from(u16::from_be((*ip).total_length_be));
+        packet.id_be = (*ip).id_be;
+        packet.fragment_be = (&raw const (*ip).fragment_be).read_volatile();
+        packet.ttl = (*ip).ttl;
+        packet.key.proto = (*ip).proto;
+        packet.key.src_be = (*ip).src_be;
+        packet.key.dst_be = (*ip).dst_be;
+        usize::from((&raw const (*ip).version_ihl).read_volatile() & 0xf)
     };
-    if version_ihl != VERSION_IHL {
-        let options = version_ihl >> 4 == 4 && version_ihl & 0xf > 5;
-        return Err(if options { Reason::DropProtocol } else { Reason::DropMalformed });
-    }
-    if L3 + total_length > frame_length || src_be == dst_be {
+    if LINK_HEADER + packet.total > packet.length || packet.key.src_be == packet.key.dst_be {
         return Err(Reason::DropMalformed);
     }
-    if fragment_be & FRAGMENT_BITS != 0 {
-        return Err(Reason::DropFragment);
-    }
-    let mut packet = Packet {
-        key: FlowKey { src_be, dst_be, sport_be: 0, dport_be: 0, vlan: ingress.vlan, proto, pad: 0 },
-        now_ns,
-        ingress,
-        length: frame_length as u32,
-        seq: 0,
-        ack: 0,
-        flags: 0,
-        icmp: 0,
-        ttl,
-    };
-    match proto {
-        PROTO_TCP => parse_tcp(ctx, &mut packet, total_length)?,
-        PROTO_UDP => parse_udp(ctx, &mut packet, total_length)?,
-        PROTO_ICMP => parse_echo(ctx, &mut packet, total_length)?,
+    Ok(L3 + words * 4)
+}
+
+/// Parses and checks all headers of a packet that is no later fragment, and gives the place of its transport header.
+/// Checksums are not verified: they are updated by difference, so a wrong one stays wrong and the receiver finds it.
+#[inline(always)]
+pub(crate) fn parse(ctx: &XdpContext, packet: &mut Packet) -> Result<usize, Reason> {
+    let l4 = parse_ip(ctx, packet)?;
+    match packet.key.proto {
+        PROTO_TCP => parse_tcp(ctx, l4, packet)?,
+        PROTO_UDP => parse_udp(ctx, l4, packet)?,
+        PROTO_ICMP => parse_icmp(ctx, l4, packet)?,
         // Without ports: the addresses tell its connections apart.
         _ => {}
     }
-    Ok(packet)
+    if packet.has_more() && (packet.is_icmp_error() || !payload(packet, l4).is_multiple_of(8)) {
+        return Err(Reason::DropFragment);
+    }
+    Ok(l4)
+}
+
+/// Length of header `T` as lengths of packets are counted.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "some dozens")]
+const fn octets<T>() -> u32 {
+    size_of::<T>() as u32
+}
+
+/// Octets of the packet behind its IP header; the header's own, if there are none.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "at most 60")]
+pub(crate) const fn payload(packet: &Packet, l4: usize) -> u32 {
+    packet.total.saturating_sub((l4 - L3) as u32)
 }
 
 #[inline(always)]
-fn parse_tcp(ctx: &XdpContext, packet: &mut Packet, total_length: usize) -> Result<(), Reason> {
-    let tcp = header::<Tcp>(ctx, L4)?;
+fn parse_tcp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Reason> {
+    let tcp = header::<Tcp>(ctx, l4)?;
     // SAFETY: as in `parse`.
     let words = unsafe {
         packet.key.sport_be = (*tcp).sport_be;
@@ -233,43 +338,78 @@ fn parse_tcp(ctx: &XdpContext, packet: &mut Packet, total_length: usize) -> Resu
         packet.seq = u32::from_be((*tcp).seq_be);
         packet.ack = u32::from_be((*tcp).ack_be);
         packet.flags = (*tcp).flags;
-        usize::from((*tcp).offset >> 4)
+        u32::from((*tcp).offset >> 4)
     };
     let header = words * 4;
-    if header < size_of::<Tcp>() || size_of::<Ipv4>() + header > total_length {
+    if header < octets::<Tcp>() || header > payload(packet, l4) {
         return Err(Reason::DropMalformed);
     }
     Ok(())
 }
 
 #[inline(always)]
-fn parse_udp(ctx: &XdpContext, packet: &mut Packet, total_length: usize) -> Result<(), Reason> {
-    let udp = header::<Udp>(ctx, L4)?;
+fn parse_udp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Reason> {
+    let udp = header::<Udp>(ctx, l4)?;
     // SAFETY: as in `parse`.
     let length = unsafe {
         packet.key.sport_be = (*udp).sport_be;
         packet.key.dport_be = (*udp).dport_be;
-        u16::from_be((*udp).length_be) as usize
+        u32::from(u16::from_be((*udp).length_be))
     };
-    if length < size_of::<Udp>() || size_of::<Ipv4>() + length > total_length {
+    let here = payload(packet, l4);
+    // Of a datagram in pieces not all of it is here.
+    if length < octets::<Udp>() || here < octets::<Udp>() || (length > here && !packet.has_more()) {
         return Err(Reason::DropMalformed);
     }
     Ok(())
 }
 
 #[inline(always)]
-fn parse_echo(ctx: &XdpContext, packet: &mut Packet, total_length: usize) -> Result<(), Reason> {
-    let echo = header::<Echo>(ctx, L4)?;
+fn parse_icmp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Reason> {
+    let echo = header::<Echo>(ctx, l4)?;
     // SAFETY: as in `parse`.
     let (kind, code, id_be) = unsafe { ((*echo).kind, (*echo).code, (*echo).id_be) };
-    if size_of::<Ipv4>() + size_of::<Echo>() > total_length {
+    if payload(packet, l4) < octets::<Echo>() {
         return Err(Reason::DropMalformed);
+    }
+    packet.icmp = kind;
+    if is_icmp_error(kind) {
+        return Ok(());
     }
     if code != 0 || (kind != ICMP_ECHO_REQUEST && kind != ICMP_ECHO_REPLY) {
         return Err(Reason::DropProtocol);
     }
-    packet.icmp = kind;
     packet.key.sport_be = id_be;
     packet.key.dport_be = id_be;
     Ok(())
+}
+
+/// Copies `length` octets of the frame from `offset` on; `false` if they are none, more than `room`, or not there.
+///
+/// # Safety
+/// `into` points to `room` octets that may be written.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "lengths of headers, and what was 32 bits before")]
+pub(crate) unsafe fn load(ctx: &XdpContext, offset: usize, into: *mut u8, length: u32, room: u32) -> bool {
+    // Two comparisons that stay two: merged into one they tell the verifier nothing of the lower bound.
+    let length = opaque(u64::from(length));
+    if length > u64::from(room) {
+        return false;
+    }
+    let length = opaque(length);
+    if length == 0 {
+        return false;
+    }
+    // SAFETY: the program's own context, and room for at least that length.
+    unsafe { bpf_xdp_load_bytes(ctx.as_ptr().cast(), offset as u32, into.cast(), length as u32) == 0 }
+}
+
+/// `value`, of which the compiler forgets what it knew.
+#[inline(always)]
+fn opaque(mut value: u64) -> u64 {
+    // SAFETY: a register moved onto itself.
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags));
+    };
+    value
 }

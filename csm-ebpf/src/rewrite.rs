@@ -5,26 +5,33 @@ use csm_common::checksum;
 use csm_common::counter::Reason;
 use csm_common::flow::FlowEntry;
 
-use crate::packet::{Ipv4, L3, L4, PROTO_TCP, PROTO_UDP, Tcp, Udp, header};
+use crate::packet::{Ipv4, L3, PROTO_TCP, PROTO_UDP, Tcp, Udp, header};
 
 /// Partial sum for a TTL that falls by one: it is the low octet of its word in memory (RFC 1624 on either byte order).
 const TTL_DELTA: u32 = checksum::replace16(u16::from_ne_bytes([1, 0]), 0);
 
-/// Rewrites addresses, ports, TTL and checksums.
+/// Rewrites addresses, TTL and the checksum over them.
 #[inline(always)]
-pub(crate) fn apply(ctx: &XdpContext, proto: u8, entry: &FlowEntry) -> Result<(), Reason> {
+pub(crate) fn addresses(ctx: &XdpContext, src_be: u32, dst_be: u32, ip_delta: u16) -> Result<(), Reason> {
     let ip = header::<Ipv4>(ctx, L3)?;
-    let ip_delta = checksum::fold(u32::from(entry.ip_delta) + TTL_DELTA);
+    let ip_delta = checksum::fold(u32::from(ip_delta) + TTL_DELTA);
     // SAFETY: `header` checked the bounds.
     unsafe {
-        (*ip).src_be = entry.new_src_be;
-        (*ip).dst_be = entry.new_dst_be;
+        (*ip).src_be = src_be;
+        (*ip).dst_be = dst_be;
         (*ip).ttl -= 1;
         (*ip).checksum_be = checksum::apply((*ip).checksum_be, ip_delta);
     }
+    Ok(())
+}
+
+/// Rewrites addresses, ports, TTL and checksums; `l4` is where the transport header stands.
+#[inline(always)]
+pub(crate) fn apply(ctx: &XdpContext, l4: usize, proto: u8, entry: &FlowEntry) -> Result<(), Reason> {
+    addresses(ctx, entry.new_src_be, entry.new_dst_be, entry.ip_delta)?;
     match proto {
         PROTO_TCP => {
-            let tcp = header::<Tcp>(ctx, L4)?;
+            let tcp = header::<Tcp>(ctx, l4)?;
             // SAFETY: as above.
             unsafe {
                 (*tcp).sport_be = entry.new_sport_be;
@@ -33,7 +40,7 @@ pub(crate) fn apply(ctx: &XdpContext, proto: u8, entry: &FlowEntry) -> Result<()
             }
         }
         PROTO_UDP => {
-            let udp = header::<Udp>(ctx, L4)?;
+            let udp = header::<Udp>(ctx, l4)?;
             // SAFETY: as above.
             unsafe {
                 (*udp).sport_be = entry.new_sport_be;

@@ -22,6 +22,9 @@ struct Tag {
 
 /// Octets that a tag adds.
 const TAG: usize = size_of::<Tag>();
+/// The same, as a way to move the frame's start.
+const INWARD: i32 = 4;
+const _: () = assert!(TAG == 4);
 
 #[repr(C, packed(2))]
 struct Addresses {
@@ -37,15 +40,15 @@ struct Tagged {
     kind_be: u16,
 }
 
-/// The VLAN's port that the frame came in by; the frame has no tag any more.
+/// The VLAN's port that the frame came in by, and how many octets it is shorter by now: it has no tag any more.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "32 bits in the kernel")]
-pub(crate) fn arrive(ctx: &XdpContext) -> Result<&'static Port, Reason> {
+pub(crate) fn arrive(ctx: &XdpContext) -> Result<(&'static Port, u32), Reason> {
     let ifindex = ctx.ingress_ifindex() as u32;
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
     if unsafe { (*ethernet).kind_be } != ETHERTYPE_VLAN {
-        return untagged(ifindex).ok_or(Reason::PassHost);
+        return untagged(ifindex).map(|port| (port, 0)).ok_or(Reason::PassHost);
     }
     let tagged = header::<Tagged>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
@@ -57,7 +60,7 @@ pub(crate) fn arrive(ctx: &XdpContext) -> Result<&'static Port, Reason> {
     };
     let port = port.ok_or(Reason::PassVlan)?;
     pop(ctx)?;
-    Ok(port)
+    Ok((port, TAG as u32))
 }
 
 /// The port with that interface index.
@@ -87,13 +90,13 @@ fn pop(ctx: &XdpContext) -> Result<(), Reason> {
         (*to).dst = dst;
         (*to).src = src;
     }
-    adjust(ctx, TAG as i32)
+    adjust(ctx, INWARD)
 }
 
 /// Puts a tag of `vlan` on.
 #[inline(always)]
 pub(crate) fn push(ctx: &XdpContext, vlan: u16) -> Result<(), Reason> {
-    adjust(ctx, -(TAG as i32))?;
+    adjust(ctx, -INWARD)?;
     let from = header::<Addresses>(ctx, TAG)?;
     let to = header::<Tagged>(ctx, 0)?;
     // SAFETY: as in `pop`.

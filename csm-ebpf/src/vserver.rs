@@ -6,7 +6,7 @@
 
 use aya_ebpf::maps::lpm_trie::Key;
 use csm_common::flow::{FlowKey, NONE};
-use csm_common::service::{ClientKey, MATCH_ANY_PROTOCOL, Vserver, VserverKey, network_of};
+use csm_common::service::{ClientKey, MATCH_ANY_PROTOCOL, VserverKey, network_of};
 
 use crate::packet::{PROTO_TCP, PROTO_UDP, Packet};
 use crate::{ftp, maps};

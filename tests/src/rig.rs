@@ -20,7 +20,7 @@ use csm_common::gate::{Clock, Gate, GateState};
 use csm_common::names;
 use csm_common::net::{
     ADDRESS_ALIAS, ADDRESS_VIRTUAL, Address, AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop,
-    PORT_CLIENT, PORT_FT, PORT_SERVER, ROUTE_CONNECTED, ROUTE_VIA, Route, virtual_mac,
+    PORT_CLIENT, PORT_FT, PORT_SERVER, PORT_TAGGED, Port, ROUTE_CONNECTED, ROUTE_VIA, Route, virtual_mac,
 };
 use csm_common::service::{
     Match, REAL_STICKY, REAL_USABLE, Real, Settings, StickyEntry, StickyKey, VSERVER_INSERVICE, Vserver,
@@ -36,6 +36,8 @@ pub const VIRTUAL_MAC: [u8; 6] = virtual_mac(1);
 pub const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 9, 40];
 /// The virtual server's address.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 30);
+/// The balancer's own address on the client VLAN, which has no alias; where two VLANs are bridged, on both.
+pub const OWN: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 10);
 /// The servers' default gateway.
 pub const ALIAS: Ipv4Addr = Ipv4Addr::new(192, 158, 39, 20);
 /// The upstream router; clients elsewhere are behind it.
@@ -173,6 +175,25 @@ impl Rig {
         Self::with_ports(ports.collect::<Result<Vec<_>>>()?, SMALL)
     }
 
+    /// As [`Self::new`], with VLANs 2 and 3 bridged and the node's own address [`OWN`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn bridged() -> Result<Self> {
+        enter_namespace()?;
+        make_pair("x2", "v2")?;
+        let (inner, outer) = (facts("x2")?.0, facts("v2")?.0);
+        let veth = Veth { inner, inner_name: "x2".to_owned(), outer, outer_name: "v2".to_owned() };
+        let client = make_port("p0", 2, PORT_CLIENT)?;
+        let server = PortSpec { mac: client.mac, ..make_port("p1", 3, PORT_SERVER)? };
+        let joined = |port, other| PortSpec { veth: Some(veth.clone()), bridge: Some((other, OWN)), ..port };
+        let ports = vec![joined(client, 3), joined(server, 2), make_port("p2", 9, PORT_FT)?];
+        let rig = Self::with_ports(ports, SMALL)?;
+        let mut addresses: HashMap<MapData, AddressKey, Address> = rig.map(names::ADDRESSES);
+        addresses.insert(address_key(VIP, 3), Address { kind: ADDRESS_VIRTUAL }, 0)?;
+        Ok(rig)
+    }
+
     fn with_ports(ports: Vec<PortSpec>, capacity: Capacity) -> Result<Self> {
         let dataplane = Dataplane::load_with(&ports, AttachMode::Native, capacity)?;
         let counters = dataplane.map(names::COUNTERS)?;
@@ -268,7 +289,7 @@ impl Rig {
         out.truncate(result.data_size_out as usize);
         let reason = the_change(&before, &self.counts(), u64::from(length));
         let action = match reason.verdict() {
-            Verdict::Drop => 1,
+            Verdict::Drop | Verdict::Hold => 1,
             Verdict::Pass if veth && reason != Reason::PassVlan => 4,
             Verdict::Pass => 2,
             Verdict::Forward => 4,
@@ -337,6 +358,13 @@ impl Rig {
         self.change(names::NEXTHOPS, number, change);
     }
 
+    /// Has frames leave both data VLANs with tags, though they come without.
+    pub fn retag(&self, on: bool) {
+        for vlan in [2, 3] {
+            self.change(names::VLANS, vlan, |port: &mut Port| port.flags = if on { PORT_TAGGED } else { 0 });
+        }
+    }
+
     /// Changes the settings.
     pub fn settings(&self, change: impl FnOnce(&mut Settings)) {
         self.change(names::SETTINGS, 0, change);
@@ -388,6 +416,9 @@ impl Rig {
         let mut addresses: HashMap<MapData, AddressKey, Address> = self.dataplane.map(names::ADDRESSES)?;
         addresses.insert(address_key(VIP, 2), Address { kind: ADDRESS_VIRTUAL }, 0)?;
         addresses.insert(address_key(ALIAS, 3), Address { kind: ADDRESS_ALIAS }, 0)?;
+        let mut sources: Array<MapData, u32> = self.dataplane.map(names::ERROR_SOURCES)?;
+        sources.set(2, be(OWN), 0)?;
+        sources.set(3, be(ALIAS), 0)?;
         let mut routes: LpmTrie<MapData, u32, Route> = self.dataplane.map(names::ROUTES)?;
         let connected = |vlan| Route { kind: ROUTE_CONNECTED, vlan, nexthop: 0 };
         routes.insert(&Key::new(24, be(Ipv4Addr::new(192, 158, 38, 0))), connected(2), 0)?;
@@ -408,6 +439,8 @@ impl Rig {
                 vlan: host.vlan,
                 flags: NEXTHOP_RESOLVED | tagged,
                 ip_be: be(host.ip),
+                mtu: 1500,
+                pad: 0,
             };
             hops.set(number, hop, 0)?;
             neighbours.insert(address_key(host.ip, host.vlan), number, 0)?;
@@ -511,5 +544,6 @@ fn facts(name: &str) -> Result<(u32, [u8; 6])> {
 fn make_port(name: &str, vlan: u16, role: u8) -> Result<PortSpec> {
     make_pair(name, &format!("{name}x"))?;
     let (ifindex, mac) = facts(name)?;
-    Ok(PortSpec { ifindex, name: name.to_owned(), vlan, role, mac, tagged: false, veth: None })
+    let name = name.to_owned();
+    Ok(PortSpec { ifindex, name, vlan, role, mac, mtu: 1500, ..PortSpec::default() })
 }

@@ -440,6 +440,8 @@ pub enum Verdict {
     Pass,
     /// Dropped.
     Drop,
+    /// Kept, to come again and be counted again.
+    Hold,
 }
 
 /// Count of one reason, over all CPUs.

@@ -397,6 +397,7 @@ fn reason_reply((reason, count): (Reason, counter::Count)) -> ReasonCount {
             counter::Verdict::Forward => Verdict::Forward,
             counter::Verdict::Pass => Verdict::Pass,
             counter::Verdict::Drop => Verdict::Drop,
+            counter::Verdict::Hold => Verdict::Hold,
         },
         packets: count.packets,
         bytes: count.bytes,

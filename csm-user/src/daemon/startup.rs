@@ -25,12 +25,13 @@ use crate::arp::task::AnnounceThread;
 use crate::config;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
-use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell};
+use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell, set_error_sources};
 use crate::dataplane::mirror::Mirror;
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::{Table, monotonic_ns};
+use crate::dataplane::task::fragments::FragmentThread;
 use crate::ft::task as ft_task;
 use crate::ft::{Controls, FtHandle, FtOptions};
 use crate::model::{Config, FtGroup};
@@ -166,6 +167,7 @@ fn read(path: &Path) -> Result<Config, Failure> {
 /// Threads of the dataplane; dropped first.
 struct Threads {
     _ring: RingThread,
+    _fragments: FragmentThread,
     _expiry: ExpiryThread,
     _probes: probe::task::ProbeHandle,
 }
@@ -211,6 +213,7 @@ impl Running {
         let map_step = || Failure::step::<io::Error>("the dataplane's maps");
         let settings = Arc::new(SettingsCell::open(&dataplane, settings).map_err(map_step())?);
         let maps = Maps::open(&dataplane).map_err(map_step())?;
+        set_error_sources(&dataplane, &config.vlans).map_err(map_step())?;
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
         let table = Arc::new(Table::open(&dataplane, Arc::new(Mirror::default())).map_err(map_step())?);
         let directory = Arc::new(DirectoryCell::default());
@@ -238,6 +241,9 @@ impl Running {
         let sink: DeltaSink = Arc::new(move |delta| queue.tell(delta));
         let ring = RingThread::spawn(&dataplane, Arc::clone(table.mirror()), Arc::clone(&sink), hints_in)
             .map_err(Failure::step("the event ring"))?;
+        let runner = dataplane.runner().map_err(Failure::step("the dataplane"))?;
+        let fragments =
+            FragmentThread::spawn(&dataplane, runner).map_err(Failure::step("the ring of fragments"))?;
         let walked = Arc::new(WalkedCell::default());
         let expiry = Expiry {
             table: Arc::clone(&table),
@@ -294,7 +300,7 @@ impl Running {
             node,
             inputs: Inputs { hints, links, ft, active },
             announcements,
-            threads: Threads { _ring: ring, _expiry: expiry, _probes: probes },
+            threads: Threads { _ring: ring, _fragments: fragments, _expiry: expiry, _probes: probes },
             undo: Undo {
                 _dataplane: dataplane,
                 _memberships: memberships,
@@ -394,6 +400,8 @@ fn follow_neighbours(
             vlan: spec.vlan,
             ifindex: spec.kernel_ifindex(),
             tagged: spec.tagged,
+            bridge: spec.bridge.map(|(vlan, _)| vlan),
+            mtu: spec.mtu,
             network: config
                 .vlans
                 .iter()
@@ -421,7 +429,8 @@ fn announcer(planner: &Planner, specs: &[PortSpec], vmac: [u8; 6]) -> io::Result
         .iter()
         .filter(|spec| spec.role != PORT_FT)
         .map(|spec| announcer::Port {
-            ifindex: spec.kernel_ifindex(),
+            ifindex: spec.ifindex,
+            tag: if spec.tagged { spec.vlan } else { 0 },
             addresses: announced
                 .iter()
                 .filter(|(vlan, _)| vlan.get() == spec.vlan)

@@ -18,6 +18,7 @@ use ipnet::Ipv4Net;
 use super::bpf::{BpfMap, PerCpuArray, Update};
 use super::diff::{NO_VSERVER, Operation, diff};
 use super::plan::{Contents, Released};
+use crate::model::Vlan;
 
 /// Where the loaded program's maps come from.
 pub trait MapSource {
@@ -226,6 +227,21 @@ impl HopMaps {
     pub fn neighbour(&self, host: &AddressKey) -> io::Result<Option<u32>> {
         self.neighbours.get(host)
     }
+}
+
+/// Writes `ERROR_SOURCES`: ICMP errors come from a VLAN's alias, or from the node's own address there. The alias is the
+/// hosts' gateway, and stays the same when the peer takes over.
+///
+/// # Errors
+/// If the map is missing, of another shape, or cannot be written.
+pub fn set_error_sources(source: &impl MapSource, vlans: &[Vlan]) -> io::Result<()> {
+    let map: BpfMap<u32, u32> = BpfMap::new(source.descriptor(names::ERROR_SOURCES)?)?;
+    for vlan in vlans {
+        if let Some(address) = vlan.alias.or(vlan.address) {
+            map.set(&u32::from(vlan.id.get()), &u32::from_ne_bytes(address.addr().octets()), Update::Any)?;
+        }
+    }
+    Ok(())
 }
 
 /// `SETTINGS`: several writers, one record. The lock is held for one system call, so that the real-time thread, which

@@ -13,3 +13,5 @@ pub mod ring;
 pub mod routes;
 pub mod snapshot;
 pub mod table;
+pub mod task;
+pub mod waiting;

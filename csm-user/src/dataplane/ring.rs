@@ -134,7 +134,7 @@ impl Drop for RingThread {
     }
 }
 
-fn open(fd: OwnedFd) -> io::Result<RingBuf<MapData>> {
+pub(super) fn open(fd: OwnedFd) -> io::Result<RingBuf<MapData>> {
     let data = MapData::from_fd(fd).map_err(io::Error::other)?;
     RingBuf::try_from(Map::RingBuf(data)).map_err(io::Error::other)
 }

@@ -45,6 +45,14 @@ pub struct Link {
     pub mtu: u32,
 }
 
+impl Link {
+    /// The MTU as far as an IPv4 packet can need it.
+    #[must_use]
+    pub fn ip_mtu(&self) -> u16 {
+        u16::try_from(self.mtu).unwrap_or(u16::MAX)
+    }
+}
+
 /// What the kernel told without being asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {

@@ -306,6 +306,7 @@ impl<F: Fn(LinkEvent)> Worker<F> {
                 self.shared.change(|table| ((), table.discovered(ifindex, address, state)));
             }
             Notice::Link(link) => {
+                self.shared.change(|table| ((), table.resized(link.ifindex, link.ip_mtu())));
                 // A link that went down took its neighbours with it: the kernel drops them and does not ask again.
                 if !(link.up && link.carrier) {
                     self.carrying.remove(&link.ifindex);

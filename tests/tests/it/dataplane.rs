@@ -5,16 +5,22 @@
 
 mod arp;
 mod balancing;
+mod bridge;
 mod echo;
+mod fragments;
 mod frames;
 mod ftp;
 mod gate;
+mod icmp;
+mod icmp_send;
+mod jumbo;
 mod limits;
 mod live;
 mod load;
 mod malformed;
 mod matching;
 mod modes;
+mod options;
 mod rebuild;
 mod replica;
 mod routed;

@@ -1,7 +1,9 @@
 //! Tests that need root: packet fixtures, the kernel's tables, the real-time thread, replication, and the lab; each in
 //! network namespaces of its own.
 
+mod bridge;
 mod dataplane;
+mod differential;
 mod failover;
 mod ft;
 mod lab;
@@ -12,6 +14,7 @@ mod services;
 mod soon;
 mod tables;
 mod trunk;
+mod wire;
 
 use std::path::PathBuf;
 

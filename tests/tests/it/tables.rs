@@ -346,6 +346,8 @@ fn counters_and_next_hops_are_read() {
         vlan: 3,
         flags: 1,
         ip_be: 0xc09e_2765_u32.to_be(),
+        mtu: 1500,
+        pad: 0,
     };
     hops.set_nexthop(7, &hop).unwrap();
     assert_eq!(hops.nexthop(7).unwrap(), Some(hop));

@@ -63,6 +63,7 @@ fn reasons(out: &mut impl Write, reasons: &[ReasonCount]) -> fmt::Result {
             Verdict::Forward => "forward",
             Verdict::Pass => "pass",
             Verdict::Drop => "drop",
+            Verdict::Hold => "hold",
         };
         writeln!(out, "{reason:<25} {verdict:<8} {packets:<20} {bytes}")?;
     }

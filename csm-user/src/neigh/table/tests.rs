@@ -9,7 +9,9 @@ fn table() -> NeighbourTable {
         number,
         vlan,
         ifindex,
+        mtu: 1500,
         tagged: false,
+        bridge: None,
         network: Some(net.parse().unwrap()),
     };
     NeighbourTable::new(VIRTUAL, &[port(0, 2, 12, "192.158.38.10/24"), port(1, 3, 13, "192.158.39.10/24")])
@@ -116,7 +118,9 @@ fn the_network_cannot_fill_the_table_beyond_its_bound() {
         number: 0,
         vlan: 2,
         ifindex: 12,
+        mtu: 1500,
         tagged: false,
+        bridge: None,
         network: Some("10.0.0.1/8".parse().unwrap()),
     };
     let mut table = NeighbourTable::new(VIRTUAL, &[port]);

@@ -47,11 +47,6 @@ fn each_refusal_has_its_reason() {
     expect_end(&mut rig, Side::Client, &frame, Reason::DropNoReal);
     let nowhere = Frame::from(&FAR_CLIENT, CLIENT_PORT, (VIP, 4000), L4::Udp);
     expect_end(&mut rig, Side::Client, &nowhere, Reason::DropNoVserver);
-    let mut dying = syn(&FAR_CLIENT, CLIENT_PORT);
-    for ttl in [0, 1] {
-        dying.ttl = ttl;
-        expect_end(&mut rig, Side::Client, &dying, Reason::DropTtl);
-    }
     assert_eq!(rig.flows(names::EMBRYONIC), [], "a refusal leaves nothing behind");
 }
 

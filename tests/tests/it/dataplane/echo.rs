@@ -54,9 +54,11 @@ fn a_relayed_request_is_answered_by_route() {
 fn other_icmp_is_refused() {
     let mut rig = Rig::new().expect("the rig");
     let request = Frame::from(&FAR_CLIENT, 0, (VIP, 0), L4::EchoRequest { id: 9 });
-    let mut unreachable = request.bytes();
-    unreachable[34] = 3;
-    assert_eq!(rig.run(Side::Client, &unreachable).reason, Reason::DropProtocol);
+    for kind in [4, 5, 9, 13, 17] {
+        let mut other = request.bytes();
+        other[34] = kind;
+        assert_eq!(rig.run(Side::Client, &other).reason, Reason::DropProtocol, "type {kind}");
+    }
     let reply = Frame { l4: L4::EchoReply { id: 9 }, ..request };
     expect_end(&mut rig, Side::Client, &reply, Reason::DropNoVserver);
 }

@@ -6,20 +6,24 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use aya::maps::{MapData, PerCpuArray};
+use csm_common::counter::{Count, Reason};
 use csm_common::gate::GateState;
 use csm_common::net::relay_mac;
 use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, VIP};
 use nix::poll::{PollFd, PollFlags, poll};
+
+use crate::differential::generate::Generator;
 
 use super::frames::{ACK, CLIENT_ISN, Frame, SERVER_ISN, SYN};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The far end of a port: what is written is received by the port.
-struct Wire(std::fs::File);
+pub(super) struct Wire(std::fs::File);
 
 impl Wire {
-    fn open(interface: &str) -> io::Result<Self> {
+    pub(super) fn open(interface: &str) -> io::Result<Self> {
         // The far end takes redirected frames only once its receive path polls, as GRO makes it.
         let gro = Command::new("ethtool").args(["-K", interface, "gro", "on"]).status()?;
         assert!(gro.success(), "ethtool -K {interface} gro on");
@@ -48,14 +52,24 @@ impl Wire {
         Ok(Self(socket.into()))
     }
 
-    fn send(&mut self, frame: &Frame) {
-        self.0.write_all(&frame.bytes()).expect("send");
+    pub(super) fn send(&mut self, frame: &Frame) {
+        self.send_bytes(&frame.bytes());
+    }
+
+    pub(super) fn send_bytes(&mut self, frame: &[u8]) {
+        self.0.write_all(frame).expect("send");
     }
 
     /// The next frame that the balancer sent here; what the wire's own end sent is heard as well and left out.
     #[track_caller]
-    fn expect(&mut self, frame: &Frame) {
-        let (expected, deadline) = (frame.bytes(), Instant::now() + DEADLINE);
+    pub(super) fn expect(&mut self, frame: &Frame) {
+        self.expect_bytes(&frame.bytes());
+    }
+
+    /// As [`Self::expect`], by its octets.
+    #[track_caller]
+    pub(super) fn expect_bytes(&mut self, expected: &[u8]) {
+        let deadline = Instant::now() + DEADLINE;
         let mut heard = Vec::new();
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
@@ -63,14 +77,14 @@ impl Wire {
             if poll(&mut ready, timeout).expect("poll") == 0 {
                 break;
             }
-            let mut bytes = [0; 2048];
+            let mut bytes = vec![0; 65_536];
             let length = self.0.read(&mut bytes).expect("receive");
-            if bytes[..length] == expected {
+            if bytes[..length] == *expected {
                 return;
             }
             heard.push(bytes[..length].to_vec());
         }
-        panic!("{frame:?} did not come, but {heard:02x?}");
+        panic!("{expected:02x?} did not come, but {heard:02x?}");
     }
 }
 
@@ -96,4 +110,48 @@ fn a_handshake_crosses_the_ports() {
     ft.send(&Frame { src_mac: relay_mac(2), dst_mac: rig.own_mac(csm_tests::rig::Side::Ft), ..ack.clone() });
     server.expect(&ack.sent_to(&REALS[0], 80));
     assert_eq!(rig.flows(csm_common::names::FLOWS).len(), 2);
+}
+
+/// Frames and octets that the port's driver handed to the program, as the driver counts them.
+fn received(port: &str) -> (u64, u64) {
+    let output = Command::new("ethtool").args(["-S", port]).output().expect("ethtool");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let sum = |suffix: &str| -> u64 {
+        let lines = text.lines().filter_map(|line| line.trim().split_once(": "));
+        lines
+            .filter(|(name, _)| name.starts_with("rx_queue_") && name.ends_with(suffix))
+            .map(|(_, value)| value.parse::<u64>().expect("a count"))
+            .sum()
+    };
+    (sum("_xdp_packets"), sum("_xdp_bytes"))
+}
+
+#[test]
+fn the_reasons_add_up_to_what_the_ports_received() {
+    let rig = Rig::new().expect("the rig");
+    let counters: PerCpuArray<MapData, Count> = rig.map(csm_common::names::COUNTERS);
+    let counted = || {
+        (0..).zip(Reason::ALL).fold((0, 0), |sum, (number, _)| {
+            let per_cpu = counters.get(&number, 0).expect("COUNTERS");
+            per_cpu.iter().fold(sum, |(packets, bytes), count| (packets + count.packets, bytes + count.bytes))
+        })
+    };
+    let mut wires = ["p0x", "p1x"].map(|port| Wire::open(port).expect("a wire"));
+    let mut generator = Generator::new(7);
+    let model = csm_tests::model::Model::new(Vec::new());
+    let mut sent = (0, 0);
+    for _ in 0..500 {
+        let (side, bytes) = generator.frame(&model);
+        wires[side as usize].0.write_all(&bytes).expect("send");
+        sent = (sent.0 + 1, sent.1 + bytes.len() as u64);
+    }
+    let deadline = Instant::now() + DEADLINE;
+    while counted().0 < sent.0 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let ports = ["p0", "p1", "p2"].map(received);
+    let of_ports = ports.iter().fold((0, 0), |sum, port| (sum.0 + port.0, sum.1 + port.1));
+    assert_eq!(counted(), sent, "each frame has one reason");
+    // The driver counts a frame's octets without its link header.
+    assert_eq!(of_ports, (sent.0, sent.1 - 14 * sent.0), "as the ports' drivers count");
 }

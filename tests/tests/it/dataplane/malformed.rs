@@ -57,15 +57,15 @@ const FAULTS: &[Fault] = &[
     ("version 6 in an IPv4 frame", |f| f[14] = 0x65, Reason::DropMalformed),
     ("version 0", |f| f[14] = 0x05, Reason::DropMalformed),
     ("header of four words", |f| f[14] = 0x44, Reason::DropMalformed),
-    ("header with options", |f| f[14] = 0x46, Reason::DropProtocol),
-    ("longest header", |f| f[14] = 0x4f, Reason::DropProtocol),
+    ("header with options that are none", |f| f[14] = 0x46, Reason::DropMalformed),
+    ("longest header", |f| f[14] = 0x4f, Reason::DropMalformed),
     ("length 0", |f| f[16..18].fill(0), Reason::DropMalformed),
     ("length of the IP header alone", |f| f[17] = 20, Reason::DropMalformed),
     ("length one short of the TCP header", |f| f[17] = 39, Reason::DropMalformed),
     ("length one beyond the frame", |f| f[17] = 41, Reason::DropMalformed),
     ("longest length", |f| f[16..18].fill(0xff), Reason::DropMalformed),
     ("first fragment", |f| f[20] = 0x20, Reason::DropFragment),
-    ("last fragment", |f| f[21] = 1, Reason::DropFragment),
+    ("last fragment", |f| f[21] = 1, Reason::HeldFragment),
     ("fragment at the highest offset", |f| f[20..22].copy_from_slice(&[0x1f, 0xff]), Reason::DropFragment),
     ("from the destination itself", |f| f.copy_within(30..34, 26), Reason::DropMalformed),
     ("GRE to no virtual server", |f| f[23] = 47, Reason::DropNoVserver),
@@ -130,6 +130,9 @@ fn noise_in_any_octet_ends_in_one_counted_verdict() {
         }
         // `run` asserts that exactly one counter rose and that the action fits it.
         let run = rig.run(Side::Client, &bytes);
+        if run.reason == Reason::TimeExceeded {
+            continue;
+        }
         assert_eq!(run.frame.len(), bytes.len(), "seed {seed}");
         if run.reason.verdict() != Verdict::Forward {
             assert_eq!(run.frame, bytes, "seed {seed}: what is not sent on is not changed");

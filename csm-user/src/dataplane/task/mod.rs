@@ -1,0 +1,3 @@
+//! The dataplane's own threads.
+
+pub mod fragments;

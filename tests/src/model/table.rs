@@ -1,0 +1,325 @@
+//! Connections: one record each, found from either side.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use csm_common::counter::Reason;
+
+use super::frame::{Frame, Transport};
+use crate::rig::Side;
+
+/// TCP flags.
+pub const FIN: u8 = 1;
+/// TCP flags.
+pub const SYN: u8 = 2;
+/// TCP flags.
+pub const RST: u8 = 4;
+/// TCP flags.
+pub const ACK: u8 = 16;
+
+/// What finds a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Source address.
+    pub src: Ipv4Addr,
+    /// Destination address.
+    pub dst: Ipv4Addr,
+    /// Source port, or the echo's identifier.
+    pub sport: u16,
+    /// Destination port, or the echo's identifier.
+    pub dport: u16,
+    /// VLAN it comes in on.
+    pub vlan: u16,
+    /// IP protocol.
+    pub proto: u8,
+}
+
+impl Key {
+    /// The frame's.
+    #[must_use]
+    pub fn of(frame: &Frame, vlan: u16, transport: Transport) -> Self {
+        let (sport, dport) = match transport {
+            Transport::Echo { id, .. } => (id, id),
+            _ => frame.ports(),
+        };
+        Self { src: frame.src(), dst: frame.dst(), sport, dport, vlan, proto: frame.proto() }
+    }
+}
+
+/// Where a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Opened.
+    Syn,
+    /// Answered.
+    SynAck,
+    /// Proven.
+    Established,
+    /// One side is at its end.
+    Closing,
+    /// Both are, or it was reset.
+    Closed,
+}
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conn {
+    /// As its opener's packets come in.
+    pub key: Key,
+    /// Address and port of the one who answers.
+    pub server: (Ipv4Addr, u16),
+    /// VLAN of the one who answers.
+    pub server_vlan: u16,
+    /// Virtual server and real.
+    pub service: Option<(u32, u32)>,
+    /// MAC address on the way to the one who answers.
+    pub to_server: Option<[u8; 6]>,
+    /// MAC address on the way to the opener.
+    pub to_client: Option<[u8; 6]>,
+    /// Where it is.
+    pub state: State,
+    /// What the opener must acknowledge.
+    pub expect: u32,
+    /// FIN seen: from the opener, from the other.
+    pub fin: [bool; 2],
+    /// What was acknowledged last on the server port: by the opener, by the other.
+    pub acked: [Option<u32>; 2],
+}
+
+impl Conn {
+    /// Opened by a packet of that key to whom it names.
+    #[must_use]
+    pub fn new(key: Key) -> Self {
+        Self {
+            key,
+            server: (key.dst, key.dport),
+            server_vlan: 0,
+            service: None,
+            to_server: None,
+            to_client: None,
+            state: State::Syn,
+            expect: 0,
+            fin: [false; 2],
+            acked: [None; 2],
+        }
+    }
+
+    /// Address and port of the opener.
+    #[must_use]
+    pub const fn client(&self) -> (Ipv4Addr, u16) {
+        (self.key.src, self.key.sport)
+    }
+
+    /// Address and port that the opener speaks to.
+    #[must_use]
+    pub const fn virtual_server(&self) -> (Ipv4Addr, u16) {
+        (self.key.dst, self.key.dport)
+    }
+
+    /// As the other's packets come in.
+    #[must_use]
+    pub const fn return_key(&self) -> Key {
+        Key {
+            src: self.server.0,
+            dst: self.key.src,
+            sport: self.server.1,
+            dport: self.key.sport,
+            vlan: self.server_vlan,
+            proto: self.key.proto,
+        }
+    }
+}
+
+/// What a packet meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A connection.
+    Known {
+        /// Its number.
+        id: u32,
+        /// The packet is its opener's.
+        forward: bool,
+        /// This packet has proven it.
+        proven: bool,
+    },
+    /// None.
+    Unknown,
+    /// Its end.
+    Dropped(Reason),
+}
+
+/// All connections. A place (key) belongs to one connection at a time; one that has lost a place is not whole.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    conns: Vec<Conn>,
+    /// Places of the proven ones: connection, and whether it is the opener's place.
+    pub proven: HashMap<Key, (u32, bool)>,
+    /// Places of the half-open ones.
+    pub half_open: HashMap<Key, (u32, bool)>,
+}
+
+impl Tables {
+    /// Connection number `id`.
+    #[must_use]
+    pub fn conn(&self, id: u32) -> &Conn {
+        &self.conns[id as usize]
+    }
+
+    /// All that ever were.
+    #[must_use]
+    pub fn conns(&self) -> &[Conn] {
+        &self.conns
+    }
+
+    fn conn_mut(&mut self, id: u32) -> &mut Conn {
+        &mut self.conns[id as usize]
+    }
+
+    fn whole(places: &HashMap<Key, (u32, bool)>, conn: &Conn, id: u32) -> bool {
+        places.get(&conn.key) == Some(&(id, true)) && places.get(&conn.return_key()) == Some(&(id, false))
+    }
+
+    /// A packet comes in under `key`.
+    pub fn meet(&mut self, key: &Key, side: Side, transport: Transport) -> Outcome {
+        if let Some(&(id, forward)) = self.proven.get(key) {
+            if self.meets_proven(id, forward, side, transport) {
+                return Outcome::Known { id, forward, proven: false };
+            }
+            return Outcome::Unknown;
+        }
+        let Some(&(id, forward)) = self.half_open.get(key) else { return Outcome::Unknown };
+        self.meets_half_open(key, id, forward, transport)
+    }
+
+    /// False: the connection is over and gone, the packet opens another.
+    fn meets_proven(&mut self, id: u32, forward: bool, side: Side, transport: Transport) -> bool {
+        let Transport::Tcp { flags, seq, .. } = transport else { return true };
+        let conn = self.conn(id).clone();
+        let whole = Self::whole(&self.proven, &conn, id);
+        if transport.opens() && forward {
+            if conn.state != State::Closed && whole {
+                return true;
+            }
+            self.proven.remove(&conn.key);
+            if whole {
+                self.proven.remove(&conn.return_key());
+            }
+            return false;
+        }
+        if conn.state == State::Closed {
+            return true;
+        }
+        let conn = self.conn_mut(id);
+        if flags & RST != 0 {
+            // What whoever gets the reset has acknowledged, in packets the other way.
+            let acked = conn.acked[usize::from(forward)];
+            let fits = acked.is_some_and(|acked| seq.wrapping_sub(acked) < 128 * 1024);
+            if side != Side::Client || whole && fits {
+                conn.state = State::Closed;
+            }
+        } else if flags & FIN != 0 {
+            conn.fin[usize::from(!forward)] = true;
+            conn.state = if conn.fin == [true; 2] { State::Closed } else { State::Closing };
+        }
+        true
+    }
+
+    fn meets_half_open(&mut self, key: &Key, id: u32, forward: bool, transport: Transport) -> Outcome {
+        let conn = self.conn(id).clone();
+        if !Self::whole(&self.half_open, &conn, id) {
+            self.half_open.remove(key);
+            return if forward { Outcome::Unknown } else { Outcome::Dropped(Reason::DropNoConnection) };
+        }
+        let known = |proven| Outcome::Known { id, forward, proven };
+        if !forward {
+            self.answered(id, transport);
+            return known(false);
+        }
+        if transport.opens() && conn.state == State::Closed && matches!(transport, Transport::Tcp { .. }) {
+            self.half_open.remove(&conn.key);
+            self.half_open.remove(&conn.return_key());
+            return Outcome::Unknown;
+        }
+        let proves = match transport {
+            Transport::Tcp { flags, ack, .. } => {
+                flags & ACK != 0 && flags & (SYN | RST) == 0 && ack == conn.expect
+            }
+            _ => true,
+        };
+        if conn.state != State::SynAck || !proves {
+            return known(false);
+        }
+        if self.proven.contains_key(&conn.return_key()) {
+            return Outcome::Dropped(Reason::DropConflict);
+        }
+        for (key, forward) in [(conn.key, true), (conn.return_key(), false)] {
+            self.half_open.remove(&key);
+            self.proven.insert(key, (id, forward));
+        }
+        self.conn_mut(id).state = State::Established;
+        if let Transport::Tcp { flags, .. } = transport
+            && flags & FIN != 0
+        {
+            let conn = self.conn_mut(id);
+            conn.fin[0] = true;
+            conn.state = if conn.fin[1] { State::Closed } else { State::Closing };
+        }
+        known(true)
+    }
+
+    /// A packet of the one who answers, on a half-open connection.
+    fn answered(&mut self, id: u32, transport: Transport) {
+        let conn = self.conn_mut(id);
+        match transport {
+            Transport::Tcp { flags, seq, .. } => {
+                if flags & RST != 0 {
+                    conn.state = State::Closed;
+                } else if flags & SYN != 0 && flags & ACK != 0 {
+                    conn.expect = seq.wrapping_add(1);
+                    conn.state = State::SynAck;
+                } else if flags & FIN != 0 {
+                    conn.fin[1] = true;
+                }
+            }
+            _ => conn.state = State::SynAck,
+        }
+    }
+
+    /// Enters a connection among the half-open.
+    ///
+    /// # Errors
+    /// If another one, live, has its place on the server's side.
+    ///
+    /// # Panics
+    /// Never: there are fewer than 2^32.
+    pub fn open(&mut self, conn: Conn) -> Result<u32, Reason> {
+        let return_key = conn.return_key();
+        if let Some(&(other, forward)) = self.proven.get(&return_key) {
+            let other = self.conn(other).clone();
+            let beside = if forward { other.return_key() } else { other.key };
+            if other.state != State::Closed && self.proven.contains_key(&beside) {
+                return Err(Reason::DropConflict);
+            }
+            self.proven.remove(&return_key);
+            self.proven.remove(&beside);
+        }
+        let id = u32::try_from(self.conns.len()).expect("a few");
+        self.half_open.insert(conn.key, (id, true));
+        self.half_open.insert(return_key, (id, false));
+        self.conns.push(conn);
+        Ok(id)
+    }
+
+    /// Something was acknowledged on the server port: noted once it has moved by 16 KiB.
+    pub fn note_ack(&mut self, id: u32, forward: bool, ack: u32) {
+        let noted = &mut self.conn_mut(id).acked[usize::from(!forward)];
+        if noted.is_none_or(|before| ack.wrapping_sub(before) >= 16 * 1024) {
+            *noted = Some(ack);
+        }
+    }
+
+    /// Forgets every connection.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
