@@ -144,6 +144,10 @@ reasons! {
     DropConflict = "drop_conflict", Drop;
     /// From the node's own kernel to a VLAN of a trunk, tagged on its way.
     ForwardedKernel = "forwarded_kernel", Forward;
+    /// Bridged: not for the group, from one VLAN of a bridge group to the other, as it is.
+    ForwardedBridged = "forwarded_bridged", Forward;
+    /// Came back with this node's own or the group's source address: somebody else joins the two bridged VLANs.
+    DropLoop = "drop_loop", Drop;
     /// With the tag of a VLAN that the port does not carry for csmd.
     PassVlan = "pass_vlan", Pass;
 }

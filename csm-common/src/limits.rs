@@ -20,6 +20,8 @@ pub const NEXTHOPS_MAX: u32 = 65536;
 pub const PORTS_MAX: u32 = 1024;
 /// Slots of `PORT_SLOTS`, a power of two: ports whose interface indices differ by less share none.
 pub const PORT_SLOTS: u32 = 256;
+/// Clients that are remembered to speak to a server's balanced port directly, in bridge mode.
+pub const DIRECT_MAX: u32 = 16384;
 /// Alias and virtual addresses that are answered by ARP.
 pub const ADDRESSES_MAX: u32 = 8192;
 /// Prefixes in the route table.

@@ -50,6 +50,8 @@ pub const ORIGINS: &str = "ORIGINS";
 pub const FLOWS: &str = "FLOWS";
 /// Half-open connections, same types; evicts the least recently used.
 pub const EMBRYONIC: &str = "EMBRYONIC";
+/// [`crate::flow::FlowKey`] of a server's answers to a client that speaks to its balanced port directly (bridge mode).
+pub const DIRECT: &str = "DIRECT";
 /// [`crate::service::StickyKey`] to [`crate::service::StickyEntry`].
 pub const STICKY: &str = "STICKY";
 /// Sticky entries of clients whose handshake is not proven yet, same types; evicts the least recently used.

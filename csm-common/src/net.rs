@@ -15,13 +15,15 @@ pub struct Port {
     pub flags: u8,
     /// The port's own MAC address.
     pub mac: [u8; 6],
-    /// Must be 0.
-    pub pad: [u8; 2],
+    /// The VLAN that this one is bridged with; 0: none.
+    pub bridge: u16,
     /// Number in `TX_PORTS` of the veth behind which the kernel takes the VLAN's frames; [`NO_VETH`]: it takes them
     /// from the port itself.
     pub veth: u32,
+    /// The node's own address on a bridged VLAN, network order; else 0.
+    pub own_be: u32,
 }
-crate::map_type!(Port, 20);
+crate::map_type!(Port, 24);
 
 /// Value of `PORT_SLOTS`: the port with that interface index, if it is this slot's. The others are found in `PORTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

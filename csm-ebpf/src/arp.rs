@@ -7,7 +7,7 @@ use csm_common::gate::GateState;
 use csm_common::net::{AddressKey, PORT_FT, Port, ROUTE_CONNECTED};
 
 use crate::packet::{ETHERTYPE_IPV4, Ethernet, L3, Mac, header};
-use crate::{Outcome, event, forward, gate, maps, vlan};
+use crate::{Outcome, bridge, event, forward, gate, maps, vlan};
 
 const ETHERNET_HARDWARE: u16 = 1u16.to_be();
 const REQUEST: u16 = 1u16.to_be();
@@ -55,7 +55,7 @@ fn arp(ctx: &XdpContext, port: &Port) -> Outcome {
     };
     // A sender with a group address for its own would be answered to all.
     if !usual || sender_mac.bytes()[0] & 1 != 0 {
-        return Ok(Reason::PassArp);
+        return Ok(others(ctx, port, 0));
     }
     let open = gate::read().0 == GateState::Open;
     if is_ours(sender_be, port.vlan) {
@@ -65,9 +65,12 @@ fn arp(ctx: &XdpContext, port: &Port) -> Outcome {
         }
         return Ok(Reason::PassArp);
     }
-    learn(sender_be, sender_mac, port.vlan);
+    // A standby sees what the active node has bridged, and would look for the host on the wrong side.
+    if port.bridge == 0 || open {
+        learn(sender_be, sender_mac, port);
+    }
     if operation_be != REQUEST || !is_ours(target_be, port.vlan) {
-        return Ok(Reason::PassArp);
+        return Ok(others(ctx, port, target_be));
     }
     if !open {
         return Ok(Reason::DropArpStandby);
@@ -88,6 +91,23 @@ fn arp(ctx: &XdpContext, port: &Port) -> Outcome {
     forward::out(ctx, port.number, vlan::tag_of(port), Reason::ArpReplied)
 }
 
+/// ARP that is not the group's: the kernel's, or bridged unless it asks for this node.
+#[inline(always)]
+fn others(ctx: &XdpContext, port: &Port, target_be: u32) -> Reason {
+    if port.bridge == 0 || (target_be != 0 && target_be == port.own_be) {
+        return Reason::PassArp;
+    }
+    bridge::frame(ctx, port)
+}
+
+/// Who is asked for, or told.
+#[inline(always)]
+pub(crate) fn target(ctx: &XdpContext) -> Result<u32, Reason> {
+    let arp = header::<Arp>(ctx, L3)?;
+    // SAFETY: `header` checked the bounds.
+    Ok(unsafe { (*arp).target_be })
+}
+
 #[inline(always)]
 fn is_ours(ip_be: u32, vlan: u16) -> bool {
     // SAFETY: only presence counts.
@@ -96,9 +116,11 @@ fn is_ours(ip_be: u32, vlan: u16) -> bool {
 
 /// Tells the controller of a host on a connected network that has no next hop yet, or another MAC address than known.
 #[inline(always)]
-fn learn(ip_be: u32, mac: Mac, vlan: u16) {
-    let connected =
-        forward::route(ip_be).is_some_and(|route| route.kind == ROUTE_CONNECTED && route.vlan == vlan);
+fn learn(ip_be: u32, mac: Mac, port: &Port) {
+    let vlan = port.vlan;
+    let connected = forward::route(ip_be).is_some_and(|route| {
+        route.kind == ROUTE_CONNECTED && (route.vlan == vlan || route.vlan == port.bridge)
+    });
     if !connected {
         return;
     }

@@ -9,6 +9,7 @@
 #![feature(asm_experimental_arch)]
 
 mod arp;
+mod bridge;
 mod budget;
 mod conn;
 mod counter;
@@ -77,6 +78,9 @@ fn to_kernel(veth: u32) -> u32 {
 #[inline(always)]
 fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
     if port.role == PORT_VETH {
+        if port.bridge != 0 {
+            return Ok(bridge::from_kernel(ctx, port));
+        }
         return forward::out(ctx, port.number, vlan::tag_of(port), Reason::ForwardedKernel);
     }
     let ethernet = packet::header::<Ethernet>(ctx, 0)?;
@@ -84,6 +88,7 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
     match unsafe { (*ethernet).kind_be } {
         ETHERTYPE_ARP => Ok(arp::handle(ctx, port)),
         ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet, length),
+        _ if port.bridge != 0 => Ok(bridge::frame(ctx, port)),
         _ => Ok(Reason::PassProtocol),
     }
 }
@@ -96,7 +101,12 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet, length: u32) -> 
     let from_peer = port.role == PORT_FT;
     // SAFETY: the first field of a map's value.
     if !from_peer && dst != unsafe { Mac::at(&raw const settings.virtual_mac) } {
-        return Ok(Reason::PassHost);
+        if port.bridge == 0 {
+            return Ok(Reason::PassHost);
+        }
+        if dst == Mac::of(&port.mac) || !bridge::is_balanced(ctx, port) {
+            return Ok(bridge::frame(ctx, port));
+        }
     }
     let (state, now_ns) = gate::read();
     let ingress = if from_peer {

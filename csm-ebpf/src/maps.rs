@@ -68,6 +68,8 @@ pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> =
 pub(crate) static EMBRYONIC: LruHashMap<FlowKey, FlowEntry> =
     LruHashMap::with_max_entries(2 * limits::EMBRYONIC_MAX, 0);
 #[map]
+pub(crate) static DIRECT: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(limits::DIRECT_MAX, 0);
+#[map]
 pub(crate) static STICKY: HashMap<StickyKey, StickyEntry> = HashMap::with_max_entries(limits::STICKY_MAX, 0);
 #[map]
 pub(crate) static EMBRYONIC_STICKY: LruHashMap<StickyKey, StickyEntry> =

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::topology::{ALIAS, REALS, ROUTER, Side, VIP, VLANS, Wiring};
+use crate::topology::{ALIAS, ROUTER, Side, VIP, VLANS, Wiring};
 
 /// Port of the long-lived connections' virtual server.
 pub const MESSAGE_PORT: u16 = 9000;
@@ -65,30 +65,35 @@ impl Figure {
     /// The configuration text of one node.
     pub fn text(&self, side: Side) -> String {
         let mut text = String::new();
-        match self.wiring {
-            Wiring::Access => {
+        match self.wiring.is_trunk() {
+            false => {
                 for (interface, vlan) in (1..).zip(VLANS) {
                     let _ = writeln!(text, "interface eth{interface}\n switchport access vlan {vlan}");
                 }
             }
-            Wiring::Trunk => {
+            true => {
                 text.push_str(
                     "interface eth1\n switchport mode trunk\n switchport trunk allowed vlan 2-3,9\n",
                 );
             }
         }
-        let [own2, own3] = side.addresses();
-        let [peer2, peer3] = side.peer().addresses();
+        let bridge = self.wiring.is_bridge();
+        let addresses = |side: Side| {
+            let [on2, on3] = side.addresses();
+            if bridge { [on2, on2] } else { [on2, on3] }
+        };
+        let ([own2, own3], [peer2, peer3]) = (addresses(side), addresses(side.peer()));
         let mask = "255.255.255.0";
+        let alias = if bridge { String::new() } else { format!("  alias {ALIAS} {mask}\n") };
         let _ = write!(
             text,
             "module csm 5\n vlan 2 client\n  ip address {own2} {mask} alt {peer2} {mask}\n  gateway {ROUTER}\n \
-             vlan 3 server\n  ip address {own3} {mask} alt {peer3} {mask}\n  alias {ALIAS} {mask}\n \
+             vlan 3 server\n  ip address {own3} {mask} alt {peer3} {mask}\n{alias} \
              probe TCP tcp\n  interval 5\n probe ICMP icmp\n  interval 5\n"
         );
         for (farm, probe) in [("WEB", "TCP"), ("MESSAGES", "TCP"), ("ECHO", "ICMP")] {
             let _ = write!(text, " serverfarm {farm}\n  nat server\n  no nat client\n  probe {probe}\n");
-            for real in REALS {
+            for real in self.wiring.reals() {
                 let _ = write!(text, "  real {real}\n   weight 8\n   inservice\n");
             }
         }

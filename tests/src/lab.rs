@@ -14,7 +14,7 @@ use crate::ports::PortWatch;
 use crate::programs::Programs;
 use crate::service::{DOWNLOAD, Services};
 use crate::status::{Role, Status};
-use crate::topology::{REALS, Side, Topology, VIP, Wiring};
+use crate::topology::{Side, Topology, VIP, Wiring};
 use crate::traffic::download::Payload;
 use crate::wait;
 
@@ -93,7 +93,7 @@ impl Lab {
         let capture = Capture::start(&topology.switch)?;
         let ports = PortWatch::start(&topology.switch)?;
         let mut services = Vec::new();
-        for (n, (server, address)) in (1..).zip(topology.servers.iter().zip(REALS)) {
+        for (n, (server, address)) in (1..).zip(topology.servers.iter().zip(options.figure.wiring.reals())) {
             if options.servers_own_vip {
                 server.ip(&[format!("addr add {VIP}/32 dev lo")])?;
                 server.sysctl("ipv4/conf/all/arp_ignore", "1")?;

@@ -7,6 +7,7 @@
 //! - [`lab`]: all of that as one value, gone when dropped.
 //! - [`traffic`]: programs that check every byte and measure every pause.
 //! - [`capture`], [`ports`], [`checks`]: what the switch saw, and whether it was right.
+//! - [`loops`]: whether frames go round.
 //! - [`strays`]: frames that reach the wrong node, on purpose.
 //! - [`scenario`], [`report`], [`picture`]: a fault from beginning to end, and its line, table and picture.
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
@@ -16,6 +17,7 @@ pub mod checks;
 pub mod figure;
 pub mod lab;
 pub mod link;
+pub mod loops;
 pub mod model;
 pub mod netns;
 pub mod node;

@@ -20,7 +20,7 @@ use csm_common::gate::{Clock, Gate, GateState};
 use csm_common::names;
 use csm_common::net::{
     ADDRESS_ALIAS, ADDRESS_VIRTUAL, Address, AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop,
-    PORT_CLIENT, PORT_FT, PORT_SERVER, ROUTE_CONNECTED, ROUTE_VIA, Route, virtual_mac,
+    PORT_CLIENT, PORT_FT, PORT_SERVER, PORT_TAGGED, Port, ROUTE_CONNECTED, ROUTE_VIA, Route, virtual_mac,
 };
 use csm_common::service::{
     REAL_STICKY, REAL_USABLE, Real, Settings, StickyEntry, StickyKey, VSERVER_INSERVICE, Vserver, VserverKey,
@@ -36,10 +36,10 @@ pub const VIRTUAL_MAC: [u8; 6] = virtual_mac(1);
 pub const PEER_MAC: [u8; 6] = [0x02, 0, 0, 0, 9, 40];
 /// The virtual server's address.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 30);
+/// The balancer's own address on the client VLAN, which has no alias; where two VLANs are bridged, on both.
+pub const OWN: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 10);
 /// The servers' default gateway.
 pub const ALIAS: Ipv4Addr = Ipv4Addr::new(192, 158, 39, 20);
-/// The balancer's own address on the client VLAN, which has no alias.
-pub const OWN: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 10);
 /// The upstream router; clients elsewhere are behind it.
 pub const GATEWAY: Host = Host::new(Ipv4Addr::new(192, 158, 38, 20), 2);
 /// A client on the client VLAN itself.
@@ -173,6 +173,25 @@ impl Rig {
             Ok(PortSpec { vlan, role, tagged: true, veth: Some(veth), ..trunk.clone() })
         });
         Self::with_ports(ports.collect::<Result<Vec<_>>>()?, SMALL)
+    }
+
+    /// As [`Self::new`], with VLANs 2 and 3 bridged and the node's own address [`OWN`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn bridged() -> Result<Self> {
+        enter_namespace()?;
+        make_pair("x2", "v2")?;
+        let (inner, outer) = (facts("x2")?.0, facts("v2")?.0);
+        let veth = Veth { inner, inner_name: "x2".to_owned(), outer, outer_name: "v2".to_owned() };
+        let client = make_port("p0", 2, PORT_CLIENT)?;
+        let server = PortSpec { mac: client.mac, ..make_port("p1", 3, PORT_SERVER)? };
+        let joined = |port, other| PortSpec { veth: Some(veth.clone()), bridge: Some((other, OWN)), ..port };
+        let ports = vec![joined(client, 3), joined(server, 2), make_port("p2", 9, PORT_FT)?];
+        let rig = Self::with_ports(ports, SMALL)?;
+        let mut addresses: HashMap<MapData, AddressKey, Address> = rig.map(names::ADDRESSES);
+        addresses.insert(address_key(VIP, 3), Address { kind: ADDRESS_VIRTUAL }, 0)?;
+        Ok(rig)
     }
 
     fn with_ports(ports: Vec<PortSpec>, capacity: Capacity) -> Result<Self> {
@@ -337,6 +356,13 @@ impl Rig {
     /// Changes a next hop's facts; reals come first, then gateway and near client.
     pub fn next_hop(&self, number: u32, change: impl FnOnce(&mut NextHop)) {
         self.change(names::NEXTHOPS, number, change);
+    }
+
+    /// Has frames leave both data VLANs with tags, though they come without.
+    pub fn retag(&self, on: bool) {
+        for vlan in [2, 3] {
+            self.change(names::VLANS, vlan, |port: &mut Port| port.flags = if on { PORT_TAGGED } else { 0 });
+        }
     }
 
     /// Changes the settings.
@@ -516,5 +542,6 @@ fn facts(name: &str) -> Result<(u32, [u8; 6])> {
 fn make_port(name: &str, vlan: u16, role: u8) -> Result<PortSpec> {
     make_pair(name, &format!("{name}x"))?;
     let (ifindex, mac) = facts(name)?;
-    Ok(PortSpec { ifindex, name: name.to_owned(), vlan, role, mac, mtu: 1500, tagged: false, veth: None })
+    let name = name.to_owned();
+    Ok(PortSpec { ifindex, name, vlan, role, mac, mtu: 1500, ..PortSpec::default() })
 }

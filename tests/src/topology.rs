@@ -50,6 +50,30 @@ pub enum Wiring {
     Access,
     /// All VLANs on one trunk, eth1.
     Trunk,
+    /// As `Access`; the servers are in the clients' network, and the active node bridges.
+    Bridge,
+    /// As `Bridge`, on one trunk.
+    BridgeOnTrunk,
+}
+
+impl Wiring {
+    /// Whether the nodes have a trunk.
+    pub fn is_trunk(self) -> bool {
+        matches!(self, Self::Trunk | Self::BridgeOnTrunk)
+    }
+
+    /// Whether client and server side are one network.
+    pub fn is_bridge(self) -> bool {
+        matches!(self, Self::Bridge | Self::BridgeOnTrunk)
+    }
+
+    /// The real servers' addresses.
+    pub fn reals(self) -> [Ipv4Addr; 3] {
+        match self.is_bridge() {
+            true => [101, 102, 103].map(|host| Ipv4Addr::new(192, 158, 38, host)),
+            false => REALS,
+        }
+    }
 }
 
 /// One of the two nodes.
@@ -161,8 +185,8 @@ impl Topology {
     /// Of `ip`.
     pub fn uplinks(&self, side: Side, state: &str) -> Result<()> {
         let ports = match self.wiring {
-            Wiring::Access => (1..=3).map(|interface| side.port(interface)).collect(),
-            Wiring::Trunk => vec![side.trunk()],
+            Wiring::Access | Wiring::Bridge => (1..=3).map(|interface| side.port(interface)).collect(),
+            Wiring::Trunk | Wiring::BridgeOnTrunk => vec![side.trunk()],
         };
         let lines: Vec<_> = ports.iter().map(|port| format!("link set dev {port} {state}")).collect();
         self.switch.ip(&lines)
@@ -208,14 +232,12 @@ impl Topology {
         };
         for side in Side::BOTH {
             for (interface, vlan) in (1..).zip(VLANS) {
-                match self.wiring {
-                    Wiring::Access => {
-                        plug(side.port(interface), vlan, &format!("eth{interface}"), self.node(side));
-                    }
-                    Wiring::Trunk => plug(side.port(interface), vlan, &side.tag(interface), &self.switch),
+                match self.wiring.is_trunk() {
+                    false => plug(side.port(interface), vlan, &format!("eth{interface}"), self.node(side)),
+                    true => plug(side.port(interface), vlan, &side.tag(interface), &self.switch),
                 }
             }
-            if self.wiring == Wiring::Trunk {
+            if self.wiring.is_trunk() {
                 plug(side.trunk(), 0, "eth1", self.node(side));
             }
         }
@@ -231,7 +253,7 @@ impl Topology {
         let (balancers, endpoints): (Vec<_>, Vec<_>) = ports.into_iter().partition(facing);
         link::offloads(&self.switch, &balancers, true)?;
         link::offloads(&self.switch, &endpoints, false)?;
-        if self.wiring == Wiring::Trunk {
+        if self.wiring.is_trunk() {
             self.trunks = Side::BOTH.map(|side| self.tag(side)).into_iter().collect::<Result<_>>()?;
         }
         Ok(())
@@ -264,11 +286,12 @@ impl Topology {
         lines.push("link set dev eth0 up".into());
         lines.push("route add default via 10.20.0.1".into());
         self.client.ip(&lines)?;
-        for (server, address) in self.servers.iter().zip(REALS) {
+        let gateway = if self.wiring.is_bridge() { ROUTER } else { ALIAS };
+        for (server, address) in self.servers.iter().zip(self.wiring.reals()) {
             server.ip(&[
                 format!("addr add {address}/24 dev eth0"),
                 "link set dev eth0 up".into(),
-                format!("route add default via {ALIAS}"),
+                format!("route add default via {gateway}"),
             ])?;
             link::offloads(server, &["eth0".into()], false)?;
         }
@@ -279,9 +302,11 @@ impl Topology {
     /// Each node's own addresses, as the administrator of a real host would have set them.
     fn address_nodes(&self) -> Result<()> {
         for side in Side::BOTH {
-            if self.wiring == Wiring::Trunk {
+            if self.wiring != Wiring::Access {
                 // The addresses are csmd's to give: there is no interface for them yet.
-                self.node(side).ip(&["link set dev eth1 up".into()])?;
+                let ports = if self.wiring.is_trunk() { 1 } else { VLANS.len() };
+                let lines: Vec<_> = (1..=ports).map(|port| format!("link set dev eth{port} up")).collect();
+                self.node(side).ip(&lines)?;
                 continue;
             }
             let [on_vlan2, on_vlan3] = side.addresses();

@@ -15,7 +15,7 @@ pub(crate) struct Program {
 }
 
 /// What the lab starts.
-pub(crate) const LAB_PROGRAMS: [Program; 8] = [
+pub(crate) const LAB_PROGRAMS: [Program; 10] = [
     Program { name: "ip", package: "iproute2" },
     Program { name: "bridge", package: "iproute2" },
     Program { name: "ethtool", package: "ethtool" },
@@ -24,6 +24,8 @@ pub(crate) const LAB_PROGRAMS: [Program; 8] = [
     Program { name: "tcpdump", package: "tcpdump" },
     Program { name: "tshark", package: "tshark" },
     Program { name: "iperf3", package: "iperf3" },
+    Program { name: "ping", package: "iputils-ping" },
+    Program { name: "traceroute", package: "traceroute" },
 ];
 
 /// Sees to it that every lab program is there, installing what is not.
@@ -177,6 +179,9 @@ mod tests {
         let names: Vec<&str> =
             missing(&LAB_PROGRAMS, std::slice::from_ref(&dir)).iter().map(|program| program.name).collect();
         std::fs::remove_dir_all(&dir).unwrap();
-        assert_eq!(names, ["ip", "bridge", "ethtool", "curl", "tcpdump", "tshark", "iperf3"]);
+        assert_eq!(
+            names,
+            ["ip", "bridge", "ethtool", "curl", "tcpdump", "tshark", "iperf3", "ping", "traceroute"]
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Socket, Type};
 
-use super::frame::{FRAME_LEN, Form, gratuitous};
+use super::frame::{Form, gratuitous, tagged};
 
 /// Frames that [`Announcer::announce_now`] sends at most, over all ports: about 0.3 ms. The rest, of a node with more
 /// than half as many addresses, follows at once from the announcer's own thread.
@@ -18,8 +18,24 @@ pub const NOW_MAX: usize = 256;
 pub struct Port {
     /// Interface index.
     pub ifindex: u32,
+    /// VLAN of the tag that frames have there; 0: none.
+    pub tag: u16,
     /// Alias and virtual addresses.
     pub addresses: Vec<Ipv4Addr>,
+}
+
+/// A host of the other side of a bridge group: frames to it come by this port from now on, which switches learn from a
+/// frame of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Station {
+    /// Interface index.
+    pub ifindex: u32,
+    /// VLAN of the tag that frames have there; 0: none.
+    pub tag: u16,
+    /// The host's MAC.
+    pub mac: [u8; 6],
+    /// Its address.
+    pub address: Ipv4Addr,
 }
 
 /// What was sent.
@@ -38,6 +54,8 @@ pub struct Announcer {
     now: Mutex<Vec<Burst>>,
     /// For the repeats.
     all: Mutex<Vec<Burst>>,
+    /// Hosts of bridge groups, and what they were made from.
+    stations: Mutex<(Vec<Station>, Vec<Burst>)>,
 }
 
 impl Announcer {
@@ -50,27 +68,58 @@ impl Announcer {
         // Every port gets its share, for no VLAN may be left out.
         let share = NOW_MAX / ports.len().max(1);
         let now = ports.iter().map(|port| Burst::new(mac, port, share)).collect::<io::Result<_>>()?;
-        Ok(Self { now: Mutex::new(now), all: Mutex::new(all) })
+        Ok(Self { now: Mutex::new(now), all: Mutex::new(all), stations: Mutex::default() })
+    }
+
+    /// The hosts of bridge groups that are to be announced from now on.
+    ///
+    /// # Errors
+    /// If a packet socket cannot be had or bound; the old ones stay then.
+    pub fn set_stations(&self, mut stations: Vec<Station>) -> io::Result<()> {
+        stations.sort_unstable();
+        let known = || self.stations.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().0 == stations {
+            return Ok(());
+        }
+        let mut bursts = Vec::new();
+        for port in stations.chunk_by(|one, other| one.ifindex == other.ifindex) {
+            let frame = |host: &Station| tagged(gratuitous(Form::Request, host.mac, host.address), host.tag);
+            bursts.push(Burst::of(port[0].ifindex, port.iter().map(frame).collect(), usize::MAX)?);
+        }
+        *known() = (stations, bursts);
+        Ok(())
     }
 
     /// Sends the most important announcements now, on every port. For the real-time thread: one system call a port, no
     /// allocation, nothing that waits.
     pub fn announce_now(&self) -> Sent {
-        send(&self.now)
+        let sent = send(&self.now);
+        // Whoever replaces the list just then sends it with the repeats.
+        match self.stations.try_lock() {
+            Ok(mut stations) => sent.and(send_all(&mut stations.1)),
+            Err(_) => sent,
+        }
     }
 
     /// Sends all announcements.
     pub fn announce_all(&self) -> Sent {
-        send(&self.all)
+        let sent = send(&self.all);
+        sent.and(send_all(&mut self.stations.lock().unwrap_or_else(PoisonError::into_inner).1))
+    }
+}
+
+impl Sent {
+    const fn and(self, other: Self) -> Self {
+        Self { frames: self.frames + other.frames, left: self.left + other.left }
     }
 }
 
 fn send(bursts: &Mutex<Vec<Burst>>) -> Sent {
-    let mut bursts = bursts.lock().unwrap_or_else(PoisonError::into_inner);
-    bursts.iter_mut().map(Burst::send).fold(Sent::default(), |sum, sent| Sent {
-        frames: sum.frames + sent.frames,
-        left: sum.left + sent.left,
-    })
+    send_all(&mut bursts.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn send_all(bursts: &mut [Burst]) -> Sent {
+    bursts.iter_mut().map(Burst::send).fold(Sent::default(), Sent::and)
 }
 
 /// The frames of one port, with the structures that `sendmmsg` takes. They point into one another's heap memory, which
@@ -81,7 +130,7 @@ struct Burst {
     /// Frames that the share did not allow.
     beyond: usize,
     _vectors: Vec<libc::iovec>,
-    _frames: Vec<[u8; FRAME_LEN]>,
+    _frames: Vec<Vec<u8>>,
 }
 
 // SAFETY: the raw pointers lead only to memory that this `Burst` owns and moves along; nothing is tied to a thread.
@@ -95,16 +144,18 @@ impl std::fmt::Debug for Burst {
 
 impl Burst {
     fn new(mac: [u8; 6], port: &Port, most: usize) -> io::Result<Self> {
-        let mut frames: Vec<[u8; FRAME_LEN]> = port
-            .addresses
-            .iter()
-            .flat_map(|&address| [Form::Request, Form::Reply].map(|form| gratuitous(form, mac, address)))
-            .collect();
+        let both = |&address| {
+            [Form::Request, Form::Reply].map(|form| tagged(gratuitous(form, mac, address), port.tag))
+        };
+        Self::of(port.ifindex, port.addresses.iter().flat_map(both).collect(), most)
+    }
+
+    fn of(ifindex: u32, mut frames: Vec<Vec<u8>>, most: usize) -> io::Result<Self> {
         let beyond = frames.len().saturating_sub(most);
         frames.truncate(most);
         let mut vectors: Vec<libc::iovec> = frames
             .iter_mut()
-            .map(|frame| libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: FRAME_LEN })
+            .map(|frame| libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() })
             .collect();
         let messages = vectors
             .iter_mut()
@@ -116,7 +167,7 @@ impl Burst {
                 message
             })
             .collect();
-        Ok(Self { socket: open(port.ifindex)?, messages, beyond, _vectors: vectors, _frames: frames })
+        Ok(Self { socket: open(ifindex)?, messages, beyond, _vectors: vectors, _frames: frames })
     }
 
     fn send(&mut self) -> Sent {

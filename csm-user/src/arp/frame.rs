@@ -35,6 +35,17 @@ pub fn gratuitous(form: Form, mac: [u8; 6], address: Ipv4Addr) -> [u8; FRAME_LEN
     frame
 }
 
+/// `frame` with an 802.1Q tag of VLAN `tag`, or as it is if that is 0.
+#[must_use]
+pub fn tagged(frame: [u8; FRAME_LEN], tag: u16) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    if tag != 0 {
+        let [high, low] = tag.to_be_bytes();
+        frame.splice(12..12, [0x81, 0x00, high, low]);
+    }
+    frame
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Form, gratuitous};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
-use super::announcer::Announcer;
+use super::announcer::{Announcer, Station};
 use super::owner::{Event, Owner};
 
 /// Longest wait while nothing is due.
@@ -27,6 +27,7 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct AnnounceThread {
     events: Option<Sender<Event>>,
+    announcer: Arc<Announcer>,
     thread: Option<JoinHandle<()>>,
     /// What it has done.
     pub counters: Arc<Counters>,
@@ -45,10 +46,11 @@ impl AnnounceThread {
         let (events, waiting) = bounded(64);
         let counters = Arc::new(Counters::default());
         let counted = Arc::clone(&counters);
+        let sent_by = Arc::clone(&announcer);
         let thread = std::thread::Builder::new()
             .name("csm-announce".into())
-            .spawn(move || run(&announcer, &waiting, &counted, &may_speak))?;
-        Ok(Self { events: Some(events), thread: Some(thread), counters })
+            .spawn(move || run(&sent_by, &waiting, &counted, &may_speak))?;
+        Ok(Self { events: Some(events), announcer, thread: Some(thread), counters })
     }
 
     /// This node is active: announce now, repeat, refresh. Does not wait.
@@ -66,6 +68,13 @@ impl AnnounceThread {
     /// A rival was seen. Does not wait.
     pub fn rival(&self) {
         self.tell(Event::Rival);
+    }
+
+    /// Hosts of bridge groups that are announced, too, from now on.
+    pub fn stations(&self, stations: Vec<Station>) {
+        if let Err(error) = self.announcer.set_stations(stations) {
+            tracing::warn!(%error, "the hosts of a bridge group cannot be announced");
+        }
     }
 
     fn tell(&self, event: Event) {

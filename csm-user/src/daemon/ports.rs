@@ -9,7 +9,7 @@ use csm_common::net::{PORT_CLIENT, PORT_FT, PORT_SERVER};
 use super::node::NodePort;
 use super::startup::Failure;
 use crate::dataplane::load::{PortSpec, Veth};
-use crate::model::{Carried, Config, VlanId, VlanRole, veth_names};
+use crate::model::{Carried, Config, Vlan, VlanId, VlanRole, veth_names};
 use crate::neigh::membership::{Accepts, Membership};
 use crate::neigh::netlink::{Link, Netlink};
 use crate::neigh::offload::TagsKept;
@@ -29,16 +29,48 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
             let link = netlink.link(&interface.name).map_err(Failure::step(step_name()))?;
             let link = link.ok_or_else(|| Failure::step(step_name())("it has gone: see `ip link`"))?;
             let tagged = carried == Carried::Tagged;
-            let veth = if tagged { Some(veth(pairs, vlan, &link)?) } else { None };
+            let bridged = config.bridged_with(vlan).is_some();
+            let veth = if tagged && !bridged { Some(veth(pairs, vlan, &link)?) } else { None };
             let role = role(config, vlan);
             let carrying = AtomicBool::new(link.up && link.carrier);
             let mtu = link.ip_mtu();
             let Link { ifindex, name, mac, .. } = link;
-            let spec = PortSpec { ifindex, name, vlan: vlan.get(), role, mac, mtu, tagged, veth };
+            let vlan = vlan.get();
+            let spec = PortSpec { ifindex, name, vlan, role, mac, mtu, tagged, veth, bridge: None };
             ports.push(NodePort { spec, carrying });
         }
     }
+    for (client, server) in config.bridge_groups() {
+        bridge(client, server, &mut netlink, pairs, &mut ports)?;
+    }
     Ok(ports)
+}
+
+/// Joins the two VLANs of a bridge group: one veth, one MAC address of this node, that of the client side's port.
+fn bridge(
+    client: &Vlan,
+    server: &Vlan,
+    netlink: &mut Netlink,
+    pairs: &mut Pairs,
+    ports: &mut [NodePort],
+) -> Result<(), Failure> {
+    let at = |vlan: VlanId| ports.iter().position(|port| port.spec.vlan == vlan.get());
+    // One of them without a port: nothing is bridged, as the configuration's check has said.
+    let (Some(front), Some(back), Some(own)) = (at(client.id), at(server.id), client.address) else {
+        return Ok(());
+    };
+    let name = ports[front].spec.name.clone();
+    let step_name = || format!("interface {name}");
+    let link = netlink.link(&name).map_err(Failure::step(step_name()))?;
+    let link = link.ok_or_else(|| Failure::step(step_name())("it has gone: see `ip link`"))?;
+    let veth = veth(pairs, client.id, &link)?;
+    for (at, other) in [(front, server), (back, client)] {
+        let spec = &mut ports[at].spec;
+        spec.bridge = Some((other.id.get(), own.addr()));
+        spec.veth = Some(veth.clone());
+        spec.mac = link.mac;
+    }
+    Ok(())
 }
 
 /// The kernel's way into a VLAN of the trunk `link`.
@@ -81,11 +113,11 @@ pub(super) fn raise(config: &Config, specs: &[PortSpec]) -> Result<OwnAddresses,
     Ok(addresses)
 }
 
-/// Has the data ports accept frames to the virtual MAC, and trunks all frames.
+/// Has the data ports accept frames to the virtual MAC, and trunks and bridged ports all frames.
 pub(super) fn accept(specs: &[PortSpec], vmac: [u8; 6]) -> Result<Vec<Membership>, Failure> {
-    let mut trunks = BTreeMap::new();
+    let mut all = BTreeMap::new();
     for port in specs {
-        *trunks.entry(port.ifindex).or_insert(false) |= port.tagged;
+        *all.entry(port.ifindex).or_insert(false) |= port.tagged || port.bridge.is_some();
     }
     let wanted = specs.iter().filter(|port| port.role != PORT_FT || port.tagged);
     let wanted: BTreeMap<u32, &str> = wanted.map(|port| (port.ifindex, port.name.as_str())).collect();
@@ -93,7 +125,7 @@ pub(super) fn accept(specs: &[PortSpec], vmac: [u8; 6]) -> Result<Vec<Membership
         .into_iter()
         .map(|(ifindex, name)| {
             let step = || Failure::step::<io::Error>(format!("interface {name} and the virtual MAC"));
-            if trunks.get(&ifindex) == Some(&true) {
+            if all.get(&ifindex) == Some(&true) {
                 return Membership::promiscuous(ifindex).map_err(step());
             }
             let membership = Membership::new(ifindex, vmac).map_err(step())?;

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::node::Node;
+use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::ring::Hint;
 use crate::ft::task::handle::ALIVE_PERIOD;
@@ -169,7 +170,10 @@ impl Rivals {
 impl Router<'_> {
     fn route(&mut self, event: Event) {
         match event {
-            Event::Alive => self.tell(FtCommand::Alive),
+            Event::Alive => {
+                self.tell(FtCommand::Alive);
+                self.stations();
+            }
             Event::Health => self.replan(),
             Event::Completeness => self.replica(),
             Event::Hint(hint) => self.hint(hint),
@@ -184,6 +188,28 @@ impl Router<'_> {
         if let Err(error) = ft.command(command) {
             tracing::warn!(%error, "a command to the real-time thread was not taken");
         }
+    }
+
+    /// Keeps at hand what a takeover announces for the hosts of bridge groups, on the side where they are not.
+    fn stations(&self) {
+        let ports = self.node.ports.iter().map(|port| &port.spec);
+        let mut bridged = ports.filter(|port| port.bridge.is_some()).peekable();
+        if bridged.peek().is_none() {
+            return;
+        }
+        let hosts = self.node.neighbours.list();
+        let mut stations = Vec::new();
+        for port in bridged {
+            let Some((other, own)) = port.bridge else { continue };
+            let (ifindex, tag) = (port.ifindex, if port.tagged { port.vlan } else { 0 });
+            // Where this node is itself, its peer may have bridged it to.
+            stations.push(Station { ifindex, tag, mac: port.mac, address: own });
+            let there = hosts.iter().filter(|(key, ..)| key.vlan == other);
+            stations.extend(there.filter_map(|&(key, _, mac)| {
+                Some(Station { ifindex, tag, mac: mac?, address: Ipv4Addr::from(key.ip_be.to_ne_bytes()) })
+            }));
+        }
+        self.announcements.stations(stations);
     }
 
     fn replan(&self) {

@@ -400,6 +400,7 @@ fn follow_neighbours(
             vlan: spec.vlan,
             ifindex: spec.kernel_ifindex(),
             tagged: spec.tagged,
+            bridge: spec.bridge.map(|(vlan, _)| vlan),
             mtu: spec.mtu,
             network: config
                 .vlans
@@ -428,7 +429,8 @@ fn announcer(planner: &Planner, specs: &[PortSpec], vmac: [u8; 6]) -> io::Result
         .iter()
         .filter(|spec| spec.role != PORT_FT)
         .map(|spec| announcer::Port {
-            ifindex: spec.kernel_ifindex(),
+            ifindex: spec.ifindex,
+            tag: if spec.tagged { spec.vlan } else { 0 },
             addresses: announced
                 .iter()
                 .filter(|(vlan, _)| vlan.get() == spec.vlan)

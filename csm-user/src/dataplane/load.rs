@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
@@ -16,12 +17,13 @@ use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use csm_common::gate::Gate;
-use csm_common::net::{NO_VETH, PORT_TAGGED, PORT_VETH, Port, PortSlot, TagKey, port_slot};
+use csm_common::net::{NO_VETH, PORT_CLIENT, PORT_TAGGED, PORT_VETH, Port, PortSlot, TagKey, port_slot};
 use csm_common::{limits, names};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::bpf::Runner;
 use super::maps::MapSource;
+use super::routes::be;
 
 /// The program and its maps as built for the BPF target.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/csm-ebpf.o"));
@@ -30,7 +32,7 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 const VERIFY_ATTEMPTS: u32 = 10;
 
 /// A port to attach to, or a VLAN on a trunk: several of one interface then.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSpec {
     /// Interface index.
     pub ifindex: u32,
@@ -46,8 +48,10 @@ pub struct PortSpec {
     pub mtu: u16,
     /// Frames of the VLAN have a tag on this port.
     pub tagged: bool,
-    /// How the kernel takes part in the VLAN; `None`: on the port itself.
+    /// How the kernel takes part in the VLAN; `None`: on the port itself. Two bridged VLANs share one.
     pub veth: Option<Veth>,
+    /// The VLAN that it is bridged with, and this node's own address there.
+    pub bridge: Option<(u16, Ipv4Addr)>,
 }
 
 /// A veth pair between the program and the node's kernel.
@@ -280,16 +284,23 @@ impl Dataplane {
             devices.set(number, ifindex, None, 0).map_err(|source| map_error(names::TX_PORTS, source))
         };
         // The veths' numbers follow those of the ports.
-        let mut veths = (0..).skip(ports.len());
+        let mut free = (0..).skip(ports.len());
+        let mut veths = BTreeMap::new();
         for (number, spec) in (0..).zip(ports) {
             let flags = if spec.tagged { PORT_TAGGED } else { 0 };
             let (vlan, role, mac) = (spec.vlan, spec.role, spec.mac);
-            let mut port = Port { number, vlan, role, flags, mac, pad: [0; 2], veth: NO_VETH };
-            if let (Some(veth), Some(inner)) = (&spec.veth, veths.next()) {
-                let behind = Port { role: PORT_VETH, ..port };
-                by_index.insert(veth.inner, behind, 0).map_err(|source| map_error(names::PORTS, source))?;
-                device(inner, veth.inner)?;
-                port.veth = inner;
+            let (bridge, own_be) = spec.bridge.map_or((0, 0), |(vlan, own)| (vlan, be(own)));
+            let mut port = Port { number, vlan, role, flags, mac, bridge, veth: NO_VETH, own_be };
+            if let Some(veth) = &spec.veth {
+                // What the kernel says leaves by the client side of a bridge group, unless the program knows better.
+                if bridge == 0 || role == PORT_CLIENT {
+                    let behind = Port { role: PORT_VETH, ..port };
+                    by_index
+                        .insert(veth.inner, behind, 0)
+                        .map_err(|source| map_error(names::PORTS, source))?;
+                }
+                port.veth = *veths.entry(veth.inner).or_insert_with(|| free.next().unwrap_or(NO_VETH));
+                device(port.veth, veth.inner)?;
             }
             if spec.tagged {
                 let key = TagKey { ifindex: spec.ifindex, vlan, pad: 0 };

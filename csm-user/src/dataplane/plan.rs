@@ -158,7 +158,7 @@ pub fn needed_hops(config: &Config) -> HashSet<AddressKey> {
         Target::Connected(_) => None,
     });
     let reals = config.serverfarms.iter().flat_map(|farm| &farm.reals);
-    gateways.chain(reals.filter_map(|real| routes.hop(real.address))).collect()
+    gateways.chain(reals.filter_map(|real| routes.real_hop(real.address))).collect()
 }
 
 /// The maps' contents for `config`. `hops` numbers the neighbours of [`needed_hops`]. Numbers that are no longer
@@ -224,7 +224,7 @@ fn plan_farm(
             .assign(&id)
             .ok_or(PlanError::Full { what: "real servers", limit: limits::REALS_MAX })?;
         let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
-        let hop = desired.routes.hop(real.address);
+        let hop = desired.routes.real_hop(real.address);
         let nexthop = hop.and_then(|hop| hops.get(&hop).copied());
         if nexthop.is_none() {
             desired.unreachable.insert(real.address);
@@ -324,14 +324,22 @@ fn plan_addresses(config: &Config, desired: &mut Desired) -> Result<(), PlanErro
     for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
         let Some(virtual_server) = vserver.virtual_server else { continue };
         let Some(vlan) = config.vlan_of(virtual_server.address) else { continue };
-        addresses.insert(hop_key(virtual_server.address, vlan.id), Address { kind: ADDRESS_VIRTUAL });
+        for vlan in sides(config, vlan.id) {
+            addresses.insert(hop_key(virtual_server.address, vlan), Address { kind: ADDRESS_VIRTUAL });
+        }
     }
     for vlan in &config.vlans {
-        if let Some(alias) = vlan.alias {
-            addresses.insert(hop_key(alias.addr(), vlan.id), Address { kind: ADDRESS_ALIAS });
+        let Some(alias) = vlan.alias else { continue };
+        for vlan in sides(config, vlan.id) {
+            addresses.insert(hop_key(alias.addr(), vlan), Address { kind: ADDRESS_ALIAS });
         }
     }
     fits(addresses.len(), "alias and virtual addresses", limits::ADDRESSES_MAX)
+}
+
+/// The VLAN, and the one that it is bridged with.
+fn sides(config: &Config, vlan: VlanId) -> impl Iterator<Item = VlanId> {
+    [vlan].into_iter().chain(config.bridged_with(vlan).map(|other| other.id))
 }
 
 fn fits(count: usize, what: &'static str, limit: u32) -> Result<(), PlanError> {

@@ -21,6 +21,8 @@ pub enum Target {
 pub struct Routes {
     /// Longest prefix first; of equal prefixes only the first is kept.
     entries: Vec<(Ipv4Net, Target)>,
+    /// Client VLAN to server VLAN of the bridge groups: their network is listed on the client VLAN.
+    bridges: Vec<(VlanId, VlanId)>,
 }
 
 impl Routes {
@@ -29,7 +31,9 @@ impl Routes {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let mut found = Vec::new();
-        for vlan in &config.vlans {
+        let bridges: Vec<_> = config.bridge_groups().map(|(client, server)| (client.id, server.id)).collect();
+        let bridged = |vlan: VlanId| bridges.iter().any(|(_, server)| *server == vlan);
+        for vlan in config.vlans.iter().filter(|vlan| !bridged(vlan.id)) {
             found.extend(vlan.address.map(|net| (net.trunc(), Target::Connected(vlan.id))));
         }
         for vlan in &config.vlans {
@@ -51,7 +55,7 @@ impl Routes {
             }
         }
         entries.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
-        Self { entries }
+        Self { entries, bridges }
     }
 
     /// All prefixes.
@@ -63,6 +67,17 @@ impl Routes {
     #[must_use]
     pub fn target(&self, address: Ipv4Addr) -> Option<Target> {
         self.entries.iter().find(|(net, _)| net.contains(&address)).map(|&(_, target)| target)
+    }
+
+    /// The neighbour that a packet to real server `address` is handed to: in a bridge group reals are on the server side.
+    #[must_use]
+    pub fn real_hop(&self, address: Ipv4Addr) -> Option<AddressKey> {
+        let hop = self.hop(address)?;
+        let other = self.bridges.iter().find(|(client, _)| client.get() == hop.vlan);
+        match (self.target(address)?, other) {
+            (Target::Connected(_), Some((_, server))) => Some(hop_key(address, *server)),
+            _ => Some(hop),
+        }
     }
 
     /// The neighbour a packet to `address` is handed to.

@@ -293,9 +293,27 @@ impl Config {
         self.interfaces.iter().find(|interface| interface.carries(vlan).is_some())
     }
 
+    /// The VLAN that `vlan` is bridged with: a client and a server VLAN with the same `ip address` are one network.
+    #[must_use]
+    pub fn bridged_with(&self, vlan: VlanId) -> Option<&Vlan> {
+        let this = self.vlans.iter().find(|known| known.id == vlan)?;
+        this.address?;
+        self.vlans.iter().find(|other| other.address == this.address && other.role != this.role)
+    }
+
+    /// The client VLAN and the server VLAN of each bridge group.
+    pub fn bridge_groups(&self) -> impl Iterator<Item = (&Vlan, &Vlan)> {
+        let clients = self.vlans.iter().filter(|vlan| vlan.role == VlanRole::Client);
+        clients.filter_map(|client| Some((client, self.bridged_with(client.id)?)))
+    }
+
     /// The interface on which this node's kernel takes part in `vlan`: the port itself, or a veth.
     #[must_use]
     pub fn kernel_interface(&self, vlan: VlanId) -> Option<String> {
+        let group = self.bridge_groups().find(|(client, server)| client.id == vlan || server.id == vlan);
+        if let Some((client, _)) = group {
+            return Some(veth_names(client.id).0);
+        }
         let interface = self.interface_of(vlan)?;
         match interface.carries(vlan)? {
             Carried::Untagged => Some(interface.name.clone()),

@@ -29,6 +29,8 @@ pub struct HopPort {
     pub mtu: u16,
     /// Frames leave with the VLAN's tag.
     pub tagged: bool,
+    /// The VLAN that it is bridged with.
+    pub bridge: Option<u16>,
     /// This node's address and prefix length there: hosts outside it are not neighbours.
     pub network: Option<ipnet::Ipv4Net>,
 }
@@ -150,19 +152,22 @@ impl NeighbourTable {
     /// The kernel's discovery told of a host on interface `ifindex`.
     pub fn discovered(&mut self, ifindex: u32, address: Ipv4Addr, state: Discovery) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let Some(vlan) = self.ports.values().find(|port| port.ifindex == ifindex).map(|port| port.vlan)
-        else {
+        let ip_be = u32::from_ne_bytes(address.octets());
+        // Two bridged VLANs share an interface; a host is on one of them.
+        let ports = self.ports.values().filter(|port| port.ifindex == ifindex);
+        let mut keys = ports.map(|port| AddressKey { ip_be, vlan: port.vlan, pad: 0 });
+        let Some((key, host)) = keys.find_map(|key| Some((key, *self.hosts.get(&key)?))) else {
             return effects;
         };
-        let key = AddressKey { ip_be: u32::from_ne_bytes(address.octets()), vlan, pad: 0 };
-        let Some(host) = self.hosts.get(&key).copied() else { return effects };
         match state {
             Discovery::Known(mac) if is_unicast(mac) => self.resolved(key, mac, &mut effects),
             Discovery::Known(_) | Discovery::Asking => {}
             Discovery::Failed if host.wanted => {
                 if host.mac.is_some() {
                     self.write(key, Host { mac: None, ..host }, &mut effects);
-                    effects.push(Effect::RemoveNeighbour(key));
+                    if !self.is_bridged(key.vlan) {
+                        effects.push(Effect::RemoveNeighbour(key));
+                    }
                 }
             }
             Discovery::Failed => self.leave(key, &mut effects),
@@ -240,6 +245,10 @@ impl NeighbourTable {
             return Some(number);
         }
         let port = *self.ports.get(&key.vlan)?;
+        // A host is on one side of a bridge group: where it was seen first.
+        if port.bridge.is_some_and(|other| self.hosts.contains_key(&AddressKey { vlan: other, ..key })) {
+            return None;
+        }
         let address = Ipv4Addr::from(key.ip_be.to_ne_bytes());
         if !wanted {
             let on_link = port.network.is_some_and(|net| {
@@ -262,6 +271,10 @@ impl NeighbourTable {
         };
         self.learned += usize::from(!wanted);
         self.write(key, Host { number, mac: None, wanted, entered: self.walk }, effects);
+        // On a bridged VLAN the program must know on which side to ask for it.
+        if self.is_bridged(key.vlan) {
+            effects.push(Effect::SetNeighbour(key, number));
+        }
         effects.push(Effect::Resolve { ifindex: port.ifindex, address, managed: wanted });
         Some(number)
     }
@@ -307,6 +320,10 @@ impl NeighbourTable {
             mtu: self.ports.get(&key.vlan).map_or(0, |port| port.mtu),
             pad: 0,
         }
+    }
+
+    fn is_bridged(&self, vlan: u16) -> bool {
+        self.ports.get(&vlan).is_some_and(|port| port.bridge.is_some())
     }
 
     fn ask(&self, key: &AddressKey) -> Option<Effect> {

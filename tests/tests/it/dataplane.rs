@@ -5,6 +5,7 @@
 
 mod arp;
 mod balancing;
+mod bridge;
 mod echo;
 mod fragments;
 mod frames;

@@ -1,6 +1,7 @@
 //! Tests that need root: packet fixtures, the kernel's tables, the real-time thread, replication, and the lab; each in
 //! network namespaces of its own.
 
+mod bridge;
 mod dataplane;
 mod differential;
 mod failover;
@@ -12,6 +13,7 @@ mod replication;
 mod soon;
 mod tables;
 mod trunk;
+mod wire;
 
 use std::path::PathBuf;
 

@@ -100,9 +100,15 @@ fn neighbours_are_found_lost_and_found_again() {
         far("addr add 192.158.39.101/24 dev far");
         far("link set far address 02:00:00:00:00:65");
 
-        let mtu = near.ip_mtu();
-        let port =
-            HopPort { number: 1, vlan: 3, ifindex: near.ifindex, mtu, tagged: false, network: Some(own) };
+        let port = HopPort {
+            number: 1,
+            vlan: 3,
+            ifindex: near.ifindex,
+            mtu: near.ip_mtu(),
+            tagged: false,
+            bridge: None,
+            network: Some(own),
+        };
         let sink = Sink::default();
         let links = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&links);
@@ -206,7 +212,7 @@ fn announcements_reach_the_wire_at_once_and_are_repeated_until_stopped() {
         capture.set_nonblocking(true).unwrap();
         let addresses: Vec<std::net::Ipv4Addr> =
             ["192.158.38.30", "192.158.38.31"].map(|address| address.parse().unwrap()).to_vec();
-        let ports = [announcer::Port { ifindex: 101, addresses: addresses.clone() }];
+        let ports = [announcer::Port { ifindex: 101, tag: 0, addresses: addresses.clone() }];
         let announcer = Arc::new(announcer::Announcer::new(VIRTUAL_MAC, &ports).unwrap());
         assert_eq!(announcer.announce_now(), announcer::Sent { frames: 4, left: 0 });
         let next = || {

@@ -63,15 +63,37 @@ fn networks_are_apart(checker: &mut Checker<'_>) {
             other.address.is_some_and(|o| o.contains(&net.network()) || net.contains(&o.network()))
         };
         if let Some(other) = vlans[..index].iter().find(overlaps) {
+            if other.address == vlan.address && other.role != vlan.role {
+                bridge_group(checker, other, vlan);
+                continue;
+            }
             let place = checker.tree.place(&Section::Vlan(vlan.id), Id::IpAddress, "ADDRESS");
             let first = checker.tree.place(&Section::Vlan(other.id), Id::IpAddress, "ADDRESS");
             let message = format!("the network is that of VLAN {} too, {}", other.id, checker.line(first));
             checker.error(
                 place,
                 message,
-                "use different networks; bridge mode (one network on two VLANs) comes later",
+                "use different networks, or for bridge mode the same `ip address` on one client and one server VLAN",
             );
         }
+    }
+}
+
+/// Two VLANs of one network that the node bridges.
+fn bridge_group(checker: &mut Checker<'_>, first: &Vlan, second: &Vlan) {
+    let vlans = &checker.config.vlans;
+    if let Some(third) = vlans
+        .iter()
+        .find(|vlan| vlan.address == second.address && vlan.id != first.id && vlan.id != second.id)
+    {
+        let place = checker.tree.place(&Section::Vlan(second.id), Id::IpAddress, "ADDRESS");
+        let message = format!("VLANs {}, {} and {} have the same address", first.id, second.id, third.id);
+        checker.error(place, message, "a bridge group has one client VLAN and one server VLAN");
+    }
+    if first.alt_address != second.alt_address {
+        let place = checker.tree.place(&Section::Vlan(second.id), Id::IpAddress, "ADDRESS");
+        let message = format!("VLANs {} and {} are bridged, but their `alt` differ", first.id, second.id);
+        checker.error(place, message, "give both the same `ip address ADDRESS MASK alt ADDRESS MASK`");
     }
 }
 
@@ -116,6 +138,8 @@ fn alias(checker: &mut Checker<'_>, vlan: &Vlan) {
             let message = format!("alias {} stands on a VLAN without an `ip address`", alias.addr());
             checker.error(place, message, "add `ip address ADDRESS MASK` of the same network");
         }
+        // The servers' gateway is the upstream router.
+        (None, Some(_)) if checker.config.bridged_with(vlan.id).is_some() => {}
         (None, Some(_)) if vlan.role == VlanRole::Server && checker.config.ft.is_some() => {
             let place = checker.tree.place(&section, Id::Vlan, "VLAN");
             let message = format!(

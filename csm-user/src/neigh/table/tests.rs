@@ -11,6 +11,7 @@ fn table() -> NeighbourTable {
         ifindex,
         mtu: 1500,
         tagged: false,
+        bridge: None,
         network: Some(net.parse().unwrap()),
     };
     NeighbourTable::new(VIRTUAL, &[port(0, 2, 12, "192.158.38.10/24"), port(1, 3, 13, "192.158.39.10/24")])
@@ -119,6 +120,7 @@ fn the_network_cannot_fill_the_table_beyond_its_bound() {
         ifindex: 12,
         mtu: 1500,
         tagged: false,
+        bridge: None,
         network: Some("10.0.0.1/8".parse().unwrap()),
     };
     let mut table = NeighbourTable::new(VIRTUAL, &[port]);

@@ -12,7 +12,7 @@ use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilde
 const LIFE: Duration = Duration::from_secs(60);
 const BROADCAST: [u8; 6] = [0xff; 6];
 
-fn arp(
+pub(super) fn arp(
     operation: ArpOperation,
     dst_mac: [u8; 6],
     sender: ([u8; 6], Ipv4Addr),

@@ -10,7 +10,7 @@ use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane, LoadError, Port
 
 fn port(ifindex: u32, name: &str) -> PortSpec {
     let name = name.to_owned();
-    PortSpec { ifindex, name, vlan: 2, role: PORT_CLIENT, mac: [2; 6], mtu: 1500, tagged: false, veth: None }
+    PortSpec { ifindex, name, vlan: 2, role: PORT_CLIENT, mac: [2; 6], mtu: 1500, ..PortSpec::default() }
 }
 
 #[test]

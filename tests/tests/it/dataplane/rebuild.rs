@@ -18,12 +18,17 @@ const CLIENT_SEQ: u32 = 3_000_000;
 /// A rig that knows which virtual server the first real's port 80 serves, and no connection.
 fn knowing() -> Rig {
     let rig = Rig::new().expect("the rig");
+    know(&rig);
+    rig
+}
+
+/// The first real's port 80 serves the virtual server, and none other.
+pub(super) fn know(rig: &Rig) {
     rig.vserver(WEB, |vserver| vserver.flags = VSERVER_INSERVICE | VSERVER_REPLICATE);
     let mut origins: HashMap<MapData, VserverKey, Origin> = rig.map(names::ORIGINS);
     let key = VserverKey { ip_be: be(REALS[0].ip), port_be: 80u16.to_be(), proto: 6, pad: 0 };
     let origin = Origin { virtual_be: be(VIP), port_be: 80u16.to_be(), pad: 0, vserver: WEB, real: 0 };
     origins.insert(key, origin, 0).expect("ORIGINS");
-    rig
 }
 
 fn segment() -> Frame {

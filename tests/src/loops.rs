@@ -1,0 +1,134 @@
+//! A loop detector: numbered broadcast frames from both sides of a bridge group, and who hears each of them how often.
+//! A frame that goes round comes back to its sender, or reaches somebody twice.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::net::if_::if_nametoindex;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::netns::Netns;
+
+/// IEEE 802, local experimental EtherType 1.
+const KIND: u16 = 0x88b5;
+/// Between two frames of one sender.
+const PACE: Duration = Duration::from_millis(2);
+/// Octets of a frame.
+const LENGTH: usize = 60;
+
+/// Who spoke, and its how manieth frame.
+type Mark = (u8, u32);
+
+/// Frames heard by each listener.
+type Heard = Arc<Mutex<HashMap<(usize, Mark), u32>>>;
+
+/// The detector at work.
+#[derive(Debug)]
+pub struct LoopWatch {
+    heard: Heard,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<u32>>,
+    names: Vec<String>,
+}
+
+/// What was heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Frames that each station sent.
+    pub sent: Vec<u32>,
+    /// By speaker and listener: frames of the one that the other heard at least once.
+    pub crossed: Vec<Vec<u32>>,
+    /// Frames that came back to their sender or reached somebody more than once.
+    pub copies: Vec<String>,
+}
+
+impl LoopWatch {
+    /// Every station speaks and listens on its `eth0`.
+    ///
+    /// # Errors
+    /// Without CAP_NET_RAW.
+    pub fn start(stations: &[&Netns]) -> Result<Self> {
+        let (heard, stop) = (Heard::default(), Arc::new(AtomicBool::new(false)));
+        let mut threads = Vec::new();
+        for (number, station) in (0..).zip(stations) {
+            let socket = Arc::new(station.within(open)?.context("a station of the loop detector")?);
+            let (kept, ended, ear) = (Arc::clone(&heard), Arc::clone(&stop), Arc::clone(&socket));
+            let listener = usize::from(number);
+            threads.push(std::thread::spawn(move || listen(&ear, listener, &kept, &ended)));
+            let ended = Arc::clone(&stop);
+            threads.push(std::thread::spawn(move || speak(&socket, number, &ended)));
+        }
+        let names = stations.iter().map(|station| station.name().to_owned()).collect();
+        Ok(Self { heard, stop, threads, names })
+    }
+
+    /// Ends it and says what was heard.
+    pub fn finish(self) -> Report {
+        self.stop.store(true, Ordering::Relaxed);
+        // Listener and speaker of each station, in turn; listeners count nothing.
+        let counts: Vec<u32> = self.threads.into_iter().map(|thread| thread.join().unwrap_or(0)).collect();
+        let sent = counts.chunks(2).filter_map(|pair| pair.get(1).copied()).collect();
+        let many = self.names.len();
+        let mut crossed = vec![vec![0; many]; many];
+        let mut copies = Vec::new();
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        for (&(listener, (speaker, number)), &times) in heard.iter() {
+            let speaker = usize::from(speaker);
+            crossed[speaker][listener] += 1;
+            if times > 1 || speaker == listener {
+                let (from, to) = (&self.names[speaker], &self.names[listener]);
+                copies.push(format!("frame {number} of {from}: {times} times at {to}"));
+            }
+        }
+        Report { sent, crossed, copies }
+    }
+}
+
+fn open() -> io::Result<OwnedFd> {
+    let protocol = i32::from(KIND.to_be());
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(protocol)))?;
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    // SAFETY: all zero is a valid `sockaddr_ll`.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
+    address.sll_protocol = KIND.to_be();
+    address.sll_ifindex = if_nametoindex("eth0")?.cast_signed();
+    let length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
+    // SAFETY: `address` is a `sockaddr_ll` of that length and lives through the call.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(socket.into()) }
+}
+
+fn speak(socket: &OwnedFd, speaker: u8, stop: &AtomicBool) -> u32 {
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let mut frame = [0; LENGTH];
+        frame[..6].fill(0xff);
+        frame[6..12].copy_from_slice(&[0x02, 0x10, 0x0b, 0, 0, speaker]);
+        frame[12..14].copy_from_slice(&KIND.to_be_bytes());
+        frame[14] = speaker;
+        frame[15..19].copy_from_slice(&u32::to_be_bytes(sent));
+        if nix::unistd::write(socket, &frame).is_ok() {
+            sent += 1;
+        }
+        std::thread::sleep(PACE);
+    }
+    sent
+}
+
+fn listen(socket: &OwnedFd, listener: usize, heard: &Heard, stop: &AtomicBool) -> u32 {
+    let mut frame = [0; 128];
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(length) = nix::unistd::read(socket, &mut frame) else { continue };
+        let Some(&[a, b, c, d]) = frame.get(15..19).filter(|_| length >= LENGTH) else { continue };
+        let mark = (frame[14], u32::from_be_bytes([a, b, c, d]));
+        *heard.lock().unwrap_or_else(PoisonError::into_inner).entry((listener, mark)).or_insert(0) += 1;
+    }
+    0
+}
