@@ -25,8 +25,8 @@ const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
 const HONEST: u32 = 200;
 /// Round-trip times, milliseconds.
 const ROUND_TRIPS: [u64; 8] = [0, 10, 30, 100, 200, 400, 1000, 2000];
-/// SYNs in one call.
-const BURST: u32 = 128_000;
+/// SYNs in one call: some seconds of flood, as the kernel pauses between two calls.
+const BURST: u32 = 2_000_000;
 
 fn main() {
     pin(0);

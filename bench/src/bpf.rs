@@ -15,6 +15,8 @@ const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
 /// `XDP_FLAGS_DRV_MODE`.
 const IN_THE_DRIVER: u32 = 1 << 2;
+/// `BPF_F_XDP_HAS_FRAGS`: a program may only call one that is as this one in that respect.
+const HAS_FRAGS: u32 = 1 << 5;
 /// `BPF_F_TEST_XDP_LIVE_FRAMES`.
 const LIVE_FRAMES: u32 = 1 << 1;
 /// Frames that a live run makes, hands to the program and sends on together: a NAPI poll's budget.
@@ -192,6 +194,7 @@ pub fn load(instructions: &[u64]) -> io::Result<OwnedFd> {
         insn_cnt: u32::try_from(instructions.len()).expect("a few"),
         insns: instructions.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
+        prog_flags: HAS_FRAGS,
         expected_attach_type: ATTACH_XDP,
         ..LoadAttr::default()
     };

@@ -11,6 +11,11 @@ use crate::toolchain::Toolchain;
 /// Cases a property test tries in a soak; proptest's own default is 256.
 const PROPTEST_CASES: &str = "20000";
 
+/// Frames on which the program and its model are compared in each round.
+const MODEL_FRAMES: &str = "1000000";
+/// More than a round's sequences, so that no round repeats another's.
+const SEEDS_A_ROUND: u64 = 100_000;
+
 /// `soak`'s options.
 #[derive(clap::Args)]
 pub(crate) struct Soak {
@@ -34,6 +39,20 @@ impl Soak {
                 toolchain
                     .apply(exec::cargo().args(["test", "--package", "csm-user", "--package", "csm-common"]))
                     .env("PROPTEST_CASES", PROPTEST_CASES),
+            )
+            .with_context(|| format!("soak round {round}"))?;
+            exec::run(
+                toolchain
+                    .apply(exec::cargo().args([
+                        "test",
+                        "--package",
+                        "csm-tests",
+                        "--test",
+                        "it",
+                        "differential",
+                    ]))
+                    .env("CSM_MODEL_FRAMES", MODEL_FRAMES)
+                    .env("CSM_MODEL_SEED", (u64::from(round) * SEEDS_A_ROUND).to_string()),
             )
             .with_context(|| format!("soak round {round}"))?;
             exec::run(exec::command(bin_dir.join("csm-lab")).arg("run"))
