@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use csm_user::model::{
     Config, FtGroup, Interface, Name, PortMode, Real, RealAdmin, Serverfarm, Sticky, Transport, Virtual,
-    Vlan, VlanId, VlanRole, Vserver,
+    Vlan, VlanId, VlanRole, Vserver, XdpMode,
 };
 use ipnet::Ipv4Net;
 
@@ -56,7 +56,7 @@ fn vlan_id(number: u16) -> VlanId {
 }
 
 fn interface(number: u16) -> Interface {
-    Interface { name: format!("eth{number}"), mode: PortMode::Access(vlan_id(number)) }
+    Interface { name: format!("eth{number}"), mode: PortMode::Access(vlan_id(number)), xdp: XdpMode::Native }
 }
 
 /// Host `host` of the last /24 in 10.`side`.0.0/16, with its network.

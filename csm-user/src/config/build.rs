@@ -16,7 +16,7 @@ use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
     Config, FtGroup, Interface, Name, PortMode, Probe, ProbeKind, Real, RealAdmin, Serverfarm, StaticRoute,
-    Sticky, Transport, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver,
+    Sticky, Transport, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
 };
 
 /// A configuration whose parts may still contradict one another.
@@ -35,6 +35,7 @@ pub(super) struct PortLines {
     pub(super) access: Option<VlanId>,
     pub(super) is_trunk: bool,
     pub(super) trunk: Trunk,
+    pub(super) xdp: XdpMode,
 }
 
 impl PortLines {
@@ -44,7 +45,7 @@ impl PortLines {
             true => PortMode::Trunk(self.trunk.clone()),
             false => PortMode::Access(self.access?),
         };
-        Some(Interface { name: self.name.clone(), mode })
+        Some(Interface { name: self.name.clone(), mode, xdp: self.xdp })
     }
 }
 
@@ -152,13 +153,22 @@ impl Draft {
             self.ports.retain(|port| port.name != name);
             return Some(());
         }
-        let new =
-            || PortLines { name: name.to_owned(), access: None, is_trunk: false, trunk: Trunk::default() };
+        let new = || PortLines {
+            name: name.to_owned(),
+            access: None,
+            is_trunk: false,
+            trunk: Trunk::default(),
+            xdp: XdpMode::default(),
+        };
         let port = entry(&mut self.ports, |port| port.name == name, new);
         let all = VlanSet::default;
         let allowed = &mut port.trunk.allowed;
         match statement.id {
             Id::AccessVlan => port.access = if no { None } else { Some(statement.vlan()?) },
+            Id::XdpMode if no => port.xdp = XdpMode::default(),
+            Id::XdpMode if statement.has("auto") => port.xdp = XdpMode::Auto,
+            Id::XdpMode if statement.has("generic") => port.xdp = XdpMode::Generic,
+            Id::XdpMode => port.xdp = XdpMode::Native,
             Id::PortMode => port.is_trunk = !no && statement.has("trunk"),
             Id::TrunkNative => {
                 port.trunk.native = VlanId::new(number(statement, "NATIVE", default::NATIVE)?);

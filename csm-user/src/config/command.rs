@@ -103,6 +103,7 @@ pub enum Id {
     TrunkAllowed,
     TrunkAdd,
     TrunkNative,
+    XdpMode,
     Module,
     Vlan,
     IpAddress,

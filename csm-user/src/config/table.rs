@@ -14,7 +14,7 @@ use super::command::{
 use super::grammar::Kind::{self, Host, Mask, Network, Number};
 use super::grammar::Piece::{Either, Optional, Slot, Word};
 use super::unsupported::UNSUPPORTED;
-use crate::model::{PortMode, ProbeKind, Trunk, VlanRole, VlanSet};
+use crate::model::{PortMode, ProbeKind, Trunk, VlanRole, VlanSet, XdpMode};
 
 mod serverfarm;
 mod vserver;
@@ -182,6 +182,26 @@ static APPLIED: &[Command] = &[
         "Adds VLANs to those that a trunk carries, or takes some away.",
     )
     .repeats(Repeat::Adds),
+    Command::new(
+        Id::XdpMode,
+        Interface,
+        &[
+            Word("xdp", "The packet program"),
+            Word("mode", "Where it runs"),
+            Either(&[
+                &[Word("auto", "In the driver if it can, else in the network stack")],
+                &[Word("native", "In the driver")],
+                &[Word("generic", "In the network stack, on a copy of each frame: slow")],
+            ]),
+        ],
+        "Says how the packet program is attached to the port; in the driver by default.",
+    )
+    .restores(None)
+    .prints(Print::Interface(|interface| match interface.xdp {
+        XdpMode::Native => Vec::new(),
+        XdpMode::Auto => vec!["xdp mode auto".to_owned()],
+        XdpMode::Generic => vec!["xdp mode generic".to_owned()],
+    })),
     // Module.
     Command::new(
         Id::Vlan,

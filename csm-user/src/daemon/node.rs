@@ -1,5 +1,6 @@
 //! What the running daemon is made of, as the API and the event loop share it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -37,8 +38,8 @@ pub struct Node {
     pub runtime: tokio::runtime::Handle,
     /// Ports, in the order of their numbers.
     pub ports: Vec<NodePort>,
-    /// How the program is attached.
-    pub mode: AttachMode,
+    /// How the program is attached, by interface index.
+    pub modes: BTreeMap<u32, AttachMode>,
     /// The gate, as the program reads it.
     pub gate: Arc<MappedGate>,
     /// Connections and sticky entries.

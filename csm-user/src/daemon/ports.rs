@@ -35,8 +35,8 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
             let carrying = AtomicBool::new(link.up && link.carrier);
             let mtu = link.ip_mtu();
             let Link { ifindex, name, mac, .. } = link;
-            let vlan = vlan.get();
-            let spec = PortSpec { ifindex, name, vlan, role, mac, mtu, tagged, veth, bridge: None };
+            let (vlan, xdp) = (vlan.get(), interface.xdp);
+            let spec = PortSpec { ifindex, name, vlan, role, mac, mtu, tagged, veth, xdp, bridge: None };
             ports.push(NodePort { spec, carrying });
         }
     }

@@ -268,9 +268,9 @@ fn recorder(status: &FtStatus) -> Vec<RecorderEntry> {
 
 /// The VLANs, the FT VLAN last.
 pub(super) fn vlans(node: &Node) -> Vec<VlanReply> {
-    let mode = match node.mode {
-        AttachMode::Native => XdpMode::Native,
-        AttachMode::Generic => XdpMode::Generic,
+    let mode = |port: &NodePort| match node.modes.get(&port.spec.ifindex)? {
+        AttachMode::Native => Some(XdpMode::Native),
+        AttachMode::Generic => Some(XdpMode::Generic),
     };
     let port_of = |vlan: VlanId| node.ports.iter().find(|port| port.spec.vlan == vlan.get());
     let row = |vlan: VlanId, role: VlanRole, port: Option<&NodePort>| VlanReply {
@@ -283,7 +283,7 @@ pub(super) fn vlans(node: &Node) -> Vec<VlanReply> {
         interface: port.map(|port| port.spec.name.clone()).unwrap_or_default(),
         mac: port.map(|port| mac(port.spec.mac)),
         carrier: port.map(|port| port.carrying.load(Ordering::Acquire)),
-        xdp: port.map(|_| mode),
+        xdp: port.and_then(mode),
     };
     let mut rows: Vec<VlanReply> = Vec::new();
     for vlan in &node.config.vlans {

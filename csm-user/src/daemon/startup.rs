@@ -284,7 +284,7 @@ impl Running {
             started: Instant::now(),
             runtime: tokio::runtime::Handle::current(),
             ports,
-            mode: dataplane.mode(),
+            modes: dataplane.modes().clone(),
             gate,
             table,
             directory,

@@ -24,6 +24,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use super::bpf::Runner;
 use super::maps::MapSource;
 use super::routes::be;
+use crate::model;
 
 /// The program and its maps as built for the BPF target.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/csm-ebpf.o"));
@@ -50,6 +51,8 @@ pub struct PortSpec {
     pub tagged: bool,
     /// How the kernel takes part in the VLAN; `None`: on the port itself. Two bridged VLANs share one.
     pub veth: Option<Veth>,
+    /// How the program is to be attached.
+    pub xdp: model::XdpMode,
     /// The VLAN that it is bridged with, and this node's own address there.
     pub bridge: Option<(u16, Ipv4Addr)>,
 }
@@ -182,7 +185,8 @@ pub enum LoadError {
 pub struct Dataplane {
     ebpf: Ebpf,
     gate: Arc<MappedGate>,
-    mode: AttachMode,
+    /// By interface index.
+    modes: BTreeMap<u32, AttachMode>,
 }
 
 impl Dataplane {
@@ -210,9 +214,9 @@ impl Dataplane {
             return Err(LoadError::Missing(names::GATE));
         };
         let gate = Arc::new(MappedGate::new(gate.fd()).map_err(LoadError::Gate)?);
-        let mut dataplane = Self { ebpf, gate, mode };
+        let mut dataplane = Self { ebpf, gate, modes: BTreeMap::new() };
         dataplane.fill_ports(ports)?;
-        dataplane.attach(ports)?;
+        dataplane.attach(ports, mode)?;
         Ok(dataplane)
     }
 
@@ -222,10 +226,10 @@ impl Dataplane {
         Arc::clone(&self.gate)
     }
 
-    /// The mode in force on every port.
+    /// The mode in force on each interface, by its index.
     #[must_use]
-    pub const fn mode(&self) -> AttachMode {
-        self.mode
+    pub const fn modes(&self) -> &BTreeMap<u32, AttachMode> {
+        &self.modes
     }
 
     /// A handle of its own to map `name`, typed as asked, e.g. `map::<HashMap<MapData, FlowKey, FlowEntry>>(FLOWS)`;
@@ -318,34 +322,55 @@ impl Dataplane {
         Ok(())
     }
 
-    fn attach(&mut self, ports: &[PortSpec]) -> Result<(), LoadError> {
-        let flags = match self.mode {
-            AttachMode::Native => XdpMode::Driver,
-            AttachMode::Generic => XdpMode::Skb,
-        };
-        for (ifindex, name) in interfaces(ports) {
-            program(&mut self.ebpf)?.attach_to_if_index(ifindex, flags).map_err(|source| {
-                let reason = reason_of(&source);
-                let remedy = remedy_for(&reason);
-                LoadError::Attach {
-                    interface: name.to_owned(),
-                    driver: driver_of(name),
-                    mode: self.mode,
-                    reason,
-                    remedy,
-                    source: Box::new(source),
-                }
-            })?;
+    /// Attaches to each port as it asks for, or to all in generic mode if `mode` says so.
+    fn attach(&mut self, ports: &[PortSpec], mode: AttachMode) -> Result<(), LoadError> {
+        for (ifindex, (name, wish)) in interfaces(ports) {
+            let wish = if mode == AttachMode::Generic { model::XdpMode::Generic } else { wish };
+            let attached = match wish {
+                model::XdpMode::Native => self.attach_one(ifindex, name, AttachMode::Native)?,
+                model::XdpMode::Generic => self.attach_one(ifindex, name, AttachMode::Generic)?,
+                model::XdpMode::Auto => match self.attach_one(ifindex, name, AttachMode::Native) {
+                    Err(LoadError::Attach { reason, .. }) if is_the_drivers(&reason) => {
+                        tracing::warn!(interface = name, %reason, "no native XDP: falling back to generic");
+                        self.attach_one(ifindex, name, AttachMode::Generic)?
+                    }
+                    result => result?,
+                },
+            };
+            if attached == AttachMode::Generic {
+                tracing::warn!(interface = name, "XDP in generic mode: each frame is copied, which is slow");
+            }
+            self.modes.insert(ifindex, attached);
         }
         Ok(())
     }
+
+    fn attach_one(&mut self, ifindex: u32, name: &str, mode: AttachMode) -> Result<AttachMode, LoadError> {
+        let flags = match mode {
+            AttachMode::Native => XdpMode::Driver,
+            AttachMode::Generic => XdpMode::Skb,
+        };
+        let attached = program(&mut self.ebpf)?.attach_to_if_index(ifindex, flags);
+        attached.map(|_| mode).map_err(|source| {
+            let reason = reason_of(&source);
+            let remedy = remedy_for(&reason);
+            let (interface, driver) = (name.to_owned(), driver_of(name));
+            LoadError::Attach { interface, driver, mode, reason, remedy, source: Box::new(source) }
+        })
+    }
 }
 
-/// The interfaces that carry the program, each once.
-fn interfaces(ports: &[PortSpec]) -> BTreeMap<u32, &str> {
+/// Whether a refusal is the driver's: it has no native XDP, or not at this MTU or with these settings. It is not to blame
+/// if the port is taken or gone, or the rights are missing.
+fn is_the_drivers(reason: &io::Error) -> bool {
+    !matches!(reason.raw_os_error(), Some(libc::EBUSY | libc::EPERM | libc::EACCES | libc::ENODEV))
+}
+
+/// The interfaces that carry the program, each once, and how. A veth of csmd's own always takes it natively.
+fn interfaces(ports: &[PortSpec]) -> BTreeMap<u32, (&str, model::XdpMode)> {
     let veths = ports.iter().filter_map(|port| port.veth.as_ref());
-    let veths = veths.map(|veth| (veth.inner, veth.inner_name.as_str()));
-    ports.iter().map(|port| (port.ifindex, port.name.as_str())).chain(veths).collect()
+    let veths = veths.map(|veth| (veth.inner, (veth.inner_name.as_str(), model::XdpMode::Native)));
+    ports.iter().map(|port| (port.ifindex, (port.name.as_str(), port.xdp))).chain(veths).collect()
 }
 
 /// The system call's error, which the library keeps at the end of its chain.
@@ -367,7 +392,9 @@ fn remedy_for(reason: &io::Error) -> &'static str {
         }
         Some(libc::EPERM | libc::EACCES) => "start csmd as root, or with CAP_BPF and CAP_NET_ADMIN",
         Some(libc::ENODEV) => "the interface has gone: see `ip link`",
-        _ => "use an interface whose driver has native XDP, with an MTU that it takes with XDP",
+        _ => {
+            "use an interface whose driver has native XDP, with an MTU that it takes with XDP, or `xdp mode generic`, which is slow"
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 mod lease;
 mod port;
 
-pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, veth_names};
+pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
 
 pub use lease::{
     CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, lease,

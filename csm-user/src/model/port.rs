@@ -11,6 +11,20 @@ pub struct Interface {
     pub name: String,
     /// Its VLANs.
     pub mode: PortMode,
+    /// `xdp mode auto|native|generic`.
+    pub xdp: XdpMode,
+}
+
+/// How the program is to be attached to a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum XdpMode {
+    /// In the driver if it can, else in the network stack, with a warning.
+    Auto,
+    /// In the driver, or not at all.
+    #[default]
+    Native,
+    /// In the network stack, on a copy of each frame: slow.
+    Generic,
 }
 
 /// Which VLANs a port carries, and how.
@@ -178,7 +192,7 @@ mod tests {
         let vlan = |number| VlanId::new(number).expect("in range");
         let allowed = VlanSet::parse("2-3").expect("a list");
         let trunk = Trunk { allowed, native: Some(vlan(2)) };
-        let port = Interface { name: "eth1".into(), mode: PortMode::Trunk(trunk) };
+        let port = Interface { name: "eth1".into(), mode: PortMode::Trunk(trunk), xdp: XdpMode::Native };
         assert_eq!(port.carries(vlan(2)), Some(Carried::Untagged));
         assert_eq!(port.carries(vlan(3)), Some(Carried::Tagged));
         assert_eq!(port.carries(vlan(4)), None);

@@ -95,7 +95,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Interface, PortMode, Transport, Virtual, Vlan, VlanId, VlanRole, Vserver};
+    use crate::model::{Interface, PortMode, Transport, Virtual, Vlan, VlanId, VlanRole, Vserver, XdpMode};
 
     fn name(text: &str) -> Name {
         Name::new(text).expect("a good name")
@@ -136,7 +136,11 @@ mod tests {
         };
         Config {
             slot: 5,
-            interfaces: vec![Interface { name: "eth2".to_owned(), mode: PortMode::Access(vlan) }],
+            interfaces: vec![Interface {
+                name: "eth2".to_owned(),
+                mode: PortMode::Access(vlan),
+                xdp: XdpMode::Native,
+            }],
             vlans: vec![Vlan {
                 id: vlan,
                 role: VlanRole::Server,

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     FtGroup, Interface, Name, PortMode, Probe, ProbeKind, Real, RealAdmin, Serverfarm, StaticRoute, Sticky,
-    Transport, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver,
+    Transport, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -150,6 +150,7 @@ fn ports() -> impl Strategy<Value = Vec<Interface>> {
     let access = |port: usize, number| Interface {
         name: format!("eth{port}"),
         mode: PortMode::Access(vlan_id(number)),
+        xdp: if port == 2 { XdpMode::Generic } else { XdpMode::Native },
     };
     let native = of(2..=3_usize);
     let trunk = (vec((10..4000_u16, 0..90_u16), 0..4), native).prop_map(move |(ranges, native)| {
@@ -157,7 +158,10 @@ fn ports() -> impl Strategy<Value = Vec<Interface>> {
         let list = format!("2,3{}", others.collect::<String>());
         let allowed = VlanSet::parse(&list).expect("a list");
         let trunk = Trunk { allowed, native: native.map(vlan_id) };
-        vec![Interface { name: "eth1".to_owned(), mode: PortMode::Trunk(trunk) }, access(3, 9)]
+        vec![
+            Interface { name: "eth1".to_owned(), mode: PortMode::Trunk(trunk), xdp: XdpMode::Auto },
+            access(3, 9),
+        ]
     });
     prop_oneof![Just(vec![access(1, 2), access(2, 3), access(3, 9)]), trunk]
 }

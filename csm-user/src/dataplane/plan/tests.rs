@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Interface, PortMode, Sticky, Transport, Virtual, Vlan, VlanRole};
+use crate::model::{Interface, PortMode, Sticky, Transport, Virtual, Vlan, VlanRole, XdpMode};
 use std::time::Duration;
 
 pub(in crate::dataplane) fn vlan(number: u16) -> VlanId {
@@ -34,8 +34,8 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
     Config {
         slot: 5,
         interfaces: vec![
-            Interface { name: "eth1".into(), mode: PortMode::Access(vlan(2)) },
-            Interface { name: "eth2".into(), mode: PortMode::Access(vlan(3)) },
+            Interface { name: "eth1".into(), mode: PortMode::Access(vlan(2)), xdp: XdpMode::Native },
+            Interface { name: "eth2".into(), mode: PortMode::Access(vlan(3)), xdp: XdpMode::Native },
         ],
         vlans: vec![
             side(2, VlanRole::Client, "192.158.38.10/24", &["192.158.38.20"], None),

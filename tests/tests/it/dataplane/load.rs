@@ -7,6 +7,7 @@ use csm_common::net::PORT_CLIENT;
 use csm_common::{limits, names};
 use csm_tests::rig::{Rig, SMALL};
 use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane, LoadError, PortSpec};
+use csm_user::model::XdpMode;
 
 fn port(ifindex: u32, name: &str) -> PortSpec {
     let name = name.to_owned();
@@ -72,4 +73,25 @@ fn a_dropped_dataplane_leaves_its_ports() {
     assert!(matches!(taken, LoadError::Attach { .. }), "{taken}");
     rig.dataplane = Dataplane::load_with(&[], AttachMode::Native, SMALL).expect("a program without ports");
     Dataplane::load_with(&ports, AttachMode::Native, SMALL).expect("the ports are free");
+}
+
+/// The loopback has no native XDP.
+#[test]
+fn a_port_is_attached_as_it_asks_for_and_auto_falls_back_to_generic() {
+    let mut rig = Rig::new().expect("the rig");
+    let veth = rig.ports()[0].clone();
+    rig.dataplane = Dataplane::load_with(&[], AttachMode::Native, SMALL).expect("a program without ports");
+    let lo = |xdp| PortSpec { xdp, ..port(1, "lo") };
+    let load = |ports: &[PortSpec]| Dataplane::load_with(ports, AttachMode::Native, SMALL);
+    let refused = load(&[lo(XdpMode::Native)]).expect_err("no native XDP");
+    assert!(refused.to_string().contains("`xdp mode generic`"), "{refused}");
+    for (asked, got) in [(XdpMode::Generic, AttachMode::Generic), (XdpMode::Auto, AttachMode::Generic)] {
+        let dataplane = load(&[lo(asked)]).expect("generic mode");
+        assert_eq!(dataplane.modes().get(&1), Some(&got), "{asked:?}");
+    }
+    let auto = PortSpec { xdp: XdpMode::Auto, ..veth };
+    let dataplane = load(std::slice::from_ref(&auto)).expect("native mode");
+    assert_eq!(dataplane.modes().get(&auto.ifindex), Some(&AttachMode::Native));
+    let taken = load(&[auto]).expect_err("taken: no reason to fall back");
+    assert!(matches!(taken, LoadError::Attach { mode: AttachMode::Native, .. }), "{taken}");
 }
