@@ -7,12 +7,14 @@ use csm_common::counter::Reason;
 use csm_common::fragment::{Fragment, FragmentKey, HELD_HEAD_BYTES};
 use csm_common::limits::FRAGMENT_LIFE_NS;
 use csm_common::names;
-use csm_tests::rig::{ALIAS, DNS, FAR_CLIENT, NEAR_CLIENT, REALS, Rig, Run, Side, VIP};
+use csm_tests::rig::{ALIAS, DNS, FAR_CLIENT, NEAR_CLIENT, OWN, REALS, Rig, Run, Side, VIP};
 use csm_user::dataplane::task::fragments::FragmentThread;
 use etherparse::{IpFragOffset, Ipv4Header};
 
 use super::frames::{ACK, CLIENT_ISN, CLIENT_PORT, Frame, L4, PSH, SERVER_ISN, handshake};
+use super::icmp_send::error;
 use super::live::Wire;
+use super::trunk::tagged;
 use crate::soon::soon;
 
 const ID: u16 = 0xbeef;
@@ -291,4 +293,29 @@ fn what_waits_is_received_once_more_after_the_first() {
     assert_eq!((released, thread.counters.refused.load(Ordering::Relaxed)), (40, 0));
     client.send_bytes(&piece(&question, 99, 1480, 2960));
     soon("its end", || (thread.counters.expired.load(Ordering::Relaxed) == 1).then_some(()));
+}
+
+#[test]
+fn on_a_trunk_every_piece_keeps_to_its_vlan() {
+    let mut rig = Rig::on_trunk().expect("the rig");
+    let question = question();
+    let (cuts, out) = ([1480, 2600], question.clone().sent_to(&REALS[0], 5353));
+    let (came, out) = (pieces(&question, ID, &cuts), pieces(&out, ID, &cuts));
+    let early = tagged(&came[2], 2);
+    assert_eq!(rig.run(Side::Client, &early).reason, Reason::HeldFragment);
+    let mut ring: RingBuf<MapData> = rig.map(names::HELD);
+    let record = ring.next().expect("a frame").to_vec();
+    // Length, tag, and the frame without its tag.
+    assert_eq!(record[20..24], u32::try_from(came[2].len()).expect("short").to_ne_bytes());
+    assert_eq!(record[24..28], 2_u32.to_ne_bytes());
+    assert_eq!(record[HELD_HEAD_BYTES..HELD_HEAD_BYTES + came[2].len()], came[2]);
+    for (number, reason) in
+        [(0, Reason::ForwardedNew), (1, Reason::ForwardedFragment), (2, Reason::ForwardedFragment)]
+    {
+        let run = Run { reason, frame: tagged(&out[number], 3) };
+        assert_eq!(rig.run(Side::Client, &tagged(&came[number], 2)), run, "piece {number}");
+    }
+    let probe = Frame { ttl: 1, ..Frame::from(&FAR_CLIENT, 1, (VIP, 80), L4::Udp) }.bytes();
+    let frame = tagged(&error(FAR_CLIENT.mac, OWN, (11, 0, [0; 4]), &probe[14..]), 2);
+    assert_eq!(rig.run(Side::Client, &tagged(&probe, 2)), Run { reason: Reason::TimeExceeded, frame });
 }

@@ -12,7 +12,7 @@ use super::frames::{ACK, CLIENT_ISN, CLIENT_PORT, Frame, L4, PSH, SERVER_ISN, SY
 const PRIORITY: u16 = 0xb000;
 
 /// `frame` with an 802.1Q tag.
-fn tagged(frame: &[u8], control: u16) -> Vec<u8> {
+pub(super) fn tagged(frame: &[u8], control: u16) -> Vec<u8> {
     let [high, low] = control.to_be_bytes();
     let mut frame = frame.to_vec();
     frame.splice(12..12, [0x81, 0x00, high, low]);
