@@ -56,17 +56,21 @@ pub fn with_flows(flows: u32) -> Rig {
 /// Flow number `flow`.
 #[must_use]
 pub fn connection(flow: u32) -> Connection {
+    let client_be = (u32::from(FIRST_CLIENT) + flow).to_be();
     Connection {
-        client_be: (u32::from(FIRST_CLIENT) + flow).to_be(),
+        client_be,
         virtual_be: be(VIP),
         real_be: be(REALS[0].ip),
+        source_be: client_be,
         client_port_be: CLIENT_PORT.to_be(),
         virtual_port_be: 80_u16.to_be(),
         real_port_be: 80_u16.to_be(),
+        source_port_be: CLIENT_PORT.to_be(),
         client_vlan: 2,
         server_vlan: 3,
         proto: 6,
         state: STATE_ESTABLISHED,
+        pad: 0,
         vserver: WEB,
         real: 0,
         generation: 1,
