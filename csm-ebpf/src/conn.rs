@@ -26,6 +26,7 @@ pub(crate) const EEXIST: i32 = -17;
 /// Sends a packet on by its connection's entry, making one if it is a first packet; `l4` is where its transport header
 /// stands.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "an offset in the frame's linear part")]
 pub(crate) fn forward(ctx: &XdpContext, packet: &Packet, l4: usize) -> Outcome {
     if packet.ttl <= 1 {
         return Err(icmp_send::time_exceeded(ctx, packet, l4));
@@ -137,8 +138,11 @@ fn walk(ctx: &XdpContext, cold: &mut Cold) -> Outcome {
         Some(entry) => entry,
         None => {
             // SAFETY: as above.
-            unsafe { fresh.write_volatile(1) };
-            create(&cold.packet, &mut cold.draft, unsafe { predecessor.read_volatile() })?;
+            let before = unsafe {
+                fresh.write_volatile(1);
+                predecessor.read_volatile()
+            };
+            create(&cold.packet, &mut cold.draft, before)?;
             maps::EMBRYONIC.get_ptr_mut(cold.packet.key).ok_or(Reason::DropTableFull)?
         }
     };
