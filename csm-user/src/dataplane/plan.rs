@@ -366,7 +366,8 @@ fn farm_number(farm: &Name) -> u32 {
 pub const PRIVATE_STICKY: u32 = 256;
 
 /// Aliases on their VLANs; virtual addresses of vservers in service, and the pools they use, on the VLAN whose network
-/// holds them. What lies in no connected network needs no ARP: it is routed to the alias, as virtual networks are.
+/// holds them. What lies in no connected network needs no ARP: it is routed to the alias, as virtual networks are. What is
+/// forwarded belongs to another host, which answers for itself.
 fn plan_addresses(config: &Config, desired: &mut Desired) -> Result<(), PlanError> {
     let addresses = &mut desired.contents.addresses;
     for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
@@ -379,6 +380,9 @@ fn plan_addresses(config: &Config, desired: &mut Desired) -> Result<(), PlanErro
                     addresses.insert(hop_key(address, vlan), Address { kind: ADDRESS_POOL });
                 }
             }
+        }
+        if farm.is_some_and(|farm| farm.predictor == Predictor::Forward) {
+            continue;
         }
         let Some(virtual_server) = vserver.virtual_server.filter(model::Virtual::is_address) else {
             continue;

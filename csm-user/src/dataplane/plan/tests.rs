@@ -126,6 +126,20 @@ fn a_vserver_without_a_farm_is_neither_served_nor_answered_for() {
 }
 
 #[test]
+fn an_address_that_is_forwarded_to_is_its_hosts_own() {
+    let mut config = figure_7_1();
+    let server = Ipv4Addr::new(192, 158, 39, 102);
+    config.vservers[0].virtual_server = Some(Virtual::single(server, Protocol::TCP, 80));
+    let announced = |config: &Config| {
+        let desired = planned(config, &HealthView::default(), &mut Assignments::default());
+        desired.announced().into_iter().any(|(_, address)| address == server)
+    };
+    assert!(announced(&config), "balanced: the group's");
+    config.serverfarms[0].predictor = Predictor::Forward;
+    assert!(!announced(&config), "two hosts would answer for it");
+}
+
+#[test]
 fn a_real_that_no_route_reaches_is_named_and_not_used() {
     let mut config = figure_7_1();
     config.vlans[0].gateways.clear();
