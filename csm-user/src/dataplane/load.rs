@@ -133,10 +133,10 @@ impl Default for Capacity {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The kernel refused the object: too old, verifier, or privileges.
-    #[error("the kernel refuses the XDP program (Linux 5.18 or newer and root are needed): {0}")]
+    #[error("the kernel refuses the XDP program (Linux 6.1 or newer and root are needed): {0}")]
     Object(#[source] Box<EbpfError>),
     /// The verifier refused the program.
-    #[error("the kernel's verifier refuses the XDP program (Linux 5.18 or newer is needed): {0}")]
+    #[error("the kernel's verifier refuses the XDP program (Linux 6.1 or newer is needed): {0}")]
     Verifier(#[source] Box<ProgramError>),
     /// The kernel did not run the program on a test frame.
     #[error("the kernel does not run the XDP program on a test frame: {0}")]
