@@ -197,7 +197,7 @@ fn standing(cold: &Cold, predecessor: *mut u32) -> Result<Option<*mut FlowEntry>
 }
 
 /// Makes the half-open pair for a packet that has none; `predecessor` is the generation of the one that stood there, or 0.
-#[inline(never)]
+#[inline(always)]
 fn create(packet: &Packet, draft: &mut Draft, predecessor: u32) -> Result<(), Reason> {
     let key = &packet.key;
     // Until something else is decided the packet goes on as it is, and so do the answers.

@@ -6,6 +6,7 @@
 mod guest;
 mod package;
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -38,11 +39,11 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// The guest's last line, followed by the exit code of the tests.
 const VERDICT: &str = "csm-guest: exit code ";
 
-/// Runs the fixtures on each kernel.
+/// Runs the fixtures, or those of them that `words` choose, on each kernel.
 ///
 /// # Errors
 /// The first kernel on which a test fails, or what is missing to run one.
-pub(crate) fn run(toolchain: &Toolchain) -> Result<()> {
+pub(crate) fn run(toolchain: &Toolchain, words: &[OsString]) -> Result<()> {
     ensure!(
         cfg!(target_arch = "x86_64"),
         "--kernels boots Debian's amd64 kernels, and this machine is {}: run it on an amd64 machine",
@@ -54,7 +55,7 @@ pub(crate) fn run(toolchain: &Toolchain) -> Result<()> {
         let kernel = package::ensure(series, &toolchain::cache()?.join("kernels"))?;
         let started = Instant::now();
         eprintln!("xtask: packet fixtures on {} (emulated; some minutes)", kernel.release);
-        let initrd = guest::pack(&kernel, &tests, &exec::target_dir().join("kernels").join(series))?;
+        let initrd = guest::pack(&kernel, &tests, words, &exec::target_dir().join("kernels").join(series))?;
         boot(&kernel.image, &initrd).with_context(|| format!("on kernel {}", kernel.release))?;
         eprintln!("xtask: kernel {}: passed in {} s", kernel.release, started.elapsed().as_secs());
     }

@@ -179,12 +179,9 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("csm-xtask-packages-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         std::os::unix::fs::symlink("/bin/sh", dir.join("nginx")).unwrap();
-        let names: Vec<&str> =
-            missing(&LAB_PROGRAMS, std::slice::from_ref(&dir)).iter().map(|program| program.name).collect();
+        let still = missing(&LAB_PROGRAMS, std::slice::from_ref(&dir));
         std::fs::remove_dir_all(&dir).unwrap();
-        assert_eq!(
-            names,
-            ["ip", "bridge", "ethtool", "curl", "tcpdump", "tshark", "iperf3", "ping", "traceroute"]
-        );
+        assert_eq!(still.len(), LAB_PROGRAMS.len() - 1);
+        assert!(still.iter().all(|program| program.name != "nginx"));
     }
 }

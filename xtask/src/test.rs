@@ -18,7 +18,7 @@ pub(crate) struct Test {
     /// Instead: the packet fixtures on Debian's kernels 6.1 and 6.12, emulated by qemu
     #[arg(long)]
     kernels: bool,
-    /// Handed on to `cargo test`: a name to filter by, or `-- --nocapture`
+    /// Handed on to `cargo test`: a name to filter by, or `-- --nocapture`; with --kernels to the fixtures in the guest
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
@@ -29,7 +29,7 @@ impl Test {
         // The lab starts our binaries as a user would, from beside its tests, so they must be there before.
         binaries(&toolchain, Profile::Debug, &["csm-user", "csm-tests"])?;
         if self.kernels {
-            return kernels::run(&toolchain);
+            return kernels::run(&toolchain, &self.arguments);
         }
 
         // Timing in a lab is real: one at a time, after everything that can run side by side.

@@ -127,7 +127,7 @@ impl Model {
         transport: Transport,
     ) -> Result<(Reason, Frame), Reason> {
         let key = Key::of(frame, vlan, transport);
-        let (id, forward, fresh) = match self.tables.meet(&key, side, transport) {
+        let (id, forward, fresh) = match self.tables.meet(&key, transport) {
             Outcome::Known { id, forward, proven } => {
                 if proven {
                     let conn = self.tables.conn(id);
@@ -141,9 +141,8 @@ impl Model {
             Outcome::Dropped(reason) => return Err(reason),
             Outcome::Unknown => (self.open(side, vlan, frame, &key, transport)?, true, true),
         };
-        let from_server = side == Side::Server;
         if let Transport::Tcp { flags, ack, .. } = transport
-            && from_server
+            && self.tables.conn(id).is_servers(forward)
             && flags & table::ACK != 0
         {
             self.tables.note_ack(id, forward, ack);
@@ -237,13 +236,13 @@ impl Model {
             Way::Unresolved => u16::from(dst.octets()[2] == 39) + 2,
             Way::None => return Err(Reason::DropNoRoute),
         };
+        if is_ours(dst, egress) {
+            return Err(Reason::DropNoVserver);
+        }
         match (side, egress) {
             (Side::Server, 2) => {}
             (Side::Client, 3) => return Err(Reason::DropDirect),
             _ => return Err(Reason::DropNoRoute),
-        }
-        if is_ours(dst, egress) {
-            return Err(Reason::DropNoVserver);
         }
         if !transport.opens() {
             return Err(Reason::DropNoConnection);

@@ -6,7 +6,6 @@ use std::net::Ipv4Addr;
 use csm_common::counter::Reason;
 
 use super::frame::{Frame, Transport};
-use crate::rig::Side;
 
 /// TCP flags.
 pub const FIN: u8 = 1;
@@ -87,6 +86,13 @@ pub struct Conn {
 }
 
 impl Conn {
+    /// Whether packets of this direction come from the servers' side: what the opener of a routed connection sends, and
+    /// the answers of a balanced one.
+    #[must_use]
+    pub fn is_servers(&self, forward: bool) -> bool {
+        forward == self.service.is_none()
+    }
+
     /// Opened by a packet of that key to whom it names.
     #[must_use]
     pub fn new(key: Key) -> Self {
@@ -180,9 +186,9 @@ impl Tables {
     }
 
     /// A packet comes in under `key`.
-    pub fn meet(&mut self, key: &Key, side: Side, transport: Transport) -> Outcome {
+    pub fn meet(&mut self, key: &Key, transport: Transport) -> Outcome {
         if let Some(&(id, forward)) = self.proven.get(key) {
-            if self.meets_proven(id, forward, side, transport) {
+            if self.meets_proven(id, forward, transport) {
                 return Outcome::Known { id, forward, proven: false };
             }
             return Outcome::Unknown;
@@ -192,7 +198,7 @@ impl Tables {
     }
 
     /// False: the connection is over and gone, the packet opens another.
-    fn meets_proven(&mut self, id: u32, forward: bool, side: Side, transport: Transport) -> bool {
+    fn meets_proven(&mut self, id: u32, forward: bool, transport: Transport) -> bool {
         let Transport::Tcp { flags, seq, .. } = transport else { return true };
         let conn = self.conn(id).clone();
         let whole = Self::whole(&self.proven, &conn, id);
@@ -214,7 +220,7 @@ impl Tables {
             // What whoever gets the reset has acknowledged, in packets the other way.
             let acked = conn.acked[usize::from(forward)];
             let fits = acked.is_some_and(|acked| seq.wrapping_sub(acked) < 128 * 1024);
-            if side != Side::Client || whole && fits {
+            if conn.is_servers(forward) || whole && fits {
                 conn.state = State::Closed;
             }
         } else if flags & FIN != 0 {

@@ -1,6 +1,7 @@
 //! The guest's root: busybox, the programs that the tests start, the tests with the libraries they need, and the modules of its kernel.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -19,11 +20,14 @@ const COMMANDS: [&str; 2] = ["ip", "ethtool"];
 /// What the guest loads before it starts the tests.
 const LOADED: &str = "veth bridge 8021q";
 
-/// Makes the initial file system of a guest with `kernel` that runs `tests`, in `dir`.
+/// What the guest runs unless told otherwise: the packet fixtures.
+const FIXTURES: &str = "dataplane::";
+
+/// Makes the initial file system of a guest with `kernel` that runs `tests`, those that `words` choose, in `dir`.
 ///
 /// # Errors
 /// A file cannot be copied, or one of the programs needed fails.
-pub(super) fn pack(kernel: &Kernel, tests: &Path, dir: &Path) -> Result<PathBuf> {
+pub(super) fn pack(kernel: &Kernel, tests: &Path, words: &[OsString], dir: &Path) -> Result<PathBuf> {
     let root = dir.join("root");
     if dir.exists() {
         std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
@@ -39,7 +43,7 @@ pub(super) fn pack(kernel: &Kernel, tests: &Path, dir: &Path) -> Result<PathBuf>
     install(tests, &root.join("it"), &root)?;
     modules(kernel, &root)?;
     let init = root.join("init");
-    std::fs::write(&init, script()).with_context(|| format!("cannot write {}", init.display()))?;
+    std::fs::write(&init, script(words)?).with_context(|| format!("cannot write {}", init.display()))?;
     exec::run(exec::command("chmod").arg("755").arg(&init))?;
 
     let initrd = dir.join("initrd");
@@ -49,8 +53,12 @@ pub(super) fn pack(kernel: &Kernel, tests: &Path, dir: &Path) -> Result<PathBuf>
 }
 
 /// Busybox' own `ip` knows no veth, so `sbin` comes first.
-fn script() -> String {
-    format!(
+fn script(words: &[OsString]) -> Result<String> {
+    let words: Vec<&str> =
+        words.iter().map(|word| word.to_str().context("words are to be UTF-8")).collect::<Result<_>>()?;
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
+    let chosen = if quoted.is_empty() { FIXTURES.to_owned() } else { quoted.join(" ") };
+    Ok(format!(
         "#!/bin/busybox sh\n\
          export PATH=/sbin:/bin RUST_BACKTRACE=1\n\
          /bin/busybox --install -s /bin\n\
@@ -62,10 +70,10 @@ fn script() -> String {
          mount -t bpf bpf /sys/fs/bpf\n\
          for module in {LOADED}; do modprobe $module || echo \"no module $module\"; done\n\
          ip link set lo up\n\
-         /it --test-threads 2 --show-output dataplane::\n\
+         /it --test-threads 2 --show-output {chosen}\n\
          echo \"{VERDICT}$?\"\n\
          poweroff -f\n"
-    )
+    ))
 }
 
 /// Copies a program with the shared libraries that it is linked with.
@@ -150,5 +158,11 @@ mod tests {
                       \t/lib64/ld-linux-x86-64.so.2 (0x00007f52f25e5000)\n";
         let expected = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"];
         assert_eq!(libraries(linked), expected.map(Path::new).into());
+    }
+
+    #[test]
+    fn words_reach_the_guests_shell_as_they_are() {
+        let script = script(&["a b".into(), "it's".into()]).unwrap();
+        assert!(script.contains(r"--show-output 'a b' 'it'\''s'"), "{script}");
     }
 }
