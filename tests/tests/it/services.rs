@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use csm_tests::status::Role;
 use csm_tests::topology::{self, ALIAS, REALS, Side, VIP};
 use csm_tests::traffic::download::{Download, Outcome};
 use csm_tests::wait;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -61,7 +62,7 @@ fn services() -> String {
     text
 }
 
-/// vsftpd on one server; killed when dropped.
+/// vsftpd on one server; killed when dropped, with its sessions, which would wait for a client that is gone.
 struct Ftp(Child);
 
 impl Ftp {
@@ -77,14 +78,14 @@ impl Ftp {
         std::fs::create_dir_all("/var/run/vsftpd/empty")?;
         std::fs::write(&configuration, text)?;
         let mut command = lab.topology.servers[index].command("vsftpd")?;
-        command.arg(&configuration).stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg(&configuration).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         command.spawn().map(Self).context("start vsftpd: is it installed?")
     }
 }
 
 impl Drop for Ftp {
     fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM);
+        let _ = killpg(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGKILL);
         let _ = self.0.wait();
     }
 }
@@ -145,18 +146,18 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
         .collect();
     // Control and data connection of three, and one each of four.
     let standby = active.peer();
+    let mut seen = BTreeMap::new();
     let held = wait::until("replicas of all", LIMIT, Duration::from_millis(50), || {
         let held = connections(&lab, standby)?;
+        seen.extend(held.clone());
         let all = ["DISPATCH", "TRANSLATE", "FORWARD", "NETWORK"].iter().all(|name| held.contains_key(*name));
         Ok((all && held.get("FTP").is_some_and(|rows| rows.len() >= 6)).then_some(held))
     });
-    let held = held.unwrap_or_else(|error| {
-        panic!(
-            "{error:#}\nactive: {:?}\nstandby: {:?}",
-            connections(&lab, active),
-            connections(&lab, standby)
-        )
-    });
+    let Ok(held) = held else {
+        let outcome = |(name, download): (_, Download)| (name, download.finish(&lab.payload, Duration::ZERO));
+        let outcomes: Vec<_> = downloads.into_iter().map(outcome).collect();
+        panic!("{held:?}\nseen on the standby: {seen:?}\ndownloads: {outcomes:?}");
+    };
     let [_, real, source] = &held["TRANSLATE"][0];
     assert!(
         source.starts_with("192.158.39.5") && REALS.iter().any(|own| own.to_string() == *real),
