@@ -45,7 +45,8 @@ pub const EVENT_RIVAL: u32 = 6;
 pub struct Drain {
     /// The reader's position in the ring, bytes since it was made.
     pub read: u64,
-    /// CLOCK_MONOTONIC ns when a first packet last saw it moved, or nothing waiting.
+    /// CLOCK_MONOTONIC ns when a first packet saw records wait, with the reader at that position, for the first time; 0:
+    /// none waited at the last look.
     pub since_ns: u64,
 }
 crate::map_type!(Drain, 16);

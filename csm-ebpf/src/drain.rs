@@ -15,9 +15,13 @@ pub(crate) fn is_stalled(now_ns: u64) -> bool {
     let Some(drain) = maps::DRAIN.get_ptr_mut(0) else { return false };
     // SAFETY: the map's only element. Of CPUs that write at once either's word will do: both have just looked.
     let drain: &mut Drain = unsafe { &mut *drain };
-    let waiting = maps::EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
+    if maps::EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) == 0 {
+        drain.since_ns = 0;
+        return false;
+    }
     let read = maps::EVENTS.query(u64::from(BPF_RB_CONS_POS));
-    if waiting == 0 || read != drain.read {
+    // What waits may have come only now, however long ago anybody looked: the time runs from the first look that met it.
+    if drain.since_ns == 0 || read != drain.read {
         *drain = Drain { read, since_ns: now_ns };
         return false;
     }

@@ -161,13 +161,20 @@ fn hold(ctx: &XdpContext, packet: &Packet, key: &FragmentKey, note: u64) -> Reas
     }
     let Some(mut held) = maps::HELD.reserve::<Held>(0) else { return Reason::DropFragmentEarly };
     let record = held.as_mut_ptr();
+    let ingress = &packet.ingress;
+    let tag = match (ingress.relayed, ingress.tagged) {
+        // It came in by the FT port, whatever port the peer had it from.
+        (true, _) => maps::SETTINGS.get(0).map_or(0, |settings| u32::from(settings.ft_tag)),
+        (false, true) => u32::from(ingress.vlan),
+        (false, false) => 0,
+    };
     // SAFETY: `record` is this program's own until it is submitted. What of `frame` is not written holds what the ring
     // held before, and nobody reads it.
     let read = unsafe {
         (*record).key = *key;
         (*record).ifindex = (*ctx.ctx).ingress_ifindex;
         (*record).length = length;
-        (*record).tag = if packet.ingress.tagged { u32::from(packet.ingress.vlan) } else { 0 };
+        (*record).tag = tag;
         (*record).pad = 0;
         packet::load(ctx, 0, (&raw mut (*record).frame).cast(), length, HELD_MAX)
     };

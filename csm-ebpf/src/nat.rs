@@ -35,7 +35,10 @@ pub(crate) fn insert_pair(connection: &mut Connection, local: &Local, number: u3
     let client = mix(u32::from_be(connection.client_be));
     let seed = mix(client ^ connection.generation ^ u32::from(connection.client_port_be));
     for turn in 0..TRIES {
-        choose(connection, pool, client.wrapping_add(turn / TRIES_OF_ADDRESS), seed.wrapping_add(turn));
+        let port = seed.wrapping_add(turn);
+        // Without ports the addresses alone tell connections of one real apart: each try takes another.
+        let address = if has_ports(connection) { client.wrapping_add(turn / TRIES_OF_ADDRESS) } else { port };
+        choose(connection, pool, address, port);
         if let Try::Done = attempt(connection, local)? {
             return Ok(());
         }
@@ -49,10 +52,15 @@ fn choose(connection: &mut Connection, pool: &Pool, address: u32, port: u32) {
     // The verifier wants to see that neither is 0.
     let (addresses, ports) = (pool.addresses.max(1), u32::from(pool.ports).max(1));
     connection.source_be = (pool.first.wrapping_add(address % addresses)).to_be();
-    // Without ports the addresses alone tell connections of one real apart; an echo keeps its identifier.
-    if matches!(connection.proto, PROTO_TCP | PROTO_UDP) {
+    // An echo keeps its identifier.
+    if has_ports(connection) {
         connection.source_port_be = pool.port_first.wrapping_add((mix(port) % ports) as u16).to_be();
     }
+}
+
+#[inline(always)]
+const fn has_ports(connection: &Connection) -> bool {
+    matches!(connection.proto, PROTO_TCP | PROTO_UDP)
 }
 
 #[inline(never)]

@@ -54,8 +54,16 @@ pub struct Announcer {
     now: Mutex<Vec<Burst>>,
     /// For the repeats.
     all: Mutex<Vec<Burst>>,
-    /// Hosts of bridge groups, and what they were made from.
-    stations: Mutex<(Vec<Station>, Vec<Burst>)>,
+    stations: Mutex<Stations>,
+}
+
+/// Hosts of bridge groups.
+#[derive(Debug, Default)]
+struct Stations {
+    hosts: Vec<Station>,
+    /// As of the group's addresses.
+    now: Vec<Burst>,
+    all: Vec<Burst>,
 }
 
 impl Announcer {
@@ -78,15 +86,21 @@ impl Announcer {
     pub fn set_stations(&self, mut stations: Vec<Station>) -> io::Result<()> {
         stations.sort_unstable();
         let known = || self.stations.lock().unwrap_or_else(PoisonError::into_inner);
-        if known().0 == stations {
+        if known().hosts == stations {
             return Ok(());
         }
-        let mut bursts = Vec::new();
-        for port in stations.chunk_by(|one, other| one.ifindex == other.ifindex) {
+        let bursts = |most| {
             let frame = |host: &Station| tagged(gratuitous(Form::Request, host.mac, host.address), host.tag);
-            bursts.push(Burst::of(port[0].ifindex, port.iter().map(frame).collect(), usize::MAX)?);
-        }
-        *known() = (stations, bursts);
+            let port =
+                |hosts: &[Station]| Burst::of(hosts[0].ifindex, hosts.iter().map(frame).collect(), most);
+            stations
+                .chunk_by(|one, other| one.ifindex == other.ifindex)
+                .map(port)
+                .collect::<io::Result<Vec<_>>>()
+        };
+        // A bridge group has two ports, one side's hosts for the other; the rest of many go with the repeats.
+        let (now, all) = (bursts(NOW_MAX / 2)?, bursts(usize::MAX)?);
+        *known() = Stations { hosts: stations, now, all };
         Ok(())
     }
 
@@ -96,7 +110,7 @@ impl Announcer {
         let sent = send(&self.now);
         // Whoever replaces the list just then sends it with the repeats.
         match self.stations.try_lock() {
-            Ok(mut stations) => sent.and(send_all(&mut stations.1)),
+            Ok(mut stations) => sent.and(send_all(&mut stations.now)),
             Err(_) => sent,
         }
     }
@@ -104,7 +118,7 @@ impl Announcer {
     /// Sends all announcements.
     pub fn announce_all(&self) -> Sent {
         let sent = send(&self.all);
-        sent.and(send_all(&mut self.stations.lock().unwrap_or_else(PoisonError::into_inner).1))
+        sent.and(send_all(&mut self.stations.lock().unwrap_or_else(PoisonError::into_inner).all))
     }
 }
 

@@ -413,7 +413,8 @@ fn loader(capacity: &Capacity) -> EbpfLoader<'static> {
         (names::EMBRYONIC, 2 * capacity.embryonic),
         (names::EMBRYONIC_STICKY, capacity.embryonic),
         (names::STICKY, capacity.sticky),
-        (names::VSERVER_KEYS, capacity.vservers),
+        // One with `service ftp` has two keys.
+        (names::VSERVER_KEYS, 2 * capacity.vservers),
         (names::VSERVERS, capacity.vservers),
         (names::VSERVER_COUNTS, capacity.vservers),
         (names::CURSORS, capacity.vservers),

@@ -51,9 +51,12 @@ pub struct Waiting {
 impl Waiting {
     /// Keeps a frame from `now_ns` on; `false` if there is no room.
     pub fn keep(&mut self, key: FragmentKey, frame: Frame, now_ns: u64) -> bool {
+        if self.frames >= FRAMES_MAX {
+            return false;
+        }
         let datagram =
             self.datagrams.entry(key).or_insert_with(|| Datagram { since_ns: now_ns, frames: Vec::new() });
-        if self.frames >= FRAMES_MAX || datagram.frames.len() >= PER_DATAGRAM_MAX {
+        if datagram.frames.len() >= PER_DATAGRAM_MAX {
             return false;
         }
         datagram.frames.push(frame);

@@ -45,6 +45,13 @@ fn pool<'a>(checker: &mut Checker<'a>, pool: &'a Natpool, used: &mut HashMap<Ipv
         let message = format!("pool {} has {count} addresses: more than {POOL_ADDRESSES_MAX}", pool.name);
         return checker.error(at, message, "one address serves 64,512 connections to each real: use fewer");
     }
+    // In a network of two or one addresses all are hosts' (RFC 3021).
+    let hosts = !mask;
+    if hosts > 1 && (pool.first.to_bits() & hosts == 0 || pool.last.to_bits() & hosts == hosts) {
+        let message =
+            format!("pool {} holds the address of its network, or its broadcast address", pool.name);
+        return checker.error(at, message, "leave both out: servers do not answer them");
+    }
     for address in pool.addresses() {
         if let Some(other) = used.insert(address, &pool.name) {
             let message = format!("{address} of pool {} is in pool {other}, too", pool.name);

@@ -79,6 +79,9 @@ impl Drop for FragmentThread {
     }
 }
 
+/// Records taken before the thread looks at the time, and at whether it is to end.
+const TURN_MAX: usize = 1024;
+
 struct Keeper {
     waiting: Waiting,
     notes: BpfMap<FragmentKey, Fragment>,
@@ -90,7 +93,8 @@ impl Keeper {
     fn run(mut self, mut ring: RingBuf<MapData>, stop: &EventFd) {
         let sweep = PollTimeout::try_from(SWEEP).unwrap_or(PollTimeout::MAX);
         loop {
-            while let Some(item) = ring.next() {
+            for _ in 0..TURN_MAX {
+                let Some(item) = ring.next() else { break };
                 self.record(&item);
             }
             let expired = self.waiting.expire(monotonic_ns());

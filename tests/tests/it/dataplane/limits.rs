@@ -1,10 +1,10 @@
 use csm_common::counter::Reason;
-use csm_common::event::{EVENT_CONNECTION, EVENT_NEIGHBOUR, Lost};
+use csm_common::event::{EVENT_CONNECTION, EVENT_NEIGHBOUR, Lost, STALL_NS};
 use csm_common::flow::STATE_ESTABLISHED;
 use csm_common::limits::{EVENT_RING_BYTES, EVENT_RING_RESERVE};
 use csm_common::names;
 use csm_common::service::VSERVER_REPLICATE;
-use csm_tests::rig::{FAR_CLIENT, REALS, Rig, SMALL, STRANGER, Side, VIP, WEB};
+use csm_tests::rig::{FAR_CLIENT, REALS, Rig, SMALL, STRANGER, Side, VIP, WEB, now_ns};
 use csm_user::dataplane::load::Capacity;
 
 use super::frames::{ACK, CLIENT_ISN, CLIENT_PORT, Frame, L4, SERVER_ISN, SYN, expect, handshake};
@@ -74,6 +74,22 @@ fn a_controller_that_reads_nothing_gets_no_new_connection_to_replicate() {
 
     assert_eq!(rig.events().len(), 1);
     assert_eq!(rig.run(Side::Client, &first(port).bytes()).reason, Reason::ForwardedNew, "it reads again");
+}
+
+#[test]
+fn a_record_that_has_just_come_is_no_sign_of_a_stall_however_long_nobody_looked() {
+    let mut rig = Rig::new().expect("the rig");
+    rig.vserver(WEB, |vserver| vserver.flags |= VSERVER_REPLICATE);
+    let syn = Frame::client(SYN, CLIENT_ISN, 0);
+    assert_eq!(rig.run(Side::Client, &syn.bytes()).reason, Reason::ForwardedNew);
+    let syn_ack = Frame::server(SYN | ACK, SERVER_ISN, CLIENT_ISN + 1);
+    assert_eq!(rig.run(Side::Server, &syn_ack.bytes()).reason, Reason::ForwardedFlow);
+    let first = now_ns();
+    soon("a long round trip", || (now_ns() > first + 2 * STALL_NS).then_some(()));
+    let ack = Frame::client(ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1));
+    assert_eq!(rig.run(Side::Client, &ack.bytes()).reason, Reason::ForwardedFlow);
+    let next = Frame::from(&FAR_CLIENT, 2, (VIP, 80), L4::Tcp { flags: SYN, seq: 1, ack: 0 });
+    assert_eq!(rig.run(Side::Client, &next.bytes()).reason, Reason::ForwardedNew);
 }
 
 #[test]
