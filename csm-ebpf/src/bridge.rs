@@ -12,13 +12,10 @@ use csm_common::net::{AddressKey, PORT_SERVER, Port};
 use csm_common::service::VserverKey;
 
 use crate::packet::{
-    ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ipv4, L3, L4, Mac, PROTO_TCP, PROTO_UDP, Ports, TCP_ACK,
-    TCP_RST, Tcp, VERSION_IHL, header,
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, FRAGMENT_BITS, Ipv4, L3, L4, Mac, PROTO_TCP, PROTO_UDP, Ports,
+    TCP_ACK, TCP_RST, Tcp, VERSION_IHL, header,
 };
 use crate::{Outcome, arp, forward, gate, maps, vlan};
-
-/// More fragments, or an offset.
-const FRAGMENT_BITS: u16 = 0x3fff_u16.to_be();
 
 /// Sends a frame that is not for the group to the other VLAN; what is for this node goes to its kernel.
 #[inline(never)]

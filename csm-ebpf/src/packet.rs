@@ -38,7 +38,7 @@ const _: () = assert!(LINK_HEADER as usize == L3);
 pub(crate) const L4: usize = L3 + size_of::<Ipv4>();
 
 /// More fragments, or an offset.
-const FRAGMENT_BITS: u16 = 0x3fff_u16.to_be();
+pub(crate) const FRAGMENT_BITS: u16 = 0x3fff_u16.to_be();
 /// More fragments.
 const MORE_FRAGMENTS_BE: u16 = 0x2000_u16.to_be();
 /// Offset in units of eight octets.

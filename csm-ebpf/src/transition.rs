@@ -9,10 +9,9 @@ use csm_common::flow::{
 };
 use csm_common::service::VSERVER_UNIDIRECTIONAL;
 
+use crate::conn::EEXIST;
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::{counter, event, maps, sticky};
-
-const EEXIST: i32 = -17;
 
 /// What became of a half-open connection.
 #[derive(Clone, Copy)]

@@ -35,9 +35,14 @@ fn options(test: &str) -> Options {
 }
 
 fn survives(fault: Fault) {
-    let mut lab = Lab::build(options(fault.name())).expect("a lab");
+    survives_with(options(fault.name()), 200, fault);
+}
+
+/// Nothing of so many connections and a download is lost over `fault`, nor over the failed node's return.
+pub(super) fn survives_with(options: Options, connections: usize, fault: Fault) {
+    let mut lab = Lab::build(options).expect("a lab");
     lab.start(LIMIT).expect("one active, one standby");
-    let mut traffic = Traffic::start(&lab, 200).expect("traffic");
+    let mut traffic = Traffic::start(&lab, connections).expect("traffic");
     let outline = scenario::apply(&mut lab, &mut traffic, fault, RATE).expect("a takeover and a return");
     assert!(outline.clean(), "{}", table(from_ref(&outline)));
     let last = traffic.messages("finish").expect("the final report");

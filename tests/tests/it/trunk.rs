@@ -1,7 +1,6 @@
 //! All VLANs of a node on one trunk: client side, server side and the FT VLAN, tagged by the program; own addresses,
 //! probes, heartbeats and replication go through the veths that csmd makes.
 
-use std::slice::from_ref;
 use std::time::Duration;
 
 use csm_tests::figure::{Figure, Timers};
@@ -9,15 +8,11 @@ use csm_tests::lab::{Lab, Options};
 use csm_tests::netns;
 use csm_tests::node::Fault;
 use csm_tests::programs::Programs;
-use csm_tests::report::table;
-use csm_tests::scenario::{self, Traffic};
 use csm_tests::topology::{Side, Wiring};
 
-use crate::{finish, out};
+use crate::{failover, finish, out};
 
 const LIMIT: Duration = Duration::from_secs(20);
-/// Bytes a second at which a small lab's download lasts from before the fault until after the takeover.
-const RATE: u64 = 3_000_000;
 
 fn options(test: &str) -> Options {
     let figure = Figure { timers: Timers::FAST, preempt: false, wiring: Wiring::Trunk };
@@ -26,15 +21,7 @@ fn options(test: &str) -> Options {
 }
 
 fn survives(fault: Fault) {
-    let mut lab = Lab::build(options(&format!("trunk-{}", fault.name()))).expect("a lab");
-    lab.start(LIMIT).expect("one active, one standby");
-    let mut traffic = Traffic::start(&lab, 100).expect("traffic");
-    let outline = scenario::apply(&mut lab, &mut traffic, fault, RATE).expect("a takeover and a return");
-    assert!(outline.clean(), "{}", table(from_ref(&outline)));
-    let last = traffic.messages("finish").expect("the final report");
-    assert!(last.lost.is_empty(), "{last:?}");
-    drop(traffic);
-    finish(lab);
+    failover::survives_with(options(&format!("trunk-{}", fault.name())), 100, fault);
 }
 
 #[test]
