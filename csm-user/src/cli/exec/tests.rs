@@ -5,7 +5,7 @@ use crate::api::testing::{Dir, Served};
 
 async fn csm(socket: PathBuf, words: &str, json: bool) -> Output {
     let args: Vec<_> = words.split(' ').map(str::to_owned).collect();
-    run(&args, &Options { socket, json }).await
+    run(&args, &Options { socket, json, part: None }).await
 }
 
 async fn good(served: &Served, words: &str, json: bool, expected: &Expect) {

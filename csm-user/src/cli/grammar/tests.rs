@@ -24,7 +24,7 @@ fn every_command_in_full_and_as_short_as_possible() {
         filter: ConnFilter {
             vserver: vserver.map(str::to_owned),
             client: client.map(Ipv4Addr::from),
-            limit: None,
+            ..ConnFilter::default()
         },
         detail,
     };
@@ -62,6 +62,23 @@ fn every_command_in_full_and_as_short_as_possible() {
     assert_eq!(command("show module csm all").0, Request::Show { slot: None, what: Show::All });
     assert_eq!(command("sh run").0, Request::RunningConfig);
     assert_eq!(command("clear module csm 5 ft active").0, Request::ForceStandby { slot: 5 });
+    let of_real = |port| ConnFilter { real: Some([10, 0, 0, 1].into()), port, ..ConnFilter::default() };
+    for (words, filter, detail) in [
+        ("show module csm 5 conns real 10.0.0.1", of_real(None), false),
+        ("s m c 5 c r 10.0.0.1 8080", of_real(Some(8080)), false),
+        ("s m c 5 c r 10.0.0.1 8080 d", of_real(Some(8080)), true),
+        ("s m c 5 c r 10.0.0.1 d", of_real(None), true),
+    ] {
+        assert_eq!(command(words), shows(Show::Conns { filter, detail }), "{words}");
+    }
+    for (words, filter) in [
+        ("clear module csm 5 connections", ConnFilter::default()),
+        ("cl m c 5 c r 10.0.0.1 8080", of_real(Some(8080))),
+        ("cl m c 5 c v web", ConnFilter { vserver: Some("WEB".to_owned()), ..ConnFilter::default() }),
+        ("cl m c 5 c c 10.0.0.1", ConnFilter { client: of_real(None).real, ..ConnFilter::default() }),
+    ] {
+        assert_eq!(command(words).0, Request::ClearConns { slot: 5, filter }, "{words}");
+    }
     assert_eq!(command("check pair.cfg").0, Request::Check { file: "pair.cfg".to_owned() });
 }
 
