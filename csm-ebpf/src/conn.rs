@@ -15,8 +15,8 @@ use csm_common::service::{
 use crate::packet::{PROTO_TCP, PROTO_UDP, Packet, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::transition::{self, Next};
 use crate::{
-    Outcome, counter, drain, forward as out, fragment, ftp, icmp_send, maps, nat, predictor, rebuild,
-    reset, rewrite, sticky, vserver,
+    Outcome, counter, drain, forward as out, fragment, ftp, icmp_send, maps, nat, predictor, rebuild, reset,
+    rewrite, sticky, vserver,
 };
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.

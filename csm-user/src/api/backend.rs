@@ -1,8 +1,8 @@
 //! What the daemon answers. The server calls it on blocking threads, so an answer may read maps and take locks.
 
 use super::reply::{
-    ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply, RealReply, RunningConfigReply,
-    ServerfarmReply, StickiesReply, SystemReply, VlanReply, VserverReply,
+    ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply, RealReply,
+    RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, VlanReply, VserverReply,
 };
 
 /// Why there is no answer.

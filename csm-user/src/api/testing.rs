@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 
 use super::backend::{Backend, Fault};
 use super::reply::{
-    ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply, Endpoint, FtReply, NeighbourReply, Protocol,
-    RealReply, RealState, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, VlanReply,
-    VserverReply,
+    ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply, Endpoint, FtReply,
+    NeighbourReply, Protocol, RealReply, RealState, RunningConfigReply, ServerfarmReply, StickiesReply,
+    SystemReply, VlanReply, VserverReply,
 };
 use super::server;
 

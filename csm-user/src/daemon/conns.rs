@@ -37,9 +37,9 @@ struct View {
 
 impl View {
     fn of(node: &Node) -> Self {
-        let (desired, now_ns) = (node.desired(), monotonic_ns());
+        let (config, desired, now_ns) = (node.config(), node.desired(), monotonic_ns());
         let ftp = |name: &crate::model::Name| {
-            let vserver = node.config.vservers.iter().find(|vserver| vserver.name == *name);
+            let vserver = config.vservers.iter().find(|vserver| vserver.name == *name);
             vserver.and_then(|vserver| vserver.virtual_server).is_some_and(|server| server.ftp)
         };
         let vservers = desired.vservers.iter();

@@ -437,12 +437,9 @@ fn the_ring_tells_of_connections_and_hosts() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&told);
     let (hints, mut hinted) = tokio::sync::mpsc::channel(8);
-    let thread = RingThread::spawn(
-        &rig.dataplane,
-        Arc::new(move |delta| sink.lock().unwrap().push(delta)),
-        hints,
-    )
-    .unwrap();
+    let thread =
+        RingThread::spawn(&rig.dataplane, Arc::new(move |delta| sink.lock().unwrap().push(delta)), hints)
+            .unwrap();
 
     let [client, server] = [(&FAR_CLIENT, 4000), (&REALS[0], 80)];
     rig.run(Side::Client, &tcp(client, (VIP, 80), "S", 100, 0));

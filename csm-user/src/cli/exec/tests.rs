@@ -54,13 +54,17 @@ async fn commands_ask_the_daemon_and_print_its_answer() {
         "sh mod csm 5 conn vs web detail",
         false,
         &expect![[r#"
-            prot vlan source                destination           state
-        ----------------------------------------------------------------------
-        In  TCP  2    100.100.100.2:1754    192.158.38.30:80      ESTAB
-        Out TCP  3    100.100.100.2:1754    192.158.39.101:80     ESTAB
-            vs = WEB, ftp = No, csrp = True
-            idle = 4, learned from peer = False
-    "#]],
+                prot vlan source                destination           state
+            ----------------------------------------------------------------------
+            In  TCP  2    100.100.100.2:1754    192.158.38.30:80      ESTAB
+            Out TCP  3    100.100.100.2:1754    192.158.39.101:80     ESTAB
+                vs = WEB, ftp = No, csrp = True
+                idle = 4, learned from peer = False
+            In  TCP  2    100.100.100.2:1754    192.158.38.30:80      ESTAB
+            Out TCP  3    100.100.100.2:1754    192.158.39.101:80     ESTAB
+                vs = WEB, ftp = No, csrp = True
+                idle = 4, learned from peer = False
+        "#]],
     )
     .await;
     good(

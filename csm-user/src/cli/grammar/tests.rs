@@ -132,12 +132,12 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
     wrong(
         "shw",
         &expect![[r#"
-        shw
-        ^
-        % invalid word "shw"; possible here:
-          check            a configuration file, without a daemon
-          clear            reset functions
-          show             the state of the system"#]],
+            shw
+            ^
+            % invalid word "shw"; possible here:
+              check            a configuration file or this host, without a daemon
+              clear            reset functions
+              show             the state of the system"#]],
     );
 }
 
@@ -181,20 +181,21 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
     wrong(
         "clear module csm 5",
         &expect![[r#"
-        clear module csm 5
-                           ^
-        % incomplete command; possible here:
-          ft               fault tolerance"#]],
+            clear module csm 5
+                               ^
+            % incomplete command; possible here:
+              connections      reset connections at both ends
+              ft               fault tolerance"#]],
     );
     wrong(
         "",
         &expect![[r#"
 
-        ^
-        % incomplete command; possible here:
-          check            a configuration file, without a daemon
-          clear            reset functions
-          show             the state of the system"#]],
+            ^
+            % incomplete command; possible here:
+              check            a configuration file or this host, without a daemon
+              clear            reset functions
+              show             the state of the system"#]],
     );
 }
 
@@ -236,7 +237,7 @@ fn a_question_mark_lists_what_can_stand_there() {
         panic!("help");
     };
     let words: Vec<_> = words.iter().map(|continuation| continuation.word).collect();
-    assert_eq!(words, ["<cr>", "client", "detail", "vserver"]);
+    assert_eq!(words, ["<cr>", "client", "detail", "real", "vserver"]);
 }
 
 #[test]

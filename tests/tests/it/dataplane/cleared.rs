@@ -13,7 +13,9 @@ use csm_user::dataplane::selection::Selection;
 use csm_user::dataplane::table::Table;
 use etherparse::PacketBuilder;
 
-use super::frames::{ACK, CLIENT_ISN, FIN, Frame, L4, PSH, RST, SERVER_ISN, SYN, expect, expect_end, handshake};
+use super::frames::{
+    ACK, CLIENT_ISN, FIN, Frame, L4, PSH, RST, SERVER_ISN, SYN, expect, expect_end, handshake,
+};
 use super::rebuild::know;
 
 /// Clears what `selection` takes; how many, what the peer was told, and what was to be sent.
@@ -82,7 +84,8 @@ fn a_reset_is_answered_by_nothing_and_a_syn_starts_anew() {
     cleared(&rig, &Selection::default());
     expect_end(&mut rig, Side::Server, &Frame::server(RST, 5, 0), Reason::DropCleared);
     expect_end(&mut rig, Side::Client, &Frame::client(PSH, 5, 0), Reason::DropCleared);
-    let told: Vec<bool> = rig.flows(names::FLOWS).iter().map(|(_, entry)| entry.flags & FLAG_RESET != 0).collect();
+    let told: Vec<bool> =
+        rig.flows(names::FLOWS).iter().map(|(_, entry)| entry.flags & FLAG_RESET != 0).collect();
     assert_eq!(told.iter().filter(|&&told| told).count(), 1, "the server knows");
     let syn = Frame::client(SYN, 9_000, 0);
     rig.ring(WEB, &[1]);
