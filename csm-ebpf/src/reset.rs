@@ -15,8 +15,12 @@ const TTL: u8 = 64;
 const DONT_FRAGMENT_BE: u16 = 0x4000_u16.to_be();
 /// Five words.
 const DATA_OFFSET: u8 = 0x50;
-const TCP_LEN: u16 = size_of::<Tcp>() as u16;
-const TOTAL_BE: u16 = (size_of::<Ipv4>() as u16 + TCP_LEN).to_be();
+/// Octets of the TCP header, and of the packet.
+const TCP_LEN: u16 = 20;
+const TOTAL_LEN: u16 = 40;
+const _: () =
+    assert!(TCP_LEN as usize == size_of::<Tcp>() && TOTAL_LEN as usize == L4 - L3 + size_of::<Tcp>());
+const TOTAL_BE: u16 = TOTAL_LEN.to_be();
 
 /// What becomes of a packet whose entry has no way out for `reason`: a reset in its place, if the connection was cleared.
 #[inline(never)]
