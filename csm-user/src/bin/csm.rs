@@ -23,18 +23,32 @@ struct Flags {
     /// Print JSON, as `| json` does.
     #[arg(long)]
     json: bool,
+    /// `check --host [FILE]`: the same as `check host`.
+    #[arg(long)]
+    host: bool,
     /// A command, in one argument or several, e.g. `show module csm 5 ft`.
     #[arg(value_name = "WORDS")]
     words: Vec<String>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Flags { socket, json, words } = Flags::parse();
+    let Flags { socket, json, host, mut words } = Flags::parse();
+    if host {
+        words.insert(words.len().min(1), "host".to_owned());
+    }
     if words.is_empty() {
         return finish(&Output { stderr: exec::overview(), status: exec::BAD_INPUT, ..Output::default() });
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    finish(&runtime.block_on(exec::run(&words, &Options { socket, json })))
+    finish(&runtime.block_on(exec::run(&words, &Options { socket, json, part: Some(part) })))
+}
+
+fn part(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // The reader of a pipe has seen enough, and so have we.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written,
+    }
 }
 
 fn finish(output: &Output) -> anyhow::Result<ExitCode> {

@@ -12,8 +12,10 @@ use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::load::{AttachMode, MappedGate, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps};
 use crate::dataplane::plan::Desired;
+use crate::dataplane::ring::DeltaSink;
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::Table;
+use crate::dataplane::task::nudge::Nudger;
 use crate::ft::{FtControl, GateCell};
 use crate::model::Config;
 use crate::neigh::task::{HopSink, Neighbours};
@@ -30,8 +32,6 @@ pub struct NodePort {
 
 /// The running daemon.
 pub struct Node {
-    /// The configuration in force.
-    pub config: Config,
     /// Start of the daemon.
     pub started: Instant,
     /// For answers that must wait.
@@ -46,6 +46,10 @@ pub struct Node {
     pub table: Arc<Table>,
     /// Identities of numbers.
     pub directory: Arc<DirectoryCell>,
+    /// Told of what the controller itself ends.
+    pub deltas: DeltaSink,
+    /// Makes the ends of cleared connections speak.
+    pub nudger: Nudger,
     /// Counters of the program.
     pub counters: Arc<Counters>,
     /// Contents of the maps.
@@ -106,6 +110,12 @@ impl WalkedCell {
 }
 
 impl Node {
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.planner.config()
+    }
+
     /// The plan in force.
     #[must_use]
     pub fn desired(&self) -> Arc<Desired> {

@@ -46,7 +46,8 @@ impl Election {
             leaving,
             lingering,
         } = self;
-        (params.nonce, state, reason, term(*own_term), sequence(last.0, last.1), last.0).hash(hasher);
+        (params.nonce, params.priority, params.preempt).hash(hasher);
+        (state, reason, term(*own_term), sequence(last.0, last.1), last.0).hash(hasher);
         (peer.as_ref().map(message), retired, lag_ms, offer, tries).hash(hasher);
         let flags =
             [forwardable, eligible, complete, keeper, offered, cooling, patient, held, leaving, lingering];
