@@ -72,13 +72,11 @@ impl Soak {
 
 /// The election's simulation with other seeds, and once the model checker with larger bounds, which has no luck to try again.
 fn fault_tolerance(toolchain: &Toolchain, round: u32) -> Result<()> {
-    let test = |name| {
-        toolchain.apply(exec::cargo().args(["test", "--release", "--package", "csm-tests", "--test", name]))
-    };
+    let test = ["test", "--release", "--package", "csm-tests", "--test"];
     let first = u64::from(round) * SIM_SEEDS;
     exec::run(
-        test("sim")
-            .args(["promises", "--", "--nocapture"])
+        toolchain
+            .apply(exec::cargo().args(test).args(["sim", "promises", "--", "--nocapture"]))
             .env("CSM_SIM_FIRST", first.to_string())
             .env("CSM_SIM_SEEDS", SIM_SEEDS.to_string()),
     )?;
@@ -86,8 +84,8 @@ fn fault_tolerance(toolchain: &Toolchain, round: u32) -> Result<()> {
         return Ok(());
     }
     exec::run(
-        test("explore")
-            .args(["every_promise", "--", "--nocapture"])
+        toolchain
+            .apply(exec::cargo().args(test).args(["explore", "every_promise", "--", "--nocapture"]))
             .env("CSM_EXPLORE", "deep")
             .env("CSM_EXPLORE_STATES", EXPLORE_STATES),
     )

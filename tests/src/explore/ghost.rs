@@ -77,10 +77,10 @@ impl Ghost {
     pub fn tick(&mut self, hosts: &[Host; 2], still: bool) {
         let longest = self.longest();
         let later = |count: &mut u8, most: u8| *count = count.saturating_add(1).min(most);
-        for index in 0..2 {
+        for (index, host) in hosts.iter().enumerate() {
             later(&mut self.heard[index], longest);
             later(&mut self.able_changed[index], longest);
-            if hosts[index].is_awake() && hosts[index].able {
+            if host.is_awake() && host.able {
                 later(&mut self.able[index], PATIENCE * longest + 1);
             } else {
                 self.able[index] = 0;
