@@ -111,7 +111,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         &[Word("vlan", "A VLAN of the switch"), Slot("VLAN", VLAN, "Number")],
         Effect::Silent,
     ),
-    Command::refused(Vlan, &[Word("ipv6", ""), Rest], "IPv6 comes with a later release", DROP),
     // Probe.
     Command::refused(
         Module,
