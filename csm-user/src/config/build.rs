@@ -208,7 +208,8 @@ impl Draft {
             Id::Ipv6Address if no => (vlan.address6, vlan.alt_address6) = (None, None),
             Id::Ipv6Address => {
                 vlan.address6 = Some(net6(statement, "ADDRESS")?);
-                vlan.alt_address6 = if statement.has("alt") { Some(net6(statement, "PEER-ADDRESS")?) } else { None };
+                vlan.alt_address6 =
+                    if statement.has("alt") { Some(net6(statement, "PEER-ADDRESS")?) } else { None };
             }
             Id::Gateway => put(&mut vlan.gateways, statement.address("ADDRESS")?, no),
             Id::Alias => vlan.alias = if no { None } else { Some(net(statement, "ADDRESS", "MASK")?) },
@@ -263,13 +264,7 @@ impl Draft {
         Some(())
     }
 
-    fn real(
-        &mut self,
-        farm: &Name,
-        address: IpAddr,
-        port: Option<u16>,
-        statement: &Statement,
-    ) -> Option<()> {
+    fn real(&mut self, farm: &Name, address: IpAddr, port: Option<u16>, statement: &Statement) -> Option<()> {
         let no = statement.negated;
         let is_it = |real: &Real| real.address == address && real.port == port;
         let reals = &mut self.farm(farm).reals;

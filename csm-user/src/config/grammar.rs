@@ -450,7 +450,9 @@ mod tests {
             assert!(Kind::AnyHost.read("A", bad).is_err(), "{bad}");
         }
         assert_eq!(Kind::AnyHost.read("A", "FD00::A"), Ok(Value::Address("fd00::a".parse().unwrap())));
-        assert!(Kind::AnyHost.read("A", "10.0.0.1").is_ok() && Kind::AnyHost.read("A", "10.0.0.256").is_err());
+        assert!(
+            Kind::AnyHost.read("A", "10.0.0.1").is_ok() && Kind::AnyHost.read("A", "10.0.0.256").is_err()
+        );
         for bad in ["fd00::1/129", "fd00::1/", "fd00::1/x", "fd00::1/64/2"] {
             assert!(Kind::Interface6.read("A", bad).is_err(), "{bad}");
             assert!(Kind::Prefix6.read("A", bad).is_err(), "{bad}");

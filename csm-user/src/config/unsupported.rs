@@ -3,7 +3,7 @@
 
 use super::command::{
     Command, Effect,
-    Mode::{self, Ft, Global, Interface, Module, Probe, Real, Serverfarm, SwitchVlan, Vlan, Vserver},
+    Mode::{self, Ft, Global, Interface, Module, Probe, Real, Serverfarm, SwitchVlan, Vserver},
 };
 use super::grammar::Kind::{self, Host, Mask};
 use super::grammar::Piece::{Either, Optional, Rest, Slot, Word};

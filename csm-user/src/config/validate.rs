@@ -13,8 +13,8 @@ use super::diagnostic::Diagnostic;
 use super::parse::{Section, Tree};
 use super::token::Span;
 use crate::model::{
-    Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, FtGroup, Name, Predictor, Probe, ProbeKind, RealAdmin, Serverfarm,
-    Vserver, lease,
+    Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, FtGroup, Name, Natpool, Predictor, Probe, ProbeKind,
+    RealAdmin, Serverfarm, Vserver, lease,
 };
 
 mod address;
@@ -336,15 +336,17 @@ impl Checker<'_> {
             self.config;
         let reals: usize = serverfarms.iter().map(|farm| farm.reals.len()).sum();
         let routes: usize = vlans.iter().map(|vlan| vlan.routes.len() + vlan.gateways.len() + 2).sum();
+        // One with too many is accused by itself.
+        let count = |pool: &Natpool| pool.count().min(u128::from(limits::POOL_ADDRESSES_MAX));
         let pooled: usize =
-            natpools.iter().map(|pool| usize::try_from(pool.count()).unwrap_or(usize::MAX)).fold(0, usize::saturating_add);
+            natpools.iter().map(|pool| usize::try_from(count(pool)).unwrap_or(usize::MAX)).sum();
         let clients: usize = vservers.iter().map(|vserver| vserver.clients.len() + 1).sum();
         for (count, limit, what) in [
             // A VLAN of a trunk has a veth, too.
             (interfaces.len() + 2 * self.config.vlan_ids().count(), limits::PORTS_MAX, "ports and VLANs"),
             (vservers.len(), limits::VSERVERS_MAX, "virtual servers"),
             (
-                pooled.saturating_add(vservers.len() + vlans.len()),
+                vservers.len() + 2 * vlans.len() + pooled,
                 limits::ADDRESSES_MAX,
                 "alias, virtual and pool addresses",
             ),

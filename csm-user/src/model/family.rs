@@ -1,9 +1,11 @@
 //! The two families of addresses. Pure.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::Config;
 
 /// A family of addresses. Nothing is translated between the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,6 +46,35 @@ impl fmt::Display for Family {
             Self::V6 => "IPv6",
         })
     }
+}
+
+impl Config {
+    /// The part of it that is about `family`; what has no address yet is in neither.
+    #[must_use]
+    pub fn only(&self, family: Family) -> Self {
+        let mut config = self.clone();
+        let is_it = |address: IpAddr| Family::of(address) == family;
+        for vlan in &mut config.vlans {
+            match family {
+                Family::V4 => (vlan.address6, vlan.alt_address6, vlan.alias6) = (None, None, None),
+                Family::V6 => (vlan.address, vlan.alt_address, vlan.alias) = (None, None, None),
+            }
+            vlan.gateways.retain(|gateway| is_it(*gateway));
+            vlan.routes.retain(|route| is_it(route.gateway));
+        }
+        config.natpools.retain(|pool| pool.family() == family);
+        for farm in &mut config.serverfarms {
+            farm.reals.retain(|real| is_it(real.address));
+        }
+        config.vservers.retain(|vserver| vserver.virtual_server.is_some_and(|to| is_it(to.address())));
+        config
+    }
+}
+
+/// The IPv6 mask of `bits` leading ones, 0–128.
+#[must_use]
+pub fn prefix_mask6(bits: u8) -> Ipv6Addr {
+    Ipv6Net::new(Ipv6Addr::UNSPECIFIED, bits).map_or(Ipv6Addr::from_bits(u128::MAX), |net| net.netmask())
 }
 
 /// The IPv4 mask of `bits` leading ones, 0–32.

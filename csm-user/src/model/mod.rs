@@ -10,11 +10,13 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 mod family;
+mod host;
 mod lease;
 mod natpool;
 mod port;
 
-pub use family::{Family, prefix_mask};
+pub use family::{Family, prefix_mask, prefix_mask6};
+pub use host::Host;
 pub use natpool::Natpool;
 
 pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
@@ -398,19 +400,19 @@ pub struct Virtual {
 impl Virtual {
     /// A single address.
     #[must_use]
-    pub fn single(address: impl Into<IpAddr>, protocol: Protocol, port: u16) -> Self {
-        Self { network: IpNet::from(address.into()), protocol, port, ftp: false }
+    pub fn single(address: IpAddr, protocol: Protocol, port: u16) -> Self {
+        Self { network: IpNet::from(address), protocol, port, ftp: false }
     }
 
     /// The address, or the network's.
     #[must_use]
-    pub const fn address(&self) -> IpAddr {
+    pub fn address(&self) -> IpAddr {
         self.network.addr()
     }
 
     /// A single address: answered by ARP or neighbour discovery, and by the pair alone.
     #[must_use]
-    pub const fn is_address(&self) -> bool {
+    pub fn is_address(&self) -> bool {
         self.network.prefix_len() == self.network.max_prefix_len()
     }
 }

@@ -28,7 +28,9 @@ impl Natpool {
     #[must_use]
     pub fn count(&self) -> u128 {
         let difference = match (self.first, self.last) {
-            (IpAddr::V4(first), IpAddr::V4(last)) => last.to_bits().checked_sub(first.to_bits()).map(u128::from),
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                last.to_bits().checked_sub(first.to_bits()).map(u128::from)
+            }
             (IpAddr::V6(first), IpAddr::V6(last)) => last.to_bits().checked_sub(first.to_bits()),
             _ => None,
         };
@@ -62,7 +64,10 @@ mod tests {
     #[test]
     fn addresses_of_either_family_are_counted_and_listed_in_order() {
         let texts = |pool: Natpool| pool.addresses().map(|address| address.to_string()).collect::<Vec<_>>();
-        assert_eq!(texts(pool("10.0.0.254", "10.0.1.1")), ["10.0.0.254", "10.0.0.255", "10.0.1.0", "10.0.1.1"]);
+        assert_eq!(
+            texts(pool("10.0.0.254", "10.0.1.1")),
+            ["10.0.0.254", "10.0.0.255", "10.0.1.0", "10.0.1.1"]
+        );
         assert_eq!(texts(pool("fd00::fffe", "fd00::1:0")), ["fd00::fffe", "fd00::ffff", "fd00::1:0"]);
         assert_eq!(pool("fd00::2", "fd00::1").count(), 0);
         assert_eq!(pool("10.0.0.1", "fd00::1").count(), 0, "of different families");

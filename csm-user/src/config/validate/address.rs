@@ -161,11 +161,13 @@ fn own_and_peer(checker: &mut Checker<'_>, vlan: &Vlan, family: Family) {
         let mask = checker.tree.place(&section, id, "MASK");
         let (mask, message, remedy) = match family {
             Family::V4 => {
-                let message = format!("a network of mask {} has no room for two nodes and a server", own.netmask());
+                let message =
+                    format!("a network of mask {} has no room for two nodes and a server", own.netmask());
                 (mask, message, "use a mask from 128.0.0.0 to 255.255.255.252")
             }
             Family::V6 => {
-                let message = format!("a network of /{} has no room for two nodes and a server", own.prefix_len());
+                let message =
+                    format!("a network of /{} has no room for two nodes and a server", own.prefix_len());
                 (place, message, "use a prefix length from 1 to 126, such as 64")
             }
         };
@@ -304,7 +306,8 @@ fn routes(checker: &mut Checker<'_>, vlan: &Vlan) {
         let place = checker.tree.place_of(&section, Id::Route, "ADDRESS", &Value::Address(route.gateway));
         let family = Family::of(route.gateway);
         if family != Family::of(route.network.addr()) {
-            let message = format!("gateway {} is no {} address", route.gateway, Family::of(route.network.addr()));
+            let message =
+                format!("gateway {} is no {} address", route.gateway, Family::of(route.network.addr()));
             checker.error(place, message, "destination and gateway are of one family");
             continue;
         }

@@ -27,7 +27,8 @@ pub(super) fn farm(checker: &mut Checker<'_>, farm: &Serverfarm) {
     let pool = checker.config.natpools.iter().find(|pool| Some(&pool.name) == farm.nat_client.as_ref());
     if let Some(pool) = pool.filter(|pool| pool.family() != family) {
         let place = checker.tree.place(&section, Id::NatClient, "NAME");
-        let message = format!("farm {} has {family} reals, pool {} {} addresses", farm.name, pool.name, pool.family());
+        let message =
+            format!("farm {} has {family} reals, pool {} {} addresses", farm.name, pool.name, pool.family());
         checker.error(place, message, REMEDY);
     }
     if let Predictor::Hash { bits, bits6, .. } = farm.predictor {
@@ -43,12 +44,14 @@ pub(super) fn vserver(checker: &mut Checker<'_>, vserver: &Vserver, section: &Se
         && other != family
     {
         let place = checker.tree.place(section, Id::VserverFarm, "NAME");
-        let message = format!("virtual server {} is {family}, its farm {} is {other}", vserver.name, farm.name);
+        let message =
+            format!("virtual server {} is {family}, its farm {} is {other}", vserver.name, farm.name);
         checker.error(place, message, REMEDY);
     }
     if let Some(range) = vserver.clients.iter().find(|range| Family::of(range.network.addr()) != family) {
         let place = checker.tree.place(section, Id::Client, "ADDRESS");
-        let message = format!("virtual server {} is {family}, its clients {} are not", vserver.name, range.network);
+        let message =
+            format!("virtual server {} is {family}, its clients {} are not", vserver.name, range.network);
         checker.error(place, message, REMEDY);
     }
     if let Some(sticky) = vserver.sticky {

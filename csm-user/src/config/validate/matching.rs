@@ -44,7 +44,8 @@ fn address(checker: &mut Checker<'_>, section: &Section, to: &Virtual, place: Sp
         return checker.error(place, message, "choose a unicast address, or add a mask");
     }
     let connected = checker.config.vlan_of(to.address()).is_some();
-    let addressed = Family::ALL.iter().any(|&family| checker.config.vlans.iter().any(|vlan| vlan.own(family).is_some()));
+    let addressed =
+        Family::ALL.iter().any(|&family| checker.config.vlans.iter().any(|vlan| vlan.own(family).is_some()));
     if to.is_address() && !connected && addressed {
         let resolution = super::resolution(Family::of(to.address()));
         let message =
