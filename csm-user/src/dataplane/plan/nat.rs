@@ -17,7 +17,7 @@ pub(super) fn numbers(config: &Config) -> HashMap<&Name, u32> {
 pub(super) fn pools(config: &Config) -> BTreeMap<u32, Pool> {
     let (port_first, ports) = ports(config);
     let pool = |pool: &crate::model::Natpool| Pool {
-        first: u32::from_be(wire(pool.first)),
+        first_be: wire(pool.first),
         addresses: u32::try_from(pool.count()).unwrap_or(0),
         port_first,
         ports,
