@@ -9,13 +9,15 @@ use csm_common::net::{ADDRESS_ALIAS, PORT_CLIENT, PORT_FT};
 use super::node::{Node, NodePort};
 use crate::api::reply::ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
-    PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
-    ReplicationReply, SnapshotState, TableReply,
+    PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply,
+    RepairReply, ReplicationReply, SnapshotState, TableReply,
 };
 use crate::api::reply::{NeighbourKind, NeighbourReply, NeighbourStatus, VlanReply, VlanRole, XdpMode};
 use crate::dataplane::load::AttachMode;
 use crate::dataplane::routes::from_be;
 use crate::dataplane::table::monotonic_ns;
+use crate::ft::keyring::Trust;
+use crate::ft::paths::PathStatus;
 use crate::ft::status::{FlightKind, FtStatus, KindCount, LATENESS_BOUNDS_US, PeerStatus};
 use crate::ft::{FtControl, State};
 use crate::model::{Family, FtGroup, Vlan, VlanId};
@@ -52,7 +54,8 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         config_in_sync: peer.map(|peer| peer.config_in_sync),
         software_in_sync: peer.map(|peer| peer.software_in_sync),
         timers_in_sync: peer.map(|peer| peer.timers_in_sync),
-        authenticated: false,
+        authenticated: authenticated(status.trust).map(str::to_owned),
+        paths: status.paths.iter().flatten().map(path_reply).collect(),
         encrypted: replication.encrypted,
         peer: peer.map(peer_reply),
         readiness: readiness(node, &status, &replication),
@@ -71,6 +74,28 @@ const fn state(state: State) -> FtState {
         State::Init | State::Left => FtState::Initializing,
         State::Active => FtState::Active,
         State::Standby | State::Candidate | State::RelayOut => FtState::Standby,
+    }
+}
+
+const fn authenticated(trust: Trust) -> Option<&'static str> {
+    match trust {
+        Trust::None => None,
+        Trust::Agreed => Some("key agreed over the FT VLAN"),
+        Trust::Accepting => Some("configured key, not required yet"),
+        Trust::Configured => Some("configured key"),
+    }
+}
+
+fn path_reply(path: &PathStatus) -> PathReply {
+    PathReply {
+        vlan: path.vlan,
+        heard: path.is_heard,
+        heard_ms_ago: path.age.map(millis),
+        hears_us: path.hears_us,
+        sent: path.sent,
+        send_errors: path.send_errors,
+        received: path.received,
+        missing: path.missing,
     }
 }
 
@@ -103,8 +128,9 @@ fn readiness(node: &Node, status: &FtStatus, replication: &ReplStatus) -> Readin
     let active = status.state == State::Active;
     against(stalled, "this box cannot forward: its controller stalls");
     match &status.peer {
-        None => against(true, "no peer is heard on the FT VLAN"),
+        None => against(true, "no peer is heard"),
         Some(peer) => {
+            against(status.paths[0].is_some_and(|path| !path.is_heard), "the FT VLAN is down");
             against(!peer.hears_us, "the peer does not hear this box");
             against(!peer.forwardable, "the peer cannot forward");
             against(!active && peer.state != State::Active, "no box is active");

@@ -2,7 +2,12 @@ use super::*;
 use crate::model::lease;
 
 const MS: u64 = 1_000_000;
-const HOST: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+const HOST: Arrival =
+    Arrival { path: 0, source: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2)), hops: Some(255) };
+
+fn datagram(message: &Message) -> [u8; DATAGRAM] {
+    envelope::seal(message, [0; envelope::PATHS_MAX], &Keyring::default())
+}
 
 #[derive(Default)]
 struct Recorded {
@@ -17,7 +22,7 @@ struct Recorded {
 }
 
 impl Port for Recorded {
-    fn send(&mut self, _: &[u8; LENGTH]) -> bool {
+    fn send(&mut self, _: usize, _: &[u8; DATAGRAM]) -> bool {
         true
     }
 
@@ -64,6 +69,7 @@ fn params() -> Params {
         heartbeat,
         failover,
         lease: lease(heartbeat, failover).unwrap().length,
+        proven_only: false,
         mac: [2, 0, 0, 0, 0, 1],
         config_checksum: 1,
         software_checksum: 1,
@@ -101,7 +107,7 @@ fn each_tick_extends_the_lease_from_the_reading_of_the_clock_that_it_was_given()
 #[test]
 fn past_the_lease_it_fences_before_it_reads_or_sends() {
     let (mut session, mut port) = active(Controls::default());
-    session.receive(&from_peer(1).encode(), HOST, Some(255), 150 * MS + 123_333_000, &mut port);
+    session.receive(&datagram(&from_peer(1)), HOST, 150 * MS + 123_333_000, &mut port);
     assert_eq!(port.gates.last(), Some(&Gate::CLOSED));
     let status = session.status(150 * MS + 123_333_000).clone();
     assert_eq!((status.state, status.reason), (State::Init, Reason::LeaseExpired));
@@ -181,7 +187,7 @@ fn a_lone_active_that_was_away_opens_again_one_waiting_time_after_it_woke_and_sa
 fn a_standby_that_was_away_listens_again_instead_of_claiming() {
     let (mut session, mut port) = active(Controls::default());
     let rival = Message { state: State::Active, term: 9, ..from_peer(1) };
-    session.receive(&rival.encode(), HOST, Some(255), 160 * MS, &mut port);
+    session.receive(&datagram(&rival), HOST, 160 * MS, &mut port);
     assert_eq!(session.election().state(), State::Standby);
     session.wake(160 * MS + 400 * MS, &mut port);
     let status = session.status(0);
@@ -197,11 +203,11 @@ fn what_crossed_a_router_or_is_damaged_is_counted_and_changes_nothing() {
     let (mut session, mut port) = active(Controls::default());
     let rival = Message { state: State::Active, term: 9, ..from_peer(1) }.encode();
     for hops in [None, Some(254), Some(1)] {
-        session.receive(&rival, HOST, hops, 151 * MS, &mut port);
+        session.receive(&rival, Arrival { hops, ..HOST }, 151 * MS, &mut port);
     }
     let mut damaged = rival;
     damaged[40] ^= 1;
-    session.receive(&damaged, HOST, Some(255), 151 * MS, &mut port);
+    session.receive(&damaged, HOST, 151 * MS, &mut port);
     let counters = session.status(0).counters;
     assert_eq!((counters.packets, counters.dropped, counters.hop_limit), (4, 4, 3));
     assert_eq!(counters.decode.checksum, 1);
@@ -244,9 +250,9 @@ fn force(mut session: Session, mut port: Recorded) -> Gate {
         ..from_peer(1)
     };
     let elect = Message { kind: Kind::Elect, state: State::Candidate, term: 2, sequence: 2, ..peer };
-    session.receive(&peer.encode(), HOST, Some(255), 151 * MS, &mut port);
+    session.receive(&datagram(&peer), HOST, 151 * MS, &mut port);
     session.command(Event::ForceStandby, 151 * MS, &mut port);
-    session.receive(&elect.encode(), HOST, Some(255), 152 * MS, &mut port);
+    session.receive(&datagram(&elect), HOST, 152 * MS, &mut port);
     assert_eq!(port.forced, [Ok(())]);
     assert_eq!(session.election().state(), State::RelayOut);
     *port.gates.last().unwrap()

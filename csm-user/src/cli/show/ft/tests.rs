@@ -1,7 +1,7 @@
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::api::reply::{LatenessBucket, Messages, ReadinessReply, UpdateCounters};
+use crate::api::reply::{LatenessBucket, Messages, PathReply, ReadinessReply, UpdateCounters};
 
 fn active() -> FtReply {
     FtReply {
@@ -22,7 +22,8 @@ fn active() -> FtReply {
         config_in_sync: Some(true),
         software_in_sync: Some(true),
         timers_in_sync: Some(true),
-        authenticated: false,
+        authenticated: None,
+        paths: vec![path(9, 12), path(2, 13)],
         encrypted: false,
         peer: Some(PeerReply {
             node: "000002000000000b".to_owned(),
@@ -89,6 +90,19 @@ fn active() -> FtReply {
                 lateness_us: 1_204,
             },
         ],
+    }
+}
+
+fn path(vlan: u16, heard_ms_ago: u64) -> PathReply {
+    PathReply {
+        vlan,
+        heard: true,
+        heard_ms_ago: Some(heard_ms_ago),
+        hears_us: true,
+        sent: 1_000,
+        send_errors: 2,
+        received: 990,
+        missing: 10,
     }
 }
 
@@ -206,7 +220,7 @@ fn a_node_out_of_sync_with_an_incomplete_replica() {
         (FtState::Standby, "relay-out".to_owned(), "lost to a rival".to_owned());
     (ft.config_in_sync, ft.software_in_sync, ft.timers_in_sync) = (Some(false), Some(false), Some(false));
     (ft.heartbeat_ms, ft.failover_ms, ft.alternate_priority, ft.preempt_held) = (1000, 3000, None, true);
-    (ft.overlaps, ft.overlap_last_us, ft.authenticated) = (1, 2_100, true);
+    (ft.overlaps, ft.overlap_last_us, ft.authenticated) = (1, 2_100, Some("configured key".to_owned()));
     ft.peer.as_mut().expect("it has a peer").state = FtState::Active;
     ft.replication.snapshot = SnapshotState::Running;
     ft.replication.connections = Some(Coverage { held: 400, known: 1003 });
@@ -232,7 +246,7 @@ fn a_node_out_of_sync_with_an_incomplete_replica() {
              failover: not ready
                        snapshot is under way
                        configurations differ
-             FT messages are authenticated, not encrypted
+             FT messages are authenticated (configured key), not encrypted
              total buffer count 65536, illegal state transitions 21
              receive buffers not committed 22, send buffers not committed 23
              updates: sent 24, received 25, committed 26
@@ -370,5 +384,24 @@ fn no_group() {
         &expect![[r#"
         FT group is not configured
     "#]],
+    );
+}
+
+#[test]
+fn a_path_that_is_broken_is_named_and_what_still_works_too() {
+    let shown = |change: fn(&mut [PathReply])| {
+        let mut ft = active();
+        change(&mut ft.paths);
+        let mut out = String::new();
+        paths::faults(&mut out, &ft.paths).unwrap();
+        out
+    };
+    assert_eq!(shown(|_| {}), "");
+    assert_eq!(shown(|paths| paths[0].heard = false), " FT VLAN is down, peer alive over VLAN 2\n");
+    assert_eq!(shown(|paths| paths[1].heard = false), " VLAN 2: the peer is not heard here\n");
+    assert_eq!(shown(|paths| paths.iter_mut().for_each(|path| path.heard = false)), "");
+    assert_eq!(
+        shown(|paths| paths[0].hears_us = false),
+        " VLAN 9: one way only, the peer does not hear this box here\n"
     );
 }
