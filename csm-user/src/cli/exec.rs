@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::check::check;
+use super::configure;
 use super::grammar::{self, Meaning, Request, Show};
 use super::show;
 use crate::api::client::{Client, ClientError, DEADLINE};
@@ -40,6 +41,15 @@ pub struct Output {
     pub stderr: String,
     /// One of [`OK`], [`FAILED`], [`BAD_INPUT`].
     pub status: u8,
+}
+
+impl Output {
+    /// The daemon did not do it.
+    #[must_use]
+    pub fn failure(error: &ClientError) -> Self {
+        let remedy = error.remedy().map_or_else(String::new, |remedy| format!("  remedy: {remedy}\n"));
+        Self { stderr: format!("% {error}\n{remedy}"), status: FAILED, ..Self::default() }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +90,11 @@ pub async fn run(args: &[String], options: &Options) -> Output {
     let client = Client::new(&options.socket, DEADLINE);
     let answer = match request {
         Request::Check { file } => return check(&file, json),
+        Request::Configure { change, revert_s } => {
+            return configure::change(&client, &change, revert_s, json).await;
+        }
+        Request::Confirm => return configure::confirm(&client).await,
+        Request::Difference { file } => return configure::difference(&client, &file, json).await,
         Request::RunningConfig => running_config(&client, json).await,
         Request::ForceStandby { slot } => force_standby(&client, slot, json).await,
         Request::Show { slot, what } => show_module(&client, slot, what, json).await,

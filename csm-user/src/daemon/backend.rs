@@ -14,11 +14,9 @@ use super::replies;
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     ConnFilter, ConnReply, ConnState, ConnectionCounters, ConnsReply, CountersReply, Endpoint, FtReply,
-    NeighbourReply, Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, RunningConfigReply,
-    ServerfarmReply, StickiesReply, StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply,
-    VserverState,
+    NeighbourReply, Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, ServerfarmReply,
+    StickiesReply, StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply, VserverState,
 };
-use crate::config;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::plan::Desired;
 use crate::dataplane::routes::be;
@@ -207,10 +205,6 @@ impl Backend for Node {
             walked_ms_ago: walked.as_deref().map(Walked::ms_ago),
             reasons: reasons.into_iter().map(reason_reply).collect(),
         })
-    }
-
-    fn running_config(&self) -> Result<RunningConfigReply, Fault> {
-        Ok(RunningConfigReply { text: config::print(&self.config()) })
     }
 }
 

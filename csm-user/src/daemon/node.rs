@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use super::apply::Changes;
 use super::planner::Planner;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::load::{AttachMode, MappedGate, PortSpec};
@@ -58,6 +59,8 @@ pub struct Node {
     pub replication: Option<ReplHandle>,
     /// What the walks over the tables met.
     pub walked: Arc<WalkedCell>,
+    /// Changes of the configuration.
+    pub changes: Changes,
 }
 
 /// What the walks over the tables met and removed.

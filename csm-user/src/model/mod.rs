@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+pub mod change;
 mod lease;
 mod port;
 
