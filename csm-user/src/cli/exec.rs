@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::check::check;
+use super::check::{check, check_host};
 use super::configure;
 use super::grammar::{self, Meaning, Request, Show};
 use super::show;
@@ -95,6 +95,7 @@ pub async fn run(args: &[String], options: &Options) -> Output {
         }
         Request::Confirm => return configure::confirm(&client).await,
         Request::Difference { file } => return configure::difference(&client, &file, json).await,
+        Request::CheckHost { file } => return check_host(file.as_deref(), json),
         Request::RunningConfig => running_config(&client, json).await,
         Request::ForceStandby { slot } => force_standby(&client, slot, json).await,
         Request::Show { slot, what } => show_module(&client, slot, what, json).await,

@@ -145,7 +145,8 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
 
 /// Says at once what would otherwise fail somewhere in the middle.
 fn privileged() -> Result<(), Failure> {
-    let missing = host::missing_capabilities().map_err(Failure::step("this process's capabilities"))?;
+    let missing =
+        crate::host::survey::missing_capabilities().map_err(Failure::step("this process's capabilities"))?;
     if missing.is_empty() {
         return Ok(());
     }

@@ -125,7 +125,7 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
             shw
             ^
             % invalid word "shw"; possible here:
-              check            a configuration file, without a daemon
+              check            a configuration file or this host, without a daemon
               clear            reset functions
               configure        change the configuration in force
               show             the state of the system"#]],
@@ -183,7 +183,7 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
 
             ^
             % incomplete command; possible here:
-              check            a configuration file, without a daemon
+              check            a configuration file or this host, without a daemon
               clear            reset functions
               configure        change the configuration in force
               show             the state of the system"#]],
