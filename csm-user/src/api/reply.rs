@@ -224,10 +224,38 @@ pub struct ServerfarmReply {
 pub struct ConnFilter {
     /// Of this virtual server only.
     pub vserver: Option<String>,
+    /// Of this real only.
+    pub real: Option<Ipv4Addr>,
+    /// With this port at the real only.
+    pub port: Option<u16>,
     /// Of this client only.
     pub client: Option<Ipv4Addr>,
-    /// At most so many rows; `None`: [`ROWS_MAX`].
-    pub limit: Option<u32>,
+}
+
+/// Which page of which connections: the query of [`path::CONNS`](super::path::CONNS). Written out, since a query cannot
+/// nest and still refuse unknown names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnPage {
+    /// As in [`ConnFilter`].
+    pub vserver: Option<String>,
+    /// As in [`ConnFilter`].
+    pub real: Option<Ipv4Addr>,
+    /// As in [`ConnFilter`].
+    pub port: Option<u16>,
+    /// As in [`ConnFilter`].
+    pub client: Option<Ipv4Addr>,
+    /// [`ConnsReply::next`] of the page before; `None`: the first page.
+    pub after: Option<String>,
+}
+
+impl ConnPage {
+    /// Filter and place.
+    #[must_use]
+    pub fn split(self) -> (ConnFilter, Option<String>) {
+        let Self { vserver, real, port, client, after } = self;
+        (ConnFilter { vserver, real, port, client }, after)
+    }
 }
 
 /// State of a connection.
@@ -242,7 +270,7 @@ pub enum ConnState {
     Estab,
     /// One side sent FIN.
     Closing,
-    /// Closed, kept for late segments.
+    /// Closed or cleared, kept for late segments.
     Zombie,
 }
 
@@ -255,7 +283,7 @@ impl ConnState {
             csm_common::flow::STATE_SYN_ACK => Some(Self::SynBoth),
             csm_common::flow::STATE_ESTABLISHED => Some(Self::Estab),
             csm_common::flow::STATE_CLOSING => Some(Self::Closing),
-            csm_common::flow::STATE_CLOSED => Some(Self::Zombie),
+            csm_common::flow::STATE_CLOSED | csm_common::flow::STATE_CLEARED => Some(Self::Zombie),
             _ => None,
         }
     }
@@ -291,6 +319,8 @@ pub struct ConnReply {
     pub state: ConnState,
     /// Virtual server; `None`: server-initiated.
     pub vserver: Option<String>,
+    /// The virtual server's service is FTP.
+    pub ftp: bool,
     /// Replicated to the peer.
     pub replicated: bool,
     /// Learned from the peer, no packet seen here yet.
@@ -300,13 +330,20 @@ pub struct ConnReply {
     pub idle_s: Option<u64>,
 }
 
-/// Connections.
+/// A page of the connections: each is on one page, in the order of the table, and on its page in the order of clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnsReply {
-    /// How many match, shown or not.
-    pub total: u64,
-    /// The first of them.
+    /// Those that match; of a large table there may be pages without any.
     pub connections: Vec<ConnReply>,
+    /// What to ask for the next page with, as `after`; `None`: this was the last.
+    pub next: Option<String>,
+}
+
+/// What was cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClearedReply {
+    /// Connections.
+    pub cleared: u64,
 }
 
 /// A sticky entry.

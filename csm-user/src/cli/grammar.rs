@@ -51,6 +51,13 @@ pub enum Request {
         /// N.
         slot: u8,
     },
+    /// `clear module csm N connections …`.
+    ClearConns {
+        /// N.
+        slot: u8,
+        /// Which.
+        filter: ConnFilter,
+    },
 }
 
 /// What `show` shows.
@@ -158,6 +165,11 @@ const COMMANDS: &[Command] = &[
     Command { syntax: "check FILE", request: |v| Request::Check { file: text(v, "FILE") } },
     Command { syntax: "check host", request: |_| Request::CheckHost { file: None } },
     Command { syntax: "check host FILE", request: |v| Request::CheckHost { file: Some(text(v, "FILE")) } },
+    Command { syntax: "clear module csm SLOT connections", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections client ADDRESS", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections real REAL", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections real REAL PORT", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections vserver NAME", request: clear_conns },
     Command {
         syntax: "clear module csm SLOT ft active",
         request: |v| Request::ForceStandby { slot: slot(v) },
@@ -190,6 +202,10 @@ const COMMANDS: &[Command] = &[
     Command { syntax: "show module csm SLOT conns client ADDRESS", request: |v| conns(v, false) },
     Command { syntax: "show module csm SLOT conns client ADDRESS detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT conns detail", request: |v| conns(v, true) },
+    Command { syntax: "show module csm SLOT conns real REAL", request: |v| conns(v, false) },
+    Command { syntax: "show module csm SLOT conns real REAL PORT", request: |v| conns(v, false) },
+    Command { syntax: "show module csm SLOT conns real REAL PORT detail", request: |v| conns(v, true) },
+    Command { syntax: "show module csm SLOT conns real REAL detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT conns vserver NAME", request: |v| conns(v, false) },
     Command { syntax: "show module csm SLOT conns vserver NAME detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT ft", request: |v| show(v, Show::Ft { detail: false }) },
@@ -222,6 +238,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "client", help: "of one client only" },
     Continuation { word: "configure", help: "change the configuration in force" },
     Continuation { word: "confirm", help: "keep a change that is to be taken back" },
+    Continuation { word: "connections", help: "reset connections at both ends" },
     Continuation { word: "conns", help: "connections" },
     Continuation { word: "csm", help: "Content Switching Module" },
     Continuation { word: "detail", help: "all about each" },
@@ -230,6 +247,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "host", help: "this host: kernel, drivers, scheduling" },
     Continuation { word: "json", help: "the same facts for programs" },
     Continuation { word: "module", help: "a module" },
+    Continuation { word: "real", help: "of one real server only" },
     Continuation { word: "reals", help: "real servers" },
     Continuation { word: "replace", help: "by a file, all of it at once" },
     Continuation { word: "revert", help: "take it back unless it is confirmed" },
@@ -250,6 +268,8 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "MINUTES", help: "1-120" },
     Continuation { word: "NAME", help: "name of a virtual server" },
     Continuation { word: "SECONDS", help: "1-7200" },
+    Continuation { word: "PORT", help: "port at the real server, 1-65535" },
+    Continuation { word: "REAL", help: "IPv4 address of a real server" },
     Continuation { word: "SLOT", help: "number of the module, 1-255" },
 ];
 
@@ -280,13 +300,22 @@ fn configure(values: &Values, change: Change) -> Request {
 }
 
 fn conns(values: &Values, detail: bool) -> Request {
-    let filter = ConnFilter {
+    show(values, Show::Conns { filter: conn_filter(values), detail })
+}
+
+fn clear_conns(values: &Values) -> Request {
+    Request::ClearConns { slot: slot(values), filter: conn_filter(values) }
+}
+
+fn conn_filter(values: &Values) -> ConnFilter {
+    let address = |of: &str| values.get(of)?.parse().ok();
+    ConnFilter {
         // Names are kept in upper case.
         vserver: values.get("NAME").map(|name| name.to_ascii_uppercase()),
-        client: values.get("ADDRESS").and_then(|address| address.parse().ok()),
-        limit: None,
-    };
-    show(values, Show::Conns { filter, detail })
+        real: address("REAL"),
+        port: values.get("PORT").and_then(|port| port.parse().ok()),
+        client: address("ADDRESS"),
+    }
 }
 
 fn is_parameter(token: &str) -> bool {
@@ -298,7 +327,8 @@ fn accepts(parameter: &str, word: &str) -> bool {
         "SLOT" => word.parse::<u8>().is_ok_and(|slot| slot > 0),
         "MINUTES" => word.parse::<u32>().is_ok_and(|minutes| (1..=120).contains(&minutes)),
         "SECONDS" => word.parse::<u32>().is_ok_and(|seconds| (1..=7200).contains(&seconds)),
-        "ADDRESS" => word.parse::<Ipv4Addr>().is_ok(),
+        "ADDRESS" | "REAL" => word.parse::<Ipv4Addr>().is_ok(),
+        "PORT" => word.parse::<u16>().is_ok_and(|port| port > 0),
         _ => true,
     }
 }

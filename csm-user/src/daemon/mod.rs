@@ -13,6 +13,7 @@
 pub mod actions;
 pub mod apply;
 pub mod backend;
+mod conns;
 pub mod host;
 pub mod node;
 pub mod planner;

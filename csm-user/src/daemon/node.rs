@@ -13,8 +13,10 @@ use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::load::{AttachMode, MappedGate, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps};
 use crate::dataplane::plan::Desired;
+use crate::dataplane::ring::DeltaSink;
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::Table;
+use crate::dataplane::task::nudge::Nudger;
 use crate::ft::{FtControl, GateCell};
 use crate::model::Config;
 use crate::neigh::task::{HopSink, Neighbours};
@@ -45,6 +47,10 @@ pub struct Node {
     pub table: Arc<Table>,
     /// Identities of numbers.
     pub directory: Arc<DirectoryCell>,
+    /// Told of what the controller itself ends.
+    pub deltas: DeltaSink,
+    /// Makes the ends of cleared connections speak.
+    pub nudger: Nudger,
     /// Counters of the program.
     pub counters: Arc<Counters>,
     /// Contents of the maps.

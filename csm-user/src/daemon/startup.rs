@@ -27,12 +27,12 @@ use crate::config;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell, set_error_sources};
-use crate::dataplane::mirror::Mirror;
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::{Table, monotonic_ns};
 use crate::dataplane::task::fragments::FragmentThread;
+use crate::dataplane::task::nudge::Nudger;
 use crate::ft::task as ft_task;
 use crate::ft::{Controls, FtHandle, FtOptions};
 use crate::model::{Config, FtGroup};
@@ -219,7 +219,7 @@ impl Running {
         let maps = Maps::open(&dataplane).map_err(map_step())?;
         set_error_sources(&dataplane, &config.vlans).map_err(map_step())?;
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
-        let table = Arc::new(Table::open(&dataplane, Arc::new(Mirror::default())).map_err(map_step())?);
+        let table = Arc::new(Table::open(&dataplane).map_err(map_step())?);
         let directory = Arc::new(DirectoryCell::default());
 
         let (links_in, links) = mpsc::channel(LINKS_MAX);
@@ -248,18 +248,20 @@ impl Running {
         let (hints_in, hints) = mpsc::channel(HINTS_MAX);
         let queue = DeltaQueue::new(deltas_in, Arc::clone(&directory));
         let sink: DeltaSink = Arc::new(move |delta| queue.tell(delta));
-        let ring = RingThread::spawn(&dataplane, Arc::clone(table.mirror()), Arc::clone(&sink), hints_in)
+        let ring = RingThread::spawn(&dataplane, Arc::clone(&sink), hints_in)
             .map_err(Failure::step("the event ring"))?;
         let runner = dataplane.runner().map_err(Failure::step("the dataplane"))?;
         let fragments =
             FragmentThread::spawn(&dataplane, runner).map_err(Failure::step("the ring of fragments"))?;
+        let outs = specs.iter().map(|port| port.ifindex).collect();
+        let nudger = Nudger::new(&dataplane, outs).map_err(Failure::step("a packet socket"))?;
         let walked = Arc::new(WalkedCell::default());
         let expiry = Expiry {
             table: Arc::clone(&table),
             settings: Arc::clone(&settings),
             directory: Arc::clone(&directory),
             active: Arc::clone(&active),
-            deltas: sink,
+            deltas: Arc::clone(&sink),
             pace: Pace::default(),
         };
         let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked)?;
@@ -296,6 +298,8 @@ impl Running {
             gate,
             table,
             directory,
+            deltas: sink,
+            nudger,
             counters,
             planner,
             neighbours,

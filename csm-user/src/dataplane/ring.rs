@@ -1,4 +1,4 @@
-//! The event ring's thread: from the XDP program's records to the mirror, to replication and to the neighbour table.
+//! The event ring's thread: from the XDP program's records to replication and to the neighbour table.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -20,7 +20,6 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::bpf::PerCpuArray;
 use super::maps::MapSource;
-use super::mirror::Mirror;
 
 /// What replication is told of this node's own tables; numbers are this node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +95,6 @@ impl RingThread {
     /// If the ring or the thread cannot be had.
     pub fn spawn(
         source: &impl MapSource,
-        mirror: Arc<Mirror>,
         deltas: DeltaSink,
         hints: tokio::sync::mpsc::Sender<Hint>,
     ) -> io::Result<Self> {
@@ -107,7 +105,7 @@ impl RingThread {
         let flush =
             Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let counters = Arc::new(RingCounters::default());
-        let reader = Reader { mirror, deltas, hints, counters: Arc::clone(&counters), lost, lost_before: 0 };
+        let reader = Reader { deltas, hints, counters: Arc::clone(&counters), lost, lost_before: 0 };
         let (stopped, flushed) = (Arc::clone(&stop), Arc::clone(&flush));
         let thread = std::thread::Builder::new()
             .name("csm-ring".into())
@@ -140,7 +138,6 @@ pub(super) fn open(fd: OwnedFd) -> io::Result<RingBuf<MapData>> {
 }
 
 struct Reader {
-    mirror: Arc<Mirror>,
     deltas: DeltaSink,
     hints: tokio::sync::mpsc::Sender<Hint>,
     counters: Arc<RingCounters>,
@@ -189,14 +186,8 @@ impl Reader {
         };
         let host = AddressKey { ip_be: record.ip_be, vlan: record.vlan, pad: 0 };
         match record.kind {
-            EVENT_CONNECTION => {
-                self.mirror.put(record.connection);
-                (self.deltas)(Delta::Up(record.connection));
-            }
-            EVENT_CLOSED => {
-                self.mirror.take(&record.connection);
-                (self.deltas)(Delta::Closed(record.connection));
-            }
+            EVENT_CONNECTION => (self.deltas)(Delta::Up(record.connection)),
+            EVENT_CLOSED => (self.deltas)(Delta::Closed(record.connection)),
             EVENT_STICKY => (self.deltas)(Delta::Sticky(record.sticky_key, record.sticky)),
             EVENT_UNRESOLVED => self.hint(Hint::Unresolved(host)),
             EVENT_NEIGHBOUR => self.hint(Hint::Neighbour(host, record.mac)),
