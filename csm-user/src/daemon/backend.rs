@@ -1,7 +1,7 @@
 //! The API's view of the daemon: every answer is read from the maps, the probes and the election when it is asked for.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
 
 use csm_common::counter::{self, Reason, ServiceCount};
@@ -20,7 +20,10 @@ use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::snapshot::StickyGroup;
 use crate::dataplane::table::monotonic_ns;
 use crate::ft;
-use crate::model::{self, ClientRange, Config, Predictor, Real, RealAdmin, Serverfarm, StableId, Vserver};
+use crate::model::{
+    self, ClientRange, Config, Family, Predictor, Real, RealAdmin, Serverfarm, StableId, Vserver,
+    prefix_mask, prefix_mask6,
+};
 use crate::probe::health::{RealHealth, RealKey};
 
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
@@ -130,7 +133,7 @@ impl Backend for Node {
                 reply.entries.push(StickyReply {
                     group,
                     vserver,
-                    client: address(key.client_be),
+                    client: address(key.client_be).into(),
                     real: real.key.address,
                     port: real.key.port.unwrap_or(0),
                     timeout_s: u64::from(entry.life_s).saturating_sub(used_s),
@@ -239,7 +242,10 @@ impl Node {
             sticky: vserver.sticky.map(|sticky| StickyRule {
                 minutes: sticky.minutes,
                 group: sticky.group,
-                netmask: sticky.netmask,
+                netmask: match vserver.family() {
+                    Family::V4 => prefix_mask(sticky.bits).into(),
+                    Family::V6 => prefix_mask6(sticky.bits6).into(),
+                },
             }),
             connections: self.counted(index, |census| &census.vservers),
             total_connections: count.connections,
@@ -298,21 +304,27 @@ impl Node {
                 (RealState::ArpFailed, Some("no route to it".to_owned()))
             }
             RealHealth::Operational => match self.silent_next_hop(farm, real) {
-                Some(hop) => (RealState::ArpFailed, Some(format!("{hop} has not answered ARP"))),
+                Some(hop) => (
+                    RealState::ArpFailed,
+                    Some(format!(
+                        "{hop} has not answered {}",
+                        if hop.is_ipv4() { "ARP" } else { "neighbour solicitations" }
+                    )),
+                ),
                 None => (RealState::Operational, None),
             },
         }
     }
 
     /// The host that `real`'s packets go to, if its MAC address is not known.
-    fn silent_next_hop(&self, farm: &Serverfarm, real: &Real) -> Option<Ipv4Addr> {
+    fn silent_next_hop(&self, farm: &Serverfarm, real: &Real) -> Option<IpAddr> {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number)?;
         let hop = desired.contents.reals.get(&number)?.nexthop;
         let hosts = self.neighbours.list();
         let silent = hosts.into_iter().find(|(_, number, mac)| *number == hop && mac.is_none());
-        silent.map(|(key, ..)| address(key.ip_be))
+        silent.map(|(host, ..)| host.address)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::api::backend::Fault;
 use crate::api::reply::{ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, Endpoint, Protocol};
 use crate::dataplane::clear;
 use crate::dataplane::plan::Desired;
-use crate::dataplane::routes::be;
+use crate::dataplane::routes::wire;
 use crate::dataplane::selection::Selection;
 use crate::dataplane::table::{Position, Seen, monotonic_ns};
 
@@ -72,17 +72,17 @@ impl View {
             vserver: vserver.as_ref().map(number).transpose()?,
             reals: real.map(numbers).transpose()?,
             real_port_be: port.map(u16::to_be),
-            client_be: client.map(be),
+            client_be: client.map(wire),
         })
     }
 
     fn row(&self, seen: &Seen) -> Option<ConnReply> {
         let connection = &seen.connection;
         let replica = seen.flags & FLAG_REPLICA != 0;
-        let end = |ip_be, port_be| Endpoint { address: address(ip_be), port: u16::from_be(port_be) };
+        let end = |ip_be, port_be| Endpoint { address: address(ip_be).into(), port: u16::from_be(port_be) };
         // In dispatch mode the real answers as the virtual address: its own tells more.
         let real = self.desired.reals.get(&connection.real);
-        let real = real.map_or(connection.real_be, |real| be(real.key.address));
+        let real = real.map_or(connection.real_be, |real| wire(real.key.address));
         let vserver = self.vservers.get(&connection.vserver);
         Some(ConnReply {
             protocol: Protocol::of(connection.proto),

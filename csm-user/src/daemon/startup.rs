@@ -35,7 +35,7 @@ use crate::dataplane::task::fragments::FragmentThread;
 use crate::dataplane::task::nudge::Nudger;
 use crate::ft::task as ft_task;
 use crate::ft::{Controls, FtHandle, FtOptions};
-use crate::model::{Config, FtGroup};
+use crate::model::{Config, Family, FtGroup};
 use crate::neigh::membership::Membership;
 use crate::neigh::offload::TagsKept;
 use crate::neigh::own::OwnAddresses;
@@ -415,11 +415,10 @@ fn follow_neighbours(
             tagged: spec.tagged,
             bridge: spec.bridge.map(|(vlan, _)| vlan),
             mtu: spec.mtu,
-            network: config
-                .vlans
-                .iter()
-                .find(|vlan| vlan.id.get() == spec.vlan)
-                .and_then(|vlan| vlan.address),
+            networks: {
+                let vlan = config.vlans.iter().find(|vlan| vlan.id.get() == spec.vlan);
+                Family::ALL.map(|family| vlan.and_then(|vlan| vlan.own(family)))
+            },
         })
         .collect();
     let sink = HopMaps::open(source).map_err(Failure::step("the dataplane's maps"))?;

@@ -12,7 +12,6 @@ use csm_common::event::{
 };
 use csm_common::flow::Connection;
 use csm_common::names;
-use csm_common::net::AddressKey;
 use csm_common::service::{StickyEntry, StickyKey};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,6 +19,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::bpf::PerCpuArray;
 use super::maps::MapSource;
+use super::routes::from_be;
+use crate::model::Host;
 
 /// What replication is told of this node's own tables; numbers are this node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +47,11 @@ pub type DeltaSink = Arc<dyn Fn(Delta) + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
     /// A packet waits for a host that has no next hop.
-    Unresolved(AddressKey),
+    Unresolved(Host),
     /// A host told its MAC in an ARP packet.
-    Neighbour(AddressKey, [u8; 6]),
+    Neighbour(Host, [u8; 6]),
     /// Another box uses one of the group's addresses, from this MAC, while this node is active.
-    Rival(AddressKey, [u8; 6]),
+    Rival(Host, [u8; 6]),
 }
 
 /// How many records the thread has handled and had to leave.
@@ -184,7 +185,7 @@ impl Reader {
             self.counters.unknown.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let host = AddressKey { ip_be: record.ip_be, vlan: record.vlan, pad: 0 };
+        let host = Host { address: from_be(record.ip_be).into(), vlan: record.vlan };
         match record.kind {
             EVENT_CONNECTION => (self.deltas)(Delta::Up(record.connection)),
             EVENT_CLOSED => (self.deltas)(Delta::Closed(record.connection)),

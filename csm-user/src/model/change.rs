@@ -35,16 +35,21 @@ fn ports(before: &Config, after: &Config, parts: &mut Vec<String>) {
 fn vlan(before: &Config, after: &Config, id: VlanId, parts: &mut Vec<String>) {
     let known = |config: &Config| config.vlans.iter().find(|vlan| vlan.id == id).cloned();
     let laid_down = |config: &Config| {
-        known(config).map(|vlan| (vlan.role, vlan.address, config.bridged_with(id).map(|other| other.id)))
+        known(config).map(|vlan| {
+            (vlan.role, vlan.address, vlan.address6, config.bridged_with(id).map(|other| other.id))
+        })
     };
     let carried = |config: &Config| config.interface_of(id).is_some();
     if laid_down(before) == laid_down(after) || !(carried(before) || carried(after)) {
         return;
     }
-    let only_address = |old: &Vlan, new: &Vlan| old.role == new.role && old.address != new.address;
+    let addressed = |old: &Vlan, new: &Vlan| {
+        old.role == new.role && (old.address, old.address6) != (new.address, new.address6)
+    };
     match (known(before), known(after)) {
-        (Some(old), Some(new)) if only_address(&old, &new) => {
-            parts.push(format!("`ip address` of vlan {id}"));
+        (Some(old), Some(new)) if addressed(&old, &new) => {
+            let word = if old.address == new.address { "ipv6" } else { "ip" };
+            parts.push(format!("`{word} address` of vlan {id}"));
         }
         _ => parts.push(format!("vlan {id}")),
     }

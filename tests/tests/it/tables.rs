@@ -24,7 +24,8 @@ use csm_user::dataplane::ring::{Delta, Hint, RingThread};
 use csm_user::dataplane::snapshot::{Directory, DirectoryCell};
 use csm_user::dataplane::table::{Conflict, Insert, InsertError, Table, monotonic_ns};
 use csm_user::model::{
-    Config, Name, Protocol, Real, RealAdmin, Serverfarm, StableId, Virtual, Vlan, VlanId, VlanRole, Vserver,
+    self, Config, Name, Protocol, Real, RealAdmin, Serverfarm, StableId, Virtual, Vlan, VlanId, VlanRole,
+    Vserver,
 };
 use csm_user::replication::record::{self, ConnGone, ConnKey, ConnRecord, Refusal, ReplicaTable};
 
@@ -266,13 +267,9 @@ fn config() -> Config {
         admin: RealAdmin::InService,
     };
     let vlan = |number, role, address: &str, gateways: &[&str]| Vlan {
-        id: VlanId::new(number).unwrap(),
-        role,
         address: Some(address.parse().unwrap()),
-        alt_address: None,
         gateways: gateways.iter().map(|gateway| gateway.parse().unwrap()).collect(),
-        alias: None,
-        routes: vec![],
+        ..Vlan::new(VlanId::new(number).unwrap(), role)
     };
     Config {
         vlans: vec![
@@ -377,8 +374,8 @@ fn what_one_node_holds_another_can_hold() {
         let directory = Arc::new(DirectoryCell::default());
         directory.set(Directory::of(&desired[node]));
         // The router behind which the clients are, and no other neighbour.
-        let router = u32::from_ne_bytes([192, 158, 38, 20]);
-        let hop_number = Arc::new(move |key: AddressKey| (key.ip_be == router).then_some(7));
+        let router = std::net::IpAddr::from([192, 158, 38, 20]);
+        let hop_number = Arc::new(move |host: model::Host| (host.address == router).then_some(7));
         (Arc::clone(&table), KernelReplica::new(table, directory, hop_number))
     };
     let (table, first) = replica(0);
@@ -456,7 +453,7 @@ fn the_ring_tells_of_connections_and_hosts() {
 
     rig.run(Side::Client, &gratuitous(Form::Reply, STRANGER.mac, STRANGER.ip));
     rig.run(Side::Client, &gratuitous(Form::Reply, STRANGER.mac, VIP));
-    let key = |ip| AddressKey { ip_be: be(ip), vlan: 2, pad: 0 };
+    let key = |ip: std::net::Ipv4Addr| model::Host { address: ip.into(), vlan: 2 };
     assert_eq!(hinted.blocking_recv(), Some(Hint::Neighbour(key(STRANGER.ip), STRANGER.mac)));
     assert_eq!(hinted.blocking_recv(), Some(Hint::Rival(key(VIP), STRANGER.mac)));
     assert_eq!(thread.counters.unknown.load(Ordering::Relaxed), 0);
