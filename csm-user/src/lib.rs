@@ -15,3 +15,4 @@ pub mod neigh;
 pub mod numbers;
 pub mod probe;
 pub mod replication;
+pub mod track;

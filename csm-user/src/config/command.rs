@@ -144,6 +144,12 @@ pub enum Id {
     Preempt,
     Heartbeat,
     Failover,
+    TrackGateway,
+    TrackInterface,
+    TrackMode,
+    TrackInterval,
+    TrackRetries,
+    TrackHoldDown,
     Exit,
     End,
     /// Changes nothing.

@@ -21,6 +21,7 @@ mod address;
 mod matching;
 mod nat;
 mod port;
+mod track;
 
 /// What every check reads and writes.
 struct Checker<'a> {
@@ -55,6 +56,7 @@ pub(super) fn validate(
     checker.vservers();
     if let Some(ft) = &draft.config.ft {
         checker.ft(ft);
+        track::check(&mut checker, ft);
     }
     checker.limits();
 }

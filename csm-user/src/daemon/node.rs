@@ -19,6 +19,7 @@ use crate::model::Config;
 use crate::neigh::task::{HopSink, Neighbours};
 use crate::probe::health::Health;
 use crate::replication::task::ReplHandle;
+use crate::track::task::TrackHandle;
 
 /// A port and what netlink says of it.
 pub struct NodePort {
@@ -56,6 +57,8 @@ pub struct Node {
     pub health: watch::Receiver<Arc<Health>>,
     /// The election; `None` without an FT group.
     pub ft: Option<FtControl>,
+    /// Tracking; `None` if nothing is tracked.
+    pub track: Option<TrackHandle>,
     /// Replication; `None` without an FT group.
     pub replication: Option<ReplHandle>,
     /// What the walks over the tables met.

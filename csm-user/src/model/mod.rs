@@ -11,8 +11,10 @@ use ipnet::Ipv4Net;
 
 mod lease;
 mod port;
+mod track;
 
 pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
+pub use track::{TrackMode, Tracking};
 
 pub use lease::{
     CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, lease,
@@ -406,6 +408,8 @@ pub struct FtGroup {
     pub heartbeat: Duration,
     /// `failover S | msec N`: default 3 s; 30 ms at least.
     pub failover: Duration,
+    /// `track ...`.
+    pub track: Tracking,
 }
 
 impl Config {
