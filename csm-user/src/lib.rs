@@ -10,6 +10,7 @@ pub mod config;
 pub mod daemon;
 pub mod dataplane;
 pub mod ft;
+pub mod host;
 pub mod model;
 pub mod neigh;
 pub mod numbers;

@@ -15,12 +15,13 @@ const LINES_MAX: usize = 600;
 const LONG_FILES: [(&str, &str); 1] = [("csm-user/src/config/table.rs", "the table of commands is one list")];
 
 /// Ends of the names of shells: files that may hold a socket, a clock, a task, a file or the aya side.
-const SHELL_FILES: [&str; 11] = [
+const SHELL_FILES: [&str; 12] = [
     "/announcer.rs",
     "/bpf.rs",
     "/cli/check.rs",
     "/client.rs",
     "/dataplane/expiry.rs",
+    "/host/survey.rs",
     "/load.rs",
     "/maps.rs",
     "/ring.rs",

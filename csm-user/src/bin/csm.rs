@@ -23,13 +23,19 @@ struct Flags {
     /// Print JSON, as `| json` does.
     #[arg(long)]
     json: bool,
+    /// `check --host [FILE]`: the same as `check host`.
+    #[arg(long)]
+    host: bool,
     /// A command, in one argument or several, e.g. `show module csm 5 ft`.
     #[arg(value_name = "WORDS")]
     words: Vec<String>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Flags { socket, json, words } = Flags::parse();
+    let Flags { socket, json, host, mut words } = Flags::parse();
+    if host {
+        words.insert(words.len().min(1), "host".to_owned());
+    }
     if words.is_empty() {
         return finish(&Output { stderr: exec::overview(), status: exec::BAD_INPUT, ..Output::default() });
     }

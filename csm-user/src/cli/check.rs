@@ -1,26 +1,84 @@
-//! `check FILE`: the configuration against itself and this host, without a daemon.
+//! `check FILE`: the configuration against itself and this host; `check host [FILE]`: this host against what csmd needs.
+//! Both without a daemon.
 
 use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::exec::{BAD_INPUT, OK, Output};
+use super::exec::{BAD_INPUT, FAILED, OK, Output};
 use crate::config::{self, Diagnostic, HostFacts, Severity};
+use crate::host::{self, Finding, Grade, Wanted, survey};
 
 /// Checks `file`. Findings go to standard error, as a compiler's; with `as_json` to standard output.
 #[must_use]
 pub fn check(file: &str, as_json: bool) -> Output {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) => {
-            return Output {
-                stderr: format!("% cannot read {file}: {error}\n"),
-                status: BAD_INPUT,
-                ..Output::default()
-            };
-        }
+    match read(file) {
+        Ok(text) => report(file, &text, &host(), as_json),
+        Err(output) => output,
+    }
+}
+
+fn read(file: &str) -> Result<String, Output> {
+    std::fs::read_to_string(file).map_err(|error| Output {
+        stderr: format!("% cannot read {file}: {error}\n"),
+        status: BAD_INPUT,
+        ..Output::default()
+    })
+}
+
+/// Checks this host: for the ports of the configuration in `file`, or for all its Ethernet interfaces.
+#[must_use]
+pub fn check_host(file: Option<&str>, as_json: bool) -> Output {
+    let wanted = match file.map(wanted_by).transpose() {
+        Ok(wanted) => wanted.unwrap_or_default(),
+        Err(output) => return output,
     };
-    report(file, &text, &host(), as_json)
+    let ports: Vec<_> = wanted.ports.iter().map(|port| port.name.clone()).collect();
+    match survey::survey(&ports) {
+        Ok(facts) => report_host(&host::judge(&facts, &wanted), as_json),
+        Err(error) => Output {
+            stderr: format!("% the kernel does not list its interfaces: {error}\n"),
+            status: FAILED,
+            ..Output::default()
+        },
+    }
+}
+
+/// What the file wants of the host. Its other faults must be gone first: what is wrong is not known to want anything.
+fn wanted_by(file: &str) -> Result<Wanted, Output> {
+    let text = read(file)?;
+    // Whether its ports exist is for the host's own check to say.
+    let outcome = config::check(file, &text, &HostFacts::default());
+    match outcome.config {
+        Some(config) => Ok(Wanted::of(&config)),
+        None => {
+            let stderr = config::render(file, &text, &outcome.diagnostics);
+            Err(Output { stderr, status: BAD_INPUT, ..Output::default() })
+        }
+    }
+}
+
+fn report_host(findings: &[Finding], as_json: bool) -> Output {
+    let worst = findings.iter().map(|finding| finding.grade).max();
+    let status = if worst == Some(Grade::Fault) { FAILED } else { OK };
+    let stdout = if as_json {
+        let list: Vec<_> = findings
+            .iter()
+            .map(|Finding { grade, about, found, remedy }| {
+                json!({ "grade": grade.to_string(), "about": about, "found": found, "remedy": remedy })
+            })
+            .collect();
+        format!("{:#}\n", json!({ "good": status == OK, "findings": list }))
+    } else {
+        findings.iter().map(line).collect()
+    };
+    Output { stdout, status, ..Output::default() }
+}
+
+fn line(finding: &Finding) -> String {
+    let Finding { grade, about, found, remedy } = finding;
+    let remedy = remedy.as_ref().map_or_else(String::new, |remedy| format!("{:24}remedy: {remedy}\n", ""));
+    format!("{grade:<8} {about:<14} {found}\n{remedy}")
 }
 
 fn report(file: &str, text: &str, host: &HostFacts, as_json: bool) -> Output {
@@ -87,6 +145,31 @@ mod tests {
         let lines: Vec<_> =
             reply["findings"].as_array().expect("a list").iter().map(|f| f["line"].clone()).collect();
         assert!(lines.contains(&json!(1)) && lines.contains(&json!(4)), "{lines:?}");
+    }
+
+    #[test]
+    fn a_fault_of_the_host_is_shown_with_its_remedy_in_both_forms() {
+        let finding = |grade, remedy: Option<&str>| Finding {
+            grade,
+            about: "eth9".to_owned(),
+            found: "is small".to_owned(),
+            remedy: remedy.map(str::to_owned),
+        };
+        let output =
+            report_host(&[finding(Grade::Good, None), finding(Grade::Fault, Some("grow it"))], false);
+        let expected = "ok       eth9           is small\nfault    eth9           is small\n                        remedy: grow it\n";
+        assert_eq!((output.status, output.stdout.as_str()), (FAILED, expected));
+        let output = report_host(&[finding(Grade::Warning, Some("grow it"))], true);
+        let reply: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
+        assert_eq!((output.status, &reply["good"]), (OK, &json!(true)));
+        assert_eq!(reply["findings"][0]["remedy"], json!("grow it"));
+    }
+
+    #[test]
+    fn a_host_is_checked_for_a_good_file_only() {
+        let output = check_host(Some("/nonexistent/pair.cfg"), false);
+        assert_eq!(output.status, BAD_INPUT);
+        assert!(check_host(None, false).stdout.contains("kernel"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::check::check;
+use super::check::{check, check_host};
 use super::grammar::{self, Meaning, Request, Show};
 use super::show;
 use crate::api::client::{Client, ClientError, DEADLINE};
@@ -80,6 +80,7 @@ pub async fn run(args: &[String], options: &Options) -> Output {
     let client = Client::new(&options.socket, DEADLINE);
     let answer = match request {
         Request::Check { file } => return check(&file, json),
+        Request::CheckHost { file } => return check_host(file.as_deref(), json),
         Request::RunningConfig => running_config(&client, json).await,
         Request::ForceStandby { slot } => force_standby(&client, slot, json).await,
         Request::Show { slot, what } => show_module(&client, slot, what, json).await,

@@ -17,6 +17,11 @@ pub enum Request {
         /// The file.
         file: String,
     },
+    /// `check host [FILE]`: without a daemon.
+    CheckHost {
+        /// The configuration whose ports are meant; `None`: all Ethernet interfaces.
+        file: Option<String>,
+    },
     /// `show running-config`.
     RunningConfig,
     /// `show module csm N …`.
@@ -138,6 +143,8 @@ struct Command {
 
 const COMMANDS: &[Command] = &[
     Command { syntax: "check FILE", request: |v| Request::Check { file: text(v, "FILE") } },
+    Command { syntax: "check host", request: |_| Request::CheckHost { file: None } },
+    Command { syntax: "check host FILE", request: |v| Request::CheckHost { file: Some(text(v, "FILE")) } },
     Command {
         syntax: "clear module csm SLOT ft active",
         request: |v| Request::ForceStandby { slot: slot(v) },
@@ -178,13 +185,14 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "active", help: "hand the active role to the peer" },
     Continuation { word: "all", help: "everything but connections and sticky entries" },
     Continuation { word: "arp", help: "addresses answered for, and next hops" },
-    Continuation { word: "check", help: "a configuration file, without a daemon" },
+    Continuation { word: "check", help: "a configuration file or this host, without a daemon" },
     Continuation { word: "clear", help: "reset functions" },
     Continuation { word: "client", help: "of one client only" },
     Continuation { word: "conns", help: "connections" },
     Continuation { word: "csm", help: "Content Switching Module" },
     Continuation { word: "detail", help: "all about each" },
     Continuation { word: "ft", help: "fault tolerance" },
+    Continuation { word: "host", help: "this host: kernel, drivers, scheduling" },
     Continuation { word: "json", help: "the same facts for programs" },
     Continuation { word: "module", help: "a module" },
     Continuation { word: "reals", help: "real servers" },

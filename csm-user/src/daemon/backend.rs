@@ -25,7 +25,7 @@ use crate::dataplane::routes::be;
 use crate::dataplane::snapshot::StickyGroup;
 use crate::dataplane::table::{Seen, monotonic_ns};
 use crate::ft;
-use crate::model::{self, ClientRange, Predictor, Real, RealAdmin, Serverfarm, StableId, Vserver};
+use crate::model::{self, ClientRange, Config, Predictor, Real, RealAdmin, Serverfarm, StableId, Vserver};
 use crate::probe::health::{RealHealth, RealKey};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -39,7 +39,7 @@ impl From<std::io::Error> for Fault {
 impl Backend for Node {
     fn system(&self) -> Result<SystemReply, Fault> {
         Ok(SystemReply {
-            module: self.config.slot,
+            module: self.config().slot,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs(),
@@ -76,16 +76,19 @@ impl Backend for Node {
     }
 
     fn vservers(&self) -> Result<Vec<VserverReply>, Fault> {
-        self.config.vservers.iter().map(|vserver| self.vserver_reply(vserver)).collect()
+        let config = self.config();
+        config.vservers.iter().map(|vserver| self.vserver_reply(&config, vserver)).collect()
     }
 
     fn reals(&self) -> Result<Vec<RealReply>, Fault> {
-        let farms = self.config.serverfarms.iter();
+        let config = self.config();
+        let farms = config.serverfarms.iter();
         farms.flat_map(|farm| farm.reals.iter().map(move |real| self.real_reply(farm, real))).collect()
     }
 
     fn serverfarms(&self) -> Result<Vec<ServerfarmReply>, Fault> {
-        let farms = self.config.serverfarms.iter();
+        let config = self.config();
+        let farms = config.serverfarms.iter();
         Ok(farms
             .map(|farm| ServerfarmReply {
                 name: farm.name.to_string(),
@@ -207,7 +210,7 @@ impl Backend for Node {
     }
 
     fn running_config(&self) -> Result<RunningConfigReply, Fault> {
-        Ok(RunningConfigReply { text: config::print(&self.config) })
+        Ok(RunningConfigReply { text: config::print(&self.config()) })
     }
 }
 
@@ -216,12 +219,12 @@ impl Node {
         self.desired().vservers.iter().map(|(number, known)| (*number, known.name.to_string())).collect()
     }
 
-    fn vserver_reply(&self, vserver: &Vserver) -> Result<VserverReply, Fault> {
+    fn vserver_reply(&self, config: &Config, vserver: &Vserver) -> Result<VserverReply, Fault> {
         let index = vserver.virtual_server.as_ref().and_then(|server| {
             self.directory.get().vserver_number(StableId::of_vserver(&vserver.name, server))
         });
         let count = index.map_or(Ok(ServiceCount::default()), |number| self.counters.vserver(number))?;
-        let farm = vserver.serverfarm.as_ref().and_then(|name| self.config.serverfarm(name));
+        let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
         let reason = if !vserver.inservice {
             Some("not inservice")
         } else if vserver.virtual_server.is_none() {
@@ -245,7 +248,7 @@ impl Node {
                 model::Protocol::Number(number) => Protocol::of(number),
             }),
             ftp: vserver.virtual_server.is_some_and(|server| server.ftp),
-            unidirectional: self.config.is_unidirectional(vserver),
+            unidirectional: config.is_unidirectional(vserver),
             clients: vserver.clients.iter().map(client_range).collect(),
             port: vserver.virtual_server.map_or(0, |server| server.port),
             vlan: vserver.vlan.map(model::VlanId::get),

@@ -31,8 +31,6 @@ pub struct NodePort {
 
 /// The running daemon.
 pub struct Node {
-    /// The configuration in force.
-    pub config: Config,
     /// Start of the daemon.
     pub started: Instant,
     /// For answers that must wait.
@@ -109,6 +107,12 @@ impl WalkedCell {
 }
 
 impl Node {
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.planner.config()
+    }
+
     /// The plan in force.
     #[must_use]
     pub fn desired(&self) -> Arc<Desired> {

@@ -27,13 +27,21 @@ pub enum ReplanError {
 /// Plans, and carries plans out.
 pub struct Planner {
     maps: Maps,
-    numbers: Mutex<Assignments>,
-    /// Next-hop numbers of gateways and reals.
-    hops: HashMap<AddressKey, u32>,
+    inputs: Mutex<Inputs>,
+    /// The configuration in force, for readers that must not wait for a plan that is carried out.
+    config: RwLock<Arc<Config>>,
     directory: Arc<DirectoryCell>,
     /// Whether connections that this node does not know may be rebuilt.
     rebuild: bool,
     desired: RwLock<Arc<Desired>>,
+}
+
+/// What plans are made from. Under one lock: a plan by an older configuration must never follow one by a newer.
+struct Inputs {
+    config: Arc<Config>,
+    numbers: Assignments,
+    /// Next-hop numbers of gateways and reals.
+    hops: HashMap<AddressKey, u32>,
 }
 
 impl Planner {
@@ -41,20 +49,77 @@ impl Planner {
     #[must_use]
     pub fn new(
         maps: Maps,
+        config: Config,
         hops: HashMap<AddressKey, u32>,
         directory: Arc<DirectoryCell>,
         rebuild: bool,
     ) -> Self {
-        Self { maps, numbers: Mutex::default(), hops, directory, rebuild, desired: RwLock::default() }
+        let config = Arc::new(config);
+        let inputs = Inputs { config: Arc::clone(&config), numbers: Assignments::default(), hops };
+        Self {
+            maps,
+            inputs: Mutex::new(inputs),
+            config: RwLock::new(config),
+            directory,
+            rebuild,
+            desired: RwLock::default(),
+        }
     }
 
-    /// Brings the maps in line with `config` and `health`; returns how many operations that took.
+    /// Brings the maps in line with the configuration in force and `health`; returns how many operations that took.
     ///
     /// # Errors
     /// See [`ReplanError`]; after a failed map operation the next call starts from what the kernel holds.
-    pub fn replan(&self, config: &Config, health: &Health) -> Result<usize, ReplanError> {
-        let mut numbers = self.numbers();
-        let mut desired = plan(config, &view(health), &self.hops, &mut numbers)?;
+    pub fn replan(&self, health: &Health) -> Result<usize, ReplanError> {
+        let mut inputs = self.inputs();
+        let Inputs { config, numbers, hops } = &mut *inputs;
+        let desired = plan(config, &view(health), hops, numbers)?;
+        self.carry_out(desired)
+    }
+
+    /// Whether `config` fits the maps, numbers that old connections still use included; changes nothing.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn fits(&self, config: &Config) -> Result<(), PlanError> {
+        let (mut numbers, hops) = {
+            let inputs = self.inputs();
+            (inputs.numbers.clone(), inputs.hops.clone())
+        };
+        plan(config, &HealthView::default(), &hops, &mut numbers).map(drop)
+    }
+
+    /// Puts `config` in force, whose next hops have the numbers `hops`. Virtual servers and reals that it has in common
+    /// with the one before keep their numbers, and so their connections.
+    ///
+    /// # Errors
+    /// See [`ReplanError`]; the configuration before is in force again then.
+    pub fn change(
+        &self,
+        config: &Arc<Config>,
+        hops: HashMap<AddressKey, u32>,
+        health: &Health,
+    ) -> Result<usize, ReplanError> {
+        let mut inputs = self.inputs();
+        let mut numbers = inputs.numbers.clone();
+        let desired = plan(config, &view(health), &hops, &mut numbers)?;
+        // From here on an entry may have a new number, whatever becomes of the rest.
+        inputs.numbers = numbers;
+        let result = self.carry_out(desired);
+        if result.is_ok() {
+            (inputs.config, inputs.hops) = (Arc::clone(config), hops);
+            *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(config);
+            return result;
+        }
+        let Inputs { config, numbers, hops } = &mut *inputs;
+        let before = plan(config, &view(health), hops, numbers).map_err(ReplanError::from);
+        if let Err(error) = before.and_then(|before| self.carry_out(before)) {
+            tracing::error!(%error, "the maps could not be brought back in line; the next change of health tries again");
+        }
+        result
+    }
+
+    fn carry_out(&self, mut desired: Desired) -> Result<usize, ReplanError> {
         if !self.rebuild {
             desired.contents.origins.clear();
         }
@@ -65,6 +130,12 @@ impl Planner {
         Ok(operations)
     }
 
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The plan in force.
     #[must_use]
     pub fn desired(&self) -> Arc<Desired> {
@@ -73,17 +144,17 @@ impl Planner {
 
     /// A walk over the tables begins.
     pub fn walk_begins(&self, walk: u64) {
-        self.numbers().walk_begins(walk);
+        self.inputs().numbers.walk_begins(walk);
     }
 
     /// The walk has ended: retired numbers that no entry uses any more are free again, and returned.
     #[must_use]
     pub fn walk_ended(&self, census: &Census) -> Released {
-        self.numbers().walk_ended(census.walk, &census.vservers_in_use, &census.reals_in_use)
+        self.inputs().numbers.walk_ended(census.walk, &census.vservers_in_use, &census.reals_in_use)
     }
 
-    fn numbers(&self) -> MutexGuard<'_, Assignments> {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inputs(&self) -> MutexGuard<'_, Inputs> {
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
     let (replication, repl_now) =
         node.replication.as_ref().map(|handle| (handle.status(), handle.now())).unwrap_or_default();
     let peer = status.peer.as_ref();
-    let config = node.config.ft.as_ref();
+    let config = node.config();
     let interface = node.ports.iter().find(|port| port.spec.role == PORT_FT);
     FtReply {
         group: status.group,
@@ -41,6 +41,8 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         term: status.term,
         priority: status.priority,
         alternate_priority: config
+            .ft
+            .as_ref()
             .and_then(|ft: &FtGroup| ft.alt_priority)
             .or(peer.map(|peer| peer.priority)),
         preempt: status.preempt,
@@ -291,8 +293,9 @@ pub(super) fn vlans(node: &Node) -> Vec<VlanReply> {
         carrier: port.map(|port| port.carrying.load(Ordering::Acquire)),
         xdp: port.and_then(mode),
     };
+    let config = node.config();
     let mut rows: Vec<VlanReply> = Vec::new();
-    for vlan in &node.config.vlans {
+    for vlan in &config.vlans {
         let port = port_of(vlan.id);
         let role = match port.map(|port| port.spec.role) {
             Some(PORT_CLIENT) => VlanRole::Client,
@@ -308,14 +311,14 @@ pub(super) fn vlans(node: &Node) -> Vec<VlanReply> {
             ..row(vlan.id, role, port)
         });
     }
-    rows.extend(node.config.ft.iter().map(|ft| row(ft.vlan, VlanRole::Ft, port_of(ft.vlan))));
+    rows.extend(config.ft.iter().map(|ft| row(ft.vlan, VlanRole::Ft, port_of(ft.vlan))));
     rows
 }
 
 /// Addresses of the group, then the neighbours.
 pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
-    let desired = node.desired();
-    let virtual_mac = csm_common::net::virtual_mac(node.config.ft.as_ref().map_or(0, |ft| ft.group));
+    let (config, desired) = (node.config(), node.desired());
+    let virtual_mac = csm_common::net::virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
     let answers = node.gate.load().state_at(monotonic_ns()) == gate::GateState::Open;
     let mut rows: Vec<NeighbourReply> = desired
         .contents
@@ -329,19 +332,14 @@ pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
             status: if answers { NeighbourStatus::Local } else { NeighbourStatus::Silent },
         })
         .collect();
-    let reals = || node.config.serverfarms.iter().flat_map(|farm| &farm.reals);
+    let reals = || config.serverfarms.iter().flat_map(|farm| &farm.reals);
     for (key, _, known) in node.neighbours.list() {
         let address = Ipv4Addr::from(key.ip_be.to_ne_bytes());
-        let kind = if node.config.vlans.iter().any(|vlan| vlan.gateways.contains(&address)) {
+        let kind = if config.vlans.iter().any(|vlan| vlan.gateways.contains(&address)) {
             NeighbourKind::Gateway
         } else if reals().any(|real| real.address == address) {
             NeighbourKind::Real
-        } else if node
-            .config
-            .vlans
-            .iter()
-            .any(|vlan| vlan.alt_address.is_some_and(|alt| alt.addr() == address))
-        {
+        } else if config.vlans.iter().any(|vlan| vlan.alt_address.is_some_and(|alt| alt.addr() == address)) {
             NeighbourKind::Peer
         } else {
             NeighbourKind::Learned

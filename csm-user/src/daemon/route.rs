@@ -248,7 +248,7 @@ impl Router<'_> {
 
     fn replan(&self) {
         let health = Arc::clone(&self.node.health.borrow());
-        match self.node.planner.replan(&self.node.config, &health) {
+        match self.node.planner.replan(&health) {
             Ok(operations) => tracing::debug!(operations, "health changed, maps brought in line"),
             Err(error) => {
                 tracing::error!(%error, "health changed, but the maps could not be brought in line");
@@ -267,7 +267,7 @@ impl Router<'_> {
             Hint::Unresolved(host) => self.node.neighbours.unresolved(host),
             Hint::Neighbour(host, mac) => self.node.neighbours.heard(host, mac),
             Hint::Rival(host, mac) => {
-                self.rivals.seen(self.node.config.slot, host, mac);
+                self.rivals.seen(self.node.config().slot, host, mac);
                 self.announcements.rival();
                 self.tell(FtCommand::RivalSeen);
             }
@@ -302,7 +302,7 @@ impl Router<'_> {
     fn ft_event(&self, event: &FtEvent) {
         match *event {
             FtEvent::Role { state, reason, term, at_ns } => {
-                let slot = self.node.config.slot;
+                let slot = self.node.config().slot;
                 tracing::info!(
                     "%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: {state}: {reason} (term {term})"
                 );
@@ -322,7 +322,7 @@ impl Router<'_> {
             FtEvent::StopAnnounce => self.announcements.stop(),
             FtEvent::Adopted { at_ns } => tracing::debug!(at_ns, "adopted the replicated table"),
             FtEvent::Peer { address, node, nonce, .. } => {
-                let slot = self.node.config.slot;
+                let slot = self.node.config().slot;
                 tracing::info!(
                     "%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: peer {node:016x} heard from {address}"
                 );
@@ -331,7 +331,7 @@ impl Router<'_> {
                 self.peer(Some(PeerAddr { addr: SocketAddrV6::new(address, PORT, 0, scope), nonce }));
             }
             FtEvent::PeerLost => {
-                let slot = self.node.config.slot;
+                let slot = self.node.config().slot;
                 tracing::warn!("%CSM_SLB-4-REDUNDANCY_WARN: Module {slot} FT warning: peer lost");
                 self.peer(None);
             }

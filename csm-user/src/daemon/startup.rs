@@ -120,7 +120,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     let Running { node, inputs, announcements, threads, undo } = running;
     let ports = node.ports.iter().map(|NodePort { spec, .. }| format!("{} (vlan {})", spec.name, spec.vlan));
     let (version, slot, ports) =
-        (env!("CARGO_PKG_VERSION"), node.config.slot, ports.collect::<Vec<_>>().join(", "));
+        (env!("CARGO_PKG_VERSION"), node.config().slot, ports.collect::<Vec<_>>().join(", "));
     tracing::info!("csmd {version} runs module csm {slot} on {ports}");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async move {
@@ -143,7 +143,8 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
 
 /// Says at once what would otherwise fail somewhere in the middle.
 fn privileged() -> Result<(), Failure> {
-    let missing = host::missing_capabilities().map_err(Failure::step("this process's capabilities"))?;
+    let missing =
+        crate::host::survey::missing_capabilities().map_err(Failure::step("this process's capabilities"))?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -223,10 +224,11 @@ impl Running {
         let neighbours = Arc::new(follow_neighbours(&config, &specs, vmac, &dataplane, links_in)?);
         let hops = neighbours.want(&needed_hops(&config));
         let planner =
-            Arc::new(Planner::new(maps, hops, Arc::clone(&directory), options.drop_deltas.is_none()));
+            Arc::new(Planner::new(maps, config, hops, Arc::clone(&directory), options.drop_deltas.is_none()));
+        let config = planner.config();
         let probes = probe::task::spawn(probe::target::targets(&config), config.slot);
         planner
-            .replan(&config, &probes.health().borrow())
+            .replan(&probes.health().borrow())
             .map_err(Failure::step::<ReplanError>("the dataplane's maps"))?;
 
         let announcer = Arc::new(announcer(&planner, &specs, vmac).map_err(Failure::step("announcements"))?);
@@ -282,7 +284,6 @@ impl Running {
         let (ft, replication) = pair.unzip();
         let (track, tracked_links) = tracking::start(&config, &specs)?;
         let node = Arc::new(Node {
-            config,
             started: Instant::now(),
             runtime: tokio::runtime::Handle::current(),
             ports,

@@ -27,7 +27,7 @@ pub const LINGER: Duration = Duration::from_millis(500);
 /// Lag above which a replica does not count as complete, ms (promise P4).
 pub const LAG_MAX_MS: u32 = 100;
 
-/// What does not change while the daemon runs.
+/// What is configured. Only what [`Event::Configured`] names changes while the daemon runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Params {
     /// FT group.
@@ -131,6 +131,15 @@ pub enum Event {
     },
     /// A frame of another owner of the addresses was seen.
     RivalSeen,
+    /// The configuration was changed.
+    Configured {
+        /// [`Params::priority`].
+        priority: u8,
+        /// [`Params::preempt`].
+        preempt: bool,
+        /// [`Params::config_checksum`].
+        config_checksum: u64,
+    },
 }
 
 /// What the shell does for the machine, in the order given.
@@ -374,6 +383,15 @@ impl Election {
             (_, E::Replica { complete, lag_ms }) => {
                 self.learn(|own| (own.complete, own.lag_ms) = (complete, lag_ms), effects);
             }
+
+            (_, E::Configured { priority, preempt, config_checksum }) => self.learn(
+                |own| {
+                    let params = &mut own.params;
+                    (params.priority, params.preempt) = (priority, preempt);
+                    params.config_checksum = config_checksum;
+                },
+                effects,
+            ),
 
             (S::Active, E::RivalSeen) => effects.push(Effect::Announce(Reason::Rival)),
             (S::Init | S::Standby | S::Candidate | S::RelayOut, E::RivalSeen) => {}

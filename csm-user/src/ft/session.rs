@@ -397,6 +397,7 @@ impl Session {
         status.state = self.election.state();
         status.reason = self.election.reason();
         status.term = own.term;
+        (status.priority, status.preempt) = (own.priority, self.election.params().preempt);
         status.preempt_held = self.election.is_preempt_held();
         status.forwardable = own.forwardable;
         status.eligible = own.eligible;

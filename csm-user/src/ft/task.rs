@@ -200,6 +200,9 @@ impl Thread {
                 FtCommand::Eligible(eligible) => Event::Eligible(eligible),
                 FtCommand::Replica { complete, lag_ms } => Event::Replica { complete, lag_ms },
                 FtCommand::RivalSeen => Event::RivalSeen,
+                FtCommand::Configured { priority, preempt, config_checksum } => {
+                    Event::Configured { priority, preempt, config_checksum }
+                }
             };
             self.with_port(|session, port| session.command(event, now, port));
         }

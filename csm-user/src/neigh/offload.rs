@@ -69,17 +69,48 @@ impl Drop for TagsKept {
     }
 }
 
+/// ETHTOOL_GDRVINFO of linux/ethtool.h.
+const GET_DRIVER: u32 = 3;
+/// struct ethtool_drvinfo of linux/ethtool.h: its command, the driver's name, and what is not looked at.
+#[repr(C)]
+struct DriverInfo {
+    command: u32,
+    driver: [u8; 32],
+    rest: [u8; 160],
+}
+
+/// Name of the interface's driver; of one without hardware the kind of its link, e.g. `veth`.
+///
+/// # Errors
+/// Of the request.
+pub fn driver(interface: &str) -> io::Result<String> {
+    let mut info = DriverInfo { command: GET_DRIVER, driver: [0; 32], rest: [0; 160] };
+    // SAFETY: the request is the one for this structure.
+    unsafe { request(interface, &mut info)? };
+    Ok(info.driver.iter().take_while(|&&byte| byte != 0).map(|&byte| char::from(byte)).collect())
+}
+
 /// One request; returns the value as the kernel leaves it.
 fn ethtool(interface: &str, command: u32, data: u32) -> io::Result<u32> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     let mut value = EthtoolValue { command, data };
+    // SAFETY: all requests of this file but one are for this structure.
+    unsafe { request(interface, &mut value)? };
+    Ok(value.data)
+}
+
+/// Has the kernel read and write `about`.
+///
+/// # Safety
+/// `about` is the structure of the command that it begins with.
+unsafe fn request<T>(interface: &str, about: &mut T) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     // SAFETY: ifreq is plain old data, for which all zeroes is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes().take(libc::IFNAMSIZ - 1)) {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: the request names an ethtool_value that outlives the call; the kernel reads and writes nothing beyond it.
+    request.ifr_ifru.ifru_data = std::ptr::from_mut(about).cast();
+    // SAFETY: `about` outlives the call; by the contract the kernel reads and writes nothing beyond it.
     let answer = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(value.data) }
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

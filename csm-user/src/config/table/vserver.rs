@@ -44,7 +44,7 @@ pub(super) static APPLIED: &[Command] = &[
                 ],
                 &[Word("any", "Every protocol"), Optional(&[Slot("PORT", Kind::Port, "0: other protocols have none")])],
                 &[
-                    Slot("PROTOCOL", Number(0, 255), "IP protocol"),
+                    Slot("PROTOCOL", Number(1, 255), "IP protocol"),
                     Optional(&[Slot("PORT", Kind::Port, "Of TCP (6) and UDP (17) only; 0: any")]),
                 ],
             ]),

@@ -130,7 +130,7 @@ fn virtual_server(number: usize) -> impl Strategy<Value = Virtual> {
         3 => Just(Protocol::TCP),
         2 => Just(Protocol::UDP),
         1 => Just(Protocol::Any),
-        1 => any::<u8>().prop_map(Protocol::Number),
+        1 => (1..=u8::MAX).prop_map(Protocol::Number),
     ];
     (protocol, port, 24..=32_u8).prop_map(move |(protocol, port, prefix)| {
         let host = u8::try_from(number + 1).expect("few");

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use csm_common::flow::NONE;
 use csm_common::limits;
-use csm_common::service::{
-    ClientKey, ClientPrefix, MATCH_ANY_PROTOCOL, MATCH_FTP, Match, Networks, VserverKey,
-};
+use csm_common::service::{ClientKey, ClientPrefix, MATCH_FTP, Match, Networks, VserverKey};
 use ipnet::Ipv4Net;
 
 use crate::dataplane::routes::be;
@@ -19,12 +17,12 @@ pub(super) type Numbered<'a> = (u32, &'a Vserver);
 
 /// Key of what `to` matches.
 pub(super) fn key(to: &Virtual) -> VserverKey {
-    let host_bits = 32 - to.network.prefix_len();
-    let (proto, any) = match to.protocol {
-        Protocol::Any => (0, MATCH_ANY_PROTOCOL),
-        Protocol::Number(number) => (number, 0),
+    let proto = match to.protocol {
+        Protocol::Any => 0,
+        Protocol::Number(number) => number,
     };
-    VserverKey { ip_be: be(to.address()), port_be: to.port.to_be(), proto, kind: host_bits | any }
+    let kind = 32 - to.network.prefix_len();
+    VserverKey { ip_be: be(to.address()), port_be: to.port.to_be(), proto, kind }
 }
 
 /// Fills `VSERVER_KEYS`, `NETWORKS` and `CLIENTS`.

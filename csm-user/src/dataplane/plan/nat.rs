@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use csm_common::limits::POOL_PORT_FIRST;
 use csm_common::service::Pool;
 
+use crate::dataplane::routes::be;
 use crate::model::{Config, Name};
 
 /// Numbers of the pools, from 1 in the order of the configuration.
@@ -16,7 +17,7 @@ pub(super) fn numbers(config: &Config) -> HashMap<&Name, u32> {
 pub(super) fn pools(config: &Config) -> BTreeMap<u32, Pool> {
     let (port_first, ports) = ports(config);
     let pool = |pool: &crate::model::Natpool| Pool {
-        first: pool.first.to_bits(),
+        first_be: be(pool.first),
         addresses: pool.last.to_bits().saturating_sub(pool.first.to_bits()).saturating_add(1),
         port_first,
         ports,

@@ -214,7 +214,7 @@ impl Election {
 
     /// A fact about this node. The peer decides by it too, so it learns at once and not with the next heartbeat.
     pub(super) fn learn(&mut self, change: impl FnOnce(&mut Self), effects: &mut Vec<Effect>) {
-        let facts = |own: &Self| (own.forwardable, own.eligible, own.replica_ready());
+        let facts = |own: &Self| (own.forwardable, own.eligible, own.replica_ready(), own.params);
         let (before, sequence) = (facts(self), self.sequence);
         change(self);
         self.reconsider(effects);

@@ -103,6 +103,15 @@ pub enum FtCommand {
         /// Age of the oldest delta that is not acknowledged, in ms; over 100 the replica does not count as complete.
         lag_ms: u32,
     },
+    /// The configuration was changed: priority, preemption, checksum.
+    Configured {
+        /// `priority N`.
+        priority: u8,
+        /// `preempt`.
+        preempt: bool,
+        /// See [`FtOptions::config_checksum`].
+        config_checksum: u64,
+    },
     /// tokio lives; every [`ALIVE_PERIOD`].
     Alive,
     /// A frame of another owner of the group's addresses was seen on a data VLAN.

@@ -111,7 +111,7 @@ fn networks_name_those_around_them_smallest_first() {
     assert_eq!(around("0.0.0.0/0"), [32, 0, 0, 0]);
     assert_eq!(around("10.1.0.0/16"), [16, 32, 0, 0]);
     assert_eq!(around("10.1.2.0/24"), [8, 16, 32, 0]);
-    let all = VserverKey { ip_be: 0, port_be: 0, proto: 0, kind: 32 | MATCH_ANY_PROTOCOL };
+    let all = VserverKey { ip_be: 0, port_be: 0, proto: 0, kind: 32 };
     assert_eq!(contents.vserver_keys[&all].vserver, 0);
     let gre = VserverKey { ip_be: be([10, 1, 2, 0].into()), port_be: 0, proto: 47, kind: 8 };
     assert_eq!(contents.vserver_keys[&gre].vserver, 2);

@@ -37,6 +37,9 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::ForceStandby),
         2 => any::<bool>().prop_map(Event::Forwardable),
         1 => any::<bool>().prop_map(Event::Eligible),
+        1 => (1..4u8, any::<bool>()).prop_map(|(priority, preempt)| {
+            Event::Configured { priority: priority * 10, preempt, config_checksum: 1 }
+        }),
         2 => (any::<bool>(), 0..200_u32).prop_map(|(complete, lag_ms)| Event::Replica { complete, lag_ms }),
         1 => Just(Event::RivalSeen),
     ]
