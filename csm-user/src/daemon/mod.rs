@@ -20,6 +20,6 @@ pub mod replica;
 mod replies;
 mod route;
 pub mod startup;
-mod tracking;
+pub mod tracking;
 
 pub use startup::{Failure, Options, run};

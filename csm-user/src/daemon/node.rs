@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::planner::Planner;
+use super::tracking::Running;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::load::{AttachMode, MappedGate, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps};
@@ -19,7 +20,6 @@ use crate::model::Config;
 use crate::neigh::task::{HopSink, Neighbours};
 use crate::probe::health::Health;
 use crate::replication::task::ReplHandle;
-use crate::track::task::TrackHandle;
 
 /// A port and what netlink says of it.
 pub struct NodePort {
@@ -56,7 +56,7 @@ pub struct Node {
     /// The election; `None` without an FT group.
     pub ft: Option<FtControl>,
     /// Tracking; `None` if nothing is tracked.
-    pub track: Option<TrackHandle>,
+    pub track: Option<Running>,
     /// Replication; `None` without an FT group.
     pub replication: Option<ReplHandle>,
     /// What the walks over the tables met.

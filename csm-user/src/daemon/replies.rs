@@ -55,7 +55,7 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         authenticated: false,
         encrypted: replication.encrypted,
         peer: peer.map(peer_reply),
-        tracking: node.track.as_ref().zip(config).map(|(track, ft)| super::tracking::reply(track, &ft.track)),
+        tracking: node.track.as_ref().map(super::tracking::reply),
         readiness: readiness(node, &status, &replication),
         replication: replication_reply(node, &replication, repl_now),
         lease: lease(node, &status),

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::node::Node;
+use super::tracking::{Names, Running};
 use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::ring::Hint;
@@ -22,7 +23,7 @@ use crate::probe::health::Health;
 use crate::replication::role::Role;
 use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
-use crate::track::task::{TrackHandle, TrackStatus};
+use crate::track::task::TrackStatus;
 
 /// Between two log lines about boxes that use the group's addresses.
 const RIVALS_EVERY: Duration = Duration::from_secs(10);
@@ -38,7 +39,7 @@ pub(super) struct Inputs {
     /// The election; `None` without an FT group.
     pub(super) ft: Option<FtHandle>,
     /// Tracked interfaces.
-    pub(super) tracked_links: super::tracking::Names,
+    pub(super) tracked_links: Names,
     /// Read by the expiry.
     pub(super) active: Arc<AtomicBool>,
 }
@@ -133,7 +134,7 @@ pub(super) async fn run(
         alive,
         health: node.health.clone(),
         completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
-        track: node.track.as_ref().map(TrackHandle::status),
+        track: node.track.as_ref().map(Running::status),
         terminate,
     };
     let tracked_links = std::mem::take(&mut sources.inputs.tracked_links);
@@ -159,7 +160,7 @@ struct Router<'a> {
     announcements: &'a AnnounceThread,
     active: Arc<AtomicBool>,
     rivals: Rivals,
-    tracked_links: super::tracking::Names,
+    tracked_links: Names,
     /// What the real-time thread was told.
     eligible: Option<bool>,
 }
@@ -275,8 +276,8 @@ impl Router<'_> {
     }
 
     fn link(&mut self, event: &LinkEvent) {
-        if let (Some(track), Some(ft)) = (&self.node.track, &self.node.config.ft) {
-            super::tracking::link(track, &ft.track, &mut self.tracked_links, event);
+        if let Some(track) = &self.node.track {
+            track.link(&mut self.tracked_links, event);
         }
         let (ifindex, carrying) = match event {
             LinkEvent::Changed(link) => (link.ifindex, link.up && link.carrier),

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
 
 use super::startup::Failure;
 use crate::api::reply::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
@@ -11,13 +14,19 @@ use crate::model::{Config, TrackMode, Tracking};
 use crate::neigh::netlink::Netlink;
 use crate::neigh::task::LinkEvent;
 use crate::track::machine::Object;
-use crate::track::task::{GatewayPath, TrackHandle, TrackOptions, spawn};
+use crate::track::task::{GatewayPath, TrackHandle, TrackOptions, TrackStatus, spawn};
 
 /// The tracked interfaces by their numbers: a notice of one that is gone has no name.
 pub(super) type Names = HashMap<u32, String>;
 
+/// Tracking as it was started.
+pub struct Running {
+    handle: TrackHandle,
+    tracking: Tracking,
+}
+
 /// Starts what the FT group tracks; `None` if that is nothing.
-pub(super) fn start(config: &Config, specs: &[PortSpec]) -> Result<(Option<TrackHandle>, Names), Failure> {
+pub(super) fn start(config: &Config, specs: &[PortSpec]) -> Result<(Option<Running>, Names), Failure> {
     let Some(tracking) = config.ft.as_ref().map(|ft| &ft.track).filter(|tracking| !tracking.is_empty())
     else {
         return Ok((None, Names::new()));
@@ -32,7 +41,8 @@ pub(super) fn start(config: &Config, specs: &[PortSpec]) -> Result<(Option<Track
         interfaces,
         slot: config.slot,
     };
-    Ok((Some(spawn(options).map_err(Failure::step("tracking"))?), names))
+    let handle = spawn(options).map_err(Failure::step("tracking"))?;
+    Ok((Some(Running { handle, tracking: tracking.clone() }), names))
 }
 
 fn gateways(config: &Config, tracking: &Tracking, specs: &[PortSpec]) -> Result<Vec<GatewayPath>, Failure> {
@@ -65,28 +75,32 @@ fn interfaces(tracking: &Tracking) -> io::Result<(Names, Vec<(String, bool)>)> {
     Ok((names, states))
 }
 
-/// A link has changed: tells tracking if it is a tracked one.
-pub(super) fn link(handle: &TrackHandle, tracking: &Tracking, names: &mut Names, event: &LinkEvent) {
-    let (name, up) = match event {
-        LinkEvent::Changed(link) if tracking.interfaces.contains(&link.name) => {
-            names.insert(link.ifindex, link.name.clone());
-            (link.name.clone(), link.up && link.carrier)
-        }
-        LinkEvent::Changed(link) => match names.remove(&link.ifindex) {
+impl Running {
+    /// What is known.
+    pub(super) fn status(&self) -> watch::Receiver<Arc<TrackStatus>> {
+        self.handle.status()
+    }
+
+    /// A link has changed: reports it if it is a tracked one.
+    pub(super) fn link(&self, names: &mut Names, event: &LinkEvent) {
+        let (name, up) = match event {
+            LinkEvent::Changed(link) if self.tracking.interfaces.contains(&link.name) => {
+                names.insert(link.ifindex, link.name.clone());
+                (Some(link.name.clone()), link.up && link.carrier)
+            }
             // It has another name now.
-            Some(name) => (name, false),
-            None => return,
-        },
-        LinkEvent::Gone(ifindex) => match names.remove(ifindex) {
-            Some(name) => (name, false),
-            None => return,
-        },
-    };
-    handle.report(Object::Interface(name), up);
+            LinkEvent::Changed(link) => (names.remove(&link.ifindex), false),
+            LinkEvent::Gone(ifindex) => (names.remove(ifindex), false),
+        };
+        if let Some(name) = name {
+            self.handle.report(Object::Interface(name), up);
+        }
+    }
 }
 
 /// The API's view.
-pub(super) fn reply(handle: &TrackHandle, tracking: &Tracking) -> TrackReply {
+pub(super) fn reply(running: &Running) -> TrackReply {
+    let Running { handle, tracking } = running;
     let (status, now) = (handle.status().borrow().clone(), handle.now());
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let unix_ms = |at: Duration| millis(wall.saturating_sub(now.saturating_sub(at)));

@@ -114,7 +114,7 @@ proptest! {
         let mut ill_until = None;
         for (which, state, later) in steps {
             let ill = |up: [bool; 3]| match all {
-                true => !(up[0] && up[1]) && !up[2],
+                true => up[..2].contains(&false) && !up[2],
                 false => up.contains(&false),
             };
             now += S * later;
