@@ -1,6 +1,7 @@
 //! Runs a command: asks the daemon, or for `check` reads the file, and writes what the renderers make of it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -29,7 +30,12 @@ pub struct Options {
     pub socket: PathBuf,
     /// JSON even without `| json`.
     pub json: bool,
+    /// Takes the parts of a long listing as they come; what it took is not in [`Output::stdout`].
+    pub part: Option<Part>,
 }
+
+/// Writes a part of the output.
+pub type Part = fn(&str) -> io::Result<()>;
 
 /// What a command left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,20 +58,22 @@ enum Error {
     Fmt(#[from] fmt::Error),
     #[error("the reply cannot be written: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("the reply cannot be written: {0}")]
+    Io(#[from] io::Error),
 }
 
 impl Error {
     const fn status(&self) -> u8 {
         match self {
             Self::Module { .. } => BAD_INPUT,
-            Self::Client(_) | Self::Fmt(_) | Self::Json(_) => FAILED,
+            Self::Client(_) | Self::Fmt(_) | Self::Json(_) | Self::Io(_) => FAILED,
         }
     }
 
     fn remedy(&self) -> Option<&str> {
         match self {
             Self::Client(error) => error.remedy(),
-            Self::Module { .. } | Self::Fmt(_) | Self::Json(_) => None,
+            Self::Module { .. } | Self::Fmt(_) | Self::Json(_) | Self::Io(_) => None,
         }
     }
 }
@@ -83,7 +91,8 @@ pub async fn run(args: &[String], options: &Options) -> Output {
         Request::CheckHost { file } => return check_host(file.as_deref(), json),
         Request::RunningConfig => running_config(&client, json).await,
         Request::ForceStandby { slot } => force_standby(&client, slot, json).await,
-        Request::Show { slot, what } => show_module(&client, slot, what, json).await,
+        Request::ClearConns { slot, filter } => clear_conns(&client, slot, &filter, json).await,
+        Request::Show { slot, what } => show_module(&client, slot, what, json, options.part).await,
     };
     match answer {
         Ok(stdout) => Output { stdout, ..Output::default() },
@@ -140,7 +149,13 @@ async fn require_module(client: &Client, asked: u8) -> Result<(), Error> {
     if asked == module { Ok(()) } else { Err(Error::Module { asked, module }) }
 }
 
-async fn show_module(client: &Client, slot: Option<u8>, what: Show, json: bool) -> Result<String, Error> {
+async fn show_module(
+    client: &Client,
+    slot: Option<u8>,
+    what: Show,
+    json: bool,
+    part: Option<Part>,
+) -> Result<String, Error> {
     if let Some(slot) = slot {
         require_module(client, slot).await?;
     }
@@ -172,7 +187,7 @@ async fn show_module(client: &Client, slot: Option<u8>, what: Show, json: bool) 
             let reply: Vec<ServerfarmReply> = client.get(path::SERVERFARMS).await?;
             output(&reply, json, |out, farms| show::serverfarm::write(out, farms))
         }
-        Show::Conns { filter, detail } => conns(client, &filter, detail, json).await,
+        Show::Conns { filter, detail } => conns(client, &filter, detail, json, part).await,
         Show::Sticky => {
             let reply: StickiesReply = client.get(path::STICKY).await?;
             output(&reply, json, show::sticky::write)
@@ -193,8 +208,51 @@ async fn show_module(client: &Client, slot: Option<u8>, what: Show, json: bool) 
     }
 }
 
-async fn conns(client: &Client, filter: &ConnFilter, detail: bool, json: bool) -> Result<String, Error> {
-    output(&client.conns(filter).await?, json, |out, conns| show::conn::write(out, conns, detail))
+/// All connections, page by page: `part` takes each page as it comes, and the end is returned.
+async fn conns(
+    client: &Client,
+    filter: &ConnFilter,
+    detail: bool,
+    json: bool,
+    part: Option<Part>,
+) -> Result<String, Error> {
+    let mut text = String::new();
+    if json {
+        text.push_str("{\n  \"connections\": [");
+    } else {
+        show::conn::heading(&mut text)?;
+    }
+    let (mut after, mut total) = (None, 0_u64);
+    loop {
+        let page = client.conns(filter, after.as_deref()).await?;
+        if json {
+            for conn in &page.connections {
+                text.push_str(if total == 0 { "\n    " } else { ",\n    " });
+                text.push_str(&serde_json::to_string(conn)?);
+                total += 1;
+            }
+        } else {
+            show::conn::write(&mut text, &page.connections, detail)?;
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+        if let Some(part) = part {
+            part(&text)?;
+            text.clear();
+        }
+    }
+    if json {
+        writeln!(text, "\n  ],\n  \"total\": {total}\n}}")?;
+    }
+    Ok(text)
+}
+
+async fn clear_conns(client: &Client, slot: u8, filter: &ConnFilter, json: bool) -> Result<String, Error> {
+    require_module(client, slot).await?;
+    let reply = client.clear_conns(filter).await?;
+    output(&reply, json, |out, reply| writeln!(out, "connections cleared: {}", reply.cleared))
 }
 
 /// `show module csm N all`.

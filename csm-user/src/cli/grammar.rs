@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::api::reply::ConnFilter;
 
@@ -35,6 +35,13 @@ pub enum Request {
     ForceStandby {
         /// N.
         slot: u8,
+    },
+    /// `clear module csm N connections …`.
+    ClearConns {
+        /// N.
+        slot: u8,
+        /// Which.
+        filter: ConnFilter,
     },
 }
 
@@ -145,6 +152,11 @@ const COMMANDS: &[Command] = &[
     Command { syntax: "check FILE", request: |v| Request::Check { file: text(v, "FILE") } },
     Command { syntax: "check host", request: |_| Request::CheckHost { file: None } },
     Command { syntax: "check host FILE", request: |v| Request::CheckHost { file: Some(text(v, "FILE")) } },
+    Command { syntax: "clear module csm SLOT connections", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections client ADDRESS", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections real REAL", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections real REAL PORT", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections vserver NAME", request: clear_conns },
     Command {
         syntax: "clear module csm SLOT ft active",
         request: |v| Request::ForceStandby { slot: slot(v) },
@@ -157,6 +169,10 @@ const COMMANDS: &[Command] = &[
     Command { syntax: "show module csm SLOT conns client ADDRESS", request: |v| conns(v, false) },
     Command { syntax: "show module csm SLOT conns client ADDRESS detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT conns detail", request: |v| conns(v, true) },
+    Command { syntax: "show module csm SLOT conns real REAL", request: |v| conns(v, false) },
+    Command { syntax: "show module csm SLOT conns real REAL PORT", request: |v| conns(v, false) },
+    Command { syntax: "show module csm SLOT conns real REAL PORT detail", request: |v| conns(v, true) },
+    Command { syntax: "show module csm SLOT conns real REAL detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT conns vserver NAME", request: |v| conns(v, false) },
     Command { syntax: "show module csm SLOT conns vserver NAME detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT ft", request: |v| show(v, Show::Ft { detail: false }) },
@@ -188,6 +204,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "check", help: "a configuration file or this host, without a daemon" },
     Continuation { word: "clear", help: "reset functions" },
     Continuation { word: "client", help: "of one client only" },
+    Continuation { word: "connections", help: "reset connections at both ends" },
     Continuation { word: "conns", help: "connections" },
     Continuation { word: "csm", help: "Content Switching Module" },
     Continuation { word: "detail", help: "all about each" },
@@ -195,6 +212,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "host", help: "this host: kernel, drivers, scheduling" },
     Continuation { word: "json", help: "the same facts for programs" },
     Continuation { word: "module", help: "a module" },
+    Continuation { word: "real", help: "of one real server only" },
     Continuation { word: "reals", help: "real servers" },
     Continuation { word: "running-config", help: "the configuration in force" },
     Continuation { word: "serverfarms", help: "server farms" },
@@ -206,9 +224,11 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "vserver", help: "of one virtual server only" },
     Continuation { word: "vservers", help: "virtual servers" },
     Continuation { word: "|", help: "another form of output" },
-    Continuation { word: "ADDRESS", help: "IPv4 address" },
+    Continuation { word: "ADDRESS", help: "IPv4 or IPv6 address" },
     Continuation { word: "FILE", help: "path" },
     Continuation { word: "NAME", help: "name of a virtual server" },
+    Continuation { word: "PORT", help: "port at the real server, 1-65535" },
+    Continuation { word: "REAL", help: "IPv4 or IPv6 address of a real server" },
     Continuation { word: "SLOT", help: "number of the module, 1-255" },
 ];
 
@@ -229,13 +249,22 @@ fn show(values: &Values, what: Show) -> Request {
 }
 
 fn conns(values: &Values, detail: bool) -> Request {
-    let filter = ConnFilter {
+    show(values, Show::Conns { filter: conn_filter(values), detail })
+}
+
+fn clear_conns(values: &Values) -> Request {
+    Request::ClearConns { slot: slot(values), filter: conn_filter(values) }
+}
+
+fn conn_filter(values: &Values) -> ConnFilter {
+    let address = |of: &str| values.get(of)?.parse().ok();
+    ConnFilter {
         // Names are kept in upper case.
         vserver: values.get("NAME").map(|name| name.to_ascii_uppercase()),
-        client: values.get("ADDRESS").and_then(|address| address.parse().ok()),
-        limit: None,
-    };
-    show(values, Show::Conns { filter, detail })
+        real: address("REAL"),
+        port: values.get("PORT").and_then(|port| port.parse().ok()),
+        client: address("ADDRESS"),
+    }
 }
 
 fn is_parameter(token: &str) -> bool {
@@ -245,7 +274,8 @@ fn is_parameter(token: &str) -> bool {
 fn accepts(parameter: &str, word: &str) -> bool {
     match parameter {
         "SLOT" => word.parse::<u8>().is_ok_and(|slot| slot > 0),
-        "ADDRESS" => word.parse::<Ipv4Addr>().is_ok(),
+        "ADDRESS" | "REAL" => word.parse::<IpAddr>().is_ok(),
+        "PORT" => word.parse::<u16>().is_ok_and(|port| port > 0),
         _ => true,
     }
 }

@@ -10,7 +10,7 @@ use crate::model::{TrackMode, Tracking};
 pub(super) fn apply(track: &mut Tracking, statement: &Statement) -> Option<()> {
     let no = statement.negated;
     match statement.id {
-        Id::TrackGateway => put(&mut track.gateways, statement.address("ADDRESS")?, no),
+        Id::TrackGateway => put(&mut track.gateways, statement.address4("ADDRESS")?, no),
         Id::TrackInterface => match &statement.arg("NAME")?.value {
             Value::Text(name) => put(&mut track.interfaces, name.clone(), no),
             _ => return None,

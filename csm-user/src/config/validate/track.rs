@@ -1,5 +1,7 @@
 //! What is tracked, against the VLANs, the host and the FT group.
 
+use std::net::IpAddr;
+
 use super::super::command::Id;
 use super::super::grammar::Value;
 use super::super::parse::Section;
@@ -48,19 +50,15 @@ pub(super) fn check(checker: &mut Checker<'_>, ft: &FtGroup) {
 fn gateways(checker: &mut Checker<'_>, ft: &FtGroup) {
     let config = checker.config;
     for gateway in &ft.track.gateways {
-        let place = place(checker, Id::TrackGateway, "ADDRESS", &Value::Address(*gateway));
+        let place = place(checker, Id::TrackGateway, "ADDRESS", &Value::Address((*gateway).into()));
         let Some(vlan) = config.vlan_of(*gateway) else {
             let remedy = "track a router in the network of a client or server VLAN that has an `ip address`";
             checker.error(place, format!("{gateway} is in no VLAN's network: it cannot be asked"), remedy);
             continue;
         };
-        let own = [vlan.address, vlan.alt_address, vlan.alias].into_iter().flatten();
-        let of_pair = own.map(|net| net.addr()).chain(
-            config
-                .vservers
-                .iter()
-                .filter_map(|vserver| vserver.virtual_server.map(|server| server.address())),
-        );
+        let of_vlan = [vlan.address, vlan.alt_address, vlan.alias].into_iter().flatten();
+        let virtual_servers = config.vservers.iter().filter_map(|vserver| vserver.virtual_server);
+        let of_pair = of_vlan.map(|net| IpAddr::V4(net.addr())).chain(virtual_servers.map(|to| to.address()));
         if of_pair.into_iter().any(|own| own == *gateway) {
             let message = format!("{gateway} is an address of this pair: it says nothing about the network");
             checker.error(place, message, "track a router");
