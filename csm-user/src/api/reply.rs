@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod ft;
+pub mod track;
 
 use std::net::IpAddr;
 
@@ -18,6 +19,7 @@ pub use ft::{
     PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
     ReplicationReply, SnapshotState, TableReply, UpdateCounters,
 };
+pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 
 /// Rows of connections or sticky entries in one reply unless the request names another limit.
 pub const ROWS_MAX: u32 = 65_536;
