@@ -251,6 +251,7 @@ mod tests {
             heartbeat: Duration::from_millis(50),
             failover: Duration::from_millis(150),
             lease: Duration::from_micros(123_333),
+            proven_only: false,
             mac: OTHER,
             config_checksum: 0,
             software_checksum: 0,

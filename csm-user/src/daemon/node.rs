@@ -9,7 +9,9 @@ use std::time::Instant;
 use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop};
 use tokio::sync::watch;
 
+use super::apply::Changes;
 use super::planner::Planner;
+use super::tracking::Running;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::load::{AttachMode, MappedGate, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps};
@@ -64,10 +66,14 @@ pub struct Node {
     pub health: watch::Receiver<Arc<Health>>,
     /// The election; `None` without an FT group.
     pub ft: Option<FtControl>,
+    /// Tracking; `None` if nothing is tracked.
+    pub track: Option<Running>,
     /// Replication; `None` without an FT group.
     pub replication: Option<ReplHandle>,
     /// What the walks over the tables met.
     pub walked: Arc<WalkedCell>,
+    /// Changes of the configuration.
+    pub changes: Changes,
 }
 
 /// What the walks over the tables met and removed.

@@ -58,6 +58,7 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         paths: status.paths.iter().flatten().map(path_reply).collect(),
         encrypted: replication.encrypted,
         peer: peer.map(peer_reply),
+        tracking: node.track.as_ref().map(super::tracking::reply),
         readiness: readiness(node, &status, &replication),
         replication: replication_reply(node, &replication, repl_now),
         lease: lease(node, &status),
@@ -141,6 +142,11 @@ fn readiness(node: &Node, status: &FtStatus, replication: &ReplStatus) -> Readin
             against(!peer.timers_in_sync, "the timers differ");
         }
     }
+    against(!status.eligible && !active, "tracking stands against this box");
+    against(
+        active && status.peer.as_ref().is_some_and(|peer| !peer.eligible),
+        "tracking stands against the peer",
+    );
     let refused = replication.outgoing.as_ref().map_or(0, |sender| sender.refused_buckets);
     against(refused > 0, "the peer refuses some entries");
     ReadinessReply {
@@ -247,6 +253,7 @@ fn lateness(status: &FtStatus) -> LatenessReply {
 fn counters(status: &FtStatus, replication: &ReplStatus) -> FtCounters {
     let counters = &status.counters;
     let decode = &counters.decode;
+    let failed = decode.checksum + counters.unauthenticated + counters.wrong_key;
     let (sender, receiver) = (replication.outgoing.as_ref(), replication.incoming.as_ref());
     FtCounters {
         send_uncommitted: sender.map(|sender| sender.unacked as u64),
@@ -265,8 +272,8 @@ fn counters(status: &FtStatus, replication: &ReplStatus) -> FtCounters {
             received: Some(counters.packets),
             dropped: Some(counters.dropped),
             duplicates: Some(counters.duplicates),
-            checksum_failed: Some(decode.checksum),
-            dumped: Some(counters.dropped.saturating_sub(counters.duplicates + decode.checksum)),
+            checksum_failed: Some(failed),
+            dumped: Some(counters.dropped.saturating_sub(counters.duplicates + failed)),
             ..PacketCounters::default()
         },
         ..FtCounters::default()

@@ -11,7 +11,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::apply::Wish;
 use super::node::Node;
+use super::tracking::{Names, Running};
 use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::ring::Hint;
@@ -23,6 +25,7 @@ use crate::probe::health::Health;
 use crate::replication::role::Role;
 use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
+use crate::track::task::TrackStatus;
 
 /// Between two log lines about boxes that use the group's addresses.
 const RIVALS_EVERY: Duration = Duration::from_secs(10);
@@ -35,8 +38,12 @@ pub(super) struct Inputs {
     pub(super) hints: mpsc::Receiver<Hint>,
     /// Changes of links.
     pub(super) links: mpsc::Receiver<LinkEvent>,
+    /// What changes of the configuration leave to do.
+    pub(super) wishes: mpsc::Receiver<Wish>,
     /// The election; `None` without an FT group.
     pub(super) ft: Option<FtHandle>,
+    /// Tracked interfaces.
+    pub(super) tracked_links: Names,
     /// Read by the expiry.
     pub(super) active: Arc<AtomicBool>,
 }
@@ -48,7 +55,9 @@ enum Event {
     Completeness,
     Hint(Hint),
     Link(LinkEvent),
+    Wish(Wish),
     Ft(FtEvent),
+    Track,
     Terminate,
 }
 
@@ -57,6 +66,7 @@ struct Sources {
     alive: tokio::time::Interval,
     health: watch::Receiver<Arc<Health>>,
     completeness: Option<watch::Receiver<Completeness>>,
+    track: Option<watch::Receiver<Arc<TrackStatus>>>,
     terminate: [Signal; 2],
 }
 
@@ -75,14 +85,22 @@ impl Sources {
                 None => None,
             }
         };
+        let track = async {
+            match &mut self.track {
+                Some(watch) => watch.changed().await.ok(),
+                None => None,
+            }
+        };
         tokio::select! {
             biased;
             _ = sigterm.recv() => Event::Terminate,
             _ = sigint.recv() => Event::Terminate,
             Some(event) = ft_event => Event::Ft(event),
             _ = self.alive.tick() => Event::Alive,
+            Some(()) = track => Event::Track,
             Some(()) = completeness => Event::Completeness,
             Ok(()) = self.health.changed() => Event::Health,
+            Some(wish) = self.inputs.wishes.recv() => Event::Wish(wish),
             Some(link) = self.inputs.links.recv() => Event::Link(link),
             Some(hint) = self.inputs.hints.recv() => Event::Hint(hint),
         }
@@ -122,10 +140,15 @@ pub(super) async fn run(
         alive,
         health: node.health.clone(),
         completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
+        track: node.track.as_ref().map(Running::status),
         terminate,
     };
+    let tracked_links = std::mem::take(&mut sources.inputs.tracked_links);
     let active = Arc::clone(&sources.inputs.active);
-    let mut router = Router { node, announcements, active, rivals: Rivals::default() };
+    let mut router =
+        Router { node, announcements, active, rivals: Rivals::default(), tracked_links, eligible: None };
+    // Before it may claim.
+    router.track();
     router.tell(FtCommand::Forwardable(node.can_forward()));
     router.replica();
     loop {
@@ -143,6 +166,9 @@ struct Router<'a> {
     announcements: &'a AnnounceThread,
     active: Arc<AtomicBool>,
     rivals: Rivals,
+    tracked_links: Names,
+    /// What the real-time thread was told.
+    eligible: Option<bool>,
 }
 
 /// Tells of boxes that use the group's addresses, however many frames they send.
@@ -173,21 +199,36 @@ impl Router<'_> {
         match event {
             Event::Alive => {
                 self.tell(FtCommand::Alive);
+                self.track();
                 self.stations();
             }
             Event::Health => self.replan(),
+            Event::Track => self.track(),
             Event::Completeness => self.replica(),
             Event::Hint(hint) => self.hint(hint),
             Event::Link(link) => self.link(&link),
+            Event::Wish(wish) => self.wish(&wish),
             Event::Ft(event) => self.ft_event(&event),
             Event::Terminate => {}
         }
     }
 
-    fn tell(&self, command: FtCommand) {
-        let Some(ft) = &self.node.ft else { return };
-        if let Err(error) = ft.command(command) {
+    /// Whether the real-time thread took it.
+    fn tell(&self, command: FtCommand) -> bool {
+        let Some(ft) = &self.node.ft else { return false };
+        let told = ft.command(command);
+        if let Err(error) = told {
             tracing::warn!(%error, "a command to the real-time thread was not taken");
+        }
+        told.is_ok()
+    }
+
+    /// The verdict of tracking goes to the election; again if it was not taken.
+    fn track(&mut self) {
+        let Some(track) = &self.node.track else { return };
+        let eligible = track.status().borrow().eligible;
+        if self.eligible != Some(eligible) && self.tell(FtCommand::Eligible(eligible)) {
+            self.eligible = Some(eligible);
         }
     }
 
@@ -242,7 +283,10 @@ impl Router<'_> {
         }
     }
 
-    fn link(&self, event: &LinkEvent) {
+    fn link(&mut self, event: &LinkEvent) {
+        if let Some(track) = &self.node.track {
+            track.link(&mut self.tracked_links, event);
+        }
         let (ifindex, carrying) = match event {
             LinkEvent::Changed(link) => (link.ifindex, link.up && link.carrier),
             LinkEvent::Gone(ifindex) => (*ifindex, false),
@@ -261,6 +305,20 @@ impl Router<'_> {
         }
         if data {
             self.tell(FtCommand::Forwardable(self.node.can_forward()));
+        }
+    }
+
+    fn wish(&self, wish: &Wish) {
+        match *wish {
+            Wish::Announce => self.announcements.announce(),
+            Wish::Revert(at, number) => {
+                let node = Arc::clone(self.node);
+                self.node.runtime.spawn(async move {
+                    tokio::time::sleep_until(at.into()).await;
+                    // Ends with the runtime, if that ends first.
+                    let _ended = tokio::task::spawn_blocking(move || node.revert(number)).await;
+                });
+            }
         }
     }
 

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+pub mod change;
 mod family;
 mod host;
 mod lease;
 mod natpool;
 mod port;
 mod secret;
+mod track;
 
 pub use family::{Family, prefix_mask, prefix_mask6};
 pub use host::Host;
@@ -22,6 +24,7 @@ pub use natpool::Natpool;
 
 pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
 pub use secret::{FtKeys, Secret};
+pub use track::{TrackMode, Tracking};
 
 pub use lease::{
     CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, lease,
@@ -460,6 +463,8 @@ pub struct FtGroup {
     pub failover: Duration,
     /// `authentication`.
     pub keys: FtKeys,
+    /// `track ...`.
+    pub track: Tracking,
 }
 
 impl Config {

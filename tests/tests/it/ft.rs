@@ -9,7 +9,7 @@ use csm_common::gate::{Gate, GateState};
 use csm_user::ft::{
     Controls, FtCommand, FtHandle, FtOptions, GateCell, Reason, State, TakeoverActions, task,
 };
-use csm_user::model::{FtGroup, VlanId};
+use csm_user::model::{FtGroup, FtKeys, VlanId};
 use nix::sched::{CloneFlags, setns};
 use nix::time::{ClockId, clock_gettime};
 
@@ -139,6 +139,7 @@ impl Node {
                 heartbeat: HEARTBEAT,
                 failover: FAILOVER,
                 keys: FtKeys::default(),
+                track: csm_user::model::Tracking::default(),
             },
             interface: "ft0".into(),
             ifindex,
