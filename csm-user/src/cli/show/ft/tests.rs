@@ -171,46 +171,51 @@ fn an_active_node_in_detail() {
         Some(&active()),
         true,
         &expect![[r#"
-        FT group 1, vlan 9
-         This box is active
-         Configuration is in-sync
-         priority 20, heartbeat msec 50, failover msec 150, preemption is on
-         alternate priority 10
-         peer: standby, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
-               can forward yes, eligible yes, replica complete yes, hears this box yes
-         replica: standby holds 1003 of 1003 connections, 12 of 12 sticky entries
-                  snapshot complete, lag 3 msec, refused 0, lost 5
-                  tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
-         failover: ready
-         FT messages are not authenticated and not encrypted
-         total buffer count 65536, illegal state transitions 21
-         receive buffers not committed 22, send buffers not committed 23
-         updates: sent 24, received 25, committed 26
-         coup msgs: sent 1, received 2
-         election msgs: sent 3, received 4
-         heartbeat msgs: sent 123400, received 123399
-         relinquish msgs: sent 5, received 6
-         conn replicate msgs: sent 7, received 8
-         conn refresh msgs: sent 9, received 10
-         conn reset msgs: sent 11, received 12
-         conn redundancy errors: msgs lost 13, msgs rejected 14
-         packets: total received 15, total dropped 16, duplicates 17
-                  checksum failed 18, dumped 19, buffer unavailable -
-         number of state updates in last 8 transfers:
-          8 7 6 5 4 3 2 1
-         state: active, term 7, since Jul  7 2026 14:01:51.004 UTC: peer silent
-                can forward yes, eligible yes, ft interface eth3
-         gate: open, closes in 93.4 msec unless renewed
-         lease: 100.0 msec, peer's lease 100.0 msec
-         timer thread: real-time yes, memory locked yes
-                       worst lateness 62.9 msec, too late to act 0
-                       up to 50 usec: 123000
-                       up to 5.0 msec: 3
-                       later: 1
-         last state changes:
-          Jul  7 2026 14:00:02.511 UTC fence of term 5: clear ft active, peer heard 0 msec before, lateness 21 usec
-          Jul  7 2026 14:01:51.004 UTC claim of term 7: peer silent, peer heard 151 msec before, lateness 1.2 msec
-    "#]],
+            FT group 1, vlan 9
+             This box is active
+             Configuration is in-sync
+             priority 20, heartbeat msec 50, failover msec 150, preemption is on
+             alternate priority 10
+             peer: standby, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
+                   can forward yes, eligible yes, replica complete yes, hears this box yes
+             replica: standby holds 1003 of 1003 connections, 12 of 12 sticky entries
+                      snapshot complete, lag 3 msec, refused 0, lost 5
+                      tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
+             failover: ready
+             FT messages are not authenticated and not encrypted
+             heartbeat paths:
+              vlan 9 (ft): heard 12 msec ago, hears this box yes
+               sent 1000, errors 2, received 990, missing 10 (1.0 %)
+              vlan 2: heard 13 msec ago, hears this box yes
+               sent 1000, errors 2, received 990, missing 10 (1.0 %)
+             total buffer count 65536, illegal state transitions 21
+             receive buffers not committed 22, send buffers not committed 23
+             updates: sent 24, received 25, committed 26
+             coup msgs: sent 1, received 2
+             election msgs: sent 3, received 4
+             heartbeat msgs: sent 123400, received 123399
+             relinquish msgs: sent 5, received 6
+             conn replicate msgs: sent 7, received 8
+             conn refresh msgs: sent 9, received 10
+             conn reset msgs: sent 11, received 12
+             conn redundancy errors: msgs lost 13, msgs rejected 14
+             packets: total received 15, total dropped 16, duplicates 17
+                      checksum failed 18, dumped 19, buffer unavailable -
+             number of state updates in last 8 transfers:
+              8 7 6 5 4 3 2 1
+             state: active, term 7, since Jul  7 2026 14:01:51.004 UTC: peer silent
+                    can forward yes, eligible yes, ft interface eth3
+             gate: open, closes in 93.4 msec unless renewed
+             lease: 100.0 msec, peer's lease 100.0 msec
+             timer thread: real-time yes, memory locked yes
+                           worst lateness 62.9 msec, too late to act 0
+                           up to 50 usec: 123000
+                           up to 5.0 msec: 3
+                           later: 1
+             last state changes:
+              Jul  7 2026 14:00:02.511 UTC fence of term 5: clear ft active, peer heard 0 msec before, lateness 21 usec
+              Jul  7 2026 14:01:51.004 UTC claim of term 7: peer silent, peer heard 151 msec before, lateness 1.2 msec
+        "#]],
     );
 }
 
@@ -248,6 +253,11 @@ fn a_node_out_of_sync_with_an_incomplete_replica() {
                        snapshot is under way
                        configurations differ
              FT messages are authenticated (configured key), not encrypted
+             heartbeat paths:
+              vlan 9 (ft): heard 12 msec ago, hears this box yes
+               sent 1000, errors 2, received 990, missing 10 (1.0 %)
+              vlan 2: heard 13 msec ago, hears this box yes
+               sent 1000, errors 2, received 990, missing 10 (1.0 %)
              total buffer count 65536, illegal state transitions 21
              receive buffers not committed 22, send buffers not committed 23
              updates: sent 24, received 25, committed 26
@@ -316,6 +326,11 @@ fn a_node_alone() {
              failover: not ready
                        no peer is heard
              FT messages are not authenticated and not encrypted
+             heartbeat paths:
+              vlan 9 (ft): heard 12 msec ago, hears this box yes
+               sent 1000, errors 2, received 990, missing 10 (1.0 %)
+              vlan 2: heard 13 msec ago, hears this box yes
+               sent 1000, errors 2, received 990, missing 10 (1.0 %)
              total buffer count -, illegal state transitions -
              receive buffers not committed -, send buffers not committed -
              updates: sent -, received -, committed -
