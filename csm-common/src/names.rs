@@ -2,6 +2,10 @@
 
 /// The XDP program, one instance per port.
 pub const PROGRAM: &str = "csm";
+/// The program's traced form.
+pub const PROGRAM_TRACED: &str = "csm_traced";
+/// [`crate::trace::Filter`], one entry.
+pub const TRACE: &str = "TRACE";
 /// [`crate::gate::Gate`], one entry, memory-mapped by the real-time thread.
 pub const GATE: &str = "GATE";
 /// [`crate::service::Settings`], one entry.

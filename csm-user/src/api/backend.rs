@@ -2,7 +2,7 @@
 
 use super::reply::{
     ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply, RealReply, RunningConfigReply,
-    ServerfarmReply, StickiesReply, SystemReply, VlanReply, VserverReply,
+    ServerfarmReply, StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
 };
 
 /// Why there is no answer.
@@ -45,6 +45,8 @@ pub trait Backend: Send + Sync + 'static {
     fn neighbours(&self) -> Result<Vec<NeighbourReply>, Fault>;
     /// Counters of the dataplane.
     fn counters(&self) -> Result<CountersReply, Fault>;
+    /// Walks of packets: those since the last question, or that come within its time.
+    fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, Fault>;
     /// The configuration in force.
     fn running_config(&self) -> Result<RunningConfigReply, Fault>;
 }

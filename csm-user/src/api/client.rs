@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::path;
-use super::reply::{ConnFilter, ConnsReply, Done, ErrorReply};
+use super::reply::{ConnFilter, ConnsReply, Done, ErrorReply, TraceQuery, WalkReply};
 
 /// Longest wait for an answer: a table of a million connections takes about a second to read.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -87,6 +87,15 @@ impl Client {
     pub async fn force_standby(&self) -> Result<(), ClientError> {
         let Done {} = self.request(Method::POST, path::FORCE_STANDBY).await?;
         Ok(())
+    }
+
+    /// Walks of a client's packets since the last question.
+    pub async fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, ClientError> {
+        let TraceQuery { client, vserver, wait_ms } = query;
+        let vserver =
+            vserver.as_deref().map_or_else(String::new, |name| format!("&vserver={}", percent_encode(name)));
+        let wait = wait_ms.map_or_else(String::new, |wait_ms| format!("&wait_ms={wait_ms}"));
+        self.request(Method::POST, &format!("{}?client={client}{vserver}{wait}", path::TRACE)).await
     }
 
     async fn request<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {

@@ -4,10 +4,13 @@
 //! A value that was not measured is `null`, never a guess.
 
 pub mod ft;
+pub mod trace;
 
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
+
+pub use trace::{EntryReply, PacketReply, TraceQuery, WAIT_MAX_MS, WalkReply};
 
 pub use ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,

@@ -19,7 +19,7 @@ use tokio::net::UnixListener;
 
 use super::backend::{Backend, Fault};
 use super::path;
-use super::reply::{ConnFilter, Done, ErrorReply};
+use super::reply::{ConnFilter, Done, ErrorReply, TraceQuery};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -142,6 +142,7 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(path::REALS, get(|State(b): Shared| reply(move || b.reals())))
         .route(path::SERVERFARMS, get(|State(b): Shared| reply(move || b.serverfarms())))
         .route(path::CONNS, get(conns))
+        .route(path::TRACE, post(trace))
         .route(path::STICKY, get(|State(b): Shared| reply(move || b.sticky())))
         .route(path::VLANS, get(|State(b): Shared| reply(move || b.vlans())))
         .route(path::NEIGHBOURS, get(|State(b): Shared| reply(move || b.neighbours())))
@@ -157,6 +158,13 @@ fn router(backend: Arc<dyn Backend>) -> Router {
 async fn conns(State(backend): Shared, filter: Result<Query<ConnFilter>, QueryRejection>) -> Response {
     match filter {
         Ok(Query(filter)) => reply(move || backend.conns(&filter)).await,
+        Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text(), None),
+    }
+}
+
+async fn trace(State(backend): Shared, query: Result<Query<TraceQuery>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(query)) => reply(move || backend.trace(&query)).await,
         Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text(), None),
     }
 }

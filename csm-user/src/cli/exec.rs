@@ -1,6 +1,7 @@
 //! Runs a command: asks the daemon, or for `check` reads the file, and writes what the renderers make of it.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -12,7 +13,7 @@ use crate::api::client::{Client, ClientError, DEADLINE};
 use crate::api::path;
 use crate::api::reply::{
     ConnFilter, CountersReply, FtReply, NeighbourReply, RealReply, RunningConfigReply, ServerfarmReply,
-    StickiesReply, SystemReply, VlanReply, VserverReply,
+    StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WAIT_MAX_MS,
 };
 
 /// Exit status: done.
@@ -48,6 +49,8 @@ enum Error {
     Client(#[from] ClientError),
     #[error("there is no module csm {asked} here: this node is module csm {module}")]
     Module { asked: u8, module: u8 },
+    #[error("cannot write: {0}")]
+    Io(#[from] io::Error),
     #[error("the reply cannot be written: {0}")]
     Fmt(#[from] fmt::Error),
     #[error("the reply cannot be written: {0}")]
@@ -58,14 +61,14 @@ impl Error {
     const fn status(&self) -> u8 {
         match self {
             Self::Module { .. } => BAD_INPUT,
-            Self::Client(_) | Self::Fmt(_) | Self::Json(_) => FAILED,
+            Self::Client(_) | Self::Io(_) | Self::Fmt(_) | Self::Json(_) => FAILED,
         }
     }
 
     fn remedy(&self) -> Option<&str> {
         match self {
             Self::Client(error) => error.remedy(),
-            Self::Module { .. } | Self::Fmt(_) | Self::Json(_) => None,
+            Self::Module { .. } | Self::Io(_) | Self::Fmt(_) | Self::Json(_) => None,
         }
     }
 }
@@ -81,6 +84,10 @@ pub async fn run(args: &[String], options: &Options) -> Output {
     let answer = match request {
         Request::Check { file } => return check(&file, json),
         Request::CheckHost { file } => return check_host(file.as_deref(), json),
+        Request::Trace { client: address, vserver, count } => {
+            let query = TraceQuery { client: address, vserver, wait_ms: Some(WAIT_MAX_MS) };
+            trace(&client, &query, count, json, &mut io::stdout()).await
+        }
         Request::RunningConfig => running_config(&client, json).await,
         Request::ForceStandby { slot } => force_standby(&client, slot, json).await,
         Request::Show { slot, what } => show_module(&client, slot, what, json).await,
@@ -190,6 +197,37 @@ async fn show_module(client: &Client, slot: Option<u8>, what: Show, json: bool) 
 
 async fn conns(client: &Client, filter: &ConnFilter, detail: bool, json: bool) -> Result<String, Error> {
     output(&client.conns(filter).await?, json, |out, conns| show::conn::write(out, conns, detail))
+}
+
+/// Writes walks as they come, `count` of them; in JSON one a line.
+async fn trace(
+    client: &Client,
+    query: &TraceQuery,
+    count: Option<u64>,
+    json: bool,
+    to: &mut impl Write,
+) -> Result<String, Error> {
+    let mut left = count.unwrap_or(u64::MAX);
+    let mut began_ns = None;
+    while left > 0 {
+        for walk in client.trace(query).await?.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+            left -= 1;
+            let mut text = String::new();
+            if json {
+                text = serde_json::to_string(walk)?;
+                text.push('\n');
+            } else {
+                let began_ns = *began_ns.get_or_insert(walk.at_ns);
+                show::trace::write(&mut text, walk, began_ns)?;
+            }
+            match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+                // The reader of a pipe has seen enough.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(String::new()),
+                result => result?,
+            }
+        }
+    }
+    Ok(String::new())
 }
 
 /// `show module csm N all`.

@@ -31,6 +31,15 @@ pub enum Request {
         /// What of it.
         what: Show,
     },
+    /// `trace client A [vserver V] [count N]`.
+    Trace {
+        /// A.
+        client: Ipv4Addr,
+        /// V.
+        vserver: Option<String>,
+        /// N; `None`: until it is interrupted.
+        count: Option<u64>,
+    },
     /// `clear module csm N ft active`.
     ForceStandby {
         /// N.
@@ -176,7 +185,14 @@ const COMMANDS: &[Command] = &[
         syntax: "show module csm SLOT vservers detail",
         request: |v| show(v, Show::Vservers { detail: true }),
     },
+    Command { syntax: "trace client ADDRESS", request: trace },
+    Command { syntax: "trace client ADDRESS count COUNT", request: trace },
+    Command { syntax: "trace client ADDRESS vserver NAME", request: trace },
+    Command { syntax: "trace client ADDRESS vserver NAME count COUNT", request: trace },
 ];
+
+/// Longest trace, in packets.
+const COUNT_MAX: u64 = 1_000_000;
 
 const WORDS: &[Continuation] = &[
     Continuation { word: "active", help: "hand the active role to the peer" },
@@ -186,6 +202,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "clear", help: "reset functions" },
     Continuation { word: "client", help: "of one client only" },
     Continuation { word: "conns", help: "connections" },
+    Continuation { word: "count", help: "end after so many packets" },
     Continuation { word: "csm", help: "Content Switching Module" },
     Continuation { word: "detail", help: "all about each" },
     Continuation { word: "ft", help: "fault tolerance" },
@@ -198,11 +215,13 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "show", help: "the state of the system" },
     Continuation { word: "stats", help: "counters" },
     Continuation { word: "sticky", help: "sticky entries" },
+    Continuation { word: "trace", help: "the walk of a client's packets through the XDP program" },
     Continuation { word: "vlan", help: "VLANs and the ports that carry them" },
     Continuation { word: "vserver", help: "of one virtual server only" },
     Continuation { word: "vservers", help: "virtual servers" },
     Continuation { word: "|", help: "another form of output" },
     Continuation { word: "ADDRESS", help: "IPv4 address" },
+    Continuation { word: "COUNT", help: "packets, 1-1000000" },
     Continuation { word: "FILE", help: "path" },
     Continuation { word: "NAME", help: "name of a virtual server" },
     Continuation { word: "SLOT", help: "number of the module, 1-255" },
@@ -234,6 +253,18 @@ fn conns(values: &Values, detail: bool) -> Request {
     show(values, Show::Conns { filter, detail })
 }
 
+fn trace(values: &Values) -> Request {
+    Request::Trace {
+        // Accepted only if it parses, see `accepts`.
+        client: values
+            .get("ADDRESS")
+            .and_then(|address| address.parse().ok())
+            .unwrap_or(Ipv4Addr::UNSPECIFIED),
+        vserver: values.get("NAME").map(|name| name.to_ascii_uppercase()),
+        count: values.get("COUNT").and_then(|count| count.parse().ok()),
+    }
+}
+
 fn is_parameter(token: &str) -> bool {
     token.starts_with(|first: char| first.is_ascii_uppercase())
 }
@@ -241,6 +272,7 @@ fn is_parameter(token: &str) -> bool {
 fn accepts(parameter: &str, word: &str) -> bool {
     match parameter {
         "SLOT" => word.parse::<u8>().is_ok_and(|slot| slot > 0),
+        "COUNT" => word.parse::<u64>().is_ok_and(|count| (1..=COUNT_MAX).contains(&count)),
         "ADDRESS" => word.parse::<Ipv4Addr>().is_ok(),
         _ => true,
     }

@@ -15,8 +15,8 @@ use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     ConnFilter, ConnReply, ConnState, ConnectionCounters, ConnsReply, CountersReply, Endpoint, FtReply,
     NeighbourReply, Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, RunningConfigReply,
-    ServerfarmReply, StickiesReply, StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply,
-    VserverState,
+    ServerfarmReply, StickiesReply, StickyReply, StickyRule, SystemReply, TraceQuery, Verdict, VlanReply,
+    VserverReply, VserverState, WalkReply,
 };
 use crate::config;
 use crate::dataplane::expiry::{Census, Ended};
@@ -209,6 +209,10 @@ impl Backend for Node {
         })
     }
 
+    fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, Fault> {
+        super::trace::walks(self, &self.vserver_names(), &self.desired(), query)
+    }
+
     fn running_config(&self) -> Result<RunningConfigReply, Fault> {
         Ok(RunningConfigReply { text: config::print(&self.config()) })
     }
@@ -396,12 +400,7 @@ fn client_range(range: &ClientRange) -> String {
 fn reason_reply((reason, count): (Reason, counter::Count)) -> ReasonCount {
     ReasonCount {
         reason: reason.name().to_owned(),
-        verdict: match reason.verdict() {
-            counter::Verdict::Forward => Verdict::Forward,
-            counter::Verdict::Pass => Verdict::Pass,
-            counter::Verdict::Drop => Verdict::Drop,
-            counter::Verdict::Hold => Verdict::Hold,
-        },
+        verdict: verdict(reason),
         packets: count.packets,
         bytes: count.bytes,
     }
@@ -413,4 +412,13 @@ fn address(be: u32) -> Ipv4Addr {
 
 fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+pub(super) const fn verdict(reason: Reason) -> Verdict {
+    match reason.verdict() {
+        counter::Verdict::Forward => Verdict::Forward,
+        counter::Verdict::Pass => Verdict::Pass,
+        counter::Verdict::Drop => Verdict::Drop,
+        counter::Verdict::Hold => Verdict::Hold,
+    }
 }

@@ -20,5 +20,6 @@ pub mod replica;
 mod replies;
 mod route;
 pub mod startup;
+mod trace;
 
 pub use startup::{Failure, Options, run};

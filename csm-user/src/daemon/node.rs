@@ -14,6 +14,7 @@ use crate::dataplane::maps::{Counters, HopMaps};
 use crate::dataplane::plan::Desired;
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::Table;
+use crate::dataplane::task::trace::Tracer;
 use crate::ft::{FtControl, GateCell};
 use crate::model::Config;
 use crate::neigh::task::{HopSink, Neighbours};
@@ -56,6 +57,8 @@ pub struct Node {
     pub ft: Option<FtControl>,
     /// Replication; `None` without an FT group.
     pub replication: Option<ReplHandle>,
+    /// Walks of packets; an error if the kernel refused the traced form of the program.
+    pub tracer: Result<Arc<Tracer>, String>,
     /// What the walks over the tables met.
     pub walked: Arc<WalkedCell>,
 }

@@ -203,8 +203,13 @@ impl Running {
             sticky: connections,
             ..Capacity::default()
         };
-        let dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
+        let mut dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
             .map_err(Failure::step("the dataplane"))?;
+        // At once, since the verifier keeps a CPU busy, which the election's thread may need later.
+        let tracer = dataplane.tracer().map(Arc::new).map_err(|error| error.to_string());
+        if let Err(error) = &tracer {
+            tracing::warn!(%error, "packets cannot be traced");
+        }
         // Only now: a port that carries another's program is not touched.
         pairs.keep();
         let tags = ports::keep_tags(&specs)?;
@@ -296,6 +301,7 @@ impl Running {
             ft: ft.as_ref().map(FtHandle::control),
             replication,
             walked,
+            tracer,
         });
         Ok(Self {
             node,

@@ -14,4 +14,5 @@ pub mod routes;
 pub mod snapshot;
 pub mod table;
 pub mod task;
+pub mod trace;
 pub mod waiting;

@@ -115,12 +115,13 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
     wrong(
         "shw",
         &expect![[r#"
-        shw
-        ^
-        % invalid word "shw"; possible here:
-          check            a configuration file, without a daemon
-          clear            reset functions
-          show             the state of the system"#]],
+            shw
+            ^
+            % invalid word "shw"; possible here:
+              check            a configuration file or this host, without a daemon
+              clear            reset functions
+              show             the state of the system
+              trace            the walk of a client's packets through the XDP program"#]],
     );
 }
 
@@ -173,11 +174,12 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
         "",
         &expect![[r#"
 
-        ^
-        % incomplete command; possible here:
-          check            a configuration file, without a daemon
-          clear            reset functions
-          show             the state of the system"#]],
+            ^
+            % incomplete command; possible here:
+              check            a configuration file or this host, without a daemon
+              clear            reset functions
+              show             the state of the system
+              trace            the walk of a client's packets through the XDP program"#]],
     );
 }
 

@@ -24,7 +24,7 @@ pub fn write(out: &mut impl Write, conns: &ConnsReply, detail: bool) -> fmt::Res
     more(out, conns.connections.len(), conns.total)
 }
 
-const fn state(state: ConnState) -> &'static str {
+pub(super) const fn state(state: ConnState) -> &'static str {
     match state {
         ConnState::SynClient => "SYN_CLIENT",
         ConnState::SynBoth => "SYN_BOTH",
