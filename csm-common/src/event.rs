@@ -1,30 +1,35 @@
 //! Records from the XDP program to the controller, over the ring buffer.
 
+use crate::address::{Address, V6};
 use crate::flow::Connection;
 use crate::service::{StickyEntry, StickyKey};
 
 /// One record. `kind` says which of the other fields count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Record {
-    /// One of the `EVENT_*` values.
+pub struct Record<A: Address = u32> {
+    /// One of the `EVENT_*` values, of IPv6 with [`EVENT_V6`].
     pub kind: u32,
     /// [`EVENT_CONNECTION`], [`EVENT_CLOSED`]: the connection.
-    pub connection: Connection,
+    pub connection: Connection<A>,
     /// [`EVENT_STICKY`]: key.
-    pub sticky_key: StickyKey,
-    /// [`EVENT_STICKY`]: value.
-    pub sticky: StickyEntry,
+    pub sticky_key: StickyKey<A>,
     /// [`EVENT_UNRESOLVED`], [`EVENT_NEIGHBOUR`], [`EVENT_RIVAL`]: address, network order.
-    pub ip_be: u32,
+    pub ip_be: A,
     /// The same three: VLAN.
     pub vlan: u16,
     /// [`EVENT_NEIGHBOUR`], [`EVENT_RIVAL`]: MAC address.
     pub mac: [u8; 6],
     /// Must be 0.
     pub pad: u32,
+    /// [`EVENT_STICKY`]: value.
+    pub sticky: StickyEntry,
 }
 crate::map_type!(Record, 88);
+crate::map_type!(Record<V6>, 160);
+
+/// Bit of the kind of a `Record<V6>`: both families' records come through one ring.
+pub const EVENT_V6: u32 = 0x100;
 
 /// A connection was proven by both sides and stands in the established table.
 pub const EVENT_CONNECTION: u32 = 1;

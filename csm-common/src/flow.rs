@@ -4,16 +4,17 @@
 //! it. The XDP program (new connection) and the controller (replica, snapshot) use that one function, so a replicated
 //! connection is rewritten exactly as the original was.
 
+use crate::address::{Address, V6};
 use crate::checksum;
 
 /// What identifies a packet's flow at ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
-pub struct FlowKey {
+pub struct FlowKey<A: Address = u32> {
     /// Source address, network order.
-    pub src_be: u32,
+    pub src_be: A,
     /// Destination address, network order.
-    pub dst_be: u32,
+    pub dst_be: A,
     /// Source port (ICMP echo: the identifier), network order.
     pub sport_be: u16,
     /// Destination port (ICMP echo: the identifier), network order.
@@ -26,6 +27,7 @@ pub struct FlowKey {
     pub pad: u8,
 }
 crate::map_type!(FlowKey, 16);
+crate::map_type!(FlowKey<V6>, 40);
 
 /// A [`FlowKey`] as it is looked up: written in two wide stores. The kernel's hash reads it in words, and a CPU that finds a
 /// word in pieces among its pending stores waits until all of them have reached the cache.
@@ -57,13 +59,13 @@ impl core::borrow::Borrow<FlowKey> for WideKey {
 /// All that forwarding a packet of a known flow needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(8))]
-pub struct FlowEntry {
+pub struct FlowEntry<A: Address = u32> {
     /// CLOCK_MONOTONIC ns of the last packet, written at most once a second.
     pub last_seen_ns: u64,
     /// Source address after rewriting, network order.
-    pub new_src_be: u32,
+    pub new_src_be: A,
     /// Destination address after rewriting, network order.
-    pub new_dst_be: u32,
+    pub new_dst_be: A,
     /// Source port after rewriting, network order.
     pub new_sport_be: u16,
     /// Destination port after rewriting, network order.
@@ -91,14 +93,15 @@ pub struct FlowEntry {
     /// Distinguishes successive connections with equal keys.
     pub generation: u32,
     /// The client's address, network order: for sticky and accounting.
-    pub client_be: u32,
+    pub client_be: A,
     /// TCP from the server side, with [`FLAG_ACK`]: an acknowledgement number of this direction at most [`ACK_STEP`] old,
     /// host order. Resets from the client side are judged by it.
     pub ack: u32,
     /// Must be 0.
-    pub reserved: [u32; 2],
+    pub reserved: A::Reserved,
 }
 crate::map_type!(FlowEntry, 64);
+crate::map_type!(FlowEntry<V6>, 96);
 
 /// No vserver or real.
 pub const NONE: u32 = u32::MAX;
@@ -113,6 +116,8 @@ pub const STATE_ESTABLISHED: u8 = 3;
 pub const STATE_CLOSING: u8 = 4;
 /// Both sides sent FIN, or a reset was seen: kept only for late segments, a SYN starts anew.
 pub const STATE_CLOSED: u8 = 5;
+/// Cleared by hand: its next hop is [`NONE`], and each segment is answered with a reset. A SYN starts anew.
+pub const STATE_CLEARED: u8 = 6;
 
 /// This entry is the client → server direction.
 pub const FLAG_FORWARD: u8 = 1;
@@ -126,6 +131,8 @@ pub const FLAG_FIN: u8 = 8;
 pub const FLAG_ACK: u8 = 16;
 /// Made from a server's packet in the middle of a connection that this node did not know.
 pub const FLAG_REBUILT: u8 = 32;
+/// Cleared: the sender of this direction's packets was sent a reset, or sent one itself.
+pub const FLAG_RESET: u8 = 64;
 
 /// [`FlowEntry::ack`] is written when it has moved by so many octets, so that a busy entry stays clean in every cache.
 pub const ACK_STEP: u32 = 1 << 14;
@@ -139,15 +146,15 @@ pub const PROOF_WINDOW: u32 = 1 << 24;
 /// A connection, independent of direction and of node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
-pub struct Connection {
+pub struct Connection<A: Address = u32> {
     /// Client address, network order.
-    pub client_be: u32,
+    pub client_be: A,
     /// Address the client speaks to, network order.
-    pub virtual_be: u32,
+    pub virtual_be: A,
     /// Address of the real server, network order; in dispatch mode the virtual address, which the server owns.
-    pub real_be: u32,
+    pub real_be: A,
     /// What the real sees as the client's address, network order: the client's own unless `nat client` replaces it.
-    pub source_be: u32,
+    pub source_be: A,
     /// Client port, network order.
     pub client_port_be: u16,
     /// Virtual port, network order.
@@ -174,6 +181,7 @@ pub struct Connection {
     pub generation: u32,
 }
 crate::map_type!(Connection, 44);
+crate::map_type!(Connection<V6>, 92);
 
 /// Generation of a connection that is opened at `now_ns`: later, as serial numbers go (RFC 1982), than `predecessor`, the
 /// one that stood under its key before (0: none), which may be of the peer's clock or of this very millisecond. By the
@@ -203,11 +211,11 @@ pub struct Local {
     pub flags: u8,
 }
 
-impl Connection {
+impl<A: Address> Connection<A> {
     /// Key of the client → server direction.
     #[inline(always)]
     #[must_use]
-    pub const fn forward_key(&self) -> FlowKey {
+    pub const fn forward_key(&self) -> FlowKey<A> {
         FlowKey {
             src_be: self.client_be,
             dst_be: self.virtual_be,
@@ -222,7 +230,7 @@ impl Connection {
     /// Key of the server → client direction.
     #[inline(always)]
     #[must_use]
-    pub const fn return_key(&self) -> FlowKey {
+    pub const fn return_key(&self) -> FlowKey<A> {
         FlowKey {
             src_be: self.real_be,
             dst_be: self.source_be,
@@ -237,9 +245,8 @@ impl Connection {
     /// Entry of the client → server direction: the destination becomes the real server, the source what that is to see.
     #[inline(always)]
     #[must_use]
-    pub const fn forward_entry(&self, local: &Local) -> FlowEntry {
-        let ip = checksum::replace32(self.virtual_be, self.real_be)
-            + checksum::replace32(self.client_be, self.source_be);
+    pub fn forward_entry(&self, local: &Local) -> FlowEntry<A> {
+        let ip = A::replace(self.virtual_be, self.real_be) + A::replace(self.client_be, self.source_be);
         let l4 = ip
             + checksum::replace16(self.virtual_port_be, self.real_port_be)
             + checksum::replace16(self.client_port_be, self.source_port_be);
@@ -261,16 +268,15 @@ impl Connection {
             generation: self.generation,
             client_be: self.client_be,
             ack: 0,
-            reserved: [0; 2],
+            reserved: A::Reserved::default(),
         }
     }
 
     /// Entry of the server → client direction: the source becomes the virtual server.
     #[inline(always)]
     #[must_use]
-    pub const fn return_entry(&self, local: &Local) -> FlowEntry {
-        let ip = checksum::replace32(self.real_be, self.virtual_be)
-            + checksum::replace32(self.source_be, self.client_be);
+    pub fn return_entry(&self, local: &Local) -> FlowEntry<A> {
+        let ip = A::replace(self.real_be, self.virtual_be) + A::replace(self.source_be, self.client_be);
         let l4 = ip
             + checksum::replace16(self.real_port_be, self.virtual_port_be)
             + checksum::replace16(self.source_port_be, self.client_port_be);
@@ -292,12 +298,12 @@ impl Connection {
             generation: self.generation,
             client_be: self.client_be,
             ack: 0,
-            reserved: [0; 2],
+            reserved: A::Reserved::default(),
         }
     }
 }
 
-impl FlowEntry {
+impl<A: Address> FlowEntry<A> {
     /// Whether a reset from the other direction with sequence number `seq` is one that the receiver of this
     /// direction's packets may have sent: RFC 5961, section 3.2, as far as one number every [`ACK_STEP`] octets tells.
     #[inline(always)]
@@ -314,10 +320,16 @@ impl FlowEntry {
         ack.wrapping_sub(self.expect_ack) < window
     }
 
+    /// The same entry, cleared: without a way out, so that a packet leaves the fast path where it looks for that.
+    #[must_use]
+    pub const fn cleared(&self) -> Self {
+        Self { nexthop: NONE, state: STATE_CLEARED, flags: self.flags & !FLAG_RESET, ..*self }
+    }
+
     /// Key of the other direction's entry, given this one's protocol.
     #[inline(always)]
     #[must_use]
-    pub const fn twin_key(&self, proto: u8) -> FlowKey {
+    pub const fn twin_key(&self, proto: u8) -> FlowKey<A> {
         FlowKey {
             src_be: self.new_dst_be,
             dst_be: self.new_src_be,
@@ -331,7 +343,7 @@ impl FlowEntry {
 
     /// The connection this entry belongs to; `key` is the entry's own key.
     #[must_use]
-    pub const fn connection(&self, key: &FlowKey) -> Connection {
+    pub const fn connection(&self, key: &FlowKey<A>) -> Connection<A> {
         let of_entry = Connection {
             client_be: self.client_be,
             virtual_be: self.new_src_be,
@@ -373,12 +385,13 @@ mod tests {
     use super::{
         Connection, FLAG_ACK, FLAG_REBUILT, FlowEntry, Local, PROOF_WINDOW, RESET_WINDOW, next_generation,
     };
+    use crate::address::{Address, V6};
     use proptest::prelude::*;
 
     prop_compose! {
-        fn any_connection()(a: [u32; 4], p: [u16; 4], v: [u16; 2], n: [u32; 3], proto: u8, state in 1u8..6) -> Connection {
+        fn any_connection()(a: [[u32; 4]; 4], p: [u16; 4], v: [u16; 2], n: [u32; 3], proto: u8, state in 1u8..6) -> Connection<V6> {
             Connection {
-                client_be: a[0], virtual_be: a[1], real_be: a[2], source_be: a[3],
+                client_be: V6(a[0]), virtual_be: V6(a[1]), real_be: V6(a[2]), source_be: V6(a[3]),
                 client_port_be: p[0], virtual_port_be: p[1], real_port_be: p[2], source_port_be: p[3],
                 client_vlan: v[0], server_vlan: v[1], proto, state, pad: 0,
                 vserver: n[0], real: n[1], generation: n[2],
@@ -386,15 +399,49 @@ mod tests {
         }
     }
 
+    /// The same, with what is IPv4 of its addresses.
+    fn of_ipv4(c: &Connection<V6>) -> Connection {
+        let &Connection { client_be, virtual_be, real_be, source_be, .. } = c;
+        let &Connection { client_port_be, virtual_port_be, real_port_be, source_port_be, .. } = c;
+        let &Connection { client_vlan, server_vlan, proto, state, pad, vserver, real, generation, .. } = c;
+        Connection {
+            client_be: client_be.0[0],
+            virtual_be: virtual_be.0[0],
+            real_be: real_be.0[0],
+            source_be: source_be.0[0],
+            client_port_be,
+            virtual_port_be,
+            real_port_be,
+            source_port_be,
+            client_vlan,
+            server_vlan,
+            proto,
+            state,
+            pad,
+            vserver,
+            real,
+            generation,
+        }
+    }
+
+    fn entries_name_their_twins_and_connection<A: Address>(
+        c: &Connection<A>,
+        now_ns: u64,
+    ) -> Result<(), TestCaseError> {
+        let local = Local { to_server: 1, to_client: 2, now_ns, flags: 0 };
+        let (f, r) = (c.forward_entry(&local), c.return_entry(&local));
+        prop_assert_eq!(f.twin_key(c.proto), c.return_key());
+        prop_assert_eq!(r.twin_key(c.proto), c.forward_key());
+        prop_assert_eq!(f.connection(&c.forward_key()), *c);
+        prop_assert_eq!(r.connection(&c.return_key()), *c);
+        Ok(())
+    }
+
     proptest! {
         #[test]
         fn each_entry_names_its_twin_and_its_connection(c in any_connection(), now_ns: u64) {
-            let local = Local { to_server: 1, to_client: 2, now_ns, flags: 0 };
-            let (f, r) = (c.forward_entry(&local), c.return_entry(&local));
-            prop_assert_eq!(f.twin_key(c.proto), c.return_key());
-            prop_assert_eq!(r.twin_key(c.proto), c.forward_key());
-            prop_assert_eq!(f.connection(&c.forward_key()), c);
-            prop_assert_eq!(r.connection(&c.return_key()), c);
+            entries_name_their_twins_and_connection(&c, now_ns)?;
+            entries_name_their_twins_and_connection(&of_ipv4(&c), now_ns)?;
         }
     }
 

@@ -1,34 +1,37 @@
-//! Fragments of IPv4 datagrams: what later ones need of the first, and how those that come too early are handed over.
+//! Fragments of datagrams: what later ones need of the first, and how those that come too early are handed over.
 
-/// A datagram that comes in pieces (RFC 791: addresses, protocol, identification), where it comes in.
+use crate::address::{Address, V6};
+
+/// A datagram that comes in pieces (RFC 791: addresses, protocol, identification; RFC 8200: without the protocol), where it comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
-pub struct FragmentKey {
+pub struct FragmentKey<A: Address = u32> {
     /// Source address, network order.
-    pub src_be: u32,
+    pub src_be: A,
     /// Destination address, network order.
-    pub dst_be: u32,
-    /// Identification, network order.
-    pub id_be: u16,
+    pub dst_be: A,
+    /// Identification, network order; IPv4's 16 bits are the low half.
+    pub id_be: u32,
     /// VLAN it came in on.
     pub vlan: u16,
-    /// IP protocol.
+    /// IP protocol; IPv6: what the fragment header says follows it.
     pub proto: u8,
     /// Must be 0.
-    pub pad: [u8; 3],
+    pub pad: u8,
 }
 crate::map_type!(FragmentKey, 16);
+crate::map_type!(FragmentKey<V6>, 40);
 
 /// Value of `FRAGMENTS`: what became of the first fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Fragment {
+pub struct Fragment<A: Address = u32> {
     /// CLOCK_MONOTONIC ns of the first fragment, or of the first one that waits for it.
     pub noted_ns: u64,
     /// Source address after rewriting, network order.
-    pub new_src_be: u32,
+    pub new_src_be: A,
     /// Destination address after rewriting, network order.
-    pub new_dst_be: u32,
+    pub new_dst_be: A,
     /// Next hop, number in `NEXTHOPS`.
     pub nexthop: u32,
     /// Virtual server, or [`crate::flow::NONE`].
@@ -47,6 +50,7 @@ pub struct Fragment {
     pub pad: [u8; 6],
 }
 crate::map_type!(Fragment, 40);
+crate::map_type!(Fragment<V6>, 64);
 
 /// The first one has not come yet, and others are kept for it.
 pub const FRAGMENT_WAITED_FOR: u8 = 1;
@@ -62,9 +66,9 @@ pub const HELD_FRAME_MAX: usize = 2016;
 /// `key` has gone on and the kept ones may follow.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Held {
+pub struct Held<A: Address = u32> {
     /// The datagram.
-    pub key: FragmentKey,
+    pub key: FragmentKey<A>,
     /// Interface index of the port that the frame came in on.
     pub ifindex: u32,
     /// Octets of `frame` in use; 0: no frame.
@@ -77,6 +81,7 @@ pub struct Held {
     pub frame: [u8; HELD_FRAME_MAX],
 }
 crate::map_type!(Held, 2048);
+crate::map_type!(Held<V6>, 2072);
 
 /// Octets of a [`Held`] before its frame.
 pub const HELD_HEAD_BYTES: usize = size_of::<Held>() - HELD_FRAME_MAX;
@@ -84,9 +89,9 @@ pub const HELD_HEAD_BYTES: usize = size_of::<Held>() - HELD_FRAME_MAX;
 /// A [`Held`] without a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Release {
+pub struct Release<A: Address = u32> {
     /// The datagram.
-    pub key: FragmentKey,
+    pub key: FragmentKey<A>,
     /// Must be 0.
     pub ifindex: u32,
     /// Must be 0.
@@ -97,3 +102,4 @@ pub struct Release {
     pub pad: u32,
 }
 crate::map_type!(Release, HELD_HEAD_BYTES);
+crate::map_type!(Release<V6>, HELD_HEAD_BYTES + 24);

@@ -2,10 +2,11 @@
 //!
 //! `no_std`, no allocation, no aya except behind feature `user`. Every map type is `repr(C)` with explicit padding and
 //! a size assertion; none holds a `bool`, an enum or an `Option`, so that any bit pattern read from a map is valid.
-//! Addresses and ports are kept in network byte order, as they stand on the wire, in `[u8; N]`-like integers whose
-//! names end in `_be`; everything else is in host order.
+//! Addresses and ports are kept in network byte order, as they stand on the wire, in integers whose names end in `_be`;
+//! everything else is in host order. What holds an address is generic over its family, IPv4 by default.
 #![cfg_attr(not(test), no_std)]
 
+pub mod address;
 pub mod checksum;
 pub mod counter;
 pub mod event;

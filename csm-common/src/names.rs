@@ -6,6 +6,12 @@ pub const PROGRAM: &str = "csm";
 pub const PROGRAM_TRACED: &str = "csm_traced";
 /// [`crate::trace::Filter`], one entry.
 pub const TRACE: &str = "TRACE";
+/// The XDP program for IPv6, which [`PROGRAM`] calls.
+pub const PROGRAM6: &str = "csm6";
+/// Programs that [`PROGRAM`] hands other families to, by `FAMILY_*`.
+pub const FAMILIES: &str = "FAMILIES";
+/// Index of [`PROGRAM6`] in [`FAMILIES`].
+pub const FAMILY_V6: u32 = 0;
 /// [`crate::gate::Gate`], one entry, memory-mapped by the real-time thread.
 pub const GATE: &str = "GATE";
 /// [`crate::service::Settings`], one entry.
@@ -76,3 +82,39 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const VSERVER_COUNTS: &str = "VSERVER_COUNTS";
 /// Per-CPU [`crate::counter::ServiceCount`] by real number.
 pub const REAL_COUNTS: &str = "REAL_COUNTS";
+/// [`ADDRESSES`] of IPv6.
+pub const ADDRESSES6: &str = "ADDRESSES6";
+/// [`ERROR_SOURCES`] of IPv6.
+pub const ERROR_SOURCES6: &str = "ERROR_SOURCES6";
+/// [`FRAGMENTS`] of IPv6.
+pub const FRAGMENTS6: &str = "FRAGMENTS6";
+/// [`HELD`] of IPv6.
+pub const HELD6: &str = "HELD6";
+/// [`NEXTHOPS`] of IPv6.
+pub const NEXTHOPS6: &str = "NEXTHOPS6";
+/// [`ROUTES`] of IPv6.
+pub const ROUTES6: &str = "ROUTES6";
+/// [`NEIGHBOURS`] of IPv6.
+pub const NEIGHBOURS6: &str = "NEIGHBOURS6";
+/// [`VSERVER_KEYS`] of IPv6.
+pub const VSERVER_KEYS6: &str = "VSERVER_KEYS6";
+/// [`NETWORKS`] of IPv6.
+pub const NETWORKS6: &str = "NETWORKS6";
+/// [`CLIENTS`] of IPv6.
+pub const CLIENTS6: &str = "CLIENTS6";
+/// [`POOLS`] of IPv6.
+pub const POOLS6: &str = "POOLS6";
+/// [`VSERVERS`] of IPv6.
+pub const VSERVERS6: &str = "VSERVERS6";
+/// [`REALS`] of IPv6.
+pub const REALS6: &str = "REALS6";
+/// [`ORIGINS`] of IPv6.
+pub const ORIGINS6: &str = "ORIGINS6";
+/// [`FLOWS`] of IPv6.
+pub const FLOWS6: &str = "FLOWS6";
+/// [`EMBRYONIC`] of IPv6.
+pub const EMBRYONIC6: &str = "EMBRYONIC6";
+/// [`STICKY`] of IPv6.
+pub const STICKY6: &str = "STICKY6";
+/// [`EMBRYONIC_STICKY`] of IPv6.
+pub const EMBRYONIC_STICKY6: &str = "EMBRYONIC_STICKY6";

@@ -1,5 +1,7 @@
 //! Ports, addresses, next hops and routes as the maps hold them.
 
+use crate::address::{self, V6};
+
 /// Where frames of one VLAN come in and leave: a port, or a VLAN on a trunk. Value of `PORTS` (key: interface index,
 /// untagged frames), of `TAGGED` (key: [`TagKey`]) and of `VLANS` (key: the VLAN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,20 +73,21 @@ pub struct TagKey {
 }
 crate::map_type!(TagKey, 8);
 
-/// An IPv4 address on a VLAN.
+/// An address on a VLAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
-pub struct AddressKey {
+pub struct AddressKey<A: address::Address = u32> {
     /// The address, network order.
-    pub ip_be: u32,
+    pub ip_be: A,
     /// The VLAN it is on.
     pub vlan: u16,
     /// Must be 0.
     pub pad: u16,
 }
 crate::map_type!(AddressKey, 8);
+crate::map_type!(AddressKey<V6>, 20);
 
-/// An alias, virtual or pool address of the group: ARP for it is answered with the virtual MAC while the gate is open.
+/// An alias, virtual or pool address of the group: ARP (IPv6: a neighbour solicitation) for it is answered with the virtual MAC while the gate is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Address {
@@ -103,7 +106,7 @@ pub const ADDRESS_POOL: u32 = 3;
 /// Where a frame goes: node-local, so that connection entries need no rewrite when a neighbour's MAC changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct NextHop {
+pub struct NextHop<A: address::Address = u32> {
     /// Destination MAC.
     pub dst_mac: [u8; 6],
     /// Source MAC: the virtual MAC, so that switches stay taught.
@@ -115,13 +118,14 @@ pub struct NextHop {
     /// `NEXTHOP_*` bits.
     pub flags: u16,
     /// The neighbour's address, network order.
-    pub ip_be: u32,
+    pub ip_be: A,
     /// Longest IP packet that leaves there, octets.
     pub mtu: u16,
     /// Must be 0.
     pub pad: u16,
 }
 crate::map_type!(NextHop, 28);
+crate::map_type!(NextHop<V6>, 40);
 
 /// The neighbour's MAC is known.
 pub const NEXTHOP_RESOLVED: u16 = 1;

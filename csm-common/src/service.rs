@@ -1,24 +1,26 @@
 //! Virtual servers, reals, the predictor ring, sticky entries and settings.
 
+use crate::address::{Address, V6};
+
 /// What a first packet is matched on (key of `VSERVER_KEYS`), and where a server's packet comes from (key of `ORIGINS`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
-pub struct VserverKey {
+pub struct VserverKey<A: Address = u32> {
     /// Virtual address or network, network order.
-    pub ip_be: u32,
+    pub ip_be: A,
     /// Port, network order; 0 matches any port (looked up second).
     pub port_be: u16,
-    /// IP protocol; 0 with [`MATCH_ANY_PROTOCOL`].
+    /// IP protocol; 0 matches any protocol (looked up last).
     pub proto: u8,
-    /// Bits of the address that are not compared (0: a single address), and `MATCH_*` bits.
+    /// Bits of the address that are not compared (0: a single address), or [`MATCH_FTP`].
     pub kind: u8,
 }
 crate::map_type!(VserverKey, 8);
+crate::map_type!(VserverKey<V6>, 20);
 
-/// In [`VserverKey::kind`]: a virtual server for any protocol.
-pub const MATCH_ANY_PROTOCOL: u8 = 64;
-/// In [`VserverKey::kind`]: data connections of `service ftp`, for clients that have a control connection.
-pub const MATCH_FTP: u8 = 128;
+/// As [`VserverKey::kind`]: data connections of `service ftp` to a single address, for clients that have a control
+/// connection.
+pub const MATCH_FTP: u8 = 255;
 
 /// Value of `VSERVER_KEYS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,26 +37,28 @@ crate::map_type!(Match, 8);
 /// those of the client's network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
-pub struct ClientKey {
+pub struct ClientKey<A: Address = u32> {
     /// See [`Match::rules`].
     pub rules: u16,
     /// Ingress VLAN; 0: virtual servers of all VLANs (looked up second).
     pub vlan: u16,
     /// The client's address or network, network order.
-    pub client_be: u32,
+    pub client_be: A,
 }
 crate::map_type!(ClientKey, 8);
+crate::map_type!(ClientKey<V6>, 20);
 
 /// A whole key of `CLIENTS`, as the kernel has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
-pub struct ClientPrefix {
-    /// Bits of `of` that are compared: 32 to 64.
+pub struct ClientPrefix<A: Address = u32> {
+    /// Bits of `of` that are compared: 32, and those of the client's network.
     pub bits: u32,
     /// What is compared.
-    pub of: ClientKey,
+    pub of: ClientKey<A>,
 }
 crate::map_type!(ClientPrefix, 12);
+crate::map_type!(ClientPrefix<V6>, 24);
 
 /// Value of `NETWORKS`, whose key is a virtual network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,20 +69,10 @@ pub struct Networks {
 }
 crate::map_type!(Networks, 4);
 
-/// `ip_be` without its lowest `host_bits` (32: none are left).
-#[inline(always)]
-#[must_use]
-pub const fn network_of(ip_be: u32, host_bits: u8) -> u32 {
-    if host_bits >= 32 {
-        return 0;
-    }
-    (u32::from_be(ip_be) >> host_bits << host_bits).to_be()
-}
-
 /// Value of `VSERVERS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Vserver {
+pub struct Vserver<A: Address = u32> {
     /// `VSERVER_*` bits.
     pub flags: u32,
     /// Slots in use in this vserver's ring; 0 while no real is in rotation.
@@ -90,7 +84,7 @@ pub struct Vserver {
     /// Sticky life, seconds; 0: not sticky.
     pub sticky_s: u32,
     /// Mask on the client's address before the sticky look-up, network order.
-    pub sticky_mask_be: u32,
+    pub sticky_mask_be: A,
     /// Sticky group; a private group (configured as 0) is 256 + vserver number.
     pub sticky_group: u32,
     /// Its farm, as in [`Real::farm`].
@@ -98,13 +92,14 @@ pub struct Vserver {
     /// Number of its farm's pool in `POOLS`; 0: clients keep their address.
     pub pool: u32,
     /// With a hashing predictor: mask on the addresses that are hashed, network order.
-    pub hash_mask_be: u32,
+    pub hash_mask_be: A,
     /// Its port, network order; 0: any.
     pub port_be: u16,
     /// Must be 0.
     pub pad: u16,
 }
 crate::map_type!(Vserver, 44);
+crate::map_type!(Vserver<V6>, 68);
 
 /// In service: configured so and has a farm.
 pub const VSERVER_INSERVICE: u32 = 1;
@@ -128,9 +123,9 @@ pub const VSERVER_HASH_DESTINATION: u32 = 256;
 /// Value of `POOLS`: addresses and ports that clients get by `nat client`. A node allocates from its own ports only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Pool {
-    /// First address, host order.
-    pub first: u32,
+pub struct Pool<A: Address = u32> {
+    /// First address, network order.
+    pub first_be: A,
     /// Addresses; 0: no pool.
     pub addresses: u32,
     /// First port, host order.
@@ -139,13 +134,14 @@ pub struct Pool {
     pub ports: u16,
 }
 crate::map_type!(Pool, 12);
+crate::map_type!(Pool<V6>, 24);
 
 /// Value of `REALS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Real {
+pub struct Real<A: Address = u32> {
     /// Address, network order.
-    pub ip_be: u32,
+    pub ip_be: A,
     /// Port, network order; 0: the virtual server's.
     pub port_be: u16,
     /// VLAN it is on.
@@ -158,6 +154,7 @@ pub struct Real {
     pub farm: u32,
 }
 crate::map_type!(Real, 20);
+crate::map_type!(Real<V6>, 32);
 
 /// In service and healthy: new connections may be sent to it (the ring holds only such reals).
 pub const REAL_USABLE: u32 = 1;
@@ -168,9 +165,9 @@ pub const REAL_STICKY: u32 = 2;
 /// from there can belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Origin {
+pub struct Origin<A: Address = u32> {
     /// Virtual address, network order.
-    pub virtual_be: u32,
+    pub virtual_be: A,
     /// Virtual port, network order.
     pub port_be: u16,
     /// Must be 0.
@@ -181,6 +178,7 @@ pub struct Origin {
     pub real: u32,
 }
 crate::map_type!(Origin, 16);
+crate::map_type!(Origin<V6>, 28);
 
 /// Slot `slot` of vserver `vserver` in `RINGS`, a flat array.
 #[inline(always)]
@@ -192,13 +190,14 @@ pub const fn ring_slot(vserver: u32, slot: u32) -> u32 {
 /// Key of `STICKY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
-pub struct StickyKey {
+pub struct StickyKey<A: Address = u32> {
     /// See [`Vserver::sticky_group`].
     pub group: u32,
     /// Client address after masking, network order.
-    pub client_be: u32,
+    pub client_be: A,
 }
 crate::map_type!(StickyKey, 8);
+crate::map_type!(StickyKey<V6>, 20);
 
 /// Value of `STICKY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

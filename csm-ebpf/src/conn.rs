@@ -15,7 +15,7 @@ use csm_common::service::{
 use crate::packet::{PROTO_TCP, PROTO_UDP, Packet, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::transition::{self, Next};
 use crate::{
-    Outcome, counter, drain, forward as out, fragment, ftp, icmp_send, maps, nat, predictor, rebuild,
+    Outcome, counter, drain, forward as out, fragment, ftp, icmp_send, maps, nat, predictor, rebuild, reset,
     rewrite, sticky, vserver,
 };
 
@@ -56,7 +56,10 @@ fn deliver(ctx: &XdpContext, packet: &Packet, l4: usize, entry: *mut FlowEntry, 
     // SAFETY: an element of a preallocated table. Expiry may free it on another CPU meanwhile and a new connection
     // take its place: then this one packet goes where that one's would.
     let entry = unsafe { &mut *entry };
-    let hop = out::hop(entry.nexthop)?;
+    let hop = match out::hop(entry.nexthop) {
+        Ok(hop) => hop,
+        Err(reason) => return Err(reset::instead(ctx, packet, entry, reason)),
+    };
     if packet.total > u32::from(hop.mtu) {
         return Err(icmp_send::too_big(ctx, packet, l4, hop.mtu));
     }
@@ -393,7 +396,7 @@ fn insert_pair(connection: &Connection, local: &Local) -> Result<(), Reason> {
     if let Some(other) = maps::FLOWS.get_ptr_mut(return_key) {
         // SAFETY: as in `forward`; read only.
         let (twin_key, closed) =
-            unsafe { ((*other).twin_key(return_key.proto), (*other).state == STATE_CLOSED) };
+            unsafe { ((*other).twin_key(return_key.proto), (*other).state >= STATE_CLOSED) };
         if !closed && maps::FLOWS.get_ptr(twin_key).is_some() {
             return Err(Reason::DropConflict);
         }

@@ -10,58 +10,38 @@ use crate::counter;
 use crate::maps;
 use crate::packet::Mac;
 
-const NO_CONNECTION: Connection = Connection {
-    client_be: 0,
-    virtual_be: 0,
-    real_be: 0,
-    source_be: 0,
-    client_port_be: 0,
-    virtual_port_be: 0,
-    real_port_be: 0,
-    source_port_be: 0,
-    client_vlan: 0,
-    server_vlan: 0,
-    proto: 0,
-    state: 0,
-    pad: 0,
-    vserver: 0,
-    real: 0,
-    generation: 0,
-};
-
-const EMPTY: Record = Record {
-    kind: 0,
-    connection: NO_CONNECTION,
-    sticky_key: StickyKey { group: 0, client_be: 0 },
-    sticky: StickyEntry { last_used_ns: 0, life_s: 0, real: 0 },
-    ip_be: 0,
-    vlan: 0,
-    mac: [0; 6],
-    pad: 0,
-};
+/// Tells the controller what `fill` writes; all else of the record is 0. Without room it is counted as `lost`.
+#[inline(always)]
+fn tell(lost: Lost, fill: impl FnOnce(*mut Record)) {
+    let Some(mut record) = maps::EVENTS.reserve::<Record>(0) else { return counter::lost(lost) };
+    let words = record.as_mut_ptr().cast::<u64>();
+    for index in 0..size_of::<Record>() / size_of::<u64>() {
+        // SAFETY: within the record, which is aligned to 8. Volatile: of plain stores the compiler makes a call.
+        unsafe { words.add(index).write_volatile(0) };
+    }
+    fill(record.as_mut_ptr());
+    record.submit(0);
+}
 
 /// `EVENT_CONNECTION` or `EVENT_CLOSED`.
 #[inline(always)]
 pub(crate) fn connection(kind: u32, connection: Connection) {
-    match maps::EVENTS.reserve::<Record>(0) {
-        Some(mut record) => {
-            record.write(Record { kind, connection, ..EMPTY });
-            record.submit(0);
-        }
-        None => counter::lost(Lost::Table),
-    }
+    // SAFETY: `tell` hands over a record of its own.
+    tell(Lost::Table, |record| unsafe {
+        (*record).kind = kind;
+        (*record).connection = connection;
+    });
 }
 
 /// `EVENT_STICKY`.
 #[inline(always)]
 pub(crate) fn sticky(sticky_key: StickyKey, sticky: StickyEntry) {
-    match maps::EVENTS.reserve::<Record>(0) {
-        Some(mut record) => {
-            record.write(Record { kind: EVENT_STICKY, sticky_key, sticky, ..EMPTY });
-            record.submit(0);
-        }
-        None => counter::lost(Lost::Table),
-    }
+    // SAFETY: as above.
+    tell(Lost::Table, |record| unsafe {
+        (*record).kind = EVENT_STICKY;
+        (*record).sticky_key = sticky_key;
+        (*record).sticky = sticky;
+    });
 }
 
 /// `EVENT_UNRESOLVED`, `EVENT_NEIGHBOUR` or `EVENT_RIVAL`. Any host on the network can cause these, so they leave room
@@ -71,11 +51,11 @@ pub(crate) fn hint(kind: u32, ip_be: u32, vlan: u16, mac: Mac) {
     if maps::EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) > u64::from(EVENT_RING_BYTES - EVENT_RING_RESERVE) {
         return counter::lost(Lost::Hint);
     }
-    match maps::EVENTS.reserve::<Record>(0) {
-        Some(mut record) => {
-            record.write(Record { kind, ip_be, vlan, mac: mac.bytes(), ..EMPTY });
-            record.submit(0);
-        }
-        None => counter::lost(Lost::Hint),
-    }
+    // SAFETY: as above.
+    tell(Lost::Hint, |record| unsafe {
+        (*record).kind = kind;
+        (*record).ip_be = ip_be;
+        (*record).vlan = vlan;
+        (*record).mac = mac.bytes();
+    });
 }

@@ -89,10 +89,10 @@ const fn key(flow: &FlowKey, id_be: u16) -> FragmentKey {
     FragmentKey {
         src_be: flow.src_be,
         dst_be: flow.dst_be,
-        id_be,
+        id_be: id_be as u32,
         vlan: flow.vlan,
         proto: flow.proto,
-        pad: [0; 3],
+        pad: 0,
     }
 }
 

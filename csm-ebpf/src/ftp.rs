@@ -19,7 +19,7 @@ pub(crate) fn passive(packet: &Packet) -> Option<u32> {
     if key.proto != PROTO_TCP || u16::from_be(key.dport_be) < DATA_PORT_FIRST {
         return None;
     }
-    let number = vserver::service(key, 0, PROTO_TCP, MATCH_FTP)?;
+    let number = vserver::of_ftp(key)?;
     let vserver = maps::VSERVERS.get(number).filter(|vserver| vserver.flags & VSERVER_FTP != 0)?;
     sticky::find(vserver, key.src_be, packet.now_ns, true)?;
     Some(number)

@@ -29,6 +29,7 @@ mod packet;
 mod predictor;
 mod rebuild;
 mod relay;
+mod reset;
 mod rewrite;
 mod sticky;
 mod trace;

@@ -5,6 +5,7 @@
 //! only. The peer allocates from the other half of the ports.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
+use csm_common::address::Address as _;
 use csm_common::counter::Reason;
 use csm_common::flow::{Connection, Local};
 use csm_common::hash::mix;
@@ -51,7 +52,7 @@ pub(crate) fn insert_pair(connection: &mut Connection, local: &Local, number: u3
 fn choose(connection: &mut Connection, pool: &Pool, address: u32, port: u32) {
     // The verifier wants to see that neither is 0.
     let (addresses, ports) = (pool.addresses.max(1), u32::from(pool.ports).max(1));
-    connection.source_be = (pool.first.wrapping_add(address % addresses)).to_be();
+    connection.source_be = pool.first_be.plus(address % addresses);
     // An echo keeps its identifier.
     if has_ports(connection) {
         connection.source_port_be = pool.port_first.wrapping_add((mix(port) % ports) as u16).to_be();

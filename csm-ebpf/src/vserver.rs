@@ -5,8 +5,9 @@
 //! virtual server, of one address and for all VLANs and clients, costs one look-up.
 
 use aya_ebpf::maps::lpm_trie::Key;
+use csm_common::address::Address as _;
 use csm_common::flow::{FlowKey, NONE};
-use csm_common::service::{ClientKey, MATCH_ANY_PROTOCOL, VserverKey, network_of};
+use csm_common::service::{ClientKey, MATCH_FTP, VserverKey};
 
 use crate::packet::{PROTO_TCP, PROTO_UDP, Packet};
 use crate::{ftp, maps};
@@ -54,13 +55,23 @@ fn others(key: &FlowKey) -> Option<u32> {
 /// By any port, then by any protocol.
 #[inline(always)]
 fn any(key: &FlowKey, host_bits: u8) -> Option<u32> {
-    service(key, 0, key.proto, host_bits).or_else(|| service(key, 0, 0, host_bits | MATCH_ANY_PROTOCOL))
+    service(key, 0, key.proto, host_bits).or_else(|| service(key, 0, 0, host_bits))
 }
 
-/// The virtual server for `kind` of address and port; FTP's data connections are looked up by the single address.
+/// The virtual server for port and protocol in the network of the destination that has so many host bits.
 #[inline(always)]
-pub(crate) fn service(key: &FlowKey, port_be: u16, proto: u8, kind: u8) -> Option<u32> {
-    let wanted = VserverKey { ip_be: network_of(key.dst_be, kind & 63), port_be, proto, kind };
+fn service(key: &FlowKey, port_be: u16, proto: u8, host_bits: u8) -> Option<u32> {
+    find(key, VserverKey { ip_be: key.dst_be.network(host_bits), port_be, proto, kind: host_bits })
+}
+
+/// The virtual server that takes data connections of `service ftp`.
+#[inline(always)]
+pub(crate) fn of_ftp(key: &FlowKey) -> Option<u32> {
+    find(key, VserverKey { ip_be: key.dst_be, port_be: 0, proto: PROTO_TCP, kind: MATCH_FTP })
+}
+
+#[inline(never)]
+fn find(key: &FlowKey, wanted: VserverKey) -> Option<u32> {
     // SAFETY: the value is two plain numbers; what was just replaced leads to a slot that is still valid.
     let found = *unsafe { maps::VSERVER_KEYS.get(wanted) }?;
     match found.rules {
@@ -70,7 +81,7 @@ pub(crate) fn service(key: &FlowKey, port_be: u16, proto: u8, kind: u8) -> Optio
 }
 
 /// By VLAN and client.
-#[inline(never)]
+#[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "rules are numbered like virtual servers, below 65,536")]
 fn client(key: &FlowKey, rules: u32) -> Option<u32> {
     let find = |vlan| {

@@ -1,8 +1,9 @@
 //! What the daemon answers. The server calls it on blocking threads, so an answer may read maps and take locks.
 
 use super::reply::{
-    ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply, RealReply, RunningConfigReply,
-    ServerfarmReply, StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
+    ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply, RealReply,
+    RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply,
+    WalkReply,
 };
 
 /// Why there is no answer.
@@ -35,8 +36,10 @@ pub trait Backend: Send + Sync + 'static {
     fn reals(&self) -> Result<Vec<RealReply>, Fault>;
     /// Farms in the order of the configuration.
     fn serverfarms(&self) -> Result<Vec<ServerfarmReply>, Fault>;
-    /// Connections that `filter` lets through, at most [`ConnFilter::limit`] of them.
-    fn conns(&self, filter: &ConnFilter) -> Result<ConnsReply, Fault>;
+    /// Connections that `filter` lets through: the page after `after`, the first one for `None`.
+    fn conns(&self, filter: &ConnFilter, after: Option<&str>) -> Result<ConnsReply, Fault>;
+    /// Ends the connections that `filter` lets through.
+    fn clear_conns(&self, filter: &ConnFilter) -> Result<ClearedReply, Fault>;
     /// Sticky entries, at most [`ROWS_MAX`](super::reply::ROWS_MAX).
     fn sticky(&self) -> Result<StickiesReply, Fault>;
     /// VLANs in the order of the configuration, the FT VLAN last.

@@ -13,10 +13,12 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::path;
-use super::reply::{ConnFilter, ConnsReply, Done, ErrorReply, TraceQuery, WalkReply};
+use super::reply::{ClearedReply, ConnFilter, ConnsReply, Done, ErrorReply, TraceQuery, WalkReply};
 
-/// Longest wait for an answer: a table of a million connections takes about a second to read.
+/// Longest wait for an answer.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+/// Longest wait until connections are cleared: a million takes about half a minute.
+const CLEAR_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +80,15 @@ impl Client {
         self.request(Method::GET, path).await
     }
 
-    /// Connections that `filter` lets through.
-    pub async fn conns(&self, filter: &ConnFilter) -> Result<ConnsReply, ClientError> {
-        self.get(&format!("{}?{}", path::CONNS, query(filter))).await
+    /// Connections that `filter` lets through: the page after `after`, the first one for `None`.
+    pub async fn conns(&self, filter: &ConnFilter, after: Option<&str>) -> Result<ConnsReply, ClientError> {
+        self.get(&format!("{}?{}", path::CONNS, query(filter, after))).await
+    }
+
+    /// `clear module csm N connections`; takes some seconds for each hundred thousand.
+    pub async fn clear_conns(&self, filter: &ConnFilter) -> Result<ClearedReply, ClientError> {
+        let patient = Self { deadline: CLEAR_DEADLINE, ..self.clone() };
+        patient.request(Method::POST, &format!("{}?{}", path::CLEAR_CONNS, query(filter, None))).await
     }
 
     /// `clear module csm N ft active`.
@@ -152,12 +160,14 @@ fn decode<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, Cli
     }
 }
 
-fn query(filter: &ConnFilter) -> String {
-    let ConnFilter { vserver, client, limit } = filter;
+fn query(filter: &ConnFilter, after: Option<&str>) -> String {
+    let ConnFilter { vserver, real, port, client } = filter;
     let pairs = [
         vserver.as_deref().map(|name| format!("vserver={}", percent_encode(name))),
+        real.map(|address| format!("real={address}")),
+        port.map(|port| format!("port={port}")),
         client.map(|address| format!("client={address}")),
-        limit.map(|limit| format!("limit={limit}")),
+        after.map(|after| format!("after={}", percent_encode(after))),
     ];
     pairs.into_iter().flatten().collect::<Vec<_>>().join("&")
 }

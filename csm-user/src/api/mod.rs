@@ -28,8 +28,11 @@ pub mod path {
     pub const REALS: &str = "/v1/reals";
     /// GET a list of [`ServerfarmReply`](super::reply::ServerfarmReply).
     pub const SERVERFARMS: &str = "/v1/serverfarms";
-    /// GET [`ConnsReply`](super::reply::ConnsReply); query [`ConnFilter`](super::reply::ConnFilter).
+    /// GET [`ConnsReply`](super::reply::ConnsReply); query [`ConnFilter`](super::reply::ConnFilter), and `after`.
     pub const CONNS: &str = "/v1/conns";
+    /// POST: `clear module csm N connections`. [`ClearedReply`](super::reply::ClearedReply); query
+    /// [`ConnFilter`](super::reply::ConnFilter).
+    pub const CLEAR_CONNS: &str = "/v1/conns/clear";
     /// GET [`StickiesReply`](super::reply::StickiesReply).
     pub const STICKY: &str = "/v1/sticky";
     /// GET a list of [`VlanReply`](super::reply::VlanReply).

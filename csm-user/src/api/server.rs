@@ -19,7 +19,7 @@ use tokio::net::UnixListener;
 
 use super::backend::{Backend, Fault};
 use super::path;
-use super::reply::{ConnFilter, Done, ErrorReply, TraceQuery};
+use super::reply::{ConnFilter, ConnPage, Done, ErrorReply, TraceQuery};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -143,6 +143,7 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(path::SERVERFARMS, get(|State(b): Shared| reply(move || b.serverfarms())))
         .route(path::CONNS, get(conns))
         .route(path::TRACE, post(trace))
+        .route(path::CLEAR_CONNS, post(clear_conns))
         .route(path::STICKY, get(|State(b): Shared| reply(move || b.sticky())))
         .route(path::VLANS, get(|State(b): Shared| reply(move || b.vlans())))
         .route(path::NEIGHBOURS, get(|State(b): Shared| reply(move || b.neighbours())))
@@ -155,9 +156,19 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .with_state(backend)
 }
 
-async fn conns(State(backend): Shared, filter: Result<Query<ConnFilter>, QueryRejection>) -> Response {
+async fn conns(State(backend): Shared, page: Result<Query<ConnPage>, QueryRejection>) -> Response {
+    match page {
+        Ok(Query(page)) => {
+            let (filter, after) = page.split();
+            reply(move || backend.conns(&filter, after.as_deref())).await
+        }
+        Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text(), None),
+    }
+}
+
+async fn clear_conns(State(backend): Shared, filter: Result<Query<ConnFilter>, QueryRejection>) -> Response {
     match filter {
-        Ok(Query(filter)) => reply(move || backend.conns(&filter)).await,
+        Ok(Query(filter)) => reply(move || backend.clear_conns(&filter)).await,
         Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text(), None),
     }
 }

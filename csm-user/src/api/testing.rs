@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 
 use super::backend::{Backend, Fault};
 use super::reply::{
-    ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply, Endpoint, FtReply, NeighbourReply, Protocol,
-    RealReply, RealState, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, TraceQuery,
-    VlanReply, VserverReply, WalkReply,
+    ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply, Endpoint, FtReply,
+    NeighbourReply, Protocol, RealReply, RealState, RunningConfigReply, ServerfarmReply, StickiesReply,
+    SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
 };
 use super::server;
 
@@ -67,7 +67,7 @@ impl Backend for Fake {
 
     fn reals(&self) -> Result<Vec<RealReply>, Fault> {
         Ok(vec![RealReply {
-            address: Ipv4Addr::new(192, 158, 39, 101),
+            address: Ipv4Addr::new(192, 158, 39, 101).into(),
             port: None,
             serverfarm: "WEB".to_owned(),
             weight: 0,
@@ -85,25 +85,35 @@ impl Backend for Fake {
         panic!("a fault of the daemon");
     }
 
-    /// One connection of each vserver and client that was asked for.
-    fn conns(&self, filter: &ConnFilter) -> Result<ConnsReply, Fault> {
-        let client = filter.client.unwrap_or(Ipv4Addr::new(100, 100, 100, 2));
+    /// Two pages, each with one connection of the vserver and client that were asked for.
+    fn conns(&self, filter: &ConnFilter, after: Option<&str>) -> Result<ConnsReply, Fault> {
+        let client = filter.client.unwrap_or(Ipv4Addr::new(100, 100, 100, 2).into());
         let at = |address, port| Endpoint { address, port };
         let conn = ConnReply {
             protocol: Protocol::Tcp,
             client: at(client, 1754),
-            destination: at(Ipv4Addr::new(192, 158, 38, 30), 80),
-            real: at(Ipv4Addr::new(192, 158, 39, 101), 80),
+            destination: at(Ipv4Addr::new(192, 158, 38, 30).into(), 80),
+            real: at(
+                filter.real.unwrap_or(Ipv4Addr::new(192, 158, 39, 101).into()),
+                filter.port.unwrap_or(80),
+            ),
             source: at(client, 1754),
             client_vlan: 2,
             server_vlan: 3,
             state: ConnState::Estab,
             vserver: filter.vserver.clone(),
+            ftp: false,
             replicated: true,
             replica: false,
             idle_s: Some(4),
         };
-        Ok(ConnsReply { total: u64::from(filter.limit.unwrap_or(1)), connections: vec![conn] })
+        let next = after.is_none().then(|| "e&1".to_owned());
+        assert!(after.is_none_or(|after| after == "e&1"), "{after:?}");
+        Ok(ConnsReply { connections: vec![conn], next })
+    }
+
+    fn clear_conns(&self, filter: &ConnFilter) -> Result<ClearedReply, Fault> {
+        Ok(ClearedReply { cleared: u64::from(filter.port.unwrap_or(1)) })
     }
 
     fn sticky(&self) -> Result<StickiesReply, Fault> {

@@ -1,7 +1,7 @@
 //! Runs a command: asks the daemon, or for `check` reads the file, and writes what the renderers make of it.
 
-use std::fmt;
-use std::io::{self, Write};
+use std::fmt::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -30,7 +30,12 @@ pub struct Options {
     pub socket: PathBuf,
     /// JSON even without `| json`.
     pub json: bool,
+    /// Takes the parts of a long listing as they come; what it took is not in [`Output::stdout`].
+    pub part: Option<Part>,
 }
+
+/// Writes a part of the output.
+pub type Part = fn(&str) -> io::Result<()>;
 
 /// What a command left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,26 +54,26 @@ enum Error {
     Client(#[from] ClientError),
     #[error("there is no module csm {asked} here: this node is module csm {module}")]
     Module { asked: u8, module: u8 },
-    #[error("cannot write: {0}")]
-    Io(#[from] io::Error),
     #[error("the reply cannot be written: {0}")]
     Fmt(#[from] fmt::Error),
     #[error("the reply cannot be written: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("the reply cannot be written: {0}")]
+    Io(#[from] io::Error),
 }
 
 impl Error {
     const fn status(&self) -> u8 {
         match self {
             Self::Module { .. } => BAD_INPUT,
-            Self::Client(_) | Self::Io(_) | Self::Fmt(_) | Self::Json(_) => FAILED,
+            Self::Client(_) | Self::Fmt(_) | Self::Json(_) | Self::Io(_) => FAILED,
         }
     }
 
     fn remedy(&self) -> Option<&str> {
         match self {
             Self::Client(error) => error.remedy(),
-            Self::Module { .. } | Self::Io(_) | Self::Fmt(_) | Self::Json(_) => None,
+            Self::Module { .. } | Self::Fmt(_) | Self::Json(_) | Self::Io(_) => None,
         }
     }
 }
@@ -86,11 +91,12 @@ pub async fn run(args: &[String], options: &Options) -> Output {
         Request::CheckHost { file } => return check_host(file.as_deref(), json),
         Request::Trace { client: address, vserver, count } => {
             let query = TraceQuery { client: address, vserver, wait_ms: Some(WAIT_MAX_MS) };
-            trace(&client, &query, count, json, &mut io::stdout()).await
+            trace(&client, &query, count, json, options.part).await
         }
         Request::RunningConfig => running_config(&client, json).await,
         Request::ForceStandby { slot } => force_standby(&client, slot, json).await,
-        Request::Show { slot, what } => show_module(&client, slot, what, json).await,
+        Request::ClearConns { slot, filter } => clear_conns(&client, slot, &filter, json).await,
+        Request::Show { slot, what } => show_module(&client, slot, what, json, options.part).await,
     };
     match answer {
         Ok(stdout) => Output { stdout, ..Output::default() },
@@ -147,7 +153,13 @@ async fn require_module(client: &Client, asked: u8) -> Result<(), Error> {
     if asked == module { Ok(()) } else { Err(Error::Module { asked, module }) }
 }
 
-async fn show_module(client: &Client, slot: Option<u8>, what: Show, json: bool) -> Result<String, Error> {
+async fn show_module(
+    client: &Client,
+    slot: Option<u8>,
+    what: Show,
+    json: bool,
+    part: Option<Part>,
+) -> Result<String, Error> {
     if let Some(slot) = slot {
         require_module(client, slot).await?;
     }
@@ -174,7 +186,7 @@ async fn show_module(client: &Client, slot: Option<u8>, what: Show, json: bool) 
             let reply: Vec<ServerfarmReply> = client.get(path::SERVERFARMS).await?;
             output(&reply, json, |out, farms| show::serverfarm::write(out, farms))
         }
-        Show::Conns { filter, detail } => conns(client, &filter, detail, json).await,
+        Show::Conns { filter, detail } => conns(client, &filter, detail, json, part).await,
         Show::Sticky => {
             let reply: StickiesReply = client.get(path::STICKY).await?;
             output(&reply, json, show::sticky::write)
@@ -195,39 +207,78 @@ async fn show_module(client: &Client, slot: Option<u8>, what: Show, json: bool) 
     }
 }
 
-async fn conns(client: &Client, filter: &ConnFilter, detail: bool, json: bool) -> Result<String, Error> {
-    output(&client.conns(filter).await?, json, |out, conns| show::conn::write(out, conns, detail))
+/// All connections, page by page: `part` takes each page as it comes, and the end is returned.
+async fn conns(
+    client: &Client,
+    filter: &ConnFilter,
+    detail: bool,
+    json: bool,
+    part: Option<Part>,
+) -> Result<String, Error> {
+    let mut text = String::new();
+    if json {
+        text.push_str("{\n  \"connections\": [");
+    } else {
+        show::conn::heading(&mut text)?;
+    }
+    let (mut after, mut total) = (None, 0_u64);
+    loop {
+        let page = client.conns(filter, after.as_deref()).await?;
+        if json {
+            for conn in &page.connections {
+                text.push_str(if total == 0 { "\n    " } else { ",\n    " });
+                text.push_str(&serde_json::to_string(conn)?);
+                total += 1;
+            }
+        } else {
+            show::conn::write(&mut text, &page.connections, detail)?;
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+        if let Some(part) = part {
+            part(&text)?;
+            text.clear();
+        }
+    }
+    if json {
+        writeln!(text, "\n  ],\n  \"total\": {total}\n}}")?;
+    }
+    Ok(text)
 }
 
-/// Writes walks as they come, `count` of them; in JSON one a line.
+async fn clear_conns(client: &Client, slot: u8, filter: &ConnFilter, json: bool) -> Result<String, Error> {
+    require_module(client, slot).await?;
+    let reply = client.clear_conns(filter).await?;
+    output(&reply, json, |out, reply| writeln!(out, "connections cleared: {}", reply.cleared))
+}
+
+/// Walks as they come, `count` of them, in JSON one a line: `part` takes them at once.
 async fn trace(
     client: &Client,
     query: &TraceQuery,
     count: Option<u64>,
     json: bool,
-    to: &mut impl Write,
+    part: Option<Part>,
 ) -> Result<String, Error> {
     let mut left = count.unwrap_or(u64::MAX);
-    let mut began_ns = None;
+    let (mut began_ns, mut text) = (None, String::new());
     while left > 0 {
         for walk in client.trace(query).await?.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
             left -= 1;
-            let mut text = String::new();
             if json {
-                text = serde_json::to_string(walk)?;
-                text.push('\n');
+                writeln!(text, "{}", serde_json::to_string(walk)?)?;
             } else {
-                let began_ns = *began_ns.get_or_insert(walk.at_ns);
-                show::trace::write(&mut text, walk, began_ns)?;
-            }
-            match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
-                // The reader of a pipe has seen enough.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(String::new()),
-                result => result?,
+                show::trace::write(&mut text, walk, *began_ns.get_or_insert(walk.at_ns))?;
             }
         }
+        if let Some(part) = part {
+            part(&text)?;
+            text.clear();
+        }
     }
-    Ok(String::new())
+    Ok(text)
 }
 
 /// `show module csm N all`.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::api::reply::ConnFilter;
 
@@ -34,7 +34,7 @@ pub enum Request {
     /// `trace client A [vserver V] [count N]`.
     Trace {
         /// A.
-        client: Ipv4Addr,
+        client: IpAddr,
         /// V.
         vserver: Option<String>,
         /// N; `None`: until it is interrupted.
@@ -44,6 +44,13 @@ pub enum Request {
     ForceStandby {
         /// N.
         slot: u8,
+    },
+    /// `clear module csm N connections …`.
+    ClearConns {
+        /// N.
+        slot: u8,
+        /// Which.
+        filter: ConnFilter,
     },
 }
 
@@ -152,6 +159,11 @@ const COMMANDS: &[Command] = &[
     Command { syntax: "check FILE", request: |v| Request::Check { file: text(v, "FILE") } },
     Command { syntax: "check host", request: |_| Request::CheckHost { file: None } },
     Command { syntax: "check host FILE", request: |v| Request::CheckHost { file: Some(text(v, "FILE")) } },
+    Command { syntax: "clear module csm SLOT connections", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections client ADDRESS", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections real REAL", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections real REAL PORT", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections vserver NAME", request: clear_conns },
     Command {
         syntax: "clear module csm SLOT ft active",
         request: |v| Request::ForceStandby { slot: slot(v) },
@@ -164,6 +176,10 @@ const COMMANDS: &[Command] = &[
     Command { syntax: "show module csm SLOT conns client ADDRESS", request: |v| conns(v, false) },
     Command { syntax: "show module csm SLOT conns client ADDRESS detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT conns detail", request: |v| conns(v, true) },
+    Command { syntax: "show module csm SLOT conns real REAL", request: |v| conns(v, false) },
+    Command { syntax: "show module csm SLOT conns real REAL PORT", request: |v| conns(v, false) },
+    Command { syntax: "show module csm SLOT conns real REAL PORT detail", request: |v| conns(v, true) },
+    Command { syntax: "show module csm SLOT conns real REAL detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT conns vserver NAME", request: |v| conns(v, false) },
     Command { syntax: "show module csm SLOT conns vserver NAME detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT ft", request: |v| show(v, Show::Ft { detail: false }) },
@@ -201,6 +217,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "check", help: "a configuration file or this host, without a daemon" },
     Continuation { word: "clear", help: "reset functions" },
     Continuation { word: "client", help: "of one client only" },
+    Continuation { word: "connections", help: "reset connections at both ends" },
     Continuation { word: "conns", help: "connections" },
     Continuation { word: "count", help: "end after so many packets" },
     Continuation { word: "csm", help: "Content Switching Module" },
@@ -209,6 +226,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "host", help: "this host: kernel, drivers, scheduling" },
     Continuation { word: "json", help: "the same facts for programs" },
     Continuation { word: "module", help: "a module" },
+    Continuation { word: "real", help: "of one real server only" },
     Continuation { word: "reals", help: "real servers" },
     Continuation { word: "running-config", help: "the configuration in force" },
     Continuation { word: "serverfarms", help: "server farms" },
@@ -220,10 +238,12 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "vserver", help: "of one virtual server only" },
     Continuation { word: "vservers", help: "virtual servers" },
     Continuation { word: "|", help: "another form of output" },
-    Continuation { word: "ADDRESS", help: "IPv4 address" },
+    Continuation { word: "ADDRESS", help: "IPv4 or IPv6 address" },
     Continuation { word: "COUNT", help: "packets, 1-1000000" },
     Continuation { word: "FILE", help: "path" },
     Continuation { word: "NAME", help: "name of a virtual server" },
+    Continuation { word: "PORT", help: "port at the real server, 1-65535" },
+    Continuation { word: "REAL", help: "IPv4 or IPv6 address of a real server" },
     Continuation { word: "SLOT", help: "number of the module, 1-255" },
 ];
 
@@ -244,13 +264,22 @@ fn show(values: &Values, what: Show) -> Request {
 }
 
 fn conns(values: &Values, detail: bool) -> Request {
-    let filter = ConnFilter {
+    show(values, Show::Conns { filter: conn_filter(values), detail })
+}
+
+fn clear_conns(values: &Values) -> Request {
+    Request::ClearConns { slot: slot(values), filter: conn_filter(values) }
+}
+
+fn conn_filter(values: &Values) -> ConnFilter {
+    let address = |of: &str| values.get(of)?.parse().ok();
+    ConnFilter {
         // Names are kept in upper case.
         vserver: values.get("NAME").map(|name| name.to_ascii_uppercase()),
-        client: values.get("ADDRESS").and_then(|address| address.parse().ok()),
-        limit: None,
-    };
-    show(values, Show::Conns { filter, detail })
+        real: address("REAL"),
+        port: values.get("PORT").and_then(|port| port.parse().ok()),
+        client: address("ADDRESS"),
+    }
 }
 
 fn trace(values: &Values) -> Request {
@@ -259,7 +288,7 @@ fn trace(values: &Values) -> Request {
         client: values
             .get("ADDRESS")
             .and_then(|address| address.parse().ok())
-            .unwrap_or(Ipv4Addr::UNSPECIFIED),
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         vserver: values.get("NAME").map(|name| name.to_ascii_uppercase()),
         count: values.get("COUNT").and_then(|count| count.parse().ok()),
     }
@@ -273,7 +302,8 @@ fn accepts(parameter: &str, word: &str) -> bool {
     match parameter {
         "SLOT" => word.parse::<u8>().is_ok_and(|slot| slot > 0),
         "COUNT" => word.parse::<u64>().is_ok_and(|count| (1..=COUNT_MAX).contains(&count)),
-        "ADDRESS" => word.parse::<Ipv4Addr>().is_ok(),
+        "ADDRESS" | "REAL" => word.parse::<IpAddr>().is_ok(),
+        "PORT" => word.parse::<u16>().is_ok_and(|port| port > 0),
         _ => true,
     }
 }

@@ -12,6 +12,7 @@
 
 pub mod actions;
 pub mod backend;
+mod conns;
 pub mod host;
 pub mod node;
 pub mod planner;

@@ -26,15 +26,15 @@ use crate::config;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell, set_error_sources};
-use crate::dataplane::mirror::Mirror;
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::{Table, monotonic_ns};
 use crate::dataplane::task::fragments::FragmentThread;
+use crate::dataplane::task::nudge::Nudger;
 use crate::ft::task as ft_task;
 use crate::ft::{Controls, FtHandle, FtOptions};
-use crate::model::{Config, FtGroup};
+use crate::model::{Config, Family, FtGroup};
 use crate::neigh::membership::Membership;
 use crate::neigh::offload::TagsKept;
 use crate::neigh::own::OwnAddresses;
@@ -221,7 +221,7 @@ impl Running {
         let maps = Maps::open(&dataplane).map_err(map_step())?;
         set_error_sources(&dataplane, &config.vlans).map_err(map_step())?;
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
-        let table = Arc::new(Table::open(&dataplane, Arc::new(Mirror::default())).map_err(map_step())?);
+        let table = Arc::new(Table::open(&dataplane).map_err(map_step())?);
         let directory = Arc::new(DirectoryCell::default());
 
         let (links_in, links) = mpsc::channel(LINKS_MAX);
@@ -246,18 +246,20 @@ impl Running {
         let (hints_in, hints) = mpsc::channel(HINTS_MAX);
         let queue = DeltaQueue::new(deltas_in, Arc::clone(&directory));
         let sink: DeltaSink = Arc::new(move |delta| queue.tell(delta));
-        let ring = RingThread::spawn(&dataplane, Arc::clone(table.mirror()), Arc::clone(&sink), hints_in)
+        let ring = RingThread::spawn(&dataplane, Arc::clone(&sink), hints_in)
             .map_err(Failure::step("the event ring"))?;
         let runner = dataplane.runner().map_err(Failure::step("the dataplane"))?;
         let fragments =
             FragmentThread::spawn(&dataplane, runner).map_err(Failure::step("the ring of fragments"))?;
+        let outs = specs.iter().map(|port| port.ifindex).collect();
+        let nudger = Nudger::new(&dataplane, outs).map_err(Failure::step("a packet socket"))?;
         let walked = Arc::new(WalkedCell::default());
         let expiry = Expiry {
             table: Arc::clone(&table),
             settings: Arc::clone(&settings),
             directory: Arc::clone(&directory),
             active: Arc::clone(&active),
-            deltas: sink,
+            deltas: Arc::clone(&sink),
             pace: Pace::default(),
         };
         let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked)?;
@@ -294,6 +296,8 @@ impl Running {
             gate,
             table,
             directory,
+            deltas: sink,
+            nudger,
             counters,
             planner,
             neighbours,
@@ -409,11 +413,10 @@ fn follow_neighbours(
             tagged: spec.tagged,
             bridge: spec.bridge.map(|(vlan, _)| vlan),
             mtu: spec.mtu,
-            network: config
-                .vlans
-                .iter()
-                .find(|vlan| vlan.id.get() == spec.vlan)
-                .and_then(|vlan| vlan.address),
+            networks: {
+                let vlan = config.vlans.iter().find(|vlan| vlan.id.get() == spec.vlan);
+                Family::ALL.map(|family| vlan.and_then(|vlan| vlan.own(family)))
+            },
         })
         .collect();
     let sink = HopMaps::open(source).map_err(Failure::step("the dataplane's maps"))?;

@@ -1,7 +1,7 @@
 //! Answers of `csm trace`: walks with names in the place of numbers.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::backend::verdict;
@@ -27,9 +27,15 @@ pub(super) fn walks(
         error: format!("this kernel does not take the traced form of the XDP program: {error}"),
         remedy: None,
     })?;
+    let IpAddr::V4(client) = query.client else {
+        return Err(Fault::Refused {
+            error: "packets of IPv6 are not traced yet".to_owned(),
+            remedy: Some("look at them with tcpdump, and at `show module csm N stats`".to_owned()),
+        });
+    };
     let wait = Duration::from_millis(query.wait_ms.unwrap_or(0).min(WAIT_MAX_MS));
     let walks = tracer
-        .walks(query.client, wait)
+        .walks(client, wait)
         .map_err(|error| Fault::Internal(format!("packets cannot be traced: {error}")))?
         .map_err(|busy| Fault::Refused {
             error: busy.to_string(),
@@ -71,7 +77,7 @@ fn reply(walk: &Walk, names: &BTreeMap<u32, String>, desired: &Desired) -> WalkR
 }
 
 fn packet(header: &Header) -> PacketReply {
-    let end = |(address, port): (Ipv4Addr, u16)| Endpoint { address, port };
+    let end = |(address, port): (Ipv4Addr, u16)| Endpoint { address: address.into(), port };
     PacketReply {
         protocol: (header.protocol != ARP).then(|| Protocol::of(header.protocol)),
         source: end(header.source),

@@ -98,8 +98,8 @@ mod tests {
 
     use super::{FRAMES_MAX, Frame, PER_DATAGRAM_MAX, Waiting};
 
-    fn key(id_be: u16) -> FragmentKey {
-        FragmentKey { src_be: 1, dst_be: 2, id_be, vlan: 2, proto: 17, pad: [0; 3] }
+    fn key(id_be: u32) -> FragmentKey {
+        FragmentKey { src_be: 1, dst_be: 2, id_be, vlan: 2, proto: 17, pad: 0 }
     }
 
     fn frame(ifindex: u32) -> Frame {
@@ -136,10 +136,10 @@ mod tests {
             assert!(waiting.keep(key(0), frame(1), 0));
         }
         assert!(!waiting.keep(key(0), frame(1), 0), "of one datagram");
-        for id in 1..=u16::try_from(FRAMES_MAX - PER_DATAGRAM_MAX).unwrap() {
+        for id in 1..=u32::try_from(FRAMES_MAX - PER_DATAGRAM_MAX).unwrap() {
             assert!(waiting.keep(key(id), frame(1), 0));
         }
-        assert!(!waiting.keep(key(u16::MAX), frame(1), 0), "in all");
+        assert!(!waiting.keep(key(u32::MAX), frame(1), 0), "in all");
         assert_eq!(waiting.expire(FRAGMENT_LIFE_NS), FRAMES_MAX);
         assert!(waiting.is_empty() && waiting.keep(key(0), frame(1), FRAGMENT_LIFE_NS));
     }

@@ -372,6 +372,61 @@ fn a_box_without_an_ft_group_answers_arp_and_balances() {
 }
 
 #[test]
+fn a_cleared_connection_ends_at_both_ends_at_once_though_neither_speaks() {
+    let host = Host::new();
+    let mut csmd = host.start(SINGLE, "clear");
+    let listener =
+        host.server.within(|| TcpListener::bind("192.158.39.101:80")).expect("inside").expect("port 80");
+    let target: SocketAddr = "192.158.38.30:80".parse().expect("an address");
+    let connect = || {
+        host.client.within(|| TcpStream::connect_timeout(&target, Duration::from_secs(1))).expect("inside")
+    };
+    // The first one may have needed several tries; those that came to nothing are closed again.
+    let first = wait::until("a connection", PATIENCE, PACE, || Ok(connect().ok())).expect("it is balanced");
+    let pair = |client: TcpStream| {
+        let port = client.local_addr().expect("an address").port();
+        let server = loop {
+            let (server, peer) = listener.accept().expect("a connection");
+            if peer.port() == port {
+                break server;
+            }
+        };
+        let mut ends = [client, server];
+        let mut words = [0; 2];
+        ends[0].write_all(b"hi").expect("sent");
+        ends[1].read_exact(&mut words).expect("heard");
+        ends[1].write_all(b"ho").expect("sent");
+        ends[0].read_exact(&mut words).expect("heard");
+        for end in &ends {
+            end.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        }
+        ends
+    };
+    let first = pair(first);
+    let rows = |words: &str| {
+        let shown = csmd.csm(words).expect("an answer");
+        shown.lines().filter(|line| line.starts_with("In ") && line.ends_with(" ESTAB")).count()
+    };
+    assert_eq!(rows("show module csm 5 conns real 192.158.39.101 80"), 1);
+    assert_eq!(rows("show module csm 5 conns real 192.158.39.101 81"), 0);
+    let clear = |words: &str| csmd.csm(&format!("clear module csm 5 connections {words}"));
+    assert_eq!(clear("client 10.0.0.1").expect("done"), "connections cleared: 0\n");
+    let unknown = clear("real 192.158.39.102").expect_err("no such real").to_string();
+    assert!(unknown.contains("there is no real 192.158.39.102"), "{unknown}");
+    assert_eq!(clear("vserver vip1").expect("done"), "connections cleared: 1\n");
+    for mut end in first {
+        let ended = end.read(&mut [0; 8]).map_err(|error| error.kind());
+        assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
+    }
+    assert_eq!(rows("show module csm 5 conns"), 0);
+    // The ends may speak again at once.
+    let second = pair(connect().expect("a new connection"));
+    assert_eq!(rows("show module csm 5 conns vserver VIP1"), 1);
+    drop(second);
+    assert_eq!(csmd.end(Signal::SIGTERM), Some(0));
+}
+
+#[test]
 fn a_clients_packets_are_told_of_while_somebody_listens() {
     let host = Host::new();
     let csmd = host.start(SINGLE, "traced");

@@ -1,6 +1,6 @@
 //! `csm trace`: walks of packets.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::{ConnState, Endpoint, Protocol, Verdict};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceQuery {
     /// The client.
-    pub client: Ipv4Addr,
+    pub client: IpAddr,
     /// Of this virtual server only.
     pub vserver: Option<String>,
     /// How long to wait for a packet, up to [`WAIT_MAX_MS`]; `None`: not at all.

@@ -23,8 +23,8 @@ fn every_command_in_full_and_as_short_as_possible() {
     let conns = |vserver: Option<&str>, client: Option<[u8; 4]>, detail| Show::Conns {
         filter: ConnFilter {
             vserver: vserver.map(str::to_owned),
-            client: client.map(Ipv4Addr::from),
-            limit: None,
+            client: client.map(IpAddr::from),
+            ..ConnFilter::default()
         },
         detail,
     };
@@ -62,6 +62,23 @@ fn every_command_in_full_and_as_short_as_possible() {
     assert_eq!(command("show module csm all").0, Request::Show { slot: None, what: Show::All });
     assert_eq!(command("sh run").0, Request::RunningConfig);
     assert_eq!(command("clear module csm 5 ft active").0, Request::ForceStandby { slot: 5 });
+    let of_real = |port| ConnFilter { real: Some([10, 0, 0, 1].into()), port, ..ConnFilter::default() };
+    for (words, filter, detail) in [
+        ("show module csm 5 conns real 10.0.0.1", of_real(None), false),
+        ("s m c 5 c r 10.0.0.1 8080", of_real(Some(8080)), false),
+        ("s m c 5 c r 10.0.0.1 8080 d", of_real(Some(8080)), true),
+        ("s m c 5 c r 10.0.0.1 d", of_real(None), true),
+    ] {
+        assert_eq!(command(words), shows(Show::Conns { filter, detail }), "{words}");
+    }
+    for (words, filter) in [
+        ("clear module csm 5 connections", ConnFilter::default()),
+        ("cl m c 5 c r 10.0.0.1 8080", of_real(Some(8080))),
+        ("cl m c 5 c v web", ConnFilter { vserver: Some("WEB".to_owned()), ..ConnFilter::default() }),
+        ("cl m c 5 c c 10.0.0.1", ConnFilter { client: of_real(None).real, ..ConnFilter::default() }),
+    ] {
+        assert_eq!(command(words).0, Request::ClearConns { slot: 5, filter }, "{words}");
+    }
     assert_eq!(command("check pair.cfg").0, Request::Check { file: "pair.cfg".to_owned() });
 }
 
@@ -142,7 +159,7 @@ fn a_parameter_out_of_range_is_an_unknown_word() {
         show module csm 5 conns client 10.0.0
                                        ^
         % invalid word "10.0.0"; possible here:
-          ADDRESS          IPv4 address"#]],
+          ADDRESS          IPv4 or IPv6 address"#]],
     );
 }
 
@@ -165,10 +182,11 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
     wrong(
         "clear module csm 5",
         &expect![[r#"
-        clear module csm 5
-                           ^
-        % incomplete command; possible here:
-          ft               fault tolerance"#]],
+            clear module csm 5
+                               ^
+            % incomplete command; possible here:
+              connections      reset connections at both ends
+              ft               fault tolerance"#]],
     );
     wrong(
         "",
@@ -221,7 +239,7 @@ fn a_question_mark_lists_what_can_stand_there() {
         panic!("help");
     };
     let words: Vec<_> = words.iter().map(|continuation| continuation.word).collect();
-    assert_eq!(words, ["<cr>", "client", "detail", "vserver"]);
+    assert_eq!(words, ["<cr>", "client", "detail", "real", "vserver"]);
 }
 
 #[test]

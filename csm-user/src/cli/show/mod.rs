@@ -28,6 +28,10 @@ const fn yes(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
 }
 
+const fn yes_no(value: bool) -> &'static str {
+    if value { "Yes" } else { "No" }
+}
+
 fn protocol(protocol: Protocol) -> String {
     match protocol {
         Protocol::Tcp => "TCP".to_owned(),

@@ -62,7 +62,7 @@ mod tests {
     use crate::api::reply::{ConnState, Endpoint, Protocol, Verdict};
 
     fn end(last: u8, port: u16) -> Endpoint {
-        Endpoint { address: Ipv4Addr::new(192, 0, 2, last), port }
+        Endpoint { address: Ipv4Addr::new(192, 0, 2, last).into(), port }
     }
 
     #[test]

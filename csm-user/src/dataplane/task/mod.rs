@@ -1,4 +1,5 @@
 //! The dataplane's own threads.
 
 pub mod fragments;
+pub mod nudge;
 pub mod trace;

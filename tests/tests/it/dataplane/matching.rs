@@ -8,7 +8,7 @@ use csm_common::counter::Reason;
 use csm_common::flow::{FlowEntry, FlowKey, NONE};
 use csm_common::names;
 use csm_common::service::{
-    ClientKey, MATCH_ANY_PROTOCOL, Match, Networks, VSERVER_INSERVICE, VSERVER_UNIDIRECTIONAL, VserverKey,
+    ClientKey, Match, Networks, VSERVER_INSERVICE, VSERVER_UNIDIRECTIONAL, VserverKey,
 };
 use csm_tests::rig::{ANY_TCP, DNS, FAR_CLIENT, Host, NEAR_CLIENT, REALS, Rig, Side, VIP, WEB, be};
 
@@ -81,7 +81,7 @@ fn everything_is_a_network_too() {
     vserver(&rig, FIRST, 1);
     let mut networks: LpmTrie<MapData, u32, Networks> = rig.map(names::NETWORKS);
     networks.insert(&Key::new(0, 0), Networks { host_bits: [32, 0, 0, 0] }, 0).expect("NETWORKS");
-    service(&rig, network([0; 4], 32 | MATCH_ANY_PROTOCOL, 0), plain(FIRST));
+    service(&rig, network([0; 4], 32, 0), plain(FIRST));
     goes_to(&mut rig, &syn_to([8, 8, 8, 8]), &REALS[1]);
     goes_to(&mut rig, &Frame::from(&FAR_CLIENT, 0, (Ipv4Addr::new(9, 9, 9, 9), 0), GRE), &REALS[1]);
 }
@@ -90,7 +90,7 @@ fn everything_is_a_network_too() {
 fn a_port_goes_before_any_port_and_that_before_any_protocol() {
     let mut rig = Rig::new().expect("the rig");
     vserver(&rig, FIRST, 1);
-    let any = VserverKey { ip_be: be(VIP), port_be: 0, proto: 0, kind: MATCH_ANY_PROTOCOL };
+    let any = VserverKey { ip_be: be(VIP), port_be: 0, proto: 0, kind: 0 };
     service(&rig, any, plain(FIRST));
     goes_to(&mut rig, &syn_to(VIP.octets()), &REALS[0]);
     let datagram = |port| Frame::from(&FAR_CLIENT, CLIENT_PORT, (VIP, port), L4::Udp);

@@ -82,7 +82,7 @@ fn servers_that_answer_past_this_node_keep_their_connections_until_the_client_en
 fn translating(ports: u16) -> Rig {
     let rig = Rig::new().expect("the rig");
     let mut pools: Array<MapData, Pool> = rig.map(names::POOLS);
-    let pool = Pool { first: POOL[0].to_bits(), addresses: 2, port_first: POOL_PORT, ports };
+    let pool = Pool { first_be: be(POOL[0]), addresses: 2, port_first: POOL_PORT, ports };
     pools.set(1, pool, 0).expect("POOLS");
     let mut addresses: HashMap<MapData, AddressKey, Address> = rig.map(names::ADDRESSES);
     for ip in POOL {
