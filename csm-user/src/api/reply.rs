@@ -5,6 +5,7 @@
 
 pub mod ft;
 pub mod trace;
+pub mod track;
 
 use std::net::IpAddr;
 
@@ -17,6 +18,7 @@ pub use ft::{
     PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
     ReplicationReply, SnapshotState, TableReply, UpdateCounters,
 };
+pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 
 /// Rows of connections or sticky entries in one reply unless the request names another limit.
 pub const ROWS_MAX: u32 = 65_536;

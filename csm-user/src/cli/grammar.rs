@@ -62,6 +62,8 @@ pub enum Show {
         /// With counters and history.
         detail: bool,
     },
+    /// What the FT group tracks.
+    Track,
     /// Virtual servers.
     Vservers {
         /// All about each.
@@ -184,6 +186,7 @@ const COMMANDS: &[Command] = &[
     Command { syntax: "show module csm SLOT conns vserver NAME detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT ft", request: |v| show(v, Show::Ft { detail: false }) },
     Command { syntax: "show module csm SLOT ft detail", request: |v| show(v, Show::Ft { detail: true }) },
+    Command { syntax: "show module csm SLOT ft track", request: |v| show(v, Show::Track) },
     Command { syntax: "show module csm SLOT reals", request: |v| show(v, Show::Reals { detail: false }) },
     Command {
         syntax: "show module csm SLOT reals detail",
@@ -234,6 +237,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "stats", help: "counters" },
     Continuation { word: "sticky", help: "sticky entries" },
     Continuation { word: "trace", help: "the walk of a client's packets through the XDP program" },
+    Continuation { word: "track", help: "what must be up for this box to have the role" },
     Continuation { word: "vlan", help: "VLANs and the ports that carry them" },
     Continuation { word: "vserver", help: "of one virtual server only" },
     Continuation { word: "vservers", help: "virtual servers" },

@@ -22,5 +22,6 @@ mod replies;
 mod route;
 pub mod startup;
 mod trace;
+pub mod tracking;
 
 pub use startup::{Failure, Options, run};
