@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use csm_common::address::V6;
 use csm_common::gate::{Gate, GateState};
 use csm_common::limits;
 use csm_common::net::{PORT_FT, virtual_mac};
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::actions::Actions;
 use super::host;
-use super::node::{Node, NodePort, WalkedCell};
+use super::node::{Hops, Node, NodePort, WalkedCell};
 use super::planner::{Planner, ReplanError};
 use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
@@ -25,7 +26,7 @@ use crate::arp::task::AnnounceThread;
 use crate::config;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
-use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell, set_error_sources};
+use crate::dataplane::maps::{Counters, MapSource, Maps, SettingsCell, set_error_sources};
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
@@ -35,6 +36,7 @@ use crate::dataplane::task::nudge::Nudger;
 use crate::ft::task as ft_task;
 use crate::ft::{Controls, FtHandle, FtOptions};
 use crate::model::{Config, Family, FtGroup};
+use crate::neigh::groups::Groups;
 use crate::neigh::membership::Membership;
 use crate::neigh::offload::TagsKept;
 use crate::neigh::own::OwnAddresses;
@@ -177,6 +179,7 @@ struct Threads {
 struct Undo {
     _dataplane: Dataplane,
     _memberships: Vec<Membership>,
+    _groups: Groups,
     _addresses: OwnAddresses,
     _tags: Vec<TagsKept>,
     _pairs: Pairs,
@@ -197,6 +200,7 @@ impl Running {
         let ports = ports::find(&config, &mut pairs)?;
         let specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
         let connections = options.connections;
+        let ipv6 = config.uses(Family::V6);
         let capacity = Capacity {
             connections,
             embryonic: (connections / EMBRYONIC_SHARE).max(EMBRYONIC_MIN),
@@ -214,7 +218,11 @@ impl Running {
         let map_step = || Failure::step::<io::Error>("the dataplane's maps");
         let settings = Arc::new(SettingsCell::open(&dataplane, settings).map_err(map_step())?);
         let maps = Maps::open(&dataplane).map_err(map_step())?;
-        set_error_sources(&dataplane, &config.vlans).map_err(map_step())?;
+        let maps6 = ipv6.then(|| Maps::open(&dataplane)).transpose().map_err(map_step())?;
+        set_error_sources::<u32>(&dataplane, &config.vlans).map_err(map_step())?;
+        if ipv6 {
+            set_error_sources::<V6>(&dataplane, &config.vlans).map_err(map_step())?;
+        }
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
         let table = Arc::new(Table::open(&dataplane).map_err(map_step())?);
         let directory = Arc::new(DirectoryCell::default());
@@ -222,14 +230,20 @@ impl Running {
         let (links_in, links) = mpsc::channel(LINKS_MAX);
         let neighbours = Arc::new(follow_neighbours(&config, &specs, vmac, &dataplane, links_in)?);
         let hops = neighbours.want(&needed_hops(&config));
-        let planner =
-            Arc::new(Planner::new(maps, config, hops, Arc::clone(&directory), options.drop_deltas.is_none()));
+        let planner = Arc::new(Planner::new(
+            (maps, maps6),
+            config,
+            hops,
+            Arc::clone(&directory),
+            options.drop_deltas.is_none(),
+        ));
         let config = planner.config();
         let probes = probe::task::spawn(probe::target::targets(&config), config.slot);
         planner
             .replan(&probes.health().borrow())
             .map_err(Failure::step::<ReplanError>("the dataplane's maps"))?;
 
+        let groups = ports::groups(&specs, &planner.desired().announced())?;
         let announcer = Arc::new(announcer(&planner, &specs, vmac).map_err(Failure::step("announcements"))?);
         let gate = dataplane.gate();
         let announced_gate = gate.clone();
@@ -309,6 +323,7 @@ impl Running {
             undo: Undo {
                 _dataplane: dataplane,
                 _memberships: memberships,
+                _groups: groups,
                 _addresses: addresses,
                 _tags: tags,
                 _pairs: pairs,
@@ -413,7 +428,7 @@ fn follow_neighbours(
             },
         })
         .collect();
-    let sink = HopMaps::open(source).map_err(Failure::step("the dataplane's maps"))?;
+    let sink = Hops::open(source, config.uses(Family::V6)).map_err(Failure::step("the dataplane's maps"))?;
     let on_link = move |event| {
         // Full only while the loop stands still; it reads the ports' state anew when it goes on.
         let _full = links.try_send(event);
