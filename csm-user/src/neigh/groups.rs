@@ -24,7 +24,8 @@ pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
 #[derive(Debug, Default)]
 pub struct Groups {
     joined: BTreeSet<(u32, Ipv6Addr)>,
-    sockets: Vec<Socket>,
+    /// The kernel forgets a socket's memberships with it.
+    _sockets: Vec<Socket>,
 }
 
 impl Groups {
@@ -41,7 +42,7 @@ impl Groups {
         }
         let all: Vec<_> = wanted.iter().copied().collect();
         let sockets = all.chunks(GROUPS_MAX).map(join).collect::<io::Result<_>>()?;
-        *self = Self { joined: wanted, sockets };
+        *self = Self { joined: wanted, _sockets: sockets };
         Ok(())
     }
 }
