@@ -11,6 +11,7 @@ use csm_common::address::V6;
 use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop};
 use tokio::sync::watch;
 
+use super::apply::Changes;
 use super::planner::Planner;
 use super::tracking::Running;
 use crate::dataplane::expiry::{Census, Ended};
@@ -73,6 +74,8 @@ pub struct Node {
     pub replication: Option<ReplHandle>,
     /// What the walks over the tables met.
     pub walked: Arc<WalkedCell>,
+    /// Changes of the configuration.
+    pub changes: Changes,
 }
 
 /// What the walks over the tables met and removed.

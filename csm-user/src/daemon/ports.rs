@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 
 use csm_common::net::{PORT_CLIENT, PORT_FT, PORT_SERVER};
@@ -11,7 +10,6 @@ use super::node::NodePort;
 use super::startup::Failure;
 use crate::dataplane::load::{PortSpec, Veth};
 use crate::model::{Carried, Config, Family, Vlan, VlanId, VlanRole, veth_names};
-use crate::neigh::groups::Groups;
 use crate::neigh::membership::{Accepts, Membership};
 use crate::neigh::netlink::{Link, Netlink};
 use crate::neigh::offload::TagsKept;
@@ -140,18 +138,6 @@ pub(super) fn accept(specs: &[PortSpec], vmac: [u8; 6]) -> Result<Vec<Membership
             Ok(membership)
         })
         .collect()
-}
-
-/// Has the data ports let in, and a snooping switch send there, what asks for the pair's IPv6 addresses.
-pub(super) fn groups(specs: &[PortSpec], announced: &[(VlanId, IpAddr)]) -> Result<Groups, Failure> {
-    let mut groups = Groups::default();
-    let port = |vlan: VlanId| specs.iter().find(|port| port.vlan == vlan.get()).map(PortSpec::kernel_ifindex);
-    let addresses = announced.iter().filter_map(|&(vlan, address)| match address {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(address) => Some((port(vlan)?, address)),
-    });
-    groups.set(addresses).map_err(Failure::step("the multicast groups of the IPv6 addresses"))?;
-    Ok(groups)
 }
 
 /// Has the trunks' hardware leave the tags in frames: the program reads them there.
