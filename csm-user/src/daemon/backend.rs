@@ -6,18 +6,16 @@ use std::ops::ControlFlow;
 
 use csm_common::counter::{self, Reason, ServiceCount};
 use csm_common::flow;
-use csm_common::service::REAL_USABLE;
 
 use super::node::{Node, Walked};
 use super::{conns, replies};
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, FtReply, NeighbourReply,
-    Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, RunningConfigReply, ServerfarmReply,
-    StickiesReply, StickyReply, StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply,
-    VserverState, WalkReply,
+    Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, ServerfarmReply, StickiesReply,
+    StickyReply, StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState,
+    WalkReply,
 };
-use crate::config;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::snapshot::StickyGroup;
 use crate::dataplane::table::monotonic_ns;
@@ -196,10 +194,6 @@ impl Backend for Node {
     fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, Fault> {
         super::trace::walks(self, &self.vserver_names(), &self.desired(), query)
     }
-
-    fn running_config(&self) -> Result<RunningConfigReply, Fault> {
-        Ok(RunningConfigReply { text: config::print(&self.config()) })
-    }
 }
 
 impl Node {
@@ -296,9 +290,7 @@ impl Node {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number);
-        number
-            .and_then(|number| desired.contents.reals.get(&number))
-            .is_some_and(|real| real.flags & REAL_USABLE != 0)
+        number.is_some_and(|number| desired.in_rotation(number))
     }
 
     fn real_state(&self, farm: &Serverfarm, real: &Real) -> (RealState, Option<String>) {
@@ -331,7 +323,7 @@ impl Node {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number)?;
-        let hop = desired.contents.reals.get(&number)?.nexthop;
+        let hop = desired.nexthop(number)?;
         let hosts = self.neighbours.list();
         let silent = hosts.into_iter().find(|(_, number, mac)| *number == hop && mac.is_none());
         silent.map(|(host, ..)| host.address)
