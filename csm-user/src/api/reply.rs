@@ -5,7 +5,7 @@
 
 pub mod ft;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +99,7 @@ pub struct Replicate {
     pub sticky: bool,
 }
 
-/// `sticky M [group G] [netmask MASK]`.
+/// `sticky M [group G] [netmask MASK | prefix-length L]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StickyRule {
     /// Minutes.
@@ -107,7 +107,7 @@ pub struct StickyRule {
     /// Group; 0: private.
     pub group: u8,
     /// Mask on the client's address.
-    pub netmask: Ipv4Addr,
+    pub netmask: IpAddr,
 }
 
 /// A virtual server.
@@ -118,8 +118,8 @@ pub struct VserverReply {
     /// Its number in the dataplane's tables, if it has one.
     pub index: Option<u32>,
     /// Address; `None` until `virtual` is given.
-    pub address: Option<Ipv4Addr>,
-    /// Bits of the address that count; 32: a single address.
+    pub address: Option<IpAddr>,
+    /// Bits of the address that count; 32, in IPv6 128: a single address.
     pub prefix_length: u8,
     /// Protocol; `None` until `virtual` is given.
     pub protocol: Option<Protocol>,
@@ -177,7 +177,7 @@ pub enum RealState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RealReply {
     /// Address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Port; `None`: the virtual server's.
     pub port: Option<u16>,
     /// Farm.
@@ -226,11 +226,11 @@ pub struct ConnFilter {
     /// Of this virtual server only.
     pub vserver: Option<String>,
     /// Of this real only.
-    pub real: Option<Ipv4Addr>,
+    pub real: Option<IpAddr>,
     /// With this port at the real only.
     pub port: Option<u16>,
     /// Of this client only.
-    pub client: Option<Ipv4Addr>,
+    pub client: Option<IpAddr>,
 }
 
 /// Which page of which connections: the query of [`path::CONNS`](super::path::CONNS). Written out, since a query cannot
@@ -241,11 +241,11 @@ pub struct ConnPage {
     /// As in [`ConnFilter`].
     pub vserver: Option<String>,
     /// As in [`ConnFilter`].
-    pub real: Option<Ipv4Addr>,
+    pub real: Option<IpAddr>,
     /// As in [`ConnFilter`].
     pub port: Option<u16>,
     /// As in [`ConnFilter`].
-    pub client: Option<Ipv4Addr>,
+    pub client: Option<IpAddr>,
     /// [`ConnsReply::next`] of the page before; `None`: the first page.
     pub after: Option<String>,
 }
@@ -294,7 +294,7 @@ impl ConnState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Port, or the ICMP identifier.
     pub port: u16,
 }
@@ -355,9 +355,9 @@ pub struct StickyReply {
     /// The virtual server of a private group.
     pub vserver: Option<String>,
     /// The client's address under the mask.
-    pub client: Ipv4Addr,
+    pub client: IpAddr,
     /// The server.
-    pub real: Ipv4Addr,
+    pub real: IpAddr,
     /// Its port; 0: the virtual server's.
     pub port: u16,
     /// Seconds until it ends unless used again.
@@ -403,13 +403,19 @@ pub struct VlanReply {
     /// Role.
     pub role: VlanRole,
     /// Own address; the FT VLAN has none.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Its mask.
-    pub netmask: Option<Ipv4Addr>,
+    pub netmask: Option<IpAddr>,
     /// Alias address.
-    pub alias: Option<Ipv4Addr>,
+    pub alias: Option<IpAddr>,
+    /// Own IPv6 address.
+    pub address6: Option<IpAddr>,
+    /// Prefix length of its network.
+    pub prefix_length6: Option<u8>,
+    /// IPv6 alias address.
+    pub alias6: Option<IpAddr>,
     /// Gateways.
-    pub gateways: Vec<Ipv4Addr>,
+    pub gateways: Vec<IpAddr>,
     /// Linux interface.
     pub interface: String,
     /// Its MAC address, e.g. `02:00:00:00:00:01`.
@@ -456,7 +462,7 @@ pub enum NeighbourStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NeighbourReply {
     /// Address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// MAC address, e.g. `02:00:00:00:00:01`; `None`: unknown.
     pub mac: Option<String>,
     /// VLAN; `None`: all (a virtual address).

@@ -51,7 +51,7 @@ impl Backend for Fake {
 
     fn reals(&self) -> Result<Vec<RealReply>, Fault> {
         Ok(vec![RealReply {
-            address: Ipv4Addr::new(192, 158, 39, 101),
+            address: Ipv4Addr::new(192, 158, 39, 101).into(),
             port: None,
             serverfarm: "WEB".to_owned(),
             weight: 0,
@@ -71,13 +71,16 @@ impl Backend for Fake {
 
     /// Two pages, each with one connection of the vserver and client that were asked for.
     fn conns(&self, filter: &ConnFilter, after: Option<&str>) -> Result<ConnsReply, Fault> {
-        let client = filter.client.unwrap_or(Ipv4Addr::new(100, 100, 100, 2));
+        let client = filter.client.unwrap_or(Ipv4Addr::new(100, 100, 100, 2).into());
         let at = |address, port| Endpoint { address, port };
         let conn = ConnReply {
             protocol: Protocol::Tcp,
             client: at(client, 1754),
-            destination: at(Ipv4Addr::new(192, 158, 38, 30), 80),
-            real: at(filter.real.unwrap_or(Ipv4Addr::new(192, 158, 39, 101)), filter.port.unwrap_or(80)),
+            destination: at(Ipv4Addr::new(192, 158, 38, 30).into(), 80),
+            real: at(
+                filter.real.unwrap_or(Ipv4Addr::new(192, 158, 39, 101).into()),
+                filter.port.unwrap_or(80),
+            ),
             source: at(client, 1754),
             client_vlan: 2,
             server_vlan: 3,

@@ -1,13 +1,13 @@
 //! Announcements on the wire: sockets opened and frames built beforehand, so that the real-time thread only sends.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Socket, Type};
 
-use super::frame::{Form, gratuitous, tagged};
+use super::frame::{Form, advertisement, gratuitous, tagged};
 
 /// Frames that [`Announcer::announce_now`] sends at most, over all ports: about 0.3 ms. The rest, of a node with more
 /// than half as many addresses, follows at once from the announcer's own thread.
@@ -21,7 +21,7 @@ pub struct Port {
     /// VLAN of the tag that frames have there; 0: none.
     pub tag: u16,
     /// Alias and virtual addresses.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A host of the other side of a bridge group: frames to it come by this port from now on, which switches learn from a
@@ -67,7 +67,8 @@ struct Stations {
 }
 
 impl Announcer {
-    /// Opens a socket for each port and builds the frames, request and reply for each address, from `mac`.
+    /// Opens a socket for each port and builds the frames, request and reply for each IPv4 address, an advertisement for
+    /// each IPv6 one, from `mac`.
     ///
     /// # Errors
     /// If a packet socket cannot be had or bound.
@@ -90,7 +91,7 @@ impl Announcer {
             return Ok(());
         }
         let bursts = |most| {
-            let frame = |host: &Station| tagged(gratuitous(Form::Request, host.mac, host.address), host.tag);
+            let frame = |host: &Station| tagged(&gratuitous(Form::Request, host.mac, host.address), host.tag);
             let port =
                 |hosts: &[Station]| Burst::of(hosts[0].ifindex, hosts.iter().map(frame).collect(), most);
             stations
@@ -158,10 +159,14 @@ impl std::fmt::Debug for Burst {
 
 impl Burst {
     fn new(mac: [u8; 6], port: &Port, most: usize) -> io::Result<Self> {
-        let both = |&address| {
-            [Form::Request, Form::Reply].map(|form| tagged(gratuitous(form, mac, address), port.tag))
+        let frames = |&address: &IpAddr| match address {
+            IpAddr::V4(address) => {
+                let both = [Form::Request, Form::Reply];
+                both.map(|form| tagged(&gratuitous(form, mac, address), port.tag)).to_vec()
+            }
+            IpAddr::V6(address) => vec![tagged(&advertisement(mac, address), port.tag)],
         };
-        Self::of(port.ifindex, port.addresses.iter().flat_map(both).collect(), most)
+        Self::of(port.ifindex, port.addresses.iter().flat_map(frames).collect(), most)
     }
 
     fn of(ifindex: u32, mut frames: Vec<Vec<u8>>, most: usize) -> io::Result<Self> {

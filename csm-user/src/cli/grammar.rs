@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::api::reply::ConnFilter;
 
@@ -220,11 +220,11 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "vserver", help: "of one virtual server only" },
     Continuation { word: "vservers", help: "virtual servers" },
     Continuation { word: "|", help: "another form of output" },
-    Continuation { word: "ADDRESS", help: "IPv4 address" },
+    Continuation { word: "ADDRESS", help: "IPv4 or IPv6 address" },
     Continuation { word: "FILE", help: "path" },
     Continuation { word: "NAME", help: "name of a virtual server" },
     Continuation { word: "PORT", help: "port at the real server, 1-65535" },
-    Continuation { word: "REAL", help: "IPv4 address of a real server" },
+    Continuation { word: "REAL", help: "IPv4 or IPv6 address of a real server" },
     Continuation { word: "SLOT", help: "number of the module, 1-255" },
 ];
 
@@ -270,7 +270,7 @@ fn is_parameter(token: &str) -> bool {
 fn accepts(parameter: &str, word: &str) -> bool {
     match parameter {
         "SLOT" => word.parse::<u8>().is_ok_and(|slot| slot > 0),
-        "ADDRESS" | "REAL" => word.parse::<Ipv4Addr>().is_ok(),
+        "ADDRESS" | "REAL" => word.parse::<IpAddr>().is_ok(),
         "PORT" => word.parse::<u16>().is_ok_and(|port| port > 0),
         _ => true,
     }

@@ -4,10 +4,10 @@
 //! addresses of one virtual server) they contradict each other and are refused.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::command::{Id, Repeat};
 use super::diagnostic::Diagnostic;
@@ -193,7 +193,7 @@ impl Draft {
             return Some(());
         }
         let role = if statement.has("client") { VlanRole::Client } else { VlanRole::Server };
-        let vlan = entry(&mut self.config.vlans, |vlan| vlan.id == id, || new_vlan(id, role));
+        let vlan = entry(&mut self.config.vlans, |vlan| vlan.id == id, || Vlan::new(id, role));
         match statement.id {
             Id::Vlan => vlan.role = role,
             Id::IpAddress if no => (vlan.address, vlan.alt_address) = (None, None),
@@ -205,10 +205,17 @@ impl Draft {
                     None
                 };
             }
+            Id::Ipv6Address if no => (vlan.address6, vlan.alt_address6) = (None, None),
+            Id::Ipv6Address => {
+                vlan.address6 = Some(net6(statement, "ADDRESS")?);
+                vlan.alt_address6 =
+                    if statement.has("alt") { Some(net6(statement, "PEER-ADDRESS")?) } else { None };
+            }
             Id::Gateway => put(&mut vlan.gateways, statement.address("ADDRESS")?, no),
             Id::Alias => vlan.alias = if no { None } else { Some(net(statement, "ADDRESS", "MASK")?) },
+            Id::Ipv6Alias => vlan.alias6 = if no { None } else { Some(net6(statement, "ADDRESS")?) },
             Id::Route => {
-                let network = net(statement, "NETWORK", "MASK")?.trunc();
+                let network = statement.net("NETWORK", "MASK")?.trunc();
                 put(&mut vlan.routes, StaticRoute { network, gateway: statement.address("ADDRESS")? }, no);
             }
             _ => return None,
@@ -250,20 +257,14 @@ impl Draft {
             Id::Serverfarm => {}
             Id::NatServer => farm.nat_server = !no,
             Id::NatClient => farm.nat_client = if no { None } else { Some(statement.name()?.clone()) },
-            Id::Predictor => farm.predictor = if no { Predictor::RoundRobin } else { predictor(statement) },
+            Id::Predictor => farm.predictor = if no { Predictor::RoundRobin } else { predictor(statement)? },
             Id::FarmProbe => put(&mut farm.probes, statement.name()?.clone(), no),
             _ => return None,
         }
         Some(())
     }
 
-    fn real(
-        &mut self,
-        farm: &Name,
-        address: Ipv4Addr,
-        port: Option<u16>,
-        statement: &Statement,
-    ) -> Option<()> {
+    fn real(&mut self, farm: &Name, address: IpAddr, port: Option<u16>, statement: &Statement) -> Option<()> {
         let no = statement.negated;
         let is_it = |real: &Real| real.address == address && real.port == port;
         let reals = &mut self.farm(farm).reals;
@@ -296,7 +297,7 @@ impl Draft {
             Id::VserverFarm => vserver.serverfarm = if no { None } else { Some(statement.name()?.clone()) },
             Id::VserverVlan => vserver.vlan = if no { None } else { Some(statement.vlan()?) },
             Id::Client => {
-                let network = net(statement, "ADDRESS", "MASK")?.trunc();
+                let network = statement.net("ADDRESS", "MASK")?.trunc();
                 put(&mut vserver.clients, ClientRange { network, exclude: statement.has("exclude") }, no);
             }
             Id::Unidirectional => vserver.unidirectional = Some(!no),
@@ -378,7 +379,27 @@ fn time(statement: &Statement, default: u64) -> Option<Duration> {
 }
 
 fn net(statement: &Statement, address: &str, mask: &str) -> Option<Ipv4Net> {
-    Ipv4Net::with_netmask(statement.address(address)?, statement.address(mask)?).ok()
+    Ipv4Net::with_netmask(statement.address4(address)?, statement.address4(mask)?).ok()
+}
+
+fn net6(statement: &Statement, slot: &str) -> Option<Ipv6Net> {
+    match statement.net(slot, "")? {
+        IpNet::V6(net) => Some(net),
+        IpNet::V4(_) => None,
+    }
+}
+
+/// Leading bits that the mask in `MASK` lets count, or all.
+fn mask_bits(statement: &Statement) -> Option<u8> {
+    match statement.address4("MASK") {
+        Some(mask) => ipnet::ipv4_mask_to_prefix(mask).ok(),
+        None => Some(32),
+    }
+}
+
+/// The number in `LENGTH`, or all bits of an IPv6 address.
+fn prefix_length(statement: &Statement) -> u8 {
+    statement.number("LENGTH").unwrap_or(128)
 }
 
 fn virtual_server(statement: &Statement) -> Option<Virtual> {
@@ -391,24 +412,24 @@ fn virtual_server(statement: &Statement) -> Option<Virtual> {
     } else {
         Protocol::Number(statement.number("PROTOCOL")?)
     };
-    let mask = statement.address("MASK").unwrap_or(Ipv4Addr::BROADCAST);
-    let network = Ipv4Net::with_netmask(statement.address("ADDRESS")?, mask).ok()?.trunc();
+    let network = statement.net("ADDRESS", "MASK")?.trunc();
     let port = if statement.arg("PORT").is_some() { statement.number("PORT")? } else { 0 };
     Some(Virtual { network, protocol, port, ftp: statement.has("ftp") })
 }
 
-fn predictor(statement: &Statement) -> Predictor {
+fn predictor(statement: &Statement) -> Option<Predictor> {
     if statement.has("forward") {
-        return Predictor::Forward;
+        return Some(Predictor::Forward);
     }
     if !statement.has("hash") {
-        return Predictor::RoundRobin;
+        return Some(Predictor::RoundRobin);
     }
-    Predictor::Hash {
-        mask: statement.address("MASK").unwrap_or(Ipv4Addr::BROADCAST),
+    Some(Predictor::Hash {
+        bits: mask_bits(statement)?,
+        bits6: prefix_length(statement),
         source: !statement.has("destination"),
         destination: !statement.has("source"),
-    }
+    })
 }
 
 /// A pool of the same name is replaced; `validate` tells.
@@ -420,7 +441,10 @@ fn put_pool(pools: &mut Vec<Natpool>, statement: &Statement) -> Option<()> {
             name: name.clone(),
             first: statement.address("FIRST")?,
             last: statement.address("LAST")?,
-            netmask: statement.address("MASK")?,
+            bits: match statement.arg("LENGTH") {
+                Some(_) => statement.number("LENGTH")?,
+                None => mask_bits(statement)?,
+            },
         });
     }
     Some(())
@@ -428,12 +452,8 @@ fn put_pool(pools: &mut Vec<Natpool>, statement: &Statement) -> Option<()> {
 
 fn sticky(statement: &Statement) -> Option<Sticky> {
     let group = if statement.has("group") { statement.number("GROUP")? } else { 0 };
-    let netmask = if statement.has("netmask") { statement.address("MASK")? } else { Ipv4Addr::BROADCAST };
-    Some(Sticky { minutes: statement.number("MINUTES")?, group, netmask })
-}
-
-const fn new_vlan(id: VlanId, role: VlanRole) -> Vlan {
-    Vlan { id, role, address: None, alt_address: None, gateways: Vec::new(), alias: None, routes: Vec::new() }
+    let minutes = statement.number("MINUTES")?;
+    Some(Sticky { minutes, group, bits: mask_bits(statement)?, bits6: prefix_length(statement) })
 }
 
 fn new_probe(name: Name, kind: ProbeKind) -> Probe {

@@ -109,6 +109,8 @@ pub enum Id {
     IpAddress,
     Gateway,
     Alias,
+    Ipv6Address,
+    Ipv6Alias,
     Route,
     Probe,
     Interval,

@@ -3,7 +3,7 @@
 
 use super::command::{
     Command, Effect,
-    Mode::{self, Ft, Global, Interface, Module, Probe, Real, Serverfarm, SwitchVlan, Vlan, Vserver},
+    Mode::{self, Ft, Global, Interface, Module, Probe, Real, Serverfarm, SwitchVlan, Vserver},
 };
 use super::grammar::Kind::{self, Host, Mask};
 use super::grammar::Piece::{Either, Optional, Rest, Slot, Word};
@@ -111,7 +111,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         &[Word("vlan", "A VLAN of the switch"), Slot("VLAN", VLAN, "Number")],
         Effect::Silent,
     ),
-    Command::refused(Vlan, &[Word("ipv6", ""), Rest], "IPv6 comes with a later release", DROP),
     // Probe.
     Command::refused(
         Module,

@@ -1,12 +1,12 @@
 //! The API's view of the daemon: every answer is read from the maps, the probes and the election when it is asked for.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use csm_common::counter::{self, Reason, ServiceCount};
 use csm_common::flow;
-use csm_common::service::REAL_USABLE;
+use csm_common::service::{REAL_USABLE, StickyEntry};
 
 use super::node::{Node, Walked};
 use super::{conns, replies};
@@ -19,9 +19,13 @@ use crate::api::reply::{
 use crate::config;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::snapshot::StickyGroup;
-use crate::dataplane::table::monotonic_ns;
+use crate::dataplane::table::family::TableFamily;
+use crate::dataplane::table::{Table, monotonic_ns};
 use crate::ft;
-use crate::model::{self, ClientRange, Config, Predictor, Real, RealAdmin, Serverfarm, StableId, Vserver};
+use crate::model::{
+    self, ClientRange, Config, Family, Predictor, Real, RealAdmin, Serverfarm, StableId, Vserver,
+    prefix_mask, prefix_mask6,
+};
 use crate::probe::health::{RealHealth, RealKey};
 
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
@@ -110,35 +114,36 @@ impl Backend for Node {
         let now_ns = monotonic_ns();
         let (directory, names, desired) = (self.directory.get(), self.vserver_names(), self.desired());
         let mut reply = StickiesReply { total: 0, entries: Vec::new() };
-        self.table.visit_sticky(&mut |chunk| {
-            for (key, entry) in chunk {
-                reply.total += 1;
-                let (Some(group), Some(real)) =
-                    (directory.sticky_group(key.group), desired.reals.get(&entry.real))
-                else {
-                    continue;
-                };
-                if reply.entries.len() >= ROWS_MAX as usize {
-                    continue;
-                }
-                let (group, vserver) = match group {
-                    StickyGroup::Shared(group) => (group, None),
-                    StickyGroup::Private(id) => {
-                        (0, directory.vserver_number(id).and_then(|n| names.get(&n).cloned()))
-                    }
-                };
-                let used_s = now_ns.saturating_sub(entry.last_used_ns) / SECOND_NS;
-                reply.entries.push(StickyReply {
-                    group,
-                    vserver,
-                    client: address(key.client_be),
-                    real: real.key.address,
-                    port: real.key.port.unwrap_or(0),
-                    timeout_s: u64::from(entry.life_s).saturating_sub(used_s),
-                });
+        let mut take = |key: (u32, IpAddr), entry: &StickyEntry| {
+            reply.total += 1;
+            let (group, client) = key;
+            let (Some(group), Some(real)) = (directory.sticky_group(group), desired.reals.get(&entry.real))
+            else {
+                return;
+            };
+            if reply.entries.len() >= ROWS_MAX as usize {
+                return;
             }
-            ControlFlow::Continue(())
-        })?;
+            let (group, vserver) = match group {
+                StickyGroup::Shared(group) => (group, None),
+                StickyGroup::Private(id) => {
+                    (0, directory.vserver_number(id).and_then(|n| names.get(&n).cloned()))
+                }
+            };
+            let used_s = now_ns.saturating_sub(entry.last_used_ns) / SECOND_NS;
+            reply.entries.push(StickyReply {
+                group,
+                vserver,
+                client,
+                real: real.key.address,
+                port: real.key.port.unwrap_or(0),
+                timeout_s: u64::from(entry.life_s).saturating_sub(used_s),
+            });
+        };
+        each_sticky(&self.table, &mut take)?;
+        if let Some(table) = &self.table6 {
+            each_sticky(table, &mut take)?;
+        }
         reply.entries.sort_unstable_by_key(|row| (row.group, row.client));
         Ok(reply)
     }
@@ -244,7 +249,10 @@ impl Node {
             sticky: vserver.sticky.map(|sticky| StickyRule {
                 minutes: sticky.minutes,
                 group: sticky.group,
-                netmask: sticky.netmask,
+                netmask: match vserver.family() {
+                    Family::V4 => prefix_mask(sticky.bits).into(),
+                    Family::V6 => prefix_mask6(sticky.bits6).into(),
+                },
             }),
             connections: self.counted(index, |census| &census.vservers),
             total_connections: count.connections,
@@ -303,21 +311,27 @@ impl Node {
                 (RealState::ArpFailed, Some("no route to it".to_owned()))
             }
             RealHealth::Operational => match self.silent_next_hop(farm, real) {
-                Some(hop) => (RealState::ArpFailed, Some(format!("{hop} has not answered ARP"))),
+                Some(hop) => (
+                    RealState::ArpFailed,
+                    Some(format!(
+                        "{hop} has not answered {}",
+                        if hop.is_ipv4() { "ARP" } else { "neighbour solicitations" }
+                    )),
+                ),
                 None => (RealState::Operational, None),
             },
         }
     }
 
     /// The host that `real`'s packets go to, if its MAC address is not known.
-    fn silent_next_hop(&self, farm: &Serverfarm, real: &Real) -> Option<Ipv4Addr> {
+    fn silent_next_hop(&self, farm: &Serverfarm, real: &Real) -> Option<IpAddr> {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number)?;
         let hop = desired.contents.reals.get(&number)?.nexthop;
         let hosts = self.neighbours.list();
         let silent = hosts.into_iter().find(|(_, number, mac)| *number == hop && mac.is_none());
-        silent.map(|(key, ..)| address(key.ip_be))
+        silent.map(|(host, ..)| host.address)
     }
 }
 
@@ -351,8 +365,16 @@ fn reason_reply((reason, count): (Reason, counter::Count)) -> ReasonCount {
     }
 }
 
-pub(super) fn address(be: u32) -> Ipv4Addr {
-    Ipv4Addr::from(be.to_ne_bytes())
+/// Group and client of each sticky entry of `table`, with the entry.
+fn each_sticky<A: TableFamily>(
+    table: &Table<A>,
+    take: &mut dyn FnMut((u32, IpAddr), &StickyEntry),
+) -> Result<(), Fault> {
+    table.visit_sticky(&mut |chunk| {
+        chunk.iter().for_each(|(key, entry)| take((key.group, key.client_be.address()), entry));
+        ControlFlow::Continue(())
+    })?;
+    Ok(())
 }
 
 fn count(length: usize) -> u32 {

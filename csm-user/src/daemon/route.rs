@@ -1,12 +1,12 @@
 //! The event loop: what one feature says becomes what others are told.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use csm_common::net::{AddressKey, PORT_FT};
+use csm_common::net::PORT_FT;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -17,6 +17,7 @@ use crate::arp::task::AnnounceThread;
 use crate::dataplane::ring::Hint;
 use crate::ft::task::handle::ALIVE_PERIOD;
 use crate::ft::{FtCommand, FtEvent, FtHandle, Reason, State};
+use crate::model::Host;
 use crate::neigh::task::LinkEvent;
 use crate::probe::health::Health;
 use crate::replication::role::Role;
@@ -152,12 +153,12 @@ struct Rivals {
 }
 
 impl Rivals {
-    fn seen(&mut self, slot: u8, host: AddressKey, mac: [u8; 6]) {
+    fn seen(&mut self, slot: u8, host: Host, mac: [u8; 6]) {
         self.untold += 1;
         if self.told.is_some_and(|told| told.elapsed() < RIVALS_EVERY) {
             return;
         }
-        let (address, vlan, frames) = (Ipv4Addr::from(host.ip_be.to_ne_bytes()), host.vlan, self.untold);
+        let (address, vlan, frames) = (host.address, host.vlan, self.untold);
         let mac = super::replies::mac(mac);
         tracing::warn!(
             "%CSM_SLB-4-REDUNDANCY_WARN: Module {slot} FT warning: {mac} uses {address} on vlan {vlan}, an address of \
@@ -205,8 +206,9 @@ impl Router<'_> {
             // Where this node is itself, its peer may have bridged it to.
             stations.push(Station { ifindex, tag, mac: port.mac, address: own });
             let there = hosts.iter().filter(|(key, ..)| key.vlan == other);
-            stations.extend(there.filter_map(|&(key, _, mac)| {
-                Some(Station { ifindex, tag, mac: mac?, address: Ipv4Addr::from(key.ip_be.to_ne_bytes()) })
+            stations.extend(there.filter_map(|&(host, _, mac)| match host.address {
+                IpAddr::V4(address) => Some(Station { ifindex, tag, mac: mac?, address }),
+                IpAddr::V6(_) => None,
             }));
         }
         self.announcements.stations(stations);

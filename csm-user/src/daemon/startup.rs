@@ -34,7 +34,7 @@ use crate::dataplane::task::fragments::FragmentThread;
 use crate::dataplane::task::nudge::Nudger;
 use crate::ft::task as ft_task;
 use crate::ft::{Controls, FtHandle, FtOptions};
-use crate::model::{Config, FtGroup};
+use crate::model::{Config, Family, FtGroup};
 use crate::neigh::membership::Membership;
 use crate::neigh::offload::TagsKept;
 use crate::neigh::own::OwnAddresses;
@@ -217,6 +217,8 @@ impl Running {
         set_error_sources(&dataplane, &config.vlans).map_err(map_step())?;
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
         let table = Arc::new(Table::open(&dataplane).map_err(map_step())?);
+        // A program without IPv6 has no such maps.
+        let table6 = Table::open(&dataplane).ok().map(Arc::new);
         let directory = Arc::new(DirectoryCell::default());
 
         let (links_in, links) = mpsc::channel(LINKS_MAX);
@@ -251,6 +253,7 @@ impl Running {
         let walked = Arc::new(WalkedCell::default());
         let expiry = Expiry {
             table: Arc::clone(&table),
+            table6: table6.clone(),
             settings: Arc::clone(&settings),
             directory: Arc::clone(&directory),
             active: Arc::clone(&active),
@@ -272,7 +275,12 @@ impl Running {
                     flusher: ring.flusher(),
                 };
                 let hop_number = hop_number(&neighbours);
-                let replica = KernelReplica::new(Arc::clone(&table), Arc::clone(&directory), hop_number);
+                let replica = KernelReplica::new(
+                    Arc::clone(&table),
+                    table6.clone(),
+                    Arc::clone(&directory),
+                    hop_number,
+                );
                 Some(start.start(replica, deltas)?)
             }
             None => {
@@ -290,6 +298,7 @@ impl Running {
             modes: dataplane.modes().clone(),
             gate,
             table,
+            table6,
             directory,
             deltas: sink,
             nudger,
@@ -407,11 +416,10 @@ fn follow_neighbours(
             tagged: spec.tagged,
             bridge: spec.bridge.map(|(vlan, _)| vlan),
             mtu: spec.mtu,
-            network: config
-                .vlans
-                .iter()
-                .find(|vlan| vlan.id.get() == spec.vlan)
-                .and_then(|vlan| vlan.address),
+            networks: {
+                let vlan = config.vlans.iter().find(|vlan| vlan.id.get() == spec.vlan);
+                Family::ALL.map(|family| vlan.and_then(|vlan| vlan.own(family)))
+            },
         })
         .collect();
     let sink = HopMaps::open(source).map_err(Failure::step("the dataplane's maps"))?;

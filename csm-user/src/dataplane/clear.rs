@@ -16,10 +16,10 @@ use csm_common::flow::{
 };
 
 use super::bpf::{BpfMap, Update, Walk};
-use super::family::Family;
 use super::ring::{Change, DeltaSink};
 use super::selection::Selection;
 use super::table::Table;
+use super::table::family::TableFamily;
 use crate::model::Protocol;
 
 /// Entries looked at by one system call, and so the most that are cleared at one go.
@@ -42,7 +42,7 @@ pub struct Nudge {
 
 impl Nudge {
     /// Along the direction of `entry`, whose receiver sends by the entry `twin`.
-    fn of<A: Family>(entry: &FlowEntry<A>, twin: &FlowEntry<A>) -> Self {
+    fn of<A: TableFamily>(entry: &FlowEntry<A>, twin: &FlowEntry<A>) -> Self {
         // Unknown, any number will do: all but those of the receiver's window are out of order.
         let seq = if twin.flags & FLAG_ACK == 0 { 0 } else { twin.ack.wrapping_sub(1) };
         let end = |ip_be: A, port_be| SocketAddr::new(ip_be.address(), u16::from_be(port_be));
@@ -60,7 +60,7 @@ impl Nudge {
 ///
 /// # Errors
 /// Of a system call; what was cleared before it stays cleared.
-pub fn clear<A: Family>(
+pub fn clear<A: TableFamily>(
     table: &Table<A>,
     selection: &Selection,
     deltas: &DeltaSink,
@@ -97,7 +97,7 @@ pub fn clear<A: Family>(
 }
 
 /// Ends one connection; false if it was gone.
-fn end<A: Family>(
+fn end<A: TableFamily>(
     table: &Table<A>,
     map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
     key: &FlowKey<A>,
@@ -123,7 +123,7 @@ fn end<A: Family>(
 }
 
 /// Writes over the entry under `key`; false if it is gone.
-fn replace<A: Family>(
+fn replace<A: TableFamily>(
     map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
     key: &FlowKey<A>,
     entry: &FlowEntry<A>,

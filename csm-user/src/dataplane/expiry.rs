@@ -22,9 +22,9 @@ use csm_common::service::{StickyEntry, StickyKey};
 use super::bpf::{BpfMap, Walk};
 use super::judge::{Clock, Times, Verdict, judge, sticky_over};
 use super::maps::SettingsCell;
-use super::family::Family;
 use super::ring::{Change, DeltaSink};
 use super::snapshot::{Directory, DirectoryCell};
+use super::table::family::TableFamily;
 use super::table::{Table, monotonic_ns};
 
 /// Orphans are looked for on one walk of so many.
@@ -115,8 +115,8 @@ impl Default for Pace {
 pub struct Expiry {
     /// The tables of IPv4.
     pub table: Arc<Table>,
-    /// The tables of IPv6.
-    pub table6: Arc<Table<V6>>,
+    /// The tables of IPv6, if this node has it.
+    pub table6: Option<Arc<Table<V6>>>,
     /// For `adopted_ns`.
     pub settings: Arc<SettingsCell>,
     /// For the virtual servers' times.
@@ -196,12 +196,15 @@ impl Expiry {
     pub fn walk(&self, walk: u64, rest: &mut dyn FnMut(Duration) -> bool) -> io::Result<Option<Census>> {
         let mut census = Census { walk, ..Census::default() };
         let walked = self.walk_family(&self.table, &mut census, rest)?
-            && self.walk_family(&self.table6, &mut census, rest)?;
+            && match &self.table6 {
+                Some(table) => self.walk_family(table, &mut census, rest)?,
+                None => true,
+            };
         Ok(walked.then_some(census))
     }
 
     /// One walk over the tables of one family; false if it was stopped.
-    fn walk_family<A: Family>(
+    fn walk_family<A: TableFamily>(
         &self,
         table: &Table<A>,
         census: &mut Census,
@@ -234,7 +237,7 @@ impl Expiry {
     }
 
     /// One slice; true if it was the last.
-    fn slice<A: Family>(
+    fn slice<A: TableFamily>(
         &self,
         table: &Table<A>,
         map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
@@ -273,7 +276,7 @@ impl Expiry {
     }
 
     /// Looks again and removes what is over.
-    fn expire<A: Family>(
+    fn expire<A: TableFamily>(
         &self,
         table: &Table<A>,
         map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
@@ -297,13 +300,13 @@ impl Expiry {
         }
     }
 
-    fn tell<A: Family>(&self, connection: &Connection<A>, flags: u8, clock: Clock) {
+    fn tell<A: TableFamily>(&self, connection: &Connection<A>, flags: u8, clock: Clock) {
         if clock.active && flags & FLAG_REPLICATE != 0 && connection.state >= STATE_ESTABLISHED {
             (self.deltas)(A::delta(Change::Closed(*connection)));
         }
     }
 
-    fn sticky_slice<A: Family>(
+    fn sticky_slice<A: TableFamily>(
         &self,
         table: &Table<A>,
         position: &mut Walk<StickyKey<A>, StickyEntry>,
@@ -326,7 +329,7 @@ impl Expiry {
         Ok(last)
     }
 
-    fn expire_sticky<A: Family>(
+    fn expire_sticky<A: TableFamily>(
         &self,
         table: &Table<A>,
         key: &StickyKey<A>,

@@ -9,19 +9,20 @@ use std::thread::JoinHandle;
 use aya::maps::{Map, MapData, RingBuf};
 use csm_common::address::{Address, V6};
 use csm_common::event::{
-    EVENT_CLOSED, EVENT_CONNECTION, EVENT_NEIGHBOUR, EVENT_RIVAL, EVENT_STICKY, EVENT_UNRESOLVED, EVENT_V6, Record,
+    EVENT_CLOSED, EVENT_CONNECTION, EVENT_NEIGHBOUR, EVENT_RIVAL, EVENT_STICKY, EVENT_UNRESOLVED, EVENT_V6,
+    Record,
 };
 use csm_common::flow::Connection;
 use csm_common::names;
-use csm_common::net::AddressKey;
 use csm_common::service::{StickyEntry, StickyKey};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::bpf::PerCpuArray;
-use super::family::Family;
 use super::maps::MapSource;
+use super::table::family::TableFamily;
+use crate::model::Host;
 
 /// A change of one family's tables; numbers are this node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +58,11 @@ pub type DeltaSink = Arc<dyn Fn(Delta) + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
     /// A packet waits for a host that has no next hop.
-    Unresolved(AddressKey),
+    Unresolved(Host),
     /// A host told its MAC in an ARP packet.
-    Neighbour(AddressKey, [u8; 6]),
+    Neighbour(Host, [u8; 6]),
     /// Another box uses one of the group's addresses, from this MAC, while this node is active.
-    Rival(AddressKey, [u8; 6]),
+    Rival(Host, [u8; 6]),
 }
 
 /// How many records the thread has handled and had to leave.
@@ -192,9 +193,9 @@ impl Reader {
     fn record(&mut self, bytes: &[u8]) {
         self.counters.records.fetch_add(1, Ordering::Relaxed);
         let known = match bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind)) {
-            Some(kind) if kind & EVENT_V6 != 0 => parse::<V6>(bytes).is_some_and(|record| {
-                self.take(kind & !EVENT_V6, &record)
-            }),
+            Some(kind) if kind & EVENT_V6 != 0 => {
+                parse::<V6>(bytes).is_some_and(|record| self.take(kind & !EVENT_V6, &record))
+            }
             Some(kind) => parse::<u32>(bytes).is_some_and(|record| self.take(kind, &record)),
             None => false,
         };
@@ -204,8 +205,8 @@ impl Reader {
     }
 
     /// Whether `kind` is known.
-    fn take<A: Family>(&self, kind: u32, record: &Record<A>) -> bool {
-        let host = AddressKey { ip_be: record.ip_be, vlan: record.vlan, pad: 0 };
+    fn take<A: TableFamily>(&self, kind: u32, record: &Record<A>) -> bool {
+        let host = Host { address: record.ip_be.address(), vlan: record.vlan };
         let tell = |change| (self.deltas)(A::delta(change));
         match kind {
             EVENT_CONNECTION => tell(Change::Up(record.connection)),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use csm_common::flow::Connection;
 
-use super::family::Family;
+use super::table::family::TableFamily;
 
 /// Conditions that a connection must meet, all of them; the default takes every connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Selection {
 impl Selection {
     /// Whether `connection` meets all conditions.
     #[must_use]
-    pub fn takes<A: Family>(&self, connection: &Connection<A>) -> bool {
+    pub fn takes<A: TableFamily>(&self, connection: &Connection<A>) -> bool {
         self.vserver.is_none_or(|number| number == connection.vserver)
             && self.reals.as_ref().is_none_or(|numbers| numbers.contains(&connection.real))
             && self.real_port_be.is_none_or(|port_be| port_be == connection.real_port_be)
@@ -34,7 +34,7 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::Selection;
-    use crate::dataplane::family::Family as _;
+    use crate::dataplane::table::family::TableFamily as _;
     use crate::dataplane::table::tests::connection;
     use csm_common::flow::Connection;
 

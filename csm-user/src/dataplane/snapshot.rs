@@ -3,13 +3,13 @@
 //! One immutable snapshot for each plan, shared by all who translate records between the tables and the peer.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use csm_common::net::AddressKey;
+use csm_common::address::Address;
 use csm_common::service::{VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver};
 
-use crate::model::{Protocol, StableId};
+use crate::model::{Host, Protocol, StableId};
 
 use super::plan::{Desired, PRIVATE_STICKY};
 use super::routes::Routes;
@@ -23,11 +23,29 @@ pub enum StickyGroup {
     Private(StableId),
 }
 
+/// What of a virtual server does not depend on its family.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    id: StableId,
+    flags: u32,
+    idle_s: u32,
+    pending_s: u32,
+    sticky_s: u32,
+    sticky_group: u32,
+}
+
+impl Facts {
+    const fn of<A: Address>(id: StableId, vserver: &Vserver<A>) -> Self {
+        let Vserver { flags, idle_s, pending_s, sticky_s, sticky_group, .. } = *vserver;
+        Self { id, flags, idle_s, pending_s, sticky_s, sticky_group }
+    }
+}
+
 /// One plan's identities.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     vserver_numbers: HashMap<StableId, u32>,
-    vservers: HashMap<u32, (StableId, Vserver)>,
+    vservers: HashMap<u32, Facts>,
     real_numbers: HashMap<StableId, u32>,
     /// Identity and next hop.
     reals: HashMap<u32, (StableId, u32)>,
@@ -40,25 +58,27 @@ impl Directory {
     #[must_use]
     pub fn of(desired: &Desired) -> Self {
         let contents = &desired.contents;
-        let vservers: HashMap<u32, (StableId, Vserver)> = desired
+        let facts = |number, id| contents.vservers.get(number).map(|vserver| Facts::of(id, vserver));
+        let vservers: HashMap<u32, Facts> = desired
             .vservers
             .iter()
-            .filter_map(|(number, known)| Some((*number, (known.id, *contents.vservers.get(number)?))))
+            .filter_map(|(number, known)| Some((*number, facts(number, known.id)?)))
             .collect();
         // A real that nothing reaches has no next hop: replicas for it are refused.
+        let hop = |number| contents.reals.get(number).map(|real| real.nexthop);
         let reals: HashMap<u32, (StableId, u32)> = desired
             .reals
             .iter()
             .filter(|(_, known)| !desired.unreachable.contains(&known.key.address))
-            .filter_map(|(number, known)| Some((*number, (known.id, contents.reals.get(number)?.nexthop))))
+            .filter_map(|(number, known)| Some((*number, (known.id, hop(number)?))))
             .collect();
         Self {
-            vserver_numbers: vservers.iter().map(|(&number, &(id, _))| (id, number)).collect(),
+            vserver_numbers: vservers.iter().map(|(&number, facts)| (facts.id, number)).collect(),
             real_numbers: reals.iter().map(|(&number, &(id, _))| (id, number)).collect(),
             replicated_groups: vservers
                 .values()
-                .filter(|(_, vserver)| vserver.flags & VSERVER_REPLICATE_STICKY != 0 && vserver.sticky_s > 0)
-                .map(|(_, vserver)| vserver.sticky_group)
+                .filter(|facts| facts.flags & VSERVER_REPLICATE_STICKY != 0 && facts.sticky_s > 0)
+                .map(|facts| facts.sticky_group)
                 .collect(),
             vservers,
             reals,
@@ -75,13 +95,13 @@ impl Directory {
     /// Identity of a virtual server; `None` for one that is not configured any more.
     #[must_use]
     pub fn vserver_id(&self, number: u32) -> Option<StableId> {
-        self.vservers.get(&number).map(|&(id, _)| id)
+        self.vservers.get(&number).map(|facts| facts.id)
     }
 
     /// True if connections of this virtual server are replicated.
     #[must_use]
     pub fn replicates(&self, vserver: u32) -> bool {
-        self.vservers.get(&vserver).is_some_and(|(_, vserver)| vserver.flags & VSERVER_REPLICATE != 0)
+        self.vservers.get(&vserver).is_some_and(|facts| facts.flags & VSERVER_REPLICATE != 0)
     }
 
     /// This node's number of a real and the next hop to it.
@@ -123,22 +143,22 @@ impl Directory {
 
     /// The neighbour that a packet to `address` is handed to.
     #[must_use]
-    pub fn hop(&self, address: Ipv4Addr) -> Option<AddressKey> {
+    pub fn hop(&self, address: impl Into<IpAddr>) -> Option<Host> {
         self.routes.hop(address)
     }
 
     /// Idle and pending times of a virtual server's connections of protocol `proto`, in seconds.
     #[must_use]
     pub fn times(&self, vserver: u32, proto: u8) -> Option<(u32, u32)> {
-        let (_, vserver) = self.vservers.get(&vserver)?;
+        let facts = self.vservers.get(&vserver)?;
         // Nobody waits for an answer there; a SYN still waits for its acknowledgement.
-        let for_good = vserver.flags & VSERVER_UNIDIRECTIONAL != 0 && proto != Protocol::TCP_NUMBER;
-        let pending_s = match vserver.idle_s {
-            _ if !for_good => vserver.pending_s,
+        let for_good = facts.flags & VSERVER_UNIDIRECTIONAL != 0 && proto != Protocol::TCP_NUMBER;
+        let pending_s = match facts.idle_s {
+            _ if !for_good => facts.pending_s,
             0 => u32::MAX,
             idle_s => idle_s,
         };
-        Some((vserver.idle_s, pending_s))
+        Some((facts.idle_s, pending_s))
     }
 }
 
@@ -165,6 +185,7 @@ mod tests {
     use crate::dataplane::plan::tests::{figure_7_1, hops, name};
     use crate::dataplane::plan::{Assignments, HealthView, plan};
     use crate::model::StableId;
+    use std::net::IpAddr;
 
     #[test]
     fn identities_and_numbers_translate_both_ways() {
@@ -180,7 +201,7 @@ mod tests {
         let real = StableId::of_real(&name("WEB"), "192.158.39.102".parse().unwrap(), None);
         let (number, hop) = directory.real(real).unwrap();
         assert_eq!((number, directory.real_id(number)), (1, Some(real)));
-        assert_eq!(hop, hops[&directory.hop("192.158.39.102".parse().unwrap()).unwrap()]);
+        assert_eq!(hop, hops[&directory.hop("192.158.39.102".parse::<IpAddr>().unwrap()).unwrap()]);
         assert_eq!(directory.real(StableId(7)), None);
         assert_eq!(directory.sticky_group(256), Some(StickyGroup::Private(id)));
         assert_eq!(directory.sticky_number(StickyGroup::Private(id)), Some(256));

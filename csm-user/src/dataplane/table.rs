@@ -11,9 +11,11 @@ use csm_common::flow::{
 };
 use csm_common::service::{StickyEntry, StickyKey};
 
+use self::family::TableFamily;
 use super::bpf::{BpfMap, Update, Walk};
-use super::family::Family;
 use super::maps::MapSource;
+
+pub mod family;
 
 /// Entries read by one system call.
 const SLICE: usize = 4096;
@@ -40,7 +42,7 @@ pub enum Conflict {
 
 /// A connection to insert, with what this node adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Insert<A: Family = u32> {
+pub struct Insert<A: TableFamily = u32> {
     /// The connection; vserver and real are this node's numbers.
     pub connection: Connection<A>,
     /// Next hop towards the real server.
@@ -70,7 +72,7 @@ pub enum InsertError {
 
 /// A connection met by a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen<A: Family = u32> {
+pub struct Seen<A: TableFamily = u32> {
     /// The connection.
     pub connection: Connection<A>,
     /// CLOCK_MONOTONIC ns of the later of both directions' last packets.
@@ -93,13 +95,13 @@ pub type Sticky<A = u32> = (StickyKey<A>, StickyEntry);
 
 /// The tables of one family.
 #[derive(Debug)]
-pub struct Table<A: Family = u32> {
+pub struct Table<A: TableFamily = u32> {
     pub(super) flows: BpfMap<FlowKey<A>, FlowEntry<A>>,
     pub(super) embryonic: BpfMap<FlowKey<A>, FlowEntry<A>>,
     pub(super) sticky: BpfMap<StickyKey<A>, StickyEntry>,
 }
 
-impl<A: Family> Table<A> {
+impl<A: TableFamily> Table<A> {
     /// # Errors
     /// If a map is missing or of another shape.
     pub fn open(source: &impl MapSource) -> io::Result<Self> {
@@ -375,14 +377,14 @@ enum Step {
     Stands,
 }
 
-struct Pair<A: Family> {
+struct Pair<A: TableFamily> {
     forward_key: FlowKey<A>,
     forward: FlowEntry<A>,
     return_key: FlowKey<A>,
     back: FlowEntry<A>,
 }
 
-impl<A: Family> Pair<A> {
+impl<A: TableFamily> Pair<A> {
     fn of(insert: &Insert<A>, now_ns: u64) -> Self {
         let local = Local {
             to_server: insert.to_server,
@@ -402,13 +404,13 @@ impl<A: Family> Pair<A> {
 
 /// Pairs to be written by one system call; the entries of pair `i` are at `2 i` and `2 i + 1`.
 #[derive(Default)]
-struct PairBatch<A: Family> {
+struct PairBatch<A: TableFamily> {
     indices: Vec<usize>,
     keys: Vec<FlowKey<A>>,
     entries: Vec<FlowEntry<A>>,
 }
 
-impl<A: Family> PairBatch<A> {
+impl<A: TableFamily> PairBatch<A> {
     fn push(&mut self, index: usize, pair: &Pair<A>) {
         self.indices.push(index);
         self.keys.extend([pair.forward_key, pair.return_key]);

@@ -6,10 +6,11 @@
 //! receive, `join_next` and a timer.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::{mpsc, watch};
@@ -175,34 +176,41 @@ async fn check(target: &Target, run: u64) -> Verdict {
 }
 
 async fn connect(target: &Target) -> io::Result<Verdict> {
-    let socket = TcpSocket::new_v4()?;
+    let socket = match target.real.address {
+        IpAddr::V4(_) => TcpSocket::new_v4()?,
+        IpAddr::V6(_) => TcpSocket::new_v6()?,
+    };
     if let Some(interface) = &target.interface {
         socket.bind_device(Some(interface.as_bytes()))?;
     }
     if let Some(source) = target.source {
-        socket.bind(SocketAddrV4::new(source, 0).into())?;
+        socket.bind(SocketAddr::new(source, 0))?;
     }
     let port = target.port.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-    let stream = socket.connect(SocketAddrV4::new(target.real.address, port).into()).await?;
+    let stream = socket.connect(SocketAddr::new(target.real.address, port)).await?;
     stream.set_zero_linger()?;
     Ok(Verdict::Pass)
 }
 
 async fn echo(target: &Target, run: u64) -> io::Result<Verdict> {
-    let (socket, framing) = icmp_socket()?;
+    let address = target.real.address;
+    let (socket, framing) = icmp_socket(address)?;
     if let Some(interface) = &target.interface {
         socket.bind_device(Some(interface.as_bytes()))?;
     }
     if let Some(source) = target.source {
-        socket.bind(&SocketAddrV4::new(source, 0).into())?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     // A connected socket gets packets of this server only, and the errors that concern it.
-    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv4RecvErr, &true)?;
-    socket.connect(&SocketAddrV4::new(target.real.address, 0).into())?;
-    let echo = request(target.real.address, run);
+    match address {
+        IpAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
+        IpAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
+    }
+    socket.connect(&SocketAddr::new(address, 0).into())?;
+    let echo = request(address, run);
     // Only send and recv are used, which are the same for any connected datagram socket.
     let socket = UdpSocket::from_std(socket.into())?;
-    socket.send(&echo.request()).await?;
+    socket.send(&echo.request(framing)).await?;
     loop {
         let mut packet = [0; 256];
         let len = socket.recv(&mut packet).await?;
@@ -214,24 +222,33 @@ async fn echo(target: &Target, run: u64) -> io::Result<Verdict> {
 
 /// Identifier and sequence number differ from those of any other check that can be under way; the token also from
 /// those of another process.
-fn request(address: Ipv4Addr, run: u64) -> Echo {
+fn request(address: IpAddr, run: u64) -> Echo {
     let [_, _, _, _, high, low, seq_high, seq_low] = run.to_be_bytes();
     let pid = u64::from(std::process::id());
+    let last = match address {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => {
+            let [.., a, b, c, d] = address.octets();
+            u32::from_be_bytes([a, b, c, d])
+        }
+    };
     Echo {
         id: u16::from_be_bytes([high, low]),
         seq: u16::from_be_bytes([seq_high, seq_low]),
-        token: (pid << 32 | u64::from(address.to_bits())) ^ run.rotate_left(40),
+        token: (pid << 32 | u64::from(last)) ^ run.rotate_left(40),
     }
 }
 
 /// A raw socket; where that is forbidden, a ping socket (`net.ipv4.ping_group_range`).
-fn icmp_socket() -> io::Result<(Socket, Framing)> {
-    let open = |kind: Type| Socket::new(Domain::IPV4, kind.nonblocking(), Some(Protocol::ICMPV4));
+fn icmp_socket(to: IpAddr) -> io::Result<(Socket, Framing)> {
+    let (domain, protocol, raw, ping) = match to {
+        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, Framing::Ipv4Header, Framing::None),
+        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, Framing::Ipv6, Framing::Ipv6Ping),
+    };
+    let open = |kind: Type| Socket::new(domain, kind.nonblocking(), Some(protocol));
     match open(Type::RAW) {
-        Ok(socket) => Ok((socket, Framing::Ipv4Header)),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Ok((open(Type::DGRAM)?, Framing::None))
-        }
+        Ok(socket) => Ok((socket, raw)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok((open(Type::DGRAM)?, ping)),
         Err(error) => Err(error),
     }
 }

@@ -23,7 +23,7 @@ fn every_command_in_full_and_as_short_as_possible() {
     let conns = |vserver: Option<&str>, client: Option<[u8; 4]>, detail| Show::Conns {
         filter: ConnFilter {
             vserver: vserver.map(str::to_owned),
-            client: client.map(Ipv4Addr::from),
+            client: client.map(IpAddr::from),
             ..ConnFilter::default()
         },
         detail,
@@ -158,7 +158,7 @@ fn a_parameter_out_of_range_is_an_unknown_word() {
         show module csm 5 conns client 10.0.0
                                        ^
         % invalid word "10.0.0"; possible here:
-          ADDRESS          IPv4 address"#]],
+          ADDRESS          IPv4 or IPv6 address"#]],
     );
 }
 

@@ -53,7 +53,7 @@ mod tests {
     use crate::api::reply::{Endpoint, Protocol};
 
     fn check(detail: bool, expected: &Expect) {
-        let at = |address: [u8; 4], port| Endpoint { address: Ipv4Addr::from(address), port };
+        let at = |address: [u8; 4], port| Endpoint { address: Ipv4Addr::from(address).into(), port };
         let web = ConnReply {
             protocol: Protocol::Tcp,
             client: at([100, 100, 100, 102], 51_754),

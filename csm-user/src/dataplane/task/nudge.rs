@@ -21,7 +21,8 @@ const HOP_LIMIT: u8 = 64;
 #[derive(Debug)]
 pub struct Nudger {
     hops: BpfMap<u32, NextHop>,
-    hops6: BpfMap<u32, NextHop<V6>>,
+    /// If the program has IPv6.
+    hops6: Option<BpfMap<u32, NextHop<V6>>>,
     /// Interface indices by port number.
     ports: Vec<u32>,
     socket: Socket,
@@ -56,7 +57,7 @@ impl Nudger {
         socket.set_nonblocking(true)?;
         Ok(Self {
             hops: BpfMap::new(source.descriptor(names::NEXTHOPS)?)?,
-            hops6: BpfMap::new(source.descriptor(names::NEXTHOPS6)?)?,
+            hops6: source.descriptor(names::NEXTHOPS6).ok().map(BpfMap::new).transpose()?,
             ports,
             socket,
         })
@@ -78,7 +79,10 @@ impl Nudger {
         let number = &nudge.nexthop;
         Ok(match nudge.to {
             SocketAddr::V4(_) => self.hops.get(number)?.as_ref().and_then(Way::of),
-            SocketAddr::V6(_) => self.hops6.get(number)?.as_ref().and_then(Way::of),
+            SocketAddr::V6(_) => match &self.hops6 {
+                Some(hops) => hops.get(number)?.as_ref().and_then(Way::of),
+                None => None,
+            },
         })
     }
 
@@ -137,8 +141,7 @@ mod tests {
     fn it_comes_from_the_other_end_as_its_receiver_knows_that() {
         let way = Way { src_mac: [0, 1, 0x64, 0xf9, 0x1a, 1], dst_mac: [2, 0, 0, 0, 0, 1], port: 0, tag: 0 };
         for (from, to) in [("10.0.0.1:1000", "192.158.39.101:80"), ("[fd00:1::1]:1000", "[fd00:3::101]:80")] {
-            let nudge =
-                Nudge { from: from.parse().unwrap(), to: to.parse().unwrap(), nexthop: 1, seq: 77 };
+            let nudge = Nudge { from: from.parse().unwrap(), to: to.parse().unwrap(), nexthop: 1, seq: 77 };
             for (tag, vlan) in [(0, None), (3, Some(3))] {
                 let frame = frame(&nudge, Way { tag, ..way }).expect("a frame");
                 assert_eq!((&frame[..6], &frame[6..12]), (&way.dst_mac[..], &way.src_mac[..]));

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use csm_common::address::{Address, V6};
 use csm_common::names;
 
-use super::ring::{Change, Delta};
+use crate::dataplane::ring::{Change, Delta};
 
 /// A family that has tables of its own.
-pub trait Family: Address + Send + Sync {
+pub trait TableFamily: Address + Send + Sync {
     /// Name of the map of proven connections.
     const FLOWS: &'static str;
     /// Of half-open ones.
@@ -24,7 +24,7 @@ pub trait Family: Address + Send + Sync {
     fn delta(change: Change<Self>) -> Delta;
 }
 
-impl Family for u32 {
+impl TableFamily for u32 {
     const FLOWS: &'static str = names::FLOWS;
     const EMBRYONIC: &'static str = names::EMBRYONIC;
     const STICKY: &'static str = names::STICKY;
@@ -45,7 +45,7 @@ impl Family for u32 {
     }
 }
 
-impl Family for V6 {
+impl TableFamily for V6 {
     const FLOWS: &'static str = names::FLOWS6;
     const EMBRYONIC: &'static str = names::EMBRYONIC6;
     const STICKY: &'static str = names::STICKY6;
