@@ -4,6 +4,7 @@
 //! A value that was not measured is `null`, never a guess.
 
 pub mod ft;
+pub mod track;
 
 use std::net::IpAddr;
 
@@ -14,6 +15,7 @@ pub use ft::{
     PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
     ReplicationReply, SnapshotState, TableReply, UpdateCounters,
 };
+pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 
 /// Rows of connections or sticky entries in one reply unless the request names another limit.
 pub const ROWS_MAX: u32 = 65_536;

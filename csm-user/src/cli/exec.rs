@@ -164,6 +164,11 @@ async fn show_module(
             let reply: Option<FtReply> = client.get(path::FT).await?;
             output(&reply, json, |out, ft| show::ft::write(out, ft.as_ref(), detail))
         }
+        Show::Track => {
+            let reply: Option<FtReply> = client.get(path::FT).await?;
+            let tracking = reply.and_then(|ft| ft.tracking);
+            output(&tracking, json, |out, tracking| show::track::write(out, tracking.as_ref()))
+        }
         Show::Vservers { detail } => {
             let reply: Vec<VserverReply> = client.get(path::VSERVERS).await?;
             output(&reply, json, |out, vservers| match detail {

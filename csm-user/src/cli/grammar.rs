@@ -53,6 +53,8 @@ pub enum Show {
         /// With counters and history.
         detail: bool,
     },
+    /// What the FT group tracks.
+    Track,
     /// Virtual servers.
     Vservers {
         /// All about each.
@@ -175,6 +177,7 @@ const COMMANDS: &[Command] = &[
     Command { syntax: "show module csm SLOT conns vserver NAME detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT ft", request: |v| show(v, Show::Ft { detail: false }) },
     Command { syntax: "show module csm SLOT ft detail", request: |v| show(v, Show::Ft { detail: true }) },
+    Command { syntax: "show module csm SLOT ft track", request: |v| show(v, Show::Track) },
     Command { syntax: "show module csm SLOT reals", request: |v| show(v, Show::Reals { detail: false }) },
     Command {
         syntax: "show module csm SLOT reals detail",
@@ -216,6 +219,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "show", help: "the state of the system" },
     Continuation { word: "stats", help: "counters" },
     Continuation { word: "sticky", help: "sticky entries" },
+    Continuation { word: "track", help: "what must be up for this box to have the role" },
     Continuation { word: "vlan", help: "VLANs and the ports that carry them" },
     Continuation { word: "vserver", help: "of one virtual server only" },
     Continuation { word: "vservers", help: "virtual servers" },

@@ -16,9 +16,11 @@ use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
     ClientRange, Config, FtGroup, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol,
-    Real, RealAdmin, Serverfarm, StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet,
-    Vserver, XdpMode,
+    Real, RealAdmin, Serverfarm, StaticRoute, Sticky, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole,
+    VlanSet, Vserver, XdpMode,
 };
+
+mod track;
 
 /// A configuration whose parts may still contradict one another.
 #[derive(Clone, Debug, Default)]
@@ -331,7 +333,7 @@ impl Draft {
             Id::Preempt => ft.preempt = !no,
             Id::Heartbeat => ft.heartbeat = time(statement, default::HEARTBEAT)?,
             Id::Failover => ft.failover = time(statement, default::FAILOVER)?,
-            _ => return None,
+            _ => return track::apply(&mut ft.track, statement),
         }
         Some(())
     }
@@ -497,5 +499,6 @@ fn new_ft(group: u8, vlan: VlanId) -> FtGroup {
         preempt: false,
         heartbeat: Duration::from_secs(default::HEARTBEAT),
         failover: Duration::from_secs(default::FAILOVER),
+        track: Tracking::default(),
     }
 }

@@ -146,6 +146,12 @@ pub enum Id {
     Preempt,
     Heartbeat,
     Failover,
+    TrackGateway,
+    TrackInterface,
+    TrackMode,
+    TrackInterval,
+    TrackRetries,
+    TrackHoldDown,
     Exit,
     End,
     /// Changes nothing.

@@ -17,6 +17,7 @@ use super::unsupported::UNSUPPORTED;
 use crate::model::{PortMode, ProbeKind, Trunk, VlanRole, VlanSet, XdpMode};
 
 mod serverfarm;
+mod track;
 mod vserver;
 
 /// Defaults, in the unit of the command.
@@ -58,7 +59,7 @@ const PRIORITY: Kind = Number(1, 254);
 
 /// Every command: what is applied, then what is not.
 pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
-    APPLIED.iter().chain(serverfarm::APPLIED).chain(vserver::APPLIED).chain(UNSUPPORTED)
+    APPLIED.iter().chain(serverfarm::APPLIED).chain(vserver::APPLIED).chain(track::APPLIED).chain(UNSUPPORTED)
 }
 
 static APPLIED: &[Command] = &[

@@ -22,6 +22,7 @@ mod family;
 mod matching;
 mod nat;
 mod port;
+mod track;
 
 /// What every check reads and writes.
 struct Checker<'a> {
@@ -56,6 +57,7 @@ pub(super) fn validate(
     checker.vservers();
     if let Some(ft) = &draft.config.ft {
         checker.ft(ft);
+        track::check(&mut checker, ft);
     }
     checker.limits();
 }

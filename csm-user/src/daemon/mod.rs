@@ -21,5 +21,6 @@ pub mod replica;
 mod replies;
 mod route;
 pub mod startup;
+pub mod tracking;
 
 pub use startup::{Failure, Options, run};

@@ -55,6 +55,7 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         authenticated: false,
         encrypted: replication.encrypted,
         peer: peer.map(peer_reply),
+        tracking: node.track.as_ref().map(super::tracking::reply),
         readiness: readiness(node, &status, &replication),
         replication: replication_reply(node, &replication, repl_now),
         lease: lease(node, &status),
@@ -115,6 +116,11 @@ fn readiness(node: &Node, status: &FtStatus, replication: &ReplStatus) -> Readin
             against(!peer.timers_in_sync, "the timers differ");
         }
     }
+    against(!status.eligible && !active, "tracking stands against this box");
+    against(
+        active && status.peer.as_ref().is_some_and(|peer| !peer.eligible),
+        "tracking stands against the peer",
+    );
     let refused = replication.outgoing.as_ref().map_or(0, |sender| sender.refused_buckets);
     against(refused > 0, "the peer refuses some entries");
     ReadinessReply {

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::node::Node;
+use super::tracking::{Names, Running};
 use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::ring::Hint;
@@ -23,6 +24,7 @@ use crate::probe::health::Health;
 use crate::replication::role::Role;
 use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
+use crate::track::task::TrackStatus;
 
 /// Between two log lines about boxes that use the group's addresses.
 const RIVALS_EVERY: Duration = Duration::from_secs(10);
@@ -37,6 +39,8 @@ pub(super) struct Inputs {
     pub(super) links: mpsc::Receiver<LinkEvent>,
     /// The election; `None` without an FT group.
     pub(super) ft: Option<FtHandle>,
+    /// Tracked interfaces.
+    pub(super) tracked_links: Names,
     /// Read by the expiry.
     pub(super) active: Arc<AtomicBool>,
 }
@@ -49,6 +53,7 @@ enum Event {
     Hint(Hint),
     Link(LinkEvent),
     Ft(FtEvent),
+    Track,
     Terminate,
 }
 
@@ -57,6 +62,7 @@ struct Sources {
     alive: tokio::time::Interval,
     health: watch::Receiver<Arc<Health>>,
     completeness: Option<watch::Receiver<Completeness>>,
+    track: Option<watch::Receiver<Arc<TrackStatus>>>,
     terminate: [Signal; 2],
 }
 
@@ -75,12 +81,19 @@ impl Sources {
                 None => None,
             }
         };
+        let track = async {
+            match &mut self.track {
+                Some(watch) => watch.changed().await.ok(),
+                None => None,
+            }
+        };
         tokio::select! {
             biased;
             _ = sigterm.recv() => Event::Terminate,
             _ = sigint.recv() => Event::Terminate,
             Some(event) = ft_event => Event::Ft(event),
             _ = self.alive.tick() => Event::Alive,
+            Some(()) = track => Event::Track,
             Some(()) = completeness => Event::Completeness,
             Ok(()) = self.health.changed() => Event::Health,
             Some(link) = self.inputs.links.recv() => Event::Link(link),
@@ -122,10 +135,15 @@ pub(super) async fn run(
         alive,
         health: node.health.clone(),
         completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
+        track: node.track.as_ref().map(Running::status),
         terminate,
     };
+    let tracked_links = std::mem::take(&mut sources.inputs.tracked_links);
     let active = Arc::clone(&sources.inputs.active);
-    let mut router = Router { node, announcements, active, rivals: Rivals::default() };
+    let mut router =
+        Router { node, announcements, active, rivals: Rivals::default(), tracked_links, eligible: None };
+    // Before it may claim.
+    router.track();
     router.tell(FtCommand::Forwardable(node.can_forward()));
     router.replica();
     loop {
@@ -143,6 +161,9 @@ struct Router<'a> {
     announcements: &'a AnnounceThread,
     active: Arc<AtomicBool>,
     rivals: Rivals,
+    tracked_links: Names,
+    /// What the real-time thread was told.
+    eligible: Option<bool>,
 }
 
 /// Tells of boxes that use the group's addresses, however many frames they send.
@@ -173,9 +194,11 @@ impl Router<'_> {
         match event {
             Event::Alive => {
                 self.tell(FtCommand::Alive);
+                self.track();
                 self.stations();
             }
             Event::Health => self.replan(),
+            Event::Track => self.track(),
             Event::Completeness => self.replica(),
             Event::Hint(hint) => self.hint(hint),
             Event::Link(link) => self.link(&link),
@@ -184,10 +207,22 @@ impl Router<'_> {
         }
     }
 
-    fn tell(&self, command: FtCommand) {
-        let Some(ft) = &self.node.ft else { return };
-        if let Err(error) = ft.command(command) {
+    /// Whether the real-time thread took it.
+    fn tell(&self, command: FtCommand) -> bool {
+        let Some(ft) = &self.node.ft else { return false };
+        let told = ft.command(command);
+        if let Err(error) = told {
             tracing::warn!(%error, "a command to the real-time thread was not taken");
+        }
+        told.is_ok()
+    }
+
+    /// The verdict of tracking goes to the election; again if it was not taken.
+    fn track(&mut self) {
+        let Some(track) = &self.node.track else { return };
+        let eligible = track.status().borrow().eligible;
+        if self.eligible != Some(eligible) && self.tell(FtCommand::Eligible(eligible)) {
+            self.eligible = Some(eligible);
         }
     }
 
@@ -242,7 +277,10 @@ impl Router<'_> {
         }
     }
 
-    fn link(&self, event: &LinkEvent) {
+    fn link(&mut self, event: &LinkEvent) {
+        if let Some(track) = &self.node.track {
+            track.link(&mut self.tracked_links, event);
+        }
         let (ifindex, carrying) = match event {
             LinkEvent::Changed(link) => (link.ifindex, link.up && link.carrier),
             LinkEvent::Gone(ifindex) => (*ifindex, false),

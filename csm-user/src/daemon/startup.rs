@@ -19,6 +19,7 @@ use super::planner::{Planner, ReplanError};
 use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
 use super::route::{self, Inputs};
+use super::tracking;
 use crate::api::server;
 use crate::arp::announcer::{self, Announcer};
 use crate::arp::task::AnnounceThread;
@@ -291,6 +292,7 @@ impl Running {
             }
         };
         let (ft, replication) = pair.unzip();
+        let (track, tracked_links) = tracking::start(&config, &specs)?;
         let node = Arc::new(Node {
             started: Instant::now(),
             runtime: tokio::runtime::Handle::current(),
@@ -307,12 +309,13 @@ impl Running {
             neighbours,
             health: probes.health(),
             ft: ft.as_ref().map(FtHandle::control),
+            track,
             replication,
             walked,
         });
         Ok(Self {
             node,
-            inputs: Inputs { hints, links, ft, active },
+            inputs: Inputs { hints, links, ft, active, tracked_links },
             announcements,
             threads: Threads { _ring: ring, _fragments: fragments, _expiry: expiry, _probes: probes },
             undo: Undo {

@@ -14,12 +14,14 @@ mod host;
 mod lease;
 mod natpool;
 mod port;
+mod track;
 
 pub use family::{Family, prefix_mask, prefix_mask6};
 pub use host::Host;
 pub use natpool::Natpool;
 
 pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
+pub use track::{TrackMode, Tracking};
 
 pub use lease::{
     CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, lease,
@@ -456,6 +458,8 @@ pub struct FtGroup {
     pub heartbeat: Duration,
     /// `failover S | msec N`: default 3 s; 30 ms at least.
     pub failover: Duration,
+    /// `track ...`.
+    pub track: Tracking,
 }
 
 impl Config {

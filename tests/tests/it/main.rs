@@ -13,6 +13,7 @@ mod replication;
 mod services;
 mod soon;
 mod tables;
+mod tracking;
 mod trunk;
 mod wire;
 

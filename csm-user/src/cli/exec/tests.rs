@@ -178,12 +178,13 @@ async fn refusals_faults_and_bad_input_differ_in_their_status() {
         "show module csm 5 ft please",
         BAD_INPUT,
         &expect![[r#"
-        show module csm 5 ft please
-                             ^
-        % invalid word "please"; possible here:
-          <cr>
-          detail           all about each
-    "#]],
+            show module csm 5 ft please
+                                 ^
+            % invalid word "please"; possible here:
+              <cr>
+              detail           all about each
+              track            what must be up for this box to have the role
+        "#]],
     )
     .await;
 }

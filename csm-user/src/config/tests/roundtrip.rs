@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     ClientRange, Family, FtGroup, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol,
-    Real, RealAdmin, Serverfarm, StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet,
-    Vserver, XdpMode,
+    Real, RealAdmin, Serverfarm, StaticRoute, Sticky, TrackMode, Tracking, Trunk, Virtual, Vlan, VlanId,
+    VlanRole, VlanSet, Vserver, XdpMode,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -243,6 +243,22 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
     )
 }
 
+/// Gateways of VLAN 2, two interfaces of the host.
+fn tracking() -> impl Strategy<Value = Tracking> {
+    let interval = prop_oneof![secs(1..=3600), (100..=65_535_u64).prop_map(Duration::from_millis)];
+    let objects = (0..3_u8, 0..3_usize, any::<bool>());
+    (objects, interval, 1..=255_u8, secs(0..=3600)).prop_map(
+        |((gateways, interfaces, all), interval, retries, hold_down)| Tracking {
+            gateways: (1..=gateways).map(|n| Ipv4Addr::new(10, 2, 1, n)).collect(),
+            interfaces: (1..=interfaces).map(|n| format!("eth{n}")).collect(),
+            mode: if all { TrackMode::All } else { TrackMode::Any },
+            interval,
+            retries,
+            hold_down,
+        },
+    )
+}
+
 fn ft() -> impl Strategy<Value = FtGroup> {
     let timers = prop_oneof![
         (10..=1000_u64, 100..=500_u64).prop_map(|(beat, percent)| (
@@ -254,8 +270,9 @@ fn ft() -> impl Strategy<Value = FtGroup> {
     ];
     let long_enough =
         |(heartbeat, failover): &(Duration, Duration)| crate::model::lease(*heartbeat, *failover).is_ok();
-    (1..=254_u8, 1..=254_u8, of(1..=254_u8), any::<bool>(), timers.prop_filter("a lease", long_enough))
-        .prop_map(|(group, priority, alt_priority, preempt, (heartbeat, failover))| FtGroup {
+    let timers = timers.prop_filter("a lease", long_enough);
+    (1..=254_u8, 1..=254_u8, of(1..=254_u8), any::<bool>(), timers, tracking()).prop_map(
+        |(group, priority, alt_priority, preempt, (heartbeat, failover), track)| FtGroup {
             group,
             vlan: vlan_id(9),
             priority,
@@ -263,7 +280,9 @@ fn ft() -> impl Strategy<Value = FtGroup> {
             preempt,
             heartbeat,
             failover,
-        })
+            track,
+        },
+    )
 }
 
 /// VLANs 2, 3 and 9 on access ports, or 2 and 3 on a trunk.
