@@ -383,6 +383,7 @@ mod tests {
         Connection, FLAG_ACK, FLAG_REBUILT, FlowEntry, Local, PROOF_WINDOW, RESET_WINDOW, next_generation,
     };
     use crate::address::Address;
+    use crate::address::V6;
     use proptest::prelude::*;
 
     prop_compose! {

@@ -6,17 +6,16 @@ use std::ops::ControlFlow;
 
 use csm_common::counter::{self, Reason, ServiceCount};
 use csm_common::flow;
-use csm_common::service::{REAL_USABLE, StickyEntry};
+use csm_common::service::StickyEntry;
 
 use super::node::{Node, Walked};
 use super::{conns, replies};
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, FtReply, NeighbourReply,
-    Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, RunningConfigReply, ServerfarmReply,
-    StickiesReply, StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply, VserverState,
+    Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, ServerfarmReply, StickiesReply,
+    StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply, VserverState,
 };
-use crate::config;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::snapshot::StickyGroup;
 use crate::dataplane::table::family::TableFamily;
@@ -193,10 +192,6 @@ impl Backend for Node {
             reasons: reasons.into_iter().map(reason_reply).collect(),
         })
     }
-
-    fn running_config(&self) -> Result<RunningConfigReply, Fault> {
-        Ok(RunningConfigReply { text: config::print(&self.config()) })
-    }
 }
 
 impl Node {
@@ -293,9 +288,7 @@ impl Node {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number);
-        number
-            .and_then(|number| desired.contents.reals.get(&number))
-            .is_some_and(|real| real.flags & REAL_USABLE != 0)
+        number.is_some_and(|number| desired.in_rotation(number))
     }
 
     fn real_state(&self, farm: &Serverfarm, real: &Real) -> (RealState, Option<String>) {
@@ -328,7 +321,7 @@ impl Node {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number)?;
-        let hop = desired.contents.reals.get(&number)?.nexthop;
+        let hop = desired.nexthop(number)?;
         let hosts = self.neighbours.list();
         let silent = hosts.into_iter().find(|(_, number, mac)| *number == hop && mac.is_none());
         silent.map(|(host, ..)| host.address)
@@ -371,7 +364,7 @@ fn each_sticky<A: TableFamily>(
     take: &mut dyn FnMut((u32, IpAddr), &StickyEntry),
 ) -> Result<(), Fault> {
     table.visit_sticky(&mut |chunk| {
-        chunk.iter().for_each(|(key, entry)| take((key.group, key.client_be.address()), entry));
+        chunk.iter().for_each(|(key, entry)| take((key.group, key.client_be.ip()), entry));
         ControlFlow::Continue(())
     })?;
     Ok(())

@@ -74,10 +74,10 @@ impl View {
     fn row<A: TableFamily>(&self, seen: &Seen<A>) -> Option<ConnReply> {
         let connection = &seen.connection;
         let replica = seen.flags & FLAG_REPLICA != 0;
-        let end = |ip_be: A, port_be| Endpoint { address: ip_be.address(), port: u16::from_be(port_be) };
+        let end = |ip_be: A, port_be| Endpoint { address: ip_be.ip(), port: u16::from_be(port_be) };
         // In dispatch mode the real answers as the virtual address: its own tells more.
         let real = self.desired.reals.get(&connection.real);
-        let real = real.map_or(connection.real_be.address(), |real| real.key.address);
+        let real = real.map_or(connection.real_be.ip(), |real| real.key.address);
         let vserver = self.vservers.get(&connection.vserver);
         Some(ConnReply {
             protocol: Protocol::of(connection.proto),

@@ -311,9 +311,9 @@ fn conn_key<A: TableFamily>(connection: &Connection<A>) -> ConnKey {
     ConnKey {
         proto: connection.proto,
         client_vlan: connection.client_vlan,
-        client: connection.client_be.address(),
+        client: connection.client_be.ip(),
         client_port: u16::from_be(connection.client_port_be),
-        virtual_address: connection.virtual_be.address(),
+        virtual_address: connection.virtual_be.ip(),
         virtual_port: u16::from_be(connection.virtual_port_be),
     }
 }
@@ -326,9 +326,9 @@ fn globalize<A: TableFamily>(
 ) -> Option<ConnRecord> {
     Some(ConnRecord {
         key: conn_key(connection),
-        real: connection.real_be.address(),
+        real: connection.real_be.ip(),
         real_port: u16::from_be(connection.real_port_be),
-        source: connection.source_be.address(),
+        source: connection.source_be.ip(),
         source_port: u16::from_be(connection.source_port_be),
         server_vlan: connection.server_vlan,
         vserver: directory.vserver_id(connection.vserver)?,
@@ -376,7 +376,7 @@ fn global_sticky_key<A: TableFamily>(key: &LocalStickyKey<A>, directory: &Direct
         LocalGroup::Shared(group) => StickyGroup::Shared(group),
         LocalGroup::Private(id) => StickyGroup::Private(id),
     };
-    Some(StickyKey { group, client: key.client_be.address() })
+    Some(StickyKey { group, client: key.client_be.ip() })
 }
 
 /// `None` for one of the other family, and where its virtual server is not configured any more.

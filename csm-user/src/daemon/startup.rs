@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use csm_common::address::V6;
 use csm_common::gate::{Gate, GateState};
 use csm_common::limits;
 use csm_common::net::{PORT_FT, virtual_mac};
@@ -13,20 +14,21 @@ use csm_common::service::Settings;
 use tokio::sync::mpsc;
 
 use super::actions::Actions;
+use super::apply::{self, Changes};
 use super::host;
-use super::node::{Node, NodePort, WalkedCell};
+use super::node::{Hops, Node, NodePort, WalkedCell};
 use super::planner::{Planner, ReplanError};
 use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
 use super::route::{self, Inputs};
 use super::tracking;
 use crate::api::server;
-use crate::arp::announcer::{self, Announcer};
+use crate::arp::announcer::Announcer;
 use crate::arp::task::AnnounceThread;
 use crate::config;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
-use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell, set_error_sources};
+use crate::dataplane::maps::{Counters, MapSource, Maps, SettingsCell, set_error_sources};
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
@@ -36,6 +38,7 @@ use crate::dataplane::task::nudge::Nudger;
 use crate::ft::task as ft_task;
 use crate::ft::{Controls, FtHandle, FtOptions};
 use crate::model::{Config, Family, FtGroup};
+use crate::neigh::groups::Groups;
 use crate::neigh::membership::Membership;
 use crate::neigh::offload::TagsKept;
 use crate::neigh::own::OwnAddresses;
@@ -55,6 +58,8 @@ const EMBRYONIC_MIN: u32 = 8_192;
 const DELTAS_MAX: usize = 65_536;
 /// Hints of the event ring that may wait.
 const HINTS_MAX: usize = 4_096;
+/// Wishes of changed configurations that may wait.
+const WISHES_MAX: usize = 64;
 /// Changes of links that may wait.
 const LINKS_MAX: usize = 256;
 
@@ -198,6 +203,7 @@ impl Running {
         let ports = ports::find(&config, &mut pairs)?;
         let specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
         let connections = options.connections;
+        let ipv6 = config.uses(Family::V6);
         let capacity = Capacity {
             connections,
             embryonic: (connections / EMBRYONIC_SHARE).max(EMBRYONIC_MIN),
@@ -215,7 +221,11 @@ impl Running {
         let map_step = || Failure::step::<io::Error>("the dataplane's maps");
         let settings = Arc::new(SettingsCell::open(&dataplane, settings).map_err(map_step())?);
         let maps = Maps::open(&dataplane).map_err(map_step())?;
-        set_error_sources(&dataplane, &config.vlans).map_err(map_step())?;
+        let maps6 = ipv6.then(|| Maps::open(&dataplane)).transpose().map_err(map_step())?;
+        set_error_sources::<u32>(&dataplane, &config.vlans).map_err(map_step())?;
+        if ipv6 {
+            set_error_sources::<V6>(&dataplane, &config.vlans).map_err(map_step())?;
+        }
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
         let table = Arc::new(Table::open(&dataplane).map_err(map_step())?);
         // A program without IPv6 has no such maps.
@@ -225,15 +235,27 @@ impl Running {
         let (links_in, links) = mpsc::channel(LINKS_MAX);
         let neighbours = Arc::new(follow_neighbours(&config, &specs, vmac, &dataplane, links_in)?);
         let hops = neighbours.want(&needed_hops(&config));
-        let planner =
-            Arc::new(Planner::new(maps, config, hops, Arc::clone(&directory), options.drop_deltas.is_none()));
+        let planner = Arc::new(Planner::new(
+            (maps, maps6),
+            config,
+            hops,
+            Arc::clone(&directory),
+            options.drop_deltas.is_none(),
+        ));
         let config = planner.config();
         let probes = probe::task::spawn(probe::target::targets(&config), config.slot);
         planner
             .replan(&probes.health().borrow())
             .map_err(Failure::step::<ReplanError>("the dataplane's maps"))?;
 
-        let announcer = Arc::new(announcer(&planner, &specs, vmac).map_err(Failure::step("announcements"))?);
+        let announced = apply::announced(&planner.desired(), specs.iter());
+        let announcer = Announcer::new(vmac, &announced).map_err(Failure::step("announcements"))?;
+        let announcer = Arc::new(announcer);
+        let (wishes_in, wishes) = mpsc::channel(WISHES_MAX);
+        let mut groups = Groups::default();
+        let solicited = apply::solicited(&planner.desired(), specs.iter());
+        groups.set(solicited).map_err(Failure::step("the multicast groups of the IPv6 addresses"))?;
+        let changes = Changes::new(probes.reloads(), Arc::clone(&announcer), groups, wishes_in);
         let gate = dataplane.gate();
         let announced_gate = gate.clone();
         let is_open = move || announced_gate.load().state_at(monotonic_ns()) == GateState::Open;
@@ -312,10 +334,11 @@ impl Running {
             track,
             replication,
             walked,
+            changes,
         });
         Ok(Self {
             node,
-            inputs: Inputs { hints, links, ft, active, tracked_links },
+            inputs: Inputs { hints, links, wishes, ft, active, tracked_links },
             announcements,
             threads: Threads { _ring: ring, _fragments: fragments, _expiry: expiry, _probes: probes },
             undo: Undo {
@@ -425,7 +448,7 @@ fn follow_neighbours(
             },
         })
         .collect();
-    let sink = HopMaps::open(source).map_err(Failure::step("the dataplane's maps"))?;
+    let sink = Hops::open(source, config.uses(Family::V6)).map_err(Failure::step("the dataplane's maps"))?;
     let on_link = move |event| {
         // Full only while the loop stands still; it reads the ports' state anew when it goes on.
         let _full = links.try_send(event);
@@ -437,24 +460,6 @@ fn follow_neighbours(
 fn hop_number(neighbours: &Arc<Neighbours>) -> super::replica::HopNumber {
     let neighbours = Arc::clone(neighbours);
     Arc::new(move |key| neighbours.number(key))
-}
-
-fn announcer(planner: &Planner, specs: &[PortSpec], vmac: [u8; 6]) -> io::Result<Announcer> {
-    let announced = planner.desired().announced();
-    let ports: Vec<announcer::Port> = specs
-        .iter()
-        .filter(|spec| spec.role != PORT_FT)
-        .map(|spec| announcer::Port {
-            ifindex: spec.ifindex,
-            tag: if spec.tagged { spec.vlan } else { 0 },
-            addresses: announced
-                .iter()
-                .filter(|(vlan, _)| vlan.get() == spec.vlan)
-                .map(|(_, address)| *address)
-                .collect(),
-        })
-        .collect();
-    Announcer::new(vmac, &ports)
 }
 
 fn spawn_expiry(

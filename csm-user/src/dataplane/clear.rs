@@ -45,7 +45,7 @@ impl Nudge {
     fn of<A: TableFamily>(entry: &FlowEntry<A>, twin: &FlowEntry<A>) -> Self {
         // Unknown, any number will do: all but those of the receiver's window are out of order.
         let seq = if twin.flags & FLAG_ACK == 0 { 0 } else { twin.ack.wrapping_sub(1) };
-        let end = |ip_be: A, port_be| SocketAddr::new(ip_be.address(), u16::from_be(port_be));
+        let end = |ip_be: A, port_be| SocketAddr::new(ip_be.ip(), u16::from_be(port_be));
         Self {
             from: end(entry.new_src_be, entry.new_sport_be),
             to: end(entry.new_dst_be, entry.new_dport_be),

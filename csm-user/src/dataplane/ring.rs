@@ -206,7 +206,7 @@ impl Reader {
 
     /// Whether `kind` is known.
     fn take<A: TableFamily>(&self, kind: u32, record: &Record<A>) -> bool {
-        let host = Host { address: record.ip_be.address(), vlan: record.vlan };
+        let host = Host { address: record.ip_be.ip(), vlan: record.vlan };
         let tell = |change| (self.deltas)(A::delta(change));
         match kind {
             EVENT_CONNECTION => tell(Change::Up(record.connection)),

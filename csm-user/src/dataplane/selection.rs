@@ -34,7 +34,7 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::Selection;
-    use crate::dataplane::table::family::TableFamily as _;
+    use crate::dataplane::family::Wire as _;
     use crate::dataplane::table::tests::connection;
     use csm_common::flow::Connection;
 
@@ -45,7 +45,7 @@ mod tests {
             vserver: Some(3),
             reals: Some([6, 7].into()),
             real_port_be: Some(one.real_port_be),
-            client: Some(one.client_be.address()),
+            client: Some(one.client_be.ip()),
         };
         assert!(Selection::default().takes(&one) && all.takes(&one));
         for other in [

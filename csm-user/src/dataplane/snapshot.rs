@@ -57,15 +57,22 @@ impl Directory {
     /// Of `desired`.
     #[must_use]
     pub fn of(desired: &Desired) -> Self {
-        let contents = &desired.contents;
-        let facts = |number, id| contents.vservers.get(number).map(|vserver| Facts::of(id, vserver));
+        let Desired { contents, contents6, .. } = desired;
+        // A number is of one family.
+        let facts = |number, id| {
+            let of_v4 = contents.vservers.get(number).map(|vserver| Facts::of(id, vserver));
+            of_v4.or_else(|| contents6.vservers.get(number).map(|vserver| Facts::of(id, vserver)))
+        };
         let vservers: HashMap<u32, Facts> = desired
             .vservers
             .iter()
             .filter_map(|(number, known)| Some((*number, facts(number, known.id)?)))
             .collect();
         // A real that nothing reaches has no next hop: replicas for it are refused.
-        let hop = |number| contents.reals.get(number).map(|real| real.nexthop);
+        let hop = |number| {
+            let of_v4 = contents.reals.get(number).map(|real| real.nexthop);
+            of_v4.or_else(|| contents6.reals.get(number).map(|real| real.nexthop))
+        };
         let reals: HashMap<u32, (StableId, u32)> = desired
             .reals
             .iter()

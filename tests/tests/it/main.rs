@@ -2,6 +2,7 @@
 //! network namespaces of its own.
 
 mod bridge;
+mod configure;
 mod dataplane;
 mod differential;
 mod failover;
