@@ -7,6 +7,7 @@ mod dataplane;
 mod differential;
 mod failover;
 mod ft;
+mod keys;
 mod lab;
 mod network;
 mod operator;
