@@ -5,7 +5,8 @@ use csm_common::checksum;
 use csm_common::counter::Reason;
 use csm_common::flow::FlowEntry;
 
-use crate::packet::{Ipv4, L3, PROTO_TCP, PROTO_UDP, Tcp, Udp, header};
+use crate::family::Family;
+use crate::packet::{Icmp, Ipv4, L3, PROTO_TCP, PROTO_UDP, Tcp, Udp, header};
 
 /// Partial sum for a TTL that falls by one: it is the low octet of its word in memory (RFC 1624 on either byte order).
 const TTL_DELTA: u32 = checksum::replace16(u16::from_ne_bytes([1, 0]), 0);
@@ -27,8 +28,13 @@ pub(crate) fn addresses(ctx: &XdpContext, src_be: u32, dst_be: u32, ip_delta: u1
 
 /// Rewrites addresses, ports, TTL and checksums; `l4` is where the transport header stands.
 #[inline(always)]
-pub(crate) fn apply(ctx: &XdpContext, l4: usize, proto: u8, entry: &FlowEntry) -> Result<(), Reason> {
-    addresses(ctx, entry.new_src_be, entry.new_dst_be, entry.ip_delta)?;
+pub(crate) fn apply<A: Family>(
+    ctx: &XdpContext,
+    l4: usize,
+    proto: u8,
+    entry: &FlowEntry<A>,
+) -> Result<(), Reason> {
+    A::rewrite(ctx, entry.new_src_be, entry.new_dst_be, entry.ip_delta)?;
     match proto {
         PROTO_TCP => {
             let tcp = header::<Tcp>(ctx, l4)?;
@@ -48,7 +54,12 @@ pub(crate) fn apply(ctx: &XdpContext, l4: usize, proto: u8, entry: &FlowEntry) -
                 (*udp).checksum_be = checksum::apply_udp((*udp).checksum_be, entry.l4_delta);
             }
         }
-        // ICMP echo has no pseudo-header and its identifier is not translated.
+        // Of an echo only the checksum may be concerned: its identifier is not translated.
+        _ if A::ICMP_COVERS_ADDRESSES && proto == A::ICMP => {
+            let icmp = header::<Icmp>(ctx, l4)?;
+            // SAFETY: as above.
+            unsafe { (*icmp).checksum_be = checksum::apply((*icmp).checksum_be, entry.l4_delta) };
+        }
         _ => {}
     }
     Ok(())

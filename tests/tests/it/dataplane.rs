@@ -28,3 +28,4 @@ mod sticky;
 mod tcp;
 mod trunk;
 mod udp;
+mod v6;
