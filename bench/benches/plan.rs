@@ -5,14 +5,13 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use csm_bench::large_config;
-use csm_common::net::AddressKey;
 use csm_user::dataplane::plan::{Assignments, HealthView, RealKey, needed_hops, plan};
-use csm_user::model::Config;
+use csm_user::model::{Config, Host};
 
 /// Virtual servers of the planned configuration.
 const VSERVERS: u32 = 1000;
 
-fn hops(config: &Config) -> HashMap<AddressKey, u32> {
+fn hops(config: &Config) -> HashMap<Host, u32> {
     needed_hops(config).into_iter().zip(1..).collect()
 }
 

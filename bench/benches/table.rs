@@ -2,14 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use csm_bench::scene::with_flows;
 use csm_common::limits::CONNECTIONS_MAX;
 use csm_common::names;
 use csm_user::dataplane::maps::MapSource;
-use csm_user::dataplane::mirror::Mirror;
 use csm_user::dataplane::table::Table;
 
 const WALKS: u32 = 3;
@@ -27,7 +25,7 @@ fn main() {
     println!("a proven connection {:>9.0} bytes", flows as f64 / f64::from(CONNECTIONS_MAX));
     println!("with all its tables {:>9.0} bytes", all as f64 / f64::from(CONNECTIONS_MAX));
 
-    let table = Table::open(&rig.dataplane, Arc::new(Mirror::default())).expect("the tables");
+    let table = Table::open(&rig.dataplane).expect("the tables");
     for walk in 1..=WALKS {
         let (mut seen, mut longest, started) = (0, Duration::ZERO, Instant::now());
         let mut slice = started;

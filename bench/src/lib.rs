@@ -33,7 +33,7 @@ pub fn large_config(vservers: u32) -> Config {
         slot: 5,
         interfaces: [2, 3, 9].map(interface).to_vec(),
         vlans: vec![
-            Vlan { gateways: vec![Ipv4Addr::new(10, 0, 255, 254)], ..vlan(2, VlanRole::Client, 0) },
+            Vlan { gateways: vec![Ipv4Addr::new(10, 0, 255, 254).into()], ..vlan(2, VlanRole::Client, 0) },
             Vlan { alias: Some(net(1, 253)), ..vlan(3, VlanRole::Server, 1) },
         ],
         probes: vec![],
@@ -48,6 +48,7 @@ pub fn large_config(vservers: u32) -> Config {
             preempt: true,
             heartbeat: Duration::from_secs(1),
             failover: Duration::from_secs(3),
+            track: csm_user::model::Tracking::default(),
         }),
     }
 }
@@ -66,15 +67,7 @@ fn net(side: u8, host: u8) -> Ipv4Net {
 }
 
 fn vlan(number: u16, role: VlanRole, side: u8) -> Vlan {
-    Vlan {
-        id: vlan_id(number),
-        role,
-        address: Some(net(side, 1)),
-        alt_address: Some(net(side, 2)),
-        gateways: vec![],
-        alias: None,
-        routes: vec![],
-    }
+    Vlan { address: Some(net(side, 1)), alt_address: Some(net(side, 2)), ..Vlan::new(vlan_id(number), role) }
 }
 
 /// Address number `index` of 10.`side`.0.0/16, from .0.1 on.
@@ -88,7 +81,7 @@ fn farm_name(index: u32) -> Name {
 
 fn farm(index: u32) -> Serverfarm {
     let real = |number| Real {
-        address: address(1, index * REALS_PER_FARM + number),
+        address: address(1, index * REALS_PER_FARM + number).into(),
         port: None,
         weight: 8,
         admin: RealAdmin::InService,
@@ -99,14 +92,14 @@ fn farm(index: u32) -> Serverfarm {
 fn vserver(index: u32) -> Vserver {
     Vserver {
         name: Name::new(&format!("VIP{index}")).expect("short and printable"),
-        virtual_server: Some(Virtual::single(address(0, index), Protocol::TCP, 80)),
+        virtual_server: Some(Virtual::single(address(0, index).into(), Protocol::TCP, 80)),
         serverfarm: Some(farm_name(index)),
         vlan: None,
         clients: vec![],
         unidirectional: None,
         idle: Duration::from_secs(3600),
         pending: Duration::from_secs(30),
-        sticky: Some(Sticky { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST }),
+        sticky: Some(Sticky { minutes: 30, group: 10, bits: 32, bits6: 128 }),
         replicate_connection: true,
         replicate_sticky: true,
         inservice: true,

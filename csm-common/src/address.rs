@@ -22,6 +22,9 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Default + 'static {
     /// Partial sum for replacing `old` with `new`, see [`checksum`].
     #[must_use]
     fn replace(old: Self, new: Self) -> u32;
+    /// Partial sum of its words.
+    #[must_use]
+    fn sum(self) -> u32;
     /// Those bits that `mask` has, too.
     #[must_use]
     fn masked(self, mask: Self) -> Self;
@@ -48,6 +51,11 @@ impl Address for u32 {
     #[inline(always)]
     fn replace(old: Self, new: Self) -> u32 {
         checksum::replace32(old, new)
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u32 {
+        checksum::replace32(Self::MAX, self)
     }
 
     #[inline(always)]
@@ -205,6 +213,11 @@ impl Address for V6 {
             + checksum::replace32(old.0[1], new.0[1])
             + checksum::replace32(old.0[2], new.0[2])
             + checksum::replace32(old.0[3], new.0[3])
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u32 {
+        Self::replace(Self([u32::MAX; 4]), self)
     }
 
     #[inline(always)]

@@ -153,6 +153,10 @@ reasons! {
     PassVlan = "pass_vlan", Pass;
     /// No address and port of the client NAT pool is free towards the chosen real.
     DropPoolExhausted = "drop_natpool_exhausted", Drop;
+    /// Segment of a connection that was cleared: a TCP reset went back.
+    ResetSent = "reset_sent", Forward;
+    /// Of a connection that was cleared, and nothing that a reset could answer: itself a reset, or without ACK.
+    DropCleared = "drop_cleared", Drop;
 }
 
 #[cfg(test)]

@@ -116,6 +116,8 @@ pub const STATE_ESTABLISHED: u8 = 3;
 pub const STATE_CLOSING: u8 = 4;
 /// Both sides sent FIN, or a reset was seen: kept only for late segments, a SYN starts anew.
 pub const STATE_CLOSED: u8 = 5;
+/// Cleared by hand: its next hop is [`NONE`], and each segment is answered with a reset. A SYN starts anew.
+pub const STATE_CLEARED: u8 = 6;
 
 /// This entry is the client → server direction.
 pub const FLAG_FORWARD: u8 = 1;
@@ -129,6 +131,8 @@ pub const FLAG_FIN: u8 = 8;
 pub const FLAG_ACK: u8 = 16;
 /// Made from a server's packet in the middle of a connection that this node did not know.
 pub const FLAG_REBUILT: u8 = 32;
+/// Cleared: the sender of this direction's packets was sent a reset, or sent one itself.
+pub const FLAG_RESET: u8 = 64;
 
 /// [`FlowEntry::ack`] is written when it has moved by so many octets, so that a busy entry stays clean in every cache.
 pub const ACK_STEP: u32 = 1 << 14;
@@ -348,6 +352,12 @@ impl<A: Address> FlowEntry<A> {
     pub const fn is_proven_by(&self, ack: u32) -> bool {
         let window = if self.flags & FLAG_REBUILT == 0 { 1 } else { PROOF_WINDOW };
         ack.wrapping_sub(self.expect_ack) < window
+    }
+
+    /// The same entry, cleared: without a way out, so that a packet leaves the fast path where it looks for that.
+    #[must_use]
+    pub const fn cleared(&self) -> Self {
+        Self { nexthop: NONE, state: STATE_CLEARED, flags: self.flags & !FLAG_RESET, ..*self }
     }
 
     /// Key of the other direction's entry, given this one's protocol.

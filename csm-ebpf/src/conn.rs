@@ -17,8 +17,8 @@ use crate::family::Family;
 use crate::packet::{PROTO_TCP, PROTO_UDP, Packet, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::transition::{self, Next};
 use crate::{
-    Outcome, counter, drain, forward as out, fragment, ftp, maps, nat, predictor, rebuild, rewrite, sticky,
-    vserver,
+    Outcome, counter, drain, forward as out, fragment, ftp, maps, nat, predictor, rebuild, reset, rewrite,
+    sticky, vserver,
 };
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
@@ -66,7 +66,10 @@ fn deliver<A: Family>(
     // SAFETY: an element of a preallocated table. Expiry may free it on another CPU meanwhile and a new connection
     // take its place: then this one packet goes where that one's would.
     let entry = unsafe { &mut *entry };
-    let hop = out::hop::<A>(entry.nexthop)?;
+    let hop = match out::hop::<A>(entry.nexthop) {
+        Ok(hop) => hop,
+        Err(reason) => return Err(reset::instead(ctx, packet, entry, reason)),
+    };
     if packet.total > u32::from(hop.mtu) {
         return Err(A::too_big(ctx, packet, l4, hop.mtu));
     }
@@ -434,7 +437,7 @@ fn make_way<A: Family>(connection: &Connection<A>) -> Result<(), Reason> {
     if let Some(other) = A::flows().get_ptr_mut(return_key) {
         // SAFETY: as in `forward`; read only.
         let (twin_key, closed) =
-            unsafe { ((*other).twin_key(return_key.proto), (*other).state == STATE_CLOSED) };
+            unsafe { ((*other).twin_key(return_key.proto), (*other).state >= STATE_CLOSED) };
         if !closed && A::flows().get_ptr(twin_key).is_some() {
             return Err(Reason::DropConflict);
         }

@@ -22,6 +22,8 @@ pub(crate) trait Family: Address {
     const ICMP: u8;
     const ECHO_REQUEST: u8;
     const ECHO_REPLY: u8;
+    /// Octets of its header without options or extensions.
+    const HEADER: usize;
     /// The ICMP checksum covers the addresses.
     const ICMP_COVERS_ADDRESSES: bool;
     /// Bit of its records' kind.
@@ -59,6 +61,8 @@ pub(crate) trait Family: Address {
     fn is_icmp_error(kind: u8) -> bool;
     /// Writes addresses, a hop limit that is one less, and what checksum the header has.
     fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, ip_delta: u16) -> Result<(), Reason>;
+    /// Writes a header of its own, with so many octets to follow.
+    fn write(ctx: &XdpContext, src_be: Self, dst_be: Self, proto: u8, payload: u16) -> Result<(), Reason>;
     /// Sends an IP packet back as an answer.
     fn turn_around(ctx: &XdpContext, ingress: &Ingress) -> Outcome;
     /// Answers a packet whose hop limit has run out.
@@ -81,6 +85,7 @@ impl Family for u32 {
     const ICMP: u8 = PROTO_ICMP;
     const ECHO_REQUEST: u8 = 8;
     const ECHO_REPLY: u8 = 0;
+    const HEADER: usize = 20;
     const ICMP_COVERS_ADDRESSES: bool = false;
     const EVENT: u32 = 0;
     const IN_SCRATCH: bool = false;
@@ -133,6 +138,11 @@ impl Family for u32 {
     }
 
     #[inline(always)]
+    fn write(ctx: &XdpContext, src_be: Self, dst_be: Self, proto: u8, payload: u16) -> Result<(), Reason> {
+        rewrite::write(ctx, src_be, dst_be, proto, payload)
+    }
+
+    #[inline(always)]
     fn turn_around(ctx: &XdpContext, ingress: &Ingress) -> Outcome {
         echo::turn_around(ctx, ingress)
     }
@@ -152,6 +162,7 @@ impl Family for V6 {
     const ICMP: u8 = PROTO_ICMPV6;
     const ECHO_REQUEST: u8 = 128;
     const ECHO_REPLY: u8 = 129;
+    const HEADER: usize = 40;
     const ICMP_COVERS_ADDRESSES: bool = true;
     const EVENT: u32 = EVENT_V6;
     const IN_SCRATCH: bool = true;
@@ -202,6 +213,11 @@ impl Family for V6 {
     #[inline(always)]
     fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, _ip_delta: u16) -> Result<(), Reason> {
         v6::rewrite(ctx, src_be, dst_be)
+    }
+
+    #[inline(always)]
+    fn write(ctx: &XdpContext, src_be: Self, dst_be: Self, proto: u8, payload: u16) -> Result<(), Reason> {
+        v6::write(ctx, src_be, dst_be, proto, payload, echo::TTL)
     }
 
     #[inline(always)]

@@ -30,6 +30,7 @@ mod packet;
 mod predictor;
 mod rebuild;
 mod relay;
+mod reset;
 mod rewrite;
 mod sticky;
 mod transition;

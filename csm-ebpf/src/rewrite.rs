@@ -1,13 +1,16 @@
 //! Address translation of one packet, by the deltas computed when its connection was made.
 
 use aya_ebpf::programs::XdpContext;
+use csm_common::address::Address as _;
 use csm_common::checksum;
 use csm_common::counter::Reason;
 use csm_common::flow::FlowEntry;
 
+use crate::echo;
 use crate::family::Family;
-use crate::packet::{Icmp, Ipv4, L3, PROTO_TCP, PROTO_UDP, Tcp, Udp, header};
+use crate::packet::{Icmp, Ipv4, L3, PROTO_TCP, PROTO_UDP, Tcp, Udp, VERSION_IHL, header};
 
+const DONT_FRAGMENT_BE: u16 = 0x4000_u16.to_be();
 /// Partial sum for a TTL that falls by one: it is the low octet of its word in memory (RFC 1624 on either byte order).
 const TTL_DELTA: u32 = checksum::replace16(u16::from_ne_bytes([1, 0]), 0);
 
@@ -22,6 +25,42 @@ pub(crate) fn addresses(ctx: &XdpContext, src_be: u32, dst_be: u32, ip_delta: u1
         (*ip).dst_be = dst_be;
         (*ip).ttl -= 1;
         (*ip).checksum_be = checksum::apply((*ip).checksum_be, ip_delta);
+    }
+    Ok(())
+}
+
+/// Writes a header of its own, with so many octets to follow.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "20")]
+pub(crate) fn write(
+    ctx: &XdpContext,
+    src_be: u32,
+    dst_be: u32,
+    proto: u8,
+    payload: u16,
+) -> Result<(), Reason> {
+    let ip = header::<Ipv4>(ctx, L3)?;
+    let total_length_be = (size_of::<Ipv4>() as u16 + payload).to_be();
+    let sum = src_be.sum()
+        + dst_be.sum()
+        + u32::from(u16::from_ne_bytes([VERSION_IHL, 0]))
+        + u32::from(total_length_be)
+        + u32::from(DONT_FRAGMENT_BE)
+        + u32::from(u16::from_ne_bytes([echo::TTL, proto]));
+    // SAFETY: `header` checked the bounds.
+    unsafe {
+        *ip = Ipv4 {
+            version_ihl: VERSION_IHL,
+            tos: 0,
+            total_length_be,
+            id_be: 0,
+            fragment_be: DONT_FRAGMENT_BE,
+            ttl: echo::TTL,
+            proto,
+            checksum_be: !checksum::fold(sum),
+            src_be,
+            dst_be,
+        };
     }
     Ok(())
 }

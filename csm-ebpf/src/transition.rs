@@ -4,8 +4,8 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use csm_common::counter::Reason;
 use csm_common::event::{EVENT_CLOSED, EVENT_CONNECTION};
 use csm_common::flow::{
-    ACK_STEP, FLAG_ACK, FLAG_FIN, FLAG_FORWARD, FLAG_REBUILT, FlowEntry, FlowKey, NONE, STATE_CLOSED,
-    STATE_CLOSING, STATE_ESTABLISHED, STATE_SYN, STATE_SYN_ACK,
+    ACK_STEP, FLAG_ACK, FLAG_FIN, FLAG_FORWARD, FLAG_REBUILT, FlowEntry, FlowKey, NONE, STATE_CLEARED,
+    STATE_CLOSED, STATE_CLOSING, STATE_ESTABLISHED, STATE_SYN, STATE_SYN_ACK,
 };
 use csm_common::service::VSERVER_UNIDIRECTIONAL;
 
@@ -75,7 +75,7 @@ pub(crate) fn proven<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>) ->
     let twin_key = entry.twin_key(packet.key.proto);
     let twin = twin_of(A::flows().get_ptr_mut(twin_key), entry, &packet.key);
     if packet.opens() && entry.flags & FLAG_FORWARD != 0 {
-        if entry.state == STATE_CLOSED || twin.is_none() {
+        if entry.state >= STATE_CLOSED || twin.is_none() {
             if twin.is_some() {
                 let _ = A::flows().remove(twin_key);
             }
@@ -85,7 +85,7 @@ pub(crate) fn proven<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>) ->
         // On a live connection it goes to the server, whose challenge ACK tells the client (RFC 5961, section 4).
         return true;
     }
-    if packet.flags & (TCP_RST | TCP_FIN) == 0 || entry.state == STATE_CLOSED {
+    if packet.flags & (TCP_RST | TCP_FIN) == 0 || entry.state >= STATE_CLOSED {
         return true;
     }
     let closed = if packet.flags & TCP_RST != 0 {
@@ -124,14 +124,17 @@ pub(crate) fn half_open<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>)
         let _ = A::embryonic().remove(&packet.key);
         return if forward { Next::Absent } else { Next::Drop(Reason::DropNoConnection) };
     };
-    if !forward {
-        answer(packet, entry, twin);
-        return Next::Stays;
-    }
-    if packet.opens() && entry.state == STATE_CLOSED {
+    if forward && packet.opens() && entry.state >= STATE_CLOSED {
         let _ = A::embryonic().remove(twin_key);
         let _ = A::embryonic().remove(&packet.key);
         return Next::Absent;
+    }
+    if entry.state == STATE_CLEARED {
+        return Next::Stays;
+    }
+    if !forward {
+        answer(packet, entry, twin);
+        return Next::Stays;
     }
     if proves(packet, entry) {
         return promote(packet, entry, &twin_key, twin);

@@ -41,6 +41,8 @@ pub(crate) struct Ipv6 {
     dst_be: V6,
 }
 
+/// No traffic class, no flow label.
+const VERSION_BE: u32 = 0x6000_0000_u32.to_be();
 /// Octets of the longest quote in an error, a multiple of 4: all up to the transport header, which stands before 256.
 const QUOTE_MAX: usize = 252;
 
@@ -132,6 +134,29 @@ fn balance(ctx: &XdpContext, packet: &mut Packet<V6>) -> Outcome {
         }
     }
     conn::forward(ctx, packet, l4)
+}
+
+/// Writes a header of its own, with so many octets to follow.
+#[inline(always)]
+pub(crate) fn write(
+    ctx: &XdpContext,
+    src_be: V6,
+    dst_be: V6,
+    next: u8,
+    payload: u16,
+    hop_limit: u8,
+) -> Result<(), Reason> {
+    let ip = header::<Ipv6>(ctx, L3)?;
+    // SAFETY: `header` checked the bounds.
+    unsafe {
+        (*ip).version_be = VERSION_BE;
+        (*ip).payload_be = payload.to_be();
+        (*ip).next = next;
+        (*ip).hop_limit = hop_limit;
+        (*ip).src_be = src_be;
+        (*ip).dst_be = dst_be;
+    }
+    Ok(())
 }
 
 /// Writes addresses and a hop limit that is one less.

@@ -16,3 +16,4 @@ pub mod neigh;
 pub mod numbers;
 pub mod probe;
 pub mod replication;
+pub mod track;

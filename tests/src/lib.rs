@@ -14,6 +14,7 @@
 
 pub mod capture;
 pub mod checks;
+pub mod explore;
 pub mod figure;
 pub mod lab;
 pub mod link;

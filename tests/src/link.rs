@@ -1,6 +1,7 @@
 //! What a link of the lab can be told: offloads, and ways to break it.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
@@ -116,7 +117,22 @@ pub fn cut(switch: &Netns, port: &str, way: Cut) -> Result<()> {
     switch.tc(&lines)
 }
 
-/// Mends a link that [`cut`] has cut.
+/// No ARP of `host` reaches the node behind the switch's port any more, as if it had died for this node alone. For
+/// [`mend`].
+///
+/// # Errors
+/// When the link is cut already.
+pub fn mute(switch: &Netns, port: &str, host: Ipv4Addr) -> Result<()> {
+    // EtherType (offset 12) is ARP and its sender (offset 28) is the host: TC_ACT_SHOT.
+    let host = host.to_bits();
+    let program = format!("6,40 0 0 12,21 0 3 2054,32 0 0 28,21 0 1 {host},6 0 0 2,6 0 0 0");
+    switch.tc(&[
+        format!("qdisc add dev {port} clsact"),
+        format!("filter add dev {port} egress bpf bytecode '{program}' da"),
+    ])
+}
+
+/// Mends a link that [`cut`] or [`mute`] has broken.
 pub fn mend(switch: &Netns, port: &str) -> Result<()> {
     switch.tc(&[format!("qdisc del dev {port} clsact")])
 }

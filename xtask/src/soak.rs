@@ -16,6 +16,11 @@ const MODEL_FRAMES: &str = "1000000";
 /// More than a round's sequences, so that no round repeats another's.
 const SEEDS_A_ROUND: u64 = 100_000;
 
+/// Seeds of the simulation in each round; no round repeats another's.
+const SIM_SEEDS: u64 = 100_000;
+/// Transitions after which the search of one setting ends: what 16 GB of memory hold.
+const EXPLORE_STATES: &str = "20000000";
+
 /// `soak`'s options.
 #[derive(clap::Args)]
 pub(crate) struct Soak {
@@ -55,6 +60,7 @@ impl Soak {
                     .env("CSM_MODEL_SEED", (u64::from(round) * SEEDS_A_ROUND).to_string()),
             )
             .with_context(|| format!("soak round {round}"))?;
+            fault_tolerance(&toolchain, round).with_context(|| format!("soak round {round}"))?;
             exec::run(exec::command(bin_dir.join("csm-lab")).arg("run"))
                 .with_context(|| format!("soak round {round}"))?;
             if started.elapsed() >= length {
@@ -62,4 +68,25 @@ impl Soak {
             }
         }
     }
+}
+
+/// The election's simulation with other seeds, and once the model checker with larger bounds, which has no luck to try again.
+fn fault_tolerance(toolchain: &Toolchain, round: u32) -> Result<()> {
+    let test = ["test", "--release", "--package", "csm-tests", "--test"];
+    let first = u64::from(round) * SIM_SEEDS;
+    exec::run(
+        toolchain
+            .apply(exec::cargo().args(test).args(["sim", "promises", "--", "--nocapture"]))
+            .env("CSM_SIM_FIRST", first.to_string())
+            .env("CSM_SIM_SEEDS", SIM_SEEDS.to_string()),
+    )?;
+    if round > 1 {
+        return Ok(());
+    }
+    exec::run(
+        toolchain
+            .apply(exec::cargo().args(test).args(["explore", "every_promise", "--", "--nocapture"]))
+            .env("CSM_EXPLORE", "deep")
+            .env("CSM_EXPLORE_STATES", EXPLORE_STATES),
+    )
 }

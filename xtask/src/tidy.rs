@@ -15,10 +15,11 @@ const LINES_MAX: usize = 600;
 const LONG_FILES: [(&str, &str); 1] = [("csm-user/src/config/table.rs", "the table of commands is one list")];
 
 /// Ends of the names of shells: files that may hold a socket, a clock, a task, a file or the aya side.
-const SHELL_FILES: [&str; 12] = [
+const SHELL_FILES: [&str; 13] = [
     "/announcer.rs",
     "/bpf.rs",
     "/cli/check.rs",
+    "/cli/configure.rs",
     "/client.rs",
     "/dataplane/expiry.rs",
     "/host/survey.rs",
@@ -51,7 +52,7 @@ const SHELL_WORDS: [&str; 13] = [
 ];
 
 /// Features of csm-user; none imports another, `daemon` routes between them.
-const FEATURES: [&str; 6] = ["arp", "dataplane", "ft", "neigh", "probe", "replication"];
+const FEATURES: [&str; 7] = ["arp", "dataplane", "ft", "neigh", "probe", "replication", "track"];
 
 /// Marks of work left undone, written in two halves so that this file does not carry them.
 const UNDONE: [&str; 5] = [

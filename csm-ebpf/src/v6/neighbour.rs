@@ -25,7 +25,6 @@ const ROUTER: u32 = 0x8000_0000;
 const SOLICITED: u32 = 0x4000_0000;
 const OVERRIDE: u32 = 0x2000_0000;
 const ALL_NODES: V6 = V6([0xff02_0000_u32.to_be(), 0, 0, 1_u32.to_be()]);
-const VERSION_BE: u32 = 0x6000_0000_u32.to_be();
 
 /// A solicitation or advertisement.
 #[repr(C, packed(2))]
@@ -164,14 +163,13 @@ fn answer(ctx: &XdpContext, port: &Port, asker_be: V6, target_be: V6, asker: Mac
         (asker_be, asker, ROUTER | SOLICITED | OVERRIDE)
     };
     let ethernet = header::<Ethernet>(ctx, 0)?;
-    let ip = header::<Ipv6>(ctx, L3)?;
+    super::write(ctx, target_be, to_be, PROTO_ICMPV6, ANSWER, HOP_LIMIT)?;
     let discovery = header::<Discovery>(ctx, ICMP)?;
     let option = header::<LinkAddress>(ctx, OPTION)?;
-    let all = V6([u32::MAX; 4]);
     let ([a, b, c, d, e, f], head) = (virtual_mac.bytes(), [TARGET_ADDRESS, 1]);
     // Twice the target: it is the source, too.
-    let sum = 2 * V6::replace(all, target_be)
-        + V6::replace(all, to_be)
+    let sum = 2 * target_be.sum()
+        + to_be.sum()
         + checksum::replace32(u32::MAX, flags.to_be())
         + u32::from(ANSWER.to_be())
         + u32::from(u16::from(PROTO_ICMPV6).to_be())
@@ -184,10 +182,6 @@ fn answer(ctx: &XdpContext, port: &Port, asker_be: V6, target_be: V6, asker: Mac
     unsafe {
         (*ethernet).dst = to;
         (*ethernet).src = virtual_mac;
-        (*ip).version_be = VERSION_BE;
-        (*ip).payload_be = ANSWER.to_be();
-        (*ip).src_be = target_be;
-        (*ip).dst_be = to_be;
         (*discovery).kind = ADVERTISEMENT;
         (*discovery).code = 0;
         (*discovery).checksum_be = !checksum::fold(sum);

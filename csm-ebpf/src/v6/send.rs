@@ -16,7 +16,6 @@ use crate::{Outcome, budget, echo, forward, maps};
 
 const PACKET_TOO_BIG: u8 = 2;
 const TIME_EXCEEDED: u8 = 3;
-const VERSION_BE: u32 = 0x6000_0000_u32.to_be();
 
 /// An error before its quote.
 #[repr(C, packed(2))]
@@ -86,7 +85,7 @@ fn make_room(ctx: &XdpContext, packet: &Packet<V6>, quote: usize) -> Result<(), 
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "below 512")]
 fn write(ctx: &XdpContext, src_be: V6, dst_be: V6, kind: u8, mtu: u16, quote: usize) -> Result<(), Reason> {
-    let payload_be = ((size_of::<Error>() + quote) as u16).to_be();
+    let payload = (size_of::<Error>() + quote) as u16;
     let room = maps::QUOTE6.get_ptr_mut(0).ok_or(Reason::DropInternal)?.cast::<u32>();
     for index in 0..QUOTE_MAX / 4 {
         // What is not quoted is zero and changes no sum. SAFETY: this CPU's element, and within it.
@@ -98,26 +97,17 @@ fn write(ctx: &XdpContext, src_be: V6, dst_be: V6, kind: u8, mtu: u16, quote: us
     }
     // SAFETY: as above.
     let quoted = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, room, QUOTE_MAX as u32, 0) };
-    let all = V6([u32::MAX; 4]);
-    let sum = V6::replace(all, src_be)
-        + V6::replace(all, dst_be)
-        + u32::from(payload_be)
+    let sum = src_be.sum()
+        + dst_be.sum()
+        + u32::from(payload.to_be())
         + u32::from(u16::from(PROTO_ICMPV6).to_be())
         + u32::from(u16::from_ne_bytes([kind, 0]))
         + u32::from(mtu.to_be())
         + u32::from(checksum::fold(quoted as u32));
-    let ip = header::<Ipv6>(ctx, L3)?;
+    super::write(ctx, src_be, dst_be, PROTO_ICMPV6, payload, echo::TTL)?;
     let error = header::<Error>(ctx, L3 + size_of::<Ipv6>())?;
-    // SAFETY: `header` checked the bounds of both.
+    // SAFETY: `header` checked the bounds.
     unsafe {
-        *ip = Ipv6 {
-            version_be: VERSION_BE,
-            payload_be,
-            next: PROTO_ICMPV6,
-            hop_limit: echo::TTL,
-            src_be,
-            dst_be,
-        };
         *error = Error { kind, code: 0, checksum_be: !checksum::fold(sum), mtu_be: u32::from(mtu).to_be() };
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! What the daemon answers. The server calls it on blocking threads, so an answer may read maps and take locks.
 
 use super::reply::{
-    ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply, RealReply, RunningConfigReply,
-    ServerfarmReply, StickiesReply, SystemReply, VlanReply, VserverReply,
+    ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply,
+    RealReply, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, VlanReply, VserverReply,
 };
 
 /// Why there is no answer.
@@ -16,13 +16,21 @@ pub enum Fault {
         /// What the user can do.
         remedy: Option<String>,
     },
+    /// A configuration with faults; nothing was changed.
+    #[error("the configuration has faults: {errors}")]
+    Rejected {
+        /// How many.
+        errors: usize,
+        /// Each with its line and a caret.
+        report: String,
+    },
     /// The daemon's own failure, e.g. a map that cannot be read.
     #[error("{0}")]
     Internal(String),
 }
 
 /// The daemon as the API sees it. Nothing is cached: each answer is read when asked for.
-pub trait Backend: Send + Sync + 'static {
+pub trait Backend: ConfigBackend {
     /// The process and its configuration.
     fn system(&self) -> Result<SystemReply, Fault>;
     /// The FT group; `None` if none is configured.
@@ -35,8 +43,10 @@ pub trait Backend: Send + Sync + 'static {
     fn reals(&self) -> Result<Vec<RealReply>, Fault>;
     /// Farms in the order of the configuration.
     fn serverfarms(&self) -> Result<Vec<ServerfarmReply>, Fault>;
-    /// Connections that `filter` lets through, at most [`ConnFilter::limit`] of them.
-    fn conns(&self, filter: &ConnFilter) -> Result<ConnsReply, Fault>;
+    /// Connections that `filter` lets through: the page after `after`, the first one for `None`.
+    fn conns(&self, filter: &ConnFilter, after: Option<&str>) -> Result<ConnsReply, Fault>;
+    /// Ends the connections that `filter` lets through.
+    fn clear_conns(&self, filter: &ConnFilter) -> Result<ClearedReply, Fault>;
     /// Sticky entries, at most [`ROWS_MAX`](super::reply::ROWS_MAX).
     fn sticky(&self) -> Result<StickiesReply, Fault>;
     /// VLANs in the order of the configuration, the FT VLAN last.
@@ -45,6 +55,14 @@ pub trait Backend: Send + Sync + 'static {
     fn neighbours(&self) -> Result<Vec<NeighbourReply>, Fault>;
     /// Counters of the dataplane.
     fn counters(&self) -> Result<CountersReply, Fault>;
+}
+
+/// The configuration as the API sees it.
+pub trait ConfigBackend: Send + Sync + 'static {
     /// The configuration in force.
     fn running_config(&self) -> Result<RunningConfigReply, Fault>;
+    /// Puts another one in force.
+    fn change_config(&self, request: &ChangeRequest) -> Result<ChangeReply, Fault>;
+    /// The last change stays, though it was to be taken back.
+    fn confirm_config(&self) -> Result<(), Fault>;
 }

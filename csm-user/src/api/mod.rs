@@ -28,8 +28,11 @@ pub mod path {
     pub const REALS: &str = "/v1/reals";
     /// GET a list of [`ServerfarmReply`](super::reply::ServerfarmReply).
     pub const SERVERFARMS: &str = "/v1/serverfarms";
-    /// GET [`ConnsReply`](super::reply::ConnsReply); query [`ConnFilter`](super::reply::ConnFilter).
+    /// GET [`ConnsReply`](super::reply::ConnsReply); query [`ConnFilter`](super::reply::ConnFilter), and `after`.
     pub const CONNS: &str = "/v1/conns";
+    /// POST: `clear module csm N connections`. [`ClearedReply`](super::reply::ClearedReply); query
+    /// [`ConnFilter`](super::reply::ConnFilter).
+    pub const CLEAR_CONNS: &str = "/v1/conns/clear";
     /// GET [`StickiesReply`](super::reply::StickiesReply).
     pub const STICKY: &str = "/v1/sticky";
     /// GET a list of [`VlanReply`](super::reply::VlanReply).
@@ -40,4 +43,8 @@ pub mod path {
     pub const COUNTERS: &str = "/v1/counters";
     /// GET [`RunningConfigReply`](super::reply::RunningConfigReply).
     pub const RUNNING_CONFIG: &str = "/v1/running-config";
+    /// POST [`ChangeRequest`](super::reply::ChangeRequest): `configure …`. [`ChangeReply`](super::reply::ChangeReply).
+    pub const CONFIGURE: &str = "/v1/configure";
+    /// POST: `configure confirm`. [`Done`](super::reply::Done).
+    pub const CONFIRM: &str = "/v1/configure/confirm";
 }

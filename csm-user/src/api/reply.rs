@@ -3,17 +3,23 @@
 //! Names of states are those of the CSM (CISCO-SLB-MIB) in snake case; times are in the unit their name ends in.
 //! A value that was not measured is `null`, never a guess.
 
+pub mod config;
 pub mod ft;
+pub mod track;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use config::{
+    ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply,
+};
 pub use ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
     PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
     ReplicationReply, SnapshotState, TableReply, UpdateCounters,
 };
+pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 
 /// Rows of connections or sticky entries in one reply unless the request names another limit.
 pub const ROWS_MAX: u32 = 65_536;
@@ -25,6 +31,8 @@ pub struct ErrorReply {
     pub error: String,
     /// What the user can do.
     pub remedy: Option<String>,
+    /// Each fault of a configuration with its line and a caret, ready to print.
+    pub report: Option<String>,
 }
 
 /// A command was accepted.
@@ -42,13 +50,6 @@ pub struct SystemReply {
     pub pid: u32,
     /// Seconds since its start.
     pub uptime_s: u64,
-}
-
-/// The configuration in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunningConfigReply {
-    /// In canonical form, ends in a line feed.
-    pub text: String,
 }
 
 /// Transport or other protocol of a virtual server or connection.
@@ -99,7 +100,7 @@ pub struct Replicate {
     pub sticky: bool,
 }
 
-/// `sticky M [group G] [netmask MASK]`.
+/// `sticky M [group G] [netmask MASK | prefix-length L]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StickyRule {
     /// Minutes.
@@ -107,7 +108,7 @@ pub struct StickyRule {
     /// Group; 0: private.
     pub group: u8,
     /// Mask on the client's address.
-    pub netmask: Ipv4Addr,
+    pub netmask: IpAddr,
 }
 
 /// A virtual server.
@@ -118,8 +119,8 @@ pub struct VserverReply {
     /// Its number in the dataplane's tables, if it has one.
     pub index: Option<u32>,
     /// Address; `None` until `virtual` is given.
-    pub address: Option<Ipv4Addr>,
-    /// Bits of the address that count; 32: a single address.
+    pub address: Option<IpAddr>,
+    /// Bits of the address that count; 32, in IPv6 128: a single address.
     pub prefix_length: u8,
     /// Protocol; `None` until `virtual` is given.
     pub protocol: Option<Protocol>,
@@ -177,7 +178,7 @@ pub enum RealState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RealReply {
     /// Address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Port; `None`: the virtual server's.
     pub port: Option<u16>,
     /// Farm.
@@ -225,10 +226,38 @@ pub struct ServerfarmReply {
 pub struct ConnFilter {
     /// Of this virtual server only.
     pub vserver: Option<String>,
+    /// Of this real only.
+    pub real: Option<IpAddr>,
+    /// With this port at the real only.
+    pub port: Option<u16>,
     /// Of this client only.
-    pub client: Option<Ipv4Addr>,
-    /// At most so many rows; `None`: [`ROWS_MAX`].
-    pub limit: Option<u32>,
+    pub client: Option<IpAddr>,
+}
+
+/// Which page of which connections: the query of [`path::CONNS`](super::path::CONNS). Written out, since a query cannot
+/// nest and still refuse unknown names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnPage {
+    /// As in [`ConnFilter`].
+    pub vserver: Option<String>,
+    /// As in [`ConnFilter`].
+    pub real: Option<IpAddr>,
+    /// As in [`ConnFilter`].
+    pub port: Option<u16>,
+    /// As in [`ConnFilter`].
+    pub client: Option<IpAddr>,
+    /// [`ConnsReply::next`] of the page before; `None`: the first page.
+    pub after: Option<String>,
+}
+
+impl ConnPage {
+    /// Filter and place.
+    #[must_use]
+    pub fn split(self) -> (ConnFilter, Option<String>) {
+        let Self { vserver, real, port, client, after } = self;
+        (ConnFilter { vserver, real, port, client }, after)
+    }
 }
 
 /// State of a connection.
@@ -243,7 +272,7 @@ pub enum ConnState {
     Estab,
     /// One side sent FIN.
     Closing,
-    /// Closed, kept for late segments.
+    /// Closed or cleared, kept for late segments.
     Zombie,
 }
 
@@ -256,7 +285,7 @@ impl ConnState {
             csm_common::flow::STATE_SYN_ACK => Some(Self::SynBoth),
             csm_common::flow::STATE_ESTABLISHED => Some(Self::Estab),
             csm_common::flow::STATE_CLOSING => Some(Self::Closing),
-            csm_common::flow::STATE_CLOSED => Some(Self::Zombie),
+            csm_common::flow::STATE_CLOSED | csm_common::flow::STATE_CLEARED => Some(Self::Zombie),
             _ => None,
         }
     }
@@ -266,7 +295,7 @@ impl ConnState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Port, or the ICMP identifier.
     pub port: u16,
 }
@@ -292,6 +321,8 @@ pub struct ConnReply {
     pub state: ConnState,
     /// Virtual server; `None`: server-initiated.
     pub vserver: Option<String>,
+    /// The virtual server's service is FTP.
+    pub ftp: bool,
     /// Replicated to the peer.
     pub replicated: bool,
     /// Learned from the peer, no packet seen here yet.
@@ -301,13 +332,20 @@ pub struct ConnReply {
     pub idle_s: Option<u64>,
 }
 
-/// Connections.
+/// A page of the connections: each is on one page, in the order of the table, and on its page in the order of clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnsReply {
-    /// How many match, shown or not.
-    pub total: u64,
-    /// The first of them.
+    /// Those that match; of a large table there may be pages without any.
     pub connections: Vec<ConnReply>,
+    /// What to ask for the next page with, as `after`; `None`: this was the last.
+    pub next: Option<String>,
+}
+
+/// What was cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClearedReply {
+    /// Connections.
+    pub cleared: u64,
 }
 
 /// A sticky entry.
@@ -318,9 +356,9 @@ pub struct StickyReply {
     /// The virtual server of a private group.
     pub vserver: Option<String>,
     /// The client's address under the mask.
-    pub client: Ipv4Addr,
+    pub client: IpAddr,
     /// The server.
-    pub real: Ipv4Addr,
+    pub real: IpAddr,
     /// Its port; 0: the virtual server's.
     pub port: u16,
     /// Seconds until it ends unless used again.
@@ -366,13 +404,19 @@ pub struct VlanReply {
     /// Role.
     pub role: VlanRole,
     /// Own address; the FT VLAN has none.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Its mask.
-    pub netmask: Option<Ipv4Addr>,
+    pub netmask: Option<IpAddr>,
     /// Alias address.
-    pub alias: Option<Ipv4Addr>,
+    pub alias: Option<IpAddr>,
+    /// Own IPv6 address.
+    pub address6: Option<IpAddr>,
+    /// Prefix length of its network.
+    pub prefix_length6: Option<u8>,
+    /// IPv6 alias address.
+    pub alias6: Option<IpAddr>,
     /// Gateways.
-    pub gateways: Vec<Ipv4Addr>,
+    pub gateways: Vec<IpAddr>,
     /// Linux interface.
     pub interface: String,
     /// Its MAC address, e.g. `02:00:00:00:00:01`.
@@ -419,7 +463,7 @@ pub enum NeighbourStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NeighbourReply {
     /// Address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// MAC address, e.g. `02:00:00:00:00:01`; `None`: unknown.
     pub mac: Option<String>,
     /// VLAN; `None`: all (a virtual address).

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::backend::{Backend, Fault};
+use super::backend::{Backend, ConfigBackend, Fault};
 use super::reply::{
-    ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply, Endpoint, FtReply, NeighbourReply, Protocol,
-    RealReply, RealState, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, VlanReply,
-    VserverReply,
+    ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply,
+    Endpoint, FtReply, NeighbourReply, Protocol, RealReply, RealState, RunningConfigReply, ServerfarmReply,
+    StickiesReply, SystemReply, VlanReply, VserverReply,
 };
 use super::server;
 
@@ -51,7 +51,7 @@ impl Backend for Fake {
 
     fn reals(&self) -> Result<Vec<RealReply>, Fault> {
         Ok(vec![RealReply {
-            address: Ipv4Addr::new(192, 158, 39, 101),
+            address: Ipv4Addr::new(192, 158, 39, 101).into(),
             port: None,
             serverfarm: "WEB".to_owned(),
             weight: 0,
@@ -69,25 +69,35 @@ impl Backend for Fake {
         panic!("a fault of the daemon");
     }
 
-    /// One connection of each vserver and client that was asked for.
-    fn conns(&self, filter: &ConnFilter) -> Result<ConnsReply, Fault> {
-        let client = filter.client.unwrap_or(Ipv4Addr::new(100, 100, 100, 2));
+    /// Two pages, each with one connection of the vserver and client that were asked for.
+    fn conns(&self, filter: &ConnFilter, after: Option<&str>) -> Result<ConnsReply, Fault> {
+        let client = filter.client.unwrap_or(Ipv4Addr::new(100, 100, 100, 2).into());
         let at = |address, port| Endpoint { address, port };
         let conn = ConnReply {
             protocol: Protocol::Tcp,
             client: at(client, 1754),
-            destination: at(Ipv4Addr::new(192, 158, 38, 30), 80),
-            real: at(Ipv4Addr::new(192, 158, 39, 101), 80),
+            destination: at(Ipv4Addr::new(192, 158, 38, 30).into(), 80),
+            real: at(
+                filter.real.unwrap_or(Ipv4Addr::new(192, 158, 39, 101).into()),
+                filter.port.unwrap_or(80),
+            ),
             source: at(client, 1754),
             client_vlan: 2,
             server_vlan: 3,
             state: ConnState::Estab,
             vserver: filter.vserver.clone(),
+            ftp: false,
             replicated: true,
             replica: false,
             idle_s: Some(4),
         };
-        Ok(ConnsReply { total: u64::from(filter.limit.unwrap_or(1)), connections: vec![conn] })
+        let next = after.is_none().then(|| "e&1".to_owned());
+        assert!(after.is_none_or(|after| after == "e&1"), "{after:?}");
+        Ok(ConnsReply { connections: vec![conn], next })
+    }
+
+    fn clear_conns(&self, filter: &ConnFilter) -> Result<ClearedReply, Fault> {
+        Ok(ClearedReply { cleared: u64::from(filter.port.unwrap_or(1)) })
     }
 
     fn sticky(&self) -> Result<StickiesReply, Fault> {
@@ -105,9 +115,28 @@ impl Backend for Fake {
     fn counters(&self) -> Result<CountersReply, Fault> {
         Ok(CountersReply::default())
     }
+}
 
+impl ConfigBackend for Fake {
     fn running_config(&self) -> Result<RunningConfigReply, Fault> {
         Ok(RunningConfigReply { text: "module csm 5\n vlan 2 client\n".to_owned() })
+    }
+
+    fn change_config(&self, request: &ChangeRequest) -> Result<ChangeReply, Fault> {
+        match request.text.as_str() {
+            "frobnicate\n" => {
+                Err(Fault::Rejected { errors: 1, report: "terminal:1:1: error: no\n".to_owned() })
+            }
+            _ => Ok(ChangeReply {
+                findings: String::new(),
+                differences: Vec::new(),
+                revert_in_s: request.revert_s.map(u64::from),
+            }),
+        }
+    }
+
+    fn confirm_config(&self) -> Result<(), Fault> {
+        Err(Fault::Refused { error: "no change waits to be confirmed".to_owned(), remedy: None })
     }
 }
 

@@ -1,13 +1,13 @@
 //! Announcements on the wire: sockets opened and frames built beforehand, so that the real-time thread only sends.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Socket, Type};
 
-use super::frame::{Form, gratuitous, tagged};
+use super::frame::{Form, advertisement, gratuitous, tagged};
 
 /// Frames that [`Announcer::announce_now`] sends at most, over all ports: about 0.3 ms. The rest, of a node with more
 /// than half as many addresses, follows at once from the announcer's own thread.
@@ -21,7 +21,7 @@ pub struct Port {
     /// VLAN of the tag that frames have there; 0: none.
     pub tag: u16,
     /// Alias and virtual addresses.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A host of the other side of a bridge group: frames to it come by this port from now on, which switches learn from a
@@ -50,7 +50,8 @@ pub struct Sent {
 /// Prepared announcements.
 #[derive(Debug)]
 pub struct Announcer {
-    /// For the real-time thread alone: its lock is free whenever it comes.
+    mac: [u8; 6],
+    /// For the real-time thread; whoever else holds its lock only exchanges it.
     now: Mutex<Vec<Burst>>,
     /// For the repeats.
     all: Mutex<Vec<Burst>>,
@@ -67,16 +68,29 @@ struct Stations {
 }
 
 impl Announcer {
-    /// Opens a socket for each port and builds the frames, request and reply for each address, from `mac`.
+    /// Opens a socket for each port and builds the frames, request and reply for each IPv4 address, an advertisement for
+    /// each IPv6 one, from `mac`.
     ///
     /// # Errors
     /// If a packet socket cannot be had or bound.
     pub fn new(mac: [u8; 6], ports: &[Port]) -> io::Result<Self> {
-        let all = ports.iter().map(|port| Burst::new(mac, port, usize::MAX)).collect::<io::Result<_>>()?;
-        // Every port gets its share, for no VLAN may be left out.
-        let share = NOW_MAX / ports.len().max(1);
-        let now = ports.iter().map(|port| Burst::new(mac, port, share)).collect::<io::Result<_>>()?;
-        Ok(Self { now: Mutex::new(now), all: Mutex::new(all), stations: Mutex::default() })
+        let (now, all) = bursts(mac, ports)?;
+        Ok(Self { mac, now: Mutex::new(now), all: Mutex::new(all), stations: Mutex::default() })
+    }
+
+    /// These are announced from now on.
+    ///
+    /// # Errors
+    /// If a packet socket cannot be had or bound; the old ones stay then.
+    pub fn set_ports(&self, ports: &[Port]) -> io::Result<()> {
+        let (now, all) = bursts(self.mac, ports)?;
+        let exchange = |known: &Mutex<Vec<Burst>>, new| {
+            std::mem::replace(&mut *known.lock().unwrap_or_else(PoisonError::into_inner), new)
+        };
+        // The old ones, with their sockets, are dropped after their locks.
+        let old = (exchange(&self.now, now), exchange(&self.all, all));
+        drop(old);
+        Ok(())
     }
 
     /// The hosts of bridge groups that are to be announced from now on.
@@ -90,7 +104,7 @@ impl Announcer {
             return Ok(());
         }
         let bursts = |most| {
-            let frame = |host: &Station| tagged(gratuitous(Form::Request, host.mac, host.address), host.tag);
+            let frame = |host: &Station| tagged(&gratuitous(Form::Request, host.mac, host.address), host.tag);
             let port =
                 |hosts: &[Station]| Burst::of(hosts[0].ifindex, hosts.iter().map(frame).collect(), most);
             stations
@@ -107,8 +121,11 @@ impl Announcer {
     /// Sends the most important announcements now, on every port. For the real-time thread: one system call a port, no
     /// allocation, nothing that waits.
     pub fn announce_now(&self) -> Sent {
-        let sent = send(&self.now);
-        // Whoever replaces the list just then sends it with the repeats.
+        // Whoever replaces a list just then sends it with the repeats.
+        let sent = match self.now.try_lock() {
+            Ok(mut bursts) => send_all(&mut bursts),
+            Err(_) => Sent::default(),
+        };
         match self.stations.try_lock() {
             Ok(mut stations) => sent.and(send_all(&mut stations.now)),
             Err(_) => sent,
@@ -126,6 +143,14 @@ impl Sent {
     const fn and(self, other: Self) -> Self {
         Self { frames: self.frames + other.frames, left: self.left + other.left }
     }
+}
+
+/// For the real-time thread, and for the repeats.
+fn bursts(mac: [u8; 6], ports: &[Port]) -> io::Result<(Vec<Burst>, Vec<Burst>)> {
+    // Every port gets its share, for no VLAN may be left out.
+    let share = NOW_MAX / ports.len().max(1);
+    let of = |most| ports.iter().map(|port| Burst::new(mac, port, most)).collect::<io::Result<Vec<_>>>();
+    Ok((of(share)?, of(usize::MAX)?))
 }
 
 fn send(bursts: &Mutex<Vec<Burst>>) -> Sent {
@@ -158,10 +183,14 @@ impl std::fmt::Debug for Burst {
 
 impl Burst {
     fn new(mac: [u8; 6], port: &Port, most: usize) -> io::Result<Self> {
-        let both = |&address| {
-            [Form::Request, Form::Reply].map(|form| tagged(gratuitous(form, mac, address), port.tag))
+        let frames = |&address: &IpAddr| match address {
+            IpAddr::V4(address) => {
+                let both = [Form::Request, Form::Reply];
+                both.map(|form| tagged(&gratuitous(form, mac, address), port.tag)).to_vec()
+            }
+            IpAddr::V6(address) => vec![tagged(&advertisement(mac, address), port.tag)],
         };
-        Self::of(port.ifindex, port.addresses.iter().flat_map(both).collect(), most)
+        Self::of(port.ifindex, port.addresses.iter().flat_map(frames).collect(), most)
     }
 
     fn of(ifindex: u32, mut frames: Vec<Vec<u8>>, most: usize) -> io::Result<Self> {

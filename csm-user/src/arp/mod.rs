@@ -1,4 +1,4 @@
-//! Announcements: gratuitous ARP for alias and virtual addresses.
+//! Announcements: gratuitous ARP and neighbour advertisements for alias and virtual addresses.
 
 pub mod announcer;
 pub mod frame;

@@ -40,7 +40,15 @@ fn main() -> anyhow::Result<ExitCode> {
         return finish(&Output { stderr: exec::overview(), status: exec::BAD_INPUT, ..Output::default() });
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    finish(&runtime.block_on(exec::run(&words, &Options { socket, json })))
+    finish(&runtime.block_on(exec::run(&words, &Options { socket, json, part: Some(part) })))
+}
+
+fn part(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // The reader of a pipe has seen enough, and so have we.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written,
+    }
 }
 
 fn finish(output: &Output) -> anyhow::Result<ExitCode> {

@@ -1,11 +1,13 @@
 //! Runs a command: asks the daemon, or for `check` reads the file, and writes what the renderers make of it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::check::{check, check_host};
+use super::configure;
 use super::grammar::{self, Meaning, Request, Show};
 use super::show;
 use crate::api::client::{Client, ClientError, DEADLINE};
@@ -29,7 +31,12 @@ pub struct Options {
     pub socket: PathBuf,
     /// JSON even without `| json`.
     pub json: bool,
+    /// Takes the parts of a long listing as they come; what it took is not in [`Output::stdout`].
+    pub part: Option<Part>,
 }
+
+/// Writes a part of the output.
+pub type Part = fn(&str) -> io::Result<()>;
 
 /// What a command left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +49,15 @@ pub struct Output {
     pub status: u8,
 }
 
+impl Output {
+    /// The daemon did not do it.
+    #[must_use]
+    pub fn failure(error: &ClientError) -> Self {
+        let remedy = error.remedy().map_or_else(String::new, |remedy| format!("  remedy: {remedy}\n"));
+        Self { stderr: format!("% {error}\n{remedy}"), status: FAILED, ..Self::default() }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
@@ -52,20 +68,22 @@ enum Error {
     Fmt(#[from] fmt::Error),
     #[error("the reply cannot be written: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("the reply cannot be written: {0}")]
+    Io(#[from] io::Error),
 }
 
 impl Error {
     const fn status(&self) -> u8 {
         match self {
             Self::Module { .. } => BAD_INPUT,
-            Self::Client(_) | Self::Fmt(_) | Self::Json(_) => FAILED,
+            Self::Client(_) | Self::Fmt(_) | Self::Json(_) | Self::Io(_) => FAILED,
         }
     }
 
     fn remedy(&self) -> Option<&str> {
         match self {
             Self::Client(error) => error.remedy(),
-            Self::Module { .. } | Self::Fmt(_) | Self::Json(_) => None,
+            Self::Module { .. } | Self::Fmt(_) | Self::Json(_) | Self::Io(_) => None,
         }
     }
 }
@@ -80,10 +98,16 @@ pub async fn run(args: &[String], options: &Options) -> Output {
     let client = Client::new(&options.socket, DEADLINE);
     let answer = match request {
         Request::Check { file } => return check(&file, json),
+        Request::Configure { change, revert_s } => {
+            return configure::change(&client, &change, revert_s, json).await;
+        }
+        Request::Confirm => return configure::confirm(&client).await,
+        Request::Difference { file } => return configure::difference(&client, &file, json).await,
         Request::CheckHost { file } => return check_host(file.as_deref(), json),
         Request::RunningConfig => running_config(&client, json).await,
         Request::ForceStandby { slot } => force_standby(&client, slot, json).await,
-        Request::Show { slot, what } => show_module(&client, slot, what, json).await,
+        Request::ClearConns { slot, filter } => clear_conns(&client, slot, &filter, json).await,
+        Request::Show { slot, what } => show_module(&client, slot, what, json, options.part).await,
     };
     match answer {
         Ok(stdout) => Output { stdout, ..Output::default() },
@@ -140,7 +164,13 @@ async fn require_module(client: &Client, asked: u8) -> Result<(), Error> {
     if asked == module { Ok(()) } else { Err(Error::Module { asked, module }) }
 }
 
-async fn show_module(client: &Client, slot: Option<u8>, what: Show, json: bool) -> Result<String, Error> {
+async fn show_module(
+    client: &Client,
+    slot: Option<u8>,
+    what: Show,
+    json: bool,
+    part: Option<Part>,
+) -> Result<String, Error> {
     if let Some(slot) = slot {
         require_module(client, slot).await?;
     }
@@ -148,6 +178,11 @@ async fn show_module(client: &Client, slot: Option<u8>, what: Show, json: bool) 
         Show::Ft { detail } => {
             let reply: Option<FtReply> = client.get(path::FT).await?;
             output(&reply, json, |out, ft| show::ft::write(out, ft.as_ref(), detail))
+        }
+        Show::Track => {
+            let reply: Option<FtReply> = client.get(path::FT).await?;
+            let tracking = reply.and_then(|ft| ft.tracking);
+            output(&tracking, json, |out, tracking| show::track::write(out, tracking.as_ref()))
         }
         Show::Vservers { detail } => {
             let reply: Vec<VserverReply> = client.get(path::VSERVERS).await?;
@@ -167,7 +202,7 @@ async fn show_module(client: &Client, slot: Option<u8>, what: Show, json: bool) 
             let reply: Vec<ServerfarmReply> = client.get(path::SERVERFARMS).await?;
             output(&reply, json, |out, farms| show::serverfarm::write(out, farms))
         }
-        Show::Conns { filter, detail } => conns(client, &filter, detail, json).await,
+        Show::Conns { filter, detail } => conns(client, &filter, detail, json, part).await,
         Show::Sticky => {
             let reply: StickiesReply = client.get(path::STICKY).await?;
             output(&reply, json, show::sticky::write)
@@ -188,8 +223,51 @@ async fn show_module(client: &Client, slot: Option<u8>, what: Show, json: bool) 
     }
 }
 
-async fn conns(client: &Client, filter: &ConnFilter, detail: bool, json: bool) -> Result<String, Error> {
-    output(&client.conns(filter).await?, json, |out, conns| show::conn::write(out, conns, detail))
+/// All connections, page by page: `part` takes each page as it comes, and the end is returned.
+async fn conns(
+    client: &Client,
+    filter: &ConnFilter,
+    detail: bool,
+    json: bool,
+    part: Option<Part>,
+) -> Result<String, Error> {
+    let mut text = String::new();
+    if json {
+        text.push_str("{\n  \"connections\": [");
+    } else {
+        show::conn::heading(&mut text)?;
+    }
+    let (mut after, mut total) = (None, 0_u64);
+    loop {
+        let page = client.conns(filter, after.as_deref()).await?;
+        if json {
+            for conn in &page.connections {
+                text.push_str(if total == 0 { "\n    " } else { ",\n    " });
+                text.push_str(&serde_json::to_string(conn)?);
+                total += 1;
+            }
+        } else {
+            show::conn::write(&mut text, &page.connections, detail)?;
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+        if let Some(part) = part {
+            part(&text)?;
+            text.clear();
+        }
+    }
+    if json {
+        writeln!(text, "\n  ],\n  \"total\": {total}\n}}")?;
+    }
+    Ok(text)
+}
+
+async fn clear_conns(client: &Client, slot: u8, filter: &ConnFilter, json: bool) -> Result<String, Error> {
+    require_module(client, slot).await?;
+    let reply = client.clear_conns(filter).await?;
+    output(&reply, json, |out, reply| writeln!(out, "connections cleared: {}", reply.cleared))
 }
 
 /// `show module csm N all`.

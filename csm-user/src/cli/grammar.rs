@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
+use super::configure::Change;
 use crate::api::reply::ConnFilter;
 
 /// What is asked for.
@@ -17,6 +18,15 @@ pub enum Request {
         /// The file.
         file: String,
     },
+    /// `configure terminal` and `configure replace`.
+    Configure {
+        /// What comes from where.
+        change: Change,
+        /// `revert timer`: seconds.
+        revert_s: Option<u32>,
+    },
+    /// `configure confirm`.
+    Confirm,
     /// `check host [FILE]`: without a daemon.
     CheckHost {
         /// The configuration whose ports are meant; `None`: all Ethernet interfaces.
@@ -24,6 +34,11 @@ pub enum Request {
     },
     /// `show running-config`.
     RunningConfig,
+    /// `show running-config diff FILE`.
+    Difference {
+        /// The file.
+        file: String,
+    },
     /// `show module csm N …`.
     Show {
         /// N; `None`: whichever it is.
@@ -36,6 +51,13 @@ pub enum Request {
         /// N.
         slot: u8,
     },
+    /// `clear module csm N connections …`.
+    ClearConns {
+        /// N.
+        slot: u8,
+        /// Which.
+        filter: ConnFilter,
+    },
 }
 
 /// What `show` shows.
@@ -46,6 +68,8 @@ pub enum Show {
         /// With counters and history.
         detail: bool,
     },
+    /// What the FT group tracks.
+    Track,
     /// Virtual servers.
     Vservers {
         /// All about each.
@@ -143,11 +167,36 @@ const COMMANDS: &[Command] = &[
     Command { syntax: "check FILE", request: |v| Request::Check { file: text(v, "FILE") } },
     Command { syntax: "check host", request: |_| Request::CheckHost { file: None } },
     Command { syntax: "check host FILE", request: |v| Request::CheckHost { file: Some(text(v, "FILE")) } },
+    Command { syntax: "clear module csm SLOT connections", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections client ADDRESS", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections real REAL", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections real REAL PORT", request: clear_conns },
+    Command { syntax: "clear module csm SLOT connections vserver NAME", request: clear_conns },
     Command {
         syntax: "clear module csm SLOT ft active",
         request: |v| Request::ForceStandby { slot: slot(v) },
     },
+    Command { syntax: "configure confirm", request: |_| Request::Confirm },
+    Command { syntax: "configure replace FILE", request: |v| configure(v, replace(v)) },
+    Command { syntax: "configure replace FILE revert timer MINUTES", request: |v| configure(v, replace(v)) },
+    Command {
+        syntax: "configure replace FILE revert timer sec SECONDS",
+        request: |v| configure(v, replace(v)),
+    },
+    Command { syntax: "configure terminal", request: |v| configure(v, Change::Terminal) },
+    Command {
+        syntax: "configure terminal revert timer MINUTES",
+        request: |v| configure(v, Change::Terminal),
+    },
+    Command {
+        syntax: "configure terminal revert timer sec SECONDS",
+        request: |v| configure(v, Change::Terminal),
+    },
     Command { syntax: "show running-config", request: |_| Request::RunningConfig },
+    Command {
+        syntax: "show running-config diff FILE",
+        request: |v| Request::Difference { file: text(v, "FILE") },
+    },
     Command { syntax: "show module csm all", request: |_| Request::Show { slot: None, what: Show::All } },
     Command { syntax: "show module csm SLOT all", request: |v| show(v, Show::All) },
     Command { syntax: "show module csm SLOT arp", request: |v| show(v, Show::Arp) },
@@ -155,10 +204,15 @@ const COMMANDS: &[Command] = &[
     Command { syntax: "show module csm SLOT conns client ADDRESS", request: |v| conns(v, false) },
     Command { syntax: "show module csm SLOT conns client ADDRESS detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT conns detail", request: |v| conns(v, true) },
+    Command { syntax: "show module csm SLOT conns real REAL", request: |v| conns(v, false) },
+    Command { syntax: "show module csm SLOT conns real REAL PORT", request: |v| conns(v, false) },
+    Command { syntax: "show module csm SLOT conns real REAL PORT detail", request: |v| conns(v, true) },
+    Command { syntax: "show module csm SLOT conns real REAL detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT conns vserver NAME", request: |v| conns(v, false) },
     Command { syntax: "show module csm SLOT conns vserver NAME detail", request: |v| conns(v, true) },
     Command { syntax: "show module csm SLOT ft", request: |v| show(v, Show::Ft { detail: false }) },
     Command { syntax: "show module csm SLOT ft detail", request: |v| show(v, Show::Ft { detail: true }) },
+    Command { syntax: "show module csm SLOT ft track", request: |v| show(v, Show::Track) },
     Command { syntax: "show module csm SLOT reals", request: |v| show(v, Show::Reals { detail: false }) },
     Command {
         syntax: "show module csm SLOT reals detail",
@@ -185,26 +239,41 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "check", help: "a configuration file or this host, without a daemon" },
     Continuation { word: "clear", help: "reset functions" },
     Continuation { word: "client", help: "of one client only" },
+    Continuation { word: "configure", help: "change the configuration in force" },
+    Continuation { word: "confirm", help: "keep a change that is to be taken back" },
+    Continuation { word: "connections", help: "reset connections at both ends" },
     Continuation { word: "conns", help: "connections" },
     Continuation { word: "csm", help: "Content Switching Module" },
     Continuation { word: "detail", help: "all about each" },
+    Continuation { word: "diff", help: "- only in the file, + only in force" },
     Continuation { word: "ft", help: "fault tolerance" },
     Continuation { word: "host", help: "this host: kernel, drivers, scheduling" },
     Continuation { word: "json", help: "the same facts for programs" },
     Continuation { word: "module", help: "a module" },
+    Continuation { word: "real", help: "of one real server only" },
     Continuation { word: "reals", help: "real servers" },
+    Continuation { word: "replace", help: "by a file, all of it at once" },
+    Continuation { word: "revert", help: "take it back unless it is confirmed" },
     Continuation { word: "running-config", help: "the configuration in force" },
+    Continuation { word: "sec", help: "in seconds" },
     Continuation { word: "serverfarms", help: "server farms" },
     Continuation { word: "show", help: "the state of the system" },
     Continuation { word: "stats", help: "counters" },
     Continuation { word: "sticky", help: "sticky entries" },
+    Continuation { word: "terminal", help: "by lines of standard input, all at once" },
+    Continuation { word: "timer", help: "after so much time" },
+    Continuation { word: "track", help: "what must be up for this box to have the role" },
     Continuation { word: "vlan", help: "VLANs and the ports that carry them" },
     Continuation { word: "vserver", help: "of one virtual server only" },
     Continuation { word: "vservers", help: "virtual servers" },
     Continuation { word: "|", help: "another form of output" },
-    Continuation { word: "ADDRESS", help: "IPv4 address" },
+    Continuation { word: "ADDRESS", help: "IPv4 or IPv6 address" },
     Continuation { word: "FILE", help: "path" },
+    Continuation { word: "MINUTES", help: "1-120" },
     Continuation { word: "NAME", help: "name of a virtual server" },
+    Continuation { word: "SECONDS", help: "1-7200" },
+    Continuation { word: "PORT", help: "port at the real server, 1-65535" },
+    Continuation { word: "REAL", help: "IPv4 or IPv6 address of a real server" },
     Continuation { word: "SLOT", help: "number of the module, 1-255" },
 ];
 
@@ -224,14 +293,33 @@ fn show(values: &Values, what: Show) -> Request {
     Request::Show { slot: Some(slot(values)), what }
 }
 
+fn replace(values: &Values) -> Change {
+    Change::Replace(text(values, "FILE"))
+}
+
+fn configure(values: &Values, change: Change) -> Request {
+    let number = |parameter| values.get(parameter).and_then(|number| number.parse::<u32>().ok());
+    let revert_s = number("SECONDS").or(number("MINUTES").map(|minutes| minutes * 60));
+    Request::Configure { change, revert_s }
+}
+
 fn conns(values: &Values, detail: bool) -> Request {
-    let filter = ConnFilter {
+    show(values, Show::Conns { filter: conn_filter(values), detail })
+}
+
+fn clear_conns(values: &Values) -> Request {
+    Request::ClearConns { slot: slot(values), filter: conn_filter(values) }
+}
+
+fn conn_filter(values: &Values) -> ConnFilter {
+    let address = |of: &str| values.get(of)?.parse().ok();
+    ConnFilter {
         // Names are kept in upper case.
         vserver: values.get("NAME").map(|name| name.to_ascii_uppercase()),
-        client: values.get("ADDRESS").and_then(|address| address.parse().ok()),
-        limit: None,
-    };
-    show(values, Show::Conns { filter, detail })
+        real: address("REAL"),
+        port: values.get("PORT").and_then(|port| port.parse().ok()),
+        client: address("ADDRESS"),
+    }
 }
 
 fn is_parameter(token: &str) -> bool {
@@ -241,7 +329,10 @@ fn is_parameter(token: &str) -> bool {
 fn accepts(parameter: &str, word: &str) -> bool {
     match parameter {
         "SLOT" => word.parse::<u8>().is_ok_and(|slot| slot > 0),
-        "ADDRESS" => word.parse::<Ipv4Addr>().is_ok(),
+        "MINUTES" => word.parse::<u32>().is_ok_and(|minutes| (1..=120).contains(&minutes)),
+        "SECONDS" => word.parse::<u32>().is_ok_and(|seconds| (1..=7200).contains(&seconds)),
+        "ADDRESS" | "REAL" => word.parse::<IpAddr>().is_ok(),
+        "PORT" => word.parse::<u16>().is_ok_and(|port| port > 0),
         _ => true,
     }
 }

@@ -3,12 +3,13 @@
 //! Later lines replace earlier ones, with a warning; where that would hide a mistake (two VLANs on one access port, two
 //! addresses of one virtual server) they contradict each other and are refused.
 
-use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::Source;
 use super::command::{Id, Repeat};
 use super::diagnostic::Diagnostic;
 use super::grammar::Arg;
@@ -16,9 +17,11 @@ use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
     ClientRange, Config, FtGroup, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol,
-    Real, RealAdmin, Serverfarm, StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet,
-    Vserver, XdpMode,
+    Real, RealAdmin, Serverfarm, StaticRoute, Sticky, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole,
+    VlanSet, Vserver, XdpMode,
 };
+
+mod track;
 
 /// A configuration whose parts may still contradict one another.
 #[derive(Clone, Debug, Default)]
@@ -56,58 +59,69 @@ const OPENERS: &[Id] =
 
 /// Applies every statement of `tree`; what contradicts an earlier one is taken out of its index.
 #[must_use]
-pub(super) fn build(tree: &mut Tree, file: &str, diagnostics: &mut Vec<Diagnostic>) -> Draft {
+pub(super) fn build(tree: &mut Tree, source: Source<'_>, diagnostics: &mut Vec<Diagnostic>) -> Draft {
     let mut draft = Draft { config: Config { slot: default::SLOT, ..Config::default() }, ports: Vec::new() };
-    let mut said: HashMap<(Section, Id), &Statement> = HashMap::new();
-    let mut refused = Vec::new();
+    let mut said: HashMap<(Section, Id), (usize, &Statement)> = HashMap::new();
+    let mut of_section: HashMap<&Section, Vec<usize>> = HashMap::new();
+    let mut refused = BTreeSet::new();
     for (at, statement) in tree.statements.iter().enumerate() {
         let key = (statement.section.clone(), statement.id);
+        let lines = of_section.entry(&statement.section).or_default();
         if statement.negated && OPENERS.contains(&statement.id) {
             said.retain(|(section, _), _| *section != statement.section);
+            // Nothing refers to them any more.
+            refused.extend(lines.drain(..));
         } else if statement.negated {
             said.remove(&key);
-        } else if let Some(earlier) = said.insert(key, statement)
-            && let Some(found) = repeated(statement, earlier, file)
-        {
-            let contradicts = found.severity == super::Severity::Error;
-            diagnostics.push(found);
-            if contradicts {
-                refused.push(at);
-                continue;
+        } else if let Some((before, earlier)) = said.insert(key, (at, statement)) {
+            // What is typed replaces what is in force: that is what it is typed for.
+            let in_force = earlier.span.line <= source.running && statement.span.line > source.running;
+            if in_force && replaces(statement.id) {
+                refused.insert(before);
+            } else if !in_force && let Some(found) = repeated(statement, earlier, source) {
+                let contradicts = found.severity == super::Severity::Error;
+                diagnostics.push(found);
+                if contradicts {
+                    refused.insert(at);
+                    continue;
+                }
             }
         }
+        lines.push(at);
         if draft.apply(statement).is_none() {
             let message = format!("incomplete command: `{}` does not say which", statement.text);
             diagnostics.push(Diagnostic::error(statement.span, message));
         }
     }
-    tree.forget(&refused);
+    tree.forget(&refused.into_iter().collect::<Vec<_>>());
     draft.config.interfaces = draft.ports.iter().filter_map(PortLines::interface).collect();
     draft
 }
 
+/// Whether a later line of this command takes the place of an earlier one.
+fn replaces(id: Id) -> bool {
+    commands().find(|command| command.id == id).is_some_and(|command| command.repeat != Repeat::Adds)
+}
+
 /// What is to be said of `later` beside `earlier`, the same command in the same section.
-fn repeated(later: &Statement, earlier: &Statement, file: &str) -> Option<Diagnostic> {
+fn repeated(later: &Statement, earlier: &Statement, source: Source<'_>) -> Option<Diagnostic> {
     let differs = |arg: &&Arg| earlier.arg(arg.slot).is_none_or(|before| before.value != arg.value);
     let place = later.args.iter().find(differs).map(|arg| arg.span);
     // Words that are missing now make a difference too.
     let place = place.or_else(|| (later.args.len() != earlier.args.len()).then_some(later.span));
     let same = place.is_none();
     let place = place.unwrap_or(later.span);
-    let line = earlier.span.line;
+    let line = source.place(earlier.span.line);
     let command = commands().find(|command| command.id == later.id)?;
     match command.repeat {
         Repeat::Replaces if !same => {
-            Some(Diagnostic::warning(place, format!("replaces `{}` of {file}:{line}", earlier.text)).remedy(
+            Some(Diagnostic::warning(place, format!("replaces `{}` of {line}", earlier.text)).remedy(
                 "remove the line that does not count, or write `exit` before it if it begins a section",
             ))
         }
         Repeat::Conflicts if !same => Some(
-            Diagnostic::error(
-                place,
-                format!("`{}` contradicts {file}:{line}: `{}`", later.text, earlier.text),
-            )
-            .remedy(contradiction(later.id)),
+            Diagnostic::error(place, format!("`{}` contradicts {line}: `{}`", later.text, earlier.text))
+                .remedy(contradiction(later.id)),
         ),
         _ => None,
     }
@@ -193,7 +207,7 @@ impl Draft {
             return Some(());
         }
         let role = if statement.has("client") { VlanRole::Client } else { VlanRole::Server };
-        let vlan = entry(&mut self.config.vlans, |vlan| vlan.id == id, || new_vlan(id, role));
+        let vlan = entry(&mut self.config.vlans, |vlan| vlan.id == id, || Vlan::new(id, role));
         match statement.id {
             Id::Vlan => vlan.role = role,
             Id::IpAddress if no => (vlan.address, vlan.alt_address) = (None, None),
@@ -205,10 +219,17 @@ impl Draft {
                     None
                 };
             }
+            Id::Ipv6Address if no => (vlan.address6, vlan.alt_address6) = (None, None),
+            Id::Ipv6Address => {
+                vlan.address6 = Some(net6(statement, "ADDRESS")?);
+                vlan.alt_address6 =
+                    if statement.has("alt") { Some(net6(statement, "PEER-ADDRESS")?) } else { None };
+            }
             Id::Gateway => put(&mut vlan.gateways, statement.address("ADDRESS")?, no),
             Id::Alias => vlan.alias = if no { None } else { Some(net(statement, "ADDRESS", "MASK")?) },
+            Id::Ipv6Alias => vlan.alias6 = if no { None } else { Some(net6(statement, "ADDRESS")?) },
             Id::Route => {
-                let network = net(statement, "NETWORK", "MASK")?.trunc();
+                let network = statement.net("NETWORK", "MASK")?.trunc();
                 put(&mut vlan.routes, StaticRoute { network, gateway: statement.address("ADDRESS")? }, no);
             }
             _ => return None,
@@ -250,20 +271,14 @@ impl Draft {
             Id::Serverfarm => {}
             Id::NatServer => farm.nat_server = !no,
             Id::NatClient => farm.nat_client = if no { None } else { Some(statement.name()?.clone()) },
-            Id::Predictor => farm.predictor = if no { Predictor::RoundRobin } else { predictor(statement) },
+            Id::Predictor => farm.predictor = if no { Predictor::RoundRobin } else { predictor(statement)? },
             Id::FarmProbe => put(&mut farm.probes, statement.name()?.clone(), no),
             _ => return None,
         }
         Some(())
     }
 
-    fn real(
-        &mut self,
-        farm: &Name,
-        address: Ipv4Addr,
-        port: Option<u16>,
-        statement: &Statement,
-    ) -> Option<()> {
+    fn real(&mut self, farm: &Name, address: IpAddr, port: Option<u16>, statement: &Statement) -> Option<()> {
         let no = statement.negated;
         let is_it = |real: &Real| real.address == address && real.port == port;
         let reals = &mut self.farm(farm).reals;
@@ -296,7 +311,7 @@ impl Draft {
             Id::VserverFarm => vserver.serverfarm = if no { None } else { Some(statement.name()?.clone()) },
             Id::VserverVlan => vserver.vlan = if no { None } else { Some(statement.vlan()?) },
             Id::Client => {
-                let network = net(statement, "ADDRESS", "MASK")?.trunc();
+                let network = statement.net("ADDRESS", "MASK")?.trunc();
                 put(&mut vserver.clients, ClientRange { network, exclude: statement.has("exclude") }, no);
             }
             Id::Unidirectional => vserver.unidirectional = Some(!no),
@@ -330,7 +345,7 @@ impl Draft {
             Id::Preempt => ft.preempt = !no,
             Id::Heartbeat => ft.heartbeat = time(statement, default::HEARTBEAT)?,
             Id::Failover => ft.failover = time(statement, default::FAILOVER)?,
-            _ => return None,
+            _ => return track::apply(&mut ft.track, statement),
         }
         Some(())
     }
@@ -378,7 +393,27 @@ fn time(statement: &Statement, default: u64) -> Option<Duration> {
 }
 
 fn net(statement: &Statement, address: &str, mask: &str) -> Option<Ipv4Net> {
-    Ipv4Net::with_netmask(statement.address(address)?, statement.address(mask)?).ok()
+    Ipv4Net::with_netmask(statement.address4(address)?, statement.address4(mask)?).ok()
+}
+
+fn net6(statement: &Statement, slot: &str) -> Option<Ipv6Net> {
+    match statement.net(slot, "")? {
+        IpNet::V6(net) => Some(net),
+        IpNet::V4(_) => None,
+    }
+}
+
+/// Leading bits that the mask in `MASK` lets count, or all.
+fn mask_bits(statement: &Statement) -> Option<u8> {
+    match statement.address4("MASK") {
+        Some(mask) => ipnet::ipv4_mask_to_prefix(mask).ok(),
+        None => Some(32),
+    }
+}
+
+/// The number in `LENGTH`, or all bits of an IPv6 address.
+fn prefix_length(statement: &Statement) -> u8 {
+    statement.number("LENGTH").unwrap_or(128)
 }
 
 fn virtual_server(statement: &Statement) -> Option<Virtual> {
@@ -391,24 +426,24 @@ fn virtual_server(statement: &Statement) -> Option<Virtual> {
     } else {
         Protocol::Number(statement.number("PROTOCOL")?)
     };
-    let mask = statement.address("MASK").unwrap_or(Ipv4Addr::BROADCAST);
-    let network = Ipv4Net::with_netmask(statement.address("ADDRESS")?, mask).ok()?.trunc();
+    let network = statement.net("ADDRESS", "MASK")?.trunc();
     let port = if statement.arg("PORT").is_some() { statement.number("PORT")? } else { 0 };
     Some(Virtual { network, protocol, port, ftp: statement.has("ftp") })
 }
 
-fn predictor(statement: &Statement) -> Predictor {
+fn predictor(statement: &Statement) -> Option<Predictor> {
     if statement.has("forward") {
-        return Predictor::Forward;
+        return Some(Predictor::Forward);
     }
     if !statement.has("hash") {
-        return Predictor::RoundRobin;
+        return Some(Predictor::RoundRobin);
     }
-    Predictor::Hash {
-        mask: statement.address("MASK").unwrap_or(Ipv4Addr::BROADCAST),
+    Some(Predictor::Hash {
+        bits: mask_bits(statement)?,
+        bits6: prefix_length(statement),
         source: !statement.has("destination"),
         destination: !statement.has("source"),
-    }
+    })
 }
 
 /// A pool of the same name is replaced; `validate` tells.
@@ -420,7 +455,10 @@ fn put_pool(pools: &mut Vec<Natpool>, statement: &Statement) -> Option<()> {
             name: name.clone(),
             first: statement.address("FIRST")?,
             last: statement.address("LAST")?,
-            netmask: statement.address("MASK")?,
+            bits: match statement.arg("LENGTH") {
+                Some(_) => statement.number("LENGTH")?,
+                None => mask_bits(statement)?,
+            },
         });
     }
     Some(())
@@ -428,12 +466,8 @@ fn put_pool(pools: &mut Vec<Natpool>, statement: &Statement) -> Option<()> {
 
 fn sticky(statement: &Statement) -> Option<Sticky> {
     let group = if statement.has("group") { statement.number("GROUP")? } else { 0 };
-    let netmask = if statement.has("netmask") { statement.address("MASK")? } else { Ipv4Addr::BROADCAST };
-    Some(Sticky { minutes: statement.number("MINUTES")?, group, netmask })
-}
-
-const fn new_vlan(id: VlanId, role: VlanRole) -> Vlan {
-    Vlan { id, role, address: None, alt_address: None, gateways: Vec::new(), alias: None, routes: Vec::new() }
+    let minutes = statement.number("MINUTES")?;
+    Some(Sticky { minutes, group, bits: mask_bits(statement)?, bits6: prefix_length(statement) })
 }
 
 fn new_probe(name: Name, kind: ProbeKind) -> Probe {
@@ -477,5 +511,6 @@ fn new_ft(group: u8, vlan: VlanId) -> FtGroup {
         preempt: false,
         heartbeat: Duration::from_secs(default::HEARTBEAT),
         failover: Duration::from_secs(default::FAILOVER),
+        track: Tracking::default(),
     }
 }

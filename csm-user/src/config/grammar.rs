@@ -4,7 +4,9 @@
 //! would have fitted there. Keywords may be shortened as long as they stay unique, as in IOS.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv6Net};
 
 use super::service;
 use super::token::{Span, Token};
@@ -21,6 +23,14 @@ pub enum Kind {
     Network,
     /// Contiguous IPv4 mask.
     Mask,
+    /// Unicast address of either family.
+    AnyHost,
+    /// Unicast IPv6 address.
+    Host6,
+    /// Unicast IPv6 address of a host with the prefix length of its network.
+    Interface6,
+    /// IPv6 address with or without a prefix length.
+    Prefix6,
     /// Name of a farm, probe or virtual server: 1–15 characters.
     Name,
     /// Name of a Linux interface: 1–15 bytes.
@@ -54,7 +64,9 @@ pub enum Value {
     /// A number or port.
     Number(u64),
     /// An address or mask.
-    Address(Ipv4Addr),
+    Address(IpAddr),
+    /// An IPv6 address and its prefix length, or the whole length if it had none.
+    Net(IpNet),
     /// A name.
     Name(Name),
     /// An interface's name.
@@ -126,6 +138,9 @@ impl fmt::Display for Piece {
         match self {
             Self::Word(keyword, _) => f.write_str(keyword),
             Self::Slot(name, Kind::Number(min, max), _) => write!(f, "{name}<{min}-{max}>"),
+            Self::Slot(name, Kind::Host6, _) => write!(f, "{name}-V6"),
+            Self::Slot(name, Kind::Interface6, _) => write!(f, "{name}/LENGTH"),
+            Self::Slot(name, Kind::Prefix6, _) => write!(f, "{name}[/LENGTH]"),
             Self::Slot(name, ..) => f.write_str(name),
             Self::Optional(pieces) => write!(f, "[{}]", Syntax(pieces)),
             Self::Either(choices) => {
@@ -163,6 +178,9 @@ impl Kind {
             Self::Host => "an address".to_owned(),
             Self::Network => "the address of a network".to_owned(),
             Self::Mask => "a mask".to_owned(),
+            Self::AnyHost => "an IPv4 or IPv6 address".to_owned(),
+            Self::Host6 => "an IPv6 address".to_owned(),
+            Self::Interface6 | Self::Prefix6 => "an IPv6 address with a prefix length".to_owned(),
             Self::Name => "a name".to_owned(),
             Self::Interface => "the name of an interface".to_owned(),
             Self::Port => "a port number or service name".to_owned(),
@@ -174,9 +192,11 @@ impl Kind {
     fn looks_like(self, word: &str) -> bool {
         let digit = word.starts_with(|c: char| c.is_ascii_digit());
         match self {
-            Self::Number(..) => digit && !word.contains('.'),
-            Self::Host | Self::Network | Self::Mask => digit && word.contains('.'),
-            Self::Port => digit || service::port(word).is_some(),
+            Self::Number(..) => digit && !word.contains(['.', ':']),
+            Self::Host | Self::Network | Self::Mask => digit && word.contains('.') && !word.contains(':'),
+            Self::AnyHost => (digit && word.contains('.')) || word.contains(':'),
+            Self::Host6 | Self::Interface6 | Self::Prefix6 => word.contains(':'),
+            Self::Port => (digit && !word.contains(':')) || service::port(word).is_some(),
             Self::Vlans => digit,
             Self::Name | Self::Interface => true,
         }
@@ -187,13 +207,21 @@ impl Kind {
         let address = || word.parse::<Ipv4Addr>().map_err(|_| format!("{word} is not an IPv4 address"));
         match self {
             Self::Number(min, max) => number(slot, word, min, max),
-            Self::Network => address().map(Value::Address),
-            Self::Host => match address()? {
-                host if is_unicast(host) => Ok(Value::Address(host)),
-                host => Err(format!("{host} is not the address of a host")),
-            },
+            Self::Network => address().map(|address| Value::Address(address.into())),
+            Self::Host => host(address()?.into()).map(Value::Address),
+            Self::AnyHost if !word.contains(':') => host(address()?.into()).map(Value::Address),
+            Self::AnyHost | Self::Host6 => host(address6(word)?.into()).map(Value::Address),
+            Self::Prefix6 => prefix6(word).map(|net| Value::Net(net.into())),
+            Self::Interface6 if !word.contains('/') => {
+                Err(format!("{word} lacks its prefix length: write {word}/64, say"))
+            }
+            Self::Interface6 => {
+                let net = prefix6(word)?;
+                host(net.addr().into())?;
+                Ok(Value::Net(net.into()))
+            }
             Self::Mask => match address()? {
-                mask if ipnet::ipv4_mask_to_prefix(mask).is_ok() => Ok(Value::Address(mask)),
+                mask if ipnet::ipv4_mask_to_prefix(mask).is_ok() => Ok(Value::Address(mask.into())),
                 mask => Err(format!("{mask} is not a mask: its ones must be to the left of its zeros")),
             },
             Self::Port => match service::port(word) {
@@ -222,9 +250,33 @@ fn number(slot: &str, word: &str, min: u64, max: u64) -> Result<Value, String> {
     }
 }
 
-/// Neither unspecified, loopback, multicast, reserved nor broadcast.
-fn is_unicast(address: Ipv4Addr) -> bool {
-    !(address.octets()[0] == 0 || address.is_loopback() || address.octets()[0] >= 224)
+fn address6(word: &str) -> Result<Ipv6Addr, String> {
+    word.parse().map_err(|_| format!("{word} is not an IPv6 address"))
+}
+
+/// `ADDRESS` or `ADDRESS/LENGTH`.
+fn prefix6(word: &str) -> Result<Ipv6Net, String> {
+    let Some((address, length)) = word.split_once('/') else { return address6(word).map(Ipv6Net::from) };
+    let address = address6(address)?;
+    let length = length.parse().ok().and_then(|length| Ipv6Net::new(address, length).ok());
+    length.ok_or_else(|| format!("{word}: a prefix length of IPv6 is 0-128"))
+}
+
+/// `address`, if it may be a host's.
+fn host(address: IpAddr) -> Result<IpAddr, String> {
+    if is_unicast(address) { Ok(address) } else { Err(format!("{address} is not the address of a host")) }
+}
+
+/// Neither unspecified, loopback, multicast, reserved nor broadcast, and no IPv4 address in the form of an IPv6 one
+/// (RFC 4291, section 2.5.5).
+#[must_use]
+pub fn is_unicast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            !(address.octets()[0] == 0 || address.is_loopback() || address.octets()[0] >= 224)
+        }
+        IpAddr::V6(address) => !(address.is_multicast() || address.to_ipv4().is_some()),
+    }
 }
 
 /// What Linux takes as a name (`dev_valid_name` in net/core/dev.c): up to 15 bytes without `/`, `:` or blanks.
@@ -389,5 +441,24 @@ mod tests {
         }
         assert!(Kind::Mask.read("M", "255.0.255.0").is_err());
         assert!(Kind::Mask.read("M", "0.0.0.0").is_ok());
+    }
+
+    #[test]
+    fn addresses_of_ipv6_are_those_of_hosts_and_prefixes_are_whole() {
+        for bad in ["::", "::1", "ff02::1", "::ffff:10.0.0.1", "::10.0.0.1", "fd00::g", "fd00::1/64"] {
+            assert!(Kind::Host6.read("A", bad).is_err(), "{bad}");
+            assert!(Kind::AnyHost.read("A", bad).is_err(), "{bad}");
+        }
+        assert_eq!(Kind::AnyHost.read("A", "FD00::A"), Ok(Value::Address("fd00::a".parse().unwrap())));
+        assert!(
+            Kind::AnyHost.read("A", "10.0.0.1").is_ok() && Kind::AnyHost.read("A", "10.0.0.256").is_err()
+        );
+        for bad in ["fd00::1/129", "fd00::1/", "fd00::1/x", "fd00::1/64/2"] {
+            assert!(Kind::Interface6.read("A", bad).is_err(), "{bad}");
+            assert!(Kind::Prefix6.read("A", bad).is_err(), "{bad}");
+        }
+        assert!(Kind::Interface6.read("A", "fd00::1").is_err(), "without a length");
+        assert_eq!(Kind::Prefix6.read("A", "fd00::1"), Ok(Value::Net("fd00::1/128".parse().unwrap())));
+        assert_eq!(Kind::Prefix6.read("A", "::/0"), Ok(Value::Net("::/0".parse().unwrap())));
     }
 }

@@ -3,7 +3,9 @@
 //! Never stops: a line that is wrong becomes a diagnostic, and the lines after it are read as if it had been right.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
 
 use super::command::{Effect, Id, Match, Miss, Mode, No, find_in};
 use super::diagnostic::{Diagnostic, Severity};
@@ -33,7 +35,7 @@ pub(super) enum Section {
     /// A server farm.
     Serverfarm(Name),
     /// A real of a farm.
-    Real(Name, Ipv4Addr, Option<u16>),
+    Real(Name, IpAddr, Option<u16>),
     /// A virtual server.
     Vserver(Name),
     /// The FT group.
@@ -120,9 +122,30 @@ impl Statement {
 
     /// The address in `slot`.
     #[must_use]
-    pub(super) fn address(&self, slot: &str) -> Option<Ipv4Addr> {
+    pub(super) fn address(&self, slot: &str) -> Option<IpAddr> {
         match self.arg(slot)?.value {
             Value::Address(address) => Some(address),
+            Value::Net(net) => Some(net.addr()),
+            _ => None,
+        }
+    }
+
+    /// The IPv4 address or mask in `slot`.
+    #[must_use]
+    pub(super) fn address4(&self, slot: &str) -> Option<Ipv4Addr> {
+        match self.address(slot)? {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// The network of `slot`: of an IPv4 address with the mask in slot `mask`, or all of it without one.
+    #[must_use]
+    pub(super) fn net(&self, slot: &str, mask: &str) -> Option<IpNet> {
+        match self.arg(slot)?.value {
+            Value::Net(net) => Some(net),
+            Value::Address(address) if self.arg(mask).is_none() => Some(address.into()),
+            Value::Address(address) => IpNet::with_netmask(address, self.address(mask)?).ok(),
             _ => None,
         }
     }

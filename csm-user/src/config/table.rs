@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::command::{
     Command, Id,
@@ -17,6 +17,7 @@ use super::unsupported::UNSUPPORTED;
 use crate::model::{PortMode, ProbeKind, Trunk, VlanRole, VlanSet, XdpMode};
 
 mod serverfarm;
+mod track;
 mod vserver;
 
 /// Defaults, in the unit of the command.
@@ -58,7 +59,7 @@ const PRIORITY: Kind = Number(1, 254);
 
 /// Every command: what is applied, then what is not.
 pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
-    APPLIED.iter().chain(serverfarm::APPLIED).chain(vserver::APPLIED).chain(UNSUPPORTED)
+    APPLIED.iter().chain(serverfarm::APPLIED).chain(vserver::APPLIED).chain(track::APPLIED).chain(UNSUPPORTED)
 }
 
 static APPLIED: &[Command] = &[
@@ -245,10 +246,32 @@ static APPLIED: &[Command] = &[
         vlan.address.iter().map(|own| format!("ip address {}{alt}", address_mask(*own))).collect()
     })),
     Command::new(
+        Id::Ipv6Address,
+        Vlan,
+        &[
+            Word("ipv6", "IPv6"),
+            Word("address", "This node's own address on the VLAN"),
+            Slot("ADDRESS", Kind::Interface6, "Address, and prefix length of the VLAN's network"),
+            Optional(&[
+                Word("alt", "The peer's own address, for configuration synchronization"),
+                Slot("PEER-ADDRESS", Kind::Interface6, "Address and prefix length"),
+            ]),
+        ],
+        "Sets this node's IPv6 address, and its peer's.",
+    )
+    .restores(None)
+    .prints(Print::Vlan(|vlan| {
+        let alt = vlan.alt_address6.map(|alt| format!(" alt {alt}")).unwrap_or_default();
+        vlan.address6.iter().map(|own| format!("ipv6 address {own}{alt}")).collect()
+    })),
+    Command::new(
         Id::Gateway,
         Vlan,
-        &[Word("gateway", "Default gateway"), Slot("ADDRESS", Host, "Address in the VLAN's network")],
-        "Sends what no route leads elsewhere to a router on this VLAN.",
+        &[
+            Word("gateway", "Default gateway"),
+            Slot("ADDRESS", Kind::AnyHost, "Address in the VLAN's network, or a link-local one"),
+        ],
+        "Sends what no route of the address's family leads elsewhere to a router on this VLAN.",
     )
     .removes()
     .repeats(Repeat::Adds)
@@ -268,14 +291,29 @@ static APPLIED: &[Command] = &[
         vlan.alias.iter().map(|alias| format!("alias {}", address_mask(*alias))).collect()
     })),
     Command::new(
+        Id::Ipv6Alias,
+        Vlan,
+        &[
+            Word("alias", "The pair's floating address"),
+            Slot("ADDRESS", Kind::Interface6, "Address, and prefix length of the VLAN's network"),
+        ],
+        "Sets the IPv6 address that the active node answers for: the servers' default gateway. Router advertisements are \
+         not sent.",
+    )
+    .removes()
+    .repeats(Repeat::Replaces)
+    .prints(Print::Vlan(|vlan| vlan.alias6.iter().map(|alias| format!("alias {alias}")).collect())),
+    Command::new(
         Id::Route,
         Vlan,
         &[
             Word("route", "A static route"),
-            Slot("NETWORK", Network, "Destination"),
-            Slot("MASK", Mask, "Its mask"),
+            Either(&[
+                &[Slot("NETWORK", Network, "Destination"), Slot("MASK", Mask, "Its mask")],
+                &[Slot("NETWORK", Kind::Prefix6, "Destination in IPv6")],
+            ]),
             Word("gateway", "Next hop"),
-            Slot("ADDRESS", Host, "Address on a connected VLAN"),
+            Slot("ADDRESS", Kind::AnyHost, "Address on a connected VLAN, or a link-local one on this VLAN"),
         ],
         "Leads a network through a router.",
     )
@@ -283,7 +321,7 @@ static APPLIED: &[Command] = &[
     .repeats(Repeat::Adds)
     .prints(Print::Vlan(|vlan| {
         let line = |route: &crate::model::StaticRoute| {
-            format!("route {} {} gateway {}", route.network.network(), route.network.netmask(), route.gateway)
+            format!("route {} gateway {}", network(route.network), route.gateway)
         };
         vlan.routes.iter().map(line).collect()
     })),
@@ -445,6 +483,14 @@ static APPLIED: &[Command] = &[
 
 fn address_mask(net: Ipv4Net) -> String {
     format!("{} {}", net.addr(), net.netmask())
+}
+
+/// `NETWORK MASK`, or in IPv6 `NETWORK/LENGTH`.
+fn network(net: IpNet) -> String {
+    match net {
+        IpNet::V4(net) => address_mask(net),
+        IpNet::V6(net) => net.to_string(),
+    }
 }
 
 /// `keyword value`, or nothing at the default.

@@ -3,7 +3,7 @@
 
 use super::command::{
     Command, Effect,
-    Mode::{self, Ft, Global, Interface, Module, Probe, Real, Serverfarm, SwitchVlan, Vlan, Vserver},
+    Mode::{self, Ft, Global, Interface, Module, Probe, Real, Serverfarm, SwitchVlan, Vserver},
 };
 use super::grammar::Kind::{self, Host, Mask};
 use super::grammar::Piece::{Either, Optional, Rest, Slot, Word};
@@ -14,7 +14,6 @@ const LATER: &str = "it comes with a later release";
 const DROP: &str = "remove the line";
 const HOST_SYSTEM: &str = "it does nothing on Linux";
 const HSRP: &str = "HSRP comes with a later release";
-const TRACKING: &str = "tracking comes with a later release";
 const CONFIGURE: &str = "a command of the privileged mode does nothing in a configuration";
 
 /// See [`super::table::commands`].
@@ -111,7 +110,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         &[Word("vlan", "A VLAN of the switch"), Slot("VLAN", VLAN, "Number")],
         Effect::Silent,
     ),
-    Command::refused(Vlan, &[Word("ipv6", ""), Rest], "IPv6 comes with a later release", DROP),
     // Probe.
     Command::refused(
         Module,
@@ -231,7 +229,12 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     ),
     Command::refused(Vserver, &[Word("domain", ""), Rest], LAYER_7, DROP),
     // Fault tolerance.
-    Command::refused(Ft, &[Word("track", "Follow a group, gateway or interface"), Rest], TRACKING, DROP),
+    Command::refused(
+        Ft,
+        &[Word("track", ""), Word("group", ""), Rest],
+        "following an HSRP group comes with a later release",
+        "use `track gateway ADDRESS` with the group's own address or the router's",
+    ),
     // Sections of the CSM that are refused by name.
     Command::refused(Module, &[Word("map", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
     Command::refused(

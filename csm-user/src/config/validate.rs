@@ -6,28 +6,30 @@ use std::collections::HashMap;
 
 use csm_common::limits;
 
-use super::HostFacts;
 use super::build::{Draft, PortLines};
 use super::command::Id;
 use super::diagnostic::Diagnostic;
 use super::parse::{Section, Tree};
 use super::token::Span;
+use super::{HostFacts, Source};
 use crate::model::{
-    Config, FAILOVER_MIN_WITHOUT_REALTIME, FtGroup, Name, Predictor, Probe, ProbeKind, RealAdmin, Serverfarm,
-    Vserver, lease,
+    Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, FtGroup, Name, Natpool, Predictor, Probe, ProbeKind,
+    RealAdmin, Serverfarm, Vserver, lease,
 };
 
 mod address;
+mod family;
 mod matching;
 mod nat;
 mod port;
+mod track;
 
 /// What every check reads and writes.
 struct Checker<'a> {
     config: &'a Config,
     ports: &'a [PortLines],
     tree: &'a Tree,
-    file: &'a str,
+    source: Source<'a>,
     host: &'a HostFacts,
     found: &'a mut Vec<Diagnostic>,
 }
@@ -36,12 +38,12 @@ struct Checker<'a> {
 pub(super) fn validate(
     draft: &Draft,
     tree: &Tree,
-    file: &str,
+    source: Source<'_>,
     host: &HostFacts,
     found: &mut Vec<Diagnostic>,
 ) {
     let broken = found.iter().any(|diagnostic| diagnostic.severity == super::Severity::Error);
-    let mut checker = Checker { config: &draft.config, ports: &draft.ports, tree, file, host, found };
+    let mut checker = Checker { config: &draft.config, ports: &draft.ports, tree, source, host, found };
     // A faulty line may be the one that said so: do not accuse the file of saying nothing.
     if !broken {
         checker.something_is_configured();
@@ -55,6 +57,7 @@ pub(super) fn validate(
     checker.vservers();
     if let Some(ft) = &draft.config.ft {
         checker.ft(ft);
+        track::check(&mut checker, ft);
     }
     checker.limits();
 }
@@ -70,7 +73,7 @@ impl Checker<'_> {
 
     /// `place` as other findings refer to it.
     fn line(&self, place: Span) -> String {
-        format!("{}:{}", self.file, place.line)
+        self.source.place(place.line)
     }
 
     fn something_is_configured(&mut self) {
@@ -160,7 +163,7 @@ impl Checker<'_> {
     fn reals_are_reachable(&mut self, farm: &Serverfarm) {
         let vlans = &self.config.vlans;
         if vlans.iter().any(|vlan| !vlan.gateways.is_empty())
-            || vlans.iter().all(|vlan| vlan.address.is_none())
+            || Family::ALL.iter().all(|&family| vlans.iter().all(|vlan| vlan.own(family).is_none()))
         {
             return;
         }
@@ -334,15 +337,18 @@ impl Checker<'_> {
         let Config { slot: _, interfaces, vlans, probes: _, natpools, serverfarms, vservers, ft: _ } =
             self.config;
         let reals: usize = serverfarms.iter().map(|farm| farm.reals.len()).sum();
-        let routes: usize = vlans.iter().map(|vlan| vlan.routes.len() + vlan.gateways.len() + 1).sum();
-        let pooled: usize = natpools.iter().map(|pool| pool.addresses().count()).sum();
+        let routes: usize = vlans.iter().map(|vlan| vlan.routes.len() + vlan.gateways.len() + 2).sum();
+        // One with too many is accused by itself.
+        let count = |pool: &Natpool| pool.count().min(u128::from(limits::POOL_ADDRESSES_MAX));
+        let pooled: usize =
+            natpools.iter().map(|pool| usize::try_from(count(pool)).unwrap_or(usize::MAX)).sum();
         let clients: usize = vservers.iter().map(|vserver| vserver.clients.len() + 1).sum();
         for (count, limit, what) in [
             // A VLAN of a trunk has a veth, too.
             (interfaces.len() + 2 * self.config.vlan_ids().count(), limits::PORTS_MAX, "ports and VLANs"),
             (vservers.len(), limits::VSERVERS_MAX, "virtual servers"),
             (
-                vservers.len() + vlans.len() + pooled,
+                vservers.len() + 2 * vlans.len() + pooled,
                 limits::ADDRESSES_MAX,
                 "alias, virtual and pool addresses",
             ),
@@ -355,6 +361,14 @@ impl Checker<'_> {
                 self.error(Span::FILE, format!("{count} {what}: more than {limit}"), "remove some");
             }
         }
+    }
+}
+
+/// How hosts of `family` ask for an address.
+const fn resolution(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ARP",
+        Family::V6 => "neighbour discovery",
     }
 }
 

@@ -1,34 +1,32 @@
 //! The API's view of the daemon: every answer is read from the maps, the probes and the election when it is asked for.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
 
 use csm_common::counter::{self, Reason, ServiceCount};
-use csm_common::flow::{self, FLAG_REPLICA};
-use csm_common::gate::GateState;
+use csm_common::flow;
 use csm_common::service::REAL_USABLE;
 
 use super::node::{Node, Walked};
-use super::replies;
+use super::{conns, replies};
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
-    ConnFilter, ConnReply, ConnState, ConnectionCounters, ConnsReply, CountersReply, Endpoint, FtReply,
-    NeighbourReply, Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, RunningConfigReply,
-    ServerfarmReply, StickiesReply, StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply,
-    VserverState,
+    ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, FtReply, NeighbourReply,
+    Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, ServerfarmReply, StickiesReply,
+    StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply, VserverState,
 };
-use crate::config;
 use crate::dataplane::expiry::{Census, Ended};
-use crate::dataplane::plan::Desired;
-use crate::dataplane::routes::be;
 use crate::dataplane::snapshot::StickyGroup;
-use crate::dataplane::table::{Seen, monotonic_ns};
+use crate::dataplane::table::monotonic_ns;
 use crate::ft;
-use crate::model::{self, ClientRange, Config, Predictor, Real, RealAdmin, Serverfarm, StableId, Vserver};
+use crate::model::{
+    self, ClientRange, Config, Family, Predictor, Real, RealAdmin, Serverfarm, StableId, Vserver,
+    prefix_mask, prefix_mask6,
+};
 use crate::probe::health::{RealHealth, RealKey};
 
-const SECOND_NS: u64 = 1_000_000_000;
+pub(super) const SECOND_NS: u64 = 1_000_000_000;
 
 impl From<std::io::Error> for Fault {
     fn from(error: std::io::Error) -> Self {
@@ -102,28 +100,12 @@ impl Backend for Node {
             .collect())
     }
 
-    fn conns(&self, filter: &ConnFilter) -> Result<ConnsReply, Fault> {
-        let limit = filter.limit.unwrap_or(ROWS_MAX) as usize;
-        let now_ns = monotonic_ns();
-        let (names, desired) = (self.vserver_names(), self.desired());
-        let forwarding = self.gate.load().state_at(now_ns) == GateState::Open;
-        let mut reply = ConnsReply { total: 0, connections: Vec::new() };
-        let mut take = |chunk: &[Seen]| {
-            for seen in chunk {
-                let row = conn_reply(seen, &names, &desired, forwarding, now_ns);
-                let Some(row) = row.filter(|row| passes(filter, row)) else { continue };
-                reply.total += 1;
-                if reply.connections.len() < limit {
-                    reply.connections.push(row);
-                }
-            }
-            ControlFlow::Continue(())
-        };
-        self.table.visit(&mut take)?;
-        // After the proven: one that is proven meanwhile is missing rather than told twice.
-        self.table.visit_half_open(&mut take)?;
-        reply.connections.sort_unstable_by_key(|row| (row.client, row.destination));
-        Ok(reply)
+    fn conns(&self, filter: &ConnFilter, after: Option<&str>) -> Result<ConnsReply, Fault> {
+        conns::page(self, filter, after)
+    }
+
+    fn clear_conns(&self, filter: &ConnFilter) -> Result<ClearedReply, Fault> {
+        conns::clear(self, filter)
     }
 
     fn sticky(&self) -> Result<StickiesReply, Fault> {
@@ -151,7 +133,7 @@ impl Backend for Node {
                 reply.entries.push(StickyReply {
                     group,
                     vserver,
-                    client: address(key.client_be),
+                    client: address(key.client_be).into(),
                     real: real.key.address,
                     port: real.key.port.unwrap_or(0),
                     timeout_s: u64::from(entry.life_s).saturating_sub(used_s),
@@ -208,10 +190,6 @@ impl Backend for Node {
             reasons: reasons.into_iter().map(reason_reply).collect(),
         })
     }
-
-    fn running_config(&self) -> Result<RunningConfigReply, Fault> {
-        Ok(RunningConfigReply { text: config::print(&self.config()) })
-    }
 }
 
 impl Node {
@@ -264,7 +242,10 @@ impl Node {
             sticky: vserver.sticky.map(|sticky| StickyRule {
                 minutes: sticky.minutes,
                 group: sticky.group,
-                netmask: sticky.netmask,
+                netmask: match vserver.family() {
+                    Family::V4 => prefix_mask(sticky.bits).into(),
+                    Family::V6 => prefix_mask6(sticky.bits6).into(),
+                },
             }),
             connections: self.counted(index, |census| &census.vservers),
             total_connections: count.connections,
@@ -323,58 +304,28 @@ impl Node {
                 (RealState::ArpFailed, Some("no route to it".to_owned()))
             }
             RealHealth::Operational => match self.silent_next_hop(farm, real) {
-                Some(hop) => (RealState::ArpFailed, Some(format!("{hop} has not answered ARP"))),
+                Some(hop) => (
+                    RealState::ArpFailed,
+                    Some(format!(
+                        "{hop} has not answered {}",
+                        if hop.is_ipv4() { "ARP" } else { "neighbour solicitations" }
+                    )),
+                ),
                 None => (RealState::Operational, None),
             },
         }
     }
 
     /// The host that `real`'s packets go to, if its MAC address is not known.
-    fn silent_next_hop(&self, farm: &Serverfarm, real: &Real) -> Option<Ipv4Addr> {
+    fn silent_next_hop(&self, farm: &Serverfarm, real: &Real) -> Option<IpAddr> {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number)?;
         let hop = desired.contents.reals.get(&number)?.nexthop;
         let hosts = self.neighbours.list();
         let silent = hosts.into_iter().find(|(_, number, mac)| *number == hop && mac.is_none());
-        silent.map(|(key, ..)| address(key.ip_be))
+        silent.map(|(host, ..)| host.address)
     }
-}
-
-fn passes(filter: &ConnFilter, row: &ConnReply) -> bool {
-    let vserver =
-        |wanted: &String| row.vserver.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(wanted));
-    filter.vserver.as_ref().is_none_or(vserver)
-        && filter.client.is_none_or(|client| row.client.address == client)
-}
-
-/// `forwarding`: this node sees the connections' packets.
-fn conn_reply(
-    seen: &Seen,
-    names: &BTreeMap<u32, String>,
-    desired: &Desired,
-    forwarding: bool,
-    now_ns: u64,
-) -> Option<ConnReply> {
-    let connection = &seen.connection;
-    let replica = seen.flags & FLAG_REPLICA != 0;
-    let end = |ip_be, port_be| Endpoint { address: address(ip_be), port: u16::from_be(port_be) };
-    // In dispatch mode the real answers as the virtual address: its own tells more.
-    let real = desired.reals.get(&connection.real).map_or(connection.real_be, |real| be(real.key.address));
-    Some(ConnReply {
-        protocol: Protocol::of(connection.proto),
-        client: end(connection.client_be, connection.client_port_be),
-        destination: end(connection.virtual_be, connection.virtual_port_be),
-        real: end(real, connection.real_port_be),
-        source: end(connection.source_be, connection.source_port_be),
-        client_vlan: connection.client_vlan,
-        server_vlan: connection.server_vlan,
-        state: ConnState::from_flow(connection.state)?,
-        vserver: names.get(&connection.vserver).cloned(),
-        replicated: seen.flags & flow::FLAG_REPLICATE != 0,
-        replica,
-        idle_s: (forwarding && !replica).then(|| now_ns.saturating_sub(seen.last_seen_ns) / SECOND_NS),
-    })
 }
 
 /// As the CSM names it.
@@ -407,7 +358,7 @@ fn reason_reply((reason, count): (Reason, counter::Count)) -> ReasonCount {
     }
 }
 
-fn address(be: u32) -> Ipv4Addr {
+pub(super) fn address(be: u32) -> Ipv4Addr {
     Ipv4Addr::from(be.to_ne_bytes())
 }
 

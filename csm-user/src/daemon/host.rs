@@ -40,6 +40,8 @@ pub fn shared_checksum(config: &Config) -> u64 {
     }
     if let Some(ft) = &mut shared.ft {
         (ft.priority, ft.alt_priority) = (0, None);
+        // Names of interfaces are each host's own.
+        ft.track.interfaces.clear();
     }
     fnv1a(config::print(&shared).as_bytes())
 }

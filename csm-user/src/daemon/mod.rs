@@ -11,7 +11,9 @@
 //! and announces by itself; what the loop adds (repeats, roles of replication and expiry) may be late.
 
 pub mod actions;
+pub mod apply;
 pub mod backend;
+mod conns;
 pub mod host;
 pub mod node;
 pub mod planner;
@@ -20,5 +22,6 @@ pub mod replica;
 mod replies;
 mod route;
 pub mod startup;
+pub mod tracking;
 
 pub use startup::{Failure, Options, run};

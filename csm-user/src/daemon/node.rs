@@ -1,21 +1,29 @@
 //! What the running daemon is made of, as the API and the event loop share it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop};
 use tokio::sync::watch;
 
+use super::apply::Changes;
 use super::planner::Planner;
+use super::tracking::Running;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::load::{AttachMode, MappedGate, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps};
 use crate::dataplane::plan::Desired;
+use crate::dataplane::ring::DeltaSink;
+use crate::dataplane::routes::wire;
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::Table;
+use crate::dataplane::task::nudge::Nudger;
 use crate::ft::{FtControl, GateCell};
-use crate::model::Config;
+use crate::model::{Config, Host};
+use crate::neigh::table::Hop;
 use crate::neigh::task::{HopSink, Neighbours};
 use crate::probe::health::Health;
 use crate::replication::task::ReplHandle;
@@ -44,6 +52,10 @@ pub struct Node {
     pub table: Arc<Table>,
     /// Identities of numbers.
     pub directory: Arc<DirectoryCell>,
+    /// Told of what the controller itself ends.
+    pub deltas: DeltaSink,
+    /// Makes the ends of cleared connections speak.
+    pub nudger: Nudger,
     /// Counters of the program.
     pub counters: Arc<Counters>,
     /// Contents of the maps.
@@ -54,10 +66,14 @@ pub struct Node {
     pub health: watch::Receiver<Arc<Health>>,
     /// The election; `None` without an FT group.
     pub ft: Option<FtControl>,
+    /// Tracking; `None` if nothing is tracked.
+    pub track: Option<Running>,
     /// Replication; `None` without an FT group.
     pub replication: Option<ReplHandle>,
     /// What the walks over the tables met.
     pub walked: Arc<WalkedCell>,
+    /// Changes of the configuration.
+    pub changes: Changes,
 }
 
 /// What the walks over the tables met and removed.
@@ -140,11 +156,25 @@ impl GateCell for MappedGate {
 }
 
 impl HopSink for HopMaps {
-    fn set_nexthop(&self, number: u32, hop: &csm_common::net::NextHop) -> std::io::Result<()> {
-        Self::set_nexthop(self, number, hop)
+    fn set_nexthop(&self, number: u32, hop: &Hop) -> std::io::Result<()> {
+        let IpAddr::V4(_) = hop.host.address else { return Ok(()) };
+        let resolved = if hop.mac.is_some() { NEXTHOP_RESOLVED } else { 0 };
+        let entry = NextHop {
+            dst_mac: hop.mac.unwrap_or_default(),
+            src_mac: hop.source_mac,
+            port: hop.port,
+            vlan: hop.host.vlan,
+            flags: resolved | if hop.tagged { NEXTHOP_TAGGED } else { 0 },
+            ip_be: wire(hop.host.address),
+            mtu: hop.mtu,
+            pad: 0,
+        };
+        Self::set_nexthop(self, number, &entry)
     }
 
-    fn set_neighbour(&self, host: &csm_common::net::AddressKey, number: Option<u32>) -> std::io::Result<()> {
-        Self::set_neighbour(self, host, number)
+    fn set_neighbour(&self, host: &Host, number: Option<u32>) -> std::io::Result<()> {
+        let IpAddr::V4(_) = host.address else { return Ok(()) };
+        let key = AddressKey { ip_be: wire(host.address), vlan: host.vlan, pad: 0 };
+        Self::set_neighbour(self, &key, number)
     }
 }

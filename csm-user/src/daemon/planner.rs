@@ -4,13 +4,11 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use csm_common::net::AddressKey;
-
 use crate::dataplane::expiry::Census;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::plan::{Assignments, Desired, HealthView, PlanError, RealKey, Released, plan};
 use crate::dataplane::snapshot::{Directory, DirectoryCell};
-use crate::model::Config;
+use crate::model::{Config, Host};
 use crate::probe::health::{Health, RealHealth};
 
 /// Why the maps could not be brought in line.
@@ -41,7 +39,7 @@ struct Inputs {
     config: Arc<Config>,
     numbers: Assignments,
     /// Next-hop numbers of gateways and reals.
-    hops: HashMap<AddressKey, u32>,
+    hops: HashMap<Host, u32>,
 }
 
 impl Planner {
@@ -50,7 +48,7 @@ impl Planner {
     pub fn new(
         maps: Maps,
         config: Config,
-        hops: HashMap<AddressKey, u32>,
+        hops: HashMap<Host, u32>,
         directory: Arc<DirectoryCell>,
         rebuild: bool,
     ) -> Self {
@@ -97,7 +95,7 @@ impl Planner {
     pub fn change(
         &self,
         config: &Arc<Config>,
-        hops: HashMap<AddressKey, u32>,
+        hops: HashMap<Host, u32>,
         health: &Health,
     ) -> Result<usize, ReplanError> {
         let mut inputs = self.inputs();

@@ -9,7 +9,7 @@ use csm_common::net::{PORT_CLIENT, PORT_FT, PORT_SERVER};
 use super::node::NodePort;
 use super::startup::Failure;
 use crate::dataplane::load::{PortSpec, Veth};
-use crate::model::{Carried, Config, Vlan, VlanId, VlanRole, veth_names};
+use crate::model::{Carried, Config, Family, Vlan, VlanId, VlanRole, veth_names};
 use crate::neigh::membership::{Accepts, Membership};
 use crate::neigh::netlink::{Link, Netlink};
 use crate::neigh::offload::TagsKept;
@@ -103,7 +103,7 @@ pub(super) fn raise(config: &Config, specs: &[PortSpec]) -> Result<OwnAddresses,
         let ifindex = port.kernel_ifindex();
         addresses.raise(ifindex).map_err(step())?;
         let configured = config.vlans.iter().find(|known| known.id.get() == port.vlan);
-        if let Some(address) = configured.and_then(|vlan| vlan.address) {
+        for address in Family::ALL.iter().filter_map(|&family| configured.and_then(|vlan| vlan.own(family))) {
             addresses.ensure(ifindex, address).map_err(step())?;
         }
         if port.role == PORT_FT {

@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::channel::Sender;
 use csm_common::flow::{Connection, FLAG_REPLICATE, FlowKey, NONE, STATE_CLOSING, STATE_ESTABLISHED};
-use csm_common::net::AddressKey;
 use csm_common::service::{StickyEntry, StickyKey as LocalStickyKey};
 
 use crate::dataplane::ring::Delta;
 use crate::dataplane::routes::{be, from_be};
 use crate::dataplane::snapshot::{Directory, DirectoryCell, StickyGroup as LocalGroup};
 use crate::dataplane::table::{self, Insert, InsertError, Seen, Table, monotonic_ns};
-use crate::model::StableId;
+use crate::model::{Host, StableId};
 use crate::replication::record::{
     Conflict, ConnGone, ConnKey, ConnRecord, ConnState, DeltaEvent, Refusal, ReplicaTable, StickyGroup,
     StickyKey, StickyRecord,
@@ -25,7 +24,7 @@ use crate::replication::record::{
 const SECOND: u64 = 1_000_000_000;
 
 /// Gives the next-hop number of a neighbour, entering it in the neighbour table if need be.
-pub type HopNumber = Arc<dyn Fn(AddressKey) -> Option<u32> + Send + Sync>;
+pub type HopNumber = Arc<dyn Fn(Host) -> Option<u32> + Send + Sync>;
 
 /// The tables as replication uses them.
 pub struct KernelReplica {

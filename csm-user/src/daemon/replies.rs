@@ -1,6 +1,5 @@
 //! Conversions to the API's types: the FT group, VLANs, neighbours.
 
-use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,10 +14,11 @@ use crate::api::reply::ft::{
 };
 use crate::api::reply::{NeighbourKind, NeighbourReply, NeighbourStatus, VlanReply, VlanRole, XdpMode};
 use crate::dataplane::load::AttachMode;
+use crate::dataplane::routes::from_be;
 use crate::dataplane::table::monotonic_ns;
 use crate::ft::status::{FlightKind, FtStatus, KindCount, LATENESS_BOUNDS_US, PeerStatus};
 use crate::ft::{FtControl, State};
-use crate::model::{FtGroup, VlanId};
+use crate::model::{Family, FtGroup, Vlan, VlanId};
 use crate::replication::record::Refusal;
 use crate::replication::status::{ReceiverStatus, ReplStatus, SenderStatus};
 
@@ -55,6 +55,7 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         authenticated: false,
         encrypted: replication.encrypted,
         peer: peer.map(peer_reply),
+        tracking: node.track.as_ref().map(super::tracking::reply),
         readiness: readiness(node, &status, &replication),
         replication: replication_reply(node, &replication, repl_now),
         lease: lease(node, &status),
@@ -115,6 +116,11 @@ fn readiness(node: &Node, status: &FtStatus, replication: &ReplStatus) -> Readin
             against(!peer.timers_in_sync, "the timers differ");
         }
     }
+    against(!status.eligible && !active, "tracking stands against this box");
+    against(
+        active && status.peer.as_ref().is_some_and(|peer| !peer.eligible),
+        "tracking stands against the peer",
+    );
     let refused = replication.outgoing.as_ref().map_or(0, |sender| sender.refused_buckets);
     against(refused > 0, "the peer refuses some entries");
     ReadinessReply {
@@ -281,6 +287,9 @@ pub(super) fn vlans(node: &Node) -> Vec<VlanReply> {
         address: None,
         netmask: None,
         alias: None,
+        address6: None,
+        prefix_length6: None,
+        alias6: None,
         gateways: Vec::new(),
         interface: port.map(|port| port.spec.name.clone()).unwrap_or_default(),
         mac: port.map(|port| mac(port.spec.mac)),
@@ -298,9 +307,12 @@ pub(super) fn vlans(node: &Node) -> Vec<VlanReply> {
             None => VlanRole::Server,
         };
         rows.push(VlanReply {
-            address: vlan.address.map(|net| net.addr()),
-            netmask: vlan.address.map(|net| net.netmask()),
-            alias: vlan.alias.map(|net| net.addr()),
+            address: vlan.address.map(|net| net.addr().into()),
+            netmask: vlan.address.map(|net| net.netmask().into()),
+            alias: vlan.alias.map(|net| net.addr().into()),
+            address6: vlan.address6.map(|net| net.addr().into()),
+            prefix_length6: vlan.address6.map(|net| net.prefix_len()),
+            alias6: vlan.alias6.map(|net| net.addr().into()),
             gateways: vlan.gateways.clone(),
             ..row(vlan.id, role, port)
         });
@@ -319,7 +331,7 @@ pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
         .addresses
         .iter()
         .map(|(key, address)| NeighbourReply {
-            address: Ipv4Addr::from(key.ip_be.to_ne_bytes()),
+            address: from_be(key.ip_be).into(),
             mac: Some(mac(virtual_mac)),
             vlan: Some(key.vlan),
             kind: if address.kind == ADDRESS_ALIAS { NeighbourKind::Alias } else { NeighbourKind::Vserver },
@@ -327,13 +339,16 @@ pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
         })
         .collect();
     let reals = || config.serverfarms.iter().flat_map(|farm| &farm.reals);
-    for (key, _, known) in node.neighbours.list() {
-        let address = Ipv4Addr::from(key.ip_be.to_ne_bytes());
+    let is_peer = |vlan: &Vlan, address| {
+        Family::ALL.iter().any(|&family| vlan.peer(family).is_some_and(|peer| peer.addr() == address))
+    };
+    for (host, _, known) in node.neighbours.list() {
+        let address = host.address;
         let kind = if config.vlans.iter().any(|vlan| vlan.gateways.contains(&address)) {
             NeighbourKind::Gateway
         } else if reals().any(|real| real.address == address) {
             NeighbourKind::Real
-        } else if config.vlans.iter().any(|vlan| vlan.alt_address.is_some_and(|alt| alt.addr() == address)) {
+        } else if config.vlans.iter().any(|vlan| is_peer(vlan, address)) {
             NeighbourKind::Peer
         } else {
             NeighbourKind::Learned
@@ -341,7 +356,7 @@ pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
         rows.push(NeighbourReply {
             address,
             mac: known.map(mac),
-            vlan: Some(key.vlan),
+            vlan: Some(host.vlan),
             kind,
             status: if known.is_some() { NeighbourStatus::Up } else { NeighbourStatus::Resolving },
         });

@@ -1,27 +1,31 @@
 //! The event loop: what one feature says becomes what others are told.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use csm_common::net::{AddressKey, PORT_FT};
+use csm_common::net::PORT_FT;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::apply::Wish;
 use super::node::Node;
+use super::tracking::{Names, Running};
 use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::ring::Hint;
 use crate::ft::task::handle::ALIVE_PERIOD;
 use crate::ft::{FtCommand, FtEvent, FtHandle, Reason, State};
+use crate::model::Host;
 use crate::neigh::task::LinkEvent;
 use crate::probe::health::Health;
 use crate::replication::role::Role;
 use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
+use crate::track::task::TrackStatus;
 
 /// Between two log lines about boxes that use the group's addresses.
 const RIVALS_EVERY: Duration = Duration::from_secs(10);
@@ -34,8 +38,12 @@ pub(super) struct Inputs {
     pub(super) hints: mpsc::Receiver<Hint>,
     /// Changes of links.
     pub(super) links: mpsc::Receiver<LinkEvent>,
+    /// What changes of the configuration leave to do.
+    pub(super) wishes: mpsc::Receiver<Wish>,
     /// The election; `None` without an FT group.
     pub(super) ft: Option<FtHandle>,
+    /// Tracked interfaces.
+    pub(super) tracked_links: Names,
     /// Read by the expiry.
     pub(super) active: Arc<AtomicBool>,
 }
@@ -47,7 +55,9 @@ enum Event {
     Completeness,
     Hint(Hint),
     Link(LinkEvent),
+    Wish(Wish),
     Ft(FtEvent),
+    Track,
     Terminate,
 }
 
@@ -56,6 +66,7 @@ struct Sources {
     alive: tokio::time::Interval,
     health: watch::Receiver<Arc<Health>>,
     completeness: Option<watch::Receiver<Completeness>>,
+    track: Option<watch::Receiver<Arc<TrackStatus>>>,
     terminate: [Signal; 2],
 }
 
@@ -74,14 +85,22 @@ impl Sources {
                 None => None,
             }
         };
+        let track = async {
+            match &mut self.track {
+                Some(watch) => watch.changed().await.ok(),
+                None => None,
+            }
+        };
         tokio::select! {
             biased;
             _ = sigterm.recv() => Event::Terminate,
             _ = sigint.recv() => Event::Terminate,
             Some(event) = ft_event => Event::Ft(event),
             _ = self.alive.tick() => Event::Alive,
+            Some(()) = track => Event::Track,
             Some(()) = completeness => Event::Completeness,
             Ok(()) = self.health.changed() => Event::Health,
+            Some(wish) = self.inputs.wishes.recv() => Event::Wish(wish),
             Some(link) = self.inputs.links.recv() => Event::Link(link),
             Some(hint) = self.inputs.hints.recv() => Event::Hint(hint),
         }
@@ -121,10 +140,15 @@ pub(super) async fn run(
         alive,
         health: node.health.clone(),
         completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
+        track: node.track.as_ref().map(Running::status),
         terminate,
     };
+    let tracked_links = std::mem::take(&mut sources.inputs.tracked_links);
     let active = Arc::clone(&sources.inputs.active);
-    let mut router = Router { node, announcements, active, rivals: Rivals::default() };
+    let mut router =
+        Router { node, announcements, active, rivals: Rivals::default(), tracked_links, eligible: None };
+    // Before it may claim.
+    router.track();
     router.tell(FtCommand::Forwardable(node.can_forward()));
     router.replica();
     loop {
@@ -142,6 +166,9 @@ struct Router<'a> {
     announcements: &'a AnnounceThread,
     active: Arc<AtomicBool>,
     rivals: Rivals,
+    tracked_links: Names,
+    /// What the real-time thread was told.
+    eligible: Option<bool>,
 }
 
 /// Tells of boxes that use the group's addresses, however many frames they send.
@@ -152,12 +179,12 @@ struct Rivals {
 }
 
 impl Rivals {
-    fn seen(&mut self, slot: u8, host: AddressKey, mac: [u8; 6]) {
+    fn seen(&mut self, slot: u8, host: Host, mac: [u8; 6]) {
         self.untold += 1;
         if self.told.is_some_and(|told| told.elapsed() < RIVALS_EVERY) {
             return;
         }
-        let (address, vlan, frames) = (Ipv4Addr::from(host.ip_be.to_ne_bytes()), host.vlan, self.untold);
+        let (address, vlan, frames) = (host.address, host.vlan, self.untold);
         let mac = super::replies::mac(mac);
         tracing::warn!(
             "%CSM_SLB-4-REDUNDANCY_WARN: Module {slot} FT warning: {mac} uses {address} on vlan {vlan}, an address of \
@@ -172,21 +199,36 @@ impl Router<'_> {
         match event {
             Event::Alive => {
                 self.tell(FtCommand::Alive);
+                self.track();
                 self.stations();
             }
             Event::Health => self.replan(),
+            Event::Track => self.track(),
             Event::Completeness => self.replica(),
             Event::Hint(hint) => self.hint(hint),
             Event::Link(link) => self.link(&link),
+            Event::Wish(wish) => self.wish(&wish),
             Event::Ft(event) => self.ft_event(&event),
             Event::Terminate => {}
         }
     }
 
-    fn tell(&self, command: FtCommand) {
-        let Some(ft) = &self.node.ft else { return };
-        if let Err(error) = ft.command(command) {
+    /// Whether the real-time thread took it.
+    fn tell(&self, command: FtCommand) -> bool {
+        let Some(ft) = &self.node.ft else { return false };
+        let told = ft.command(command);
+        if let Err(error) = told {
             tracing::warn!(%error, "a command to the real-time thread was not taken");
+        }
+        told.is_ok()
+    }
+
+    /// The verdict of tracking goes to the election; again if it was not taken.
+    fn track(&mut self) {
+        let Some(track) = &self.node.track else { return };
+        let eligible = track.status().borrow().eligible;
+        if self.eligible != Some(eligible) && self.tell(FtCommand::Eligible(eligible)) {
+            self.eligible = Some(eligible);
         }
     }
 
@@ -205,8 +247,9 @@ impl Router<'_> {
             // Where this node is itself, its peer may have bridged it to.
             stations.push(Station { ifindex, tag, mac: port.mac, address: own });
             let there = hosts.iter().filter(|(key, ..)| key.vlan == other);
-            stations.extend(there.filter_map(|&(key, _, mac)| {
-                Some(Station { ifindex, tag, mac: mac?, address: Ipv4Addr::from(key.ip_be.to_ne_bytes()) })
+            stations.extend(there.filter_map(|&(host, _, mac)| match host.address {
+                IpAddr::V4(address) => Some(Station { ifindex, tag, mac: mac?, address }),
+                IpAddr::V6(_) => None,
             }));
         }
         self.announcements.stations(stations);
@@ -240,7 +283,10 @@ impl Router<'_> {
         }
     }
 
-    fn link(&self, event: &LinkEvent) {
+    fn link(&mut self, event: &LinkEvent) {
+        if let Some(track) = &self.node.track {
+            track.link(&mut self.tracked_links, event);
+        }
         let (ifindex, carrying) = match event {
             LinkEvent::Changed(link) => (link.ifindex, link.up && link.carrier),
             LinkEvent::Gone(ifindex) => (*ifindex, false),
@@ -259,6 +305,20 @@ impl Router<'_> {
         }
         if data {
             self.tell(FtCommand::Forwardable(self.node.can_forward()));
+        }
+    }
+
+    fn wish(&self, wish: &Wish) {
+        match *wish {
+            Wish::Announce => self.announcements.announce(),
+            Wish::Revert(at, number) => {
+                let node = Arc::clone(self.node);
+                self.node.runtime.spawn(async move {
+                    tokio::time::sleep_until(at.into()).await;
+                    // Ends with the runtime, if that ends first.
+                    let _ended = tokio::task::spawn_blocking(move || node.revert(number)).await;
+                });
+            }
         }
     }
 

@@ -13,28 +13,30 @@ use csm_common::service::Settings;
 use tokio::sync::mpsc;
 
 use super::actions::Actions;
+use super::apply::{self, Changes};
 use super::host;
 use super::node::{Node, NodePort, WalkedCell};
 use super::planner::{Planner, ReplanError};
 use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
 use super::route::{self, Inputs};
+use super::tracking;
 use crate::api::server;
-use crate::arp::announcer::{self, Announcer};
+use crate::arp::announcer::Announcer;
 use crate::arp::task::AnnounceThread;
 use crate::config;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
 use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell, set_error_sources};
-use crate::dataplane::mirror::Mirror;
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::{Table, monotonic_ns};
 use crate::dataplane::task::fragments::FragmentThread;
+use crate::dataplane::task::nudge::Nudger;
 use crate::ft::task as ft_task;
 use crate::ft::{Controls, FtHandle, FtOptions};
-use crate::model::{Config, FtGroup};
+use crate::model::{Config, Family, FtGroup};
 use crate::neigh::membership::Membership;
 use crate::neigh::offload::TagsKept;
 use crate::neigh::own::OwnAddresses;
@@ -54,6 +56,8 @@ const EMBRYONIC_MIN: u32 = 8_192;
 const DELTAS_MAX: usize = 65_536;
 /// Hints of the event ring that may wait.
 const HINTS_MAX: usize = 4_096;
+/// Wishes of changed configurations that may wait.
+const WISHES_MAX: usize = 64;
 /// Changes of links that may wait.
 const LINKS_MAX: usize = 256;
 
@@ -216,7 +220,7 @@ impl Running {
         let maps = Maps::open(&dataplane).map_err(map_step())?;
         set_error_sources(&dataplane, &config.vlans).map_err(map_step())?;
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
-        let table = Arc::new(Table::open(&dataplane, Arc::new(Mirror::default())).map_err(map_step())?);
+        let table = Arc::new(Table::open(&dataplane).map_err(map_step())?);
         let directory = Arc::new(DirectoryCell::default());
 
         let (links_in, links) = mpsc::channel(LINKS_MAX);
@@ -230,7 +234,11 @@ impl Running {
             .replan(&probes.health().borrow())
             .map_err(Failure::step::<ReplanError>("the dataplane's maps"))?;
 
-        let announcer = Arc::new(announcer(&planner, &specs, vmac).map_err(Failure::step("announcements"))?);
+        let announced = apply::announced(&planner.desired(), specs.iter());
+        let announcer = Announcer::new(vmac, &announced).map_err(Failure::step("announcements"))?;
+        let announcer = Arc::new(announcer);
+        let (wishes_in, wishes) = mpsc::channel(WISHES_MAX);
+        let changes = Changes::new(probes.reloads(), Arc::clone(&announcer), wishes_in);
         let gate = dataplane.gate();
         let announced_gate = gate.clone();
         let is_open = move || announced_gate.load().state_at(monotonic_ns()) == GateState::Open;
@@ -241,18 +249,20 @@ impl Running {
         let (hints_in, hints) = mpsc::channel(HINTS_MAX);
         let queue = DeltaQueue::new(deltas_in, Arc::clone(&directory));
         let sink: DeltaSink = Arc::new(move |delta| queue.tell(delta));
-        let ring = RingThread::spawn(&dataplane, Arc::clone(table.mirror()), Arc::clone(&sink), hints_in)
+        let ring = RingThread::spawn(&dataplane, Arc::clone(&sink), hints_in)
             .map_err(Failure::step("the event ring"))?;
         let runner = dataplane.runner().map_err(Failure::step("the dataplane"))?;
         let fragments =
             FragmentThread::spawn(&dataplane, runner).map_err(Failure::step("the ring of fragments"))?;
+        let outs = specs.iter().map(|port| port.ifindex).collect();
+        let nudger = Nudger::new(&dataplane, outs).map_err(Failure::step("a packet socket"))?;
         let walked = Arc::new(WalkedCell::default());
         let expiry = Expiry {
             table: Arc::clone(&table),
             settings: Arc::clone(&settings),
             directory: Arc::clone(&directory),
             active: Arc::clone(&active),
-            deltas: sink,
+            deltas: Arc::clone(&sink),
             pace: Pace::default(),
         };
         let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked)?;
@@ -281,6 +291,7 @@ impl Running {
             }
         };
         let (ft, replication) = pair.unzip();
+        let (track, tracked_links) = tracking::start(&config, &specs)?;
         let node = Arc::new(Node {
             started: Instant::now(),
             runtime: tokio::runtime::Handle::current(),
@@ -289,17 +300,21 @@ impl Running {
             gate,
             table,
             directory,
+            deltas: sink,
+            nudger,
             counters,
             planner,
             neighbours,
             health: probes.health(),
             ft: ft.as_ref().map(FtHandle::control),
+            track,
             replication,
             walked,
+            changes,
         });
         Ok(Self {
             node,
-            inputs: Inputs { hints, links, ft, active },
+            inputs: Inputs { hints, links, wishes, ft, active, tracked_links },
             announcements,
             threads: Threads { _ring: ring, _fragments: fragments, _expiry: expiry, _probes: probes },
             undo: Undo {
@@ -403,11 +418,10 @@ fn follow_neighbours(
             tagged: spec.tagged,
             bridge: spec.bridge.map(|(vlan, _)| vlan),
             mtu: spec.mtu,
-            network: config
-                .vlans
-                .iter()
-                .find(|vlan| vlan.id.get() == spec.vlan)
-                .and_then(|vlan| vlan.address),
+            networks: {
+                let vlan = config.vlans.iter().find(|vlan| vlan.id.get() == spec.vlan);
+                Family::ALL.map(|family| vlan.and_then(|vlan| vlan.own(family)))
+            },
         })
         .collect();
     let sink = HopMaps::open(source).map_err(Failure::step("the dataplane's maps"))?;
@@ -422,24 +436,6 @@ fn follow_neighbours(
 fn hop_number(neighbours: &Arc<Neighbours>) -> super::replica::HopNumber {
     let neighbours = Arc::clone(neighbours);
     Arc::new(move |key| neighbours.number(key))
-}
-
-fn announcer(planner: &Planner, specs: &[PortSpec], vmac: [u8; 6]) -> io::Result<Announcer> {
-    let announced = planner.desired().announced();
-    let ports: Vec<announcer::Port> = specs
-        .iter()
-        .filter(|spec| spec.role != PORT_FT)
-        .map(|spec| announcer::Port {
-            ifindex: spec.ifindex,
-            tag: if spec.tagged { spec.vlan } else { 0 },
-            addresses: announced
-                .iter()
-                .filter(|(vlan, _)| vlan.get() == spec.vlan)
-                .map(|(_, address)| *address)
-                .collect(),
-        })
-        .collect();
-    Announcer::new(vmac, &ports)
 }
 
 fn spawn_expiry(

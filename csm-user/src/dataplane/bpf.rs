@@ -288,6 +288,18 @@ impl<K: Pod, V: Pod> Walk<K, V> {
         }
     }
 
+    /// Goes on where another walk stood, see [`Walk::position`].
+    #[must_use]
+    pub fn from(self, position: Option<u32>) -> Self {
+        Self { position, ..self }
+    }
+
+    /// Where the next slice begins; `None`: at the beginning.
+    #[must_use]
+    pub const fn position(&self) -> Option<u32> {
+        self.position
+    }
+
     /// The next slice, and whether it was the last; after that the walk begins anew.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::hash::Hash;
 
 use csm_common::net::{Address, AddressKey, Route};
 use csm_common::service::{ClientPrefix, Match, Networks, Origin, Pool, Real, Vserver, VserverKey};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::plan::Contents;
 
@@ -23,7 +23,7 @@ pub enum Operation {
     /// Removes from `ADDRESSES`.
     RemoveAddress(AddressKey),
     /// Removes from `ROUTES`.
-    RemoveRoute(Ipv4Net),
+    RemoveRoute(IpNet),
     /// Writes an element of `REALS`.
     SetReal(u32, Real),
     /// Writes the first slots of a vserver's ring.
@@ -31,7 +31,7 @@ pub enum Operation {
     /// Writes an element of `VSERVERS`.
     SetVserver(u32, Vserver),
     /// Writes to `ROUTES`.
-    SetRoute(Ipv4Net, Route),
+    SetRoute(IpNet, Route),
     /// Writes to `ADDRESSES`.
     SetAddress(AddressKey, Address),
     /// Writes to `VSERVER_KEYS`.
@@ -41,9 +41,9 @@ pub enum Operation {
     /// Writes to `CLIENTS`.
     SetClient(ClientPrefix, u32),
     /// Writes to `NETWORKS`.
-    SetNetwork(Ipv4Net, Networks),
+    SetNetwork(IpNet, Networks),
     /// Removes from `NETWORKS`.
-    RemoveNetwork(Ipv4Net),
+    RemoveNetwork(IpNet),
     /// Removes from `CLIENTS`.
     RemoveClient(ClientPrefix),
     /// Writes to `ORIGINS`.

@@ -246,7 +246,7 @@ impl Expiry {
             census.hops_in_use.insert(entry.nexthop);
             census.vservers_in_use.insert(entry.vserver);
             census.reals_in_use.insert(entry.real);
-            if proven && entry.flags & FLAG_FORWARD != 0 && entry.state != STATE_CLOSED {
+            if proven && entry.flags & FLAG_FORWARD != 0 && entry.state < STATE_CLOSED {
                 census.connections += 1;
                 *census.vservers.entry(entry.vserver).or_default() += 1;
                 *census.reals.entry(entry.real).or_default() += 1;

@@ -1,12 +1,16 @@
 //! What becomes of an entry of the connection and sticky tables. Pure.
 
-use csm_common::flow::{FLAG_REPLICATE, FlowEntry, STATE_CLOSED, STATE_ESTABLISHED};
+use csm_common::flow::{
+    FLAG_REPLICATE, FLAG_RESET, FlowEntry, STATE_CLEARED, STATE_CLOSED, STATE_ESTABLISHED,
+};
 use csm_common::service::StickyEntry;
 
 /// How long a finished connection stays for late segments.
 pub const CLOSED_NS: u64 = 5 * SECOND;
 /// How long an entry may stand without its twin: between both inserts of the XDP program lie microseconds.
 pub const ORPHAN_NS: u64 = 10 * SECOND;
+/// How long a cleared connection without an idle time is barred, seconds.
+const BARRED_S: u32 = 3600;
 /// `last_seen` is written at most once a second: an entry may be younger than it looks by that much.
 const COARSE_NS: u64 = SECOND;
 const SECOND: u64 = 1_000_000_000;
@@ -56,8 +60,15 @@ pub fn judge(entry: &FlowEntry, twin: Option<&FlowEntry>, times: Times, clock: C
     let state = entry.state.max(twin.map_or(0, |twin| twin.state));
     let idle_ns = clock.now_ns.saturating_sub(seen_ns.max(clock.adopted_ns));
     let beyond = |limit_ns: u64| idle_ns > limit_ns + COARSE_NS;
-    if twin.is_none() {
+    let Some(twin) = twin else {
         return if beyond(ORPHAN_NS) { Verdict::Orphan } else { Verdict::Keep };
+    };
+    if state == STATE_CLEARED {
+        // An end that has not been told yet stays barred for as long as it would have had the connection.
+        let told = entry.flags & twin.flags & FLAG_RESET != 0;
+        let idle_s = if times.idle_s == 0 { BARRED_S } else { times.idle_s };
+        let limit_ns = if told { CLOSED_NS } else { u64::from(idle_s) * SECOND };
+        return if beyond(limit_ns) { Verdict::Closed } else { Verdict::Keep };
     }
     if state == STATE_CLOSED {
         return if beyond(CLOSED_NS) { Verdict::Closed } else { Verdict::Keep };
@@ -82,7 +93,7 @@ pub fn sticky_over(entry: &StickyEntry, replicated: bool, clock: Clock) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::mirror::tests::connection;
+    use crate::dataplane::table::tests::connection;
     use csm_common::flow::{Connection, FLAG_REPLICA, Local, STATE_SYN};
 
     const TIMES: Times = Times { idle_s: 60, pending_s: 30 };
@@ -142,6 +153,17 @@ mod tests {
         assert_eq!(judge(&syn, Some(&syn), TIMES, ACTIVE), Verdict::Pending);
         let syn = at(980, STATE_SYN);
         assert_eq!(judge(&syn, Some(&syn), TIMES, ACTIVE), Verdict::Keep);
+    }
+
+    #[test]
+    fn a_cleared_one_goes_soon_once_both_ends_know_and_is_barred_for_its_idle_time_else() {
+        let at = |seen_s, flags| entry(seen_s, STATE_CLEARED, flags);
+        let (told, untold) = (at(993, FLAG_RESET), at(993, 0));
+        assert_eq!(judge(&told, Some(&told), TIMES, ACTIVE), Verdict::Closed);
+        assert_eq!(judge(&told, Some(&at(996, FLAG_RESET)), TIMES, ACTIVE), Verdict::Keep);
+        assert_eq!(judge(&told, Some(&untold), TIMES, ACTIVE), Verdict::Keep);
+        assert_eq!(judge(&untold, Some(&told), TIMES, ACTIVE), Verdict::Keep);
+        assert_eq!(judge(&at(938, FLAG_RESET), Some(&at(938, 0)), TIMES, ACTIVE), Verdict::Closed);
     }
 
     #[test]

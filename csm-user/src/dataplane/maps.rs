@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
@@ -13,11 +12,12 @@ use csm_common::service::{
     ClientPrefix, Match, Networks, Origin, Pool, Real, Settings, Vserver, VserverKey, ring_slot,
 };
 use csm_common::{limits, names};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::bpf::{BpfMap, PerCpuArray, Update};
 use super::diff::{NO_VSERVER, Operation, diff};
 use super::plan::{Contents, Released};
+use super::routes::{from_be, wire};
 use crate::model::Vlan;
 
 /// Where the loaded program's maps come from.
@@ -153,15 +153,16 @@ impl Maps {
     }
 }
 
-fn by_network<V>(entries: Vec<(RouteKey, V)>) -> BTreeMap<Ipv4Net, V> {
+fn by_network<V>(entries: Vec<(RouteKey, V)>) -> BTreeMap<IpNet, V> {
     let net = |[length, address]: RouteKey| {
-        Ipv4Net::new(Ipv4Addr::from(address.to_ne_bytes()), u8::try_from(length).ok()?).ok()
+        let net = Ipv4Net::new(from_be(address), u8::try_from(length).ok()?);
+        net.ok().map(IpNet::V4)
     };
     entries.into_iter().filter_map(|(key, value)| Some((net(key)?, value))).collect()
 }
 
-fn route_key(net: Ipv4Net) -> RouteKey {
-    [u32::from(net.prefix_len()), u32::from_ne_bytes(net.network().octets())]
+fn route_key(net: IpNet) -> RouteKey {
+    [u32::from(net.prefix_len()), wire(net.network())]
 }
 
 /// The elements of an array that are not all zero; about 10 ms for the largest.

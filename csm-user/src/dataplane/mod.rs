@@ -1,16 +1,17 @@
 //! The XDP program as userspace sees it: plan, load, maps, events.
 
 pub mod bpf;
+pub mod clear;
 pub mod diff;
 pub mod expiry;
 pub mod judge;
 pub mod load;
 pub mod maps;
-pub mod mirror;
 pub mod plan;
 pub mod predictor;
 pub mod ring;
 pub mod routes;
+pub mod selection;
 pub mod snapshot;
 pub mod table;
 pub mod task;

@@ -1,7 +1,7 @@
 //! From the configuration and the reals' health to what the maps are to hold. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use csm_common::limits;
 use csm_common::net::{
@@ -12,13 +12,15 @@ use csm_common::service::{
     VSERVER_FORWARD, VSERVER_FTP, VSERVER_HASH_DESTINATION, VSERVER_HASH_SOURCE, VSERVER_INSERVICE,
     VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver, VserverKey,
 };
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use crate::model::{self, Config, Name, Predictor, RealAdmin, Serverfarm, StableId, VlanId};
+use crate::model::{
+    self, Config, Family, Host, Name, Predictor, RealAdmin, Serverfarm, StableId, VlanId, prefix_mask,
+};
 use crate::numbers::Numbers;
 
 use super::predictor;
-use super::routes::{Routes, Target, be, hop_key};
+use super::routes::{Routes, Target, be, hop_key, wire};
 
 /// A real of a farm.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,7 +28,7 @@ pub struct RealKey {
     /// Its farm.
     pub farm: Name,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its port; `None`: the virtual server's.
     pub port: Option<u16>,
 }
@@ -91,7 +93,7 @@ pub struct Contents {
     /// `VSERVER_KEYS`.
     pub vserver_keys: HashMap<VserverKey, Match>,
     /// `NETWORKS`.
-    pub networks: BTreeMap<Ipv4Net, Networks>,
+    pub networks: BTreeMap<IpNet, Networks>,
     /// `CLIENTS`.
     pub clients: HashMap<ClientPrefix, u32>,
     /// `POOLS`; a number that is absent is all zero.
@@ -105,7 +107,7 @@ pub struct Contents {
     /// `ADDRESSES`.
     pub addresses: HashMap<AddressKey, Address>,
     /// `ROUTES`.
-    pub routes: BTreeMap<Ipv4Net, Route>,
+    pub routes: BTreeMap<IpNet, Route>,
     /// `ORIGINS`.
     pub origins: HashMap<VserverKey, Origin>,
 }
@@ -122,7 +124,7 @@ pub struct Desired {
     /// For next hops of replicas.
     pub routes: Routes,
     /// Reals and gateways without a route or a next-hop number: they take no traffic.
-    pub unreachable: BTreeSet<Ipv4Addr>,
+    pub unreachable: BTreeSet<IpAddr>,
 }
 
 /// Who a vserver number is.
@@ -158,10 +160,10 @@ pub enum PlanError {
 
 /// The neighbours that `config` needs whatever the traffic: gateways and reals (or the gateways to them).
 #[must_use]
-pub fn needed_hops(config: &Config) -> HashSet<AddressKey> {
+pub fn needed_hops(config: &Config) -> HashSet<Host> {
     let routes = Routes::of(config);
     let gateways = routes.iter().filter_map(|(_, target)| match target {
-        Target::Via(vlan, gateway) => Some(hop_key(gateway, vlan)),
+        Target::Via(vlan, gateway) => Some(Host::new(gateway, vlan)),
         Target::Connected(_) => None,
     });
     let reals = config.serverfarms.iter().flat_map(|farm| &farm.reals);
@@ -176,9 +178,10 @@ pub fn needed_hops(config: &Config) -> HashSet<AddressKey> {
 pub fn plan(
     config: &Config,
     health: &HealthView,
-    hops: &HashMap<AddressKey, u32>,
+    hops: &HashMap<Host, u32>,
     numbers: &mut Assignments,
 ) -> Result<Desired, PlanError> {
+    let config = &config.only(Family::V4);
     let mut desired = Desired { routes: Routes::of(config), ..Desired::default() };
     plan_routes(&mut desired, hops)?;
     let mut rotation = HashMap::new();
@@ -202,12 +205,12 @@ pub fn plan(
     Ok(desired)
 }
 
-fn plan_routes(desired: &mut Desired, hops: &HashMap<AddressKey, u32>) -> Result<(), PlanError> {
+fn plan_routes(desired: &mut Desired, hops: &HashMap<Host, u32>) -> Result<(), PlanError> {
     for (net, target) in desired.routes.iter() {
         let route = match target {
             Target::Connected(vlan) => Route { kind: ROUTE_CONNECTED, vlan: vlan.get(), nexthop: 0 },
             Target::Via(vlan, gateway) => {
-                let Some(&nexthop) = hops.get(&hop_key(gateway, vlan)) else {
+                let Some(&nexthop) = hops.get(&Host::new(gateway, vlan)) else {
                     desired.unreachable.insert(gateway);
                     continue;
                 };
@@ -223,7 +226,7 @@ fn plan_routes(desired: &mut Desired, hops: &HashMap<AddressKey, u32>) -> Result
 fn plan_farm(
     farm: &Serverfarm,
     health: &HealthView,
-    hops: &HashMap<AddressKey, u32>,
+    hops: &HashMap<Host, u32>,
     numbers: &mut Assignments,
     desired: &mut Desired,
 ) -> Result<Vec<(u32, u8)>, PlanError> {
@@ -246,7 +249,7 @@ fn plan_farm(
         let in_rotation = in_service && real.weight > 0;
         let flags = if in_service { REAL_STICKY } else { 0 } | if in_rotation { REAL_USABLE } else { 0 };
         let entry = Real {
-            ip_be: be(real.address),
+            ip_be: wire(real.address),
             port_be: real.port.unwrap_or(0).to_be(),
             vlan: hop.map_or(0, |hop| hop.vlan),
             nexthop: nexthop.unwrap_or(0),
@@ -314,14 +317,15 @@ fn vserver_entry(
     let predictor = farm.map_or(Predictor::RoundRobin, |farm| farm.predictor);
     let forward = predictor == Predictor::Forward;
     let (hash_mask, source, destination) = match predictor {
-        Predictor::Hash { mask, source, destination } => (be(mask), source, destination),
+        Predictor::Hash { bits, source, destination, .. } => (be(prefix_mask(bits)), source, destination),
         _ => (0, false, false),
     };
     // A client's data connections find their real by its sticky entry: it is to last as long as the control connection.
     let sticky = vserver.sticky.filter(|_| !forward).or(ftp.then_some(model::Sticky {
         minutes: 0,
         group: 0,
-        netmask: Ipv4Addr::BROADCAST,
+        bits: 32,
+        bits6: 128,
     }));
     let ftp_s = match seconds(vserver.idle) {
         _ if !ftp => 0,
@@ -343,7 +347,7 @@ fn vserver_entry(
         idle_s: seconds(vserver.idle),
         pending_s: seconds(vserver.pending),
         sticky_s: sticky.map_or(0, |sticky| (u32::from(sticky.minutes) * 60).max(ftp_s)),
-        sticky_mask_be: sticky.map_or(0, |sticky| be(sticky.netmask)),
+        sticky_mask_be: sticky.map_or(0, |sticky| be(prefix_mask(sticky.bits))),
         sticky_group: sticky.map_or(0, |sticky| match sticky.group {
             0 => PRIVATE_STICKY + number,
             group => u32::from(group),
@@ -377,7 +381,7 @@ fn plan_addresses(config: &Config, desired: &mut Desired) -> Result<(), PlanErro
         for address in pool.iter().flat_map(|pool| pool.addresses()) {
             if let Some(vlan) = config.vlan_of(address) {
                 for vlan in sides(config, vlan.id) {
-                    addresses.insert(hop_key(address, vlan), Address { kind: ADDRESS_POOL });
+                    addresses.insert(hop_key(wire(address), vlan), Address { kind: ADDRESS_POOL });
                 }
             }
         }
@@ -389,13 +393,14 @@ fn plan_addresses(config: &Config, desired: &mut Desired) -> Result<(), PlanErro
         };
         let Some(vlan) = config.vlan_of(virtual_server.address()) else { continue };
         for vlan in sides(config, vlan.id) {
-            addresses.insert(hop_key(virtual_server.address(), vlan), Address { kind: ADDRESS_VIRTUAL });
+            addresses
+                .insert(hop_key(wire(virtual_server.address()), vlan), Address { kind: ADDRESS_VIRTUAL });
         }
     }
     for vlan in &config.vlans {
         let Some(alias) = vlan.alias else { continue };
         for vlan in sides(config, vlan.id) {
-            addresses.insert(hop_key(alias.addr(), vlan), Address { kind: ADDRESS_ALIAS });
+            addresses.insert(hop_key(be(alias.addr()), vlan), Address { kind: ADDRESS_ALIAS });
         }
     }
     fits(addresses.len(), "alias and virtual addresses", limits::ADDRESSES_MAX)
@@ -413,13 +418,13 @@ fn fits(count: usize, what: &'static str, limit: u32) -> Result<(), PlanError> {
 impl Desired {
     /// What is to be announced, VLAN by VLAN, aliases first: they are the servers' default gateway.
     #[must_use]
-    pub fn announced(&self) -> Vec<(VlanId, Ipv4Addr)> {
+    pub fn announced(&self) -> Vec<(VlanId, IpAddr)> {
         let mut all: Vec<_> = self
             .contents
             .addresses
             .iter()
             .filter_map(|(key, address)| {
-                Some((address.kind, VlanId::new(key.vlan)?, super::routes::from_be(key.ip_be)))
+                Some((address.kind, VlanId::new(key.vlan)?, super::routes::from_be(key.ip_be).into()))
             })
             .collect();
         all.sort_unstable();

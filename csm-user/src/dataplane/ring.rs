@@ -1,4 +1,4 @@
-//! The event ring's thread: from the XDP program's records to the mirror, to replication and to the neighbour table.
+//! The event ring's thread: from the XDP program's records to replication and to the neighbour table.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -12,7 +12,6 @@ use csm_common::event::{
 };
 use csm_common::flow::Connection;
 use csm_common::names;
-use csm_common::net::AddressKey;
 use csm_common::service::{StickyEntry, StickyKey};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,7 +19,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::bpf::PerCpuArray;
 use super::maps::MapSource;
-use super::mirror::Mirror;
+use super::routes::from_be;
+use crate::model::Host;
 
 /// What replication is told of this node's own tables; numbers are this node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +47,11 @@ pub type DeltaSink = Arc<dyn Fn(Delta) + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
     /// A packet waits for a host that has no next hop.
-    Unresolved(AddressKey),
+    Unresolved(Host),
     /// A host told its MAC in an ARP packet.
-    Neighbour(AddressKey, [u8; 6]),
+    Neighbour(Host, [u8; 6]),
     /// Another box uses one of the group's addresses, from this MAC, while this node is active.
-    Rival(AddressKey, [u8; 6]),
+    Rival(Host, [u8; 6]),
 }
 
 /// How many records the thread has handled and had to leave.
@@ -96,7 +96,6 @@ impl RingThread {
     /// If the ring or the thread cannot be had.
     pub fn spawn(
         source: &impl MapSource,
-        mirror: Arc<Mirror>,
         deltas: DeltaSink,
         hints: tokio::sync::mpsc::Sender<Hint>,
     ) -> io::Result<Self> {
@@ -107,7 +106,7 @@ impl RingThread {
         let flush =
             Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let counters = Arc::new(RingCounters::default());
-        let reader = Reader { mirror, deltas, hints, counters: Arc::clone(&counters), lost, lost_before: 0 };
+        let reader = Reader { deltas, hints, counters: Arc::clone(&counters), lost, lost_before: 0 };
         let (stopped, flushed) = (Arc::clone(&stop), Arc::clone(&flush));
         let thread = std::thread::Builder::new()
             .name("csm-ring".into())
@@ -140,7 +139,6 @@ pub(super) fn open(fd: OwnedFd) -> io::Result<RingBuf<MapData>> {
 }
 
 struct Reader {
-    mirror: Arc<Mirror>,
     deltas: DeltaSink,
     hints: tokio::sync::mpsc::Sender<Hint>,
     counters: Arc<RingCounters>,
@@ -187,16 +185,10 @@ impl Reader {
             self.counters.unknown.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let host = AddressKey { ip_be: record.ip_be, vlan: record.vlan, pad: 0 };
+        let host = Host { address: from_be(record.ip_be).into(), vlan: record.vlan };
         match record.kind {
-            EVENT_CONNECTION => {
-                self.mirror.put(record.connection);
-                (self.deltas)(Delta::Up(record.connection));
-            }
-            EVENT_CLOSED => {
-                self.mirror.take(&record.connection);
-                (self.deltas)(Delta::Closed(record.connection));
-            }
+            EVENT_CONNECTION => (self.deltas)(Delta::Up(record.connection)),
+            EVENT_CLOSED => (self.deltas)(Delta::Closed(record.connection)),
             EVENT_STICKY => (self.deltas)(Delta::Sticky(record.sticky_key, record.sticky)),
             EVENT_UNRESOLVED => self.hint(Hint::Unresolved(host)),
             EVENT_NEIGHBOUR => self.hint(Hint::Neighbour(host, record.mac)),

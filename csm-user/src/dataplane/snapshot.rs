@@ -3,13 +3,12 @@
 //! One immutable snapshot for each plan, shared by all who translate records between the tables and the peer.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use csm_common::net::AddressKey;
 use csm_common::service::{VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver};
 
-use crate::model::{Protocol, StableId};
+use crate::model::{Host, Protocol, StableId};
 
 use super::plan::{Desired, PRIVATE_STICKY};
 use super::routes::Routes;
@@ -123,7 +122,7 @@ impl Directory {
 
     /// The neighbour that a packet to `address` is handed to.
     #[must_use]
-    pub fn hop(&self, address: Ipv4Addr) -> Option<AddressKey> {
+    pub fn hop(&self, address: impl Into<IpAddr>) -> Option<Host> {
         self.routes.hop(address)
     }
 
@@ -165,6 +164,7 @@ mod tests {
     use crate::dataplane::plan::tests::{figure_7_1, hops, name};
     use crate::dataplane::plan::{Assignments, HealthView, plan};
     use crate::model::StableId;
+    use std::net::IpAddr;
 
     #[test]
     fn identities_and_numbers_translate_both_ways() {
@@ -180,7 +180,7 @@ mod tests {
         let real = StableId::of_real(&name("WEB"), "192.158.39.102".parse().unwrap(), None);
         let (number, hop) = directory.real(real).unwrap();
         assert_eq!((number, directory.real_id(number)), (1, Some(real)));
-        assert_eq!(hop, hops[&directory.hop("192.158.39.102".parse().unwrap()).unwrap()]);
+        assert_eq!(hop, hops[&directory.hop("192.158.39.102".parse::<IpAddr>().unwrap()).unwrap()]);
         assert_eq!(directory.real(StableId(7)), None);
         assert_eq!(directory.sticky_group(256), Some(StickyGroup::Private(id)));
         assert_eq!(directory.sticky_number(StickyGroup::Private(id)), Some(256));

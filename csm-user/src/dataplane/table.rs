@@ -5,7 +5,6 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use csm_common::flow::{
     Connection, FLAG_FORWARD, FLAG_REPLICA, FLAG_REPLICATE, FlowEntry, FlowKey, Local, STATE_CLOSED,
@@ -15,7 +14,6 @@ use csm_common::service::{StickyEntry, StickyKey};
 
 use super::bpf::{BpfMap, Update, Walk};
 use super::maps::MapSource;
-use super::mirror::Mirror;
 
 /// Entries read by one system call.
 const SLICE: usize = 4096;
@@ -81,6 +79,15 @@ pub struct Seen {
     pub flags: u8,
 }
 
+/// Where a reading of the table in pages stands; the default is its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Among the half-open, which come after the proven: one that is proven meanwhile is missing rather than told twice.
+    pub half_open: bool,
+    /// Place in that table.
+    pub bucket: Option<u32>,
+}
+
 /// A sticky entry with its key.
 pub type Sticky = (StickyKey, StickyEntry);
 
@@ -90,25 +97,17 @@ pub struct Table {
     pub(super) flows: BpfMap<FlowKey, FlowEntry>,
     pub(super) embryonic: BpfMap<FlowKey, FlowEntry>,
     pub(super) sticky: BpfMap<StickyKey, StickyEntry>,
-    mirror: Arc<Mirror>,
 }
 
 impl Table {
     /// # Errors
     /// If a map is missing or of another shape.
-    pub fn open(source: &impl MapSource, mirror: Arc<Mirror>) -> io::Result<Self> {
+    pub fn open(source: &impl MapSource) -> io::Result<Self> {
         Ok(Self {
             flows: BpfMap::new(source.descriptor(names::FLOWS)?)?,
             embryonic: BpfMap::new(source.descriptor(names::EMBRYONIC)?)?,
             sticky: BpfMap::new(source.descriptor(names::STICKY)?)?,
-            mirror,
         })
-    }
-
-    /// What userspace last heard of the proven connections.
-    #[must_use]
-    pub fn mirror(&self) -> &Arc<Mirror> {
-        &self.mirror
     }
 
     /// Inserts replicas, both directions each. `Ok` at a position means that both entries stand in the kernel's map.
@@ -136,11 +135,6 @@ impl Table {
         for index in batch.write(&self.flows) {
             results[index.0] = Err(index.1);
         }
-        for (insert, result) in inserts.iter().zip(&results) {
-            if result.is_ok() {
-                self.mirror.put(insert.connection);
-            }
-        }
         results
     }
 
@@ -148,7 +142,7 @@ impl Table {
     fn examine(&self, pair: &Pair, insert: &Insert, conflict: Conflict) -> Result<Step, InsertError> {
         let (connection, proto) = (&insert.connection, insert.connection.proto);
         if let Some(back) = self.flows.get(&pair.return_key)?
-            && back.state != STATE_CLOSED
+            && back.state < STATE_CLOSED
             && back.twin_key(proto) != pair.forward_key
         {
             return Err(InsertError::Exists);
@@ -160,7 +154,7 @@ impl Table {
         let later = known.generation.wrapping_sub(connection.generation).cast_signed() > 0;
         match conflict {
             // It stands for late segments only, but a report that crossed its end must not bring it back.
-            Conflict::Keep if standing.state == STATE_CLOSED => {
+            Conflict::Keep if standing.state >= STATE_CLOSED => {
                 if known.generation == connection.generation {
                     return Err(InsertError::Superseded);
                 }
@@ -245,7 +239,6 @@ impl Table {
         if map.get(&back)?.is_some_and(|entry| entry.twin_key(connection.proto) == connection.forward_key()) {
             map.delete(&back)?;
         }
-        self.mirror.take(connection);
         Ok(())
     }
 
@@ -266,29 +259,55 @@ impl Table {
         Self::visit_pairs(&self.embryonic, visit)
     }
 
+    /// The connections of one slice from `position` on, and where the next slice begins; `None`: this was the last.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn page(&self, position: Position) -> io::Result<(Vec<Seen>, Option<Position>)> {
+        let Position { half_open, bucket } = position;
+        let map = if half_open { &self.embryonic } else { &self.flows };
+        let mut walk = Walk::new(SLICE).from(bucket);
+        let (seen, last) = Self::slice(map, &mut walk)?;
+        let next = match (last, half_open) {
+            (false, _) => Some(Position { half_open, bucket: walk.position() }),
+            (true, false) => Some(Position { half_open: true, bucket: None }),
+            (true, true) => None,
+        };
+        Ok((seen, next))
+    }
+
     fn visit_pairs(
         map: &BpfMap<FlowKey, FlowEntry>,
         visit: &mut dyn FnMut(&[Seen]) -> ControlFlow<()>,
     ) -> io::Result<()> {
         let mut walk = Walk::new(SLICE);
         loop {
-            let mut seen = Vec::new();
-            let (entries, last) = walk.next(map)?;
-            for (key, entry) in entries.filter(|(_, entry)| entry.flags & FLAG_FORWARD != 0) {
-                let twin = entry.twin_key(key.proto);
-                let Some(back) = map.get(&twin)?.filter(|back| back.twin_key(key.proto) == *key) else {
-                    continue;
-                };
-                seen.push(Seen {
-                    connection: entry.connection(key),
-                    last_seen_ns: entry.last_seen_ns.max(back.last_seen_ns),
-                    flags: entry.flags | back.flags,
-                });
-            }
+            let (seen, last) = Self::slice(map, &mut walk)?;
             if visit(&seen).is_break() || last {
                 return Ok(());
             }
         }
+    }
+
+    /// The connections of a walk's next slice, and whether it was the last.
+    fn slice(
+        map: &BpfMap<FlowKey, FlowEntry>,
+        walk: &mut Walk<FlowKey, FlowEntry>,
+    ) -> io::Result<(Vec<Seen>, bool)> {
+        let mut seen = Vec::new();
+        let (entries, last) = walk.next(map)?;
+        for (key, entry) in entries.filter(|(_, entry)| entry.flags & FLAG_FORWARD != 0) {
+            let twin = entry.twin_key(key.proto);
+            let Some(back) = map.get(&twin)?.filter(|back| back.twin_key(key.proto) == *key) else {
+                continue;
+            };
+            seen.push(Seen {
+                connection: entry.connection(key),
+                last_seen_ns: entry.last_seen_ns.max(back.last_seen_ns),
+                flags: entry.flags | back.flags,
+            });
+        }
+        Ok((seen, last))
     }
 
     /// Inserts sticky entries; with `keep` one that stands for another real stays and is an error.
@@ -419,5 +438,31 @@ fn insert_error(error: io::Error) -> InsertError {
         Some(libc::EEXIST) => InsertError::Exists,
         Some(libc::E2BIG | libc::ENOMEM) => InsertError::Full,
         _ => InsertError::Io(error),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use csm_common::flow::{Connection, STATE_ESTABLISHED};
+
+    pub(in crate::dataplane) fn connection(client_port: u16, generation: u32) -> Connection {
+        Connection {
+            client_be: u32::from_ne_bytes([10, 0, 0, 1]),
+            virtual_be: u32::from_ne_bytes([192, 158, 38, 30]),
+            real_be: u32::from_ne_bytes([192, 158, 39, 101]),
+            source_be: u32::from_ne_bytes([10, 0, 0, 1]),
+            client_port_be: client_port.to_be(),
+            virtual_port_be: 80_u16.to_be(),
+            real_port_be: 80_u16.to_be(),
+            source_port_be: client_port.to_be(),
+            client_vlan: 2,
+            server_vlan: 3,
+            proto: 6,
+            state: STATE_ESTABLISHED,
+            pad: 0,
+            vserver: 0,
+            real: 0,
+            generation,
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! [`Effect::Gate`] opens shuts by itself is the business of [`crate::ft::session`], which holds the lease.
 
 mod hear;
+mod outlook;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -124,6 +124,8 @@ pub enum Reason {
     Election,
     /// This node, or its peer, ranks higher than the active one and is configured to preempt.
     Preempt,
+    /// Tracking stands against the active node and not against the other, which is configured to preempt.
+    Tracking,
     /// `clear module csm N ft active`.
     Forced,
     /// The active node offers the role, or has given it up already.
@@ -154,6 +156,7 @@ impl fmt::Display for Reason {
             Self::Outranked => "peer ranks higher",
             Self::Election => "ranks higher than its peer",
             Self::Preempt => "preemption",
+            Self::Tracking => "tracking",
             Self::Forced => "clear ft active",
             Self::Offered => "offered by peer",
             Self::Unable => "active node cannot forward",

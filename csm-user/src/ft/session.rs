@@ -42,6 +42,7 @@ pub trait Port {
 }
 
 /// A node's session.
+#[derive(Clone, Debug)]
 pub struct Session {
     election: Election,
     controls: Controls,
@@ -105,6 +106,14 @@ impl Session {
     #[must_use]
     pub const fn election(&self) -> &Election {
         &self.election
+    }
+
+    /// What the session's future hangs on besides its machine: for each [`Timer`] in how many ns it is due, in how many the
+    /// lease ends, and whether the daemon says that it can forward. For checkers; counters have no part in it.
+    #[must_use]
+    pub fn outlook(&self, now: u64) -> ([Option<i64>; Timer::ALL.len()], Option<i64>, bool) {
+        let left = |at: u64| at.cast_signed().wrapping_sub(now.cast_signed());
+        (self.deadlines.map(|deadline| deadline.map(left)), self.lease_end.map(left), self.forwardable)
     }
 
     /// Has left: the driver may end.

@@ -4,15 +4,25 @@
 //! renderers. Nothing here is node-local except what the configuration itself says.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+pub mod change;
+mod family;
+mod host;
 mod lease;
+mod natpool;
 mod port;
+mod track;
+
+pub use family::{Family, prefix_mask, prefix_mask6};
+pub use host::Host;
+pub use natpool::Natpool;
 
 pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
+pub use track::{TrackMode, Tracking};
 
 pub use lease::{
     CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, lease,
@@ -82,7 +92,7 @@ pub struct Config {
     pub vlans: Vec<Vlan>,
     /// `probe NAME icmp|tcp`.
     pub probes: Vec<Probe>,
-    /// `natpool NAME FIRST LAST netmask M`.
+    /// `natpool NAME FIRST LAST netmask M`, or `prefix-length L`.
     pub natpools: Vec<Natpool>,
     /// `serverfarm NAME`.
     pub serverfarms: Vec<Serverfarm>,
@@ -112,21 +122,73 @@ pub struct Vlan {
     pub address: Option<Ipv4Net>,
     /// `alt A M`: the peer's own address, used by config-sync.
     pub alt_address: Option<Ipv4Net>,
-    /// `gateway A`.
-    pub gateways: Vec<Ipv4Addr>,
     /// `alias A M`.
     pub alias: Option<Ipv4Net>,
-    /// `route N M gateway A`.
+    /// `ipv6 address A/L`: this node's own IPv6 address and its network.
+    pub address6: Option<Ipv6Net>,
+    /// `alt A/L`: the peer's.
+    pub alt_address6: Option<Ipv6Net>,
+    /// `alias A/L`.
+    pub alias6: Option<Ipv6Net>,
+    /// `gateway A`, of either family.
+    pub gateways: Vec<IpAddr>,
+    /// `route N M gateway A` and `route N/L gateway A`.
     pub routes: Vec<StaticRoute>,
 }
 
-/// `route N M gateway A`.
+impl Vlan {
+    /// A VLAN without addresses.
+    #[must_use]
+    pub const fn new(id: VlanId, role: VlanRole) -> Self {
+        Self {
+            id,
+            role,
+            address: None,
+            alt_address: None,
+            alias: None,
+            address6: None,
+            alt_address6: None,
+            alias6: None,
+            gateways: Vec::new(),
+            routes: Vec::new(),
+        }
+    }
+
+    /// This node's own address in `family`.
+    #[must_use]
+    pub fn own(&self, family: Family) -> Option<IpNet> {
+        match family {
+            Family::V4 => self.address.map(IpNet::V4),
+            Family::V6 => self.address6.map(IpNet::V6),
+        }
+    }
+
+    /// The peer's.
+    #[must_use]
+    pub fn peer(&self, family: Family) -> Option<IpNet> {
+        match family {
+            Family::V4 => self.alt_address.map(IpNet::V4),
+            Family::V6 => self.alt_address6.map(IpNet::V6),
+        }
+    }
+
+    /// The pair's floating address.
+    #[must_use]
+    pub fn alias(&self, family: Family) -> Option<IpNet> {
+        match family {
+            Family::V4 => self.alias.map(IpNet::V4),
+            Family::V6 => self.alias6.map(IpNet::V6),
+        }
+    }
+}
+
+/// `route N M gateway A`, or `route N/L gateway A`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaticRoute {
     /// Destination.
-    pub network: Ipv4Net,
-    /// Next hop.
-    pub gateway: Ipv4Addr,
+    pub network: IpNet,
+    /// Next hop, of the same family.
+    pub gateway: IpAddr,
 }
 
 /// `probe NAME icmp|tcp`.
@@ -198,10 +260,13 @@ impl Serverfarm {
 pub enum Predictor {
     /// `roundrobin`: in turn, by weight.
     RoundRobin,
-    /// `hash address [MASK] [source|destination]`: by the addresses under the mask; weights do not count.
+    /// `hash address [MASK | prefix-length L] [source|destination]`: by the addresses under the mask; weights do not
+    /// count.
     Hash {
-        /// Default 255.255.255.255.
-        mask: Ipv4Addr,
+        /// Leading bits of an IPv4 address that count, 0–32; default 32.
+        bits: u8,
+        /// Of an IPv6 address, 0–128; default 128.
+        bits6: u8,
         /// The client's address counts.
         source: bool,
         /// The virtual address counts.
@@ -211,31 +276,11 @@ pub enum Predictor {
     Forward,
 }
 
-/// `natpool NAME FIRST LAST netmask M`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Natpool {
-    /// Name.
-    pub name: Name,
-    /// First address.
-    pub first: Ipv4Addr,
-    /// Last address.
-    pub last: Ipv4Addr,
-    /// `netmask M`, of both.
-    pub netmask: Ipv4Addr,
-}
-
-impl Natpool {
-    /// Its addresses, in order.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
-        (self.first.to_bits()..=self.last.to_bits()).map(Ipv4Addr::from_bits)
-    }
-}
-
 /// `real A [PORT]` in a farm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Real {
-    /// Address.
-    pub address: Ipv4Addr,
+    /// Address, of the farm's family.
+    pub address: IpAddr,
     /// Port; `None`: the virtual server's.
     pub port: Option<u16>,
     /// `weight N`: 0–100, default 8; 0 takes no new connections.
@@ -330,9 +375,15 @@ impl Vserver {
     pub fn client_ranges(&self) -> Vec<ClientRange> {
         let mut ranges = self.clients.clone();
         if ranges.iter().all(|range| range.exclude) {
-            ranges.push(ClientRange { network: Ipv4Net::default(), exclude: false });
+            ranges.push(ClientRange { network: self.family().all(), exclude: false });
         }
         ranges
+    }
+
+    /// Family of its address; IPv4 as long as it has none.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.virtual_server.map_or(Family::V4, |to| Family::of(to.address()))
     }
 }
 
@@ -340,7 +391,7 @@ impl Vserver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Virtual {
     /// Address, or network.
-    pub network: Ipv4Net,
+    pub network: IpNet,
     /// Protocol.
     pub protocol: Protocol,
     /// Port; 0: any, and without meaning for protocols other than TCP and UDP.
@@ -352,20 +403,20 @@ pub struct Virtual {
 impl Virtual {
     /// A single address.
     #[must_use]
-    pub fn single(address: Ipv4Addr, protocol: Protocol, port: u16) -> Self {
-        Self { network: Ipv4Net::from(address), protocol, port, ftp: false }
+    pub fn single(address: IpAddr, protocol: Protocol, port: u16) -> Self {
+        Self { network: IpNet::from(address), protocol, port, ftp: false }
     }
 
     /// The address, or the network's.
     #[must_use]
-    pub const fn address(&self) -> Ipv4Addr {
+    pub fn address(&self) -> IpAddr {
         self.network.addr()
     }
 
-    /// A single address: answered by ARP, and by the pair alone.
+    /// A single address: answered by ARP or neighbour discovery, and by the pair alone.
     #[must_use]
-    pub const fn is_address(&self) -> bool {
-        self.network.prefix_len() == 32
+    pub fn is_address(&self) -> bool {
+        self.network.prefix_len() == self.network.max_prefix_len()
     }
 }
 
@@ -373,20 +424,22 @@ impl Virtual {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientRange {
     /// The clients.
-    pub network: Ipv4Net,
+    pub network: IpNet,
     /// They are not served.
     pub exclude: bool,
 }
 
-/// `sticky M [group G] [netmask MASK]`.
+/// `sticky M [group G] [netmask MASK | prefix-length L]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sticky {
     /// 1–65535 minutes.
     pub minutes: u16,
     /// 0–255; 0 is private to the vserver.
     pub group: u8,
-    /// Mask on the client's address, default /32.
-    pub netmask: Ipv4Addr,
+    /// Leading bits of an IPv4 client's address that count, 0–32; default 32.
+    pub bits: u8,
+    /// Of an IPv6 client's, 0–128; default 128.
+    pub bits6: u8,
 }
 
 /// `ft group N vlan M`.
@@ -406,6 +459,8 @@ pub struct FtGroup {
     pub heartbeat: Duration,
     /// `failover S | msec N`: default 3 s; 30 ms at least.
     pub failover: Duration,
+    /// `track ...`.
+    pub track: Tracking,
 }
 
 impl Config {
@@ -465,8 +520,19 @@ impl Config {
 
     /// The connected VLAN whose network holds `address`.
     #[must_use]
-    pub fn vlan_of(&self, address: Ipv4Addr) -> Option<&Vlan> {
-        self.vlans.iter().find(|vlan| vlan.address.is_some_and(|net| net.contains(&address)))
+    pub fn vlan_of(&self, address: impl Into<IpAddr>) -> Option<&Vlan> {
+        let address = address.into();
+        let family = Family::of(address);
+        self.vlans.iter().find(|vlan| vlan.own(family).is_some_and(|net| net.contains(&address)))
+    }
+
+    /// Whether anything of `family` is configured.
+    #[must_use]
+    pub fn uses(&self, family: Family) -> bool {
+        let farms = || self.serverfarms.iter().flat_map(|farm| &farm.reals).map(|real| real.address);
+        let virtuals = self.vservers.iter().filter_map(|vserver| Some(vserver.virtual_server?.address()));
+        self.vlans.iter().any(|vlan| vlan.own(family).is_some())
+            || virtuals.chain(farms()).any(|address| Family::of(address) == family)
     }
 }
 
@@ -488,7 +554,7 @@ impl StableId {
 
     /// Of a real: its farm, address and port (0: the virtual server's).
     #[must_use]
-    pub fn of_real(farm: &Name, address: Ipv4Addr, port: Option<u16>) -> Self {
+    pub fn of_real(farm: &Name, address: IpAddr, port: Option<u16>) -> Self {
         Self(fnv1a(format!("real {farm} {address} {}", port.unwrap_or(0)).as_bytes()))
     }
 }

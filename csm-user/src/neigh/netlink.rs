@@ -4,7 +4,7 @@
 //! by the socket's buffer, and an overflow is reported (`ENOBUFS`) instead of growing a queue.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
@@ -57,7 +57,7 @@ impl Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A neighbour's state.
-    Neighbour(u32, Ipv4Addr, Discovery),
+    Neighbour(u32, IpAddr, Discovery),
     /// An interface's state.
     Link(Link),
     /// An interface is gone.
@@ -182,7 +182,7 @@ impl Netlink {
     ///
     /// # Errors
     /// Of the request.
-    pub fn resolve(&mut self, ifindex: u32, address: Ipv4Addr, managed: bool) -> io::Result<()> {
+    pub fn resolve(&mut self, ifindex: u32, address: IpAddr, managed: bool) -> io::Result<()> {
         let mut message = neighbour_message(ifindex, address);
         if managed {
             message.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
@@ -197,7 +197,7 @@ impl Netlink {
     ///
     /// # Errors
     /// Of the request.
-    pub fn forget(&mut self, ifindex: u32, address: Ipv4Addr) -> io::Result<()> {
+    pub fn forget(&mut self, ifindex: u32, address: IpAddr) -> io::Result<()> {
         let request = RouteNetlinkMessage::DelNeighbour(neighbour_message(ifindex, address));
         match self.request(request, NLM_F_ACK) {
             Ok(_) => Ok(()),
@@ -206,13 +206,12 @@ impl Netlink {
         }
     }
 
-    /// All IPv4 neighbours the kernel knows.
+    /// All neighbours the kernel knows, IPv4 and IPv6.
     ///
     /// # Errors
     /// Of the request.
     pub fn neighbours(&mut self) -> io::Result<Vec<Notice>> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Inet;
+        let message = NeighbourMessage::default();
         let answers = self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP)?;
         Ok(answers.iter().filter_map(translate).collect())
     }
@@ -256,7 +255,7 @@ impl Netlink {
     }
 }
 
-/// A socket that hears of links and IPv4 neighbours; it does not block.
+/// A socket that hears of links and neighbours; it does not block.
 pub(super) struct Monitor(Socket);
 
 impl Monitor {
@@ -322,7 +321,8 @@ fn translate(message: &RouteNetlinkMessage) -> Option<Notice> {
 
 fn read_neighbour(message: &NeighbourMessage, gone: bool) -> Option<Notice> {
     let address = message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
         _ => None,
     })?;
     let mac = message.attributes.iter().find_map(|attribute| match attribute {
@@ -396,12 +396,16 @@ fn address_message(ifindex: u32, address: IpNet) -> AddressMessage {
     message
 }
 
-fn neighbour_message(ifindex: u32, address: Ipv4Addr) -> NeighbourMessage {
+fn neighbour_message(ifindex: u32, address: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
+    let (family, address) = match address {
+        IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(address)),
+        IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(address)),
+    };
+    message.header.family = family;
     message.header.ifindex = ifindex;
     message.header.state = NeighbourState::None;
-    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
+    message.attributes.push(NeighbourAttribute::Destination(address));
     message
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::netlink::Netlink;
 
@@ -40,9 +40,9 @@ impl OwnAddresses {
     ///
     /// # Errors
     /// Of the requests.
-    pub fn ensure(&mut self, ifindex: u32, address: Ipv4Net) -> io::Result<()> {
+    pub fn ensure(&mut self, ifindex: u32, address: IpNet) -> io::Result<()> {
         self.raise(ifindex)?;
-        self.add(ifindex, IpNet::V4(address))
+        self.add(ifindex, address)
     }
 
     /// Sees that the interface is up and has an IPv6 link-local address; returns it.

@@ -6,11 +6,12 @@
 //! neighbour discovery proves it wrong: forwarding to a stale one is better than dropping.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use csm_common::limits::NEXTHOPS_MAX;
-use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop};
+use ipnet::IpNet;
 
+use crate::model::Host;
 use crate::numbers::Numbers;
 
 /// Most hosts that traffic alone can put into the table.
@@ -31,8 +32,25 @@ pub struct HopPort {
     pub tagged: bool,
     /// The VLAN that it is bridged with.
     pub bridge: Option<u16>,
-    /// This node's address and prefix length there: hosts outside it are not neighbours.
-    pub network: Option<ipnet::Ipv4Net>,
+    /// This node's addresses and prefix lengths there: hosts outside of them are not neighbours.
+    pub networks: [Option<IpNet>; 2],
+}
+
+/// How frames to a host are sent: a next hop of either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The host.
+    pub host: Host,
+    /// Its MAC, if it is known.
+    pub mac: Option<[u8; 6]>,
+    /// What its frames carry as their source.
+    pub source_mac: [u8; 6],
+    /// Number of the port in `TX_PORTS`.
+    pub port: u32,
+    /// Its MTU, octets of an IP packet.
+    pub mtu: u16,
+    /// Frames leave with the VLAN's tag.
+    pub tagged: bool,
 }
 
 /// State of a neighbour as the kernel tells it.
@@ -52,26 +70,26 @@ pub enum Discovery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Write `NEXTHOPS`.
-    SetNextHop(u32, NextHop),
+    SetNextHop(u32, Hop),
     /// Write `NEIGHBOURS`.
-    SetNeighbour(AddressKey, u32),
+    SetNeighbour(Host, u32),
     /// Delete from `NEIGHBOURS`.
-    RemoveNeighbour(AddressKey),
+    RemoveNeighbour(Host),
     /// Have the kernel find the host on the interface.
     Resolve {
         /// Interface index.
         ifindex: u32,
         /// The host.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Keep it found for ever (a `managed` neighbour); otherwise ask once.
         managed: bool,
     },
     /// Let the kernel forget it.
-    Release(u32, Ipv4Addr),
+    Release(u32, IpAddr),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Host {
+struct Entry {
     number: u32,
     mac: Option<[u8; 6]>,
     wanted: bool,
@@ -84,8 +102,8 @@ struct Host {
 pub struct NeighbourTable {
     source_mac: [u8; 6],
     ports: HashMap<u16, HopPort>,
-    numbers: Numbers<AddressKey>,
-    hosts: HashMap<AddressKey, Host>,
+    numbers: Numbers<Host>,
+    hosts: HashMap<Host, Entry>,
     learned: usize,
     /// Number of the table walk that was begun last, see [`crate::numbers`].
     walk: u64,
@@ -111,7 +129,7 @@ impl NeighbourTable {
 
     /// The configuration names these hosts now, and no others. Hosts it no longer names stay like learned ones for as
     /// long as they answer. Returns their numbers; a host on a VLAN without a port has none.
-    pub fn want(&mut self, wanted: &HashSet<AddressKey>) -> (HashMap<AddressKey, u32>, Vec<Effect>) {
+    pub fn want(&mut self, wanted: &HashSet<Host>) -> (HashMap<Host, u32>, Vec<Effect>) {
         let mut effects = Vec::new();
         for (key, host) in &mut self.hosts {
             if host.wanted && !wanted.contains(key) {
@@ -129,7 +147,7 @@ impl NeighbourTable {
     }
 
     /// The number of `key`, entering it as a learned host if need be; `None` if it is no neighbour or there is no room.
-    pub fn learn(&mut self, key: AddressKey) -> (Option<u32>, Vec<Effect>) {
+    pub fn learn(&mut self, key: Host) -> (Option<u32>, Vec<Effect>) {
         let mut effects = Vec::new();
         let number = self.enter(key, false, &mut effects);
         (number, effects)
@@ -137,7 +155,7 @@ impl NeighbourTable {
 
     /// `key` told `mac` in an ARP packet. Believed for a host whose MAC is not known and for a learned one; for a
     /// wanted one the kernel's own discovery decides, so that one forged packet cannot divert a server's traffic.
-    pub fn heard(&mut self, key: AddressKey, mac: [u8; 6]) -> Vec<Effect> {
+    pub fn heard(&mut self, key: Host, mac: [u8; 6]) -> Vec<Effect> {
         let mut effects = Vec::new();
         if !is_unicast(mac) || self.enter(key, false, &mut effects).is_none() {
             return effects;
@@ -150,12 +168,11 @@ impl NeighbourTable {
     }
 
     /// The kernel's discovery told of a host on interface `ifindex`.
-    pub fn discovered(&mut self, ifindex: u32, address: Ipv4Addr, state: Discovery) -> Vec<Effect> {
+    pub fn discovered(&mut self, ifindex: u32, address: IpAddr, state: Discovery) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let ip_be = u32::from_ne_bytes(address.octets());
         // Two bridged VLANs share an interface; a host is on one of them.
         let ports = self.ports.values().filter(|port| port.ifindex == ifindex);
-        let mut keys = ports.map(|port| AddressKey { ip_be, vlan: port.vlan, pad: 0 });
+        let mut keys = ports.map(|port| Host { address, vlan: port.vlan });
         let Some((key, host)) = keys.find_map(|key| Some((key, *self.hosts.get(&key)?))) else {
             return effects;
         };
@@ -164,7 +181,7 @@ impl NeighbourTable {
             Discovery::Known(_) | Discovery::Asking => {}
             Discovery::Failed if host.wanted => {
                 if host.mac.is_some() {
-                    self.write(key, Host { mac: None, ..host }, &mut effects);
+                    self.write(key, Entry { mac: None, ..host }, &mut effects);
                     if !self.is_bridged(key.vlan) {
                         effects.push(Effect::RemoveNeighbour(key));
                     }
@@ -207,8 +224,8 @@ impl NeighbourTable {
         let mut effects = Vec::new();
         self.numbers.release(walk, &in_use);
         if self.learned > LEARNED_MAX / 2 {
-            let idle = |host: &Host| !host.wanted && host.entered < walk && !in_use(host.number);
-            let leaving: Vec<AddressKey> =
+            let idle = |host: &Entry| !host.wanted && host.entered < walk && !in_use(host.number);
+            let leaving: Vec<Host> =
                 self.hosts.iter().filter(|(_, host)| idle(host)).map(|(key, _)| *key).collect();
             for key in leaving {
                 self.leave(key, &mut effects);
@@ -219,12 +236,12 @@ impl NeighbourTable {
 
     /// The number of `key` if it is in the table.
     #[must_use]
-    pub fn number(&self, key: &AddressKey) -> Option<u32> {
+    pub fn number(&self, key: &Host) -> Option<u32> {
         self.hosts.get(key).map(|host| host.number)
     }
 
     /// Number and MAC of every host in the table.
-    pub fn iter(&self) -> impl Iterator<Item = (AddressKey, u32, Option<[u8; 6]>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Host, u32, Option<[u8; 6]>)> {
         self.hosts.iter().map(|(key, host)| (*key, host.number, host.mac))
     }
 
@@ -234,7 +251,7 @@ impl NeighbourTable {
         self.ports.get(&vlan)
     }
 
-    fn enter(&mut self, key: AddressKey, wanted: bool, effects: &mut Vec<Effect>) -> Option<u32> {
+    fn enter(&mut self, key: Host, wanted: bool, effects: &mut Vec<Effect>) -> Option<u32> {
         if let Some(host) = self.hosts.get_mut(&key) {
             let number = host.number;
             if wanted && !host.wanted {
@@ -246,17 +263,13 @@ impl NeighbourTable {
         }
         let port = *self.ports.get(&key.vlan)?;
         // A host is on one side of a bridge group: where it was seen first.
-        if port.bridge.is_some_and(|other| self.hosts.contains_key(&AddressKey { vlan: other, ..key })) {
+        if port.bridge.is_some_and(|other| self.hosts.contains_key(&Host { vlan: other, ..key })) {
             return None;
         }
-        let address = Ipv4Addr::from(key.ip_be.to_ne_bytes());
+        let address = key.address;
         if !wanted {
-            let on_link = port.network.is_some_and(|net| {
-                net.contains(&address)
-                    && address != net.addr()
-                    && address != net.network()
-                    && address != net.broadcast()
-            });
+            let on_link =
+                is_link_local(address) || port.networks.iter().flatten().any(|net| is_host_of(address, *net));
             if !on_link {
                 return None;
             }
@@ -270,7 +283,7 @@ impl NeighbourTable {
             return None;
         };
         self.learned += usize::from(!wanted);
-        self.write(key, Host { number, mac: None, wanted, entered: self.walk }, effects);
+        self.write(key, Entry { number, mac: None, wanted, entered: self.walk }, effects);
         // On a bridged VLAN the program must know on which side to ask for it.
         if self.is_bridged(key.vlan) {
             effects.push(Effect::SetNeighbour(key, number));
@@ -280,45 +293,42 @@ impl NeighbourTable {
     }
 
     /// The next hop is written before `NEIGHBOURS` leads to it.
-    fn resolved(&mut self, key: AddressKey, mac: [u8; 6], effects: &mut Vec<Effect>) {
+    fn resolved(&mut self, key: Host, mac: [u8; 6], effects: &mut Vec<Effect>) {
         let Some(&host) = self.hosts.get(&key) else { return };
         if host.mac == Some(mac) {
             return;
         }
-        self.write(key, Host { mac: Some(mac), ..host }, effects);
+        self.write(key, Entry { mac: Some(mac), ..host }, effects);
         if host.mac.is_none() {
             effects.push(Effect::SetNeighbour(key, host.number));
         }
     }
 
-    fn leave(&mut self, key: AddressKey, effects: &mut Vec<Effect>) {
+    fn leave(&mut self, key: Host, effects: &mut Vec<Effect>) {
         let Some(host) = self.hosts.remove(&key) else { return };
         self.learned -= 1;
         self.numbers.retire(&key, self.walk);
         effects.push(Effect::RemoveNeighbour(key));
         effects.push(Effect::SetNextHop(host.number, self.next_hop(key, None)));
         if let Some(port) = self.ports.get(&key.vlan) {
-            effects.push(Effect::Release(port.ifindex, Ipv4Addr::from(key.ip_be.to_ne_bytes())));
+            effects.push(Effect::Release(port.ifindex, key.address));
         }
     }
 
-    fn write(&mut self, key: AddressKey, host: Host, effects: &mut Vec<Effect>) {
+    fn write(&mut self, key: Host, host: Entry, effects: &mut Vec<Effect>) {
         self.hosts.insert(key, host);
         effects.push(Effect::SetNextHop(host.number, self.next_hop(key, host.mac)));
     }
 
-    fn next_hop(&self, key: AddressKey, mac: Option<[u8; 6]>) -> NextHop {
-        let port = self.ports.get(&key.vlan);
-        let tagged = port.is_some_and(|port| port.tagged);
-        NextHop {
-            dst_mac: mac.unwrap_or_default(),
-            src_mac: self.source_mac,
+    fn next_hop(&self, host: Host, mac: Option<[u8; 6]>) -> Hop {
+        let port = self.ports.get(&host.vlan);
+        Hop {
+            host,
+            mac,
+            source_mac: self.source_mac,
             port: port.map_or(0, |port| port.number),
-            vlan: key.vlan,
-            flags: if mac.is_some() { NEXTHOP_RESOLVED } else { 0 } | if tagged { NEXTHOP_TAGGED } else { 0 },
-            ip_be: key.ip_be,
-            mtu: self.ports.get(&key.vlan).map_or(0, |port| port.mtu),
-            pad: 0,
+            mtu: port.map_or(0, |port| port.mtu),
+            tagged: port.is_some_and(|port| port.tagged),
         }
     }
 
@@ -326,11 +336,22 @@ impl NeighbourTable {
         self.ports.get(&vlan).is_some_and(|port| port.bridge.is_some())
     }
 
-    fn ask(&self, key: &AddressKey) -> Option<Effect> {
+    fn ask(&self, key: &Host) -> Option<Effect> {
         let (port, host) = (self.ports.get(&key.vlan)?, self.hosts.get(key)?);
-        let address = Ipv4Addr::from(key.ip_be.to_ne_bytes());
-        Some(Effect::Resolve { ifindex: port.ifindex, address, managed: host.wanted })
+        Some(Effect::Resolve { ifindex: port.ifindex, address: key.address, managed: host.wanted })
     }
+}
+
+/// Neither this node's address nor one that is no single host's: in IPv6 only the network's own is not (RFC 4291, section
+/// 2.6.1).
+fn is_host_of(address: IpAddr, net: IpNet) -> bool {
+    let broadcast = matches!(net, IpNet::V4(net) if address == net.broadcast());
+    net.contains(&address) && address != net.addr() && address != net.network() && !broadcast
+}
+
+/// On every VLAN there may be one: a router of the other hosts.
+const fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 const fn is_unicast(mac: [u8; 6]) -> bool {

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use csm_common::net::{AddressKey, NextHop};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::netlink::{Link, Monitor, Netlink, Notice};
-use super::table::{Effect, NeighbourTable};
+use super::table::{Effect, Hop, NeighbourTable};
+use crate::model::Host;
 
 /// Requests to the kernel that may wait; beyond that all hosts are asked for anew.
 const REQUESTS_MAX: usize = 4096;
@@ -26,13 +26,13 @@ pub trait HopSink: Send + Sync {
     ///
     /// # Errors
     /// Of the map operation.
-    fn set_nexthop(&self, number: u32, hop: &NextHop) -> io::Result<()>;
+    fn set_nexthop(&self, number: u32, hop: &Hop) -> io::Result<()>;
 
     /// Lets packets to `host` find next hop `number`, or none.
     ///
     /// # Errors
     /// Of the map operation.
-    fn set_neighbour(&self, host: &AddressKey, number: Option<u32>) -> io::Result<()>;
+    fn set_neighbour(&self, host: &Host, number: Option<u32>) -> io::Result<()>;
 }
 
 /// An interface changed.
@@ -101,24 +101,24 @@ impl Neighbours {
 
     /// The configuration names these hosts now; returns their next-hop numbers.
     #[must_use]
-    pub fn want(&self, wanted: &HashSet<AddressKey>) -> HashMap<AddressKey, u32> {
+    pub fn want(&self, wanted: &HashSet<Host>) -> HashMap<Host, u32> {
         self.shared.change(|table| table.want(wanted))
     }
 
     /// The next-hop number of a host on a connected network, made if need be; `None` if it is no neighbour or there is
     /// no room.
     #[must_use]
-    pub fn number(&self, host: AddressKey) -> Option<u32> {
+    pub fn number(&self, host: Host) -> Option<u32> {
         self.shared.change(|table| table.learn(host))
     }
 
     /// A packet waits for a host that has no next hop.
-    pub fn unresolved(&self, host: AddressKey) {
+    pub fn unresolved(&self, host: Host) {
         self.shared.change(|table| ((), table.learn(host).1));
     }
 
     /// A host told its MAC.
-    pub fn heard(&self, host: AddressKey, mac: [u8; 6]) {
+    pub fn heard(&self, host: Host, mac: [u8; 6]) {
         self.shared.change(|table| ((), table.heard(host, mac)));
     }
 
@@ -134,7 +134,7 @@ impl Neighbours {
 
     /// Every host with its number and its MAC, if known.
     #[must_use]
-    pub fn list(&self) -> Vec<(AddressKey, u32, Option<[u8; 6]>)> {
+    pub fn list(&self) -> Vec<(Host, u32, Option<[u8; 6]>)> {
         self.shared.lock().iter().collect()
     }
 }
@@ -197,7 +197,7 @@ struct Worker<F> {
     monitor: Monitor,
     netlink: Netlink,
     /// What the kernel was asked to keep found.
-    managed: HashSet<(u32, std::net::Ipv4Addr)>,
+    managed: HashSet<(u32, std::net::IpAddr)>,
     /// Interfaces that could carry frames when they were last heard of.
     carrying: HashSet<u32>,
     on_link: F,

@@ -118,7 +118,7 @@ mod tests {
         Target {
             real: RealKey {
                 farm: Name::new("web").expect("a good name"),
-                address: Ipv4Addr::new(10, 0, 0, last),
+                address: Ipv4Addr::new(10, 0, 0, last).into(),
                 port: None,
             },
             port: Some(80),
@@ -177,9 +177,16 @@ mod tests {
         slower.probe.interval = 60 * S;
         board.replace(vec![target(1), slower.clone(), target(4)], 2 * S);
         let health: Vec<_> =
-            board.health().iter().map(|(key, health)| (key.address.octets()[3], health.clone())).collect();
+            board.health().iter().map(|(key, health)| (key.address.to_string(), health.clone())).collect();
         use RealHealth::{Operational, Testing};
-        assert_eq!(health, [(1, Operational), (2, Operational), (4, Testing)]);
+        assert_eq!(
+            health,
+            [
+                ("10.0.0.1".to_owned(), Operational),
+                ("10.0.0.2".to_owned(), Operational),
+                ("10.0.0.4".to_owned(), Testing)
+            ]
+        );
         assert_eq!(board.start(3 * S).expect("changed: at once").target, slower);
         assert_eq!(board.start(3 * S).expect("new: at once").target, target(4));
         assert_eq!(board.next_due(), Some(6 * S), "the unchanged one keeps its place");
@@ -190,7 +197,7 @@ mod tests {
         let mut board = board(&[target(1)]);
         let old = board.start(Duration::ZERO).expect("due");
         let mut moved = target(1);
-        moved.source = Some(Ipv4Addr::LOCALHOST);
+        moved.source = Some(Ipv4Addr::LOCALHOST.into());
         board.replace(vec![moved], S);
         let refused = Verdict::Fail(FailReason::Refused);
         assert_eq!(board.finished(&old.target.key(), old.run, refused, S), None);

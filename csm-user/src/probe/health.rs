@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::{Name, Probe};
@@ -168,7 +168,7 @@ pub struct RealKey {
     /// Its farm.
     pub farm: Name,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its own port; `None`: the virtual server's.
     pub port: Option<u16>,
 }

@@ -1,9 +1,9 @@
-//! ICMP echo (RFC 792): the request's bytes, and what a received packet means. Pure.
+//! ICMP echo (RFC 792, RFC 4443): the request's bytes, and what a received packet means. Pure.
 //!
 //! ```text
 //!  0               1               2               3
 //! +---------------+---------------+-------------------------------+
-//! | type 8 (0)    | code 0        | checksum                      |
+//! | type 8, 128   | code 0        | checksum                      |
 //! +---------------+---------------+-------------------------------+
 //! | identifier                    | sequence number               |
 //! +-------------------------------+-------------------------------+
@@ -17,10 +17,18 @@ use super::health::{FailReason, Verdict};
 pub const REQUEST_LEN: usize = 16;
 
 const HEADER_LEN: usize = 8;
-const ECHO_REPLY: u8 = 0;
-const UNREACHABLE: u8 = 3;
-const ECHO: u8 = 8;
 const PROTOCOL: u8 = 1;
+const PROTOCOL6: u8 = 58;
+
+/// Types of messages.
+struct Types {
+    echo: u8,
+    reply: u8,
+    unreachable: u8,
+}
+
+const V4: Types = Types { echo: 8, reply: 0, unreachable: 3 };
+const V6: Types = Types { echo: 128, reply: 129, unreachable: 1 };
 
 /// One echo request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,19 +48,39 @@ pub enum Framing {
     Ipv4Header,
     /// Ping socket: nothing; only answers to this socket arrive.
     None,
+    /// Raw socket for ICMPv6: nothing (RFC 3542, section 3); every ICMPv6 packet of the host arrives.
+    Ipv6,
+    /// Ping socket for ICMPv6: nothing; only answers to this socket arrive.
+    Ipv6Ping,
+}
+
+impl Framing {
+    const fn types(self) -> Types {
+        match self {
+            Self::Ipv4Header | Self::None => V4,
+            Self::Ipv6 | Self::Ipv6Ping => V6,
+        }
+    }
+
+    /// Whether the socket has put its own identifier in.
+    const fn is_ping(self) -> bool {
+        matches!(self, Self::None | Self::Ipv6Ping)
+    }
 }
 
 impl Echo {
-    /// The request.
+    /// The request. The checksum of ICMPv6 covers the packet's addresses: the kernel fills it in.
     #[must_use]
-    pub fn request(&self) -> [u8; REQUEST_LEN] {
+    pub fn request(&self, framing: Framing) -> [u8; REQUEST_LEN] {
         let mut bytes = [0; REQUEST_LEN];
-        bytes[0] = ECHO;
+        bytes[0] = framing.types().echo;
         bytes[4..6].copy_from_slice(&self.id.to_be_bytes());
         bytes[6..8].copy_from_slice(&self.seq.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.token.to_be_bytes());
-        let checksum = checksum(&bytes);
-        bytes[2..4].copy_from_slice(&checksum.to_be_bytes());
+        if matches!(framing, Framing::Ipv4Header | Framing::None) {
+            let checksum = checksum(&bytes);
+            bytes[2..4].copy_from_slice(&checksum.to_be_bytes());
+        }
         bytes
     }
 
@@ -61,29 +89,30 @@ impl Echo {
     pub fn verdict(&self, packet: &[u8], framing: Framing) -> Option<Verdict> {
         let icmp = match framing {
             Framing::Ipv4Header => ipv4_payload(packet)?,
-            Framing::None => packet,
+            Framing::None | Framing::Ipv6 | Framing::Ipv6Ping => packet,
         };
         if icmp.len() < HEADER_LEN {
             return None;
         }
-        match icmp[0] {
-            ECHO_REPLY
-                if self.is_mine(icmp, framing) && icmp.get(8..16) == Some(&self.token.to_be_bytes()) =>
-            {
-                Some(Verdict::Pass)
-            }
-            // RFC 792: the offending packet's IP header and its first 64 bits follow.
-            UNREACHABLE => {
-                let inner = ipv4_payload(&icmp[HEADER_LEN..])?;
-                let quoted = inner.len() >= HEADER_LEN && inner[0] == ECHO && self.is_mine(inner, framing);
-                quoted.then_some(Verdict::Fail(FailReason::Unreachable))
-            }
-            _ => None,
+        let Types { echo, reply, unreachable } = framing.types();
+        if icmp[0] == reply {
+            let mine = self.is_mine(icmp, framing) && icmp.get(8..16) == Some(&self.token.to_be_bytes());
+            return mine.then_some(Verdict::Pass);
         }
+        if icmp[0] != unreachable {
+            return None;
+        }
+        // The offending packet's IP header and at least its first 64 bits follow (RFC 792, RFC 4443 section 3.1).
+        let inner = match framing {
+            Framing::Ipv4Header | Framing::None => ipv4_payload(&icmp[HEADER_LEN..])?,
+            Framing::Ipv6 | Framing::Ipv6Ping => ipv6_payload(&icmp[HEADER_LEN..])?,
+        };
+        let quoted = inner.len() >= HEADER_LEN && inner[0] == echo && self.is_mine(inner, framing);
+        quoted.then_some(Verdict::Fail(FailReason::Unreachable))
     }
 
     fn is_mine(&self, icmp: &[u8], framing: Framing) -> bool {
-        let id_fits = framing == Framing::None || icmp[4..6] == self.id.to_be_bytes();
+        let id_fits = framing.is_ping() || icmp[4..6] == self.id.to_be_bytes();
         id_fits && icmp[6..8] == self.seq.to_be_bytes()
     }
 }
@@ -94,6 +123,12 @@ fn ipv4_payload(packet: &[u8]) -> Option<&[u8]> {
     let header_len = usize::from(first & 0x0f) * 4;
     let icmp = first >> 4 == 4 && header_len >= 20 && *packet.get(9)? == PROTOCOL;
     if icmp { packet.get(header_len..) } else { None }
+}
+
+/// What an IPv6 packet carries, if it is ICMPv6: a request of this node has no extension headers.
+fn ipv6_payload(packet: &[u8]) -> Option<&[u8]> {
+    let icmp = packet.first()? >> 4 == 6 && *packet.get(6)? == PROTOCOL6;
+    if icmp { packet.get(40..) } else { None }
 }
 
 /// RFC 1071 checksum of a message whose checksum field is zero.
@@ -127,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_request_is_a_valid_echo() {
-        let bytes = ECHO_7.request();
+        let bytes = ECHO_7.request(Framing::Ipv4Header);
         let slice = Icmpv4Slice::from_slice(&bytes).expect("an ICMP message");
         assert!(
             matches!(slice.icmp_type(), Icmpv4Type::EchoRequest(echo) if echo.id == 0x1234 && echo.seq == 7)
@@ -179,10 +214,33 @@ mod tests {
         assert_eq!(ECHO_7.verdict(&unreachable(other), Framing::Ipv4Header), None);
     }
 
+    #[test]
+    fn in_ipv6_its_own_reply_passes_and_an_unreachable_that_quotes_it_fails() {
+        let (from, to) = ([0xfd; 16], [0xfe; 16]);
+        let written = |builder: etherparse::PacketBuilderStep<etherparse::Icmpv6Header>, payload: &[u8]| {
+            let mut packet = Vec::new();
+            builder.write(&mut packet, payload).expect("a packet");
+            packet
+        };
+        let token = ECHO_7.token.to_be_bytes();
+        let reply = |id| written(PacketBuilder::ipv6(from, to, 64).icmpv6_echo_reply(id, 7), &token);
+        let verdict = |packet: &[u8], framing| ECHO_7.verdict(packet, framing);
+        assert_eq!(verdict(&reply(0x1234)[40..], Framing::Ipv6), Some(Verdict::Pass));
+        assert_eq!(verdict(&reply(0x9999)[40..], Framing::Ipv6), None);
+        assert_eq!(verdict(&reply(0x9999)[40..], Framing::Ipv6Ping), Some(Verdict::Pass));
+        let mut request = written(PacketBuilder::ipv6(to, from, 64).icmpv6_echo_request(0x1234, 7), &token);
+        assert_eq!(ECHO_7.request(Framing::Ipv6)[4..], request[44..]);
+        let raw = |quoted: &[u8]| written(PacketBuilder::ipv6(from, to, 64).icmpv6_raw(1, 3, [0; 4]), quoted);
+        let failed = Some(Verdict::Fail(FailReason::Unreachable));
+        assert_eq!(verdict(&raw(&request)[40..], Framing::Ipv6), failed);
+        request[44] ^= 1;
+        assert_eq!(verdict(&raw(&request)[40..], Framing::Ipv6), None);
+    }
+
     proptest! {
         #[test]
         fn no_packet_panics_or_passes_by_chance(packet in prop::collection::vec(any::<u8>(), 0..96)) {
-            for framing in [Framing::Ipv4Header, Framing::None] {
+            for framing in [Framing::Ipv4Header, Framing::None, Framing::Ipv6, Framing::Ipv6Ping] {
                 prop_assert_ne!(ECHO_7.verdict(&packet, framing), Some(Verdict::Pass));
             }
         }

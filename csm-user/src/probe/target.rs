@@ -1,10 +1,10 @@
 //! What is to be checked, derived from the configuration. Pure.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::health::RealKey;
-use crate::model::{Config, Name, Probe, ProbeKind, Real, RealAdmin, Serverfarm};
+use crate::model::{Config, Family, Name, Probe, ProbeKind, Real, RealAdmin, Serverfarm};
 
 /// Port of a tcp probe when neither it, nor the real, nor a virtual server names one: the last step of the order probe,
 /// real, virtual server, type (CiscoProbeInheritedPortType); the type's own port is that of the CSM's successor.
@@ -20,7 +20,7 @@ pub struct Target {
     /// How it is checked.
     pub probe: Probe,
     /// Own address on the real's VLAN; `None`: whatever the kernel's route says.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
     /// Interface of the real's VLAN.
     pub interface: Option<String>,
 }
@@ -67,7 +67,7 @@ fn target(config: &Config, farm: &Serverfarm, real: &Real, probe: &Probe, port: 
         real: RealKey { farm: farm.name.clone(), address: real.address, port: real.port },
         port,
         probe: probe.clone(),
-        source: vlan.and_then(|vlan| vlan.address).map(|net| net.addr()),
+        source: vlan.and_then(|vlan| vlan.own(Family::of(real.address))).map(|net| net.addr()),
         interface: vlan.and_then(|vlan| config.kernel_interface(vlan.id)),
     }
 }
@@ -92,6 +92,7 @@ fn ports(config: &Config, farm: &Serverfarm, real: &Real, probe: &Probe) -> BTre
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::time::Duration;
 
     use super::*;
@@ -110,7 +111,11 @@ mod tests {
     fn vserver(label: &str, port: u16) -> Vserver {
         Vserver {
             name: name(label),
-            virtual_server: Some(Virtual::single(Ipv4Addr::new(192, 158, 38, 30), Protocol::TCP, port)),
+            virtual_server: Some(Virtual::single(
+                Ipv4Addr::new(192, 158, 38, 30).into(),
+                Protocol::TCP,
+                port,
+            )),
             serverfarm: Some(name("web")),
             vlan: None,
             clients: vec![],
@@ -127,7 +132,7 @@ mod tests {
     fn config(probe: Probe, real_port: Option<u16>, virtual_ports: &[u16]) -> Config {
         let vlan = VlanId::new(3).expect("in range");
         let real = |last: u8, admin| Real {
-            address: Ipv4Addr::new(192, 158, 39, last),
+            address: Ipv4Addr::new(192, 158, 39, last).into(),
             port: real_port,
             weight: 8,
             admin,
@@ -140,13 +145,8 @@ mod tests {
                 xdp: XdpMode::Native,
             }],
             vlans: vec![Vlan {
-                id: vlan,
-                role: VlanRole::Server,
                 address: Some("192.158.39.10/24".parse().expect("a network")),
-                alt_address: None,
-                gateways: Vec::new(),
-                alias: None,
-                routes: Vec::new(),
+                ..Vlan::new(vlan, VlanRole::Server)
             }],
             natpools: vec![],
             serverfarms: vec![Serverfarm {
@@ -178,7 +178,7 @@ mod tests {
     fn a_real_is_checked_from_the_nodes_own_address_on_its_vlan() {
         let all = targets(&config(probe(ProbeKind::Tcp, None), None, &[80]));
         assert_eq!(all.len(), 1, "a real out of service is not checked");
-        assert_eq!(all[0].source, Some(Ipv4Addr::new(192, 158, 39, 10)));
+        assert_eq!(all[0].source, Some(Ipv4Addr::new(192, 158, 39, 10).into()));
         assert_eq!(all[0].interface.as_deref(), Some("eth2"));
     }
 }

@@ -6,13 +6,14 @@
 //! receive, `join_next` and a timer.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, UdpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -34,8 +35,26 @@ const COMMANDS: usize = 2;
 #[derive(Debug)]
 pub struct ProbeHandle {
     health: watch::Receiver<Arc<Health>>,
-    targets: mpsc::Sender<Vec<Target>>,
+    reloads: ProbeReloads,
     task: JoinHandle<()>,
+}
+
+/// Gives the probes new targets; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ProbeReloads(mpsc::Sender<Reload>);
+
+/// New targets, and who waits until their health is published.
+type Reload = (Vec<Target>, oneshot::Sender<()>);
+
+impl ProbeReloads {
+    /// Replaces the targets: what did not change keeps its state. Returns when the health that is published knows them.
+    pub async fn reload(&self, targets: Vec<Target>) {
+        let (done, is_done) = oneshot::channel();
+        // The task ends only after its handle: a failed send, or no answer, means the runtime is shutting down.
+        if self.0.send((targets, done)).await.is_err() || is_done.await.is_err() {
+            debug!("probes have ended, reload ignored");
+        }
+    }
 }
 
 impl ProbeHandle {
@@ -45,12 +64,10 @@ impl ProbeHandle {
         self.health.clone()
     }
 
-    /// Replaces the targets: what did not change keeps its state.
-    pub async fn reload(&self, targets: Vec<Target>) {
-        // The task ends only after this handle: a failed send means the runtime is shutting down.
-        if self.targets.send(targets).await.is_err() {
-            debug!("probes have ended, reload ignored");
-        }
+    /// Replaces the targets.
+    #[must_use]
+    pub fn reloads(&self) -> ProbeReloads {
+        self.reloads.clone()
     }
 }
 
@@ -68,7 +85,7 @@ pub fn spawn(targets: Vec<Target>, slot: u8) -> ProbeHandle {
     let (publish, health) = watch::channel(Arc::new(board.health()));
     let (sender, commands) = mpsc::channel(COMMANDS);
     let driver = Driver { board, epoch: Instant::now(), checks: JoinSet::new(), publish, slot };
-    ProbeHandle { health, targets: sender, task: tokio::spawn(driver.run(commands)) }
+    ProbeHandle { health, reloads: ProbeReloads(sender), task: tokio::spawn(driver.run(commands)) }
 }
 
 struct Driver {
@@ -88,7 +105,7 @@ struct End {
 }
 
 impl Driver {
-    async fn run(mut self, mut commands: mpsc::Receiver<Vec<Target>>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Reload>) {
         loop {
             self.start_due();
             // Without room the next start waits for an end, not for a time.
@@ -96,7 +113,11 @@ impl Driver {
             let due = self.board.next_due().filter(|_| room).map(|due| self.epoch + due);
             tokio::select! {
                 targets = commands.recv() => match targets {
-                    Some(targets) => self.replace(targets),
+                    Some((targets, done)) => {
+                        self.replace(targets);
+                        // Who asked may have given up.
+                        let _ = done.send(());
+                    }
                     None => return,
                 },
                 Some(ended) = self.checks.join_next() => match ended {
@@ -175,34 +196,41 @@ async fn check(target: &Target, run: u64) -> Verdict {
 }
 
 async fn connect(target: &Target) -> io::Result<Verdict> {
-    let socket = TcpSocket::new_v4()?;
+    let socket = match target.real.address {
+        IpAddr::V4(_) => TcpSocket::new_v4()?,
+        IpAddr::V6(_) => TcpSocket::new_v6()?,
+    };
     if let Some(interface) = &target.interface {
         socket.bind_device(Some(interface.as_bytes()))?;
     }
     if let Some(source) = target.source {
-        socket.bind(SocketAddrV4::new(source, 0).into())?;
+        socket.bind(SocketAddr::new(source, 0))?;
     }
     let port = target.port.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-    let stream = socket.connect(SocketAddrV4::new(target.real.address, port).into()).await?;
+    let stream = socket.connect(SocketAddr::new(target.real.address, port)).await?;
     stream.set_zero_linger()?;
     Ok(Verdict::Pass)
 }
 
 async fn echo(target: &Target, run: u64) -> io::Result<Verdict> {
-    let (socket, framing) = icmp_socket()?;
+    let address = target.real.address;
+    let (socket, framing) = icmp_socket(address)?;
     if let Some(interface) = &target.interface {
         socket.bind_device(Some(interface.as_bytes()))?;
     }
     if let Some(source) = target.source {
-        socket.bind(&SocketAddrV4::new(source, 0).into())?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     // A connected socket gets packets of this server only, and the errors that concern it.
-    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv4RecvErr, &true)?;
-    socket.connect(&SocketAddrV4::new(target.real.address, 0).into())?;
-    let echo = request(target.real.address, run);
+    match address {
+        IpAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
+        IpAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
+    }
+    socket.connect(&SocketAddr::new(address, 0).into())?;
+    let echo = request(address, run);
     // Only send and recv are used, which are the same for any connected datagram socket.
     let socket = UdpSocket::from_std(socket.into())?;
-    socket.send(&echo.request()).await?;
+    socket.send(&echo.request(framing)).await?;
     loop {
         let mut packet = [0; 256];
         let len = socket.recv(&mut packet).await?;
@@ -214,24 +242,33 @@ async fn echo(target: &Target, run: u64) -> io::Result<Verdict> {
 
 /// Identifier and sequence number differ from those of any other check that can be under way; the token also from
 /// those of another process.
-fn request(address: Ipv4Addr, run: u64) -> Echo {
+fn request(address: IpAddr, run: u64) -> Echo {
     let [_, _, _, _, high, low, seq_high, seq_low] = run.to_be_bytes();
     let pid = u64::from(std::process::id());
+    let last = match address {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => {
+            let [.., a, b, c, d] = address.octets();
+            u32::from_be_bytes([a, b, c, d])
+        }
+    };
     Echo {
         id: u16::from_be_bytes([high, low]),
         seq: u16::from_be_bytes([seq_high, seq_low]),
-        token: (pid << 32 | u64::from(address.to_bits())) ^ run.rotate_left(40),
+        token: (pid << 32 | u64::from(last)) ^ run.rotate_left(40),
     }
 }
 
 /// A raw socket; where that is forbidden, a ping socket (`net.ipv4.ping_group_range`).
-fn icmp_socket() -> io::Result<(Socket, Framing)> {
-    let open = |kind: Type| Socket::new(Domain::IPV4, kind.nonblocking(), Some(Protocol::ICMPV4));
+fn icmp_socket(to: IpAddr) -> io::Result<(Socket, Framing)> {
+    let (domain, protocol, raw, ping) = match to {
+        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, Framing::Ipv4Header, Framing::None),
+        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, Framing::Ipv6, Framing::Ipv6Ping),
+    };
+    let open = |kind: Type| Socket::new(domain, kind.nonblocking(), Some(protocol));
     match open(Type::RAW) {
-        Ok(socket) => Ok((socket, Framing::Ipv4Header)),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Ok((open(Type::DGRAM)?, Framing::None))
-        }
+        Ok(socket) => Ok((socket, raw)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok((open(Type::DGRAM)?, ping)),
         Err(error) => Err(error),
     }
 }

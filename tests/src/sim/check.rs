@@ -9,7 +9,7 @@ use csm_user::ft::wire::Message;
 use crate::sim::node::Node;
 
 /// A broken promise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Violation {
     /// P1: both forward although within one failover time a heartbeat came through each way.
     TwoActiveWithPath,

@@ -6,6 +6,7 @@
 mod arp;
 mod balancing;
 mod bridge;
+mod cleared;
 mod echo;
 mod fragments;
 mod frames;

@@ -138,6 +138,7 @@ impl Node {
                 preempt: false,
                 heartbeat: HEARTBEAT,
                 failover: FAILOVER,
+                track: csm_user::model::Tracking::default(),
             },
             interface: "ft0".into(),
             ifindex,

@@ -2,6 +2,7 @@
 //! network namespaces of its own.
 
 mod bridge;
+mod configure;
 mod dataplane;
 mod differential;
 mod failover;
@@ -13,6 +14,7 @@ mod replication;
 mod services;
 mod soon;
 mod tables;
+mod tracking;
 mod trunk;
 mod wire;
 

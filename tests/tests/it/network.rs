@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NextHop};
 use csm_user::arp::announcer;
 use csm_user::arp::task::AnnounceThread;
+use csm_user::model::Host;
 use csm_user::neigh::membership::{Accepts, Membership};
 use csm_user::neigh::netlink::{Netlink, Notice};
 use csm_user::neigh::own::OwnAddresses;
-use csm_user::neigh::table::{Discovery, HopPort, NeighbourTable};
+use csm_user::neigh::table::{Discovery, Hop, HopPort, NeighbourTable};
 use csm_user::neigh::task::{HopSink, LinkEvent, Neighbours};
 
 use super::soon::soon;
@@ -55,27 +55,26 @@ fn ip(line: &str) {
     assert!(status.success(), "ip {line}");
 }
 
-type HopTables = (HashMap<u32, NextHop>, HashMap<AddressKey, u32>);
+type HopTables = (HashMap<u32, Hop>, HashMap<Host, u32>);
 
 #[derive(Clone, Default)]
 struct Sink(Arc<Mutex<HopTables>>);
 
 impl Sink {
     /// The MAC that packets to `host` are sent to.
-    fn mac(&self, host: &AddressKey) -> Option<[u8; 6]> {
+    fn mac(&self, host: &Host) -> Option<[u8; 6]> {
         let maps = self.0.lock().unwrap();
-        let hop = maps.0[maps.1.get(host)?];
-        (hop.flags & NEXTHOP_RESOLVED != 0).then_some(hop.dst_mac)
+        maps.0[maps.1.get(host)?].mac
     }
 }
 
 impl HopSink for Sink {
-    fn set_nexthop(&self, number: u32, hop: &NextHop) -> std::io::Result<()> {
+    fn set_nexthop(&self, number: u32, hop: &Hop) -> std::io::Result<()> {
         self.0.lock().unwrap().0.insert(number, *hop);
         Ok(())
     }
 
-    fn set_neighbour(&self, host: &AddressKey, number: Option<u32>) -> std::io::Result<()> {
+    fn set_neighbour(&self, host: &Host, number: Option<u32>) -> std::io::Result<()> {
         let neighbours = &mut self.0.lock().unwrap().1;
         match number {
             Some(number) => drop(neighbours.insert(*host, number)),
@@ -89,15 +88,28 @@ const VIRTUAL_MAC: [u8; 6] = csm_common::net::virtual_mac(1);
 
 #[test]
 fn neighbours_are_found_lost_and_found_again() {
+    found_lost_and_found("192.158.39.", 24);
+}
+
+#[test]
+fn ipv6_neighbours_are_found_lost_and_found_again() {
+    found_lost_and_found("fd00:39::", 64);
+}
+
+/// Of a network of prefix length `length` whose hosts' addresses begin with `prefix`.
+fn found_lost_and_found(prefix: &str, length: u8) {
+    // IPv6's own check for duplicates takes a second.
+    let nodad = if length == 64 { " nodad" } else { "" };
+    let held = |last: u8| format!("{prefix}{last}/{length} dev far{nodad}");
     with_veth(|far| {
         let mut netlink = Netlink::open().unwrap();
         let near = netlink.link("near").unwrap().expect("the veth");
         assert_eq!(near.ifindex, 101);
         assert_eq!(netlink.link("nowhere").unwrap(), None);
-        let own: ipnet::Ipv4Net = "192.158.39.10/24".parse().unwrap();
+        let own: ipnet::IpNet = format!("{prefix}10/{length}").parse().unwrap();
         let mut addresses = OwnAddresses::new().unwrap();
         addresses.ensure(near.ifindex, own).unwrap();
-        far("addr add 192.158.39.101/24 dev far");
+        far(&format!("addr add {}", held(101)));
         far("link set far address 02:00:00:00:00:65");
 
         let port = HopPort {
@@ -107,7 +119,7 @@ fn neighbours_are_found_lost_and_found_again() {
             mtu: near.ip_mtu(),
             tagged: false,
             bridge: None,
-            network: Some(own),
+            networks: [Some(own), None],
         };
         let sink = Sink::default();
         let links = Arc::new(Mutex::new(Vec::new()));
@@ -118,18 +130,18 @@ fn neighbours_are_found_lost_and_found_again() {
             move |event| seen.lock().unwrap().push(event),
         )
         .unwrap();
-        let key = |last: u8| AddressKey { ip_be: u32::from_ne_bytes([192, 158, 39, last]), vlan: 3, pad: 0 };
+        let key = |last: u8| Host { address: format!("{prefix}{last}").parse().unwrap(), vlan: 3 };
         let numbers = neighbours.want(&HashSet::from([key(101)]));
         let mac = soon("the real's MAC", || sink.mac(&key(101)));
         assert_eq!(mac, [2, 0, 0, 0, 0, 0x65]);
 
-        far("addr add 192.158.39.77/24 dev far");
+        far(&format!("addr add {}", held(77)));
         let client = neighbours.number(key(77)).unwrap();
         assert_ne!(client, numbers[&key(101)]);
         soon("a learned host's MAC", || sink.mac(&key(77)));
 
         far("link set far address 02:00:00:00:00:66");
-        ip("neigh del 192.158.39.101 dev near");
+        ip(&format!("neigh del {prefix}101 dev near"));
         soon("the new MAC", || sink.mac(&key(101)).filter(|mac| mac[5] == 0x66));
 
         far("link set far down");
@@ -143,14 +155,17 @@ fn neighbours_are_found_lost_and_found_again() {
                 .then_some(())
         });
         far("link set far up");
-        far("addr del 192.158.39.101/24 dev far");
-        ip("neigh del 192.158.39.101 dev near");
+        // A link that goes down takes IPv6 addresses with it.
+        if length == 24 {
+            far(&format!("addr del {}", held(101)));
+        }
+        ip(&format!("neigh replace {prefix}101 dev near nud failed"));
         soon("the real's failure", || sink.mac(&key(101)).is_none().then_some(()));
-        far("addr add 192.158.39.101/24 dev far");
+        far(&format!("addr add {}", held(101)));
         soon("the real's return", || sink.mac(&key(101)));
         drop(neighbours);
         let left = netlink.neighbours().unwrap();
-        let managed = |notice: &Notice| matches!(notice, Notice::Neighbour(_, address, Discovery::Known(_)) if address.octets()[3] == 101);
+        let managed = |notice: &Notice| matches!(notice, Notice::Neighbour(_, address, Discovery::Known(_)) if *address == key(101).address);
         assert!(!left.iter().any(managed), "nothing is left that the kernel keeps asking for");
     });
 }
@@ -162,21 +177,22 @@ fn own_addresses_are_added_once_and_only_what_was_added_is_taken_back() {
         let near = netlink.link("near").unwrap().unwrap();
         assert!(!near.up);
         ip("addr add 192.158.38.10/24 dev near");
-        let [own, other] = ["192.158.38.10/24", "192.158.39.10/24"].map(|net| net.parse().unwrap());
+        let [own, other, third]: [ipnet::IpNet; 3] =
+            ["192.158.38.10/24", "192.158.39.10/24", "fd00:39::10/64"].map(|net| net.parse().unwrap());
         let mut addresses = OwnAddresses::new().unwrap();
-        for address in [own, other, other] {
+        for address in [own, other, other, third, third] {
             addresses.ensure(near.ifindex, address).unwrap();
         }
         let local = addresses.ensure_link_local(near.ifindex, near.mac).unwrap();
         assert!(local.is_unicast_link_local());
         let held = netlink.addresses(near.ifindex).unwrap();
-        assert!(held.contains(&own.into()) && held.contains(&other.into()), "{held:?}");
+        assert!([own, other, third].iter().all(|net| held.contains(net)), "{held:?}");
         assert!(held.iter().any(|net| net.addr() == std::net::IpAddr::V6(local)));
         assert!(netlink.link("near").unwrap().unwrap().up);
         drop(addresses);
         let held = netlink.addresses(near.ifindex).unwrap();
-        assert!(held.contains(&own.into()), "it was there before");
-        assert!(!held.contains(&other.into()));
+        assert!(held.contains(&own), "it was there before");
+        assert!(!held.contains(&other) && !held.contains(&third));
     });
 }
 
@@ -210,7 +226,7 @@ fn announcements_reach_the_wire_at_once_and_are_repeated_until_stopped() {
         )
         .unwrap();
         capture.set_nonblocking(true).unwrap();
-        let addresses: Vec<std::net::Ipv4Addr> =
+        let addresses: Vec<std::net::IpAddr> =
             ["192.158.38.30", "192.158.38.31"].map(|address| address.parse().unwrap()).to_vec();
         let ports = [announcer::Port { ifindex: 101, tag: 0, addresses: addresses.clone() }];
         let announcer = Arc::new(announcer::Announcer::new(VIRTUAL_MAC, &ports).unwrap());
@@ -225,7 +241,7 @@ fn announcements_reach_the_wire_at_once_and_are_repeated_until_stopped() {
             let Some(etherparse::NetSlice::Arp(arp)) = packet.net else { return None };
             assert_eq!((frame.len(), ethernet.source, ethernet.destination), (60, VIRTUAL_MAC, [0xff; 6]));
             let sender: [u8; 4] = arp.sender_protocol_addr().try_into().unwrap();
-            Some((std::net::Ipv4Addr::from(sender), arp.operation().0))
+            Some((std::net::IpAddr::from(sender), arp.operation().0))
         };
         let burst: Vec<_> = (0..4).map(|_| soon("an announcement", next)).collect();
         let expected: Vec<_> = addresses.iter().flat_map(|&address| [(address, 1), (address, 2)]).collect();

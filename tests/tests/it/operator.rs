@@ -15,12 +15,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const PACE: Duration = Duration::from_millis(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PACE: Duration = Duration::from_millis(20);
 /// The virtual MAC address of group 0, which a box without an FT group has.
 const VIRTUAL_MAC: &str = "00:01:64:f9:1a:00";
 /// `module csm 5` with one virtual server, on eth1 and eth2, without an FT group.
-const SINGLE: &str = "interface eth1
+pub(crate) const SINGLE: &str = "interface eth1
  switchport access vlan 2
 interface eth2
  switchport access vlan 3
@@ -41,16 +41,16 @@ module csm 5
 ";
 
 /// A host with three ports, a client behind eth1, a server behind eth2, and a switch of nothing behind eth3.
-struct Host {
-    node: Netns,
-    client: Netns,
-    server: Netns,
-    programs: Programs,
-    directory: PathBuf,
+pub(crate) struct Host {
+    pub(crate) node: Netns,
+    pub(crate) client: Netns,
+    pub(crate) server: Netns,
+    pub(crate) programs: Programs,
+    pub(crate) directory: PathBuf,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let lab = LabId::unique();
         let [node, client, server] =
             ["node", "client", "server"].map(|role| Netns::create(&lab, role).expect("a namespace"));
@@ -85,29 +85,29 @@ impl Host {
         Self { node, client, server, programs, directory }
     }
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.directory.join(name);
         std::fs::write(&path, text).expect("a file");
         path
     }
 
-    fn socket(&self, name: &str) -> PathBuf {
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    fn csmd(&self, config: &Path, socket: &Path) -> Command {
+    pub(crate) fn csmd(&self, config: &Path, socket: &Path) -> Command {
         let mut command = self.node.command(&self.programs.csmd.path).expect("csmd");
         command.arg("--config").arg(config).arg("--socket").arg(socket).args(["--connections", "4096"]);
         command
     }
 
     /// Runs csmd, which is expected to end by itself.
-    fn refused(&self, config: &Path, socket: &Path) -> (i32, String) {
+    pub(crate) fn refused(&self, config: &Path, socket: &Path) -> (i32, String) {
         said(&self.csmd(config, socket).output().expect("csmd starts"))
     }
 
     /// Starts csmd and waits until it answers.
-    fn start(&self, text: &str, name: &str) -> Running<'_> {
+    pub(crate) fn start(&self, text: &str, name: &str) -> Running<'_> {
         let config = self.write(&format!("{name}.cfg"), text);
         let (socket, log) =
             (self.socket(&format!("{name}.sock")), self.directory.join(format!("{name}.log")));
@@ -121,7 +121,7 @@ impl Host {
     }
 
     /// Addresses, flags and XDP programs of all ports.
-    fn ports(&self) -> Value {
+    pub(crate) fn ports(&self) -> Value {
         let show = |words: &str| -> Value {
             let mut command = self.node.command("ip").expect("ip");
             let text = run(command.args(["-d", "-j"]).args(words.split(' '))).expect("ip");
@@ -157,28 +157,28 @@ impl Drop for Host {
 }
 
 /// A csmd that answers. Killed when dropped.
-struct Running<'a> {
+pub(crate) struct Running<'a> {
     host: &'a Host,
-    child: Child,
-    socket: PathBuf,
+    pub(crate) child: Child,
+    pub(crate) socket: PathBuf,
     log: PathBuf,
 }
 
 impl Running<'_> {
-    fn csm(&self, words: &str) -> anyhow::Result<String> {
+    pub(crate) fn csm(&self, words: &str) -> anyhow::Result<String> {
         let mut command = Command::new(&self.host.programs.csm.path);
         run(command.arg("--socket").arg(&self.socket).args(words.split(' ')))
     }
 
     /// Sends `signal` and waits for the end; returns the exit status.
-    fn end(&mut self, signal: Signal) -> Option<i32> {
+    pub(crate) fn end(&mut self, signal: Signal) -> Option<i32> {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it runs");
         let status =
             wait::until("csmd's end", PATIENCE, PACE, || Ok(self.child.try_wait()?)).expect("it ends");
         status.code()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("a log")
     }
 }
@@ -368,5 +368,60 @@ fn a_box_without_an_ft_group_answers_arp_and_balances() {
     assert!(
         csmd.csm("show module csm 5 stats").expect("an answer").starts_with("Connections Created:       1\n")
     );
+    assert_eq!(csmd.end(Signal::SIGTERM), Some(0));
+}
+
+#[test]
+fn a_cleared_connection_ends_at_both_ends_at_once_though_neither_speaks() {
+    let host = Host::new();
+    let mut csmd = host.start(SINGLE, "clear");
+    let listener =
+        host.server.within(|| TcpListener::bind("192.158.39.101:80")).expect("inside").expect("port 80");
+    let target: SocketAddr = "192.158.38.30:80".parse().expect("an address");
+    let connect = || {
+        host.client.within(|| TcpStream::connect_timeout(&target, Duration::from_secs(1))).expect("inside")
+    };
+    // The first one may have needed several tries; those that came to nothing are closed again.
+    let first = wait::until("a connection", PATIENCE, PACE, || Ok(connect().ok())).expect("it is balanced");
+    let pair = |client: TcpStream| {
+        let port = client.local_addr().expect("an address").port();
+        let server = loop {
+            let (server, peer) = listener.accept().expect("a connection");
+            if peer.port() == port {
+                break server;
+            }
+        };
+        let mut ends = [client, server];
+        let mut words = [0; 2];
+        ends[0].write_all(b"hi").expect("sent");
+        ends[1].read_exact(&mut words).expect("heard");
+        ends[1].write_all(b"ho").expect("sent");
+        ends[0].read_exact(&mut words).expect("heard");
+        for end in &ends {
+            end.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        }
+        ends
+    };
+    let first = pair(first);
+    let rows = |words: &str| {
+        let shown = csmd.csm(words).expect("an answer");
+        shown.lines().filter(|line| line.starts_with("In ") && line.ends_with(" ESTAB")).count()
+    };
+    assert_eq!(rows("show module csm 5 conns real 192.158.39.101 80"), 1);
+    assert_eq!(rows("show module csm 5 conns real 192.158.39.101 81"), 0);
+    let clear = |words: &str| csmd.csm(&format!("clear module csm 5 connections {words}"));
+    assert_eq!(clear("client 10.0.0.1").expect("done"), "connections cleared: 0\n");
+    let unknown = clear("real 192.158.39.102").expect_err("no such real").to_string();
+    assert!(unknown.contains("there is no real 192.158.39.102"), "{unknown}");
+    assert_eq!(clear("vserver vip1").expect("done"), "connections cleared: 1\n");
+    for mut end in first {
+        let ended = end.read(&mut [0; 8]).map_err(|error| error.kind());
+        assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
+    }
+    assert_eq!(rows("show module csm 5 conns"), 0);
+    // The ends may speak again at once.
+    let second = pair(connect().expect("a new connection"));
+    assert_eq!(rows("show module csm 5 conns vserver VIP1"), 1);
+    drop(second);
     assert_eq!(csmd.end(Signal::SIGTERM), Some(0));
 }

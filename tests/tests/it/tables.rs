@@ -19,13 +19,13 @@ use csm_user::dataplane::bpf::{BpfMap, Update};
 use csm_user::dataplane::expiry::{Expiry, Pace};
 use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane};
 use csm_user::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell};
-use csm_user::dataplane::mirror::Mirror;
 use csm_user::dataplane::plan::{Assignments, Contents, HealthView, needed_hops, plan};
 use csm_user::dataplane::ring::{Delta, Hint, RingThread};
 use csm_user::dataplane::snapshot::{Directory, DirectoryCell};
 use csm_user::dataplane::table::{Conflict, Insert, InsertError, Table, monotonic_ns};
 use csm_user::model::{
-    Config, Name, Protocol, Real, RealAdmin, Serverfarm, StableId, Virtual, Vlan, VlanId, VlanRole, Vserver,
+    self, Config, Name, Protocol, Real, RealAdmin, Serverfarm, StableId, Virtual, Vlan, VlanId, VlanRole,
+    Vserver,
 };
 use csm_user::replication::record::{self, ConnGone, ConnKey, ConnRecord, Refusal, ReplicaTable};
 
@@ -83,14 +83,12 @@ fn flows(dataplane: &Dataplane) -> BpfMap<csm_common::flow::FlowKey, csm_common:
 #[test]
 fn replicas_stand_in_pairs_and_are_met_once() {
     let dataplane = dataplane(20_000);
-    let mirror = Arc::new(Mirror::default());
-    let table = Table::open(&dataplane, Arc::clone(&mirror)).unwrap();
+    let table = Table::open(&dataplane).unwrap();
     let inserts: Vec<Insert> = (0..10_000).map(|client| insert(connection(client, 1))).collect();
     assert!(table.insert(&inserts, Conflict::Replace).iter().all(Result::is_ok));
     let mut met = visited(&table);
     met.sort_by_key(|met| (u32::from_be(met.client_be), u16::from_be(met.client_port_be)));
     assert_eq!(met, inserts.iter().map(|insert| insert.connection).collect::<Vec<_>>());
-    assert_eq!(mirror.len(), met.len());
 
     let flows = flows(&dataplane);
     let back = flows.get(&met[0].return_key()).unwrap().unwrap();
@@ -108,7 +106,7 @@ fn replicas_stand_in_pairs_and_are_met_once() {
 #[test]
 fn a_full_table_refuses_whole_pairs() {
     let dataplane = dataplane(1000);
-    let table = Table::open(&dataplane, Arc::default()).unwrap();
+    let table = Table::open(&dataplane).unwrap();
     let inserts: Vec<Insert> = (0..1500).map(|client| insert(connection(client, 1))).collect();
     let results = table.insert(&inserts, Conflict::Replace);
     let stands = visited(&table);
@@ -121,7 +119,7 @@ fn a_full_table_refuses_whole_pairs() {
 #[test]
 fn conflicts_are_settled_as_asked() {
     let dataplane = dataplane(1000);
-    let table = Table::open(&dataplane, Arc::default()).unwrap();
+    let table = Table::open(&dataplane).unwrap();
     let other_real = Connection { real_be: 0xc09e_2766_u32.to_be(), real: 1, ..connection(1, 5) };
     let one = |connection, conflict| table.insert(&[insert(connection)], conflict).pop().unwrap();
     one(connection(1, 4), Conflict::Keep).unwrap();
@@ -159,7 +157,7 @@ fn mark(
 #[test]
 fn the_last_words_of_a_predecessor_leave_what_was_used_here() {
     let dataplane = dataplane(1000);
-    let table = Table::open(&dataplane, Arc::default()).unwrap();
+    let table = Table::open(&dataplane).unwrap();
     let keep = |connection| table.insert(&[insert(connection)], Conflict::Keep).pop().unwrap();
     let (first, second) = (connection(1, 4), connection(1, 5));
     keep(first).unwrap();
@@ -180,7 +178,7 @@ fn the_last_words_of_a_predecessor_leave_what_was_used_here() {
 #[test]
 fn sticky_entries_are_kept_replaced_and_walked() {
     let dataplane = dataplane(16);
-    let table = Table::open(&dataplane, Arc::default()).unwrap();
+    let table = Table::open(&dataplane).unwrap();
     let entry = |real| StickyEntry { last_used_ns: monotonic_ns(), life_s: 60, real };
     let key = |client| StickyKey { group: 10, client_be: client };
     let entries: Vec<_> = (0..500).map(|client| (key(client), entry(1))).collect();
@@ -202,8 +200,7 @@ fn sticky_entries_are_kept_replaced_and_walked() {
 #[test]
 fn expiry_removes_what_is_over_and_counts_the_rest() {
     let dataplane = dataplane(10_000);
-    let mirror = Arc::new(Mirror::default());
-    let table = Arc::new(Table::open(&dataplane, Arc::clone(&mirror)).unwrap());
+    let table = Arc::new(Table::open(&dataplane).unwrap());
     let idle =
         |idle_s: u64| move |connection| Insert { idle_ns: idle_s * 1_000_000_000, ..insert(connection) };
     let old: Vec<Insert> = (0..300).map(|client| connection(client, 1)).map(idle(40)).collect();
@@ -253,7 +250,6 @@ fn expiry_removes_what_is_over_and_counts_the_rest() {
     assert_eq!((active.vservers[&0], active.reals[&0]), (200, 200));
     assert_eq!(active.hops_in_use.into_iter().collect::<Vec<_>>(), [1, 2]);
     assert_eq!(visited(&table).len(), 200);
-    assert_eq!(mirror.len(), 200);
     let told = told.lock().unwrap();
     assert_eq!(told.iter().filter(|delta| matches!(delta, Delta::Closed(_))).count(), 300);
 
@@ -272,13 +268,9 @@ fn config() -> Config {
         admin: RealAdmin::InService,
     };
     let vlan = |number, role, address: &str, gateways: &[&str]| Vlan {
-        id: VlanId::new(number).unwrap(),
-        role,
         address: Some(address.parse().unwrap()),
-        alt_address: None,
         gateways: gateways.iter().map(|gateway| gateway.parse().unwrap()).collect(),
-        alias: None,
-        routes: vec![],
+        ..Vlan::new(VlanId::new(number).unwrap(), role)
     };
     Config {
         vlans: vec![
@@ -379,12 +371,12 @@ fn what_one_node_holds_another_can_hold() {
         plan(&config, &HealthView::default(), &hops, &mut Assignments::default()).unwrap()
     });
     let replica = |node: usize| {
-        let table = Arc::new(Table::open(&nodes[node], Arc::default()).unwrap());
+        let table = Arc::new(Table::open(&nodes[node]).unwrap());
         let directory = Arc::new(DirectoryCell::default());
         directory.set(Directory::of(&desired[node]));
         // The router behind which the clients are, and no other neighbour.
-        let router = u32::from_ne_bytes([192, 158, 38, 20]);
-        let hop_number = Arc::new(move |key: AddressKey| (key.ip_be == router).then_some(7));
+        let router = std::net::IpAddr::from([192, 158, 38, 20]);
+        let hop_number = Arc::new(move |host: model::Host| (host.address == router).then_some(7));
         (Arc::clone(&table), KernelReplica::new(table, directory, hop_number))
     };
     let (table, first) = replica(0);
@@ -440,17 +432,12 @@ fn tcp(from: (&Host, u16), to: (std::net::Ipv4Addr, u16), flags: &str, seq: u32,
 #[test]
 fn the_ring_tells_of_connections_and_hosts() {
     let mut rig = Rig::new().unwrap();
-    let mirror = Arc::new(Mirror::default());
     let told = Arc::new(Mutex::new(Vec::new()));
-    let (sink, queue) = (Arc::clone(&told), Arc::clone(&mirror));
+    let sink = Arc::clone(&told);
     let (hints, mut hinted) = tokio::sync::mpsc::channel(8);
-    let thread = RingThread::spawn(
-        &rig.dataplane,
-        queue,
-        Arc::new(move |delta| sink.lock().unwrap().push(delta)),
-        hints,
-    )
-    .unwrap();
+    let thread =
+        RingThread::spawn(&rig.dataplane, Arc::new(move |delta| sink.lock().unwrap().push(delta)), hints)
+            .unwrap();
 
     let [client, server] = [(&FAR_CLIENT, 4000), (&REALS[0], 80)];
     rig.run(Side::Client, &tcp(client, (VIP, 80), "S", 100, 0));
@@ -461,15 +448,13 @@ fn the_ring_tells_of_connections_and_hosts() {
         _ => None,
     });
     assert_eq!((up.client_port_be, up.real_be), (4000_u16.to_be(), be(REALS[0].ip)));
-    assert_eq!(mirror.list(), [up]);
     rig.run(Side::Client, &tcp(client, (VIP, 80), "R", 101, 501));
-    soon("its end", || mirror.is_empty().then_some(()));
     let closed = Delta::Closed(Connection { state: STATE_CLOSED, ..up });
     soon("the record of its end", || told.lock().unwrap().contains(&closed).then_some(()));
 
     rig.run(Side::Client, &gratuitous(Form::Reply, STRANGER.mac, STRANGER.ip));
     rig.run(Side::Client, &gratuitous(Form::Reply, STRANGER.mac, VIP));
-    let key = |ip| AddressKey { ip_be: be(ip), vlan: 2, pad: 0 };
+    let key = |ip: std::net::Ipv4Addr| model::Host { address: ip.into(), vlan: 2 };
     assert_eq!(hinted.blocking_recv(), Some(Hint::Neighbour(key(STRANGER.ip), STRANGER.mac)));
     assert_eq!(hinted.blocking_recv(), Some(Hint::Rival(key(VIP), STRANGER.mac)));
     assert_eq!(thread.counters.unknown.load(Ordering::Relaxed), 0);

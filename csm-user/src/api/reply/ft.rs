@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::track::TrackReply;
+
 /// State of this node or its peer (MIB: SlbFtState).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,6 +73,8 @@ pub struct FtReply {
     pub encrypted: bool,
     /// The other node; `None`: not heard.
     pub peer: Option<PeerReply>,
+    /// What is tracked; `None`: nothing.
+    pub tracking: Option<TrackReply>,
     /// What would happen if the active failed now.
     pub readiness: ReadinessReply,
     /// Replication.

@@ -41,12 +41,15 @@ fn every_endpoint_is_documented_with_a_true_example() {
     check::<ErrorReply>("error", &mut examples);
     check::<SystemReply>(&get(path::SYSTEM), &mut examples);
     check::<RunningConfigReply>(&get(path::RUNNING_CONFIG), &mut examples);
+    check::<ChangeReply>(&format!("POST {}", path::CONFIGURE), &mut examples);
+    check::<Done>(&format!("POST {}", path::CONFIRM), &mut examples);
     check::<Option<FtReply>>(&get(path::FT), &mut examples);
     check::<Done>(&format!("POST {}", path::FORCE_STANDBY), &mut examples);
     check::<Vec<VserverReply>>(&get(path::VSERVERS), &mut examples);
     check::<Vec<ServerfarmReply>>(&get(path::SERVERFARMS), &mut examples);
     check::<Vec<RealReply>>(&get(path::REALS), &mut examples);
     check::<ConnsReply>(&get(path::CONNS), &mut examples);
+    check::<ClearedReply>(&format!("POST {}", path::CLEAR_CONNS), &mut examples);
     check::<StickiesReply>(&get(path::STICKY), &mut examples);
     check::<Vec<VlanReply>>(&get(path::VLANS), &mut examples);
     check::<Vec<NeighbourReply>>(&get(path::NEIGHBOURS), &mut examples);

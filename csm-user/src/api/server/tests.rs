@@ -31,11 +31,15 @@ async fn answers_come_as_they_were_given() {
     let filter = ConnFilter {
         // What a query string could mistake for its own.
         vserver: Some("A&B=C%D+E#F?".to_owned()),
+        real: Some([10, 0, 0, 2].into()),
+        port: Some(8080),
         client: Some([10, 0, 0, 1].into()),
-        limit: Some(77),
     };
-    let conns: ConnsReply = client(&served).conns(&filter).await.expect("an answer");
-    assert_eq!(conns, served.backend.conns(&filter).expect("an answer"));
+    let first: ConnsReply = client(&served).conns(&filter, None).await.expect("an answer");
+    assert_eq!(first, served.backend.conns(&filter, None).expect("an answer"));
+    let second = client(&served).conns(&filter, first.next.as_deref()).await.expect("an answer");
+    assert_eq!((first.connections, None), (second.connections, second.next));
+    assert_eq!(client(&served).clear_conns(&filter).await.expect("an answer").cleared, 8080);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::api::testing::{Dir, Served};
 
 async fn csm(socket: PathBuf, words: &str, json: bool) -> Output {
     let args: Vec<_> = words.split(' ').map(str::to_owned).collect();
-    run(&args, &Options { socket, json }).await
+    run(&args, &Options { socket, json, part: None }).await
 }
 
 async fn good(served: &Served, words: &str, json: bool, expected: &Expect) {
@@ -54,13 +54,17 @@ async fn commands_ask_the_daemon_and_print_its_answer() {
         "sh mod csm 5 conn vs web detail",
         false,
         &expect![[r#"
-            prot vlan source                destination           state
-        ----------------------------------------------------------------------
-        In  TCP  2    100.100.100.2:1754    192.158.38.30:80      ESTAB
-        Out TCP  3    100.100.100.2:1754    192.158.39.101:80     ESTAB
-            vs = WEB, ftp = No, csrp = True
-            idle = 4, learned from peer = False
-    "#]],
+                prot vlan source                destination           state
+            ----------------------------------------------------------------------
+            In  TCP  2    100.100.100.2:1754    192.158.38.30:80      ESTAB
+            Out TCP  3    100.100.100.2:1754    192.158.39.101:80     ESTAB
+                vs = WEB, ftp = No, csrp = True
+                idle = 4, learned from peer = False
+            In  TCP  2    100.100.100.2:1754    192.158.38.30:80      ESTAB
+            Out TCP  3    100.100.100.2:1754    192.158.39.101:80     ESTAB
+                vs = WEB, ftp = No, csrp = True
+                idle = 4, learned from peer = False
+        "#]],
     )
     .await;
     good(
@@ -174,12 +178,13 @@ async fn refusals_faults_and_bad_input_differ_in_their_status() {
         "show module csm 5 ft please",
         BAD_INPUT,
         &expect![[r#"
-        show module csm 5 ft please
-                             ^
-        % invalid word "please"; possible here:
-          <cr>
-          detail           all about each
-    "#]],
+            show module csm 5 ft please
+                                 ^
+            % invalid word "please"; possible here:
+              <cr>
+              detail           all about each
+              track            what must be up for this box to have the role
+        "#]],
     )
     .await;
 }

@@ -23,8 +23,8 @@ fn every_command_in_full_and_as_short_as_possible() {
     let conns = |vserver: Option<&str>, client: Option<[u8; 4]>, detail| Show::Conns {
         filter: ConnFilter {
             vserver: vserver.map(str::to_owned),
-            client: client.map(Ipv4Addr::from),
-            limit: None,
+            client: client.map(IpAddr::from),
+            ..ConnFilter::default()
         },
         detail,
     };
@@ -61,7 +61,31 @@ fn every_command_in_full_and_as_short_as_possible() {
     }
     assert_eq!(command("show module csm all").0, Request::Show { slot: None, what: Show::All });
     assert_eq!(command("sh run").0, Request::RunningConfig);
+    assert_eq!(command("sh run d a.cfg").0, Request::Difference { file: "a.cfg".to_owned() });
+    let configure = |change, revert_s| Request::Configure { change, revert_s };
+    assert_eq!(command("conf t").0, configure(Change::Terminal, None));
+    assert_eq!(command("conf t revert timer 2").0, configure(Change::Terminal, Some(120)));
+    let replace = Change::Replace("a.cfg".to_owned());
+    assert_eq!(command("configure replace a.cfg rev ti sec 5").0, configure(replace, Some(5)));
+    assert_eq!(command("configure confirm").0, Request::Confirm);
     assert_eq!(command("clear module csm 5 ft active").0, Request::ForceStandby { slot: 5 });
+    let of_real = |port| ConnFilter { real: Some([10, 0, 0, 1].into()), port, ..ConnFilter::default() };
+    for (words, filter, detail) in [
+        ("show module csm 5 conns real 10.0.0.1", of_real(None), false),
+        ("s m c 5 c r 10.0.0.1 8080", of_real(Some(8080)), false),
+        ("s m c 5 c r 10.0.0.1 8080 d", of_real(Some(8080)), true),
+        ("s m c 5 c r 10.0.0.1 d", of_real(None), true),
+    ] {
+        assert_eq!(command(words), shows(Show::Conns { filter, detail }), "{words}");
+    }
+    for (words, filter) in [
+        ("clear module csm 5 connections", ConnFilter::default()),
+        ("cl m c 5 c r 10.0.0.1 8080", of_real(Some(8080))),
+        ("cl m c 5 c v web", ConnFilter { vserver: Some("WEB".to_owned()), ..ConnFilter::default() }),
+        ("cl m c 5 c c 10.0.0.1", ConnFilter { client: of_real(None).real, ..ConnFilter::default() }),
+    ] {
+        assert_eq!(command(words).0, Request::ClearConns { slot: 5, filter }, "{words}");
+    }
     assert_eq!(command("check pair.cfg").0, Request::Check { file: "pair.cfg".to_owned() });
 }
 
@@ -115,12 +139,13 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
     wrong(
         "shw",
         &expect![[r#"
-        shw
-        ^
-        % invalid word "shw"; possible here:
-          check            a configuration file, without a daemon
-          clear            reset functions
-          show             the state of the system"#]],
+            shw
+            ^
+            % invalid word "shw"; possible here:
+              check            a configuration file or this host, without a daemon
+              clear            reset functions
+              configure        change the configuration in force
+              show             the state of the system"#]],
     );
 }
 
@@ -141,7 +166,7 @@ fn a_parameter_out_of_range_is_an_unknown_word() {
         show module csm 5 conns client 10.0.0
                                        ^
         % invalid word "10.0.0"; possible here:
-          ADDRESS          IPv4 address"#]],
+          ADDRESS          IPv4 or IPv6 address"#]],
     );
 }
 
@@ -164,20 +189,22 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
     wrong(
         "clear module csm 5",
         &expect![[r#"
-        clear module csm 5
-                           ^
-        % incomplete command; possible here:
-          ft               fault tolerance"#]],
+            clear module csm 5
+                               ^
+            % incomplete command; possible here:
+              connections      reset connections at both ends
+              ft               fault tolerance"#]],
     );
     wrong(
         "",
         &expect![[r#"
 
-        ^
-        % incomplete command; possible here:
-          check            a configuration file, without a daemon
-          clear            reset functions
-          show             the state of the system"#]],
+            ^
+            % incomplete command; possible here:
+              check            a configuration file or this host, without a daemon
+              clear            reset functions
+              configure        change the configuration in force
+              show             the state of the system"#]],
     );
 }
 
@@ -186,10 +213,11 @@ fn words_after_the_end_are_refused() {
     wrong(
         "show running-config please",
         &expect![[r#"
-        show running-config please
-                            ^
-        % invalid word "please"; possible here:
-          <cr>"#]],
+            show running-config please
+                                ^
+            % invalid word "please"; possible here:
+              <cr>
+              diff             - only in the file, + only in force"#]],
     );
 }
 
@@ -219,7 +247,7 @@ fn a_question_mark_lists_what_can_stand_there() {
         panic!("help");
     };
     let words: Vec<_> = words.iter().map(|continuation| continuation.word).collect();
-    assert_eq!(words, ["<cr>", "client", "detail", "vserver"]);
+    assert_eq!(words, ["<cr>", "client", "detail", "real", "vserver"]);
 }
 
 #[test]

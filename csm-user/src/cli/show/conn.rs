@@ -2,14 +2,18 @@
 
 use std::fmt::{self, Write};
 
-use super::{endpoint, figure, more, protocol, rule};
-use crate::api::reply::{ConnReply, ConnState, ConnsReply};
+use super::{endpoint, figure, protocol, rule, yes_no};
+use crate::api::reply::{ConnReply, ConnState};
 
-/// Writes the listing: two lines for each connection, before and after translation.
-pub fn write(out: &mut impl Write, conns: &ConnsReply, detail: bool) -> fmt::Result {
+/// Writes the listing's head.
+pub fn heading(out: &mut impl Write) -> fmt::Result {
     writeln!(out, "    prot vlan source                destination           state")?;
-    rule(out, 70)?;
-    for conn in &conns.connections {
+    rule(out, 70)
+}
+
+/// Writes a part of the listing: two lines for each connection, before and after translation.
+pub fn write(out: &mut impl Write, connections: &[ConnReply], detail: bool) -> fmt::Result {
+    for conn in connections {
         let ConnReply { client, destination, real, client_vlan, server_vlan, .. } = conn;
         let (prot, state, source) = (protocol(conn.protocol), state(conn.state), endpoint(*client));
         let (virtual_server, real, seen) = (endpoint(*destination), endpoint(*real), endpoint(conn.source));
@@ -17,11 +21,12 @@ pub fn write(out: &mut impl Write, conns: &ConnsReply, detail: bool) -> fmt::Res
         writeln!(out, "Out {prot:<4} {server_vlan:<4} {seen:<21} {real:<21} {state}")?;
         if detail {
             let vserver = conn.vserver.as_deref().unwrap_or("<server initiated>");
-            writeln!(out, "    vs = {vserver}, ftp = No, csrp = {}", truth(conn.replicated))?;
+            let (ftp, csrp) = (yes_no(conn.ftp), truth(conn.replicated));
+            writeln!(out, "    vs = {vserver}, ftp = {ftp}, csrp = {csrp}")?;
             writeln!(out, "    idle = {}, learned from peer = {}", figure(conn.idle_s), truth(conn.replica))?;
         }
     }
-    more(out, conns.connections.len(), conns.total)
+    Ok(())
 }
 
 const fn state(state: ConnState) -> &'static str {
@@ -48,7 +53,7 @@ mod tests {
     use crate::api::reply::{Endpoint, Protocol};
 
     fn check(detail: bool, expected: &Expect) {
-        let at = |address: [u8; 4], port| Endpoint { address: Ipv4Addr::from(address), port };
+        let at = |address: [u8; 4], port| Endpoint { address: Ipv4Addr::from(address).into(), port };
         let web = ConnReply {
             protocol: Protocol::Tcp,
             client: at([100, 100, 100, 102], 51_754),
@@ -59,6 +64,7 @@ mod tests {
             server_vlan: 3,
             state: ConnState::Estab,
             vserver: Some("WEB_VIP".to_owned()),
+            ftp: true,
             replicated: true,
             replica: false,
             idle_s: Some(4),
@@ -73,13 +79,14 @@ mod tests {
             server_vlan: 2,
             state: ConnState::SynClient,
             vserver: None,
+            ftp: false,
             replicated: false,
             idle_s: None,
             ..web.clone()
         };
         let mut text = String::new();
-        let reply = ConnsReply { total: 1000, connections: vec![web, own] };
-        write(&mut text, &reply, detail).expect("a string takes everything");
+        heading(&mut text).expect("a string takes everything");
+        write(&mut text, &[web, own], detail).expect("a string takes everything");
         expected.assert_eq(&text);
     }
 
@@ -94,7 +101,6 @@ mod tests {
             Out TCP  3    100.100.100.102:51754 192.158.39.101:80     ESTAB
             In  UDP  3    192.158.39.101:123    100.100.100.1:123     SYN_CLIENT
             Out UDP  2    192.158.39.101:123    100.100.100.1:123     SYN_CLIENT
-            (998 more, 1000 in all)
         "#]],
         );
     }
@@ -108,13 +114,12 @@ mod tests {
                 ----------------------------------------------------------------------
                 In  TCP  2    100.100.100.102:51754 192.158.38.30:80      ESTAB
                 Out TCP  3    100.100.100.102:51754 192.158.39.101:80     ESTAB
-                    vs = WEB_VIP, ftp = No, csrp = True
+                    vs = WEB_VIP, ftp = Yes, csrp = True
                     idle = 4, learned from peer = False
                 In  UDP  3    192.158.39.101:123    100.100.100.1:123     SYN_CLIENT
                 Out UDP  2    192.158.39.101:123    100.100.100.1:123     SYN_CLIENT
                     vs = <server initiated>, ftp = No, csrp = False
                     idle = -, learned from peer = False
-                (998 more, 1000 in all)
             "#]],
         );
     }

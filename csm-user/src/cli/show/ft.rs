@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::time::{measured, timer, wall_clock};
-use super::yes;
+use super::{track, yes};
 use crate::api::reply::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessReply, LeaseReply, PacketCounters, PeerReply,
     RecorderAction, RecorderEntry, RefusalReply, RepairReply, ReplicationReply, SnapshotState, TableReply,
@@ -15,6 +15,7 @@ pub fn write(out: &mut impl Write, ft: Option<&FtReply>, detail: bool) -> fmt::R
     summary(out, ft)?;
     peer(out, ft.peer.as_ref())?;
     replica(out, ft.state, &ft.replication)?;
+    track::summary(out, ft.tracking.as_ref())?;
     readiness(out, ft)?;
     writeln!(out, " FT messages are {}", security(ft))?;
     if detail {

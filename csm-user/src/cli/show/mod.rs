@@ -11,6 +11,7 @@ pub mod real;
 pub mod serverfarm;
 pub mod sticky;
 pub mod time;
+pub mod track;
 pub mod vlan;
 pub mod vserver;
 
@@ -25,6 +26,10 @@ fn rule(out: &mut impl fmt::Write, len: usize) -> fmt::Result {
 
 const fn yes(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
+}
+
+const fn yes_no(value: bool) -> &'static str {
+    if value { "Yes" } else { "No" }
 }
 
 fn protocol(protocol: Protocol) -> String {

@@ -5,10 +5,24 @@ use std::fmt::{self, Write};
 use super::rule;
 use crate::api::reply::{NeighbourKind, NeighbourReply, NeighbourStatus};
 
-/// Writes the listing.
+/// Writes the listing, and that of the IPv6 neighbours in its shape if there are any.
 pub fn write(out: &mut impl Write, neighbours: &[NeighbourReply]) -> fmt::Result {
     writeln!(out, "Internet Address  Physical Interface  VLAN  Type      Status")?;
     rule(out, 68)?;
+    rows(out, neighbours.iter().filter(|row| row.address.is_ipv4()), 17)?;
+    if neighbours.iter().all(|row| row.address.is_ipv4()) {
+        return Ok(());
+    }
+    writeln!(out, "\nIPv6 Address                             Physical Interface  VLAN  Type      Status")?;
+    rule(out, 91)?;
+    rows(out, neighbours.iter().filter(|row| row.address.is_ipv6()), 40)
+}
+
+fn rows<'a>(
+    out: &mut impl Write,
+    neighbours: impl Iterator<Item = &'a NeighbourReply>,
+    width: usize,
+) -> fmt::Result {
     for NeighbourReply { address, mac, vlan, kind, status } in neighbours {
         // The CSM writes MAC addresses in capitals, with hyphens.
         let mac =
@@ -29,7 +43,7 @@ pub fn write(out: &mut impl Write, neighbours: &[NeighbourReply]) -> fmt::Result
             NeighbourStatus::Up => "up",
             NeighbourStatus::Resolving => "resolving",
         };
-        writeln!(out, "{address:<17} {mac:<19} {vlan:<5} {kind:<9} {status}")?;
+        writeln!(out, "{address:<width$} {mac:<19} {vlan:<5} {kind:<9} {status}")?;
     }
     Ok(())
 }
@@ -45,13 +59,17 @@ mod tests {
     #[test]
     fn listing() {
         let row = |last, mac: Option<&str>, vlan, kind, status| NeighbourReply {
-            address: Ipv4Addr::new(10, 10, 3, last),
+            address: Ipv4Addr::new(10, 10, 3, last).into(),
             mac: mac.map(str::to_owned),
             vlan,
             kind,
             status,
         };
-        let rows = [
+        let v6 = |address: &str, kind, status| NeighbourReply {
+            address: address.parse().expect("an address"),
+            ..row(0, Some("00:d0:b7:a0:68:5f"), Some(2), kind, status)
+        };
+        let mut rows = vec![
             row(100, Some("00:01:64:f9:1a:02"), None, NeighbourKind::Vserver, NeighbourStatus::Local),
             row(20, Some("00:01:64:f9:1a:02"), Some(3), NeighbourKind::Alias, NeighbourStatus::Silent),
             row(1, Some("00:d0:b7:a0:68:5d"), Some(2), NeighbourKind::Gateway, NeighbourStatus::Up),
@@ -68,6 +86,22 @@ mod tests {
             10.10.3.1         00-D0-B7-A0-68-5D   2     GATEWAY   up
             10.10.3.101       unknown             3     REAL      resolving
             10.10.3.7         00-D0-B7-A0-68-5E   3     PEER      up
+        "#]]
+        .assert_eq(&text);
+        rows.truncate(1);
+        rows.push(v6("2001:db8:0:f101::20", NeighbourKind::Alias, NeighbourStatus::Local));
+        rows.push(v6("fe80::2d0:b7ff:fea0:685f", NeighbourKind::Gateway, NeighbourStatus::Up));
+        text.clear();
+        write(&mut text, &rows).expect("a string takes everything");
+        expect![[r#"
+            Internet Address  Physical Interface  VLAN  Type      Status
+            --------------------------------------------------------------------
+            10.10.3.100       00-01-64-F9-1A-02   0     VSERVER   local
+
+            IPv6 Address                             Physical Interface  VLAN  Type      Status
+            -------------------------------------------------------------------------------------------
+            2001:db8:0:f101::20                      00-D0-B7-A0-68-5F   2     ALIAS     local
+            fe80::2d0:b7ff:fea0:685f                 00-D0-B7-A0-68-5F   2     GATEWAY   up
         "#]]
         .assert_eq(&text);
     }

@@ -10,14 +10,16 @@ const NO_LIMIT: u32 = u32::MAX;
 
 /// Writes the listing.
 pub fn write(out: &mut impl Write, reals: &[RealReply]) -> fmt::Result {
-    writeln!(out, "real                  server farm      weight  state          conns/hits")?;
-    rule(out, 72)?;
+    // An IPv6 address may need more room than the CSM's column has.
+    let width = reals.iter().map(|real| address(real).len()).fold(21, usize::max);
+    writeln!(out, "{:<width$} server farm      weight  state          conns/hits", "real")?;
+    rule(out, width + 51)?;
     for real in reals {
         let RealReply { serverfarm, weight, connections, .. } = real;
         let (address, state, connections) = (address(real), state(real.state), figure(*connections));
-        writeln!(out, "{address:<21} {serverfarm:<16} {weight:<7} {state:<14} {connections}")?;
+        writeln!(out, "{address:<width$} {serverfarm:<16} {weight:<7} {state:<14} {connections}")?;
         if let Some(reason) = &real.reason {
-            writeln!(out, "                      {reason}")?;
+            writeln!(out, "{:width$} {reason}", "")?;
         }
     }
     Ok(())
@@ -42,7 +44,7 @@ pub fn write_detail(out: &mut impl Write, reals: &[RealReply]) -> fmt::Result {
 
 fn address(real: &RealReply) -> String {
     match real.port {
-        Some(port) => format!("{}:{port}", real.address),
+        Some(port) => std::net::SocketAddr::new(real.address, port).to_string(),
         None => real.address.to_string(),
     }
 }
@@ -67,7 +69,7 @@ mod tests {
 
     fn reals() -> Vec<RealReply> {
         let up = RealReply {
-            address: Ipv4Addr::new(192, 158, 39, 101),
+            address: Ipv4Addr::new(192, 158, 39, 101).into(),
             port: None,
             serverfarm: "WEB".to_owned(),
             weight: 8,
@@ -80,7 +82,7 @@ mod tests {
             server_packets: 200_000,
         };
         let failed = RealReply {
-            address: Ipv4Addr::new(192, 158, 139, 102),
+            address: Ipv4Addr::new(192, 158, 139, 102).into(),
             port: Some(8080),
             weight: 0,
             state: RealState::ProbeFailed,
@@ -88,7 +90,7 @@ mod tests {
             ..up.clone()
         };
         let out = RealReply {
-            address: Ipv4Addr::new(192, 158, 39, 103),
+            address: Ipv4Addr::new(192, 158, 39, 103).into(),
             weight: 0,
             state: RealState::OutOfService,
             connections: Some(0),
@@ -116,6 +118,23 @@ mod tests {
             192.158.39.103        WEB              0       OUTOFSERVICE   0
         "#]],
         );
+    }
+
+    #[test]
+    fn columns_make_room_for_ipv6() {
+        let mut reals = reals();
+        reals[1].address = "2001:db8:0:f101::139:102".parse().expect("an address");
+        let mut text = String::new();
+        write(&mut text, &reals).expect("a string takes everything");
+        expect![[r#"
+            real                            server farm      weight  state          conns/hits
+            ----------------------------------------------------------------------------------
+            192.158.39.101                  WEB              8       OPERATIONAL    334
+            [2001:db8:0:f101::139:102]:8080 WEB              0       PROBE_FAILED   334
+                                            probe TCP port 8080: connection refused
+            192.158.39.103                  WEB              0       OUTOFSERVICE   0
+        "#]]
+        .assert_eq(&text);
     }
 
     #[test]

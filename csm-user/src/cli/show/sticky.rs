@@ -33,15 +33,15 @@ mod tests {
         let shared = StickyReply {
             group: 20,
             vserver: None,
-            client: Ipv4Addr::new(10, 10, 3, 1),
-            real: Ipv4Addr::new(10, 10, 3, 20),
+            client: Ipv4Addr::new(10, 10, 3, 1).into(),
+            real: Ipv4Addr::new(10, 10, 3, 20).into(),
             port: 0,
             timeout_s: 793,
         };
         let private = StickyReply {
             group: 0,
             vserver: Some("VIP1".to_owned()),
-            client: Ipv4Addr::new(192, 158, 138, 100),
+            client: Ipv4Addr::new(192, 158, 138, 100).into(),
             port: 8080,
             ..shared.clone()
         };

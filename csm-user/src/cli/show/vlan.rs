@@ -1,7 +1,7 @@
 //! `show module csm N vlan`.
 
 use std::fmt::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::rule;
 use crate::api::reply::{VlanReply, VlanRole, XdpMode};
@@ -33,16 +33,27 @@ pub fn write(out: &mut impl Write, vlans: &[VlanReply]) -> fmt::Result {
             None => "none",
         };
         let alias = alias.map_or_else(|| "-".to_owned(), |alias| alias.to_string());
-        let gateways = gateways.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(" ");
+        let gateways = gateways.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ");
         let row = format!("{vlan:<6} {interface:<16} {mac:<18} {link:<8} {xdp:<8} {alias:<16} {gateways}");
         writeln!(out, "{}", row.trim_end())?;
+    }
+    if vlans.iter().all(|vlan| vlan.address6.is_none()) {
+        return Ok(());
+    }
+    writeln!(out, "\nvlan   IPv6 address                                 IPv6 alias")?;
+    rule(out, 89)?;
+    for VlanReply { vlan, address6, prefix_length6, alias6, .. } in vlans {
+        let Some(address) = address6 else { continue };
+        let address = format!("{address}/{}", prefix_length6.unwrap_or(128));
+        let alias = alias6.map_or_else(|| "-".to_owned(), |alias| alias.to_string());
+        writeln!(out, "{vlan:<6} {address:<44} {alias}")?;
     }
     Ok(())
 }
 
 /// The CSM's way to say that there is none.
-fn zero(address: Option<Ipv4Addr>) -> Ipv4Addr {
-    address.unwrap_or(Ipv4Addr::UNSPECIFIED)
+fn zero(address: Option<IpAddr>) -> IpAddr {
+    address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
 }
 
 #[cfg(test)]
@@ -56,10 +67,13 @@ mod tests {
         let client = VlanReply {
             vlan: 2,
             role: VlanRole::Client,
-            address: Some(Ipv4Addr::new(192, 158, 38, 10)),
-            netmask: Some(Ipv4Addr::new(255, 255, 255, 0)),
+            address: Some(Ipv4Addr::new(192, 158, 38, 10).into()),
+            netmask: Some(Ipv4Addr::new(255, 255, 255, 0).into()),
             alias: None,
-            gateways: vec![Ipv4Addr::new(192, 158, 38, 20)],
+            address6: None,
+            prefix_length6: None,
+            alias6: None,
+            gateways: vec![Ipv4Addr::new(192, 158, 38, 20).into()],
             interface: "eth1".to_owned(),
             mac: Some("02:00:00:00:00:01".to_owned()),
             carrier: Some(true),
@@ -68,8 +82,8 @@ mod tests {
         let server = VlanReply {
             vlan: 3,
             role: VlanRole::Server,
-            address: Some(Ipv4Addr::new(192, 158, 39, 10)),
-            alias: Some(Ipv4Addr::new(192, 158, 39, 20)),
+            address: Some(Ipv4Addr::new(192, 158, 39, 10).into()),
+            alias: Some(Ipv4Addr::new(192, 158, 39, 20).into()),
             gateways: Vec::new(),
             interface: "eth2".to_owned(),
             carrier: Some(false),
@@ -102,6 +116,41 @@ mod tests {
             2      eth1             02:00:00:00:00:01  up       native   -                192.158.38.20
             3      eth2             02:00:00:00:00:01  down     generic  192.158.39.20
             9      enp129s0f1np1    unknown            unknown  none     -
+        "#]]
+        .assert_eq(&text);
+    }
+
+    #[test]
+    fn ipv6_has_a_listing_of_its_own() {
+        let vlan = VlanReply {
+            vlan: 3,
+            role: VlanRole::Server,
+            address: None,
+            netmask: None,
+            alias: None,
+            address6: Some("2001:db8:0:39::10".parse().expect("an address")),
+            prefix_length6: Some(64),
+            alias6: Some("2001:db8:0:39::20".parse().expect("an address")),
+            gateways: vec!["fe80::1".parse().expect("an address")],
+            interface: "eth2".to_owned(),
+            mac: None,
+            carrier: Some(true),
+            xdp: Some(XdpMode::Native),
+        };
+        let mut text = String::new();
+        write(&mut text, &[vlan]).expect("a string takes everything");
+        expect![[r#"
+            vlan   IP address       IP mask          type
+            ---------------------------------------------------
+            3      0.0.0.0          0.0.0.0          SERVER
+
+            vlan   interface        MAC address        link     xdp      alias            gateways
+            -----------------------------------------------------------------------------------------
+            3      eth2             unknown            up       native   -                fe80::1
+
+            vlan   IPv6 address                                 IPv6 alias
+            -----------------------------------------------------------------------------------------
+            3      2001:db8:0:39::10/64                         2001:db8:0:39::20
         "#]]
         .assert_eq(&text);
     }

@@ -1,21 +1,23 @@
 //! `show module csm N vservers [detail]`.
 
 use std::fmt::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{figure, protocol, rule};
 use crate::api::reply::{Replicate, StickyRule, VserverReply, VserverState};
 
 /// Writes the listing.
 pub fn write(out: &mut impl Write, vservers: &[VserverReply]) -> fmt::Result {
-    writeln!(out, "vserver         type  prot virtual                  vlan state        conns")?;
-    rule(out, 75)?;
+    // An IPv6 address may need more room than the CSM's column has.
+    let width = vservers.iter().map(|vserver| address(vserver).len()).fold(24, usize::max);
+    writeln!(out, "vserver         type  prot {:<width$} vlan state        conns", "virtual")?;
+    rule(out, width + 51)?;
     for vserver in vservers {
         let VserverReply { name, connections, .. } = vserver;
         let (prot, vlan) = (prot(vserver), vlan(vserver));
         let (address, state) = (address(vserver), state(vserver.state));
         let connections = figure(*connections);
-        writeln!(out, "{name:<15} SLB   {prot:<4} {address:<24} {vlan:<4} {state:<12} {connections}")?;
+        writeln!(out, "{name:<15} SLB   {prot:<4} {address:<width$} {vlan:<4} {state:<12} {connections}")?;
         if let Some(reason) = &vserver.reason {
             writeln!(out, "                {reason}")?;
         }
@@ -53,7 +55,11 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
     let farm = vserver.serverfarm.as_deref().unwrap_or("<not assigned>");
     writeln!(out, "    server farm = {farm}, backup = <not assigned>")?;
     let StickyRule { minutes, group, netmask } =
-        vserver.sticky.unwrap_or(StickyRule { minutes: 0, group: 0, netmask: Ipv4Addr::UNSPECIFIED });
+        vserver.sticky.unwrap_or(StickyRule { minutes: 0, group: 0, netmask: Ipv4Addr::UNSPECIFIED.into() });
+    let netmask = match netmask {
+        IpAddr::V4(mask) => mask.to_string(),
+        IpAddr::V6(mask) => format!("/{}", mask.to_bits().leading_ones()),
+    };
     writeln!(out, "    sticky: timer = {minutes}, subnet = {netmask}, group id = {group}")?;
     writeln!(out, "  Policy          Tot matches  Client pkts  Server pkts")?;
     write!(out, "  ")?;
@@ -64,7 +70,8 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
 
 fn address(vserver: &VserverReply) -> String {
     match vserver.address {
-        Some(address) => format!("{address}/{}:{}", vserver.prefix_length, vserver.port),
+        Some(address @ IpAddr::V4(_)) => format!("{address}/{}:{}", vserver.prefix_length, vserver.port),
+        Some(address @ IpAddr::V6(_)) => format!("[{address}/{}]:{}", vserver.prefix_length, vserver.port),
         None => "<not assigned>".to_owned(),
     }
 }
@@ -104,7 +111,7 @@ mod tests {
         let web = VserverReply {
             name: "WEB_VIP".to_owned(),
             index: Some(10),
-            address: Some(Ipv4Addr::new(10, 86, 213, 93)),
+            address: Some(Ipv4Addr::new(10, 86, 213, 93).into()),
             prefix_length: 32,
             protocol: Some(Protocol::Tcp),
             ftp: false,
@@ -127,13 +134,13 @@ mod tests {
         let vip1 = VserverReply {
             name: "VIP1".to_owned(),
             index: None,
-            address: Some(Ipv4Addr::new(192, 158, 138, 130)),
+            address: Some(Ipv4Addr::new(192, 158, 138, 130).into()),
             vlan: None,
             state: VserverState::OutOfService,
             reason: Some("no serverfarm".to_owned()),
             serverfarm: None,
             replicate: Replicate { connection: true, sticky: true },
-            sticky: Some(StickyRule { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST }),
+            sticky: Some(StickyRule { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST.into() }),
             connections: Some(0),
             total_connections: 0,
             client_packets: 0,

@@ -1,7 +1,5 @@
 //! Commands of server farms, their reals and the pools for their clients.
 
-use std::net::Ipv4Addr;
-
 use super::{SECONDS, default, unless};
 use crate::config::command::{
     Command, Id,
@@ -10,7 +8,7 @@ use crate::config::command::{
 };
 use crate::config::grammar::Kind::{self, Host, Mask, Number};
 use crate::config::grammar::Piece::{Either, Optional, Slot, Word};
-use crate::model::{Predictor, RealAdmin};
+use crate::model::{Family, Natpool, Predictor, RealAdmin, prefix_mask};
 
 pub(super) static APPLIED: &[Command] = &[
     Command::new(
@@ -19,18 +17,26 @@ pub(super) static APPLIED: &[Command] = &[
         &[
             Word("natpool", "Addresses that clients get towards the reals"),
             Slot("NAME", Kind::Name, "Name"),
-            Slot("FIRST", Host, "First address"),
-            Slot("LAST", Host, "Last address"),
-            Word("netmask", "Mask of both"),
-            Slot("MASK", Mask, "Mask"),
+            Either(&[
+                &[
+                    Slot("FIRST", Host, "First address"),
+                    Slot("LAST", Host, "Last address"),
+                    Word("netmask", "Mask of both"),
+                    Slot("MASK", Mask, "Mask"),
+                ],
+                &[
+                    Slot("FIRST", Kind::Host6, "First address"),
+                    Slot("LAST", Kind::Host6, "Last address"),
+                    Word("prefix-length", "Prefix length of both"),
+                    Slot("LENGTH", Number(1, 128), "Leading bits"),
+                ],
+            ]),
         ],
-        "Makes a pool of addresses for `nat client`. The active node answers ARP for them.",
+        "Makes a pool of addresses for `nat client`. The active node answers ARP and neighbour discovery for them.",
     )
     .removes()
     .repeats(Repeat::Adds)
-    .prints(Print::Natpool(|pool| {
-        vec![format!("natpool {} {} {} netmask {}", pool.name, pool.first, pool.last, pool.netmask)]
-    })),
+    .prints(Print::Natpool(|pool| vec![natpool(pool)])),
     Command::new(
         Id::Serverfarm,
         Module,
@@ -77,7 +83,13 @@ pub(super) static APPLIED: &[Command] = &[
                 &[
                     Word("hash", "By a hash, whatever the weights"),
                     Word("address", "Of addresses"),
-                    Optional(&[Slot("MASK", Mask, "Part of the addresses that counts")]),
+                    Optional(&[Either(&[
+                        &[Slot("MASK", Mask, "Part of the addresses that counts")],
+                        &[
+                            Word("prefix-length", "Part of IPv6 addresses that counts"),
+                            Slot("LENGTH", Number(0, 128), "Leading bits"),
+                        ],
+                    ])]),
                     Optional(&[Either(&[
                         &[Word("source", "Of the client's address alone")],
                         &[Word("destination", "Of the virtual address alone")],
@@ -104,7 +116,7 @@ pub(super) static APPLIED: &[Command] = &[
         Serverfarm,
         &[
             Word("real", "A real server"),
-            Slot("ADDRESS", Host, "Its address"),
+            Slot("ADDRESS", Kind::AnyHost, "Its address"),
             Optional(&[Slot("PORT", SECONDS, "Its port; without, the virtual server's")]),
         ],
         "Enters the configuration of a real server.",
@@ -144,8 +156,12 @@ fn predictor(predictor: Predictor) -> Vec<String> {
     match predictor {
         Predictor::RoundRobin => Vec::new(),
         Predictor::Forward => vec!["predictor forward".to_owned()],
-        Predictor::Hash { mask, source, destination } => {
-            let mask = if mask == Ipv4Addr::BROADCAST { String::new() } else { format!(" {mask}") };
+        Predictor::Hash { bits, bits6, source, destination } => {
+            let mask = match (bits, bits6) {
+                (32, 128) => String::new(),
+                (32, bits6) => format!(" prefix-length {bits6}"),
+                (bits, _) => format!(" {}", prefix_mask(bits)),
+            };
             let of = match (source, destination) {
                 (true, false) => " source",
                 (false, true) => " destination",
@@ -153,5 +169,13 @@ fn predictor(predictor: Predictor) -> Vec<String> {
             };
             vec![format!("predictor hash address{mask}{of}")]
         }
+    }
+}
+
+fn natpool(pool: &Natpool) -> String {
+    let Natpool { name, first, last, bits } = pool;
+    match pool.family() {
+        Family::V4 => format!("natpool {name} {first} {last} netmask {}", prefix_mask(*bits)),
+        Family::V6 => format!("natpool {name} {first} {last} prefix-length {bits}"),
     }
 }

@@ -1,6 +1,6 @@
 //! Commands of virtual servers.
 
-use super::{SECONDS, VLAN, default, unless};
+use super::{SECONDS, VLAN, default, network, unless};
 use crate::config::command::{
     Command, Id,
     Mode::{Module, Vserver},
@@ -9,7 +9,7 @@ use crate::config::command::{
 use crate::config::grammar::Kind::{self, Mask, Network, Number};
 use crate::config::grammar::Piece::{Either, Optional, Slot, Word};
 use crate::config::service;
-use crate::model::{ClientRange, Virtual};
+use crate::model::{ClientRange, Virtual, prefix_mask};
 
 pub(super) static APPLIED: &[Command] = &[
     Command::new(
@@ -27,8 +27,13 @@ pub(super) static APPLIED: &[Command] = &[
         Vserver,
         &[
             Word("virtual", "What clients connect to"),
-            Slot("ADDRESS", Network, "Address, or that of a network"),
-            Optional(&[Slot("MASK", Mask, "Part of the address that counts; without, all of it")]),
+            Either(&[
+                &[
+                    Slot("ADDRESS", Network, "Address, or that of a network"),
+                    Optional(&[Slot("MASK", Mask, "Part of the address that counts; without, all of it")]),
+                ],
+                &[Slot("ADDRESS", Kind::Prefix6, "IPv6 address, or a network with its prefix length")],
+            ]),
             Either(&[
                 &[
                     Word("tcp", "TCP"),
@@ -80,8 +85,10 @@ pub(super) static APPLIED: &[Command] = &[
         Vserver,
         &[
             Word("client", "Clients that are served"),
-            Slot("ADDRESS", Network, "Address of their network"),
-            Slot("MASK", Mask, "Its mask"),
+            Either(&[
+                &[Slot("ADDRESS", Network, "Address of their network"), Slot("MASK", Mask, "Its mask")],
+                &[Slot("ADDRESS", Kind::Prefix6, "Their IPv6 network, or one address")],
+            ]),
             Optional(&[Word("exclude", "Not these")]),
         ],
         "Takes connections from these clients only; of several ranges that hold a client the longest mask counts. Without \
@@ -92,7 +99,7 @@ pub(super) static APPLIED: &[Command] = &[
     .prints(Print::Vserver(|vserver| {
         let line = |range: &ClientRange| {
             let exclude = if range.exclude { " exclude" } else { "" };
-            format!("client {} {}{exclude}", range.network.network(), range.network.netmask())
+            format!("client {}{exclude}", network(range.network))
         };
         vserver.clients.iter().map(line).collect()
     })),
@@ -136,10 +143,13 @@ pub(super) static APPLIED: &[Command] = &[
                 Word("group", "Shared with other virtual servers"),
                 Slot("GROUP", Number(0, 255), "0: not shared"),
             ]),
-            Optional(&[
-                Word("netmask", "Part of the client's address that counts"),
-                Slot("MASK", Mask, "Mask"),
-            ]),
+            Optional(&[Either(&[
+                &[Word("netmask", "Part of the client's address that counts"), Slot("MASK", Mask, "Mask")],
+                &[
+                    Word("prefix-length", "Part of the client's IPv6 address that counts"),
+                    Slot("LENGTH", Number(0, 128), "Leading bits"),
+                ],
+            ])]),
         ],
         "Keeps connections of a client on the same real server.",
     )
@@ -188,19 +198,20 @@ pub(super) static APPLIED: &[Command] = &[
 ];
 
 fn virtual_server(to: &Virtual) -> String {
-    let Virtual { network, protocol, port, ftp } = to;
-    let mask = if to.is_address() { String::new() } else { format!(" {}", network.netmask()) };
+    let Virtual { protocol, port, ftp, .. } = to;
+    let address = if to.is_address() { to.address().to_string() } else { network(to.network) };
     let port =
         if protocol.has_ports() { format!(" {}", service::name(*port, *protocol)) } else { String::new() };
     let ftp = if *ftp { " service ftp" } else { "" };
-    format!("virtual {}{mask} {protocol}{port}{ftp}", network.addr())
+    format!("virtual {address} {protocol}{port}{ftp}")
 }
 
 fn sticky(sticky: &crate::model::Sticky) -> String {
     let group = if sticky.group == 0 { String::new() } else { format!(" group {}", sticky.group) };
-    let netmask = match sticky.netmask {
-        std::net::Ipv4Addr::BROADCAST => String::new(),
-        mask => format!(" netmask {mask}"),
+    let part = match (sticky.bits, sticky.bits6) {
+        (32, 128) => String::new(),
+        (32, bits6) => format!(" prefix-length {bits6}"),
+        (bits, _) => format!(" netmask {}", prefix_mask(bits)),
     };
-    format!("sticky {}{group}{netmask}", sticky.minutes)
+    format!("sticky {}{group}{part}", sticky.minutes)
 }

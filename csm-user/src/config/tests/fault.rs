@@ -64,7 +64,7 @@ fn a_no_form_takes_back_what_was_said() {
                 vserver a\nvirtual 10.0.0.6 tcp www\nvserver b\nvirtual 10.0.0.5 tcp www\nno virtual\n";
     let outcome = check("a.cfg", text, &HostFacts::default());
     let config = outcome.config.unwrap_or_else(|| panic!("{}", render("a.cfg", text, &outcome.diagnostics)));
-    assert_eq!(config.vlans[0].gateways, ["10.0.0.8".parse::<std::net::Ipv4Addr>().expect("an address")]);
+    assert_eq!(config.vlans[0].gateways, ["10.0.0.8".parse::<std::net::IpAddr>().expect("an address")]);
     assert_eq!(config.vservers[0].idle.as_secs(), 3600);
     assert_eq!(config.vservers[1].virtual_server, None);
 }

@@ -1,18 +1,18 @@
 //! `parse(print(c)) == c` and `print(parse(x)) == x`; no input makes the parser panic.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    ClientRange, FtGroup, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol, Real,
-    RealAdmin, Serverfarm, StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver,
-    XdpMode,
+    ClientRange, Family, FtGroup, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol,
+    Real, RealAdmin, Serverfarm, StaticRoute, Sticky, TrackMode, Tracking, Trunk, Virtual, Vlan, VlanId,
+    VlanRole, VlanSet, Vserver, XdpMode,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -31,30 +31,66 @@ fn net(text: &str) -> Ipv4Net {
     text.parse().expect("a network")
 }
 
-/// VLAN `number` on 10.`number`.0.0/16; .0.x for nodes, .1.x for gateways, .2.x for virtual servers, .3.x for reals.
+fn net_of(family: Family, v4: &str, v6: &str) -> IpNet {
+    let text = if family == Family::V4 { v4 } else { v6 };
+    text.parse().expect("a network")
+}
+
+/// Farms, virtual servers and pools take turns.
+fn family(number: usize) -> Family {
+    if number.is_multiple_of(2) { Family::V4 } else { Family::V6 }
+}
+
+/// VLAN `number` on 10.`number`.0.0/16 and fd00:`number`::/64; .0.x for nodes, .1.x for gateways, .2.x for virtual
+/// servers, .3.x for reals.
 fn vlan(number: usize) -> impl Strategy<Value = Vlan> {
     let role = prop_oneof![Just(VlanRole::Client), Just(VlanRole::Server)];
-    let route = (0..=255_u8, 8..=32_u8, 1..=9_u8);
-    (role, any::<bool>(), any::<bool>(), 0..3_u8, vec(route, 0..3)).prop_map(
-        move |(role, alt, alias, gateways, routes)| {
+    let route = (0..=255_u8, 8..=32_u8, 1..=9_u8, any::<bool>());
+    let gateway = (1..=9_u8, 0..3_u8);
+    (role, any::<[bool; 4]>(), vec(gateway, 0..3), vec(route, 0..3)).prop_map(
+        move |(role, [alt, alias, alt6, alias6], gateways, routes)| {
             let host = |host: &str| net(&format!("10.{number}.{host}/16"));
-            let gateway = |n: u8| host(&format!("1.{n}")).addr();
+            let host6 = |host: &str| format!("fd00:{number}::{host}/64").parse().expect("a network");
+            let gateway = |(n, kind): (u8, u8)| -> IpAddr {
+                match kind {
+                    0 => host(&format!("1.{n}")).addr().into(),
+                    1 => {
+                        Ipv6Addr::new(0xfd00, u16::try_from(number).expect("small"), 0, 0, 0, 0, 1, n.into())
+                            .into()
+                    }
+                    _ => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n.into()).into(),
+                }
+            };
+            let mut distinct: Vec<IpAddr> = Vec::new();
+            for gateway in gateways.into_iter().map(gateway) {
+                if !distinct.contains(&gateway) {
+                    distinct.push(gateway);
+                }
+            }
             let mut routes: Vec<_> = routes
                 .into_iter()
-                .map(|(octet, prefix, via)| StaticRoute {
-                    network: net(&format!("172.16.{octet}.255/{prefix}")).trunc(),
-                    gateway: gateway(via),
+                .map(|(octet, prefix, via, v6)| StaticRoute {
+                    network: match v6 {
+                        false => IpNet::V4(net(&format!("172.16.{octet}.255/{prefix}")).trunc()),
+                        true => format!("fd01::{octet}/{}", prefix * 4)
+                            .parse::<IpNet>()
+                            .expect("a network")
+                            .trunc(),
+                    },
+                    gateway: gateway((via, if v6 { via % 2 + 1 } else { 0 })),
                 })
                 .collect();
             routes.dedup();
             Vlan {
-                id: vlan_id(number),
-                role,
                 address: Some(host("0.1")),
                 alt_address: alt.then(|| host("0.2")),
-                gateways: (1..=gateways).map(gateway).collect(),
                 alias: alias.then(|| host("0.3")),
+                address6: Some(host6("1")),
+                alt_address6: alt6.then(|| host6("2")),
+                alias6: alias6.then(|| host6("3")),
+                gateways: distinct,
                 routes,
+                ..Vlan::new(vlan_id(number), role)
             }
         },
     )
@@ -80,18 +116,22 @@ fn probe(number: usize) -> impl Strategy<Value = Probe> {
 
 fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
     let real = (of(1..=65535_u16), 0..=100_u8, any::<bool>());
-    let modes = (predictor(), any::<bool>(), of(0..2_usize));
+    let modes = (predictor(family(number)), any::<bool>(), any::<bool>());
+    let family = family(number);
     (vec(real, 0..4), vec(any::<bool>(), probes), modes).prop_map(
         move |(reals, used, (predictor, nat, pool))| Serverfarm {
             name: name('F', number),
             predictor,
-            nat_server: nat || pool.is_some(),
-            nat_client: pool.map(|pool| name('N', pool)),
+            nat_server: nat || pool,
+            nat_client: pool.then(|| name('N', number % 2)),
             probes: (0..probes).filter(|&n| used[n]).map(|n| name('P', n)).collect(),
             reals: (1_u8..)
                 .zip(reals)
                 .map(|(n, (port, weight, on))| Real {
-                    address: Ipv4Addr::new(10, 2, 3, n),
+                    address: match family {
+                        Family::V4 => Ipv4Addr::new(10, 2, 3, n).into(),
+                        Family::V6 => Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 3, n.into()).into(),
+                    },
                     port,
                     weight,
                     admin: if on { RealAdmin::InService } else { RealAdmin::OutOfService },
@@ -101,23 +141,38 @@ fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
     )
 }
 
-fn predictor() -> impl Strategy<Value = Predictor> {
-    let hash = (0..=32_u8, 0..3_u8).prop_map(|(prefix, which)| Predictor::Hash {
-        mask: net(&format!("0.0.0.0/{prefix}")).netmask(),
+/// Leading bits that count, of IPv4 and of IPv6: all of those of the other family.
+fn bits(family: Family) -> impl Strategy<Value = (u8, u8)> {
+    (0..=32_u8).prop_map(move |bits| match family {
+        Family::V4 => (bits, 128),
+        Family::V6 => (32, bits * 4),
+    })
+}
+
+fn predictor(family: Family) -> impl Strategy<Value = Predictor> {
+    let hash = (bits(family), 0..3_u8).prop_map(|((bits, bits6), which)| Predictor::Hash {
+        bits,
+        bits6,
         source: which != 1,
         destination: which != 2,
     });
     prop_oneof![Just(Predictor::RoundRobin), Just(Predictor::Forward), hash]
 }
 
-/// Two pools of VLAN 3.
+/// A pool of each family on VLAN 3.
 fn natpools() -> impl Strategy<Value = Vec<Natpool>> {
     (1..=9_u8, 1..=9_u8).prop_map(|lengths| {
+        let address = |number: u8, host: u8| -> IpAddr {
+            match number {
+                0 => Ipv4Addr::new(10, 3, 4, host).into(),
+                _ => Ipv6Addr::new(0xfd00, 3, 0, 0, 0, 0, 4, host.into()).into(),
+            }
+        };
         let pool = |number: u8, length: u8| Natpool {
             name: name('N', number.into()),
-            first: Ipv4Addr::new(10, 3, 4 + number, 1),
-            last: Ipv4Addr::new(10, 3, 4 + number, length),
-            netmask: net("10.3.0.0/16").netmask(),
+            first: address(number, 1),
+            last: address(number, length),
+            bits: if number == 0 { 16 } else { 64 },
         };
         vec![pool(0, lengths.0), pool(1, lengths.1)]
     })
@@ -134,20 +189,24 @@ fn virtual_server(number: usize) -> impl Strategy<Value = Virtual> {
     ];
     (protocol, port, 24..=32_u8).prop_map(move |(protocol, port, prefix)| {
         let host = u8::try_from(number + 1).expect("few");
+        let family = family(number);
         let network = match prefix {
-            24..28 => net(&format!("172.20.{host}.0/{prefix}")),
-            _ => net(&format!("10.2.2.{host}/32")),
+            24..28 => {
+                net_of(family, &format!("172.20.{host}.0/{prefix}"), &format!("fd02:{host}::/{}", prefix * 2))
+            }
+            _ => net_of(family, &format!("10.2.2.{host}/32"), &format!("fd00:2::2:{host}/128")),
         };
         Virtual { network, protocol, port: if protocol.has_ports() { port } else { 0 }, ftp: false }
     })
 }
 
 /// Clients of a virtual server, none twice.
-fn clients() -> impl Strategy<Value = Vec<ClientRange>> {
-    vec((any::<u8>(), 0..=32_u8, any::<bool>()), 0..4).prop_map(|ranges| {
+fn clients(family: Family) -> impl Strategy<Value = Vec<ClientRange>> {
+    vec((any::<u8>(), 0..=32_u8, any::<bool>()), 0..4).prop_map(move |ranges| {
         let mut clients: Vec<ClientRange> = Vec::new();
         for (octet, prefix, exclude) in ranges {
-            let network = net(&format!("172.16.{octet}.255/{prefix}")).trunc();
+            let v6 = format!("fd03:{octet}::ffff/{}", prefix * 4);
+            let network = net_of(family, &format!("172.16.{octet}.255/{prefix}"), &v6).trunc();
             if !clients.iter().any(|other| other.network == network) {
                 clients.push(ClientRange { network, exclude });
             }
@@ -157,9 +216,10 @@ fn clients() -> impl Strategy<Value = Vec<ClientRange>> {
 }
 
 fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
-    let sticky = (1..=65535_u16, any::<u8>(), 0..=32_u8);
-    let who = (clients(), of(any::<bool>()));
-    let what = (of(virtual_server(number)), of(0..farms.max(1)), of(2..=3_usize), of(sticky), who);
+    let family = family(number);
+    let sticky = (1..=65535_u16, any::<u8>(), bits(family));
+    let who = (clients(family), of(any::<bool>()));
+    let what = (of(virtual_server(number)), of(Just(number % 2)), of(2..=3_usize), of(sticky), who);
     (what, secs(0..=13_500_000), secs(1..=65535), any::<[bool; 3]>()).prop_map(
         move |(
             (virtual_server, farm, vlan, sticky, (clients, unidirectional)),
@@ -169,20 +229,32 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
         )| Vserver {
             name: name('V', number),
             virtual_server,
-            serverfarm: farm.filter(|_| farms > 0).map(|n| name('F', n)),
+            serverfarm: farm.filter(|n| *n < farms).map(|n| name('F', n)),
             vlan: vlan.map(vlan_id),
             clients,
             unidirectional,
             idle,
             pending,
-            sticky: sticky.map(|(minutes, group, prefix)| Sticky {
-                minutes,
-                group,
-                netmask: net(&format!("0.0.0.0/{prefix}")).netmask(),
-            }),
+            sticky: sticky.map(|(minutes, group, (bits, bits6))| Sticky { minutes, group, bits, bits6 }),
             replicate_connection: connection,
             replicate_sticky,
             inservice,
+        },
+    )
+}
+
+/// Gateways of VLAN 2, two interfaces of the host.
+fn tracking() -> impl Strategy<Value = Tracking> {
+    let interval = prop_oneof![secs(1..=3600), (100..=65_535_u64).prop_map(Duration::from_millis)];
+    let objects = (0..3_u8, 0..3_usize, any::<bool>());
+    (objects, interval, 1..=255_u8, secs(0..=3600)).prop_map(
+        |((gateways, interfaces, all), interval, retries, hold_down)| Tracking {
+            gateways: (1..=gateways).map(|n| Ipv4Addr::new(10, 2, 1, n)).collect(),
+            interfaces: (1..=interfaces).map(|n| format!("eth{n}")).collect(),
+            mode: if all { TrackMode::All } else { TrackMode::Any },
+            interval,
+            retries,
+            hold_down,
         },
     )
 }
@@ -198,8 +270,9 @@ fn ft() -> impl Strategy<Value = FtGroup> {
     ];
     let long_enough =
         |(heartbeat, failover): &(Duration, Duration)| crate::model::lease(*heartbeat, *failover).is_ok();
-    (1..=254_u8, 1..=254_u8, of(1..=254_u8), any::<bool>(), timers.prop_filter("a lease", long_enough))
-        .prop_map(|(group, priority, alt_priority, preempt, (heartbeat, failover))| FtGroup {
+    let timers = timers.prop_filter("a lease", long_enough);
+    (1..=254_u8, 1..=254_u8, of(1..=254_u8), any::<bool>(), timers, tracking()).prop_map(
+        |(group, priority, alt_priority, preempt, (heartbeat, failover), track)| FtGroup {
             group,
             vlan: vlan_id(9),
             priority,
@@ -207,7 +280,9 @@ fn ft() -> impl Strategy<Value = FtGroup> {
             preempt,
             heartbeat,
             failover,
-        })
+            track,
+        },
+    )
 }
 
 /// VLANs 2, 3 and 9 on access ports, or 2 and 3 on a trunk.
@@ -257,6 +332,9 @@ fn babble() -> impl Strategy<Value = String> {
             "255",
             "10.0.0.1",
             "255.255.255.0",
+            "fd00::1",
+            "fd00::/64",
+            "fe80::1",
             "tcp",
             "client",
             "msec",

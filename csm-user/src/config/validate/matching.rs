@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use csm_common::limits::NESTED_NETWORKS;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::super::command::Id;
+use super::super::grammar::is_unicast;
 use super::super::parse::Section;
 use super::super::service;
 use super::super::token::Span;
-use super::Checker;
-use crate::model::{Predictor, Protocol, Virtual, VlanId, Vserver};
+use super::{Checker, family};
+use crate::model::{Family, Predictor, Protocol, Virtual, VlanId, Vserver};
 
 /// Checks `virtual` of one virtual server.
 pub(super) fn virtual_server(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, to: &Virtual) {
@@ -29,6 +30,7 @@ pub(super) fn virtual_server(checker: &mut Checker<'_>, vserver: &Vserver, secti
         ftp(checker, vserver, section, to);
     }
     clients(checker, vserver, section);
+    family::vserver(checker, vserver, section, to);
 }
 
 fn address(checker: &mut Checker<'_>, section: &Section, to: &Virtual, place: Span) {
@@ -37,14 +39,17 @@ fn address(checker: &mut Checker<'_>, section: &Section, to: &Virtual, place: Sp
         let message = format!("the address has bits outside of its mask: taken as {}", to.network);
         checker.warning(place, message, format!("write {}", to.address()));
     }
-    let octet = to.address().octets()[0];
-    if to.is_address() && (octet == 0 || octet == 127 || octet >= 224) {
+    if to.is_address() && !is_unicast(to.address()) {
         let message = format!("{} is not the address of a host", to.address());
         return checker.error(place, message, "choose a unicast address, or add a mask");
     }
     let connected = checker.config.vlan_of(to.address()).is_some();
-    if to.is_address() && !connected && checker.config.vlans.iter().any(|vlan| vlan.address.is_some()) {
-        let message = format!("{} is in no VLAN's network: nothing will ask for it by ARP", to.address());
+    let addressed =
+        Family::ALL.iter().any(|&family| checker.config.vlans.iter().any(|vlan| vlan.own(family).is_some()));
+    if to.is_address() && !connected && addressed {
+        let resolution = super::resolution(Family::of(to.address()));
+        let message =
+            format!("{} is in no VLAN's network: nothing will ask for it by {resolution}", to.address());
         checker.warning(
             place,
             message,
@@ -78,14 +83,14 @@ fn clients(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section) {
 }
 
 /// What packets are compared with; two virtual servers that agree in all of it cannot both have them.
-type Service = (Ipv4Net, Protocol, u16, Option<VlanId>, Ipv4Net);
+type Service = (IpNet, Protocol, u16, Option<VlanId>, IpNet);
 
 /// Refuses two that match the same packets equally well, and what the dataplane cannot look up.
 pub(super) fn no_two_match_alike(checker: &mut Checker<'_>) {
     let config = checker.config;
     let mut taken: BTreeMap<Service, &Vserver> = BTreeMap::new();
-    let mut ftp: BTreeMap<Ipv4Net, &Vserver> = BTreeMap::new();
-    let mut networks: BTreeSet<Ipv4Net> = BTreeSet::new();
+    let mut ftp: BTreeMap<IpNet, &Vserver> = BTreeMap::new();
+    let mut networks: BTreeSet<IpNet> = BTreeSet::new();
     let mut accused: BTreeSet<(&str, &str)> = BTreeSet::new();
     for vserver in &config.vservers {
         let Some(to) = vserver.virtual_server else { continue };

@@ -1,7 +1,7 @@
 //! Farms' translation modes and the pools for their clients.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use csm_common::limits::POOL_ADDRESSES_MAX;
 
@@ -9,12 +9,14 @@ use super::super::command::Id;
 use super::super::grammar::Value;
 use super::super::parse::Section;
 use super::super::token::Span;
-use super::Checker;
-use crate::model::{Name, Natpool, Predictor, Serverfarm};
+use super::{Checker, family};
+use ipnet::IpNet;
+
+use crate::model::{Family, Name, Natpool, Predictor, Serverfarm, Vlan};
 
 /// Checks pools, and farms in dispatch mode, with client NAT or with `predictor forward`.
 pub(super) fn check(checker: &mut Checker<'_>) {
-    let mut used: HashMap<Ipv4Addr, &Name> = HashMap::new();
+    let mut used: HashMap<IpAddr, &Name> = HashMap::new();
     for pool in &checker.config.natpools {
         self::pool(checker, pool, &mut used);
     }
@@ -28,26 +30,28 @@ fn place(checker: &Checker<'_>, pool: &Natpool, slot: &str) -> Span {
     checker.tree.place_of(&Section::Module, Id::Natpool, slot, &Value::Name(pool.name.clone()))
 }
 
-fn pool<'a>(checker: &mut Checker<'a>, pool: &'a Natpool, used: &mut HashMap<Ipv4Addr, &'a Name>) {
+fn pool<'a>(checker: &mut Checker<'a>, pool: &'a Natpool, used: &mut HashMap<IpAddr, &'a Name>) {
     let at = place(checker, pool, "NAME");
     if pool.first > pool.last {
         let message = format!("pool {}: {} comes after {}", pool.name, pool.first, pool.last);
         return checker.error(at, message, "write the lower address first");
     }
-    let mask = pool.netmask.to_bits();
-    if pool.first.to_bits() & mask != pool.last.to_bits() & mask {
+    let network = |address| IpNet::new_assert(address, pool.bits).trunc();
+    let own = network(pool.first);
+    if own != network(pool.last) {
         let message =
             format!("pool {}: {} and {} are in different networks", pool.name, pool.first, pool.last);
         return checker.error(at, message, "choose addresses of one network, or its mask");
     }
-    let count = pool.last.to_bits() - pool.first.to_bits() + 1;
-    if count > POOL_ADDRESSES_MAX {
+    let count = pool.count();
+    if count > u128::from(POOL_ADDRESSES_MAX) {
         let message = format!("pool {} has {count} addresses: more than {POOL_ADDRESSES_MAX}", pool.name);
         return checker.error(at, message, "one address serves 64,512 connections to each real: use fewer");
     }
-    // In a network of two or one addresses all are hosts' (RFC 3021).
-    let hosts = !mask;
-    if hosts > 1 && (pool.first.to_bits() & hosts == 0 || pool.last.to_bits() & hosts == hosts) {
+    // In a network of two or one addresses all are hosts' (RFC 3021, RFC 6164).
+    let many = own.prefix_len() + 1 < own.max_prefix_len();
+    let broadcast = pool.family() == Family::V4 && pool.last == own.broadcast();
+    if many && (pool.first == own.network() || broadcast) {
         let message =
             format!("pool {} holds the address of its network, or its broadcast address", pool.name);
         return checker.error(at, message, "leave both out: servers do not answer them");
@@ -59,10 +63,13 @@ fn pool<'a>(checker: &mut Checker<'a>, pool: &'a Natpool, used: &mut HashMap<Ipv
         }
     }
     if checker.config.vlan_of(pool.first).is_none() {
-        let message = format!("pool {} is in no VLAN's network: nothing will ask for it by ARP", pool.name);
+        let resolution = super::resolution(pool.family());
+        let message =
+            format!("pool {} is in no VLAN's network: nothing will ask for it by {resolution}", pool.name);
         checker.warning(at, message, "make the servers' router send it to the server VLAN's alias");
     }
-    let halves = checker.config.vlans.iter().any(|vlan| vlan.address.is_some() && vlan.alt_address.is_some());
+    let both = |family| move |vlan: &Vlan| vlan.own(family).is_some() && vlan.peer(family).is_some();
+    let halves = Family::ALL.iter().any(|&family| checker.config.vlans.iter().any(both(family)));
     if checker.config.ft.is_some() && !halves {
         let message =
             "no VLAN has an `alt` address: the two nodes cannot tell which ports of the pool are whose";
@@ -72,6 +79,7 @@ fn pool<'a>(checker: &mut Checker<'a>, pool: &'a Natpool, used: &mut HashMap<Ipv
 
 fn farm(checker: &mut Checker<'_>, farm: &Serverfarm) {
     let section = Section::Serverfarm(farm.name.clone());
+    family::farm(checker, farm);
     if let Some(pool) = &farm.nat_client {
         let place = checker.tree.place(&section, Id::NatClient, "NAME");
         if !checker.config.natpools.iter().any(|known| known.name == *pool) {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use csm_common::flow::NONE;
 use csm_common::limits;
 use csm_common::service::{ClientKey, ClientPrefix, MATCH_FTP, Match, Networks, VserverKey};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use crate::dataplane::routes::be;
+use crate::dataplane::routes::wire;
 use crate::model::{Protocol, Virtual, VlanId, Vserver};
 
 use super::{Contents, PlanError, fits};
@@ -21,8 +21,8 @@ pub(super) fn key(to: &Virtual) -> VserverKey {
         Protocol::Any => 0,
         Protocol::Number(number) => number,
     };
-    let kind = 32 - to.network.prefix_len();
-    VserverKey { ip_be: be(to.address()), port_be: to.port.to_be(), proto, kind }
+    let kind = to.network.max_prefix_len() - to.network.prefix_len();
+    VserverKey { ip_be: wire(to.address()), port_be: to.port.to_be(), proto, kind }
 }
 
 /// Fills `VSERVER_KEYS`, `NETWORKS` and `CLIENTS`.
@@ -31,7 +31,7 @@ pub(super) fn key(to: &Virtual) -> VserverKey {
 /// If one of them is too small.
 pub(super) fn plan(vservers: &[Numbered<'_>], contents: &mut Contents) -> Result<(), PlanError> {
     let mut services: BTreeMap<VserverKey, Vec<Numbered<'_>>> = BTreeMap::new();
-    let mut networks: BTreeSet<Ipv4Net> = BTreeSet::new();
+    let mut networks: BTreeSet<IpNet> = BTreeSet::new();
     for &(number, vserver) in vservers {
         let Some(to) = vserver.virtual_server else { continue };
         services.entry(key(&to)).or_default().push((number, vserver));
@@ -73,13 +73,14 @@ fn service(sharing: &[Numbered<'_>], contents: &mut Contents) -> Match {
     let vlans: BTreeSet<Option<VlanId>> = sharing.iter().map(|(_, vserver)| vserver.vlan).collect();
     for vlan in vlans {
         let of_vlan: Vec<_> = sharing.iter().filter(|(_, vserver)| vserver.vlan == vlan).collect();
-        let prefixes: BTreeSet<Ipv4Net> = of_vlan
+        let prefixes: BTreeSet<IpNet> = of_vlan
             .iter()
             .flat_map(|(_, vserver)| vserver.client_ranges())
             .map(|range| range.network)
             .collect();
         for prefix in prefixes {
-            let of = ClientKey { rules, vlan: vlan.map_or(0, VlanId::get), client_be: be(prefix.network()) };
+            let of =
+                ClientKey { rules, vlan: vlan.map_or(0, VlanId::get), client_be: wire(prefix.network()) };
             let number = best(prefix, &of_vlan).unwrap_or(NONE);
             contents.clients.insert(ClientPrefix { bits: 32 + u32::from(prefix.prefix_len()), of }, number);
         }
@@ -89,7 +90,7 @@ fn service(sharing: &[Numbered<'_>], contents: &mut Contents) -> Match {
 
 /// Who serves the clients of `prefix`, as far as no smaller prefix says otherwise: of those whose own longest range around
 /// it does not exclude them, the one whose range is longest.
-fn best(prefix: Ipv4Net, sharing: &[&Numbered<'_>]) -> Option<u32> {
+fn best(prefix: IpNet, sharing: &[&Numbered<'_>]) -> Option<u32> {
     let longest = |vserver: &Vserver| {
         let around = vserver.client_ranges().into_iter().filter(|range| range.network.contains(&prefix));
         around.max_by_key(|range| range.network.prefix_len())
@@ -103,13 +104,13 @@ fn best(prefix: Ipv4Net, sharing: &[&Numbered<'_>]) -> Option<u32> {
 }
 
 /// `network` and the virtual networks around it, smallest first.
-fn around(network: &Ipv4Net, all: &BTreeSet<Ipv4Net>) -> Networks {
+fn around(network: &IpNet, all: &BTreeSet<IpNet>) -> Networks {
     let mut lengths: Vec<u8> =
-        all.iter().filter(|other| other.contains(network)).map(Ipv4Net::prefix_len).collect();
+        all.iter().filter(|other| other.contains(network)).map(IpNet::prefix_len).collect();
     lengths.sort_unstable_by(|a, b| b.cmp(a));
     let mut networks = Networks::default();
     for (slot, length) in networks.host_bits.iter_mut().zip(lengths) {
-        *slot = 32 - length;
+        *slot = network.max_prefix_len() - length;
     }
     networks
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use csm_common::limits::POOL_PORT_FIRST;
 use csm_common::service::Pool;
 
-use crate::dataplane::routes::be;
+use crate::dataplane::routes::wire;
 use crate::model::{Config, Name};
 
 /// Numbers of the pools, from 1 in the order of the configuration.
@@ -17,8 +17,8 @@ pub(super) fn numbers(config: &Config) -> HashMap<&Name, u32> {
 pub(super) fn pools(config: &Config) -> BTreeMap<u32, Pool> {
     let (port_first, ports) = ports(config);
     let pool = |pool: &crate::model::Natpool| Pool {
-        first_be: be(pool.first),
-        addresses: pool.last.to_bits().saturating_sub(pool.first.to_bits()).saturating_add(1),
+        first_be: wire(pool.first),
+        addresses: u32::try_from(pool.count()).unwrap_or(0),
         port_first,
         ports,
     };
@@ -52,7 +52,7 @@ mod tests {
             name: name("POOL"),
             first: "192.158.39.50".parse().unwrap(),
             last: "192.158.39.53".parse().unwrap(),
-            netmask: "255.255.255.0".parse().unwrap(),
+            bits: 24,
         });
         let alone = pools(&config)[&1];
         assert_eq!((alone.addresses, alone.port_first, alone.ports), (4, 1024, 64_512));
@@ -64,6 +64,7 @@ mod tests {
             preempt: false,
             heartbeat: Duration::from_secs(1),
             failover: Duration::from_secs(3),
+            track: crate::model::Tracking::default(),
         });
         config.vlans[1].alt_address = Some("192.158.39.40/24".parse().unwrap());
         let lower = pools(&config)[&1];

@@ -2,12 +2,12 @@
 //! is. Pure.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use csm_common::limits::ORIGINS_MAX;
 use csm_common::service::{MATCH_FTP, Origin, VserverKey};
 
-use crate::dataplane::routes::be;
+use crate::dataplane::routes::wire;
 use crate::model::{Config, Predictor, Protocol};
 
 use super::{Desired, RealKey};
@@ -22,7 +22,7 @@ pub(super) fn origins(config: &Config, desired: &Desired) -> HashMap<VserverKey,
         desired.vservers.iter().map(|(&number, known)| (&known.name, number)).collect();
     let farms: HashMap<_, _> = config.serverfarms.iter().map(|farm| (&farm.name, farm)).collect();
     let mut found: BTreeMap<VserverKey, Option<Origin>> = BTreeMap::new();
-    let mut any_port: HashSet<Ipv4Addr> = HashSet::new();
+    let mut any_port: HashSet<IpAddr> = HashSet::new();
     for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
         let to = vserver.virtual_server.filter(|to| to.protocol == Protocol::TCP && to.is_address());
         let Some(to) = to else { continue };
@@ -37,15 +37,15 @@ pub(super) fn origins(config: &Config, desired: &Desired) -> HashMap<VserverKey,
                 continue;
             };
             let origin = |port: u16| Origin {
-                virtual_be: be(to.address()),
+                virtual_be: wire(to.address()),
                 port_be: port.to_be(),
                 pad: 0,
                 vserver,
                 real: number,
             };
-            let mut note = |address: Ipv4Addr, port: u16, kind: u8, origin: Option<Origin>| {
+            let mut note = |address: IpAddr, port: u16, kind: u8, origin: Option<Origin>| {
                 let proto = 6;
-                let service = VserverKey { ip_be: be(address), port_be: port.to_be(), proto, kind };
+                let service = VserverKey { ip_be: wire(address), port_be: port.to_be(), proto, kind };
                 found.entry(service).and_modify(|origin| *origin = None).or_insert(origin);
             };
             if !farm.nat_server {
@@ -65,7 +65,7 @@ pub(super) fn origins(config: &Config, desired: &Desired) -> HashMap<VserverKey,
             }
         }
     }
-    let any_port: HashSet<u32> = any_port.into_iter().map(be).collect();
+    let any_port: HashSet<u32> = any_port.into_iter().map(wire).collect();
     found
         .into_iter()
         .filter(|(service, _)| !any_port.contains(&service.ip_be))

@@ -11,25 +11,17 @@ pub(in crate::dataplane) fn name(text: &str) -> Name {
 }
 
 fn real(last: u8, weight: u8) -> model::Real {
-    model::Real {
-        address: Ipv4Addr::new(192, 158, 39, last),
-        port: None,
-        weight,
-        admin: RealAdmin::InService,
-    }
+    model::Real { address: [192, 158, 39, last].into(), port: None, weight, admin: RealAdmin::InService }
 }
 
 /// Figure 7-1 with a farm of three reals.
 pub(in crate::dataplane) fn figure_7_1() -> Config {
-    let net = |text: &str| text.parse::<Ipv4Net>().unwrap();
+    let net = |text: &str| text.parse::<ipnet::Ipv4Net>().unwrap();
     let side = |number, role, address: &str, gateways: &[&str], alias: Option<&str>| Vlan {
-        id: vlan(number),
-        role,
         address: Some(net(address)),
-        alt_address: None,
         gateways: gateways.iter().map(|gateway| gateway.parse().unwrap()).collect(),
         alias: alias.map(net),
-        routes: vec![],
+        ..Vlan::new(vlan(number), role)
     };
     Config {
         slot: 5,
@@ -49,14 +41,14 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
         }],
         vservers: vec![model::Vserver {
             name: name("VIP1"),
-            virtual_server: Some(Virtual::single(Ipv4Addr::new(192, 158, 38, 30), Protocol::TCP, 80)),
+            virtual_server: Some(Virtual::single([192, 158, 38, 30].into(), Protocol::TCP, 80)),
             serverfarm: Some(name("WEB")),
             vlan: None,
             clients: vec![],
             unidirectional: None,
             idle: Duration::from_secs(3600),
             pending: Duration::from_secs(30),
-            sticky: Some(Sticky { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST }),
+            sticky: Some(Sticky { minutes: 30, group: 10, bits: 32, bits6: 128 }),
             replicate_connection: true,
             replicate_sticky: true,
             inservice: true,
@@ -65,9 +57,9 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
     }
 }
 
-pub(in crate::dataplane) fn hops(config: &Config) -> HashMap<AddressKey, u32> {
-    let mut keys: Vec<AddressKey> = needed_hops(config).into_iter().collect();
-    keys.sort_by_key(|key| (key.vlan, u32::from_be(key.ip_be)));
+pub(in crate::dataplane) fn hops(config: &Config) -> HashMap<Host, u32> {
+    let mut keys: Vec<Host> = needed_hops(config).into_iter().collect();
+    keys.sort_by_key(|key| (key.vlan, key.address));
     keys.into_iter().zip(1..).collect()
 }
 
@@ -88,7 +80,7 @@ fn figure_7_1_becomes_maps() {
     let announced: Vec<String> =
         desired.announced().iter().map(|(vlan, address)| format!("{vlan} {address}")).collect();
     assert_eq!(announced, ["3 192.158.39.20", "2 192.158.38.30"]);
-    assert_eq!(contents.routes[&Ipv4Net::default()].kind, ROUTE_VIA);
+    assert_eq!(contents.routes[&Family::V4.all()].kind, ROUTE_VIA);
     assert_eq!(contents.routes.len(), 3);
     assert!(desired.unreachable.is_empty());
 }
@@ -96,7 +88,7 @@ fn figure_7_1_becomes_maps() {
 #[test]
 fn a_failed_real_leaves_the_ring_and_takes_no_sticky_client() {
     let config = figure_7_1();
-    let failed = RealKey { farm: name("WEB"), address: Ipv4Addr::new(192, 158, 39, 103), port: None };
+    let failed = RealKey { farm: name("WEB"), address: [192, 158, 39, 103].into(), port: None };
     let health = HealthView { unhealthy: BTreeSet::from([failed]) };
     let desired = planned(&config, &health, &mut Assignments::default());
     assert_eq!(desired.contents.rings[&0], [0, 1]);
@@ -128,7 +120,7 @@ fn a_vserver_without_a_farm_is_neither_served_nor_answered_for() {
 #[test]
 fn an_address_that_is_forwarded_to_is_its_hosts_own() {
     let mut config = figure_7_1();
-    let server = Ipv4Addr::new(192, 158, 39, 102);
+    let server = IpAddr::from([192, 158, 39, 102]);
     config.vservers[0].virtual_server = Some(Virtual::single(server, Protocol::TCP, 80));
     let announced = |config: &Config| {
         let desired = planned(config, &HealthView::default(), &mut Assignments::default());
@@ -143,7 +135,7 @@ fn an_address_that_is_forwarded_to_is_its_hosts_own() {
 fn a_real_that_no_route_reaches_is_named_and_not_used() {
     let mut config = figure_7_1();
     config.vlans[0].gateways.clear();
-    let astray = Ipv4Addr::new(10, 0, 0, 1);
+    let astray = IpAddr::from([10, 0, 0, 1]);
     config.serverfarms[0].reals[0].address = astray;
     let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
     assert_eq!(desired.unreachable, BTreeSet::from([astray]));
@@ -160,7 +152,7 @@ fn a_kept_real_keeps_its_number_when_another_goes() {
     let after = planned(&config, &HealthView::default(), &mut numbers);
     assert_eq!(before.reals[&2], after.reals[&2]);
     assert!(!after.reals.contains_key(&0), "retired, and not reused by the new one");
-    assert_eq!(after.reals[&3].key.address, Ipv4Addr::new(192, 158, 39, 104));
+    assert_eq!(after.reals[&3].key.address, IpAddr::from([192, 158, 39, 104]));
     numbers.walk_begins(1);
     assert_eq!(numbers.walk_ended(1, &BTreeSet::new(), &BTreeSet::from([0])), Released::default());
     numbers.walk_begins(2);
@@ -177,7 +169,7 @@ fn a_private_sticky_group_is_numbered_by_its_vserver() {
 
 /// Where the real 192.158.39.`last` leads back to from `port`: name of the virtual server and virtual port.
 fn origin(desired: &Desired, last: u8, port: u16) -> Option<(String, u16)> {
-    let ip_be = be(Ipv4Addr::new(192, 158, 39, last));
+    let ip_be = be([192, 158, 39, last].into());
     let origin =
         desired.contents.origins.get(&VserverKey { ip_be, port_be: port.to_be(), proto: 6, kind: 0 })?;
     assert_eq!(desired.contents.reals[&origin.real].ip_be, ip_be);

@@ -1,3 +1,4 @@
 //! The dataplane's own threads.
 
 pub mod fragments;
+pub mod nudge;

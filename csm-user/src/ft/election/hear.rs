@@ -153,7 +153,11 @@ impl Election {
 
             (S::RelayOut, W::Asks) if message.term >= own_term => self.yield_role(effects),
             (S::RelayOut, W::Asks) => self.send(Kind::Heartbeat, effects),
-            (S::RelayOut, W::Active) => self.linger(effects),
+            // Strays of the last move are no reason to leave the role where tracking stands against it.
+            (S::RelayOut, W::Active) => match self.wanted() {
+                Some(Reason::Tracking) => self.ask(Reason::Tracking, effects),
+                _ => self.linger(effects),
+            },
             // A candidate has the yield, or asks again soon; any other has given up what was yielded to it.
             (S::RelayOut, W::Idle) if message.state == S::Candidate => {}
             (S::RelayOut, W::Idle | W::Offers | W::Yields | W::Relays) => {

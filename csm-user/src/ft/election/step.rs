@@ -162,7 +162,10 @@ impl Election {
     pub(super) fn yield_role(&mut self, effects: &mut Vec<Effect>) {
         match self.state {
             State::Active => {
-                let reason = self.offer.unwrap_or(Reason::Preempt);
+                let reason = self.offer.unwrap_or_else(|| {
+                    let peer_eligible = self.peer.is_some_and(|peer| peer.eligible);
+                    preempting(peer_eligible, self.eligible)
+                });
                 self.enter(State::RelayOut, reason, effects);
             }
             State::Init | State::Candidate => {
@@ -182,7 +185,7 @@ impl Election {
         }
         match peer.state {
             State::Active if self.offered => Some(Reason::Offered),
-            State::Active if self.may_preempt(&peer) => Some(Reason::Preempt),
+            State::Active if self.may_preempt(&peer) => Some(preempting(self.eligible, peer.eligible)),
             State::RelayOut => Some(Reason::Offered),
             State::Init | State::Standby | State::Candidate if self.rank() > Rank::of(&peer) => {
                 Some(Reason::Election)
@@ -360,4 +363,9 @@ impl Election {
             effects.push(Effect::Arm(Timer::Patience, self.params.failover));
         }
     }
+}
+
+/// Why the role goes from one node to the other, by their eligibility.
+const fn preempting(taker: bool, giver: bool) -> Reason {
+    if taker && !giver { Reason::Tracking } else { Reason::Preempt }
 }

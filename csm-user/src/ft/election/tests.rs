@@ -457,6 +457,24 @@ fn an_active_node_gives_the_role_only_to_a_ready_peer_that_asks_with_right() {
 }
 
 #[test]
+fn tracking_moves_the_role_also_while_strays_of_the_last_move_are_relayed() {
+    let after = |own: bool, eligible: bool| {
+        let mut machine = active_beside(|_| {});
+        let peer = *machine.peer().unwrap();
+        let asks = Message { kind: Kind::Elect, state: State::Candidate, term: 2, sequence: 1_002, ..peer };
+        let active = Message { state: State::Active, term: 2, sequence: 1_003, eligible, ..peer };
+        let complete = Event::Replica { complete: true, lag_ms: 0 };
+        for event in [Event::Received(asks), complete, Event::Eligible(own), Event::Received(active)] {
+            machine.on_event(event, &mut Vec::new());
+        }
+        (machine.state(), machine.reason())
+    };
+    assert_eq!(after(true, true), (State::RelayOut, Reason::Preempt));
+    assert_eq!(after(false, false), (State::RelayOut, Reason::Preempt), "neither is eligible");
+    assert_eq!(after(true, false), (State::Candidate, Reason::Tracking));
+}
+
+#[test]
 fn another_boot_is_believed_once_it_has_heard_this_node_and_an_earlier_one_never_again() {
     let mut machine = in_state(State::Standby);
     let mut hear = |message: Message| {

@@ -12,17 +12,16 @@ fn table() -> NeighbourTable {
         mtu: 1500,
         tagged: false,
         bridge: None,
-        network: Some(net.parse().unwrap()),
+        networks: [Some(net.parse().unwrap()), None],
     };
     NeighbourTable::new(VIRTUAL, &[port(0, 2, 12, "192.158.38.10/24"), port(1, 3, 13, "192.158.39.10/24")])
 }
 
-fn key(address: &str, vlan: u16) -> AddressKey {
-    let address: Ipv4Addr = address.parse().unwrap();
-    AddressKey { ip_be: u32::from_ne_bytes(address.octets()), vlan, pad: 0 }
+fn key(address: &str, vlan: u16) -> Host {
+    Host { address: address.parse().unwrap(), vlan }
 }
 
-fn hop_of(effects: &[Effect]) -> (u32, NextHop) {
+fn hop_of(effects: &[Effect]) -> (u32, Hop) {
     effects
         .iter()
         .find_map(|effect| match effect {
@@ -38,12 +37,12 @@ fn a_wanted_host_is_asked_for_and_then_found() {
     let real = key("192.158.39.101", 3);
     let (numbers, effects) = table.want(&HashSet::from([real]));
     let (number, hop) = hop_of(&effects);
-    assert_eq!((numbers[&real], hop.flags, hop.port, hop.src_mac), (number, 0, 1, VIRTUAL));
+    assert_eq!((numbers[&real], hop.mac, hop.port, hop.source_mac), (number, None, 1, VIRTUAL));
     let address = "192.158.39.101".parse().unwrap();
     assert!(effects.contains(&Effect::Resolve { ifindex: 13, address, managed: true }));
     let effects = table.discovered(13, address, Discovery::Known(MAC));
     let (_, hop) = hop_of(&effects);
-    assert_eq!((hop.dst_mac, hop.flags), (MAC, NEXTHOP_RESOLVED));
+    assert_eq!(hop.mac, Some(MAC));
     assert_eq!(effects.last(), Some(&Effect::SetNeighbour(real, number)), "after the hop it leads to");
     assert_eq!(table.discovered(13, address, Discovery::Known(MAC)), [], "nothing new");
     assert_eq!(table.discovered(13, address, Discovery::Asking), [], "a stale MAC stays in use");
@@ -56,10 +55,10 @@ fn a_wanted_host_that_fails_is_unresolved_and_comes_back_under_its_number() {
     let (numbers, _) = table.want(&HashSet::from([key("192.158.39.101", 3)]));
     table.discovered(13, address, Discovery::Known(MAC));
     let effects = table.discovered(13, address, Discovery::Failed);
-    assert_eq!(hop_of(&effects).1.flags, 0);
+    assert_eq!(hop_of(&effects).1.mac, None);
     let effects = table.discovered(13, address, Discovery::Known(OTHER));
     let (number, hop) = hop_of(&effects);
-    assert_eq!((Some(&number), hop.dst_mac), (numbers.values().next(), OTHER));
+    assert_eq!((Some(&number), hop.mac), (numbers.values().next(), Some(OTHER)));
     let asked = Effect::Resolve { ifindex: 13, address, managed: true };
     assert_eq!(table.discovered(13, address, Discovery::Forgotten), [asked]);
 }
@@ -73,7 +72,7 @@ fn a_forged_packet_does_not_divert_a_wanted_host() {
     assert_eq!(table.heard(real, OTHER), []);
     let client = key("192.158.38.77", 2);
     table.heard(client, MAC);
-    assert_eq!(hop_of(&table.heard(client, OTHER)).1.dst_mac, OTHER, "a client may have moved");
+    assert_eq!(hop_of(&table.heard(client, OTHER)).1.mac, Some(OTHER), "a client may have moved");
 }
 
 #[test]
@@ -100,7 +99,7 @@ fn a_learned_host_that_fails_makes_room_when_no_connection_refers_to_it() {
     table.heard(client, MAC);
     let effects = table.discovered(12, "192.158.38.77".parse().unwrap(), Discovery::Failed);
     assert!(effects.contains(&Effect::RemoveNeighbour(client)));
-    assert_eq!(hop_of(&effects).1.flags, 0);
+    assert_eq!(hop_of(&effects).1.mac, None);
     let fresh =
         |table: &mut NeighbourTable, last: u8| table.learn(key(&format!("192.158.38.{last}"), 2)).0.unwrap();
     assert_ne!(fresh(&mut table, 100), number);
@@ -121,12 +120,12 @@ fn the_network_cannot_fill_the_table_beyond_its_bound() {
         mtu: 1500,
         tagged: false,
         bridge: None,
-        network: Some("10.0.0.1/8".parse().unwrap()),
+        networks: [Some("10.0.0.1/8".parse().unwrap()), None],
     };
     let mut table = NeighbourTable::new(VIRTUAL, &[port]);
     for index in 0..u32::try_from(LEARNED_MAX).unwrap() + 100 {
-        let ip_be = (0x0a00_0100 + index).to_be();
-        table.heard(AddressKey { ip_be, vlan: 2, pad: 0 }, MAC);
+        let address = std::net::Ipv4Addr::from_bits(0x0a00_0100 + index).into();
+        table.heard(Host { address, vlan: 2 }, MAC);
     }
     assert_eq!(table.iter().count(), LEARNED_MAX);
     assert_eq!(table.refused, 100);
@@ -135,4 +134,30 @@ fn the_network_cannot_fill_the_table_beyond_its_bound() {
     table.walk_begins(1);
     table.walk_ended(1, |number| number <= 10);
     assert_eq!(table.iter().count(), 11, "hosts without connections make room");
+}
+
+#[test]
+fn of_ipv6_hosts_of_the_network_and_link_local_ones_are_learned() {
+    let port = HopPort {
+        number: 0,
+        vlan: 2,
+        ifindex: 12,
+        mtu: 1500,
+        tagged: false,
+        bridge: None,
+        networks: [None, Some("fd00:2::10/64".parse().unwrap())],
+    };
+    let mut table = NeighbourTable::new(VIRTUAL, &[port]);
+    for turned_away in ["fd00:2::10", "fd00:2::", "fd00:3::1", "192.158.38.1"] {
+        assert_eq!(table.learn(key(turned_away, 2)), (None, vec![]), "{turned_away}");
+    }
+    for neighbour in ["fd00:2::1", "fd00:2::ffff:ffff:ffff:ffff", "fe80::1"] {
+        let address = neighbour.parse().unwrap();
+        let (number, effects) = table.learn(key(neighbour, 2));
+        assert!(
+            number.is_some() && effects.contains(&Effect::Resolve { ifindex: 12, address, managed: false })
+        );
+        let effects = table.discovered(12, address, Discovery::Known(MAC));
+        assert_eq!(hop_of(&effects).1.mac, Some(MAC));
+    }
 }

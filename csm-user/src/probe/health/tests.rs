@@ -104,7 +104,7 @@ fn a_reason_names_probe_port_and_cause() {
 fn all_checks_of_a_real_must_pass() {
     let real = RealKey {
         farm: Name::new("web").expect("a good name"),
-        address: Ipv4Addr::new(192, 158, 39, 101),
+        address: std::net::Ipv4Addr::new(192, 158, 39, 101).into(),
         port: None,
     };
     let (icmp, tcp) = (Name::new("icmp").expect("a good name"), Name::new("tcp").expect("a good name"));

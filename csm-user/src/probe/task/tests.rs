@@ -1,5 +1,5 @@
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -28,13 +28,18 @@ fn probe(kind: ProbeKind) -> Probe {
     }
 }
 
-fn target(kind: ProbeKind, address: Ipv4Addr, port: Option<u16>) -> Target {
+fn target(kind: ProbeKind, address: impl Into<IpAddr>, port: Option<u16>) -> Target {
+    let address = address.into();
+    let source = match address {
+        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
     let farm = Name::new("web").expect("a good name");
     Target {
         real: RealKey { farm, address, port: None },
         port,
         probe: probe(kind),
-        source: Some(Ipv4Addr::LOCALHOST),
+        source: Some(source),
         interface: Some("lo".to_owned()),
     }
 }
@@ -112,7 +117,7 @@ async fn a_reload_keeps_the_state_and_adds_what_is_new() {
 
     drop(listener);
     let added = target(ProbeKind::Tcp, Ipv4Addr::new(127, 0, 0, 2), Some(port));
-    probes.reload(vec![kept.clone(), added.clone()]).await;
+    probes.reloads().reload(vec![kept.clone(), added.clone()]).await;
     let probe = added.probe.name.clone();
     let refused = RealHealth::ProbeFailed { probe, port: Some(port), reason: FailReason::Refused };
     until(&mut health, &added.real, &refused).await;
@@ -126,13 +131,22 @@ async fn a_reload_keeps_the_state_and_adds_what_is_new() {
 #[tokio::test]
 async fn a_source_address_that_is_not_ours_says_nothing_about_the_server() {
     let mut foreign = target(ProbeKind::Tcp, Ipv4Addr::LOCALHOST, Some(1));
-    foreign.source = Some(Ipv4Addr::new(192, 0, 2, 1));
+    foreign.source = Some(Ipv4Addr::new(192, 0, 2, 1).into());
     assert_eq!(check(&foreign, 1).await, Verdict::Unknown(UnknownReason::Local(libc::EADDRNOTAVAIL)));
 }
 
 #[tokio::test]
+async fn a_listener_of_ipv6_passes_and_a_closed_port_is_refused() {
+    let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.expect("a free port");
+    let target = target(ProbeKind::Tcp, Ipv6Addr::LOCALHOST, Some(port_of(&listener)));
+    assert_eq!(within(check(&target, 1)).await, Verdict::Pass);
+    drop(listener);
+    assert_eq!(within(check(&target, 2)).await, Verdict::Fail(FailReason::Refused));
+}
+
+#[tokio::test]
 async fn an_echo_to_the_loopback_passes_and_one_to_nowhere_times_out() {
-    if let Err(error) = icmp_socket() {
+    if let Err(error) = icmp_socket(Ipv4Addr::LOCALHOST.into()) {
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         eprintln!("skipped: neither raw nor ping sockets are permitted here");
         return;
@@ -142,6 +156,8 @@ async fn an_echo_to_the_loopback_passes_and_one_to_nowhere_times_out() {
     here.source = None;
     here.interface = None;
     assert_eq!(within(check(&here, 2)).await, Verdict::Pass);
+    let here = target(ProbeKind::Icmp, Ipv6Addr::LOCALHOST, None);
+    assert_eq!(within(check(&here, 0x2_3456_789a)).await, Verdict::Pass);
 
     // TEST-NET-1 through the loopback device: delivered to nobody.
     let mut nowhere = target(ProbeKind::Icmp, Ipv4Addr::new(192, 0, 2, 7), None);

@@ -35,6 +35,7 @@ fn active() -> FtReply {
             hears_us: true,
             heard_ms_ago: 12,
         }),
+        tracking: None,
         readiness: ReadinessReply { ready: true, forwardable: true, eligible: true, obstacles: Vec::new() },
         replication: ReplicationReply {
             connected: true,

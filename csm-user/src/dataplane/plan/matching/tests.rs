@@ -28,13 +28,13 @@ fn who(contents: &Contents, to: &Virtual, on: u16, client: &str) -> Option<u32> 
     if found.rules == 0 {
         return Some(found.vserver);
     }
-    let client: Ipv4Net = client.parse().unwrap();
+    let client: IpNet = client.parse().unwrap();
     let by_vlan = |vlan: u16| {
         let fitting = contents.clients.iter().filter(|(prefix, _)| {
             let length = u8::try_from(prefix.bits - 32).unwrap();
-            let network = Ipv4Net::new(client.addr(), length).unwrap().network();
+            let network = IpNet::new(client.addr(), length).unwrap().network();
             let of = prefix.of;
-            u32::from(of.rules) == found.rules && of.vlan == vlan && of.client_be == be(network)
+            u32::from(of.rules) == found.rules && of.vlan == vlan && of.client_be == wire(network)
         });
         fitting.max_by_key(|(prefix, _)| prefix.bits).map(|(_, &number)| number).filter(|&n| n != NONE)
     };
@@ -113,6 +113,6 @@ fn networks_name_those_around_them_smallest_first() {
     assert_eq!(around("10.1.2.0/24"), [8, 16, 32, 0]);
     let all = VserverKey { ip_be: 0, port_be: 0, proto: 0, kind: 32 };
     assert_eq!(contents.vserver_keys[&all].vserver, 0);
-    let gre = VserverKey { ip_be: be([10, 1, 2, 0].into()), port_be: 0, proto: 47, kind: 8 };
+    let gre = VserverKey { ip_be: wire([10, 1, 2, 0].into()), port_be: 0, proto: 47, kind: 8 };
     assert_eq!(contents.vserver_keys[&gre].vserver, 2);
 }

@@ -1,0 +1,26 @@
+//! `track ...` statements to what is tracked.
+
+use super::super::command::Id;
+use super::super::grammar::Value;
+use super::super::parse::Statement;
+use super::{number, put, seconds, time};
+use crate::model::{TrackMode, Tracking};
+
+/// Applies `statement`; `None` if it lacks a word, or is none of tracking.
+pub(super) fn apply(track: &mut Tracking, statement: &Statement) -> Option<()> {
+    let no = statement.negated;
+    match statement.id {
+        Id::TrackGateway => put(&mut track.gateways, statement.address4("ADDRESS")?, no),
+        Id::TrackInterface => match &statement.arg("NAME")?.value {
+            Value::Text(name) => put(&mut track.interfaces, name.clone(), no),
+            _ => return None,
+        },
+        Id::TrackMode if no || statement.has("any") => track.mode = TrackMode::Any,
+        Id::TrackMode => track.mode = TrackMode::All,
+        Id::TrackInterval => track.interval = time(statement, Tracking::INTERVAL.as_secs())?,
+        Id::TrackRetries => track.retries = number(statement, "COUNT", Tracking::RETRIES.into())?,
+        Id::TrackHoldDown => track.hold_down = seconds(statement, Tracking::HOLD_DOWN.as_secs())?,
+        _ => return None,
+    }
+    Some(())
+}

@@ -1,0 +1,92 @@
+//! Commands of tracking, under `ft group`.
+
+use super::super::command::{Command, Id, Mode::Ft, Print, Repeat};
+use super::super::grammar::Kind::{self, Host, Number};
+use super::super::grammar::Piece::{Either, Slot, Word};
+use super::{time, unless};
+use crate::model::{TrackMode, Tracking};
+
+const TRACK: super::super::grammar::Piece = Word("track", "What must be up for this node to have the role");
+
+/// See [`super::commands`].
+pub(super) static APPLIED: &[Command] = &[
+    Command::new(
+        Id::TrackGateway,
+        Ft,
+        &[TRACK, Word("gateway", "A router"), Slot("ADDRESS", Host, "Its address, in the network of a VLAN")],
+        "Moves the role away when a router does not answer ARP any more.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Ft(|ft| ft.track.gateways.iter().map(|it| format!("track gateway {it}")).collect())),
+    Command::new(
+        Id::TrackInterface,
+        Ft,
+        &[
+            TRACK,
+            Word("interface", "An interface of this host"),
+            Slot("NAME", Kind::Interface, "Name in Linux, e.g. eth1"),
+        ],
+        "Moves the role away when an interface has no link or is down.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Ft(|ft| ft.track.interfaces.iter().map(|it| format!("track interface {it}")).collect())),
+    Command::new(
+        Id::TrackMode,
+        Ft,
+        &[
+            TRACK,
+            Word("mode", "When the role is moved away"),
+            Either(&[
+                &[Word("any", "When anything tracked is down")],
+                &[Word("all", "When something is down in each class that is tracked")],
+            ]),
+        ],
+        "Says how many of the tracked things must be down; anything by default.",
+    )
+    .restores(None)
+    .prints(Print::Ft(|ft| match ft.track.mode {
+        TrackMode::Any => Vec::new(),
+        TrackMode::All => vec!["track mode all".to_owned()],
+    })),
+    Command::new(
+        Id::TrackInterval,
+        Ft,
+        &[
+            TRACK,
+            Word("interval", "Time between two questions to a gateway"),
+            Either(&[
+                &[Slot("SECONDS", Number(1, 3600), "Seconds")],
+                &[Word("msec", "In milliseconds"), Slot("MILLISECONDS", Number(100, 65535), "Milliseconds")],
+            ]),
+        ],
+        "Sets the time between two questions to a tracked gateway.",
+    )
+    .restores(Some(Tracking::INTERVAL.as_secs()))
+    .prints(Print::Ft(|ft| time(Tracking::INTERVAL.as_secs(), "track interval", ft.track.interval))),
+    Command::new(
+        Id::TrackRetries,
+        Ft,
+        &[TRACK, Word("retries", "Missing answers that count"), Slot("COUNT", Number(1, 255), "In a row")],
+        "Sets how many answers must be missing in a row before a tracked gateway is down.",
+    )
+    .restores(Some(Tracking::RETRIES as u64))
+    .prints(Print::Ft(|ft| {
+        unless(u64::from(Tracking::RETRIES), "track retries", u64::from(ft.track.retries))
+    })),
+    Command::new(
+        Id::TrackHoldDown,
+        Ft,
+        &[
+            TRACK,
+            Word("hold-down", "Time before the node is eligible again"),
+            Slot("SECONDS", Number(0, 3600), "For which all must be well"),
+        ],
+        "Sets how long all must be well again before the node may have the role back.",
+    )
+    .restores(Some(Tracking::HOLD_DOWN.as_secs()))
+    .prints(Print::Ft(|ft| {
+        unless(Tracking::HOLD_DOWN.as_secs(), "track hold-down", ft.track.hold_down.as_secs())
+    })),
+];

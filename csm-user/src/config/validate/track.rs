@@ -1,0 +1,78 @@
+//! What is tracked, against the VLANs, the host and the FT group.
+
+use std::net::IpAddr;
+
+use super::super::command::Id;
+use super::super::grammar::Value;
+use super::super::parse::Section;
+use super::super::token::Span;
+use super::Checker;
+use crate::model::FtGroup;
+
+/// Most things that an FT group can track.
+const TRACKED_MAX: usize = 32;
+
+/// Checks all of it.
+pub(super) fn check(checker: &mut Checker<'_>, ft: &FtGroup) {
+    let track = &ft.track;
+    if track.is_empty() {
+        return;
+    }
+    gateways(checker, ft);
+    for name in &track.interfaces {
+        let known = checker.host.interfaces.as_ref().is_none_or(|known| known.contains(name));
+        if !known {
+            let place = place(checker, Id::TrackInterface, "NAME", &Value::Text(name.clone()));
+            checker.error(
+                place,
+                format!("this host has no interface `{name}`"),
+                "name an interface of `ip link`",
+            );
+        }
+    }
+    let count = track.gateways.len() + track.interfaces.len();
+    if count > TRACKED_MAX {
+        checker.error(
+            Span::FILE,
+            format!("{count} things are tracked: more than {TRACKED_MAX}"),
+            "track fewer",
+        );
+    }
+    if !ft.preempt {
+        let first = [Id::TrackGateway, Id::TrackInterface]
+            .into_iter()
+            .find_map(|id| checker.tree.all(&Section::Ft, id).next().map(|statement| statement.span));
+        let message = "tracking without `preempt`: the role stays where it is whatever is down";
+        checker.warning(first.unwrap_or(Span::FILE), message, "add `preempt`, on both nodes");
+    }
+}
+
+fn gateways(checker: &mut Checker<'_>, ft: &FtGroup) {
+    let config = checker.config;
+    for gateway in &ft.track.gateways {
+        let place = place(checker, Id::TrackGateway, "ADDRESS", &Value::Address((*gateway).into()));
+        let Some(vlan) = config.vlan_of(*gateway) else {
+            let remedy = "track a router in the network of a client or server VLAN that has an `ip address`";
+            checker.error(place, format!("{gateway} is in no VLAN's network: it cannot be asked"), remedy);
+            continue;
+        };
+        let of_vlan = [vlan.address, vlan.alt_address, vlan.alias].into_iter().flatten();
+        let virtual_servers = config.vservers.iter().filter_map(|vserver| vserver.virtual_server);
+        let of_pair = of_vlan.map(|net| IpAddr::V4(net.addr())).chain(virtual_servers.map(|to| to.address()));
+        if of_pair.into_iter().any(|own| own == *gateway) {
+            let message = format!("{gateway} is an address of this pair: it says nothing about the network");
+            checker.error(place, message, "track a router");
+        } else if config.interface_of(vlan.id).is_none() {
+            let message = format!("no interface carries VLAN {}: {gateway} cannot be asked", vlan.id);
+            checker.error(
+                place,
+                message,
+                format!("add `switchport access vlan {}` to an interface", vlan.id),
+            );
+        }
+    }
+}
+
+fn place(checker: &Checker<'_>, id: Id, slot: &str, value: &Value) -> Span {
+    checker.tree.place_of(&Section::Ft, id, slot, value)
+}

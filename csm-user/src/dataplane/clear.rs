@@ -1,0 +1,122 @@
+//! Connections cleared by hand: both ends are told by a reset.
+//!
+//! What a reset must say, only the ends know: the sequence number that each expects next. So a TCP pair is not deleted but
+//! marked as cleared ([`STATE_CLEARED`](csm_common::flow::STATE_CLEARED)), and the XDP program answers the next segment of
+//! either end with a reset made of it. That the segment comes at once is the [`Nudge`]'s work: a segment out of order,
+//! which each end must answer with an acknowledgement of where it stands (RFC 9293, section 3.10.7.4). An end that is
+//! not reached by it is reset when it next speaks. What has no resets, as UDP, is deleted.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use csm_common::flow::{
+    Connection, FLAG_ACK, FLAG_FORWARD, FLAG_REPLICATE, FlowEntry, FlowKey, STATE_CLOSED, STATE_ESTABLISHED,
+};
+
+use super::bpf::{BpfMap, Update, Walk};
+use super::ring::{Delta, DeltaSink};
+use super::selection::Selection;
+use super::table::Table;
+use crate::model::Protocol;
+
+/// Entries looked at by one system call, and so the most that are cleared at one go.
+const SLICE: usize = 1024;
+/// Rest after a slice in which something was cleared: about 50,000 connections a second, three segments each way.
+const REST: Duration = Duration::from_millis(20);
+
+/// A segment that makes its receiver say where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nudge {
+    /// Key of the packets that the receiver sends: it gets the segment from their destination.
+    pub receiver: FlowKey,
+    /// Next hop to the receiver.
+    pub nexthop: u32,
+    /// Sequence number: before what the receiver expects, if that is known here.
+    pub seq: u32,
+}
+
+impl Nudge {
+    /// Along the direction of `entry`, whose receiver sends by the entry `twin` under `receiver`.
+    fn of(entry: &FlowEntry, receiver: FlowKey, twin: &FlowEntry) -> Self {
+        // Unknown, any number will do: all but those of the receiver's window are out of order.
+        let seq = if twin.flags & FLAG_ACK == 0 { 0 } else { twin.ack.wrapping_sub(1) };
+        Self { receiver, nexthop: entry.nexthop, seq }
+    }
+}
+
+/// Clears those connections of `table` that `selection` takes, half-open ones included, and returns how many. `deltas` is
+/// told of what is replicated, `nudge` sends. `rest` waits between slices and says whether to stop.
+///
+/// # Errors
+/// Of a system call; what was cleared before it stays cleared.
+pub fn clear(
+    table: &Table,
+    selection: &Selection,
+    deltas: &DeltaSink,
+    nudge: &mut dyn FnMut(&Nudge),
+    rest: &mut dyn FnMut(Duration) -> ControlFlow<()>,
+) -> io::Result<u64> {
+    let mut cleared = 0;
+    // Half-open ones first: one that is proven meanwhile is then met among the proven.
+    for map in [&table.embryonic, &table.flows] {
+        let mut walk = Walk::new(SLICE);
+        loop {
+            let before = cleared;
+            let (entries, last) = walk.next(map)?;
+            let live = |entry: &FlowEntry| entry.flags & FLAG_FORWARD != 0 && entry.state < STATE_CLOSED;
+            for (key, entry) in entries.filter(|(_, entry)| live(entry)) {
+                let connection = entry.connection(key);
+                if !selection.takes(&connection) || !end(table, map, key, entry, &connection, nudge)? {
+                    continue;
+                }
+                cleared += 1;
+                if entry.flags & FLAG_REPLICATE != 0 && entry.state >= STATE_ESTABLISHED {
+                    deltas(Delta::Closed(connection));
+                }
+            }
+            if cleared > before && rest(REST).is_break() {
+                return Ok(cleared);
+            }
+            if last {
+                break;
+            }
+        }
+    }
+    Ok(cleared)
+}
+
+/// Ends one connection; false if it was gone.
+fn end(
+    table: &Table,
+    map: &BpfMap<FlowKey, FlowEntry>,
+    key: &FlowKey,
+    entry: &FlowEntry,
+    connection: &Connection,
+    nudge: &mut dyn FnMut(&Nudge),
+) -> io::Result<bool> {
+    if key.proto != Protocol::TCP_NUMBER {
+        table.delete_pair(map, connection)?;
+        return Ok(true);
+    }
+    let back = connection.return_key();
+    let twin = map.get(&back)?.filter(|twin| twin.twin_key(key.proto) == *key);
+    if !replace(map, key, &entry.cleared())? {
+        return Ok(false);
+    }
+    let Some(twin) = twin else { return Ok(true) };
+    if replace(map, &back, &twin.cleared())? {
+        nudge(&Nudge::of(entry, back, &twin));
+        nudge(&Nudge::of(&twin, *key, entry));
+    }
+    Ok(true)
+}
+
+/// Writes over the entry under `key`; false if it is gone.
+fn replace(map: &BpfMap<FlowKey, FlowEntry>, key: &FlowKey, entry: &FlowEntry) -> io::Result<bool> {
+    match map.set(key, entry, Update::Existing) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,56 @@
+//! What a machine will do, apart from what it has counted: for checkers that tell states from one another.
+
+use std::hash::{Hash, Hasher};
+
+use super::Election;
+use crate::ft::wire::Message;
+
+impl Election {
+    /// Boot nonce and sequence number last accepted of a peer.
+    #[must_use]
+    pub const fn last_accepted(&self) -> (u64, u64) {
+        self.last
+    }
+
+    /// Hashes what the machine's future hangs on. `term`, `sequence` (given the boot nonce and the number) and `message` stand for
+    /// the numbers in it: it acts on terms by their order and distance, on sequence numbers by their order alone, so two
+    /// machines that are equal under substitutes which keep these will act alike.
+    pub fn hash_outlook<H: Hasher, M: Hash>(
+        &self,
+        term: impl Fn(u64) -> u64,
+        sequence: impl Fn(u64, u64) -> u64,
+        message: impl Fn(&Message) -> M,
+        hasher: &mut H,
+    ) {
+        // Named one by one, so that a field which is added is not forgotten here.
+        let Self {
+            params,
+            state,
+            reason,
+            term: own_term,
+            sequence: _,
+            peer,
+            last,
+            retired,
+            forwardable,
+            eligible,
+            complete,
+            lag_ms,
+            keeper,
+            offer,
+            tries,
+            offered,
+            cooling,
+            patient,
+            held,
+            leaving,
+            lingering,
+        } = self;
+        (params.nonce, params.priority, params.preempt).hash(hasher);
+        (state, reason, term(*own_term), sequence(last.0, last.1), last.0).hash(hasher);
+        (peer.as_ref().map(message), retired, lag_ms, offer, tries).hash(hasher);
+        let flags =
+            [forwardable, eligible, complete, keeper, offered, cooling, patient, held, leaving, lingering];
+        flags.iter().fold(0_u16, |word, flag| word << 1 | u16::from(**flag)).hash(hasher);
+    }
+}

@@ -1,0 +1,59 @@
+//! What an FT group tracks. Pure.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// The `track ...` lines of an FT group: what must be up for this node to have the role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracking {
+    /// `track gateway A`.
+    pub gateways: Vec<Ipv4Addr>,
+    /// `track interface NAME`, of Linux.
+    pub interfaces: Vec<String>,
+    /// `track mode any|all`.
+    pub mode: TrackMode,
+    /// `track interval S | msec N`: between two questions to a gateway, default 1 s; 100 ms at least.
+    pub interval: Duration,
+    /// `track retries N`: questions without an answer, in a row, after which a gateway is down, 1–255, default 3.
+    pub retries: u8,
+    /// `track hold-down S`: how long all must be well again before the node is eligible, 0–3600 s, default 10 s.
+    pub hold_down: Duration,
+}
+
+impl Tracking {
+    /// Default of `interval`.
+    pub const INTERVAL: Duration = Duration::from_secs(1);
+    /// Default of `retries`.
+    pub const RETRIES: u8 = 3;
+    /// Default of `hold_down`.
+    pub const HOLD_DOWN: Duration = Duration::from_secs(10);
+
+    /// Nothing is tracked.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.gateways.is_empty() && self.interfaces.is_empty()
+    }
+}
+
+impl Default for Tracking {
+    fn default() -> Self {
+        Self {
+            gateways: Vec::new(),
+            interfaces: Vec::new(),
+            mode: TrackMode::Any,
+            interval: Self::INTERVAL,
+            retries: Self::RETRIES,
+            hold_down: Self::HOLD_DOWN,
+        }
+    }
+}
+
+/// When what is down makes the node ineligible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TrackMode {
+    /// When anything is down.
+    #[default]
+    Any,
+    /// When something is down in each class of which anything is tracked.
+    All,
+}

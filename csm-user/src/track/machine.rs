@@ -1,0 +1,217 @@
+//! Tracked objects to a verdict. Pure: times are durations since the start.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::model::TrackMode;
+
+/// Changes that are kept for `show`.
+pub const CHANGES_MAX: usize = 32;
+
+/// Kind of what is tracked; `track mode all` counts by kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// `track gateway`.
+    Gateway,
+    /// `track interface`.
+    Interface,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Gateway, Self::Interface];
+}
+
+/// What is tracked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Object {
+    /// A router's address.
+    Gateway(Ipv4Addr),
+    /// An interface of Linux.
+    Interface(String),
+}
+
+impl Object {
+    /// Its kind.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Gateway(_) => Class::Gateway,
+            Self::Interface(_) => Class::Interface,
+        }
+    }
+}
+
+/// As `track` names it.
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(address) => write!(f, "gateway {address}"),
+            Self::Interface(name) => write!(f, "interface {name}"),
+        }
+    }
+}
+
+/// What happened, for `show` and the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// An object is up, or down.
+    Object(Object, bool),
+    /// The node is eligible now, or no longer.
+    Eligible(bool),
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(object, true) => write!(f, "{object} is up"),
+            Self::Object(object, false) => write!(f, "{object} is down"),
+            Self::Eligible(true) => f.write_str("this box is eligible"),
+            Self::Eligible(false) => f.write_str("this box is not eligible"),
+        }
+    }
+}
+
+/// A change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// When.
+    pub at: Duration,
+    /// Which.
+    pub what: What,
+}
+
+/// An object and its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracked {
+    /// Which.
+    pub object: Object,
+    /// Up or down; `None`: not known yet.
+    pub up: Option<bool>,
+    /// Since when; the start until it is known.
+    pub since: Duration,
+}
+
+/// The machine. Objects that are not known count as down, so a node that has just started does not take the role before
+/// it knows; once all are known the first verdict holds at once, and after that what came back must stay for the
+/// hold-down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracker {
+    mode: TrackMode,
+    hold_down: Duration,
+    objects: Vec<Tracked>,
+    eligible: bool,
+    /// All objects were known once.
+    settled: bool,
+    /// Nothing stands against the node since then, but the hold-down is not over.
+    well_since: Option<Duration>,
+    changes: VecDeque<Change>,
+}
+
+impl Tracker {
+    /// Of `objects`; without any the node is eligible.
+    #[must_use]
+    pub fn new(mode: TrackMode, hold_down: Duration, objects: Vec<Object>) -> Self {
+        let eligible = objects.is_empty();
+        let unknown = |object| Tracked { object, up: None, since: Duration::ZERO };
+        Self {
+            mode,
+            hold_down,
+            objects: objects.into_iter().map(unknown).collect(),
+            eligible,
+            settled: eligible,
+            well_since: None,
+            changes: VecDeque::new(),
+        }
+    }
+
+    /// The verdict.
+    #[must_use]
+    pub const fn is_eligible(&self) -> bool {
+        self.eligible
+    }
+
+    /// What is tracked.
+    #[must_use]
+    pub fn objects(&self) -> &[Tracked] {
+        &self.objects
+    }
+
+    /// The latest changes, oldest first.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter()
+    }
+
+    /// When the hold-down ends, if it runs; [`Tracker::wake`] is due then.
+    #[must_use]
+    pub fn hold_down_ends(&self) -> Option<Duration> {
+        self.well_since.map(|since| since + self.hold_down)
+    }
+
+    /// `object` is up or down. Returns what changed by that.
+    pub fn report(&mut self, object: &Object, up: bool, now: Duration) -> Vec<What> {
+        let Some(tracked) = self.objects.iter_mut().find(|tracked| tracked.object == *object) else {
+            return Vec::new();
+        };
+        if tracked.up == Some(up) {
+            return Vec::new();
+        }
+        (tracked.up, tracked.since) = (Some(up), now);
+        let mut changed = vec![What::Object(object.clone(), up)];
+        changed.extend(self.judge(now));
+        self.record(&changed, now);
+        changed
+    }
+
+    /// The hold-down may be over.
+    pub fn wake(&mut self, now: Duration) -> Vec<What> {
+        let changed: Vec<What> = self.judge(now).into_iter().collect();
+        self.record(&changed, now);
+        changed
+    }
+
+    fn judge(&mut self, now: Duration) -> Option<What> {
+        let well = self.is_well();
+        let first = !self.settled && self.objects.iter().all(|tracked| tracked.up.is_some());
+        self.settled |= first;
+        self.well_since = match (well, self.eligible, self.well_since) {
+            (true, false, None) => Some(now),
+            (true, false, since) => since,
+            _ => None,
+        };
+        let over = self.hold_down_ends().is_some_and(|end| now >= end);
+        let eligible = well && (self.eligible || first || !self.settled || over);
+        if eligible == self.eligible {
+            return None;
+        }
+        (self.eligible, self.well_since) = (eligible, None);
+        Some(What::Eligible(eligible))
+    }
+
+    /// Whether nothing stands against the node at this moment.
+    fn is_well(&self) -> bool {
+        let of = |class: Class| self.objects.iter().filter(move |tracked| tracked.object.class() == class);
+        let is_down = |tracked: &Tracked| tracked.up != Some(true);
+        match self.mode {
+            TrackMode::Any => !self.objects.iter().any(is_down),
+            TrackMode::All => {
+                let mut used = Class::ALL.into_iter().filter(|class| of(*class).next().is_some()).peekable();
+                used.peek().is_none() || used.any(|class| !of(class).any(is_down))
+            }
+        }
+    }
+
+    fn record(&mut self, changed: &[What], now: Duration) {
+        for what in changed {
+            if self.changes.len() == CHANGES_MAX {
+                self.changes.pop_front();
+            }
+            self.changes.push_back(Change { at: now, what: what.clone() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! A host of the model: a session, its gate, and what waits for it.
+
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use csm_common::gate::{Gate, GateState};
+use csm_user::ft::election::{Election, Event, Params};
+use csm_user::ft::session::{Port, Session};
+use csm_user::ft::wire::{LENGTH, Message};
+use csm_user::ft::{Controls, FtEvent, Refusal, State};
+
+/// Messages that a stopped daemon's socket holds; more are lost.
+const INBOX_MAX: usize = 3;
+
+/// A host at one moment.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// While the daemon runs. Shared between states of the model, of which most change only one host.
+    pub session: Option<Arc<Session>>,
+    /// What the dataplane holds.
+    pub gate: Gate,
+    /// For so many ticks.
+    pub stopped: Option<u8>,
+    /// What came meanwhile.
+    pub inbox: Vec<Message>,
+    /// Boot nonce and sequence of the message that went out with the lease in force.
+    pub lease_message: Option<(u64, u64)>,
+    /// Told to leave.
+    pub leaving: bool,
+    /// Able to forward, so the daemon says.
+    pub able: bool,
+    /// Tracking has nothing against it.
+    pub eligible: bool,
+}
+
+/// What a host did in one turn.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// What it sent, in order.
+    pub sent: Vec<Message>,
+    /// It announced with its gate shut.
+    pub announced_shut: bool,
+    /// It heard a boot of its peer for the first time.
+    pub met_peer: bool,
+    /// The message given to it was taken.
+    pub took: bool,
+}
+
+impl Host {
+    /// Switched off.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self {
+            session: None,
+            gate: Gate::CLOSED,
+            stopped: None,
+            inbox: Vec::new(),
+            lease_message: None,
+            leaving: false,
+            able: true,
+            eligible: true,
+        }
+    }
+
+    /// Runs and is not stopped.
+    #[must_use]
+    pub const fn is_awake(&self) -> bool {
+        self.session.is_some() && self.stopped.is_none()
+    }
+
+    /// Its machine.
+    #[must_use]
+    pub fn election(&self) -> Option<&Election> {
+        self.session.as_deref().map(Session::election)
+    }
+
+    /// State of its machine.
+    #[must_use]
+    pub fn state(&self) -> Option<State> {
+        self.election().map(Election::state)
+    }
+
+    /// Its gate is open at its own time `now`.
+    #[must_use]
+    pub fn is_open(&self, now: u64) -> bool {
+        self.gate.state_at(now) == GateState::Open
+    }
+
+    /// A timer is due.
+    #[must_use]
+    pub fn is_due(&self, now: u64) -> bool {
+        let wake = self.session.as_ref().and_then(|session| session.next_wake());
+        self.is_awake() && wake.is_some_and(|wake| wake <= now)
+    }
+
+    /// The daemon starts. Its gate's lease never ends with `endless`.
+    pub fn start(&mut self, params: Params, endless: bool, now: u64) -> Turn {
+        let controls = Controls { lease_off: endless, ..Controls::default() };
+        *self = Self {
+            // tokio's liveness is no part of the model.
+            session: Some(Arc::new(Session::new(params, 9, controls, Duration::from_secs(1 << 32)))),
+            ..Self::off()
+        };
+        self.act(now, |session, port| {
+            session.start(now, port);
+            session.alive(now, port);
+            session.command(Event::Forwardable(true), now, port);
+        })
+    }
+
+    /// A message comes in.
+    pub fn deliver(&mut self, message: &Message, now: u64) -> Turn {
+        if self.stopped.is_some() {
+            if self.inbox.len() < INBOX_MAX {
+                self.inbox.push(*message);
+            }
+            return Turn::default();
+        }
+        let mut took = false;
+        let turn = self.act(now, |session, port| took = receive(session, message, now, port));
+        Turn { took, ..turn }
+    }
+
+    /// The daemon runs again: it reads what has come, then sees to its timers. Tells what of it was taken.
+    pub fn resume(&mut self, now: u64) -> (Turn, Vec<Message>) {
+        self.stopped = None;
+        let inbox = std::mem::take(&mut self.inbox);
+        let mut taken = Vec::new();
+        let turn = self.act(now, |session, port| {
+            taken.extend(inbox.into_iter().filter(|message| receive(session, message, now, port)));
+            session.wake(now, port);
+        });
+        (turn, taken)
+    }
+
+    /// Its timers fire.
+    pub fn wake(&mut self, now: u64) -> Turn {
+        self.act(now, |session, port| session.wake(now, port))
+    }
+
+    /// A command to the daemon.
+    pub fn command(&mut self, event: Event, now: u64) -> Turn {
+        self.act(now, |session, port| session.command(event, now, port))
+    }
+
+    fn act(&mut self, now: u64, act: impl FnOnce(&mut Session, &mut Wire<'_>)) -> Turn {
+        let mut turn = Turn::default();
+        let Some(mut shared) = self.session.take() else { return turn };
+        let session = Arc::make_mut(&mut shared);
+        let mut port = Wire { turn: &mut turn, host: self, now };
+        act(session, &mut port);
+        if session.is_ended() {
+            *self = Self::off();
+        } else {
+            self.session = Some(shared);
+        }
+        turn
+    }
+}
+
+fn receive(session: &mut Session, message: &Message, now: u64, port: &mut Wire<'_>) -> bool {
+    let dropped = session.status(now).counters.dropped;
+    session.receive(&message.encode(), Ipv6Addr::LOCALHOST, Some(255), now, port);
+    session.status(now).counters.dropped == dropped
+}
+
+struct Wire<'a> {
+    turn: &'a mut Turn,
+    host: &'a mut Host,
+    now: u64,
+}
+
+impl Port for Wire<'_> {
+    fn send(&mut self, message: &[u8; LENGTH]) -> bool {
+        self.turn.sent.extend(Message::decode(message).ok());
+        true
+    }
+
+    fn gate(&mut self, gate: Gate) {
+        self.host.gate = gate;
+        self.host.lease_message = self.turn.sent.last().map(|message| (message.nonce, message.sequence));
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now
+    }
+
+    fn adopt(&mut self, _: u64) {}
+
+    fn announce(&mut self) {
+        self.turn.announced_shut |= !self.host.is_open(self.now);
+    }
+
+    fn peer_mac(&mut self, _: [u8; 6]) {}
+
+    fn event(&mut self, event: FtEvent) -> bool {
+        self.turn.met_peer |= matches!(event, FtEvent::Peer { .. });
+        true
+    }
+
+    fn forced(&mut self, _: Result<(), Refusal>) {}
+
+    fn wall_ns(&self) -> u64 {
+        0
+    }
+}

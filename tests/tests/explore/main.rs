@@ -1,0 +1,147 @@
+//! The election under a model checker: every state that two nodes can come to in bounded trouble (stateright).
+//!
+//! `CSM_EXPLORE=deep` checks two faults and more, for hours; `CSM_EXPLORE_STATES=N` ends each search after N states.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Instant;
+
+use csm_tests::explore::world::{Action, Defect, Setting, World};
+use csm_tests::sim::check::Violation;
+use stateright::{Checker, Model, Property};
+
+/// The model as stateright has it.
+struct Pair(Setting);
+
+/// A state carries its setting only to be hashed by it.
+#[derive(Clone, Debug)]
+struct Moment {
+    setting: Setting,
+    world: World,
+}
+
+impl Hash for Moment {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.setting.fingerprint(&self.world, hasher);
+    }
+}
+
+/// As equal as the checker takes states to be.
+impl PartialEq for Moment {
+    fn eq(&self, other: &Self) -> bool {
+        let print = |moment: &Self| {
+            let mut hasher = DefaultHasher::new();
+            moment.hash(&mut hasher);
+            hasher.finish()
+        };
+        print(self) == print(other)
+    }
+}
+
+impl Model for Pair {
+    type State = Moment;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<Moment> {
+        vec![Moment { setting: self.0, world: self.0.initial() }]
+    }
+
+    fn actions(&self, moment: &Moment, actions: &mut Vec<Action>) {
+        self.0.actions(&moment.world, actions);
+    }
+
+    fn next_state(&self, moment: &Moment, action: Action) -> Option<Moment> {
+        Some(Moment { setting: self.0, world: self.0.next(&moment.world, action) })
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![Property::always("every promise is kept", |_, moment: &Moment| {
+            moment.world.ghost.violation.is_none()
+        })]
+    }
+}
+
+/// A pair with preempt on one node, and nothing else.
+const CALM: Setting = Setting {
+    name: "no trouble but the order of starting",
+    priority: [10, 20],
+    preempt: [false, true],
+    resolution: 1,
+    skew: 0,
+    faults: 0,
+    commands: false,
+    glitches: 0,
+    defect: None,
+};
+
+/// What CI has time for.
+const QUICK: [Setting; 4] = [
+    CALM,
+    Setting { name: "a kill, a stop, or a direction cut", faults: 1, ..CALM },
+    Setting { name: "the same, one clock 18 % fast", faults: 1, skew: 18, preempt: [false; 2], ..CALM },
+    Setting { name: "a message lost, doubled or held up", glitches: 1, preempt: [true; 2], ..CALM },
+];
+
+/// What it has not.
+const DEEP: [Setting; 5] = [
+    Setting { name: "one fault or command", faults: 1, commands: true, preempt: [true; 2], ..CALM },
+    Setting { name: "two of kills, stops, cuts", faults: 2, ..CALM },
+    Setting { name: "a fault and a glitch", faults: 1, glitches: 1, ..CALM },
+    Setting { name: "two faults, one clock 18 % fast", faults: 2, skew: 18, preempt: [false; 2], ..CALM },
+    Setting { name: "one fault in half ticks", faults: 1, resolution: 2, ..CALM },
+];
+
+/// The promise that is broken first, if one is, after printing the way to it and the size of the space.
+fn explore(setting: Setting) -> Option<Violation> {
+    let begun = Instant::now();
+    let most = std::env::var("CSM_EXPLORE_STATES").ok().map_or(0, |text| text.parse().expect("a number"));
+    let checker = Pair(setting).checker().threads(2).target_state_count(most).spawn_bfs().join();
+    println!(
+        "{}: {} states, {} transitions, depth {}, {:.1} s{}",
+        setting.name,
+        checker.unique_state_count(),
+        checker.state_count(),
+        checker.max_depth(),
+        begun.elapsed().as_secs_f32(),
+        if most > 0 && checker.state_count() >= most { ", not all" } else { "" }
+    );
+    let path = checker.discoveries().into_values().next()?;
+    let mut world = setting.initial();
+    for action in path.into_actions() {
+        world = setting.next(&world, action);
+        let hosts = [0, 1].map(|index| {
+            let host = &world.hosts[index];
+            let term = host.election().map(csm_user::ft::election::Election::term);
+            (host.state(), term, host.gate.state_at(setting.now(&world, index)))
+        });
+        println!("{:>4} {action:?}: {hosts:?}", world.ticks);
+    }
+    world.ghost.violation
+}
+
+#[test]
+fn every_promise_is_kept_in_every_state() {
+    let deep = std::env::var("CSM_EXPLORE").is_ok_and(|text| text == "deep");
+    for &setting in if deep { DEEP.as_slice() } else { &QUICK } {
+        assert_eq!(explore(setting), None, "{}", setting.name);
+    }
+}
+
+#[test]
+fn a_lease_longer_than_the_failover_time_is_caught() {
+    let setting = Setting { name: "long lease", faults: 1, defect: Some(Defect::LongLease), ..CALM };
+    assert_eq!(explore(setting), Some(Violation::OverlapWithoutLoss));
+}
+
+#[test]
+fn a_claim_that_does_not_wait_for_the_lease_is_caught() {
+    // It claims after little more than a heartbeat, so one that is lost makes two active.
+    let defect = Some(Defect::ClaimWithoutWaiting);
+    let setting = Setting { name: "hasty claim", glitches: 1, resolution: 2, defect, ..CALM };
+    assert_eq!(explore(setting), Some(Violation::TwoActiveWithPath));
+}
+
+#[test]
+fn preemption_without_a_replica_is_caught() {
+    let setting = Setting { name: "false replica", faults: 1, defect: Some(Defect::FalseReplica), ..CALM };
+    assert_eq!(explore(setting), Some(Violation::RoleWithoutReplica));
+}
