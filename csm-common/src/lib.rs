@@ -29,4 +29,14 @@ macro_rules! map_type {
         // SAFETY: the type is `repr(C)`, `Copy`, made of integers and arrays of them only, with padding spelled out.
         unsafe impl aya::Pod for $type {}
     };
+    // Of both families: the sizes with IPv4 and with IPv6 addresses.
+    (both $type:ident, $v4:expr, $v6:expr) => {
+        const _: () = assert!(core::mem::size_of::<$type>() == $v4);
+        const _: () = assert!($v4 % core::mem::align_of::<$type>() == 0);
+        const _: () = assert!(core::mem::size_of::<$type<$crate::address::V6>>() == $v6);
+        const _: () = assert!($v6 % core::mem::align_of::<$type<$crate::address::V6>>() == 0);
+        #[cfg(feature = "user")]
+        // SAFETY: as above; an address is made of integers, too.
+        unsafe impl<A: $crate::address::Address> aya::Pod for $type<A> {}
+    };
 }

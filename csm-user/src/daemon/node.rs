@@ -50,8 +50,10 @@ pub struct Node {
     pub modes: BTreeMap<u32, AttachMode>,
     /// The gate, as the program reads it.
     pub gate: Arc<MappedGate>,
-    /// Connections and sticky entries.
+    /// Connections and sticky entries of IPv4.
     pub table: Arc<Table>,
+    /// Those of IPv6, if this node has it.
+    pub table6: Option<Arc<Table<V6>>>,
     /// Identities of numbers.
     pub directory: Arc<DirectoryCell>,
     /// Told of what the controller itself ends.

@@ -228,6 +228,8 @@ impl Running {
         }
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
         let table = Arc::new(Table::open(&dataplane).map_err(map_step())?);
+        // A program without IPv6 has no such maps.
+        let table6 = Table::open(&dataplane).ok().map(Arc::new);
         let directory = Arc::new(DirectoryCell::default());
 
         let (links_in, links) = mpsc::channel(LINKS_MAX);
@@ -274,6 +276,7 @@ impl Running {
         let walked = Arc::new(WalkedCell::default());
         let expiry = Expiry {
             table: Arc::clone(&table),
+            table6: table6.clone(),
             settings: Arc::clone(&settings),
             directory: Arc::clone(&directory),
             active: Arc::clone(&active),
@@ -295,7 +298,12 @@ impl Running {
                     flusher: ring.flusher(),
                 };
                 let hop_number = hop_number(&neighbours);
-                let replica = KernelReplica::new(Arc::clone(&table), Arc::clone(&directory), hop_number);
+                let replica = KernelReplica::new(
+                    Arc::clone(&table),
+                    table6.clone(),
+                    Arc::clone(&directory),
+                    hop_number,
+                );
                 Some(start.start(replica, deltas)?)
             }
             None => {
@@ -314,6 +322,7 @@ impl Running {
             modes: dataplane.modes().clone(),
             gate,
             table,
+            table6,
             directory,
             deltas: sink,
             nudger,
