@@ -5,6 +5,7 @@ mod bridge;
 mod configure;
 mod dataplane;
 mod differential;
+mod dualstack;
 mod failover;
 mod ft;
 mod lab;
