@@ -15,6 +15,7 @@ mod replication;
 mod services;
 mod soon;
 mod tables;
+mod tables6;
 mod tracking;
 mod trunk;
 mod wire;
