@@ -2,7 +2,7 @@
 
 use super::reply::{
     ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply, RealReply,
-    RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, VlanReply, VserverReply,
+    RunningConfigReply, ServerfarmReply, StandbyReply, StickiesReply, SystemReply, VlanReply, VserverReply,
 };
 
 /// Why there is no answer.
@@ -41,6 +41,8 @@ pub trait Backend: Send + Sync + 'static {
     fn clear_conns(&self, filter: &ConnFilter) -> Result<ClearedReply, Fault>;
     /// Sticky entries, at most [`ROWS_MAX`](super::reply::ROWS_MAX).
     fn sticky(&self) -> Result<StickiesReply, Fault>;
+    /// HSRP groups that are listened to.
+    fn standby(&self) -> Result<Vec<StandbyReply>, Fault>;
     /// VLANs in the order of the configuration, the FT VLAN last.
     fn vlans(&self) -> Result<Vec<VlanReply>, Fault>;
     /// Addresses answered for, and next hops.

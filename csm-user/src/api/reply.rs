@@ -4,6 +4,7 @@
 //! A value that was not measured is `null`, never a guess.
 
 pub mod ft;
+pub mod standby;
 pub mod track;
 
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ pub use ft::{
     PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
     ReplicationReply, SnapshotState, TableReply, UpdateCounters,
 };
+pub use standby::{StandbyReply, StandbyRouterReply, StandbyState};
 pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 
 /// Rows of connections or sticky entries in one reply unless the request names another limit.

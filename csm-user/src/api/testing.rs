@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use super::backend::{Backend, Fault};
 use super::reply::{
     ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply, Endpoint, FtReply,
-    NeighbourReply, Protocol, RealReply, RealState, RunningConfigReply, ServerfarmReply, StickiesReply,
-    SystemReply, VlanReply, VserverReply,
+    NeighbourReply, Protocol, RealReply, RealState, RunningConfigReply, ServerfarmReply, StandbyReply,
+    StickiesReply, SystemReply, VlanReply, VserverReply,
 };
 use super::server;
 
@@ -102,6 +102,10 @@ impl Backend for Fake {
 
     fn sticky(&self) -> Result<StickiesReply, Fault> {
         Ok(StickiesReply { total: 0, entries: Vec::new() })
+    }
+
+    fn standby(&self) -> Result<Vec<StandbyReply>, Fault> {
+        Ok(Vec::new())
     }
 
     fn vlans(&self) -> Result<Vec<VlanReply>, Fault> {

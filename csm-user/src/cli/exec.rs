@@ -13,7 +13,7 @@ use crate::api::client::{Client, ClientError, DEADLINE};
 use crate::api::path;
 use crate::api::reply::{
     ConnFilter, CountersReply, FtReply, NeighbourReply, RealReply, RunningConfigReply, ServerfarmReply,
-    StickiesReply, SystemReply, VlanReply, VserverReply,
+    StandbyReply, StickiesReply, SystemReply, VlanReply, VserverReply,
 };
 
 /// Exit status: done.
@@ -90,6 +90,7 @@ pub async fn run(args: &[String], options: &Options) -> Output {
         Request::Check { file } => return check(&file, json),
         Request::CheckHost { file } => return check_host(file.as_deref(), json),
         Request::RunningConfig => running_config(&client, json).await,
+        Request::Standby { brief } => standby(&client, brief, json).await,
         Request::ForceStandby { slot } => force_standby(&client, slot, json).await,
         Request::ClearConns { slot, filter } => clear_conns(&client, slot, &filter, json).await,
         Request::Show { slot, what } => show_module(&client, slot, what, json, options.part).await,
@@ -127,6 +128,14 @@ fn output<T: Serialize>(
         render(&mut text, reply)?;
     }
     Ok(text)
+}
+
+async fn standby(client: &Client, brief: bool, json: bool) -> Result<String, Error> {
+    let reply: Vec<StandbyReply> = client.get(path::STANDBY).await?;
+    output(&reply, json, |out, groups| match brief {
+        true => show::standby::write_brief(out, groups),
+        false => show::standby::write(out, groups),
+    })
 }
 
 async fn running_config(client: &Client, json: bool) -> Result<String, Error> {

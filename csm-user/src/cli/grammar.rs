@@ -24,6 +24,11 @@ pub enum Request {
     },
     /// `show running-config`.
     RunningConfig,
+    /// `show standby`.
+    Standby {
+        /// A line for each group.
+        brief: bool,
+    },
     /// `show module csm N …`.
     Show {
         /// N; `None`: whichever it is.
@@ -162,6 +167,8 @@ const COMMANDS: &[Command] = &[
         request: |v| Request::ForceStandby { slot: slot(v) },
     },
     Command { syntax: "show running-config", request: |_| Request::RunningConfig },
+    Command { syntax: "show standby", request: |_| Request::Standby { brief: false } },
+    Command { syntax: "show standby brief", request: |_| Request::Standby { brief: true } },
     Command { syntax: "show module csm all", request: |_| Request::Show { slot: None, what: Show::All } },
     Command { syntax: "show module csm SLOT all", request: |v| show(v, Show::All) },
     Command { syntax: "show module csm SLOT arp", request: |v| show(v, Show::Arp) },
@@ -201,6 +208,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "active", help: "hand the active role to the peer" },
     Continuation { word: "all", help: "everything but connections and sticky entries" },
     Continuation { word: "arp", help: "addresses answered for, and next hops" },
+    Continuation { word: "brief", help: "a line for each" },
     Continuation { word: "check", help: "a configuration file or this host, without a daemon" },
     Continuation { word: "clear", help: "reset functions" },
     Continuation { word: "client", help: "of one client only" },
@@ -217,6 +225,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "running-config", help: "the configuration in force" },
     Continuation { word: "serverfarms", help: "server farms" },
     Continuation { word: "show", help: "the state of the system" },
+    Continuation { word: "standby", help: "HSRP groups" },
     Continuation { word: "stats", help: "counters" },
     Continuation { word: "sticky", help: "sticky entries" },
     Continuation { word: "track", help: "what must be up for this box to have the role" },

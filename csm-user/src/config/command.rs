@@ -146,6 +146,7 @@ pub enum Id {
     Preempt,
     Heartbeat,
     Failover,
+    TrackGroup,
     TrackGateway,
     TrackInterface,
     TrackMode,

@@ -14,7 +14,8 @@ use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, FtReply, NeighbourReply,
     Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, RunningConfigReply, ServerfarmReply,
-    StickiesReply, StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply, VserverState,
+    StandbyReply, StickiesReply, StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply,
+    VserverState,
 };
 use crate::config;
 use crate::dataplane::expiry::{Census, Ended};
@@ -144,6 +145,10 @@ impl Backend for Node {
         })?;
         reply.entries.sort_unstable_by_key(|row| (row.group, row.client));
         Ok(reply)
+    }
+
+    fn standby(&self) -> Result<Vec<StandbyReply>, Fault> {
+        Ok(self.standby.as_ref().map(super::standby::reply).unwrap_or_default())
     }
 
     fn vlans(&self) -> Result<Vec<VlanReply>, Fault> {

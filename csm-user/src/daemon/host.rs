@@ -42,6 +42,8 @@ pub fn shared_checksum(config: &Config) -> u64 {
         (ft.priority, ft.alt_priority) = (0, None);
         // Names of interfaces are each host's own.
         ft.track.interfaces.clear();
+        // Each node has a router of its own.
+        ft.track.groups.clear();
     }
     fnv1a(config::print(&shared).as_bytes())
 }

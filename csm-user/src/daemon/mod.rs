@@ -20,6 +20,7 @@ mod ports;
 pub mod replica;
 mod replies;
 mod route;
+pub mod standby;
 pub mod startup;
 pub mod tracking;
 

@@ -53,6 +53,7 @@ enum Event {
     Hint(Hint),
     Link(LinkEvent),
     Ft(FtEvent),
+    Standby,
     Track,
     Terminate,
 }
@@ -62,6 +63,7 @@ struct Sources {
     alive: tokio::time::Interval,
     health: watch::Receiver<Arc<Health>>,
     completeness: Option<watch::Receiver<Completeness>>,
+    standby: Option<watch::Receiver<u64>>,
     track: Option<watch::Receiver<Arc<TrackStatus>>>,
     terminate: [Signal; 2],
 }
@@ -81,6 +83,12 @@ impl Sources {
                 None => None,
             }
         };
+        let standby = async {
+            match &mut self.standby {
+                Some(watch) => watch.changed().await.ok(),
+                None => None,
+            }
+        };
         let track = async {
             match &mut self.track {
                 Some(watch) => watch.changed().await.ok(),
@@ -93,6 +101,7 @@ impl Sources {
             _ = sigint.recv() => Event::Terminate,
             Some(event) = ft_event => Event::Ft(event),
             _ = self.alive.tick() => Event::Alive,
+            Some(()) = standby => Event::Standby,
             Some(()) = track => Event::Track,
             Some(()) = completeness => Event::Completeness,
             Ok(()) = self.health.changed() => Event::Health,
@@ -135,6 +144,7 @@ pub(super) async fn run(
         alive,
         health: node.health.clone(),
         completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
+        standby: node.standby.as_ref().map(|groups| groups.handle.changed()),
         track: node.track.as_ref().map(Running::status),
         terminate,
     };
@@ -142,6 +152,7 @@ pub(super) async fn run(
     let active = Arc::clone(&sources.inputs.active);
     let mut router =
         Router { node, announcements, active, rivals: Rivals::default(), tracked_links, eligible: None };
+    super::standby::report(node);
     // Before it may claim.
     router.track();
     router.tell(FtCommand::Forwardable(node.can_forward()));
@@ -198,6 +209,7 @@ impl Router<'_> {
                 self.stations();
             }
             Event::Health => self.replan(),
+            Event::Standby => super::standby::report(self.node),
             Event::Track => self.track(),
             Event::Completeness => self.replica(),
             Event::Hint(hint) => self.hint(hint),

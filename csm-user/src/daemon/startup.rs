@@ -19,6 +19,7 @@ use super::planner::{Planner, ReplanError};
 use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
 use super::route::{self, Inputs};
+use super::standby;
 use super::tracking;
 use crate::api::server;
 use crate::arp::announcer::{self, Announcer};
@@ -284,6 +285,7 @@ impl Running {
             }
         };
         let (ft, replication) = pair.unzip();
+        let standby = standby::start(&config, &specs)?;
         let (track, tracked_links) = tracking::start(&config, &specs)?;
         let node = Arc::new(Node {
             started: Instant::now(),
@@ -300,6 +302,7 @@ impl Running {
             neighbours,
             health: probes.health(),
             ft: ft.as_ref().map(FtHandle::control),
+            standby,
             track,
             replication,
             walked,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,6 +38,7 @@ pub(super) fn start(config: &Config, specs: &[PortSpec]) -> Result<(Option<Runni
         hold_down: tracking.hold_down,
         interval: tracking.interval,
         retries: tracking.retries,
+        groups: tracking.groups.iter().map(|tracked| (tracked.group, tracked.router)).collect(),
         gateways: gateways(config, tracking, specs)?,
         interfaces,
         slot: config.slot,
@@ -79,6 +81,11 @@ impl Running {
     /// What is known.
     pub(super) fn status(&self) -> watch::Receiver<Arc<TrackStatus>> {
         self.handle.status()
+    }
+
+    /// An HSRP group's active router is known: reports it if its group is tracked.
+    pub(super) fn group(&self, group: u16, router: Ipv4Addr, up: bool) {
+        self.handle.report(Object::Group(group, router), up);
     }
 
     /// A link has changed: reports it if it is a tracked one.
