@@ -35,6 +35,8 @@ pub struct Options {
     pub out: PathBuf,
     /// More of `module csm`, for both nodes: pools, farms, virtual servers.
     pub services: String,
+    /// More of `ft group`, for A and for B.
+    pub group: [String; 2],
     /// Whether the servers own the VIP, which the [stand-in](crate::standin) needs.
     pub servers_own_vip: bool,
 }
@@ -51,6 +53,7 @@ impl Options {
             message_interval: Duration::from_millis(100),
             out,
             services: String::new(),
+            group: [const { String::new() }; 2],
             servers_own_vip,
         }
     }
@@ -107,7 +110,7 @@ impl Lab {
             services.push(Services::start(server, &name, address, &directory, &web_root, csm_lab, pace)?);
         }
         let node = |side: Side| {
-            let text = options.figure.text(side) + &options.services;
+            let text = options.figure.text(side) + &options.group[side as usize] + &options.services;
             Node::new(side, &options.programs, &text, &runtime.0, &options.out, options.control)
         };
         let nodes = [node(Side::A)?, node(Side::B)?];

@@ -15,10 +15,11 @@ const LINES_MAX: usize = 600;
 const LONG_FILES: [(&str, &str); 1] = [("csm-user/src/config/table.rs", "the table of commands is one list")];
 
 /// Ends of the names of shells: files that may hold a socket, a clock, a task, a file or the aya side.
-const SHELL_FILES: [&str; 12] = [
+const SHELL_FILES: [&str; 13] = [
     "/announcer.rs",
     "/bpf.rs",
     "/cli/check.rs",
+    "/cli/configure.rs",
     "/client.rs",
     "/dataplane/expiry.rs",
     "/host/survey.rs",

@@ -1,8 +1,9 @@
 //! What the daemon answers. The server calls it on blocking threads, so an answer may read maps and take locks.
 
 use super::reply::{
-    ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply, RealReply,
-    RunningConfigReply, ServerfarmReply, StandbyReply, StickiesReply, SystemReply, VlanReply, VserverReply,
+    ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply,
+    RealReply, RunningConfigReply, ServerfarmReply, StandbyReply, StickiesReply, SystemReply, VlanReply,
+    VserverReply,
 };
 
 /// Why there is no answer.
@@ -16,13 +17,21 @@ pub enum Fault {
         /// What the user can do.
         remedy: Option<String>,
     },
+    /// A configuration with faults; nothing was changed.
+    #[error("the configuration has faults: {errors}")]
+    Rejected {
+        /// How many.
+        errors: usize,
+        /// Each with its line and a caret.
+        report: String,
+    },
     /// The daemon's own failure, e.g. a map that cannot be read.
     #[error("{0}")]
     Internal(String),
 }
 
 /// The daemon as the API sees it. Nothing is cached: each answer is read when asked for.
-pub trait Backend: Send + Sync + 'static {
+pub trait Backend: ConfigBackend {
     /// The process and its configuration.
     fn system(&self) -> Result<SystemReply, Fault>;
     /// The FT group; `None` if none is configured.
@@ -49,6 +58,14 @@ pub trait Backend: Send + Sync + 'static {
     fn neighbours(&self) -> Result<Vec<NeighbourReply>, Fault>;
     /// Counters of the dataplane.
     fn counters(&self) -> Result<CountersReply, Fault>;
+}
+
+/// The configuration as the API sees it.
+pub trait ConfigBackend: Send + Sync + 'static {
     /// The configuration in force.
     fn running_config(&self) -> Result<RunningConfigReply, Fault>;
+    /// Puts another one in force.
+    fn change_config(&self, request: &ChangeRequest) -> Result<ChangeReply, Fault>;
+    /// The last change stays, though it was to be taken back.
+    fn confirm_config(&self) -> Result<(), Fault>;
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::path;
-use super::reply::{ClearedReply, ConnFilter, ConnsReply, Done, ErrorReply};
+use super::reply::{ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, Done, ErrorReply};
 
 /// Longest wait for an answer.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -77,7 +77,7 @@ impl Client {
 
     /// GET `path`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.request(Method::GET, path).await
+        self.request(Method::GET, path, Bytes::new()).await
     }
 
     /// Connections that `filter` lets through: the page after `after`, the first one for `None`.
@@ -88,18 +88,34 @@ impl Client {
     /// `clear module csm N connections`; takes some seconds for each hundred thousand.
     pub async fn clear_conns(&self, filter: &ConnFilter) -> Result<ClearedReply, ClientError> {
         let patient = Self { deadline: CLEAR_DEADLINE, ..self.clone() };
-        patient.request(Method::POST, &format!("{}?{}", path::CLEAR_CONNS, query(filter, None))).await
+        patient.post(&format!("{}?{}", path::CLEAR_CONNS, query(filter, None))).await
     }
 
     /// `clear module csm N ft active`.
     pub async fn force_standby(&self) -> Result<(), ClientError> {
-        let Done {} = self.request(Method::POST, path::FORCE_STANDBY).await?;
+        let Done {} = self.post(path::FORCE_STANDBY).await?;
         Ok(())
     }
 
-    async fn request<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+    /// POST `path`, with nothing to say.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.request(Method::POST, path, Bytes::new()).await
+    }
+
+    /// Changes the configuration in force.
+    pub async fn configure(&self, change: &ChangeRequest) -> Result<ChangeReply, ClientError> {
+        let body = serde_json::to_vec(change).map_err(|error| ClientError::Garbled(error.to_string()))?;
+        self.request(Method::POST, path::CONFIGURE, body.into()).await
+    }
+
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
         let exchange = async {
-            let (status, body) = self.exchange(method, path).await?;
+            let (status, body) = self.exchange(method, path, body).await?;
             decode(status, &body)
         };
         tokio::time::timeout(self.deadline, exchange)
@@ -107,14 +123,20 @@ impl Client {
             .map_err(|_| ClientError::Deadline(self.deadline))?
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), ClientError> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(hyper::header::HOST, "csmd")
-            .body(Empty::<Bytes>::new())
+            .header(hyper::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
             .map_err(|error| ClientError::Garbled(error.to_string()))?;
         let answer = async {
             let response = sender.send_request(request).await?;

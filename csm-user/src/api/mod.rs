@@ -45,4 +45,8 @@ pub mod path {
     pub const COUNTERS: &str = "/v1/counters";
     /// GET [`RunningConfigReply`](super::reply::RunningConfigReply).
     pub const RUNNING_CONFIG: &str = "/v1/running-config";
+    /// POST [`ChangeRequest`](super::reply::ChangeRequest): `configure …`. [`ChangeReply`](super::reply::ChangeReply).
+    pub const CONFIGURE: &str = "/v1/configure";
+    /// POST: `configure confirm`. [`Done`](super::reply::Done).
+    pub const CONFIRM: &str = "/v1/configure/confirm";
 }

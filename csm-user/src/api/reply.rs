@@ -3,6 +3,7 @@
 //! Names of states are those of the CSM (CISCO-SLB-MIB) in snake case; times are in the unit their name ends in.
 //! A value that was not measured is `null`, never a guess.
 
+pub mod config;
 pub mod ft;
 pub mod standby;
 pub mod track;
@@ -11,6 +12,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use config::{
+    ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply,
+};
 pub use ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
     PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
@@ -29,6 +33,8 @@ pub struct ErrorReply {
     pub error: String,
     /// What the user can do.
     pub remedy: Option<String>,
+    /// Each fault of a configuration with its line and a caret, ready to print.
+    pub report: Option<String>,
 }
 
 /// A command was accepted.
@@ -46,13 +52,6 @@ pub struct SystemReply {
     pub pid: u32,
     /// Seconds since its start.
     pub uptime_s: u64,
-}
-
-/// The configuration in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunningConfigReply {
-    /// In canonical form, ends in a line feed.
-    pub text: String,
 }
 
 /// Transport or other protocol of a virtual server or connection.

@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -19,8 +19,10 @@ use tokio::net::UnixListener;
 
 use super::backend::{Backend, Fault};
 use super::path;
-use super::reply::{ConnFilter, ConnPage, Done, ErrorReply};
+use super::reply::{ChangeRequest, ConnFilter, ConnPage, Done, ErrorReply};
 
+/// Octets of the largest request: a configuration of some 20,000 reals has less than two million.
+const BODY_MAX: usize = 16 << 20;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
 
@@ -149,6 +151,8 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(path::NEIGHBOURS, get(|State(b): Shared| reply(move || b.neighbours())))
         .route(path::COUNTERS, get(|State(b): Shared| reply(move || b.counters())))
         .route(path::RUNNING_CONFIG, get(|State(b): Shared| reply(move || b.running_config())))
+        .route(path::CONFIGURE, post(configure).layer(DefaultBodyLimit::max(BODY_MAX)))
+        .route(path::CONFIRM, post(|State(b): Shared| reply(move || b.confirm_config().map(|()| Done {}))))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             error(StatusCode::METHOD_NOT_ALLOWED, format!("{method} means nothing to {}", uri.path()), None)
         })
@@ -173,12 +177,24 @@ async fn clear_conns(State(backend): Shared, filter: Result<Query<ConnFilter>, Q
     }
 }
 
+async fn configure(State(backend): Shared, request: Result<Json<ChangeRequest>, JsonRejection>) -> Response {
+    match request {
+        Ok(Json(request)) => reply(move || backend.change_config(&request)).await,
+        Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text(), None),
+    }
+}
+
 async fn reply<T: Serialize + Send + 'static>(
     ask: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Response {
     match tokio::task::spawn_blocking(ask).await {
         Ok(Ok(answer)) => Json(answer).into_response(),
         Ok(Err(Fault::Refused { error: sentence, remedy })) => error(StatusCode::CONFLICT, sentence, remedy),
+        Ok(Err(Fault::Rejected { errors, report })) => {
+            let error = format!("the configuration has faults: {errors}");
+            let body = ErrorReply { error, remedy: None, report: Some(report) };
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
+        }
         Ok(Err(Fault::Internal(sentence))) => error(StatusCode::INTERNAL_SERVER_ERROR, sentence, None),
         Err(panic) => {
             tracing::error!(%panic, "an API request failed");
@@ -188,7 +204,7 @@ async fn reply<T: Serialize + Send + 'static>(
 }
 
 fn error(status: StatusCode, error: String, remedy: Option<String>) -> Response {
-    (status, Json(ErrorReply { error, remedy })).into_response()
+    (status, Json(ErrorReply { error, remedy, report: None })).into_response()
 }
 
 #[cfg(test)]

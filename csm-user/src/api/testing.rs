@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::backend::{Backend, Fault};
+use super::backend::{Backend, ConfigBackend, Fault};
 use super::reply::{
-    ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply, Endpoint, FtReply,
-    NeighbourReply, Protocol, RealReply, RealState, RunningConfigReply, ServerfarmReply, StandbyReply,
-    StickiesReply, SystemReply, VlanReply, VserverReply,
+    ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply,
+    Endpoint, FtReply, NeighbourReply, Protocol, RealReply, RealState, RunningConfigReply, ServerfarmReply,
+    StandbyReply, StickiesReply, SystemReply, VlanReply, VserverReply,
 };
 use super::server;
 
@@ -119,9 +119,28 @@ impl Backend for Fake {
     fn counters(&self) -> Result<CountersReply, Fault> {
         Ok(CountersReply::default())
     }
+}
 
+impl ConfigBackend for Fake {
     fn running_config(&self) -> Result<RunningConfigReply, Fault> {
         Ok(RunningConfigReply { text: "module csm 5\n vlan 2 client\n".to_owned() })
+    }
+
+    fn change_config(&self, request: &ChangeRequest) -> Result<ChangeReply, Fault> {
+        match request.text.as_str() {
+            "frobnicate\n" => {
+                Err(Fault::Rejected { errors: 1, report: "terminal:1:1: error: no\n".to_owned() })
+            }
+            _ => Ok(ChangeReply {
+                findings: String::new(),
+                differences: Vec::new(),
+                revert_in_s: request.revert_s.map(u64::from),
+            }),
+        }
+    }
+
+    fn confirm_config(&self) -> Result<(), Fault> {
+        Err(Fault::Refused { error: "no change waits to be confirmed".to_owned(), remedy: None })
     }
 }
 

@@ -50,7 +50,8 @@ pub struct Sent {
 /// Prepared announcements.
 #[derive(Debug)]
 pub struct Announcer {
-    /// For the real-time thread alone: its lock is free whenever it comes.
+    mac: [u8; 6],
+    /// For the real-time thread; whoever else holds its lock only exchanges it.
     now: Mutex<Vec<Burst>>,
     /// For the repeats.
     all: Mutex<Vec<Burst>>,
@@ -73,11 +74,23 @@ impl Announcer {
     /// # Errors
     /// If a packet socket cannot be had or bound.
     pub fn new(mac: [u8; 6], ports: &[Port]) -> io::Result<Self> {
-        let all = ports.iter().map(|port| Burst::new(mac, port, usize::MAX)).collect::<io::Result<_>>()?;
-        // Every port gets its share, for no VLAN may be left out.
-        let share = NOW_MAX / ports.len().max(1);
-        let now = ports.iter().map(|port| Burst::new(mac, port, share)).collect::<io::Result<_>>()?;
-        Ok(Self { now: Mutex::new(now), all: Mutex::new(all), stations: Mutex::default() })
+        let (now, all) = bursts(mac, ports)?;
+        Ok(Self { mac, now: Mutex::new(now), all: Mutex::new(all), stations: Mutex::default() })
+    }
+
+    /// These are announced from now on.
+    ///
+    /// # Errors
+    /// If a packet socket cannot be had or bound; the old ones stay then.
+    pub fn set_ports(&self, ports: &[Port]) -> io::Result<()> {
+        let (now, all) = bursts(self.mac, ports)?;
+        let exchange = |known: &Mutex<Vec<Burst>>, new| {
+            std::mem::replace(&mut *known.lock().unwrap_or_else(PoisonError::into_inner), new)
+        };
+        // The old ones, with their sockets, are dropped after their locks.
+        let old = (exchange(&self.now, now), exchange(&self.all, all));
+        drop(old);
+        Ok(())
     }
 
     /// The hosts of bridge groups that are to be announced from now on.
@@ -108,8 +121,11 @@ impl Announcer {
     /// Sends the most important announcements now, on every port. For the real-time thread: one system call a port, no
     /// allocation, nothing that waits.
     pub fn announce_now(&self) -> Sent {
-        let sent = send(&self.now);
-        // Whoever replaces the list just then sends it with the repeats.
+        // Whoever replaces a list just then sends it with the repeats.
+        let sent = match self.now.try_lock() {
+            Ok(mut bursts) => send_all(&mut bursts),
+            Err(_) => Sent::default(),
+        };
         match self.stations.try_lock() {
             Ok(mut stations) => sent.and(send_all(&mut stations.now)),
             Err(_) => sent,
@@ -127,6 +143,14 @@ impl Sent {
     const fn and(self, other: Self) -> Self {
         Self { frames: self.frames + other.frames, left: self.left + other.left }
     }
+}
+
+/// For the real-time thread, and for the repeats.
+fn bursts(mac: [u8; 6], ports: &[Port]) -> io::Result<(Vec<Burst>, Vec<Burst>)> {
+    // Every port gets its share, for no VLAN may be left out.
+    let share = NOW_MAX / ports.len().max(1);
+    let of = |most| ports.iter().map(|port| Burst::new(mac, port, most)).collect::<io::Result<Vec<_>>>();
+    Ok((of(share)?, of(usize::MAX)?))
 }
 
 fn send(bursts: &Mutex<Vec<Burst>>) -> Sent {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::check::{check, check_host};
+use super::configure;
 use super::grammar::{self, Meaning, Request, Show};
 use super::show;
 use crate::api::client::{Client, ClientError, DEADLINE};
@@ -46,6 +47,15 @@ pub struct Output {
     pub stderr: String,
     /// One of [`OK`], [`FAILED`], [`BAD_INPUT`].
     pub status: u8,
+}
+
+impl Output {
+    /// The daemon did not do it.
+    #[must_use]
+    pub fn failure(error: &ClientError) -> Self {
+        let remedy = error.remedy().map_or_else(String::new, |remedy| format!("  remedy: {remedy}\n"));
+        Self { stderr: format!("% {error}\n{remedy}"), status: FAILED, ..Self::default() }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +98,11 @@ pub async fn run(args: &[String], options: &Options) -> Output {
     let client = Client::new(&options.socket, DEADLINE);
     let answer = match request {
         Request::Check { file } => return check(&file, json),
+        Request::Configure { change, revert_s } => {
+            return configure::change(&client, &change, revert_s, json).await;
+        }
+        Request::Confirm => return configure::confirm(&client).await,
+        Request::Difference { file } => return configure::difference(&client, &file, json).await,
         Request::CheckHost { file } => return check_host(file.as_deref(), json),
         Request::RunningConfig => running_config(&client, json).await,
         Request::Standby { brief } => standby(&client, brief, json).await,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use super::configure::Change;
 use crate::api::reply::ConnFilter;
 
 /// What is asked for.
@@ -17,6 +18,15 @@ pub enum Request {
         /// The file.
         file: String,
     },
+    /// `configure terminal` and `configure replace`.
+    Configure {
+        /// What comes from where.
+        change: Change,
+        /// `revert timer`: seconds.
+        revert_s: Option<u32>,
+    },
+    /// `configure confirm`.
+    Confirm,
     /// `check host [FILE]`: without a daemon.
     CheckHost {
         /// The configuration whose ports are meant; `None`: all Ethernet interfaces.
@@ -28,6 +38,11 @@ pub enum Request {
     Standby {
         /// A line for each group.
         brief: bool,
+    },
+    /// `show running-config diff FILE`.
+    Difference {
+        /// The file.
+        file: String,
     },
     /// `show module csm N …`.
     Show {
@@ -166,9 +181,29 @@ const COMMANDS: &[Command] = &[
         syntax: "clear module csm SLOT ft active",
         request: |v| Request::ForceStandby { slot: slot(v) },
     },
+    Command { syntax: "configure confirm", request: |_| Request::Confirm },
+    Command { syntax: "configure replace FILE", request: |v| configure(v, replace(v)) },
+    Command { syntax: "configure replace FILE revert timer MINUTES", request: |v| configure(v, replace(v)) },
+    Command {
+        syntax: "configure replace FILE revert timer sec SECONDS",
+        request: |v| configure(v, replace(v)),
+    },
+    Command { syntax: "configure terminal", request: |v| configure(v, Change::Terminal) },
+    Command {
+        syntax: "configure terminal revert timer MINUTES",
+        request: |v| configure(v, Change::Terminal),
+    },
+    Command {
+        syntax: "configure terminal revert timer sec SECONDS",
+        request: |v| configure(v, Change::Terminal),
+    },
     Command { syntax: "show running-config", request: |_| Request::RunningConfig },
     Command { syntax: "show standby", request: |_| Request::Standby { brief: false } },
     Command { syntax: "show standby brief", request: |_| Request::Standby { brief: true } },
+    Command {
+        syntax: "show running-config diff FILE",
+        request: |v| Request::Difference { file: text(v, "FILE") },
+    },
     Command { syntax: "show module csm all", request: |_| Request::Show { slot: None, what: Show::All } },
     Command { syntax: "show module csm SLOT all", request: |v| show(v, Show::All) },
     Command { syntax: "show module csm SLOT arp", request: |v| show(v, Show::Arp) },
@@ -212,22 +247,30 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "check", help: "a configuration file or this host, without a daemon" },
     Continuation { word: "clear", help: "reset functions" },
     Continuation { word: "client", help: "of one client only" },
+    Continuation { word: "configure", help: "change the configuration in force" },
+    Continuation { word: "confirm", help: "keep a change that is to be taken back" },
     Continuation { word: "connections", help: "reset connections at both ends" },
     Continuation { word: "conns", help: "connections" },
     Continuation { word: "csm", help: "Content Switching Module" },
     Continuation { word: "detail", help: "all about each" },
+    Continuation { word: "diff", help: "- only in the file, + only in force" },
     Continuation { word: "ft", help: "fault tolerance" },
     Continuation { word: "host", help: "this host: kernel, drivers, scheduling" },
     Continuation { word: "json", help: "the same facts for programs" },
     Continuation { word: "module", help: "a module" },
     Continuation { word: "real", help: "of one real server only" },
     Continuation { word: "reals", help: "real servers" },
+    Continuation { word: "replace", help: "by a file, all of it at once" },
+    Continuation { word: "revert", help: "take it back unless it is confirmed" },
     Continuation { word: "running-config", help: "the configuration in force" },
+    Continuation { word: "sec", help: "in seconds" },
     Continuation { word: "serverfarms", help: "server farms" },
     Continuation { word: "show", help: "the state of the system" },
     Continuation { word: "standby", help: "HSRP groups" },
     Continuation { word: "stats", help: "counters" },
     Continuation { word: "sticky", help: "sticky entries" },
+    Continuation { word: "terminal", help: "by lines of standard input, all at once" },
+    Continuation { word: "timer", help: "after so much time" },
     Continuation { word: "track", help: "what must be up for this box to have the role" },
     Continuation { word: "vlan", help: "VLANs and the ports that carry them" },
     Continuation { word: "vserver", help: "of one virtual server only" },
@@ -235,7 +278,9 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "|", help: "another form of output" },
     Continuation { word: "ADDRESS", help: "IPv4 or IPv6 address" },
     Continuation { word: "FILE", help: "path" },
+    Continuation { word: "MINUTES", help: "1-120" },
     Continuation { word: "NAME", help: "name of a virtual server" },
+    Continuation { word: "SECONDS", help: "1-7200" },
     Continuation { word: "PORT", help: "port at the real server, 1-65535" },
     Continuation { word: "REAL", help: "IPv4 or IPv6 address of a real server" },
     Continuation { word: "SLOT", help: "number of the module, 1-255" },
@@ -255,6 +300,16 @@ fn slot(values: &Values) -> u8 {
 
 fn show(values: &Values, what: Show) -> Request {
     Request::Show { slot: Some(slot(values)), what }
+}
+
+fn replace(values: &Values) -> Change {
+    Change::Replace(text(values, "FILE"))
+}
+
+fn configure(values: &Values, change: Change) -> Request {
+    let number = |parameter| values.get(parameter).and_then(|number| number.parse::<u32>().ok());
+    let revert_s = number("SECONDS").or(number("MINUTES").map(|minutes| minutes * 60));
+    Request::Configure { change, revert_s }
 }
 
 fn conns(values: &Values, detail: bool) -> Request {
@@ -283,6 +338,8 @@ fn is_parameter(token: &str) -> bool {
 fn accepts(parameter: &str, word: &str) -> bool {
     match parameter {
         "SLOT" => word.parse::<u8>().is_ok_and(|slot| slot > 0),
+        "MINUTES" => word.parse::<u32>().is_ok_and(|minutes| (1..=120).contains(&minutes)),
+        "SECONDS" => word.parse::<u32>().is_ok_and(|seconds| (1..=7200).contains(&seconds)),
         "ADDRESS" | "REAL" => word.parse::<IpAddr>().is_ok(),
         "PORT" => word.parse::<u16>().is_ok_and(|port| port > 0),
         _ => true,

@@ -3,12 +3,13 @@
 //! Later lines replace earlier ones, with a warning; where that would hide a mistake (two VLANs on one access port, two
 //! addresses of one virtual server) they contradict each other and are refused.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::Source;
 use super::command::{Id, Repeat};
 use super::diagnostic::Diagnostic;
 use super::grammar::Arg;
@@ -58,58 +59,69 @@ const OPENERS: &[Id] =
 
 /// Applies every statement of `tree`; what contradicts an earlier one is taken out of its index.
 #[must_use]
-pub(super) fn build(tree: &mut Tree, file: &str, diagnostics: &mut Vec<Diagnostic>) -> Draft {
+pub(super) fn build(tree: &mut Tree, source: Source<'_>, diagnostics: &mut Vec<Diagnostic>) -> Draft {
     let mut draft = Draft { config: Config { slot: default::SLOT, ..Config::default() }, ports: Vec::new() };
-    let mut said: HashMap<(Section, Id), &Statement> = HashMap::new();
-    let mut refused = Vec::new();
+    let mut said: HashMap<(Section, Id), (usize, &Statement)> = HashMap::new();
+    let mut of_section: HashMap<&Section, Vec<usize>> = HashMap::new();
+    let mut refused = BTreeSet::new();
     for (at, statement) in tree.statements.iter().enumerate() {
         let key = (statement.section.clone(), statement.id);
+        let lines = of_section.entry(&statement.section).or_default();
         if statement.negated && OPENERS.contains(&statement.id) {
             said.retain(|(section, _), _| *section != statement.section);
+            // Nothing refers to them any more.
+            refused.extend(lines.drain(..));
         } else if statement.negated {
             said.remove(&key);
-        } else if let Some(earlier) = said.insert(key, statement)
-            && let Some(found) = repeated(statement, earlier, file)
-        {
-            let contradicts = found.severity == super::Severity::Error;
-            diagnostics.push(found);
-            if contradicts {
-                refused.push(at);
-                continue;
+        } else if let Some((before, earlier)) = said.insert(key, (at, statement)) {
+            // What is typed replaces what is in force: that is what it is typed for.
+            let in_force = earlier.span.line <= source.running && statement.span.line > source.running;
+            if in_force && replaces(statement.id) {
+                refused.insert(before);
+            } else if !in_force && let Some(found) = repeated(statement, earlier, source) {
+                let contradicts = found.severity == super::Severity::Error;
+                diagnostics.push(found);
+                if contradicts {
+                    refused.insert(at);
+                    continue;
+                }
             }
         }
+        lines.push(at);
         if draft.apply(statement).is_none() {
             let message = format!("incomplete command: `{}` does not say which", statement.text);
             diagnostics.push(Diagnostic::error(statement.span, message));
         }
     }
-    tree.forget(&refused);
+    tree.forget(&refused.into_iter().collect::<Vec<_>>());
     draft.config.interfaces = draft.ports.iter().filter_map(PortLines::interface).collect();
     draft
 }
 
+/// Whether a later line of this command takes the place of an earlier one.
+fn replaces(id: Id) -> bool {
+    commands().find(|command| command.id == id).is_some_and(|command| command.repeat != Repeat::Adds)
+}
+
 /// What is to be said of `later` beside `earlier`, the same command in the same section.
-fn repeated(later: &Statement, earlier: &Statement, file: &str) -> Option<Diagnostic> {
+fn repeated(later: &Statement, earlier: &Statement, source: Source<'_>) -> Option<Diagnostic> {
     let differs = |arg: &&Arg| earlier.arg(arg.slot).is_none_or(|before| before.value != arg.value);
     let place = later.args.iter().find(differs).map(|arg| arg.span);
     // Words that are missing now make a difference too.
     let place = place.or_else(|| (later.args.len() != earlier.args.len()).then_some(later.span));
     let same = place.is_none();
     let place = place.unwrap_or(later.span);
-    let line = earlier.span.line;
+    let line = source.place(earlier.span.line);
     let command = commands().find(|command| command.id == later.id)?;
     match command.repeat {
         Repeat::Replaces if !same => {
-            Some(Diagnostic::warning(place, format!("replaces `{}` of {file}:{line}", earlier.text)).remedy(
+            Some(Diagnostic::warning(place, format!("replaces `{}` of {line}", earlier.text)).remedy(
                 "remove the line that does not count, or write `exit` before it if it begins a section",
             ))
         }
         Repeat::Conflicts if !same => Some(
-            Diagnostic::error(
-                place,
-                format!("`{}` contradicts {file}:{line}: `{}`", later.text, earlier.text),
-            )
-            .remedy(contradiction(later.id)),
+            Diagnostic::error(place, format!("`{}` contradicts {line}: `{}`", later.text, earlier.text))
+                .remedy(contradiction(later.id)),
         ),
         _ => None,
     }

@@ -17,6 +17,8 @@ use crate::model::Config;
 mod build;
 pub mod command;
 mod diagnostic;
+pub mod difference;
+mod edit;
 pub mod grammar;
 mod parse;
 mod print;
@@ -29,6 +31,7 @@ mod unsupported;
 mod validate;
 
 pub use diagnostic::{Diagnostic, Severity, render};
+pub use edit::{Edit, edit};
 pub use print::print;
 pub use reference::reference;
 pub use token::Span;
@@ -62,12 +65,35 @@ impl Outcome {
     }
 }
 
+/// Where the lines that are read come from.
+#[derive(Clone, Copy, Debug)]
+struct Source<'a> {
+    /// Name of the file, or of what was typed.
+    name: &'a str,
+    /// That many lines of the running configuration stand before its own.
+    running: usize,
+}
+
+impl Source<'_> {
+    /// What the running configuration is called in a finding.
+    const RUNNING: &'static str = "running-config";
+
+    /// `line` as a finding refers to it.
+    fn place(self, line: usize) -> String {
+        match line.checked_sub(self.running) {
+            Some(line) if line > 0 => format!("{}:{line}", self.name),
+            _ => format!("{}:{line}", Self::RUNNING),
+        }
+    }
+}
+
 /// Reads `text` and checks it against itself and `host`. `file_name` is used where one finding refers to another line.
 #[must_use]
 pub fn check(file_name: &str, text: &str, host: &HostFacts) -> Outcome {
     let (mut tree, mut diagnostics) = parse::parse(text);
-    let draft = build::build(&mut tree, file_name, &mut diagnostics);
-    validate::validate(&draft, &tree, file_name, host, &mut diagnostics);
+    let source = Source { name: file_name, running: 0 };
+    let draft = build::build(&mut tree, source, &mut diagnostics);
+    validate::validate(&draft, &tree, source, host, &mut diagnostics);
     diagnostics.sort_by_key(|found| (found.line, found.column, found.severity));
     diagnostics.dedup();
     let refused = diagnostics.iter().any(|found| found.severity == Severity::Error);

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 
 use csm_common::limits;
 
-use super::HostFacts;
 use super::build::{Draft, PortLines};
 use super::command::Id;
 use super::diagnostic::Diagnostic;
 use super::parse::{Section, Tree};
 use super::token::Span;
+use super::{HostFacts, Source};
 use crate::model::{
     Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, FtGroup, Name, Natpool, Predictor, Probe, ProbeKind,
     RealAdmin, Serverfarm, Vserver, lease,
@@ -29,7 +29,7 @@ struct Checker<'a> {
     config: &'a Config,
     ports: &'a [PortLines],
     tree: &'a Tree,
-    file: &'a str,
+    source: Source<'a>,
     host: &'a HostFacts,
     found: &'a mut Vec<Diagnostic>,
 }
@@ -38,12 +38,12 @@ struct Checker<'a> {
 pub(super) fn validate(
     draft: &Draft,
     tree: &Tree,
-    file: &str,
+    source: Source<'_>,
     host: &HostFacts,
     found: &mut Vec<Diagnostic>,
 ) {
     let broken = found.iter().any(|diagnostic| diagnostic.severity == super::Severity::Error);
-    let mut checker = Checker { config: &draft.config, ports: &draft.ports, tree, file, host, found };
+    let mut checker = Checker { config: &draft.config, ports: &draft.ports, tree, source, host, found };
     // A faulty line may be the one that said so: do not accuse the file of saying nothing.
     if !broken {
         checker.something_is_configured();
@@ -73,7 +73,7 @@ impl Checker<'_> {
 
     /// `place` as other findings refer to it.
     fn line(&self, place: Span) -> String {
-        format!("{}:{}", self.file, place.line)
+        self.source.place(place.line)
     }
 
     fn something_is_configured(&mut self) {

@@ -13,11 +13,9 @@ use super::{conns, replies};
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, FtReply, NeighbourReply,
-    Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, RunningConfigReply, ServerfarmReply,
-    StandbyReply, StickiesReply, StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply,
-    VserverState,
+    Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, ServerfarmReply, StandbyReply,
+    StickiesReply, StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply, VserverState,
 };
-use crate::config;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::snapshot::StickyGroup;
 use crate::dataplane::table::monotonic_ns;
@@ -195,10 +193,6 @@ impl Backend for Node {
             walked_ms_ago: walked.as_deref().map(Walked::ms_ago),
             reasons: reasons.into_iter().map(reason_reply).collect(),
         })
-    }
-
-    fn running_config(&self) -> Result<RunningConfigReply, Fault> {
-        Ok(RunningConfigReply { text: config::print(&self.config()) })
     }
 }
 

@@ -11,6 +11,7 @@
 //! and announces by itself; what the loop adds (repeats, roles of replication and expiry) may be late.
 
 pub mod actions;
+pub mod apply;
 pub mod backend;
 mod conns;
 pub mod host;

@@ -9,6 +9,7 @@ use std::time::Instant;
 use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop};
 use tokio::sync::watch;
 
+use super::apply::Changes;
 use super::planner::Planner;
 use super::standby::Groups;
 use super::tracking::Running;
@@ -74,6 +75,8 @@ pub struct Node {
     pub replication: Option<ReplHandle>,
     /// What the walks over the tables met.
     pub walked: Arc<WalkedCell>,
+    /// Changes of the configuration.
+    pub changes: Changes,
 }
 
 /// What the walks over the tables met and removed.

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::apply::Wish;
 use super::node::Node;
 use super::tracking::{Names, Running};
 use crate::arp::announcer::Station;
@@ -37,6 +38,8 @@ pub(super) struct Inputs {
     pub(super) hints: mpsc::Receiver<Hint>,
     /// Changes of links.
     pub(super) links: mpsc::Receiver<LinkEvent>,
+    /// What changes of the configuration leave to do.
+    pub(super) wishes: mpsc::Receiver<Wish>,
     /// The election; `None` without an FT group.
     pub(super) ft: Option<FtHandle>,
     /// Tracked interfaces.
@@ -52,6 +55,7 @@ enum Event {
     Completeness,
     Hint(Hint),
     Link(LinkEvent),
+    Wish(Wish),
     Ft(FtEvent),
     Standby,
     Track,
@@ -105,6 +109,7 @@ impl Sources {
             Some(()) = track => Event::Track,
             Some(()) = completeness => Event::Completeness,
             Ok(()) = self.health.changed() => Event::Health,
+            Some(wish) = self.inputs.wishes.recv() => Event::Wish(wish),
             Some(link) = self.inputs.links.recv() => Event::Link(link),
             Some(hint) = self.inputs.hints.recv() => Event::Hint(hint),
         }
@@ -214,6 +219,7 @@ impl Router<'_> {
             Event::Completeness => self.replica(),
             Event::Hint(hint) => self.hint(hint),
             Event::Link(link) => self.link(&link),
+            Event::Wish(wish) => self.wish(&wish),
             Event::Ft(event) => self.ft_event(&event),
             Event::Terminate => {}
         }
@@ -311,6 +317,20 @@ impl Router<'_> {
         }
         if data {
             self.tell(FtCommand::Forwardable(self.node.can_forward()));
+        }
+    }
+
+    fn wish(&self, wish: &Wish) {
+        match *wish {
+            Wish::Announce => self.announcements.announce(),
+            Wish::Revert(at, number) => {
+                let node = Arc::clone(self.node);
+                self.node.runtime.spawn(async move {
+                    tokio::time::sleep_until(at.into()).await;
+                    // Ends with the runtime, if that ends first.
+                    let _ended = tokio::task::spawn_blocking(move || node.revert(number)).await;
+                });
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use csm_common::service::Settings;
 use tokio::sync::mpsc;
 
 use super::actions::Actions;
+use super::apply::{self, Changes};
 use super::host;
 use super::node::{Node, NodePort, WalkedCell};
 use super::planner::{Planner, ReplanError};
@@ -22,7 +23,7 @@ use super::route::{self, Inputs};
 use super::standby;
 use super::tracking;
 use crate::api::server;
-use crate::arp::announcer::{self, Announcer};
+use crate::arp::announcer::Announcer;
 use crate::arp::task::AnnounceThread;
 use crate::config;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
@@ -56,6 +57,8 @@ const EMBRYONIC_MIN: u32 = 8_192;
 const DELTAS_MAX: usize = 65_536;
 /// Hints of the event ring that may wait.
 const HINTS_MAX: usize = 4_096;
+/// Wishes of changed configurations that may wait.
+const WISHES_MAX: usize = 64;
 /// Changes of links that may wait.
 const LINKS_MAX: usize = 256;
 
@@ -232,7 +235,11 @@ impl Running {
             .replan(&probes.health().borrow())
             .map_err(Failure::step::<ReplanError>("the dataplane's maps"))?;
 
-        let announcer = Arc::new(announcer(&planner, &specs, vmac).map_err(Failure::step("announcements"))?);
+        let announced = apply::announced(&planner.desired(), specs.iter());
+        let announcer = Announcer::new(vmac, &announced).map_err(Failure::step("announcements"))?;
+        let announcer = Arc::new(announcer);
+        let (wishes_in, wishes) = mpsc::channel(WISHES_MAX);
+        let changes = Changes::new(probes.reloads(), Arc::clone(&announcer), wishes_in);
         let gate = dataplane.gate();
         let announced_gate = gate.clone();
         let is_open = move || announced_gate.load().state_at(monotonic_ns()) == GateState::Open;
@@ -306,10 +313,11 @@ impl Running {
             track,
             replication,
             walked,
+            changes,
         });
         Ok(Self {
             node,
-            inputs: Inputs { hints, links, ft, active, tracked_links },
+            inputs: Inputs { hints, links, wishes, ft, active, tracked_links },
             announcements,
             threads: Threads { _ring: ring, _fragments: fragments, _expiry: expiry, _probes: probes },
             undo: Undo {
@@ -431,24 +439,6 @@ fn follow_neighbours(
 fn hop_number(neighbours: &Arc<Neighbours>) -> super::replica::HopNumber {
     let neighbours = Arc::clone(neighbours);
     Arc::new(move |key| neighbours.number(key))
-}
-
-fn announcer(planner: &Planner, specs: &[PortSpec], vmac: [u8; 6]) -> io::Result<Announcer> {
-    let announced = planner.desired().announced();
-    let ports: Vec<announcer::Port> = specs
-        .iter()
-        .filter(|spec| spec.role != PORT_FT)
-        .map(|spec| announcer::Port {
-            ifindex: spec.ifindex,
-            tag: if spec.tagged { spec.vlan } else { 0 },
-            addresses: announced
-                .iter()
-                .filter(|(vlan, _)| vlan.get() == spec.vlan)
-                .map(|(_, address)| *address)
-                .collect(),
-        })
-        .collect();
-    Announcer::new(vmac, &ports)
 }
 
 fn spawn_expiry(

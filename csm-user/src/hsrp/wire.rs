@@ -237,7 +237,8 @@ impl Message {
                 bytes[1] = self.op as u8;
                 bytes[2] = self.state.v1();
                 bytes[3] = seconds(self.hello);
-                bytes[4] = seconds(self.hold);
+                // Times below a second do not fit; the hold time stays above the hello time all the same.
+                bytes[4] = seconds(self.hold).max(bytes[3].saturating_add(1));
                 bytes[5] = self.priority;
                 bytes[6] = self.group.to_be_bytes()[1];
                 bytes[8..16].copy_from_slice(&self.authentication.0);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, UdpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -35,8 +35,26 @@ const COMMANDS: usize = 2;
 #[derive(Debug)]
 pub struct ProbeHandle {
     health: watch::Receiver<Arc<Health>>,
-    targets: mpsc::Sender<Vec<Target>>,
+    reloads: ProbeReloads,
     task: JoinHandle<()>,
+}
+
+/// Gives the probes new targets; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ProbeReloads(mpsc::Sender<Reload>);
+
+/// New targets, and who waits until their health is published.
+type Reload = (Vec<Target>, oneshot::Sender<()>);
+
+impl ProbeReloads {
+    /// Replaces the targets: what did not change keeps its state. Returns when the health that is published knows them.
+    pub async fn reload(&self, targets: Vec<Target>) {
+        let (done, is_done) = oneshot::channel();
+        // The task ends only after its handle: a failed send, or no answer, means the runtime is shutting down.
+        if self.0.send((targets, done)).await.is_err() || is_done.await.is_err() {
+            debug!("probes have ended, reload ignored");
+        }
+    }
 }
 
 impl ProbeHandle {
@@ -46,12 +64,10 @@ impl ProbeHandle {
         self.health.clone()
     }
 
-    /// Replaces the targets: what did not change keeps its state.
-    pub async fn reload(&self, targets: Vec<Target>) {
-        // The task ends only after this handle: a failed send means the runtime is shutting down.
-        if self.targets.send(targets).await.is_err() {
-            debug!("probes have ended, reload ignored");
-        }
+    /// Replaces the targets.
+    #[must_use]
+    pub fn reloads(&self) -> ProbeReloads {
+        self.reloads.clone()
     }
 }
 
@@ -69,7 +85,7 @@ pub fn spawn(targets: Vec<Target>, slot: u8) -> ProbeHandle {
     let (publish, health) = watch::channel(Arc::new(board.health()));
     let (sender, commands) = mpsc::channel(COMMANDS);
     let driver = Driver { board, epoch: Instant::now(), checks: JoinSet::new(), publish, slot };
-    ProbeHandle { health, targets: sender, task: tokio::spawn(driver.run(commands)) }
+    ProbeHandle { health, reloads: ProbeReloads(sender), task: tokio::spawn(driver.run(commands)) }
 }
 
 struct Driver {
@@ -89,7 +105,7 @@ struct End {
 }
 
 impl Driver {
-    async fn run(mut self, mut commands: mpsc::Receiver<Vec<Target>>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Reload>) {
         loop {
             self.start_due();
             // Without room the next start waits for an end, not for a time.
@@ -97,7 +113,11 @@ impl Driver {
             let due = self.board.next_due().filter(|_| room).map(|due| self.epoch + due);
             tokio::select! {
                 targets = commands.recv() => match targets {
-                    Some(targets) => self.replace(targets),
+                    Some((targets, done)) => {
+                        self.replace(targets);
+                        // Who asked may have given up.
+                        let _ = done.send(());
+                    }
                     None => return,
                 },
                 Some(ended) = self.checks.join_next() => match ended {

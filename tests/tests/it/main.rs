@@ -2,10 +2,12 @@
 //! network namespaces of its own.
 
 mod bridge;
+mod configure;
 mod dataplane;
 mod differential;
 mod failover;
 mod ft;
+mod hsrp;
 mod lab;
 mod network;
 mod operator;

@@ -15,12 +15,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const PACE: Duration = Duration::from_millis(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PACE: Duration = Duration::from_millis(20);
 /// The virtual MAC address of group 0, which a box without an FT group has.
 const VIRTUAL_MAC: &str = "00:01:64:f9:1a:00";
 /// `module csm 5` with one virtual server, on eth1 and eth2, without an FT group.
-const SINGLE: &str = "interface eth1
+pub(crate) const SINGLE: &str = "interface eth1
  switchport access vlan 2
 interface eth2
  switchport access vlan 3
@@ -41,16 +41,16 @@ module csm 5
 ";
 
 /// A host with three ports, a client behind eth1, a server behind eth2, and a switch of nothing behind eth3.
-struct Host {
-    node: Netns,
-    client: Netns,
-    server: Netns,
-    programs: Programs,
-    directory: PathBuf,
+pub(crate) struct Host {
+    pub(crate) node: Netns,
+    pub(crate) client: Netns,
+    pub(crate) server: Netns,
+    pub(crate) programs: Programs,
+    pub(crate) directory: PathBuf,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let lab = LabId::unique();
         let [node, client, server] =
             ["node", "client", "server"].map(|role| Netns::create(&lab, role).expect("a namespace"));
@@ -85,29 +85,29 @@ impl Host {
         Self { node, client, server, programs, directory }
     }
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.directory.join(name);
         std::fs::write(&path, text).expect("a file");
         path
     }
 
-    fn socket(&self, name: &str) -> PathBuf {
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
-    fn csmd(&self, config: &Path, socket: &Path) -> Command {
+    pub(crate) fn csmd(&self, config: &Path, socket: &Path) -> Command {
         let mut command = self.node.command(&self.programs.csmd.path).expect("csmd");
         command.arg("--config").arg(config).arg("--socket").arg(socket).args(["--connections", "4096"]);
         command
     }
 
     /// Runs csmd, which is expected to end by itself.
-    fn refused(&self, config: &Path, socket: &Path) -> (i32, String) {
+    pub(crate) fn refused(&self, config: &Path, socket: &Path) -> (i32, String) {
         said(&self.csmd(config, socket).output().expect("csmd starts"))
     }
 
     /// Starts csmd and waits until it answers.
-    fn start(&self, text: &str, name: &str) -> Running<'_> {
+    pub(crate) fn start(&self, text: &str, name: &str) -> Running<'_> {
         let config = self.write(&format!("{name}.cfg"), text);
         let (socket, log) =
             (self.socket(&format!("{name}.sock")), self.directory.join(format!("{name}.log")));
@@ -121,7 +121,7 @@ impl Host {
     }
 
     /// Addresses, flags and XDP programs of all ports.
-    fn ports(&self) -> Value {
+    pub(crate) fn ports(&self) -> Value {
         let show = |words: &str| -> Value {
             let mut command = self.node.command("ip").expect("ip");
             let text = run(command.args(["-d", "-j"]).args(words.split(' '))).expect("ip");
@@ -157,28 +157,28 @@ impl Drop for Host {
 }
 
 /// A csmd that answers. Killed when dropped.
-struct Running<'a> {
+pub(crate) struct Running<'a> {
     host: &'a Host,
-    child: Child,
-    socket: PathBuf,
+    pub(crate) child: Child,
+    pub(crate) socket: PathBuf,
     log: PathBuf,
 }
 
 impl Running<'_> {
-    fn csm(&self, words: &str) -> anyhow::Result<String> {
+    pub(crate) fn csm(&self, words: &str) -> anyhow::Result<String> {
         let mut command = Command::new(&self.host.programs.csm.path);
         run(command.arg("--socket").arg(&self.socket).args(words.split(' ')))
     }
 
     /// Sends `signal` and waits for the end; returns the exit status.
-    fn end(&mut self, signal: Signal) -> Option<i32> {
+    pub(crate) fn end(&mut self, signal: Signal) -> Option<i32> {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it runs");
         let status =
             wait::until("csmd's end", PATIENCE, PACE, || Ok(self.child.try_wait()?)).expect("it ends");
         status.code()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("a log")
     }
 }

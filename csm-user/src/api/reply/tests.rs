@@ -41,6 +41,8 @@ fn every_endpoint_is_documented_with_a_true_example() {
     check::<ErrorReply>("error", &mut examples);
     check::<SystemReply>(&get(path::SYSTEM), &mut examples);
     check::<RunningConfigReply>(&get(path::RUNNING_CONFIG), &mut examples);
+    check::<ChangeReply>(&format!("POST {}", path::CONFIGURE), &mut examples);
+    check::<Done>(&format!("POST {}", path::CONFIRM), &mut examples);
     check::<Option<FtReply>>(&get(path::FT), &mut examples);
     check::<Done>(&format!("POST {}", path::FORCE_STANDBY), &mut examples);
     check::<Vec<VserverReply>>(&get(path::VSERVERS), &mut examples);

@@ -61,6 +61,13 @@ fn every_command_in_full_and_as_short_as_possible() {
     }
     assert_eq!(command("show module csm all").0, Request::Show { slot: None, what: Show::All });
     assert_eq!(command("sh run").0, Request::RunningConfig);
+    assert_eq!(command("sh run d a.cfg").0, Request::Difference { file: "a.cfg".to_owned() });
+    let configure = |change, revert_s| Request::Configure { change, revert_s };
+    assert_eq!(command("conf t").0, configure(Change::Terminal, None));
+    assert_eq!(command("conf t revert timer 2").0, configure(Change::Terminal, Some(120)));
+    let replace = Change::Replace("a.cfg".to_owned());
+    assert_eq!(command("configure replace a.cfg rev ti sec 5").0, configure(replace, Some(5)));
+    assert_eq!(command("configure confirm").0, Request::Confirm);
     assert_eq!(command("clear module csm 5 ft active").0, Request::ForceStandby { slot: 5 });
     let of_real = |port| ConnFilter { real: Some([10, 0, 0, 1].into()), port, ..ConnFilter::default() };
     for (words, filter, detail) in [
@@ -137,6 +144,7 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
             % invalid word "shw"; possible here:
               check            a configuration file or this host, without a daemon
               clear            reset functions
+              configure        change the configuration in force
               show             the state of the system"#]],
     );
 }
@@ -195,6 +203,7 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
             % incomplete command; possible here:
               check            a configuration file or this host, without a daemon
               clear            reset functions
+              configure        change the configuration in force
               show             the state of the system"#]],
     );
 }
@@ -204,10 +213,11 @@ fn words_after_the_end_are_refused() {
     wrong(
         "show running-config please",
         &expect![[r#"
-        show running-config please
-                            ^
-        % invalid word "please"; possible here:
-          <cr>"#]],
+            show running-config please
+                                ^
+            % invalid word "please"; possible here:
+              <cr>
+              diff             - only in the file, + only in force"#]],
     );
 }
 

@@ -117,7 +117,7 @@ async fn a_reload_keeps_the_state_and_adds_what_is_new() {
 
     drop(listener);
     let added = target(ProbeKind::Tcp, Ipv4Addr::new(127, 0, 0, 2), Some(port));
-    probes.reload(vec![kept.clone(), added.clone()]).await;
+    probes.reloads().reload(vec![kept.clone(), added.clone()]).await;
     let probe = added.probe.name.clone();
     let refused = RealHealth::ProbeFailed { probe, port: Some(port), reason: FailReason::Refused };
     until(&mut health, &added.real, &refused).await;

@@ -1,0 +1,259 @@
+//! Another configuration in force, while connections go on: all of it, or nothing.
+//!
+//! Everything that can be refused is refused before anything is touched. Then next hops are found for old and new
+//! reals, the probes get their targets (so that a new real is no sooner taken for healthy than at a start), the maps are
+//! brought in line, and what only the old configuration named is let go. Whoever comes second waits.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use csm_common::gate::GateState;
+use csm_common::net::PORT_FT;
+use tokio::sync::mpsc;
+
+use super::host;
+use super::node::Node;
+use crate::api::backend::{ConfigBackend, Fault};
+use crate::api::reply::config::{
+    ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply,
+};
+use crate::arp::announcer::{self, Announcer};
+use crate::config::difference::{self, Difference, Side};
+use crate::config::{self, Severity};
+use crate::dataplane::load::PortSpec;
+use crate::dataplane::plan::{Desired, needed_hops};
+use crate::dataplane::table::monotonic_ns;
+use crate::ft::FtCommand;
+use crate::model::Config;
+use crate::model::change::needs_restart;
+use crate::probe::target::targets;
+use crate::probe::task::ProbeReloads;
+
+/// Lines of a change that are logged; the rest is counted.
+const LOGGED_MAX: usize = 20;
+
+/// What a change needs besides the maps.
+pub struct Changes {
+    /// One change at a time.
+    state: Mutex<Pending>,
+    probes: ProbeReloads,
+    announcer: Arc<Announcer>,
+    wishes: mpsc::Sender<Wish>,
+}
+
+/// What a change leaves to the event loop.
+#[derive(Debug)]
+pub enum Wish {
+    /// Addresses came that nobody has heard of.
+    Announce,
+    /// To be taken back at that time, unless confirmed; the number is that of the change.
+    Revert(Instant, u64),
+}
+
+/// A change that is still to be confirmed.
+#[derive(Default)]
+struct Pending {
+    last: u64,
+    revert: Option<Revert>,
+}
+
+struct Revert {
+    number: u64,
+    before: Arc<Config>,
+    at: Instant,
+}
+
+impl Changes {
+    /// No change yet; `wishes` go to the event loop.
+    #[must_use]
+    pub fn new(probes: ProbeReloads, announcer: Arc<Announcer>, wishes: mpsc::Sender<Wish>) -> Self {
+        Self { state: Mutex::default(), probes, announcer, wishes }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wish(&self, wish: Wish) {
+        // The loop has ended: the node is being stopped.
+        let _ended = self.wishes.blocking_send(wish);
+    }
+}
+
+/// The addresses that each data port announces.
+#[must_use]
+pub fn announced<'a>(desired: &Desired, specs: impl Iterator<Item = &'a PortSpec>) -> Vec<announcer::Port> {
+    let announced = desired.announced();
+    let of =
+        |vlan: u16| announced.iter().filter(move |(on, _)| on.get() == vlan).map(|(_, address)| *address);
+    specs
+        .filter(|spec| spec.role != PORT_FT)
+        .map(|spec| announcer::Port {
+            ifindex: spec.ifindex,
+            tag: if spec.tagged { spec.vlan } else { 0 },
+            addresses: of(spec.vlan).collect(),
+        })
+        .collect()
+}
+
+impl ConfigBackend for Node {
+    fn running_config(&self) -> Result<RunningConfigReply, Fault> {
+        Ok(RunningConfigReply { text: config::print(&self.config()) })
+    }
+
+    fn change_config(&self, request: &ChangeRequest) -> Result<ChangeReply, Fault> {
+        let mut pending = self.changes.lock();
+        let before = self.config();
+        let (after, findings) = candidate(&before, request)?;
+        let differences = self.put_in_force(&before, after)?;
+        if let Some(seconds) = request.revert_s {
+            let at = Instant::now() + Duration::from_secs(u64::from(seconds));
+            pending.last += 1;
+            let number = pending.last;
+            // Several changes under way to one confirmation are taken back together.
+            let before = pending.revert.take().map_or(before, |earlier| earlier.before);
+            pending.revert = Some(Revert { number, before, at });
+            self.changes.wish(Wish::Revert(at, number));
+        }
+        let revert = pending.revert.as_ref();
+        Ok(ChangeReply {
+            findings,
+            differences: differences.iter().map(difference_reply).collect(),
+            revert_in_s: revert.map(|revert| revert.at.saturating_duration_since(Instant::now()).as_secs()),
+        })
+    }
+
+    fn confirm_config(&self) -> Result<(), Fault> {
+        match self.changes.lock().revert.take() {
+            Some(_) => Ok(()),
+            None => Err(Fault::Refused { error: "no change waits to be confirmed".to_owned(), remedy: None }),
+        }
+    }
+}
+
+impl Node {
+    /// The time of change `number` is over: takes it back, unless it was confirmed or another followed.
+    pub fn revert(&self, number: u64) {
+        let mut pending = self.changes.lock();
+        let Some(Revert { before, .. }) = pending.revert.take_if(|revert| revert.number == number) else {
+            return;
+        };
+        tracing::warn!("a change of the configuration was not confirmed in time: it is taken back");
+        let result = self.put_in_force(&self.config(), Config::clone(&before));
+        if let Err(error) = result {
+            tracing::error!(%error, "the change could not be taken back");
+        }
+    }
+
+    /// Replaces `before`, the configuration in force, by `after`. To be called with the changes locked, on a thread that
+    /// may block.
+    fn put_in_force(&self, before: &Config, after: Config) -> Result<Vec<Difference>, Fault> {
+        let differences = difference::differences(&config::print(before), &config::print(&after));
+        if differences.is_empty() {
+            return Ok(differences);
+        }
+        let parts = needs_restart(before, &after);
+        if !parts.is_empty() {
+            return Err(Fault::Refused {
+                error: format!("cannot be changed while csmd runs: {}", parts.join(", ")),
+                remedy: Some(
+                    "leave it as it is, or put it into csmd's configuration and restart csmd".to_owned(),
+                ),
+            });
+        }
+        self.planner.fits(&after).map_err(|error| Fault::Refused {
+            error: error.to_string(),
+            remedy: Some("configure fewer, or wait until old connections have ended".to_owned()),
+        })?;
+        self.carry_out(before, after)?;
+        log(self.config().slot, &differences);
+        Ok(differences)
+    }
+
+    fn carry_out(&self, before: &Config, after: Config) -> Result<(), Fault> {
+        let after = Arc::new(after);
+        let (old, new) = (needed_hops(before), needed_hops(&after));
+        let known = self.desired();
+        let mut hops = self.neighbours.want(&old.union(&new).copied().collect::<HashSet<_>>());
+        hops.retain(|host, _| new.contains(host));
+        self.runtime.block_on(self.changes.probes.reload(targets(&after)));
+        let health = Arc::clone(&self.health.borrow());
+        if let Err(error) = self.planner.change(&after, hops, &health) {
+            let _numbers = self.neighbours.want(&old);
+            self.runtime.block_on(self.changes.probes.reload(targets(before)));
+            return Err(Fault::Internal(format!("the configuration stays as it was: {error}")));
+        }
+        let _numbers = self.neighbours.want(&new);
+        if let Err(error) = self.announce_changes(&known) {
+            tracing::warn!(%error, "what is announced at a takeover could not be changed");
+        }
+        if let (Some(ft), Some(group)) = (&self.ft, &after.ft) {
+            let (priority, preempt) = (group.priority, group.preempt);
+            let configured =
+                FtCommand::Configured { priority, preempt, config_checksum: host::shared_checksum(&after) };
+            if let Err(error) = ft.command(configured) {
+                tracing::warn!(%error, "a command to the real-time thread was not taken");
+            }
+        }
+        Ok(())
+    }
+
+    fn announce_changes(&self, known: &Desired) -> io::Result<()> {
+        let (before, after) = (known.announced(), self.desired().announced());
+        if before == after {
+            return Ok(());
+        }
+        let specs = || self.ports.iter().map(|port| &port.spec);
+        self.changes.announcer.set_ports(&announced(&self.desired(), specs()))?;
+        let is_new = after.iter().any(|address| !before.contains(address));
+        if is_new && self.gate.load().state_at(monotonic_ns()) == GateState::Open {
+            self.changes.wish(Wish::Announce);
+        }
+        Ok(())
+    }
+}
+
+/// The configuration that `request` asks for, and what is said of its text.
+fn candidate(running: &Config, request: &ChangeRequest) -> Result<(Config, String), Fault> {
+    let ChangeRequest { mode, name, text, .. } = request;
+    let facts = host::facts().map_err(|error| Fault::Internal(format!("this host's interfaces: {error}")))?;
+    let (config, report, errors) = match mode {
+        ChangeMode::Replace => {
+            let outcome = config::check(name, text, &facts);
+            let errors = outcome.errors();
+            (outcome.config, config::render(name, text, &outcome.diagnostics), errors)
+        }
+        ChangeMode::Edit => {
+            let edit = config::edit(running, name, text, &facts);
+            let is_error = |found: &&config::Diagnostic| found.severity == Severity::Error;
+            let errors = edit.outcome.errors() + edit.running.iter().filter(is_error).count();
+            let report = edit.report(name, text);
+            (edit.outcome.config, report, errors)
+        }
+    };
+    match config {
+        Some(config) => Ok((config, report)),
+        None => Err(Fault::Rejected { errors, report }),
+    }
+}
+
+fn log(slot: u8, differences: &[Difference]) {
+    tracing::info!("%SYS-5-CONFIG_I: Module {slot} configured, {} lines differ", differences.len());
+    for found in differences.iter().take(LOGGED_MAX) {
+        let mark = if found.side == Side::First { '-' } else { '+' };
+        tracing::info!("{mark} {found}");
+    }
+}
+
+fn difference_reply(found: &Difference) -> DifferenceReply {
+    DifferenceReply {
+        section: found.section.clone(),
+        line: found.line.clone(),
+        side: match found.side {
+            Side::First => DifferenceSide::Removed,
+            Side::Second => DifferenceSide::Added,
+        },
+    }
+}
