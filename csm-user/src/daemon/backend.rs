@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 
 use csm_common::counter::{self, Reason, ServiceCount};
 use csm_common::flow;
-use csm_common::service::REAL_USABLE;
 
 use super::node::{Node, Walked};
 use super::{conns, replies};
@@ -290,9 +289,7 @@ impl Node {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number);
-        number
-            .and_then(|number| desired.contents.reals.get(&number))
-            .is_some_and(|real| real.flags & REAL_USABLE != 0)
+        number.is_some_and(|number| desired.in_rotation(number))
     }
 
     fn real_state(&self, farm: &Serverfarm, real: &Real) -> (RealState, Option<String>) {
@@ -325,7 +322,7 @@ impl Node {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number)?;
-        let hop = desired.contents.reals.get(&number)?.nexthop;
+        let hop = desired.nexthop(number)?;
         let hosts = self.neighbours.list();
         let silent = hosts.into_iter().find(|(_, number, mac)| *number == hop && mac.is_none());
         silent.map(|(host, ..)| host.address)

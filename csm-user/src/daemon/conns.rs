@@ -12,8 +12,8 @@ use super::node::Node;
 use crate::api::backend::Fault;
 use crate::api::reply::{ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, Endpoint, Protocol};
 use crate::dataplane::clear;
+use crate::dataplane::family::wire;
 use crate::dataplane::plan::Desired;
-use crate::dataplane::routes::wire;
 use crate::dataplane::selection::Selection;
 use crate::dataplane::table::{Position, Seen, monotonic_ns};
 

@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod clear;
 pub mod diff;
 pub mod expiry;
+pub mod family;
 pub mod judge;
 pub mod load;
 pub mod maps;
