@@ -14,7 +14,7 @@ use crate::dataplane::load::PortSpec;
 use crate::model::{Config, TrackMode, Tracking};
 use crate::neigh::netlink::Netlink;
 use crate::neigh::task::LinkEvent;
-use crate::track::machine::Object;
+use crate::track::machine::{Class, Object, Tracked};
 use crate::track::task::{GatewayPath, TrackHandle, TrackOptions, TrackStatus, spawn};
 
 /// The tracked interfaces by their numbers: a notice of one that is gone has no name.
@@ -81,6 +81,23 @@ impl Running {
     /// What is known.
     pub(super) fn status(&self) -> watch::Receiver<Arc<TrackStatus>> {
         self.handle.status()
+    }
+
+    /// Whether the routers' choice counts: then it is as it should be that one of the nodes is not eligible.
+    pub(super) const fn follows_groups(&self) -> bool {
+        !self.tracking.groups.is_empty()
+    }
+
+    /// What this node would lack as the active one. The routers' choice is none of it: that may move along.
+    pub(super) fn obstacles(&self) -> Vec<String> {
+        let status = self.handle.status().borrow().clone();
+        let lacks = |tracked: &&Tracked| tracked.up != Some(true) && tracked.object.class() != Class::Group;
+        status
+            .objects
+            .iter()
+            .filter(lacks)
+            .map(|tracked| format!("this box lacks {}", tracked.object))
+            .collect()
     }
 
     /// An HSRP group's active router is known: reports it if its group is tracked.

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::machine::{Effect, Event, Ignored, Machine, Params, Router, Timer};
-use super::wire::{Message, PORT, State};
+use super::wire::{Message, PORT, State, Version};
 
 /// Messages in a row after which a timer that is due has its turn.
 const BURST: u32 = 32;
@@ -152,9 +152,13 @@ impl Group {
     fn new(options: GroupOptions, epoch: Instant, publish: Arc<watch::Sender<u64>>) -> io::Result<Self> {
         let GroupOptions { interface, ifindex, params } = options;
         let destination = params.version.destination();
-        let ears = socket(&interface, destination)?;
+        let ears = socket(&interface, params.version, destination)?;
         ears.join_multicast_v4_n(&destination, &InterfaceIndexOrAddress::Index(ifindex))?;
-        let mouth = if params.listen_only { None } else { Some(tokio(socket(&interface, params.own)?)?) };
+        let mouth = if params.listen_only {
+            None
+        } else {
+            Some(tokio(socket(&interface, params.version, params.own)?)?)
+        };
         let machine = Machine::new(params);
         let status = status(&interface, &machine);
         Ok(Self {
@@ -296,11 +300,11 @@ fn status(interface: &str, machine: &Machine) -> GroupStatus {
 }
 
 /// A socket on `interface` that has `address` for its own: a multicast group's to hear it, this router's to speak.
-fn socket(interface: &str, address: Ipv4Addr) -> io::Result<Socket> {
+fn socket(interface: &str, version: Version, address: Ipv4Addr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     socket.bind_device(Some(interface.as_bytes()))?;
-    socket.set_multicast_ttl_v4(1)?;
+    socket.set_multicast_ttl_v4(version.ttl())?;
     socket.set_multicast_loop_v4(false)?;
     // Internetwork control, as routers send it.
     socket.set_tos_v4(0xc0)?;

@@ -17,7 +17,7 @@
 //!                                                  type 3, 10 octets: authentication, text of 8
 //! ```
 //!
-//! Both go by UDP port 1985 with a TTL of 1: version 1 to 224.0.0.2, version 2 to 224.0.0.102.
+//! Both go by UDP port 1985: version 1 to 224.0.0.2 with a TTL of 1, version 2 to 224.0.0.102 with one of 255.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -60,6 +60,15 @@ impl Version {
         match self {
             Self::V1 => Ipv4Addr::new(224, 0, 0, 2),
             Self::V2 => Ipv4Addr::new(224, 0, 0, 102),
+        }
+    }
+
+    /// TTL of messages. Neither version checks it; what is sent to 224.0.0.0/24 is not forwarded anyway.
+    #[must_use]
+    pub const fn ttl(self) -> u32 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 255,
         }
     }
 

@@ -166,6 +166,7 @@ fn the_role_follows_an_hsrp_group_of_the_routers() {
     wait::until("the better router", LIMIT, pace, || Ok(is_active(&first).then_some(()))).expect("election");
     lab.start(LIMIT).expect("one active, one standby");
     wait_for_roles(&mut lab, Side::A);
+    assert_eq!(tracking(&lab, Side::B)["eligible"], false, "its router is not the active one");
     let mut traffic = Traffic::start(&lab, CONNECTIONS).expect("traffic");
     let standby = || {
         let csm = lab.nodes[0].csm().args(["show", "standby", "brief"]).output().expect("csm");

@@ -26,7 +26,8 @@ pub(super) fn apply(track: &mut Tracking, statement: &Statement) -> Option<()> {
     Some(())
 }
 
-fn group(statement: &Statement) -> Option<TrackedGroup> {
+/// The group that `track group` names.
+pub(in crate::config) fn group(statement: &Statement) -> Option<TrackedGroup> {
     let text = match statement.arg("TEXT").map(|arg| &arg.value) {
         // The default is left out when it is printed.
         Some(Value::Text(text)) if text != "cisco" => Some(text.clone()),

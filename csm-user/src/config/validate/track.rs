@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::super::build;
 use super::super::command::Id;
 use super::super::grammar::Value;
 use super::super::parse::Section;
@@ -52,16 +53,19 @@ fn groups(checker: &mut Checker<'_>, ft: &FtGroup) {
     let config = checker.config;
     for tracked in &ft.track.groups {
         let router = tracked.router;
-        let at = place(checker, Id::TrackGroup, "ADDRESS", &Value::Address(router.into()));
+        let lines = checker.tree.all(&Section::Ft, Id::TrackGroup);
+        let Some(line) = lines.into_iter().find(|line| build::track::group(line).as_ref() == Some(tracked))
+        else {
+            continue;
+        };
+        let (at, number) = (line.place("ADDRESS"), line.place("GROUP"));
         if config.vlan_of(router).and_then(|vlan| config.interface_of(vlan.id)).is_none() {
             let message = format!("{router} is in no connected VLAN's network: its HSRP is not heard");
             let remedy = "name a router in the network of a VLAN that has an `ip address` and an interface";
             checker.error(at, message, remedy);
         }
         if tracked.version == 1 && tracked.group > 255 {
-            let value = Value::Number(tracked.group.into());
-            let at = place(checker, Id::TrackGroup, "GROUP", &value);
-            checker.error(at, "groups of version 1 are 0-255", "add `version 2`");
+            checker.error(number, "groups of version 1 are 0-255", "add `version 2`");
         }
         let same = |other: &&TrackedGroup| (other.group, other.router) == (tracked.group, router);
         if ft.track.groups.iter().filter(same).count() > 1 {
