@@ -2,8 +2,8 @@
 
 use super::reply::{
     ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply,
-    RealReply, RunningConfigReply, ServerfarmReply, StandbyReply, StickiesReply, SystemReply, VlanReply,
-    VserverReply,
+    RealReply, RunningConfigReply, ServerfarmReply, StandbyReply, StickiesReply, SystemReply, TraceQuery,
+    VlanReply, VserverReply, WalkReply,
 };
 
 /// Why there is no answer.
@@ -58,6 +58,8 @@ pub trait Backend: ConfigBackend {
     fn neighbours(&self) -> Result<Vec<NeighbourReply>, Fault>;
     /// Counters of the dataplane.
     fn counters(&self) -> Result<CountersReply, Fault>;
+    /// Walks of packets: those since the last question, or that come within its time.
+    fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, Fault>;
 }
 
 /// The configuration as the API sees it.

@@ -23,6 +23,7 @@ mod replies;
 mod route;
 pub mod standby;
 pub mod startup;
+mod trace;
 pub mod tracking;
 
 pub use startup::{Failure, Options, run};

@@ -24,6 +24,7 @@ use crate::dataplane::ring::DeltaSink;
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::Table;
 use crate::dataplane::task::nudge::Nudger;
+use crate::dataplane::task::trace::Tracer;
 use crate::ft::{FtControl, GateCell};
 use crate::model::{Config, Host};
 use crate::neigh::table::Hop;
@@ -51,8 +52,10 @@ pub struct Node {
     pub modes: BTreeMap<u32, AttachMode>,
     /// The gate, as the program reads it.
     pub gate: Arc<MappedGate>,
-    /// Connections and sticky entries.
+    /// Connections and sticky entries of IPv4.
     pub table: Arc<Table>,
+    /// Those of IPv6, if this node has it.
+    pub table6: Option<Arc<Table<V6>>>,
     /// Identities of numbers.
     pub directory: Arc<DirectoryCell>,
     /// Told of what the controller itself ends.
@@ -75,6 +78,8 @@ pub struct Node {
     pub track: Option<Running>,
     /// Replication; `None` without an FT group.
     pub replication: Option<ReplHandle>,
+    /// Walks of packets; an error if the kernel refused the traced form of the program.
+    pub tracer: Result<Arc<Tracer>, String>,
     /// What the walks over the tables met.
     pub walked: Arc<WalkedCell>,
     /// Changes of the configuration.

@@ -211,8 +211,13 @@ impl Running {
             sticky: connections,
             ..Capacity::default()
         };
-        let dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
+        let mut dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
             .map_err(Failure::step("the dataplane"))?;
+        // At once, since the verifier keeps a CPU busy, which the election's thread may need later.
+        let tracer = dataplane.tracer().map(Arc::new).map_err(|error| error.to_string());
+        if let Err(error) = &tracer {
+            tracing::warn!(%error, "packets cannot be traced");
+        }
         // Only now: a port that carries another's program is not touched.
         pairs.keep();
         let tags = ports::keep_tags(&specs)?;
@@ -229,6 +234,8 @@ impl Running {
         }
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
         let table = Arc::new(Table::open(&dataplane).map_err(map_step())?);
+        // A program without IPv6 has no such maps.
+        let table6 = Table::open(&dataplane).ok().map(Arc::new);
         let directory = Arc::new(DirectoryCell::default());
 
         let (links_in, links) = mpsc::channel(LINKS_MAX);
@@ -275,6 +282,7 @@ impl Running {
         let walked = Arc::new(WalkedCell::default());
         let expiry = Expiry {
             table: Arc::clone(&table),
+            table6: table6.clone(),
             settings: Arc::clone(&settings),
             directory: Arc::clone(&directory),
             active: Arc::clone(&active),
@@ -296,7 +304,12 @@ impl Running {
                     flusher: ring.flusher(),
                 };
                 let hop_number = hop_number(&neighbours);
-                let replica = KernelReplica::new(Arc::clone(&table), Arc::clone(&directory), hop_number);
+                let replica = KernelReplica::new(
+                    Arc::clone(&table),
+                    table6.clone(),
+                    Arc::clone(&directory),
+                    hop_number,
+                );
                 Some(start.start(replica, deltas)?)
             }
             None => {
@@ -316,6 +329,7 @@ impl Running {
             modes: dataplane.modes().clone(),
             gate,
             table,
+            table6,
             directory,
             deltas: sink,
             nudger,
@@ -328,6 +342,7 @@ impl Running {
             track,
             replication,
             walked,
+            tracer,
             changes,
         });
         Ok(Self {

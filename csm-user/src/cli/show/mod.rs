@@ -12,6 +12,7 @@ pub mod serverfarm;
 pub mod standby;
 pub mod sticky;
 pub mod time;
+pub mod trace;
 pub mod track;
 pub mod vlan;
 pub mod vserver;
