@@ -213,7 +213,7 @@ fn scapy_and_the_machine_elect_each_other_and_tshark_has_no_complaint() {
         lines
     };
     let v2 = of(
-        "hsrp2",
+        "hsrp2.version",
         &[
             "hsrp2.state",
             "hsrp2.opcode",
@@ -228,6 +228,6 @@ fn scapy_and_the_machine_elect_each_other_and_tshark_has_no_complaint() {
     for said in ["4\t0", "5\t0", "6\t0", "6\t2"] {
         assert!(v2.contains(&format!("{said}\t{rest}")), "{said}: {v2:?}");
     }
-    let v1 = of("hsrp && !hsrp2", &["hsrp.state", "hsrp.opcode", "hsrp.group", "hsrp.virt_ip"]);
+    let v1 = of("hsrp.version", &["hsrp.state", "hsrp.opcode", "hsrp.group", "hsrp.virt_ip"]);
     assert!(v1.contains(&"16\t0\t1\t10.6.0.1".to_owned()), "{v1:?}");
 }
