@@ -49,6 +49,7 @@ pub fn large_config(vservers: u32) -> Config {
             heartbeat: Duration::from_secs(1),
             failover: Duration::from_secs(3),
             track: csm_user::model::Tracking::default(),
+            keys: csm_user::model::FtKeys::default(),
         }),
     }
 }

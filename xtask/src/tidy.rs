@@ -52,7 +52,7 @@ const SHELL_WORDS: [&str; 13] = [
 ];
 
 /// Features of csm-user; none imports another, `daemon` routes between them.
-const FEATURES: [&str; 7] = ["arp", "dataplane", "ft", "neigh", "probe", "replication", "track"];
+const FEATURES: [&str; 8] = ["arp", "dataplane", "ft", "hsrp", "neigh", "probe", "replication", "track"];
 
 /// Marks of work left undone, written in two halves so that this file does not carry them.
 const UNDONE: [&str; 5] = [

@@ -2,8 +2,8 @@
 
 use super::reply::{
     ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply,
-    RealReply, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, TraceQuery, VlanReply,
-    VserverReply, WalkReply,
+    RealReply, RunningConfigReply, ServerfarmReply, StandbyReply, StickiesReply, SystemReply, TraceQuery,
+    VlanReply, VserverReply, WalkReply,
 };
 
 /// Why there is no answer.
@@ -50,6 +50,8 @@ pub trait Backend: ConfigBackend {
     fn clear_conns(&self, filter: &ConnFilter) -> Result<ClearedReply, Fault>;
     /// Sticky entries, at most [`ROWS_MAX`](super::reply::ROWS_MAX).
     fn sticky(&self) -> Result<StickiesReply, Fault>;
+    /// HSRP groups that are listened to.
+    fn standby(&self) -> Result<Vec<StandbyReply>, Fault>;
     /// VLANs in the order of the configuration, the FT VLAN last.
     fn vlans(&self) -> Result<Vec<VlanReply>, Fault>;
     /// Addresses answered for, and next hops.

@@ -53,6 +53,8 @@ pub fn shared_checksum(config: &Config) -> u64 {
         (ft.priority, ft.alt_priority, ft.keys) = (0, None, FtKeys::default());
         // Names of interfaces are each host's own.
         ft.track.interfaces.clear();
+        // Each node has a router of its own.
+        ft.track.groups.clear();
     }
     fnv1a(config::print(&shared).as_bytes())
 }

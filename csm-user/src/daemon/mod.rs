@@ -21,6 +21,7 @@ mod ports;
 pub mod replica;
 mod replies;
 mod route;
+pub mod standby;
 pub mod startup;
 mod trace;
 pub mod tracking;

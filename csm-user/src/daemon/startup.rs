@@ -21,6 +21,7 @@ use super::planner::{Planner, ReplanError};
 use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
 use super::route::{self, Inputs};
+use super::standby;
 use super::tracking;
 use crate::api::server;
 use crate::arp::announcer::Announcer;
@@ -319,6 +320,7 @@ impl Running {
             }
         };
         let (ft, replication) = pair.unzip();
+        let standby = standby::start(&config, &specs)?;
         let (track, tracked_links) = tracking::start(&config, &specs)?;
         let node = Arc::new(Node {
             started: Instant::now(),
@@ -336,6 +338,7 @@ impl Running {
             neighbours,
             health: probes.health(),
             ft: ft.as_ref().map(FtHandle::control),
+            standby,
             track,
             replication,
             walked,
