@@ -5,14 +5,16 @@
 
 pub mod config;
 pub mod ft;
+pub mod state;
 pub mod track;
 
+pub use state::{CertifyRequest, CopyState, DirectoryReply, ReloadRequest, SavedReply, StateDirectory};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 pub use config::{
-    ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply,
+    ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply, SyncReply,
 };
 pub use ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,

@@ -5,7 +5,7 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 
-use crate::config::{self, HostFacts};
+use crate::config::HostFacts;
 use crate::host::survey;
 use crate::model::{Config, fnv1a};
 
@@ -32,18 +32,7 @@ pub fn nonce() -> u64 {
 /// Checksum of what both nodes of a pair should have alike: everything but own addresses, priority and ports.
 #[must_use]
 pub fn shared_checksum(config: &Config) -> u64 {
-    let mut shared = config.clone();
-    shared.slot = 0;
-    shared.interfaces.clear();
-    for vlan in &mut shared.vlans {
-        (vlan.address, vlan.alt_address) = (None, None);
-    }
-    if let Some(ft) = &mut shared.ft {
-        (ft.priority, ft.alt_priority) = (0, None);
-        // Names of interfaces are each host's own.
-        ft.track.interfaces.clear();
-    }
-    fnv1a(config::print(&shared).as_bytes())
+    fnv1a(crate::sync::exchange::shared(config).as_bytes())
 }
 
 /// Checksum of the running program; 0 if it cannot be read.

@@ -21,7 +21,9 @@ mod ports;
 pub mod replica;
 mod replies;
 mod route;
+pub mod saved;
 pub mod startup;
+mod sync;
 pub mod tracking;
 
-pub use startup::{Failure, Options, run};
+pub use startup::{Ended, Failure, Options, run};
