@@ -4,7 +4,7 @@
 //! it. The XDP program (new connection) and the controller (replica, snapshot) use that one function, so a replicated
 //! connection is rewritten exactly as the original was.
 
-use crate::address::{Address, V6};
+use crate::address::Address;
 use crate::checksum;
 
 /// What identifies a packet's flow at ingress.
@@ -26,8 +26,7 @@ pub struct FlowKey<A: Address = u32> {
     /// Must be 0.
     pub pad: u8,
 }
-crate::map_type!(FlowKey, 16);
-crate::map_type!(FlowKey<V6>, 40);
+crate::map_type!(both FlowKey, 16, 40);
 
 /// A [`FlowKey`] as it is looked up: written in two wide stores. The kernel's hash reads it in words, and a CPU that finds a
 /// word in pieces among its pending stores waits until all of them have reached the cache.
@@ -100,8 +99,7 @@ pub struct FlowEntry<A: Address = u32> {
     /// Must be 0.
     pub reserved: A::Reserved,
 }
-crate::map_type!(FlowEntry, 64);
-crate::map_type!(FlowEntry<V6>, 96);
+crate::map_type!(both FlowEntry, 64, 96);
 
 /// No vserver or real.
 pub const NONE: u32 = u32::MAX;
@@ -180,8 +178,7 @@ pub struct Connection<A: Address = u32> {
     /// Distinguishes successive connections with equal keys.
     pub generation: u32,
 }
-crate::map_type!(Connection, 44);
-crate::map_type!(Connection<V6>, 92);
+crate::map_type!(both Connection, 44, 92);
 
 /// Generation of a connection that is opened at `now_ns`: later, as serial numbers go (RFC 1982), than `predecessor`, the
 /// one that stood under its key before (0: none), which may be of the peer's clock or of this very millisecond. By the
@@ -385,7 +382,8 @@ mod tests {
     use super::{
         Connection, FLAG_ACK, FLAG_REBUILT, FlowEntry, Local, PROOF_WINDOW, RESET_WINDOW, next_generation,
     };
-    use crate::address::{Address, V6};
+    use crate::address::Address;
+    use crate::address::V6;
     use proptest::prelude::*;
 
     prop_compose! {

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod names;
 pub mod net;
 pub mod service;
+pub mod trace;
 
 /// Declares plain map types: asserts the size and, for userspace, marks them as `aya::Pod`.
 #[macro_export]
@@ -28,5 +29,15 @@ macro_rules! map_type {
         #[cfg(feature = "user")]
         // SAFETY: the type is `repr(C)`, `Copy`, made of integers and arrays of them only, with padding spelled out.
         unsafe impl aya::Pod for $type {}
+    };
+    // Of both families: the sizes with IPv4 and with IPv6 addresses.
+    (both $type:ident, $v4:expr, $v6:expr) => {
+        const _: () = assert!(core::mem::size_of::<$type>() == $v4);
+        const _: () = assert!($v4 % core::mem::align_of::<$type>() == 0);
+        const _: () = assert!(core::mem::size_of::<$type<$crate::address::V6>>() == $v6);
+        const _: () = assert!($v6 % core::mem::align_of::<$type<$crate::address::V6>>() == 0);
+        #[cfg(feature = "user")]
+        // SAFETY: as above; an address is made of integers, too.
+        unsafe impl<A: $crate::address::Address> aya::Pod for $type<A> {}
     };
 }

@@ -196,8 +196,7 @@ pub struct StickyKey<A: Address = u32> {
     /// Client address after masking, network order.
     pub client_be: A,
 }
-crate::map_type!(StickyKey, 8);
-crate::map_type!(StickyKey<V6>, 20);
+crate::map_type!(both StickyKey, 8, 20);
 
 /// Value of `STICKY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

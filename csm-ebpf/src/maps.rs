@@ -17,7 +17,10 @@ use csm_common::service::{
     ClientKey, Match, Networks, Origin, Pool, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey,
 };
 
+use csm_common::trace::Filter;
+
 use crate::conn::Cold;
+use crate::trace::Traced;
 
 #[map]
 pub(crate) static GATE: Array<Gate> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -75,6 +78,11 @@ pub(crate) static ORIGINS: HashMap<VserverKey, Origin> = HashMap::with_max_entri
 /// Scratch space, one for each CPU.
 #[map]
 pub(crate) static COLD: PerCpuArray<Cold> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static TRACE: Array<Filter> = Array::with_max_entries(1, 0);
+/// Scratch space of the traced form, one for each CPU.
+#[map]
+pub(crate) static TRACED: PerCpuArray<Traced> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> =
     HashMap::with_max_entries(2 * limits::CONNECTIONS_MAX, 0);

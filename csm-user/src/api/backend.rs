@@ -3,7 +3,8 @@
 use super::reply::{CertifyRequest, DifferenceReply, DirectoryReply, ReloadRequest, SavedReply, SyncReply};
 use super::reply::{
     ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply,
-    RealReply, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, VlanReply, VserverReply,
+    RealReply, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, TraceQuery, VlanReply,
+    VserverReply, WalkReply,
 };
 
 /// Why there is no answer.
@@ -56,6 +57,8 @@ pub trait Backend: ConfigBackend + StateBackend + SyncBackend {
     fn neighbours(&self) -> Result<Vec<NeighbourReply>, Fault>;
     /// Counters of the dataplane.
     fn counters(&self) -> Result<CountersReply, Fault>;
+    /// Walks of packets: those since the last question, or that come within its time.
+    fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, Fault>;
 }
 
 /// The peer's configuration as the API sees it.

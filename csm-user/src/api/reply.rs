@@ -6,12 +6,15 @@
 pub mod config;
 pub mod ft;
 pub mod state;
+pub mod trace;
 pub mod track;
 
 pub use state::{CertifyRequest, CopyState, DirectoryReply, ReloadRequest, SavedReply, StateDirectory};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use trace::{EntryReply, PacketReply, TraceQuery, WAIT_MAX_MS, WalkReply};
 
 pub use config::{
     ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply, SyncReply,

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,9 @@ use crate::dataplane::load::PortSpec;
 use crate::dataplane::plan::{Desired, needed_hops};
 use crate::dataplane::table::monotonic_ns;
 use crate::ft::FtCommand;
-use crate::model::Config;
 use crate::model::change::needs_restart;
+use crate::model::{Config, VlanId};
+use crate::neigh::groups::Groups;
 use crate::probe::target::targets;
 use crate::probe::task::ProbeReloads;
 use crate::state::Directory;
@@ -41,6 +43,7 @@ pub struct Changes {
     state: Mutex<Pending>,
     probes: ProbeReloads,
     announcer: Arc<Announcer>,
+    groups: Mutex<Groups>,
     wishes: mpsc::Sender<Wish>,
 }
 
@@ -73,8 +76,13 @@ struct Revert {
 impl Changes {
     /// No change yet; `wishes` go to the event loop.
     #[must_use]
-    pub fn new(probes: ProbeReloads, announcer: Arc<Announcer>, wishes: mpsc::Sender<Wish>) -> Self {
-        Self { state: Mutex::default(), probes, announcer, wishes }
+    pub fn new(
+        probes: ProbeReloads,
+        announcer: Arc<Announcer>,
+        groups: Groups,
+        wishes: mpsc::Sender<Wish>,
+    ) -> Self {
+        Self { state: Mutex::default(), probes, announcer, groups: Mutex::new(groups), wishes }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -107,6 +115,22 @@ pub fn announced<'a>(desired: &Desired, specs: impl Iterator<Item = &'a PortSpec
             addresses: of(spec.vlan).collect(),
         })
         .collect()
+}
+
+/// The IPv6 addresses that hosts ask for by multicast, with the interface on which the kernel takes part in their VLAN.
+pub fn solicited<'a>(
+    desired: &Desired,
+    specs: impl Iterator<Item = &'a PortSpec> + Clone,
+) -> Vec<(u32, Ipv6Addr)> {
+    let interface = |on: VlanId| {
+        let port = specs.clone().find(|spec| spec.vlan == on.get());
+        port.map(PortSpec::kernel_ifindex)
+    };
+    let of = |(vlan, address)| match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some((interface(vlan)?, address)),
+    };
+    desired.announced().into_iter().filter_map(of).collect()
 }
 
 impl ConfigBackend for Node {
@@ -228,6 +252,9 @@ impl Node {
             return Ok(());
         }
         let specs = || self.ports.iter().map(|port| &port.spec);
+        let mut groups = self.changes.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.set(solicited(&self.desired(), specs()))?;
+        drop(groups);
         self.changes.announcer.set_ports(&announced(&self.desired(), specs()))?;
         let is_new = after.iter().any(|address| !before.contains(address));
         if is_new && self.gate.load().state_at(monotonic_ns()) == GateState::Open {

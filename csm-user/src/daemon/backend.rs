@@ -1,12 +1,12 @@
 //! The API's view of the daemon: every answer is read from the maps, the probes and the election when it is asked for.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use csm_common::counter::{self, Reason, ServiceCount};
 use csm_common::flow;
-use csm_common::service::REAL_USABLE;
+use csm_common::service::StickyEntry;
 
 use super::node::{Node, Walked};
 use super::{conns, replies};
@@ -14,11 +14,13 @@ use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, FtReply, NeighbourReply,
     Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, ServerfarmReply, StickiesReply,
-    StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply, VserverState,
+    StickyReply, StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState,
+    WalkReply,
 };
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::snapshot::StickyGroup;
-use crate::dataplane::table::monotonic_ns;
+use crate::dataplane::table::family::TableFamily;
+use crate::dataplane::table::{Table, monotonic_ns};
 use crate::ft;
 use crate::model::{
     self, ClientRange, Config, Family, Predictor, Real, RealAdmin, Serverfarm, StableId, Vserver,
@@ -112,35 +114,36 @@ impl Backend for Node {
         let now_ns = monotonic_ns();
         let (directory, names, desired) = (self.directory.get(), self.vserver_names(), self.desired());
         let mut reply = StickiesReply { total: 0, entries: Vec::new() };
-        self.table.visit_sticky(&mut |chunk| {
-            for (key, entry) in chunk {
-                reply.total += 1;
-                let (Some(group), Some(real)) =
-                    (directory.sticky_group(key.group), desired.reals.get(&entry.real))
-                else {
-                    continue;
-                };
-                if reply.entries.len() >= ROWS_MAX as usize {
-                    continue;
-                }
-                let (group, vserver) = match group {
-                    StickyGroup::Shared(group) => (group, None),
-                    StickyGroup::Private(id) => {
-                        (0, directory.vserver_number(id).and_then(|n| names.get(&n).cloned()))
-                    }
-                };
-                let used_s = now_ns.saturating_sub(entry.last_used_ns) / SECOND_NS;
-                reply.entries.push(StickyReply {
-                    group,
-                    vserver,
-                    client: address(key.client_be).into(),
-                    real: real.key.address,
-                    port: real.key.port.unwrap_or(0),
-                    timeout_s: u64::from(entry.life_s).saturating_sub(used_s),
-                });
+        let mut take = |key: (u32, IpAddr), entry: &StickyEntry| {
+            reply.total += 1;
+            let (group, client) = key;
+            let (Some(group), Some(real)) = (directory.sticky_group(group), desired.reals.get(&entry.real))
+            else {
+                return;
+            };
+            if reply.entries.len() >= ROWS_MAX as usize {
+                return;
             }
-            ControlFlow::Continue(())
-        })?;
+            let (group, vserver) = match group {
+                StickyGroup::Shared(group) => (group, None),
+                StickyGroup::Private(id) => {
+                    (0, directory.vserver_number(id).and_then(|n| names.get(&n).cloned()))
+                }
+            };
+            let used_s = now_ns.saturating_sub(entry.last_used_ns) / SECOND_NS;
+            reply.entries.push(StickyReply {
+                group,
+                vserver,
+                client,
+                real: real.key.address,
+                port: real.key.port.unwrap_or(0),
+                timeout_s: u64::from(entry.life_s).saturating_sub(used_s),
+            });
+        };
+        each_sticky(&self.table, &mut take)?;
+        if let Some(table) = &self.table6 {
+            each_sticky(table, &mut take)?;
+        }
         reply.entries.sort_unstable_by_key(|row| (row.group, row.client));
         Ok(reply)
     }
@@ -189,6 +192,10 @@ impl Backend for Node {
             walked_ms_ago: walked.as_deref().map(Walked::ms_ago),
             reasons: reasons.into_iter().map(reason_reply).collect(),
         })
+    }
+
+    fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, Fault> {
+        super::trace::walks(self, &self.vserver_names(), &self.desired(), query)
     }
 }
 
@@ -286,9 +293,7 @@ impl Node {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number);
-        number
-            .and_then(|number| desired.contents.reals.get(&number))
-            .is_some_and(|real| real.flags & REAL_USABLE != 0)
+        number.is_some_and(|number| desired.in_rotation(number))
     }
 
     fn real_state(&self, farm: &Serverfarm, real: &Real) -> (RealState, Option<String>) {
@@ -321,7 +326,7 @@ impl Node {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number)?;
-        let hop = desired.contents.reals.get(&number)?.nexthop;
+        let hop = desired.nexthop(number)?;
         let hosts = self.neighbours.list();
         let silent = hosts.into_iter().find(|(_, number, mac)| *number == hop && mac.is_none());
         silent.map(|(host, ..)| host.address)
@@ -347,21 +352,33 @@ fn client_range(range: &ClientRange) -> String {
 fn reason_reply((reason, count): (Reason, counter::Count)) -> ReasonCount {
     ReasonCount {
         reason: reason.name().to_owned(),
-        verdict: match reason.verdict() {
-            counter::Verdict::Forward => Verdict::Forward,
-            counter::Verdict::Pass => Verdict::Pass,
-            counter::Verdict::Drop => Verdict::Drop,
-            counter::Verdict::Hold => Verdict::Hold,
-        },
+        verdict: verdict(reason),
         packets: count.packets,
         bytes: count.bytes,
     }
 }
 
-pub(super) fn address(be: u32) -> Ipv4Addr {
-    Ipv4Addr::from(be.to_ne_bytes())
+/// Group and client of each sticky entry of `table`, with the entry.
+fn each_sticky<A: TableFamily>(
+    table: &Table<A>,
+    take: &mut dyn FnMut((u32, IpAddr), &StickyEntry),
+) -> Result<(), Fault> {
+    table.visit_sticky(&mut |chunk| {
+        chunk.iter().for_each(|(key, entry)| take((key.group, key.client_be.ip()), entry));
+        ControlFlow::Continue(())
+    })?;
+    Ok(())
 }
 
 fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+pub(super) const fn verdict(reason: Reason) -> Verdict {
+    match reason.verdict() {
+        counter::Verdict::Forward => Verdict::Forward,
+        counter::Verdict::Pass => Verdict::Pass,
+        counter::Verdict::Drop => Verdict::Drop,
+        counter::Verdict::Hold => Verdict::Hold,
+    }
 }

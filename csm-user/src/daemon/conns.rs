@@ -7,23 +7,18 @@ use std::sync::Arc;
 use csm_common::flow::{FLAG_REPLICA, FLAG_REPLICATE};
 use csm_common::gate::GateState;
 
-use super::backend::{SECOND_NS, address};
+use super::backend::SECOND_NS;
 use super::node::Node;
 use crate::api::backend::Fault;
 use crate::api::reply::{ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, Endpoint, Protocol};
 use crate::dataplane::clear;
 use crate::dataplane::plan::Desired;
-use crate::dataplane::routes::wire;
 use crate::dataplane::selection::Selection;
-use crate::dataplane::table::{Position, Seen, monotonic_ns};
+use crate::dataplane::table::family::TableFamily;
+use crate::dataplane::table::{Position, Seen, Table, monotonic_ns};
 
 /// Slices of the table that are read for one page at most: some ten milliseconds.
 const SLICES: usize = 4;
-
-/// Marks a place among the half-open connections.
-const HALF_OPEN: &str = "h";
-/// Marks a place among the proven ones.
-const PROVEN: &str = "p";
 
 /// What rows are made with.
 struct View {
@@ -72,23 +67,23 @@ impl View {
             vserver: vserver.as_ref().map(number).transpose()?,
             reals: real.map(numbers).transpose()?,
             real_port_be: port.map(u16::to_be),
-            client_be: client.map(wire),
+            client: *client,
         })
     }
 
-    fn row(&self, seen: &Seen) -> Option<ConnReply> {
+    fn row<A: TableFamily>(&self, seen: &Seen<A>) -> Option<ConnReply> {
         let connection = &seen.connection;
         let replica = seen.flags & FLAG_REPLICA != 0;
-        let end = |ip_be, port_be| Endpoint { address: address(ip_be).into(), port: u16::from_be(port_be) };
+        let end = |ip_be: A, port_be| Endpoint { address: ip_be.ip(), port: u16::from_be(port_be) };
         // In dispatch mode the real answers as the virtual address: its own tells more.
         let real = self.desired.reals.get(&connection.real);
-        let real = real.map_or(connection.real_be, |real| wire(real.key.address));
+        let real = real.map_or(connection.real_be.ip(), |real| real.key.address);
         let vserver = self.vservers.get(&connection.vserver);
         Some(ConnReply {
             protocol: Protocol::of(connection.proto),
             client: end(connection.client_be, connection.client_port_be),
             destination: end(connection.virtual_be, connection.virtual_port_be),
-            real: end(real, connection.real_port_be),
+            real: Endpoint { address: real, port: u16::from_be(connection.real_port_be) },
             source: end(connection.source_be, connection.source_port_be),
             client_vlan: connection.client_vlan,
             server_vlan: connection.server_vlan,
@@ -107,17 +102,38 @@ impl View {
 pub(super) fn page(node: &Node, filter: &ConnFilter, after: Option<&str>) -> Result<ConnsReply, Fault> {
     let view = View::of(node);
     let selection = view.select(filter)?;
-    let mut next = Some(position(after)?);
+    let mut next = Some(Place::parse(after)?);
     let mut connections = Vec::new();
     for _ in 0..SLICES {
-        let Some(position) = next else { break };
-        let (seen, following) = node.table.page(position)?;
-        let taken = seen.iter().filter(|seen| selection.takes(&seen.connection));
-        connections.extend(taken.filter_map(|seen| view.row(seen)));
-        next = following;
+        next = match (next, &node.table6) {
+            (Some(Place { v6: false, position }), table6) => {
+                let rest = slice(&node.table, position, &view, &selection, &mut connections)?;
+                let other = || table6.is_some().then_some(Place { v6: true, position: Position::default() });
+                rest.map(|position| Place { v6: false, position }).or_else(other)
+            }
+            (Some(Place { v6: true, position }), Some(table)) => {
+                let rest = slice(table, position, &view, &selection, &mut connections)?;
+                rest.map(|position| Place { v6: true, position })
+            }
+            (Some(_), None) | (None, _) => break,
+        };
     }
     connections.sort_unstable_by_key(|row| (row.client, row.destination));
-    Ok(ConnsReply { connections, next: next.map(token) })
+    Ok(ConnsReply { connections, next: next.map(|place| place.to_string()) })
+}
+
+/// Adds the rows of one slice of `table`; returns where the next one begins.
+fn slice<A: TableFamily>(
+    table: &Table<A>,
+    position: Position,
+    view: &View,
+    selection: &Selection,
+    rows: &mut Vec<ConnReply>,
+) -> Result<Option<Position>, Fault> {
+    let (seen, next) = table.page(position)?;
+    let taken = seen.iter().filter(|seen| selection.takes(&seen.connection));
+    rows.extend(taken.filter_map(|seen| view.row(seen)));
+    Ok(next)
 }
 
 /// Clears the connections that `filter` lets through.
@@ -138,24 +154,74 @@ pub(super) fn clear(node: &Node, filter: &ConnFilter) -> Result<ClearedReply, Fa
         }
     };
     let nudge = &mut |nudge: &clear::Nudge| node.nudger.send(nudge);
-    let cleared = clear::clear(&node.table, &selection, &node.deltas, nudge, &mut rest)?;
+    let mut cleared = clear::clear(&node.table, &selection, &node.deltas, nudge, &mut rest)?;
+    if let Some(table) = &node.table6 {
+        cleared += clear::clear(table, &selection, &node.deltas, nudge, &mut rest)?;
+    }
     tracing::info!(cleared, ?filter, "connections cleared");
     Ok(ClearedReply { cleared })
 }
 
-fn token(position: Position) -> String {
-    let table = if position.half_open { HALF_OPEN } else { PROVEN };
-    format!("{table}{}", position.bucket.unwrap_or(0))
+/// Where a page begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    v6: bool,
+    position: Position,
 }
 
-fn position(after: Option<&str>) -> Result<Position, Fault> {
-    let Some(after) = after else { return Ok(Position::default()) };
-    let parse = |table, half_open| {
-        let bucket = after.strip_prefix(table)?.parse().ok()?;
-        Some(Position { half_open, bucket: (bucket != 0).then_some(bucket) })
-    };
-    parse(PROVEN, false).or_else(|| parse(HALF_OPEN, true)).ok_or_else(|| Fault::Refused {
-        error: format!("{after} is no place among the connections"),
-        remedy: Some("take `next` of the page before".to_owned()),
-    })
+impl Place {
+    /// As [`Place::fmt`] wrote it; `None`: the beginning.
+    fn parse(after: Option<&str>) -> Result<Self, Fault> {
+        let Some(after) = after else { return Ok(Self::default()) };
+        let place = || {
+            let (family, rest) = after.split_once('-')?;
+            let (table, bucket) = rest.split_once('-')?;
+            let v6 = [false, true].into_iter().find(|&v6| family_mark(v6) == family)?;
+            let half_open = [false, true].into_iter().find(|&half_open| table_mark(half_open) == table)?;
+            let bucket = bucket.parse().ok()?;
+            Some(Self { v6, position: Position { half_open, bucket: (bucket != 0).then_some(bucket) } })
+        };
+        place().ok_or_else(|| Fault::Refused {
+            error: format!("{after} is no place among the connections"),
+            remedy: Some("take `next` of the page before".to_owned()),
+        })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Position { half_open, bucket } = self.position;
+        write!(f, "{}-{}-{}", family_mark(self.v6), table_mark(half_open), bucket.unwrap_or(0))
+    }
+}
+
+const fn family_mark(v6: bool) -> &'static str {
+    if v6 { "ipv6" } else { "ipv4" }
+}
+
+const fn table_mark(half_open: bool) -> &'static str {
+    if half_open { "half_open" } else { "proven" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Place, Position};
+
+    #[test]
+    fn a_place_is_read_as_it_was_written_and_nothing_else_is_one() {
+        for v6 in [false, true] {
+            for half_open in [false, true] {
+                for bucket in [None, Some(1), Some(u32::MAX)] {
+                    let place = Place { v6, position: Position { half_open, bucket } };
+                    assert_eq!(Place::parse(Some(&place.to_string())), Ok(place));
+                }
+            }
+        }
+        assert_eq!(Place::parse(None), Ok(Place::default()));
+        for wrong in
+            ["", "7", "ipv4-proven-", "ipv5-proven-1", "ipv4-open-1", "ipv4-proven-1x", "ipv4-proven--1"]
+        {
+            assert!(Place::parse(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
 }

@@ -24,6 +24,7 @@ mod route;
 pub mod saved;
 pub mod startup;
 mod sync;
+mod trace;
 pub mod tracking;
 
 pub use startup::{Ended, Failure, Options, run};

@@ -1,11 +1,13 @@
 //! What the running daemon is made of, as the API and the event loop share it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use csm_common::address::V6;
 use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop};
 use tokio::sync::watch;
 
@@ -14,14 +16,15 @@ use super::planner::Planner;
 use super::saved::Saved;
 use super::tracking::Running;
 use crate::dataplane::expiry::{Census, Ended};
+use crate::dataplane::family::{Wire, wire};
 use crate::dataplane::load::{AttachMode, MappedGate, PortSpec};
-use crate::dataplane::maps::{Counters, HopMaps};
+use crate::dataplane::maps::{Counters, HopMaps, MapSource};
 use crate::dataplane::plan::Desired;
 use crate::dataplane::ring::DeltaSink;
-use crate::dataplane::routes::wire;
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::Table;
 use crate::dataplane::task::nudge::Nudger;
+use crate::dataplane::task::trace::Tracer;
 use crate::ft::{FtControl, GateCell};
 use crate::model::{Config, Host};
 use crate::neigh::table::Hop;
@@ -50,8 +53,10 @@ pub struct Node {
     pub modes: BTreeMap<u32, AttachMode>,
     /// The gate, as the program reads it.
     pub gate: Arc<MappedGate>,
-    /// Connections and sticky entries.
+    /// Connections and sticky entries of IPv4.
     pub table: Arc<Table>,
+    /// Those of IPv6, if this node has it.
+    pub table6: Option<Arc<Table<V6>>>,
     /// Identities of numbers.
     pub directory: Arc<DirectoryCell>,
     /// Told of what the controller itself ends.
@@ -72,6 +77,8 @@ pub struct Node {
     pub track: Option<Running>,
     /// Replication; `None` without an FT group.
     pub replication: Option<ReplHandle>,
+    /// Walks of packets; an error if the kernel refused the traced form of the program.
+    pub tracer: Result<Arc<Tracer>, String>,
     /// What the walks over the tables met.
     pub walked: Arc<WalkedCell>,
     /// Changes of the configuration.
@@ -161,26 +168,54 @@ impl GateCell for MappedGate {
     }
 }
 
-impl HopSink for HopMaps {
-    fn set_nexthop(&self, number: u32, hop: &Hop) -> std::io::Result<()> {
-        let IpAddr::V4(_) = hop.host.address else { return Ok(()) };
-        let resolved = if hop.mac.is_some() { NEXTHOP_RESOLVED } else { 0 };
-        let entry = NextHop {
-            dst_mac: hop.mac.unwrap_or_default(),
-            src_mac: hop.source_mac,
-            port: hop.port,
-            vlan: hop.host.vlan,
-            flags: resolved | if hop.tagged { NEXTHOP_TAGGED } else { 0 },
-            ip_be: wire(hop.host.address),
-            mtu: hop.mtu,
-            pad: 0,
-        };
-        Self::set_nexthop(self, number, &entry)
+/// Where the neighbour table writes next hops: the maps of both families.
+pub(super) struct Hops {
+    /// Of IPv4.
+    v4: HopMaps,
+    /// Of IPv6; `None`: the node was started without.
+    v6: Option<HopMaps<V6>>,
+}
+
+impl Hops {
+    /// # Errors
+    /// If a map is missing or of another shape.
+    pub(super) fn open(source: &impl MapSource, ipv6: bool) -> io::Result<Self> {
+        Ok(Self { v4: HopMaps::open(source)?, v6: ipv6.then(|| HopMaps::open(source)).transpose()? })
+    }
+}
+
+impl HopSink for Hops {
+    fn set_nexthop(&self, number: u32, hop: &Hop) -> io::Result<()> {
+        match (hop.host.address, &self.v6) {
+            (IpAddr::V4(_), _) => self.v4.set_nexthop(number, &next_hop(hop)),
+            (IpAddr::V6(_), Some(v6)) => v6.set_nexthop(number, &next_hop(hop)),
+            (IpAddr::V6(_), None) => Ok(()),
+        }
     }
 
-    fn set_neighbour(&self, host: &Host, number: Option<u32>) -> std::io::Result<()> {
-        let IpAddr::V4(_) = host.address else { return Ok(()) };
-        let key = AddressKey { ip_be: wire(host.address), vlan: host.vlan, pad: 0 };
-        Self::set_neighbour(self, &key, number)
+    fn set_neighbour(&self, host: &Host, number: Option<u32>) -> io::Result<()> {
+        match (host.address, &self.v6) {
+            (IpAddr::V4(_), _) => self.v4.set_neighbour(&key(host), number),
+            (IpAddr::V6(_), Some(v6)) => v6.set_neighbour(&key(host), number),
+            (IpAddr::V6(_), None) => Ok(()),
+        }
     }
+}
+
+fn next_hop<A: Wire>(hop: &Hop) -> NextHop<A> {
+    let resolved = if hop.mac.is_some() { NEXTHOP_RESOLVED } else { 0 };
+    NextHop {
+        dst_mac: hop.mac.unwrap_or_default(),
+        src_mac: hop.source_mac,
+        port: hop.port,
+        vlan: hop.host.vlan,
+        flags: resolved | if hop.tagged { NEXTHOP_TAGGED } else { 0 },
+        ip_be: wire(hop.host.address),
+        mtu: hop.mtu,
+        pad: 0,
+    }
+}
+
+fn key<A: Wire>(host: &Host) -> AddressKey<A> {
+    AddressKey { ip_be: wire(host.address), vlan: host.vlan, pad: 0 }
 }

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use csm_common::address::V6;
+
 use crate::dataplane::expiry::Census;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::plan::{Assignments, Desired, HealthView, PlanError, RealKey, Released, plan};
 use crate::dataplane::snapshot::{Directory, DirectoryCell};
-use crate::model::{Config, Host};
+use crate::model::{Config, Family, Host};
 use crate::probe::health::{Health, RealHealth};
 
 /// Why the maps could not be brought in line.
@@ -25,6 +27,8 @@ pub enum ReplanError {
 /// Plans, and carries plans out.
 pub struct Planner {
     maps: Maps,
+    /// IPv6's; `None`: the node was started without.
+    maps6: Option<Maps<V6>>,
     inputs: Mutex<Inputs>,
     /// The configuration in force, for readers that must not wait for a plan that is carried out.
     config: RwLock<Arc<Config>>,
@@ -46,7 +50,7 @@ impl Planner {
     /// Nothing planned yet. Without `rebuild` the dataplane rebuilds no connection: a negative control.
     #[must_use]
     pub fn new(
-        maps: Maps,
+        (maps, maps6): (Maps, Option<Maps<V6>>),
         config: Config,
         hops: HashMap<Host, u32>,
         directory: Arc<DirectoryCell>,
@@ -56,6 +60,7 @@ impl Planner {
         let inputs = Inputs { config: Arc::clone(&config), numbers: Assignments::default(), hops };
         Self {
             maps,
+            maps6,
             inputs: Mutex::new(inputs),
             config: RwLock::new(config),
             directory,
@@ -84,6 +89,7 @@ impl Planner {
             let inputs = self.inputs();
             (inputs.numbers.clone(), inputs.hops.clone())
         };
+        self.has_family(config)?;
         plan(config, &HealthView::default(), &hops, &mut numbers).map(drop)
     }
 
@@ -100,6 +106,7 @@ impl Planner {
     ) -> Result<usize, ReplanError> {
         let mut inputs = self.inputs();
         let mut numbers = inputs.numbers.clone();
+        self.has_family(config)?;
         let desired = plan(config, &view(health), &hops, &mut numbers)?;
         // From here on an entry may have a new number, whatever becomes of the rest.
         inputs.numbers = numbers;
@@ -120,12 +127,21 @@ impl Planner {
     fn carry_out(&self, mut desired: Desired) -> Result<usize, ReplanError> {
         if !self.rebuild {
             desired.contents.origins.clear();
+            desired.contents6.origins.clear();
         }
         // Before the maps: a replica that arrives meanwhile finds the new numbers, never old ones for new entries.
         self.directory.set(Directory::of(&desired));
-        let operations = self.maps.reconcile(&desired.contents)?;
+        let mut operations = self.maps.reconcile(&desired.contents)?;
+        if let Some(maps6) = &self.maps6 {
+            operations += maps6.reconcile(&desired.contents6)?;
+        }
         *self.desired.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(desired);
         Ok(operations)
+    }
+
+    /// The tables of IPv6 are made at start, if the configuration uses it then.
+    fn has_family(&self, config: &Config) -> Result<(), PlanError> {
+        if self.maps6.is_none() && config.uses(Family::V6) { Err(PlanError::NoIpv6) } else { Ok(()) }
     }
 
     /// The configuration in force.

@@ -104,6 +104,9 @@ pub(super) fn raise(config: &Config, specs: &[PortSpec]) -> Result<OwnAddresses,
         addresses.raise(ifindex).map_err(step())?;
         let configured = config.vlans.iter().find(|known| known.id.get() == port.vlan);
         for address in Family::ALL.iter().filter_map(|&family| configured.and_then(|vlan| vlan.own(family))) {
+            if address.addr().is_ipv6() {
+                addresses.ignore_routers(port.kernel_name()).map_err(step())?;
+            }
             addresses.ensure(ifindex, address).map_err(step())?;
         }
         if port.role == PORT_FT {

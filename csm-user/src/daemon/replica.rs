@@ -2,19 +2,20 @@
 //! numbers.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::channel::Sender;
+use csm_common::address::V6;
 use csm_common::flow::{Connection, FLAG_REPLICATE, FlowKey, NONE, STATE_CLOSING, STATE_ESTABLISHED};
 use csm_common::service::{StickyEntry, StickyKey as LocalStickyKey};
 
-use crate::dataplane::ring::Delta;
-use crate::dataplane::routes::{be, from_be};
+use crate::dataplane::ring::{Change, Delta};
 use crate::dataplane::snapshot::{Directory, DirectoryCell, StickyGroup as LocalGroup};
-use crate::dataplane::table::{self, Insert, InsertError, Seen, Table, monotonic_ns};
+use crate::dataplane::table::family::TableFamily;
+use crate::dataplane::table::{self, Insert, InsertError, Seen, Sticky, Table, monotonic_ns};
 use crate::model::{Host, StableId};
 use crate::replication::record::{
     Conflict, ConnGone, ConnKey, ConnRecord, ConnState, DeltaEvent, Refusal, ReplicaTable, StickyGroup,
@@ -29,6 +30,7 @@ pub type HopNumber = Arc<dyn Fn(Host) -> Option<u32> + Send + Sync>;
 /// The tables as replication uses them.
 pub struct KernelReplica {
     table: Arc<Table>,
+    table6: Option<Arc<Table<V6>>>,
     directory: Arc<DirectoryCell>,
     hop_number: HopNumber,
 }
@@ -40,13 +42,22 @@ impl std::fmt::Debug for KernelReplica {
 }
 
 impl KernelReplica {
-    /// On `table`, with the identities of `directory`.
+    /// On the tables of both families (`table6` if this node has IPv6), with the identities of `directory`.
     #[must_use]
-    pub fn new(table: Arc<Table>, directory: Arc<DirectoryCell>, hop_number: HopNumber) -> Self {
-        Self { table, directory, hop_number }
+    pub fn new(
+        table: Arc<Table>,
+        table6: Option<Arc<Table<V6>>>,
+        directory: Arc<DirectoryCell>,
+        hop_number: HopNumber,
+    ) -> Self {
+        Self { table, table6, directory, hop_number }
     }
 
-    fn localize(&self, record: &ConnRecord, directory: &Directory) -> Result<Insert, Refusal> {
+    fn localize<A: TableFamily>(
+        &self,
+        record: &ConnRecord,
+        directory: &Directory,
+    ) -> Result<Insert<A>, Refusal> {
         let vserver = directory.vserver_number(record.vserver).ok_or(Refusal::UnknownVserver)?;
         let key = &record.key;
         let (real, to_server) = if record.real_id == StableId::NONE {
@@ -56,11 +67,13 @@ impl KernelReplica {
             directory.real(record.real_id).ok_or(Refusal::UnknownReal)?
         };
         let to_client = self.hop(key.client, key.client_vlan, directory).ok_or(Refusal::NoNextHop)?;
+        // One family holds all of them: the peer's table does, and each tag of the stream names one.
+        let wire = |address| A::of(address).ok_or(Refusal::Internal);
         let connection = Connection {
-            client_be: be(key.client),
-            virtual_be: be(key.virtual_address),
-            real_be: be(record.real),
-            source_be: be(record.source),
+            client_be: wire(key.client)?,
+            virtual_be: wire(key.virtual_address)?,
+            real_be: wire(record.real)?,
+            source_be: wire(record.source)?,
             client_port_be: key.client_port.to_be(),
             virtual_port_be: key.virtual_port.to_be(),
             real_port_be: record.real_port.to_be(),
@@ -81,7 +94,7 @@ impl KernelReplica {
     }
 
     /// The neighbour towards `address` must be on the VLAN its packets come in on: those to it leave there.
-    fn hop(&self, address: Ipv4Addr, vlan: u16, directory: &Directory) -> Option<u32> {
+    fn hop(&self, address: IpAddr, vlan: u16, directory: &Directory) -> Option<u32> {
         let hop = directory.hop(address)?;
         if hop.vlan != vlan {
             return None;
@@ -89,40 +102,127 @@ impl KernelReplica {
         (self.hop_number)(hop)
     }
 
-    fn localize_sticky(
-        record: &StickyRecord,
-        directory: &Directory,
-        now_ns: u64,
-    ) -> Result<(LocalStickyKey, StickyEntry), Refusal> {
-        let key = local_sticky_key(&record.key, directory).ok_or(Refusal::UnknownVserver)?;
-        let (real, _) = directory.real(record.real_id).ok_or(Refusal::UnknownReal)?;
-        let last_used_ns = now_ns.saturating_sub(u64::from(record.idle_s) * SECOND);
-        Ok((key, StickyEntry { last_used_ns, life_s: record.life_s, real }))
-    }
-}
-
-impl ReplicaTable for KernelReplica {
-    fn upsert_connections(&self, records: &[ConnRecord], conflict: Conflict) -> Vec<Result<(), Refusal>> {
+    /// The connections among `records` that are of `table`'s family, each result in its record's place.
+    fn upsert<A: TableFamily>(
+        &self,
+        table: &Table<A>,
+        records: &[ConnRecord],
+        conflict: Conflict,
+        results: &mut [Result<(), Refusal>],
+    ) {
         let directory = self.directory.get();
-        let localized: Vec<Result<Insert, Refusal>> =
-            records.iter().map(|record| self.localize(record, &directory)).collect();
-        let inserts: Vec<Insert> =
+        let (places, localized): (Vec<usize>, Vec<Result<Insert<A>, Refusal>>) = (0..)
+            .zip(records)
+            .filter(|(_, record)| A::of(record.key.client).is_some())
+            .map(|(place, record)| (place, self.localize(record, &directory)))
+            .unzip();
+        let inserts: Vec<Insert<A>> =
             localized.iter().filter_map(|insert| insert.as_ref().ok().copied()).collect();
         let conflict = match conflict {
             Conflict::Replace => table::Conflict::Replace,
             Conflict::KeepNewer => table::Conflict::KeepNewer,
             Conflict::Keep => table::Conflict::Keep,
         };
-        merge(localized, self.table.insert(&inserts, conflict))
+        let merged = merge(localized, table.insert(&inserts, conflict));
+        places.into_iter().zip(merged).for_each(|(place, result)| results[place] = result);
+    }
+
+    /// As [`upsert`](Self::upsert), for sticky entries.
+    fn upsert_stickies<A: TableFamily>(
+        &self,
+        table: &Table<A>,
+        records: &[StickyRecord],
+        conflict: Conflict,
+        results: &mut [Result<(), Refusal>],
+    ) {
+        let (directory, now_ns) = (self.directory.get(), monotonic_ns());
+        let (places, localized): (Vec<usize>, Vec<Result<Sticky<A>, Refusal>>) = (0..)
+            .zip(records)
+            .filter(|(_, record)| A::of(record.key.client).is_some())
+            .map(|(place, record)| (place, localize_sticky(record, &directory, now_ns)))
+            .unzip();
+        let entries: Vec<Sticky<A>> =
+            localized.iter().filter_map(|entry| entry.as_ref().ok().copied()).collect();
+        let merged = merge(localized, table.insert_sticky(&entries, conflict == Conflict::Keep));
+        places.into_iter().zip(merged).for_each(|(place, result)| results[place] = result);
+    }
+
+    /// Walks `table`; whether to go on.
+    fn visit<A: TableFamily>(
+        &self,
+        table: &Table<A>,
+        visit: &mut dyn FnMut(&[ConnRecord]) -> ControlFlow<()>,
+    ) -> io::Result<ControlFlow<()>> {
+        let mut flow = ControlFlow::Continue(());
+        table.visit(&mut |chunk| {
+            let (directory, now_ns) = (self.directory.get(), monotonic_ns());
+            let records: Vec<ConnRecord> = chunk
+                .iter()
+                .filter(|seen| seen.flags & FLAG_REPLICATE != 0)
+                .filter_map(|seen| globalize(&seen.connection, idle_s(seen, now_ns), &directory))
+                .collect();
+            flow = visit(&records);
+            flow
+        })?;
+        Ok(flow)
+    }
+
+    /// As [`visit`](Self::visit), for sticky entries.
+    fn visit_stickies<A: TableFamily>(
+        &self,
+        table: &Table<A>,
+        visit: &mut dyn FnMut(&[StickyRecord]) -> ControlFlow<()>,
+    ) -> io::Result<ControlFlow<()>> {
+        let mut flow = ControlFlow::Continue(());
+        table.visit_sticky(&mut |chunk| {
+            let (directory, now_ns) = (self.directory.get(), monotonic_ns());
+            let records: Vec<StickyRecord> = chunk
+                .iter()
+                .filter(|(key, _)| directory.replicates_sticky(key.group))
+                .filter_map(|(key, entry)| globalize_sticky(key, entry, now_ns, &directory))
+                .collect();
+            flow = visit(&records);
+            flow
+        })?;
+        Ok(flow)
+    }
+}
+
+/// Deletes the connection if it is of `table`'s family.
+fn delete<A: TableFamily>(table: &Table<A>, gone: &ConnGone, conflict: Conflict) -> io::Result<()> {
+    let Some(key) = forward_key(&gone.key) else { return Ok(()) };
+    match conflict {
+        Conflict::Keep => table.delete_unused(&key, Some(gone.generation)),
+        Conflict::Replace | Conflict::KeepNewer => table.delete(&key, Some(gone.generation)),
+    }
+    .map(drop)
+}
+
+/// Deletes those sticky entries that are of `table`'s family.
+fn delete_stickies<A: TableFamily>(
+    table: &Table<A>,
+    keys: &[StickyKey],
+    directory: &Directory,
+) -> io::Result<()> {
+    let keys: Vec<LocalStickyKey<A>> =
+        keys.iter().filter_map(|key| local_sticky_key(key, directory)).collect();
+    table.delete_sticky(&keys).map(drop)
+}
+
+impl ReplicaTable for KernelReplica {
+    fn upsert_connections(&self, records: &[ConnRecord], conflict: Conflict) -> Vec<Result<(), Refusal>> {
+        let mut results = vec![Err(Refusal::Internal); records.len()];
+        self.upsert(&self.table, records, conflict, &mut results);
+        if let Some(table) = &self.table6 {
+            self.upsert(table, records, conflict, &mut results);
+        }
+        results
     }
 
     fn delete_connections(&self, gone: &[ConnGone], conflict: Conflict) {
         for gone in gone {
-            let key = forward_key(&gone.key);
-            let deleted = match conflict {
-                Conflict::Keep => self.table.delete_unused(&key, Some(gone.generation)),
-                Conflict::Replace | Conflict::KeepNewer => self.table.delete(&key, Some(gone.generation)),
-            };
+            let of_v6 = || self.table6.as_ref().map_or(Ok(()), |table| delete(table, gone, conflict));
+            let deleted = delete(&self.table, gone, conflict).and_then(|()| of_v6());
             if let Err(error) = deleted {
                 tracing::warn!(%error, "a replicated connection could not be deleted");
             }
@@ -130,44 +230,39 @@ impl ReplicaTable for KernelReplica {
     }
 
     fn upsert_sticky(&self, records: &[StickyRecord], conflict: Conflict) -> Vec<Result<(), Refusal>> {
-        let (directory, now_ns) = (self.directory.get(), monotonic_ns());
-        let localized: Vec<Result<(LocalStickyKey, StickyEntry), Refusal>> =
-            records.iter().map(|record| Self::localize_sticky(record, &directory, now_ns)).collect();
-        let entries: Vec<_> = localized.iter().filter_map(|entry| entry.as_ref().ok().copied()).collect();
-        merge(localized, self.table.insert_sticky(&entries, conflict == Conflict::Keep))
+        let mut results = vec![Err(Refusal::Internal); records.len()];
+        self.upsert_stickies(&self.table, records, conflict, &mut results);
+        if let Some(table) = &self.table6 {
+            self.upsert_stickies(table, records, conflict, &mut results);
+        }
+        results
     }
 
     fn delete_sticky(&self, keys: &[StickyKey]) {
         let directory = self.directory.get();
-        let keys: Vec<LocalStickyKey> =
-            keys.iter().filter_map(|key| local_sticky_key(key, &directory)).collect();
-        if let Err(error) = self.table.delete_sticky(&keys) {
+        let of_v6 = || self.table6.as_ref().map_or(Ok(()), |table| delete_stickies(table, keys, &directory));
+        let deleted = delete_stickies(&self.table, keys, &directory).and_then(|()| of_v6());
+        if let Err(error) = deleted {
             tracing::warn!(%error, "replicated sticky entries could not be deleted");
         }
     }
 
     fn visit_connections(&self, visit: &mut dyn FnMut(&[ConnRecord]) -> ControlFlow<()>) -> io::Result<()> {
-        self.table.visit(&mut |chunk| {
-            let (directory, now_ns) = (self.directory.get(), monotonic_ns());
-            let records: Vec<ConnRecord> = chunk
-                .iter()
-                .filter(|seen| seen.flags & FLAG_REPLICATE != 0)
-                .filter_map(|seen| globalize(&seen.connection, idle_s(seen, now_ns), &directory))
-                .collect();
-            visit(&records)
-        })
+        if self.visit(&self.table, visit)?.is_continue()
+            && let Some(table) = &self.table6
+        {
+            let _enough = self.visit(table, visit)?;
+        }
+        Ok(())
     }
 
     fn visit_sticky(&self, visit: &mut dyn FnMut(&[StickyRecord]) -> ControlFlow<()>) -> io::Result<()> {
-        self.table.visit_sticky(&mut |chunk| {
-            let (directory, now_ns) = (self.directory.get(), monotonic_ns());
-            let records: Vec<StickyRecord> = chunk
-                .iter()
-                .filter(|(key, _)| directory.replicates_sticky(key.group))
-                .filter_map(|(key, entry)| globalize_sticky(key, entry, now_ns, &directory))
-                .collect();
-            visit(&records)
-        })
+        if self.visit_stickies(&self.table, visit)?.is_continue()
+            && let Some(table) = &self.table6
+        {
+            let _enough = self.visit_stickies(table, visit)?;
+        }
+        Ok(())
     }
 }
 
@@ -191,7 +286,7 @@ fn merge<T>(
         .collect()
 }
 
-fn idle_s(seen: &Seen, now_ns: u64) -> u32 {
+fn idle_s<A: TableFamily>(seen: &Seen<A>, now_ns: u64) -> u32 {
     seconds(now_ns.saturating_sub(seen.last_seen_ns))
 }
 
@@ -199,36 +294,41 @@ fn seconds(ns: u64) -> u32 {
     u32::try_from(ns / SECOND).unwrap_or(u32::MAX)
 }
 
-fn forward_key(key: &ConnKey) -> FlowKey {
-    FlowKey {
-        src_be: be(key.client),
-        dst_be: be(key.virtual_address),
+/// `None` for one of the other family.
+fn forward_key<A: TableFamily>(key: &ConnKey) -> Option<FlowKey<A>> {
+    Some(FlowKey {
+        src_be: A::of(key.client)?,
+        dst_be: A::of(key.virtual_address)?,
         sport_be: key.client_port.to_be(),
         dport_be: key.virtual_port.to_be(),
         vlan: key.client_vlan,
         proto: key.proto,
         pad: 0,
-    }
+    })
 }
 
-fn conn_key(connection: &Connection) -> ConnKey {
+fn conn_key<A: TableFamily>(connection: &Connection<A>) -> ConnKey {
     ConnKey {
         proto: connection.proto,
         client_vlan: connection.client_vlan,
-        client: from_be(connection.client_be),
+        client: connection.client_be.ip(),
         client_port: u16::from_be(connection.client_port_be),
-        virtual_address: from_be(connection.virtual_be),
+        virtual_address: connection.virtual_be.ip(),
         virtual_port: u16::from_be(connection.virtual_port_be),
     }
 }
 
 /// `None` for half-open and finished ones, and where vserver or real are not configured any more.
-fn globalize(connection: &Connection, idle_s: u32, directory: &Directory) -> Option<ConnRecord> {
+fn globalize<A: TableFamily>(
+    connection: &Connection<A>,
+    idle_s: u32,
+    directory: &Directory,
+) -> Option<ConnRecord> {
     Some(ConnRecord {
         key: conn_key(connection),
-        real: from_be(connection.real_be),
+        real: connection.real_be.ip(),
         real_port: u16::from_be(connection.real_port_be),
-        source: from_be(connection.source_be),
+        source: connection.source_be.ip(),
         source_port: u16::from_be(connection.source_port_be),
         server_vlan: connection.server_vlan,
         vserver: directory.vserver_id(connection.vserver)?,
@@ -246,8 +346,19 @@ fn globalize(connection: &Connection, idle_s: u32, directory: &Directory) -> Opt
     })
 }
 
-fn globalize_sticky(
-    key: &LocalStickyKey,
+fn localize_sticky<A: TableFamily>(
+    record: &StickyRecord,
+    directory: &Directory,
+    now_ns: u64,
+) -> Result<Sticky<A>, Refusal> {
+    let key = local_sticky_key(&record.key, directory).ok_or(Refusal::UnknownVserver)?;
+    let (real, _) = directory.real(record.real_id).ok_or(Refusal::UnknownReal)?;
+    let last_used_ns = now_ns.saturating_sub(u64::from(record.idle_s) * SECOND);
+    Ok((key, StickyEntry { last_used_ns, life_s: record.life_s, real }))
+}
+
+fn globalize_sticky<A: TableFamily>(
+    key: &LocalStickyKey<A>,
     entry: &StickyEntry,
     now_ns: u64,
     directory: &Directory,
@@ -260,21 +371,21 @@ fn globalize_sticky(
     })
 }
 
-fn global_sticky_key(key: &LocalStickyKey, directory: &Directory) -> Option<StickyKey> {
+fn global_sticky_key<A: TableFamily>(key: &LocalStickyKey<A>, directory: &Directory) -> Option<StickyKey> {
     let group = match directory.sticky_group(key.group)? {
         LocalGroup::Shared(group) => StickyGroup::Shared(group),
         LocalGroup::Private(id) => StickyGroup::Private(id),
     };
-    let client: Ipv4Addr = from_be(key.client_be);
-    Some(StickyKey { group, client })
+    Some(StickyKey { group, client: key.client_be.ip() })
 }
 
-fn local_sticky_key(key: &StickyKey, directory: &Directory) -> Option<LocalStickyKey> {
+/// `None` for one of the other family, and where its virtual server is not configured any more.
+fn local_sticky_key<A: TableFamily>(key: &StickyKey, directory: &Directory) -> Option<LocalStickyKey<A>> {
     let group = match key.group {
         StickyGroup::Shared(group) => LocalGroup::Shared(group),
         StickyGroup::Private(id) => LocalGroup::Private(id),
     };
-    Some(LocalStickyKey { group: directory.sticky_number(group)?, client_be: be(key.client) })
+    Some(LocalStickyKey { group: directory.sticky_number(group)?, client_be: A::of(key.client)? })
 }
 
 /// Hands this node's deltas to replication's queue; never waits. What finds no room is told as lost with the next that
@@ -323,23 +434,30 @@ const fn weight(event: &DeltaEvent) -> u64 {
 
 fn translate(delta: Delta, directory: &Directory) -> Option<DeltaEvent> {
     match delta {
-        Delta::Up(connection) if directory.replicates(connection.vserver) => {
+        Delta::V4(change) => translate_change(change, directory),
+        Delta::V6(change) => translate_change(change, directory),
+        Delta::Lost(count) => Some(DeltaEvent::Lost(count)),
+        Delta::Flushed => Some(DeltaEvent::Flushed),
+    }
+}
+
+fn translate_change<A: TableFamily>(change: Change<A>, directory: &Directory) -> Option<DeltaEvent> {
+    match change {
+        Change::Up(connection) if directory.replicates(connection.vserver) => {
             globalize(&connection, 0, directory).map(DeltaEvent::ConnectionUp)
         }
-        Delta::Closed(connection) if directory.replicates(connection.vserver) => {
+        Change::Closed(connection) if directory.replicates(connection.vserver) => {
             Some(DeltaEvent::ConnectionClosed(ConnGone {
                 key: conn_key(&connection),
                 generation: connection.generation,
             }))
         }
-        Delta::Sticky(key, entry) if directory.replicates_sticky(key.group) => {
+        Change::Sticky(key, entry) if directory.replicates_sticky(key.group) => {
             globalize_sticky(&key, &entry, monotonic_ns(), directory).map(DeltaEvent::Sticky)
         }
-        Delta::StickyGone(key) if directory.replicates_sticky(key.group) => {
+        Change::StickyGone(key) if directory.replicates_sticky(key.group) => {
             global_sticky_key(&key, directory).map(DeltaEvent::StickyGone)
         }
-        Delta::Lost(count) => Some(DeltaEvent::Lost(count)),
-        Delta::Flushed => Some(DeltaEvent::Flushed),
-        Delta::Up(_) | Delta::Closed(_) | Delta::Sticky(..) | Delta::StickyGone(_) => None,
+        Change::Up(_) | Change::Closed(_) | Change::Sticky(..) | Change::StickyGone(_) => None,
     }
 }

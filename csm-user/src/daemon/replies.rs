@@ -14,7 +14,6 @@ use crate::api::reply::ft::{
 };
 use crate::api::reply::{NeighbourKind, NeighbourReply, NeighbourStatus, VlanReply, VlanRole, XdpMode};
 use crate::dataplane::load::AttachMode;
-use crate::dataplane::routes::from_be;
 use crate::dataplane::table::monotonic_ns;
 use crate::ft::status::{FlightKind, FtStatus, KindCount, LATENESS_BOUNDS_US, PeerStatus};
 use crate::ft::{FtControl, State};
@@ -327,14 +326,13 @@ pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
     let virtual_mac = csm_common::net::virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
     let answers = node.gate.load().state_at(monotonic_ns()) == gate::GateState::Open;
     let mut rows: Vec<NeighbourReply> = desired
-        .contents
-        .addresses
-        .iter()
-        .map(|(key, address)| NeighbourReply {
-            address: from_be(key.ip_be).into(),
+        .group_addresses()
+        .into_iter()
+        .map(|(kind, vlan, address)| NeighbourReply {
+            address,
             mac: Some(mac(virtual_mac)),
-            vlan: Some(key.vlan),
-            kind: if address.kind == ADDRESS_ALIAS { NeighbourKind::Alias } else { NeighbourKind::Vserver },
+            vlan: Some(vlan.get()),
+            kind: if kind == ADDRESS_ALIAS { NeighbourKind::Alias } else { NeighbourKind::Vserver },
             status: if answers { NeighbourStatus::Local } else { NeighbourStatus::Silent },
         })
         .collect();

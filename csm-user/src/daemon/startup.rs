@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use csm_common::address::V6;
 use csm_common::gate::{Gate, GateState};
 use csm_common::limits;
 use csm_common::net::{PORT_FT, virtual_mac};
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use super::actions::Actions;
 use super::apply::{self, Changes};
 use super::host;
-use super::node::{Node, NodePort, WalkedCell};
+use super::node::{Hops, Node, NodePort, WalkedCell};
 use super::planner::{Planner, ReplanError};
 use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
@@ -28,7 +29,7 @@ use crate::arp::announcer::Announcer;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
-use crate::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell, set_error_sources};
+use crate::dataplane::maps::{Counters, MapSource, Maps, SettingsCell, set_error_sources};
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
@@ -38,6 +39,7 @@ use crate::dataplane::task::nudge::Nudger;
 use crate::ft::task as ft_task;
 use crate::ft::{Controls, FtHandle, FtOptions};
 use crate::model::{Config, Family, FtGroup};
+use crate::neigh::groups::Groups;
 use crate::neigh::membership::Membership;
 use crate::neigh::offload::TagsKept;
 use crate::neigh::own::OwnAddresses;
@@ -201,14 +203,20 @@ impl Running {
         let ports = ports::find(&config, &mut pairs)?;
         let specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
         let connections = options.connections;
+        let ipv6 = config.uses(Family::V6);
         let capacity = Capacity {
             connections,
             embryonic: (connections / EMBRYONIC_SHARE).max(EMBRYONIC_MIN),
             sticky: connections,
             ..Capacity::default()
         };
-        let dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
+        let mut dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
             .map_err(Failure::step("the dataplane"))?;
+        // At once, since the verifier keeps a CPU busy, which the election's thread may need later.
+        let tracer = dataplane.tracer().map(Arc::new).map_err(|error| error.to_string());
+        if let Err(error) = &tracer {
+            tracing::warn!(%error, "packets cannot be traced");
+        }
         // Only now: a port that carries another's program is not touched.
         pairs.keep();
         let tags = ports::keep_tags(&specs)?;
@@ -218,16 +226,27 @@ impl Running {
         let map_step = || Failure::step::<io::Error>("the dataplane's maps");
         let settings = Arc::new(SettingsCell::open(&dataplane, settings).map_err(map_step())?);
         let maps = Maps::open(&dataplane).map_err(map_step())?;
-        set_error_sources(&dataplane, &config.vlans).map_err(map_step())?;
+        let maps6 = ipv6.then(|| Maps::open(&dataplane)).transpose().map_err(map_step())?;
+        set_error_sources::<u32>(&dataplane, &config.vlans).map_err(map_step())?;
+        if ipv6 {
+            set_error_sources::<V6>(&dataplane, &config.vlans).map_err(map_step())?;
+        }
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
         let table = Arc::new(Table::open(&dataplane).map_err(map_step())?);
+        // A program without IPv6 has no such maps.
+        let table6 = Table::open(&dataplane).ok().map(Arc::new);
         let directory = Arc::new(DirectoryCell::default());
 
         let (links_in, links) = mpsc::channel(LINKS_MAX);
         let neighbours = Arc::new(follow_neighbours(&config, &specs, vmac, &dataplane, links_in)?);
         let hops = neighbours.want(&needed_hops(&config));
-        let planner =
-            Arc::new(Planner::new(maps, config, hops, Arc::clone(&directory), options.drop_deltas.is_none()));
+        let planner = Arc::new(Planner::new(
+            (maps, maps6),
+            config,
+            hops,
+            Arc::clone(&directory),
+            options.drop_deltas.is_none(),
+        ));
         let config = planner.config();
         let probes = probe::task::spawn(probe::target::targets(&config), config.slot);
         planner
@@ -238,7 +257,10 @@ impl Running {
         let announcer = Announcer::new(vmac, &announced).map_err(Failure::step("announcements"))?;
         let announcer = Arc::new(announcer);
         let (wishes_in, wishes) = mpsc::channel(WISHES_MAX);
-        let changes = Changes::new(probes.reloads(), Arc::clone(&announcer), wishes_in);
+        let mut groups = Groups::default();
+        let solicited = apply::solicited(&planner.desired(), specs.iter());
+        groups.set(solicited).map_err(Failure::step("the multicast groups of the IPv6 addresses"))?;
+        let changes = Changes::new(probes.reloads(), Arc::clone(&announcer), groups, wishes_in);
         let gate = dataplane.gate();
         let announced_gate = gate.clone();
         let is_open = move || announced_gate.load().state_at(monotonic_ns()) == GateState::Open;
@@ -259,6 +281,7 @@ impl Running {
         let walked = Arc::new(WalkedCell::default());
         let expiry = Expiry {
             table: Arc::clone(&table),
+            table6: table6.clone(),
             settings: Arc::clone(&settings),
             directory: Arc::clone(&directory),
             active: Arc::clone(&active),
@@ -284,7 +307,12 @@ impl Running {
                     flusher: ring.flusher(),
                 };
                 let hop_number = hop_number(&neighbours);
-                let replica = KernelReplica::new(Arc::clone(&table), Arc::clone(&directory), hop_number);
+                let replica = KernelReplica::new(
+                    Arc::clone(&table),
+                    table6.clone(),
+                    Arc::clone(&directory),
+                    hop_number,
+                );
                 Some(start.start(replica, deltas)?)
             }
             None => {
@@ -303,6 +331,7 @@ impl Running {
             modes: dataplane.modes().clone(),
             gate,
             table,
+            table6,
             directory,
             deltas: sink,
             nudger,
@@ -314,6 +343,7 @@ impl Running {
             track,
             replication,
             walked,
+            tracer,
             changes,
             link,
             saved,
@@ -430,7 +460,7 @@ fn follow_neighbours(
             },
         })
         .collect();
-    let sink = HopMaps::open(source).map_err(Failure::step("the dataplane's maps"))?;
+    let sink = Hops::open(source, config.uses(Family::V6)).map_err(Failure::step("the dataplane's maps"))?;
     let on_link = move |event| {
         // Full only while the loop stands still; it reads the ports' state anew when it goes on.
         let _full = links.try_send(event);

@@ -7,6 +7,7 @@
 //! not reached by it is reset when it next speaks. What has no resets, as UDP, is deleted.
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use csm_common::flow::{
 };
 
 use super::bpf::{BpfMap, Update, Walk};
-use super::ring::{Delta, DeltaSink};
+use super::ring::{Change, DeltaSink};
 use super::selection::Selection;
 use super::table::Table;
+use super::table::family::TableFamily;
 use crate::model::Protocol;
 
 /// Entries looked at by one system call, and so the most that are cleared at one go.
@@ -28,8 +30,10 @@ const REST: Duration = Duration::from_millis(20);
 /// A segment that makes its receiver say where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nudge {
-    /// Key of the packets that the receiver sends: it gets the segment from their destination.
-    pub receiver: FlowKey,
+    /// The other end, as the receiver knows it.
+    pub from: SocketAddr,
+    /// The receiver.
+    pub to: SocketAddr,
     /// Next hop to the receiver.
     pub nexthop: u32,
     /// Sequence number: before what the receiver expects, if that is known here.
@@ -37,11 +41,17 @@ pub struct Nudge {
 }
 
 impl Nudge {
-    /// Along the direction of `entry`, whose receiver sends by the entry `twin` under `receiver`.
-    fn of(entry: &FlowEntry, receiver: FlowKey, twin: &FlowEntry) -> Self {
+    /// Along the direction of `entry`, whose receiver sends by the entry `twin`.
+    fn of<A: TableFamily>(entry: &FlowEntry<A>, twin: &FlowEntry<A>) -> Self {
         // Unknown, any number will do: all but those of the receiver's window are out of order.
         let seq = if twin.flags & FLAG_ACK == 0 { 0 } else { twin.ack.wrapping_sub(1) };
-        Self { receiver, nexthop: entry.nexthop, seq }
+        let end = |ip_be: A, port_be| SocketAddr::new(ip_be.ip(), u16::from_be(port_be));
+        Self {
+            from: end(entry.new_src_be, entry.new_sport_be),
+            to: end(entry.new_dst_be, entry.new_dport_be),
+            nexthop: entry.nexthop,
+            seq,
+        }
     }
 }
 
@@ -50,8 +60,8 @@ impl Nudge {
 ///
 /// # Errors
 /// Of a system call; what was cleared before it stays cleared.
-pub fn clear(
-    table: &Table,
+pub fn clear<A: TableFamily>(
+    table: &Table<A>,
     selection: &Selection,
     deltas: &DeltaSink,
     nudge: &mut dyn FnMut(&Nudge),
@@ -64,7 +74,7 @@ pub fn clear(
         loop {
             let before = cleared;
             let (entries, last) = walk.next(map)?;
-            let live = |entry: &FlowEntry| entry.flags & FLAG_FORWARD != 0 && entry.state < STATE_CLOSED;
+            let live = |entry: &FlowEntry<A>| entry.flags & FLAG_FORWARD != 0 && entry.state < STATE_CLOSED;
             for (key, entry) in entries.filter(|(_, entry)| live(entry)) {
                 let connection = entry.connection(key);
                 if !selection.takes(&connection) || !end(table, map, key, entry, &connection, nudge)? {
@@ -72,7 +82,7 @@ pub fn clear(
                 }
                 cleared += 1;
                 if entry.flags & FLAG_REPLICATE != 0 && entry.state >= STATE_ESTABLISHED {
-                    deltas(Delta::Closed(connection));
+                    deltas(A::delta(Change::Closed(connection)));
                 }
             }
             if cleared > before && rest(REST).is_break() {
@@ -87,12 +97,12 @@ pub fn clear(
 }
 
 /// Ends one connection; false if it was gone.
-fn end(
-    table: &Table,
-    map: &BpfMap<FlowKey, FlowEntry>,
-    key: &FlowKey,
-    entry: &FlowEntry,
-    connection: &Connection,
+fn end<A: TableFamily>(
+    table: &Table<A>,
+    map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
+    key: &FlowKey<A>,
+    entry: &FlowEntry<A>,
+    connection: &Connection<A>,
     nudge: &mut dyn FnMut(&Nudge),
 ) -> io::Result<bool> {
     if key.proto != Protocol::TCP_NUMBER {
@@ -106,14 +116,18 @@ fn end(
     }
     let Some(twin) = twin else { return Ok(true) };
     if replace(map, &back, &twin.cleared())? {
-        nudge(&Nudge::of(entry, back, &twin));
-        nudge(&Nudge::of(&twin, *key, entry));
+        nudge(&Nudge::of(entry, &twin));
+        nudge(&Nudge::of(&twin, entry));
     }
     Ok(true)
 }
 
 /// Writes over the entry under `key`; false if it is gone.
-fn replace(map: &BpfMap<FlowKey, FlowEntry>, key: &FlowKey, entry: &FlowEntry) -> io::Result<bool> {
+fn replace<A: TableFamily>(
+    map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
+    key: &FlowKey<A>,
+    entry: &FlowEntry<A>,
+) -> io::Result<bool> {
     match map.set(key, entry, Update::Existing) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -11,64 +11,49 @@ use csm_common::net::{Address, AddressKey, Route};
 use csm_common::service::{ClientPrefix, Match, Networks, Origin, Pool, Real, Vserver, VserverKey};
 use ipnet::IpNet;
 
+use super::family::Wire;
 use super::plan::Contents;
 
 /// One write to a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum Operation<A: Wire = u32> {
     /// Removes from `ORIGINS`.
-    RemoveOrigin(VserverKey),
+    RemoveOrigin(VserverKey<A>),
     /// Removes from `VSERVER_KEYS`.
-    RemoveVserverKey(VserverKey),
+    RemoveVserverKey(VserverKey<A>),
     /// Removes from `ADDRESSES`.
-    RemoveAddress(AddressKey),
+    RemoveAddress(AddressKey<A>),
     /// Removes from `ROUTES`.
     RemoveRoute(IpNet),
     /// Writes an element of `REALS`.
-    SetReal(u32, Real),
+    SetReal(u32, Real<A>),
     /// Writes the first slots of a vserver's ring.
     SetRing(u32, Vec<u32>),
     /// Writes an element of `VSERVERS`.
-    SetVserver(u32, Vserver),
+    SetVserver(u32, Vserver<A>),
     /// Writes to `ROUTES`.
     SetRoute(IpNet, Route),
     /// Writes to `ADDRESSES`.
-    SetAddress(AddressKey, Address),
+    SetAddress(AddressKey<A>, Address),
     /// Writes to `VSERVER_KEYS`.
-    SetVserverKey(VserverKey, Match),
+    SetVserverKey(VserverKey<A>, Match),
     /// Writes an element of `POOLS`.
-    SetPool(u32, Pool),
+    SetPool(u32, Pool<A>),
     /// Writes to `CLIENTS`.
-    SetClient(ClientPrefix, u32),
+    SetClient(ClientPrefix<A>, u32),
     /// Writes to `NETWORKS`.
     SetNetwork(IpNet, Networks),
     /// Removes from `NETWORKS`.
     RemoveNetwork(IpNet),
     /// Removes from `CLIENTS`.
-    RemoveClient(ClientPrefix),
+    RemoveClient(ClientPrefix<A>),
     /// Writes to `ORIGINS`.
-    SetOrigin(VserverKey, Origin),
+    SetOrigin(VserverKey<A>, Origin<A>),
 }
-
-/// A vserver element that is not in use.
-pub const NO_VSERVER: Vserver = Vserver {
-    flags: 0,
-    ring_len: 0,
-    idle_s: 0,
-    pending_s: 0,
-    sticky_s: 0,
-    sticky_mask_be: 0,
-    sticky_group: 0,
-    farm: 0,
-    pool: 0,
-    hash_mask_be: 0,
-    port_be: 0,
-    pad: 0,
-};
 
 /// The operations that turn `current` into `desired`.
 #[must_use]
-pub fn diff(desired: &Contents, current: &Contents) -> Vec<Operation> {
+pub fn diff<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operation<A>> {
     let mut operations = removals(desired, current);
     for (&number, &pool) in &desired.pools {
         if current.pools.get(&number) != Some(&pool) {
@@ -116,7 +101,7 @@ pub fn diff(desired: &Contents, current: &Contents) -> Vec<Operation> {
     operations
 }
 
-fn removals(desired: &Contents, current: &Contents) -> Vec<Operation> {
+fn removals<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operation<A>> {
     let mut operations = Vec::new();
     let gone = current.origins.keys().filter(|key| !desired.origins.contains_key(key));
     operations.extend(gone.map(|&key| Operation::RemoveOrigin(key)));
@@ -129,9 +114,10 @@ fn removals(desired: &Contents, current: &Contents) -> Vec<Operation> {
     let gone = current.routes.keys().filter(|net| !desired.routes.contains_key(net));
     operations.extend(gone.map(|&net| Operation::RemoveRoute(net)));
     for (&number, vserver) in &current.vservers {
-        if !desired.vservers.contains_key(&number) && *vserver != NO_VSERVER {
+        if !desired.vservers.contains_key(&number) && *vserver != Vserver::default() {
             // Its connections drain by the idle time it had.
-            let drained = Vserver { idle_s: vserver.idle_s, pending_s: vserver.pending_s, ..NO_VSERVER };
+            let drained =
+                Vserver { idle_s: vserver.idle_s, pending_s: vserver.pending_s, ..Vserver::default() };
             if *vserver != drained {
                 operations.push(Operation::SetVserver(number, drained));
             }
@@ -155,12 +141,12 @@ fn changed<'a, K: Copy + Eq + Hash, V: Copy + PartialEq>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::plan::tests::{figure_7_1, hops};
+    use crate::dataplane::plan::tests::{dual_stack, figure_7_1, hops};
     use crate::dataplane::plan::{Assignments, HealthView, plan};
     use csm_common::service::REAL_USABLE;
 
     /// The maps after `operations`, checking after each one that nothing refers to what is not there.
-    fn apply(mut maps: Contents, operations: &[Operation]) -> Contents {
+    fn apply<A: Wire>(mut maps: Contents<A>, operations: &[Operation<A>]) -> Contents<A> {
         for operation in operations {
             match operation.clone() {
                 Operation::RemoveOrigin(key) => drop(maps.origins.remove(&key)),
@@ -188,7 +174,7 @@ mod tests {
             }
             for found in maps.vserver_keys.values() {
                 assert!(maps.vservers.contains_key(&found.vserver), "a key leads to an unwritten vserver");
-                let ruled = |prefix: &ClientPrefix| u32::from(prefix.of.rules) == found.rules;
+                let ruled = |prefix: &ClientPrefix<A>| u32::from(prefix.of.rules) == found.rules;
                 assert!(found.rules == 0 || maps.clients.keys().any(ruled), "a key leads to unwritten rules");
             }
             for (number, vserver) in maps.vservers.iter().filter(|(_, vserver)| vserver.ring_len > 0) {
@@ -205,13 +191,18 @@ mod tests {
 
     #[test]
     fn from_nothing_in_a_safe_order_and_then_nothing_more() {
-        let config = figure_7_1();
+        let config = dual_stack();
         let desired =
             plan(&config, &HealthView::default(), &hops(&config), &mut Assignments::default()).unwrap();
-        let operations = diff(&desired.contents, &Contents::default());
-        let maps = apply(Contents::default(), &operations);
-        assert_eq!(maps, desired.contents);
-        assert_eq!(diff(&desired.contents, &maps), []);
+        fn check<A: Wire>(desired: &Contents<A>) {
+            let operations = diff(desired, &Contents::default());
+            assert!(!operations.is_empty());
+            let maps = apply(Contents::default(), &operations);
+            assert_eq!(maps, *desired);
+            assert_eq!(diff(desired, &maps), []);
+        }
+        check(&desired.contents);
+        check(&desired.contents6);
     }
 
     #[test]

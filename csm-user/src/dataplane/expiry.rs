@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use csm_common::address::V6;
 use csm_common::flow::{
     Connection, FLAG_FORWARD, FLAG_REPLICATE, FlowEntry, FlowKey, NONE, STATE_CLOSED, STATE_ESTABLISHED,
 };
@@ -21,8 +22,9 @@ use csm_common::service::{StickyEntry, StickyKey};
 use super::bpf::{BpfMap, Walk};
 use super::judge::{Clock, Times, Verdict, judge, sticky_over};
 use super::maps::SettingsCell;
-use super::ring::{Delta, DeltaSink};
+use super::ring::{Change, DeltaSink};
 use super::snapshot::{Directory, DirectoryCell};
+use super::table::family::TableFamily;
 use super::table::{Table, monotonic_ns};
 
 /// Orphans are looked for on one walk of so many.
@@ -111,8 +113,10 @@ impl Default for Pace {
 /// What the expiry works on.
 #[derive(Clone)]
 pub struct Expiry {
-    /// The tables.
+    /// The tables of IPv4.
     pub table: Arc<Table>,
+    /// The tables of IPv6, if this node has it.
+    pub table6: Option<Arc<Table<V6>>>,
     /// For `adopted_ns`.
     pub settings: Arc<SettingsCell>,
     /// For the virtual servers' times.
@@ -191,22 +195,37 @@ impl Expiry {
     /// Of a system call.
     pub fn walk(&self, walk: u64, rest: &mut dyn FnMut(Duration) -> bool) -> io::Result<Option<Census>> {
         let mut census = Census { walk, ..Census::default() };
+        let walked = self.walk_family(&self.table, &mut census, rest)?
+            && match &self.table6 {
+                Some(table) => self.walk_family(table, &mut census, rest)?,
+                None => true,
+            };
+        Ok(walked.then_some(census))
+    }
+
+    /// One walk over the tables of one family; false if it was stopped.
+    fn walk_family<A: TableFamily>(
+        &self,
+        table: &Table<A>,
+        census: &mut Census,
+        rest: &mut dyn FnMut(Duration) -> bool,
+    ) -> io::Result<bool> {
         // Half-open ones first: one that is proven meanwhile is then met among the proven.
-        for (map, proven) in [(&self.table.embryonic, false), (&self.table.flows, true)] {
+        for (map, proven) in [(&table.embryonic, false), (&table.flows, true)] {
             let mut position = Walk::new(self.pace.slice);
-            while !self.slice(map, proven, &mut position, &mut census)? {
+            while !self.slice(table, map, proven, &mut position, census)? {
                 if rest(self.pace.rest) {
-                    return Ok(None);
+                    return Ok(false);
                 }
             }
         }
         let mut position = Walk::new(self.pace.slice);
-        while !self.sticky_slice(&mut position, &mut census)? {
+        while !self.sticky_slice(table, &mut position, census)? {
             if rest(self.pace.rest) {
-                return Ok(None);
+                return Ok(false);
             }
         }
-        Ok(Some(census))
+        Ok(true)
     }
 
     fn clock(&self) -> Clock {
@@ -218,11 +237,12 @@ impl Expiry {
     }
 
     /// One slice; true if it was the last.
-    fn slice(
+    fn slice<A: TableFamily>(
         &self,
-        map: &BpfMap<FlowKey, FlowEntry>,
+        table: &Table<A>,
+        map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
         proven: bool,
-        position: &mut Walk<FlowKey, FlowEntry>,
+        position: &mut Walk<FlowKey<A>, FlowEntry<A>>,
         census: &mut Census,
     ) -> io::Result<bool> {
         let (clock, directory) = (self.clock(), self.directory.get());
@@ -233,7 +253,7 @@ impl Expiry {
             // be an orphan, and only a look-up tells; so not on each walk.
             let suspect = judge(entry, Some(entry), times, clock) != Verdict::Keep
                 || (census.walk % ORPHAN_WALKS == 1 && judge(entry, None, times, clock) != Verdict::Keep);
-            match if suspect { self.expire(map, key, times)? } else { Outcome::Stays } {
+            match if suspect { self.expire(table, map, key, times)? } else { Outcome::Stays } {
                 Outcome::Stays => {}
                 Outcome::Gone => continue,
                 Outcome::Removed(verdict) => {
@@ -256,7 +276,13 @@ impl Expiry {
     }
 
     /// Looks again and removes what is over.
-    fn expire(&self, map: &BpfMap<FlowKey, FlowEntry>, key: &FlowKey, times: Times) -> io::Result<Outcome> {
+    fn expire<A: TableFamily>(
+        &self,
+        table: &Table<A>,
+        map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
+        key: &FlowKey<A>,
+        times: Times,
+    ) -> io::Result<Outcome> {
         let Some(entry) = map.get(key)? else { return Ok(Outcome::Gone) };
         let twin = map.get(&entry.twin_key(key.proto))?.filter(|twin| twin.twin_key(key.proto) == *key);
         let clock = self.clock();
@@ -267,29 +293,30 @@ impl Expiry {
                 .map(|there| if there { Outcome::Removed(Verdict::Orphan) } else { Outcome::Gone }),
             verdict @ (Verdict::Idle | Verdict::Closed | Verdict::Pending) => {
                 let connection = entry.connection(key);
-                self.table.delete_pair(map, &connection)?;
+                table.delete_pair(map, &connection)?;
                 self.tell(&connection, entry.flags, clock);
                 Ok(Outcome::Removed(verdict))
             }
         }
     }
 
-    fn tell(&self, connection: &Connection, flags: u8, clock: Clock) {
+    fn tell<A: TableFamily>(&self, connection: &Connection<A>, flags: u8, clock: Clock) {
         if clock.active && flags & FLAG_REPLICATE != 0 && connection.state >= STATE_ESTABLISHED {
-            (self.deltas)(Delta::Closed(*connection));
+            (self.deltas)(A::delta(Change::Closed(*connection)));
         }
     }
 
-    fn sticky_slice(
+    fn sticky_slice<A: TableFamily>(
         &self,
-        position: &mut Walk<StickyKey, StickyEntry>,
+        table: &Table<A>,
+        position: &mut Walk<StickyKey<A>, StickyEntry>,
         census: &mut Census,
     ) -> io::Result<bool> {
         let (clock, directory) = (self.clock(), self.directory.get());
-        let (entries, last) = position.next(&self.table.sticky)?;
+        let (entries, last) = position.next(&table.sticky)?;
         for (key, entry) in entries {
             let replicated = directory.replicates_sticky(key.group);
-            if sticky_over(entry, replicated, clock) && self.expire_sticky(key, replicated)? {
+            if sticky_over(entry, replicated, clock) && self.expire_sticky(table, key, replicated)? {
                 census.expired += 1;
                 continue;
             }
@@ -302,14 +329,19 @@ impl Expiry {
         Ok(last)
     }
 
-    fn expire_sticky(&self, key: &StickyKey, replicated: bool) -> io::Result<bool> {
+    fn expire_sticky<A: TableFamily>(
+        &self,
+        table: &Table<A>,
+        key: &StickyKey<A>,
+        replicated: bool,
+    ) -> io::Result<bool> {
         let clock = self.clock();
-        let over = self.table.sticky.get(key)?.is_some_and(|entry| sticky_over(&entry, replicated, clock));
-        if !over || !self.table.sticky.delete(key)? {
+        let over = table.sticky.get(key)?.is_some_and(|entry| sticky_over(&entry, replicated, clock));
+        if !over || !table.sticky.delete(key)? {
             return Ok(false);
         }
         if clock.active && replicated {
-            (self.deltas)(Delta::StickyGone(*key));
+            (self.deltas)(A::delta(Change::StickyGone(*key)));
         }
         Ok(true)
     }

@@ -1,5 +1,6 @@
 //! What becomes of an entry of the connection and sticky tables. Pure.
 
+use csm_common::address::Address;
 use csm_common::flow::{
     FLAG_REPLICATE, FLAG_RESET, FlowEntry, STATE_CLEARED, STATE_CLOSED, STATE_ESTABLISHED,
 };
@@ -55,7 +56,12 @@ pub enum Verdict {
 /// A node that is not active keeps replicated connections whatever its own clock says: it does not see their packets,
 /// and the active sends their deletion.
 #[must_use]
-pub fn judge(entry: &FlowEntry, twin: Option<&FlowEntry>, times: Times, clock: Clock) -> Verdict {
+pub fn judge<A: Address>(
+    entry: &FlowEntry<A>,
+    twin: Option<&FlowEntry<A>>,
+    times: Times,
+    clock: Clock,
+) -> Verdict {
     let seen_ns = entry.last_seen_ns.max(twin.map_or(0, |twin| twin.last_seen_ns));
     let state = entry.state.max(twin.map_or(0, |twin| twin.state));
     let idle_ns = clock.now_ns.saturating_sub(seen_ns.max(clock.adopted_ns));

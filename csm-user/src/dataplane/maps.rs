@@ -5,19 +5,21 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
+use aya::Pod;
 use aya::maps::Map;
+use csm_common::address::V6;
 use csm_common::counter::{Count, Reason, ServiceCount};
 use csm_common::net::{Address, AddressKey, NextHop, Route};
 use csm_common::service::{
     ClientPrefix, Match, Networks, Origin, Pool, Real, Settings, Vserver, VserverKey, ring_slot,
 };
 use csm_common::{limits, names};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::bpf::{BpfMap, PerCpuArray, Update};
-use super::diff::{NO_VSERVER, Operation, diff};
+use super::diff::{Operation, diff};
+use super::family::{Wire, wire};
 use super::plan::{Contents, Released};
-use super::routes::{from_be, wire};
 use crate::model::Vlan;
 
 /// Where the loaded program's maps come from.
@@ -46,41 +48,62 @@ impl MapSource for aya::Ebpf {
     }
 }
 
-const NO_REAL: Real = Real { ip_be: 0, port_be: 0, vlan: 0, nexthop: 0, flags: 0, farm: 0 };
-
-/// Key of `ROUTES` as the kernel has it: prefix length, then the address in network order.
-type RouteKey = [u32; 2];
-
-/// The maps that the plan fills.
-#[derive(Debug)]
-pub struct Maps {
-    vserver_keys: BpfMap<VserverKey, Match>,
-    networks: BpfMap<RouteKey, Networks>,
-    clients: BpfMap<ClientPrefix, u32>,
-    pools: BpfMap<u32, Pool>,
-    vservers: BpfMap<u32, Vserver>,
-    rings: BpfMap<u32, u32>,
-    reals: BpfMap<u32, Real>,
-    addresses: BpfMap<AddressKey, Address>,
-    routes: BpfMap<RouteKey, Route>,
-    origins: BpfMap<VserverKey, Origin>,
+/// Key of a longest-prefix map as the kernel has it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct PrefixKey<A> {
+    /// Length of the prefix.
+    pub bits: u32,
+    /// Network order.
+    pub address_be: A,
 }
 
-impl Maps {
+// SAFETY: the type is `repr(C)`, `Copy` and made of integers without padding between them.
+unsafe impl Pod for PrefixKey<u32> {}
+// SAFETY: the same; the address is four integers.
+unsafe impl Pod for PrefixKey<V6> {}
+
+/// The maps that the plan fills with what is of family `A`.
+#[derive(Debug)]
+pub struct Maps<A: Wire = u32> {
+    vserver_keys: BpfMap<VserverKey<A>, Match>,
+    networks: BpfMap<PrefixKey<A>, Networks>,
+    clients: BpfMap<ClientPrefix<A>, u32>,
+    pools: BpfMap<u32, Pool<A>>,
+    vservers: BpfMap<u32, Vserver<A>>,
+    /// Both families': a virtual server is of one of them.
+    rings: BpfMap<u32, u32>,
+    reals: BpfMap<u32, Real<A>>,
+    addresses: BpfMap<AddressKey<A>, Address>,
+    routes: BpfMap<PrefixKey<A>, Route>,
+    origins: BpfMap<VserverKey<A>, Origin<A>>,
+}
+
+impl<A: Wire> Maps<A>
+where
+    VserverKey<A>: Pod,
+    ClientPrefix<A>: Pod,
+    Pool<A>: Pod,
+    Vserver<A>: Pod,
+    Real<A>: Pod,
+    AddressKey<A>: Pod,
+    Origin<A>: Pod,
+    PrefixKey<A>: Pod,
+{
     /// # Errors
     /// If a map is missing or of another shape.
     pub fn open(source: &impl MapSource) -> io::Result<Self> {
         Ok(Self {
-            vserver_keys: BpfMap::new(source.descriptor(names::VSERVER_KEYS)?)?,
-            networks: BpfMap::new(source.descriptor(names::NETWORKS)?)?,
-            clients: BpfMap::new(source.descriptor(names::CLIENTS)?)?,
-            pools: BpfMap::new(source.descriptor(names::POOLS)?)?,
-            vservers: BpfMap::new(source.descriptor(names::VSERVERS)?)?,
+            vserver_keys: BpfMap::new(source.descriptor(A::NAMES.vserver_keys)?)?,
+            networks: BpfMap::new(source.descriptor(A::NAMES.networks)?)?,
+            clients: BpfMap::new(source.descriptor(A::NAMES.clients)?)?,
+            pools: BpfMap::new(source.descriptor(A::NAMES.pools)?)?,
+            vservers: BpfMap::new(source.descriptor(A::NAMES.vservers)?)?,
             rings: BpfMap::new(source.descriptor(names::RINGS)?)?,
-            reals: BpfMap::new(source.descriptor(names::REALS)?)?,
-            addresses: BpfMap::new(source.descriptor(names::ADDRESSES)?)?,
-            routes: BpfMap::new(source.descriptor(names::ROUTES)?)?,
-            origins: BpfMap::new(source.descriptor(names::ORIGINS)?)?,
+            reals: BpfMap::new(source.descriptor(A::NAMES.reals)?)?,
+            addresses: BpfMap::new(source.descriptor(A::NAMES.addresses)?)?,
+            routes: BpfMap::new(source.descriptor(A::NAMES.routes)?)?,
+            origins: BpfMap::new(source.descriptor(A::NAMES.origins)?)?,
         })
     }
 
@@ -88,7 +111,7 @@ impl Maps {
     ///
     /// # Errors
     /// The first system call that fails; what was done before it stays, and the next call goes on from there.
-    pub fn reconcile(&self, desired: &Contents) -> io::Result<usize> {
+    pub fn reconcile(&self, desired: &Contents<A>) -> io::Result<usize> {
         let operations = diff(desired, &self.read_back()?);
         for operation in &operations {
             self.apply(operation)?;
@@ -100,28 +123,28 @@ impl Maps {
     ///
     /// # Errors
     /// Of the system call.
-    pub fn apply(&self, operation: &Operation) -> io::Result<()> {
+    pub fn apply(&self, operation: &Operation<A>) -> io::Result<()> {
         match operation {
             Operation::RemoveOrigin(key) => self.origins.delete(key).map(drop),
             Operation::SetOrigin(key, origin) => self.origins.set(key, origin, Update::Any),
             Operation::RemoveVserverKey(key) => self.vserver_keys.delete(key).map(drop),
             Operation::RemoveAddress(key) => self.addresses.delete(key).map(drop),
-            Operation::RemoveRoute(net) => self.routes.delete(&route_key(*net)).map(drop),
+            Operation::RemoveRoute(net) => self.routes.delete(&prefix_key(*net)).map(drop),
             Operation::SetReal(number, real) => self.reals.set(number, real, Update::Any),
             Operation::SetRing(vserver, slots) => (0..)
                 .zip(slots)
                 .try_for_each(|(slot, real)| self.rings.set(&ring_slot(*vserver, slot), real, Update::Any)),
             Operation::SetVserver(number, vserver) => self.vservers.set(number, vserver, Update::Any),
-            Operation::SetRoute(net, route) => self.routes.set(&route_key(*net), route, Update::Any),
+            Operation::SetRoute(net, route) => self.routes.set(&prefix_key(*net), route, Update::Any),
             Operation::SetAddress(key, address) => self.addresses.set(key, address, Update::Any),
             Operation::SetVserverKey(key, found) => self.vserver_keys.set(key, found, Update::Any),
             Operation::SetPool(number, pool) => self.pools.set(number, pool, Update::Any),
             Operation::SetClient(prefix, number) => self.clients.set(prefix, number, Update::Any),
             Operation::RemoveClient(prefix) => self.clients.delete(prefix).map(drop),
             Operation::SetNetwork(net, networks) => {
-                self.networks.set(&route_key(*net), networks, Update::Any)
+                self.networks.set(&prefix_key(*net), networks, Update::Any)
             }
-            Operation::RemoveNetwork(net) => self.networks.delete(&route_key(*net)).map(drop),
+            Operation::RemoveNetwork(net) => self.networks.delete(&prefix_key(*net)).map(drop),
         }
     }
 
@@ -129,8 +152,8 @@ impl Maps {
     ///
     /// # Errors
     /// Of a system call.
-    pub fn read_back(&self) -> io::Result<Contents> {
-        let vservers = used(&self.vservers, NO_VSERVER)?;
+    pub fn read_back(&self) -> io::Result<Contents<A>> {
+        let vservers = used(&self.vservers, Vserver::default())?;
         let mut rings = BTreeMap::new();
         for (&number, vserver) in vservers.iter().filter(|(_, vserver)| vserver.ring_len > 0) {
             let slots = (0..vserver.ring_len.min(limits::RING_SLOTS))
@@ -142,7 +165,7 @@ impl Maps {
             vserver_keys: self.vserver_keys.entries()?.into_iter().collect(),
             vservers,
             rings,
-            reals: used(&self.reals, NO_REAL)?,
+            reals: used(&self.reals, no_real())?,
             addresses: self.addresses.entries()?.into_iter().collect(),
             routes: by_network(self.routes.entries()?),
             networks: by_network(self.networks.entries()?),
@@ -153,20 +176,22 @@ impl Maps {
     }
 }
 
-fn by_network<V>(entries: Vec<(RouteKey, V)>) -> BTreeMap<IpNet, V> {
-    let net = |[length, address]: RouteKey| {
-        let net = Ipv4Net::new(from_be(address), u8::try_from(length).ok()?);
-        net.ok().map(IpNet::V4)
-    };
+fn by_network<A: Wire, V>(entries: Vec<(PrefixKey<A>, V)>) -> BTreeMap<IpNet, V> {
+    let net = |key: PrefixKey<A>| IpNet::new(key.address_be.ip(), u8::try_from(key.bits).ok()?).ok();
     entries.into_iter().filter_map(|(key, value)| Some((net(key)?, value))).collect()
 }
 
-fn route_key(net: IpNet) -> RouteKey {
-    [u32::from(net.prefix_len()), wire(net.network())]
+fn prefix_key<A: Wire>(net: IpNet) -> PrefixKey<A> {
+    PrefixKey { bits: u32::from(net.prefix_len()), address_be: wire(net.network()) }
+}
+
+/// An element of `REALS` that is not in use.
+fn no_real<A: Wire>() -> Real<A> {
+    Real { ip_be: A::UNSPECIFIED, port_be: 0, vlan: 0, nexthop: 0, flags: 0, farm: 0 }
 }
 
 /// The elements of an array that are not all zero; about 10 ms for the largest.
-fn used<V: aya::Pod + PartialEq>(array: &BpfMap<u32, V>, empty: V) -> io::Result<BTreeMap<u32, V>> {
+fn used<V: Pod + PartialEq>(array: &BpfMap<u32, V>, empty: V) -> io::Result<BTreeMap<u32, V>> {
     (0..array.max_entries())
         .filter_map(|index| match array.get(&index) {
             Ok(Some(value)) if value == empty => None,
@@ -177,20 +202,24 @@ fn used<V: aya::Pod + PartialEq>(array: &BpfMap<u32, V>, empty: V) -> io::Result
         .collect()
 }
 
-/// `NEXTHOPS` and `NEIGHBOURS`, written by the neighbour table's shell.
+/// `NEXTHOPS` and `NEIGHBOURS` of family `A`, written by the neighbour table's shell.
 #[derive(Debug)]
-pub struct HopMaps {
-    nexthops: BpfMap<u32, NextHop>,
-    neighbours: BpfMap<AddressKey, u32>,
+pub struct HopMaps<A: Wire = u32> {
+    nexthops: BpfMap<u32, NextHop<A>>,
+    neighbours: BpfMap<AddressKey<A>, u32>,
 }
 
-impl HopMaps {
+impl<A: Wire> HopMaps<A>
+where
+    NextHop<A>: Pod,
+    AddressKey<A>: Pod,
+{
     /// # Errors
     /// If a map is missing or of another shape.
     pub fn open(source: &impl MapSource) -> io::Result<Self> {
         Ok(Self {
-            nexthops: BpfMap::new(source.descriptor(names::NEXTHOPS)?)?,
-            neighbours: BpfMap::new(source.descriptor(names::NEIGHBOURS)?)?,
+            nexthops: BpfMap::new(source.descriptor(A::NAMES.nexthops)?)?,
+            neighbours: BpfMap::new(source.descriptor(A::NAMES.neighbours)?)?,
         })
     }
 
@@ -198,7 +227,7 @@ impl HopMaps {
     ///
     /// # Errors
     /// Of the system call.
-    pub fn set_nexthop(&self, number: u32, hop: &NextHop) -> io::Result<()> {
+    pub fn set_nexthop(&self, number: u32, hop: &NextHop<A>) -> io::Result<()> {
         self.nexthops.set(&number, hop, Update::Any)
     }
 
@@ -206,7 +235,7 @@ impl HopMaps {
     ///
     /// # Errors
     /// Of the system call.
-    pub fn nexthop(&self, number: u32) -> io::Result<Option<NextHop>> {
+    pub fn nexthop(&self, number: u32) -> io::Result<Option<NextHop<A>>> {
         self.nexthops.get(&number)
     }
 
@@ -214,7 +243,7 @@ impl HopMaps {
     ///
     /// # Errors
     /// Of the system call.
-    pub fn set_neighbour(&self, host: &AddressKey, number: Option<u32>) -> io::Result<()> {
+    pub fn set_neighbour(&self, host: &AddressKey<A>, number: Option<u32>) -> io::Result<()> {
         match number {
             Some(number) => self.neighbours.set(host, &number, Update::Any),
             None => self.neighbours.delete(host).map(drop),
@@ -225,21 +254,21 @@ impl HopMaps {
     ///
     /// # Errors
     /// Of the system call.
-    pub fn neighbour(&self, host: &AddressKey) -> io::Result<Option<u32>> {
+    pub fn neighbour(&self, host: &AddressKey<A>) -> io::Result<Option<u32>> {
         self.neighbours.get(host)
     }
 }
 
-/// Writes `ERROR_SOURCES`: ICMP errors come from a VLAN's alias, or from the node's own address there. The alias is the
+/// Writes `ERROR_SOURCES` of family `A`: ICMP errors come from a VLAN's alias, or from the node's own address there. The alias is the
 /// hosts' gateway, and stays the same when the peer takes over.
 ///
 /// # Errors
 /// If the map is missing, of another shape, or cannot be written.
-pub fn set_error_sources(source: &impl MapSource, vlans: &[Vlan]) -> io::Result<()> {
-    let map: BpfMap<u32, u32> = BpfMap::new(source.descriptor(names::ERROR_SOURCES)?)?;
+pub fn set_error_sources<A: Wire + Pod>(source: &impl MapSource, vlans: &[Vlan]) -> io::Result<()> {
+    let map: BpfMap<u32, A> = BpfMap::new(source.descriptor(A::NAMES.error_sources)?)?;
     for vlan in vlans {
-        if let Some(address) = vlan.alias.or(vlan.address) {
-            map.set(&u32::from(vlan.id.get()), &u32::from_ne_bytes(address.addr().octets()), Update::Any)?;
+        if let Some(address) = vlan.alias(A::FAMILY).or(vlan.own(A::FAMILY)) {
+            map.set(&u32::from(vlan.id.get()), &wire(address.addr()), Update::Any)?;
         }
     }
     Ok(())

@@ -3,24 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
+use csm_common::address::V6;
 use csm_common::limits;
 use csm_common::net::{
     ADDRESS_ALIAS, ADDRESS_POOL, ADDRESS_VIRTUAL, Address, AddressKey, ROUTE_CONNECTED, ROUTE_VIA, Route,
 };
 use csm_common::service::{
-    ClientPrefix, Match, Networks, Origin, Pool, REAL_STICKY, REAL_USABLE, Real, VSERVER_DISPATCH,
-    VSERVER_FORWARD, VSERVER_FTP, VSERVER_HASH_DESTINATION, VSERVER_HASH_SOURCE, VSERVER_INSERVICE,
-    VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver, VserverKey,
+    ClientPrefix, Match, Networks, Origin, Pool, REAL_STICKY, REAL_USABLE, Real, Vserver, VserverKey,
 };
 use ipnet::IpNet;
 
-use crate::model::{
-    self, Config, Family, Host, Name, Predictor, RealAdmin, Serverfarm, StableId, VlanId, prefix_mask,
-};
+use crate::model::{self, Config, Family, Host, Name, Predictor, RealAdmin, Serverfarm, StableId, VlanId};
 use crate::numbers::Numbers;
 
-use super::predictor;
-use super::routes::{Routes, Target, be, hop_key, wire};
+use super::family::{Wire, wire};
+use super::routes::{Routes, Target};
 
 /// A real of a farm.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,36 +84,38 @@ impl Assignments {
     }
 }
 
-/// What the planned maps hold.
+/// What the planned maps of a family hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contents {
+pub struct Contents<A: Wire = u32> {
     /// `VSERVER_KEYS`.
-    pub vserver_keys: HashMap<VserverKey, Match>,
+    pub vserver_keys: HashMap<VserverKey<A>, Match>,
     /// `NETWORKS`.
     pub networks: BTreeMap<IpNet, Networks>,
     /// `CLIENTS`.
-    pub clients: HashMap<ClientPrefix, u32>,
+    pub clients: HashMap<ClientPrefix<A>, u32>,
     /// `POOLS`; a number that is absent is all zero.
-    pub pools: BTreeMap<u32, Pool>,
+    pub pools: BTreeMap<u32, Pool<A>>,
     /// `VSERVERS`; a number that is absent is all zero.
-    pub vservers: BTreeMap<u32, Vserver>,
-    /// `RINGS`: the slots in use of each vserver.
+    pub vservers: BTreeMap<u32, Vserver<A>>,
+    /// `RINGS`, which the families share: the slots in use of each vserver.
     pub rings: BTreeMap<u32, Vec<u32>>,
     /// `REALS`; a number that is absent is all zero.
-    pub reals: BTreeMap<u32, Real>,
+    pub reals: BTreeMap<u32, Real<A>>,
     /// `ADDRESSES`.
-    pub addresses: HashMap<AddressKey, Address>,
+    pub addresses: HashMap<AddressKey<A>, Address>,
     /// `ROUTES`.
     pub routes: BTreeMap<IpNet, Route>,
     /// `ORIGINS`.
-    pub origins: HashMap<VserverKey, Origin>,
+    pub origins: HashMap<VserverKey<A>, Origin<A>>,
 }
 
 /// A plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
-    /// Contents of the maps.
+    /// Contents of the maps of IPv4.
     pub contents: Contents,
+    /// Of those of IPv6.
+    pub contents6: Contents<V6>,
     /// Which vserver has which number.
     pub vservers: BTreeMap<u32, VserverName>,
     /// Which real has which number.
@@ -156,6 +155,9 @@ pub enum PlanError {
         /// The limit.
         limit: u32,
     },
+    /// IPv6 on a node that was started without.
+    #[error("this node was started with a configuration without IPv6: restart csmd to use it")]
+    NoIpv6,
 }
 
 /// The neighbours that `config` needs whatever the traffic: gateways and reals (or the gateways to them).
@@ -181,22 +183,10 @@ pub fn plan(
     hops: &HashMap<Host, u32>,
     numbers: &mut Assignments,
 ) -> Result<Desired, PlanError> {
-    let config = &config.only(Family::V4);
     let mut desired = Desired { routes: Routes::of(config), ..Desired::default() };
-    plan_routes(&mut desired, hops)?;
-    let mut rotation = HashMap::new();
-    for farm in &config.serverfarms {
-        rotation.insert(&farm.name, plan_farm(farm, health, hops, numbers, &mut desired)?);
-    }
-    desired.contents.pools = nat::pools(config);
-    let mut numbered = Vec::new();
-    for vserver in &config.vservers {
-        let number = plan_vserver(config, vserver, &rotation, numbers, &mut desired)?;
-        numbered.extend(number.map(|number| (number, vserver)));
-    }
-    matching::plan(&numbered, &mut desired.contents)?;
-    plan_addresses(config, &mut desired)?;
-    desired.contents.origins = origins::origins(config, &desired);
+    let ports = nat::ports(config);
+    desired.contents = of_family(config, ports, health, hops, numbers, &mut desired)?;
+    desired.contents6 = of_family(config, ports, health, hops, numbers, &mut desired)?;
     let walk = numbers.walk;
     let wanted: HashSet<StableId> = desired.vservers.values().map(|known| known.id).collect();
     numbers.vservers.retain(|id| wanted.contains(id), walk);
@@ -205,30 +195,65 @@ pub fn plan(
     Ok(desired)
 }
 
-fn plan_routes(desired: &mut Desired, hops: &HashMap<Host, u32>) -> Result<(), PlanError> {
-    for (net, target) in desired.routes.iter() {
+/// What the maps of family `A` are to hold; who has which number is noted in `desired`.
+fn of_family<A: Wire>(
+    config: &Config,
+    ports: nat::Ports,
+    health: &HealthView,
+    hops: &HashMap<Host, u32>,
+    numbers: &mut Assignments,
+    desired: &mut Desired,
+) -> Result<Contents<A>, PlanError> {
+    let config = &config.only(A::FAMILY);
+    let mut contents = Contents::default();
+    plan_routes(desired, hops, &mut contents)?;
+    let mut rotation = HashMap::new();
+    for farm in &config.serverfarms {
+        rotation.insert(&farm.name, plan_farm(farm, health, hops, numbers, desired, &mut contents)?);
+    }
+    contents.pools = nat::pools(config, ports);
+    let mut numbered = Vec::new();
+    for vserver in &config.vservers {
+        let number = vserver::plan(config, vserver, &rotation, numbers, desired, &mut contents)?;
+        numbered.extend(number.map(|number| (number, vserver)));
+    }
+    matching::plan(&numbered, &mut contents)?;
+    plan_addresses(config, &mut contents)?;
+    contents.origins = origins::origins(config, desired);
+    Ok(contents)
+}
+
+fn plan_routes<A: Wire>(
+    desired: &mut Desired,
+    hops: &HashMap<Host, u32>,
+    contents: &mut Contents<A>,
+) -> Result<(), PlanError> {
+    let mut unreachable = Vec::new();
+    for (net, target) in desired.routes.iter().filter(|(net, _)| Family::of(net.addr()) == A::FAMILY) {
         let route = match target {
             Target::Connected(vlan) => Route { kind: ROUTE_CONNECTED, vlan: vlan.get(), nexthop: 0 },
             Target::Via(vlan, gateway) => {
                 let Some(&nexthop) = hops.get(&Host::new(gateway, vlan)) else {
-                    desired.unreachable.insert(gateway);
+                    unreachable.push(gateway);
                     continue;
                 };
                 Route { kind: ROUTE_VIA, vlan: vlan.get(), nexthop }
             }
         };
-        desired.contents.routes.insert(net, route);
+        contents.routes.insert(net, route);
     }
-    fits(desired.contents.routes.len(), "routes", limits::ROUTES_MAX)
+    desired.unreachable.extend(unreachable);
+    fits(contents.routes.len(), "routes", limits::ROUTES_MAX)
 }
 
 /// Numbers and describes the farm's reals; returns those in rotation with their weights.
-fn plan_farm(
+fn plan_farm<A: Wire>(
     farm: &Serverfarm,
     health: &HealthView,
     hops: &HashMap<Host, u32>,
     numbers: &mut Assignments,
     desired: &mut Desired,
+    contents: &mut Contents<A>,
 ) -> Result<Vec<(u32, u8)>, PlanError> {
     let mut rotation = Vec::new();
     for real in &farm.reals {
@@ -259,105 +284,10 @@ fn plan_farm(
         if in_rotation {
             rotation.push((number, real.weight));
         }
-        desired.contents.reals.insert(number, entry);
+        contents.reals.insert(number, entry);
         desired.reals.insert(number, RealName { key, id });
     }
     Ok(rotation)
-}
-
-/// Numbers and describes `vserver`.
-fn plan_vserver(
-    config: &Config,
-    vserver: &model::Vserver,
-    rotation: &HashMap<&Name, Vec<(u32, u8)>>,
-    numbers: &mut Assignments,
-    desired: &mut Desired,
-) -> Result<Option<u32>, PlanError> {
-    // Without an address there is nothing to match, and no identity that the peer would know.
-    let Some(virtual_server) = vserver.virtual_server else { return Ok(None) };
-    let id = StableId::of_vserver(&vserver.name, &virtual_server);
-    let number = numbers
-        .vservers
-        .assign(&id)
-        .ok_or(PlanError::Full { what: "virtual servers", limit: limits::VSERVERS_MAX })?;
-    let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
-    let reals = farm.filter(|_| vserver.is_operational()).and_then(|farm| rotation.get(&farm.name));
-    let ring = match (reals, farm.map(|farm| farm.predictor)) {
-        (None, _) | (_, Some(Predictor::Forward)) => Vec::new(),
-        (Some(reals), Some(Predictor::Hash { .. })) => {
-            let id = |number| desired.reals.get(&number).map_or(0, |known: &RealName| known.id.0);
-            predictor::hash_table(&reals.iter().map(|&(number, _)| (number, id(number))).collect::<Vec<_>>())
-        }
-        (Some(reals), _) => predictor::ring(reals),
-    };
-    let ring_len = u32::try_from(ring.len()).unwrap_or(0);
-    let pool = farm.and_then(|farm| farm.nat_client.as_ref());
-    let entry = Vserver {
-        pool: pool.and_then(|name| nat::numbers(config).get(name).copied()).unwrap_or(0),
-        ..vserver_entry(config, vserver, farm, number, ring_len)
-    };
-    desired.contents.vservers.insert(number, entry);
-    if !ring.is_empty() {
-        desired.contents.rings.insert(number, ring);
-    }
-    desired.vservers.insert(number, VserverName { name: vserver.name.clone(), id });
-    Ok(Some(number))
-}
-
-fn vserver_entry(
-    config: &Config,
-    vserver: &model::Vserver,
-    farm: Option<&Serverfarm>,
-    number: u32,
-    ring_len: u32,
-) -> Vserver {
-    let flag = |set: bool, bit: u32| if set { bit } else { 0 };
-    let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-    let ftp = vserver.virtual_server.is_some_and(|to| to.ftp);
-    let predictor = farm.map_or(Predictor::RoundRobin, |farm| farm.predictor);
-    let forward = predictor == Predictor::Forward;
-    let (hash_mask, source, destination) = match predictor {
-        Predictor::Hash { bits, source, destination, .. } => (be(prefix_mask(bits)), source, destination),
-        _ => (0, false, false),
-    };
-    // A client's data connections find their real by its sticky entry: it is to last as long as the control connection.
-    let sticky = vserver.sticky.filter(|_| !forward).or(ftp.then_some(model::Sticky {
-        minutes: 0,
-        group: 0,
-        bits: 32,
-        bits6: 128,
-    }));
-    let ftp_s = match seconds(vserver.idle) {
-        _ if !ftp => 0,
-        0 => u32::MAX,
-        idle_s => idle_s,
-    };
-    let replicate_sticky = vserver.replicate_sticky || ftp && vserver.replicate_connection;
-    Vserver {
-        flags: flag(vserver.is_operational(), VSERVER_INSERVICE)
-            | flag(vserver.replicate_connection, VSERVER_REPLICATE)
-            | flag(replicate_sticky, VSERVER_REPLICATE_STICKY)
-            | flag(farm.is_some_and(|farm| !farm.nat_server) && !forward, VSERVER_DISPATCH)
-            | flag(forward, VSERVER_FORWARD)
-            | flag(config.is_unidirectional(vserver), VSERVER_UNIDIRECTIONAL)
-            | flag(ftp, VSERVER_FTP)
-            | flag(source, VSERVER_HASH_SOURCE)
-            | flag(destination, VSERVER_HASH_DESTINATION),
-        ring_len,
-        idle_s: seconds(vserver.idle),
-        pending_s: seconds(vserver.pending),
-        sticky_s: sticky.map_or(0, |sticky| (u32::from(sticky.minutes) * 60).max(ftp_s)),
-        sticky_mask_be: sticky.map_or(0, |sticky| be(prefix_mask(sticky.bits))),
-        sticky_group: sticky.map_or(0, |sticky| match sticky.group {
-            0 => PRIVATE_STICKY + number,
-            group => u32::from(group),
-        }),
-        farm: vserver.serverfarm.as_ref().map_or(0, farm_number),
-        pool: 0,
-        hash_mask_be: hash_mask,
-        port_be: vserver.virtual_server.map_or(0, |to| to.port.to_be()),
-        pad: 0,
-    }
 }
 
 /// A farm by its name, so that it never changes; two of one number would only share sticky clients.
@@ -372,8 +302,8 @@ pub const PRIVATE_STICKY: u32 = 256;
 /// Aliases on their VLANs; virtual addresses of vservers in service, and the pools they use, on the VLAN whose network
 /// holds them. What lies in no connected network needs no ARP: it is routed to the alias, as virtual networks are. What is
 /// forwarded belongs to another host, which answers for itself.
-fn plan_addresses(config: &Config, desired: &mut Desired) -> Result<(), PlanError> {
-    let addresses = &mut desired.contents.addresses;
+fn plan_addresses<A: Wire>(config: &Config, contents: &mut Contents<A>) -> Result<(), PlanError> {
+    let addresses = &mut contents.addresses;
     for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
         let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
         let pool = farm.and_then(|farm| farm.nat_client.as_ref());
@@ -381,7 +311,7 @@ fn plan_addresses(config: &Config, desired: &mut Desired) -> Result<(), PlanErro
         for address in pool.iter().flat_map(|pool| pool.addresses()) {
             if let Some(vlan) = config.vlan_of(address) {
                 for vlan in sides(config, vlan.id) {
-                    addresses.insert(hop_key(wire(address), vlan), Address { kind: ADDRESS_POOL });
+                    addresses.insert(key(address, vlan), Address { kind: ADDRESS_POOL });
                 }
             }
         }
@@ -393,17 +323,21 @@ fn plan_addresses(config: &Config, desired: &mut Desired) -> Result<(), PlanErro
         };
         let Some(vlan) = config.vlan_of(virtual_server.address()) else { continue };
         for vlan in sides(config, vlan.id) {
-            addresses
-                .insert(hop_key(wire(virtual_server.address()), vlan), Address { kind: ADDRESS_VIRTUAL });
+            addresses.insert(key(virtual_server.address(), vlan), Address { kind: ADDRESS_VIRTUAL });
         }
     }
     for vlan in &config.vlans {
-        let Some(alias) = vlan.alias else { continue };
+        let Some(alias) = vlan.alias(A::FAMILY) else { continue };
         for vlan in sides(config, vlan.id) {
-            addresses.insert(hop_key(be(alias.addr()), vlan), Address { kind: ADDRESS_ALIAS });
+            addresses.insert(key(alias.addr(), vlan), Address { kind: ADDRESS_ALIAS });
         }
     }
     fits(addresses.len(), "alias and virtual addresses", limits::ADDRESSES_MAX)
+}
+
+/// `address` on `vlan` as a map key.
+fn key<A: Wire>(address: IpAddr, vlan: VlanId) -> AddressKey<A> {
+    AddressKey { ip_be: wire(address), vlan: vlan.get(), pad: 0 }
 }
 
 /// The VLAN, and the one that it is bridged with.
@@ -416,20 +350,43 @@ fn fits(count: usize, what: &'static str, limit: u32) -> Result<(), PlanError> {
 }
 
 impl Desired {
-    /// What is to be announced, VLAN by VLAN, aliases first: they are the servers' default gateway.
+    /// What is to be announced, aliases first: they are the servers' default gateway.
     #[must_use]
     pub fn announced(&self) -> Vec<(VlanId, IpAddr)> {
-        let mut all: Vec<_> = self
-            .contents
-            .addresses
-            .iter()
-            .filter_map(|(key, address)| {
-                Some((address.kind, VlanId::new(key.vlan)?, super::routes::from_be(key.ip_be).into()))
-            })
-            .collect();
-        all.sort_unstable();
-        all.into_iter().map(|(_, vlan, address)| (vlan, address)).collect()
+        self.group_addresses().into_iter().map(|(_, vlan, address)| (vlan, address)).collect()
     }
+
+    /// The addresses that the pair answers for, by kind (`ADDRESS_*`), VLAN and address.
+    #[must_use]
+    pub fn group_addresses(&self) -> Vec<(u32, VlanId, IpAddr)> {
+        let mut all = addresses(&self.contents);
+        all.extend(addresses(&self.contents6));
+        all.sort_unstable();
+        all
+    }
+
+    /// Whether new connections may go to real `number`.
+    #[must_use]
+    pub fn in_rotation(&self, number: u32) -> bool {
+        self.real_state(number).is_some_and(|(_, flags)| flags & REAL_USABLE != 0)
+    }
+
+    /// Number of the next hop to real `number`; 0: none.
+    #[must_use]
+    pub fn nexthop(&self, number: u32) -> Option<u32> {
+        self.real_state(number).map(|(nexthop, _)| nexthop)
+    }
+
+    fn real_state(&self, number: u32) -> Option<(u32, u32)> {
+        let of_v4 = self.contents.reals.get(&number).map(|real| (real.nexthop, real.flags));
+        of_v4.or_else(|| self.contents6.reals.get(&number).map(|real| (real.nexthop, real.flags)))
+    }
+}
+
+/// Kind, VLAN and address of each address that the pair answers for.
+fn addresses<A: Wire>(contents: &Contents<A>) -> Vec<(u32, VlanId, IpAddr)> {
+    let all = contents.addresses.iter();
+    all.filter_map(|(key, address)| Some((address.kind, VlanId::new(key.vlan)?, key.ip_be.ip()))).collect()
 }
 
 mod matching;
@@ -437,3 +394,4 @@ mod nat;
 mod origins;
 #[cfg(test)]
 pub(super) mod tests;
+mod vserver;

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use aya::maps::{Map, MapData, RingBuf};
+use csm_common::address::{Address, V6};
 use csm_common::event::{
-    EVENT_CLOSED, EVENT_CONNECTION, EVENT_NEIGHBOUR, EVENT_RIVAL, EVENT_STICKY, EVENT_UNRESOLVED, Record,
+    EVENT_CLOSED, EVENT_CONNECTION, EVENT_NEIGHBOUR, EVENT_RIVAL, EVENT_STICKY, EVENT_UNRESOLVED, EVENT_V6,
+    Record,
 };
 use csm_common::flow::Connection;
 use csm_common::names;
@@ -19,20 +21,29 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::bpf::PerCpuArray;
 use super::maps::MapSource;
-use super::routes::from_be;
+use super::table::family::TableFamily;
 use crate::model::Host;
 
-/// What replication is told of this node's own tables; numbers are this node's.
+/// A change of one family's tables; numbers are this node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<A: Address = u32> {
+    /// A connection was proven by both sides.
+    Up(Connection<A>),
+    /// A connection ended or expired.
+    Closed(Connection<A>),
+    /// A sticky entry was made or used.
+    Sticky(StickyKey<A>, StickyEntry),
+    /// A sticky entry expired.
+    StickyGone(StickyKey<A>),
+}
+
+/// What replication is told of this node's own tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delta {
-    /// A connection was proven by both sides.
-    Up(Connection),
-    /// A connection ended or expired.
-    Closed(Connection),
-    /// A sticky entry was made or used.
-    Sticky(StickyKey, StickyEntry),
-    /// A sticky entry expired.
-    StickyGone(StickyKey),
+    /// In the tables of IPv4.
+    V4(Change),
+    /// In those of IPv6.
+    V6(Change<V6>),
     /// So many deltas were lost because the ring was full.
     Lost(u64),
     /// All records were told that the ring held when [`Flusher::flush`] was called.
@@ -181,22 +192,32 @@ impl Reader {
 
     fn record(&mut self, bytes: &[u8]) {
         self.counters.records.fetch_add(1, Ordering::Relaxed);
-        let Some(record) = parse(bytes) else {
-            self.counters.unknown.fetch_add(1, Ordering::Relaxed);
-            return;
+        let known = match bytes.first_chunk().map(|kind| u32::from_ne_bytes(*kind)) {
+            Some(kind) if kind & EVENT_V6 != 0 => {
+                parse::<V6>(bytes).is_some_and(|record| self.take(kind & !EVENT_V6, &record))
+            }
+            Some(kind) => parse::<u32>(bytes).is_some_and(|record| self.take(kind, &record)),
+            None => false,
         };
-        let host = Host { address: from_be(record.ip_be).into(), vlan: record.vlan };
-        match record.kind {
-            EVENT_CONNECTION => (self.deltas)(Delta::Up(record.connection)),
-            EVENT_CLOSED => (self.deltas)(Delta::Closed(record.connection)),
-            EVENT_STICKY => (self.deltas)(Delta::Sticky(record.sticky_key, record.sticky)),
+        if !known {
+            self.counters.unknown.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether `kind` is known.
+    fn take<A: TableFamily>(&self, kind: u32, record: &Record<A>) -> bool {
+        let host = Host { address: record.ip_be.ip(), vlan: record.vlan };
+        let tell = |change| (self.deltas)(A::delta(change));
+        match kind {
+            EVENT_CONNECTION => tell(Change::Up(record.connection)),
+            EVENT_CLOSED => tell(Change::Closed(record.connection)),
+            EVENT_STICKY => tell(Change::Sticky(record.sticky_key, record.sticky)),
             EVENT_UNRESOLVED => self.hint(Hint::Unresolved(host)),
             EVENT_NEIGHBOUR => self.hint(Hint::Neighbour(host, record.mac)),
             EVENT_RIVAL => self.hint(Hint::Rival(host, record.mac)),
-            _ => {
-                self.counters.unknown.fetch_add(1, Ordering::Relaxed);
-            }
+            _ => return false,
         }
+        true
     }
 
     fn hint(&self, hint: Hint) {
@@ -220,21 +241,22 @@ impl Reader {
 }
 
 /// The record in `bytes`, if they are one.
-fn parse(bytes: &[u8]) -> Option<Record> {
-    if bytes.len() < size_of::<Record>() {
+fn parse<A: Address>(bytes: &[u8]) -> Option<Record<A>> {
+    if bytes.len() < size_of::<Record<A>>() {
         return None;
     }
     // SAFETY: there are enough bytes, read unaligned; a record is made of integers only, so any bytes are one.
-    Some(unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() })
+    Some(unsafe { bytes.as_ptr().cast::<Record<A>>().read_unaligned() })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{V6, parse};
 
     #[test]
     fn a_short_record_is_none() {
-        assert!(parse(&[0; 87]).is_none());
-        assert_eq!(parse(&[1; 88]).map(|record| record.kind), Some(0x0101_0101));
+        assert!(parse::<u32>(&[0; 87]).is_none() && parse::<V6>(&[0; 159]).is_none());
+        assert_eq!(parse::<u32>(&[1; 88]).map(|record| record.kind), Some(0x0101_0101));
+        assert_eq!(parse::<V6>(&[1; 160]).map(|record| record.kind), Some(0x0101_0101));
     }
 }

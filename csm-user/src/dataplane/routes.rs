@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use csm_common::net::AddressKey;
 use ipnet::IpNet;
 
 use crate::model::{Config, Family, Host, VlanId, VlanRole};
@@ -95,25 +94,10 @@ impl Routes {
     }
 }
 
-/// `ip_be` on `vlan` as a map key.
-#[must_use]
-pub fn hop_key(ip_be: u32, vlan: VlanId) -> AddressKey {
-    AddressKey { ip_be, vlan: vlan.get(), pad: 0 }
-}
-
 /// `address` as it stands on the wire.
 #[must_use]
 pub fn be(address: Ipv4Addr) -> u32 {
     u32::from_ne_bytes(address.octets())
-}
-
-/// `address`, known to be of IPv4, as it stands on the wire.
-#[must_use]
-pub fn wire(address: IpAddr) -> u32 {
-    match address {
-        IpAddr::V4(address) => be(address),
-        IpAddr::V6(_) => 0,
-    }
 }
 
 /// The address of a field that is kept as on the wire.

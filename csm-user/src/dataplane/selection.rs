@@ -1,8 +1,11 @@
 //! Which connections `show … conns` lists and `clear … connections` ends. Pure.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use csm_common::flow::Connection;
+
+use super::table::family::TableFamily;
 
 /// Conditions that a connection must meet, all of them; the default takes every connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,24 +16,25 @@ pub struct Selection {
     pub reals: Option<BTreeSet<u32>>,
     /// Port at its real, network order.
     pub real_port_be: Option<u16>,
-    /// Its client's address, network order.
-    pub client_be: Option<u32>,
+    /// Its client's address.
+    pub client: Option<IpAddr>,
 }
 
 impl Selection {
     /// Whether `connection` meets all conditions.
     #[must_use]
-    pub fn takes(&self, connection: &Connection) -> bool {
+    pub fn takes<A: TableFamily>(&self, connection: &Connection<A>) -> bool {
         self.vserver.is_none_or(|number| number == connection.vserver)
             && self.reals.as_ref().is_none_or(|numbers| numbers.contains(&connection.real))
             && self.real_port_be.is_none_or(|port_be| port_be == connection.real_port_be)
-            && self.client_be.is_none_or(|client_be| client_be == connection.client_be)
+            && self.client.is_none_or(|client| A::of(client) == Some(connection.client_be))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Selection;
+    use crate::dataplane::family::Wire as _;
     use crate::dataplane::table::tests::connection;
     use csm_common::flow::Connection;
 
@@ -41,7 +45,7 @@ mod tests {
             vserver: Some(3),
             reals: Some([6, 7].into()),
             real_port_be: Some(one.real_port_be),
-            client_be: Some(one.client_be),
+            client: Some(one.client_be.ip()),
         };
         assert!(Selection::default().takes(&one) && all.takes(&one));
         for other in [

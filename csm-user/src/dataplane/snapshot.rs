@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use csm_common::address::Address;
 use csm_common::service::{VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver};
 
 use crate::model::{Host, Protocol, StableId};
@@ -22,11 +23,29 @@ pub enum StickyGroup {
     Private(StableId),
 }
 
+/// What of a virtual server does not depend on its family.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    id: StableId,
+    flags: u32,
+    idle_s: u32,
+    pending_s: u32,
+    sticky_s: u32,
+    sticky_group: u32,
+}
+
+impl Facts {
+    const fn of<A: Address>(id: StableId, vserver: &Vserver<A>) -> Self {
+        let Vserver { flags, idle_s, pending_s, sticky_s, sticky_group, .. } = *vserver;
+        Self { id, flags, idle_s, pending_s, sticky_s, sticky_group }
+    }
+}
+
 /// One plan's identities.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
     vserver_numbers: HashMap<StableId, u32>,
-    vservers: HashMap<u32, (StableId, Vserver)>,
+    vservers: HashMap<u32, Facts>,
     real_numbers: HashMap<StableId, u32>,
     /// Identity and next hop.
     reals: HashMap<u32, (StableId, u32)>,
@@ -38,26 +57,35 @@ impl Directory {
     /// Of `desired`.
     #[must_use]
     pub fn of(desired: &Desired) -> Self {
-        let contents = &desired.contents;
-        let vservers: HashMap<u32, (StableId, Vserver)> = desired
+        let Desired { contents, contents6, .. } = desired;
+        // A number is of one family.
+        let facts = |number, id| {
+            let of_v4 = contents.vservers.get(number).map(|vserver| Facts::of(id, vserver));
+            of_v4.or_else(|| contents6.vservers.get(number).map(|vserver| Facts::of(id, vserver)))
+        };
+        let vservers: HashMap<u32, Facts> = desired
             .vservers
             .iter()
-            .filter_map(|(number, known)| Some((*number, (known.id, *contents.vservers.get(number)?))))
+            .filter_map(|(number, known)| Some((*number, facts(number, known.id)?)))
             .collect();
         // A real that nothing reaches has no next hop: replicas for it are refused.
+        let hop = |number| {
+            let of_v4 = contents.reals.get(number).map(|real| real.nexthop);
+            of_v4.or_else(|| contents6.reals.get(number).map(|real| real.nexthop))
+        };
         let reals: HashMap<u32, (StableId, u32)> = desired
             .reals
             .iter()
             .filter(|(_, known)| !desired.unreachable.contains(&known.key.address))
-            .filter_map(|(number, known)| Some((*number, (known.id, contents.reals.get(number)?.nexthop))))
+            .filter_map(|(number, known)| Some((*number, (known.id, hop(number)?))))
             .collect();
         Self {
-            vserver_numbers: vservers.iter().map(|(&number, &(id, _))| (id, number)).collect(),
+            vserver_numbers: vservers.iter().map(|(&number, facts)| (facts.id, number)).collect(),
             real_numbers: reals.iter().map(|(&number, &(id, _))| (id, number)).collect(),
             replicated_groups: vservers
                 .values()
-                .filter(|(_, vserver)| vserver.flags & VSERVER_REPLICATE_STICKY != 0 && vserver.sticky_s > 0)
-                .map(|(_, vserver)| vserver.sticky_group)
+                .filter(|facts| facts.flags & VSERVER_REPLICATE_STICKY != 0 && facts.sticky_s > 0)
+                .map(|facts| facts.sticky_group)
                 .collect(),
             vservers,
             reals,
@@ -74,13 +102,13 @@ impl Directory {
     /// Identity of a virtual server; `None` for one that is not configured any more.
     #[must_use]
     pub fn vserver_id(&self, number: u32) -> Option<StableId> {
-        self.vservers.get(&number).map(|&(id, _)| id)
+        self.vservers.get(&number).map(|facts| facts.id)
     }
 
     /// True if connections of this virtual server are replicated.
     #[must_use]
     pub fn replicates(&self, vserver: u32) -> bool {
-        self.vservers.get(&vserver).is_some_and(|(_, vserver)| vserver.flags & VSERVER_REPLICATE != 0)
+        self.vservers.get(&vserver).is_some_and(|facts| facts.flags & VSERVER_REPLICATE != 0)
     }
 
     /// This node's number of a real and the next hop to it.
@@ -129,15 +157,15 @@ impl Directory {
     /// Idle and pending times of a virtual server's connections of protocol `proto`, in seconds.
     #[must_use]
     pub fn times(&self, vserver: u32, proto: u8) -> Option<(u32, u32)> {
-        let (_, vserver) = self.vservers.get(&vserver)?;
+        let facts = self.vservers.get(&vserver)?;
         // Nobody waits for an answer there; a SYN still waits for its acknowledgement.
-        let for_good = vserver.flags & VSERVER_UNIDIRECTIONAL != 0 && proto != Protocol::TCP_NUMBER;
-        let pending_s = match vserver.idle_s {
-            _ if !for_good => vserver.pending_s,
+        let for_good = facts.flags & VSERVER_UNIDIRECTIONAL != 0 && proto != Protocol::TCP_NUMBER;
+        let pending_s = match facts.idle_s {
+            _ if !for_good => facts.pending_s,
             0 => u32::MAX,
             idle_s => idle_s,
         };
-        Some((vserver.idle_s, pending_s))
+        Some((facts.idle_s, pending_s))
     }
 }
 

@@ -9,11 +9,13 @@ use std::ops::ControlFlow;
 use csm_common::flow::{
     Connection, FLAG_FORWARD, FLAG_REPLICA, FLAG_REPLICATE, FlowEntry, FlowKey, Local, STATE_CLOSED,
 };
-use csm_common::names;
 use csm_common::service::{StickyEntry, StickyKey};
 
+use self::family::TableFamily;
 use super::bpf::{BpfMap, Update, Walk};
 use super::maps::MapSource;
+
+pub mod family;
 
 /// Entries read by one system call.
 const SLICE: usize = 4096;
@@ -40,9 +42,9 @@ pub enum Conflict {
 
 /// A connection to insert, with what this node adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Insert {
+pub struct Insert<A: TableFamily = u32> {
     /// The connection; vserver and real are this node's numbers.
-    pub connection: Connection,
+    pub connection: Connection<A>,
     /// Next hop towards the real server.
     pub to_server: u32,
     /// Next hop towards the client.
@@ -70,9 +72,9 @@ pub enum InsertError {
 
 /// A connection met by a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Seen<A: TableFamily = u32> {
     /// The connection.
-    pub connection: Connection,
+    pub connection: Connection<A>,
     /// CLOCK_MONOTONIC ns of the later of both directions' last packets.
     pub last_seen_ns: u64,
     /// `FLAG_*` bits of both entries.
@@ -89,24 +91,24 @@ pub struct Position {
 }
 
 /// A sticky entry with its key.
-pub type Sticky = (StickyKey, StickyEntry);
+pub type Sticky<A = u32> = (StickyKey<A>, StickyEntry);
 
-/// The tables.
+/// The tables of one family.
 #[derive(Debug)]
-pub struct Table {
-    pub(super) flows: BpfMap<FlowKey, FlowEntry>,
-    pub(super) embryonic: BpfMap<FlowKey, FlowEntry>,
-    pub(super) sticky: BpfMap<StickyKey, StickyEntry>,
+pub struct Table<A: TableFamily = u32> {
+    pub(super) flows: BpfMap<FlowKey<A>, FlowEntry<A>>,
+    pub(super) embryonic: BpfMap<FlowKey<A>, FlowEntry<A>>,
+    pub(super) sticky: BpfMap<StickyKey<A>, StickyEntry>,
 }
 
-impl Table {
+impl<A: TableFamily> Table<A> {
     /// # Errors
     /// If a map is missing or of another shape.
     pub fn open(source: &impl MapSource) -> io::Result<Self> {
         Ok(Self {
-            flows: BpfMap::new(source.descriptor(names::FLOWS)?)?,
-            embryonic: BpfMap::new(source.descriptor(names::EMBRYONIC)?)?,
-            sticky: BpfMap::new(source.descriptor(names::STICKY)?)?,
+            flows: BpfMap::new(source.descriptor(A::FLOWS)?)?,
+            embryonic: BpfMap::new(source.descriptor(A::EMBRYONIC)?)?,
+            sticky: BpfMap::new(source.descriptor(A::STICKY)?)?,
         })
     }
 
@@ -115,7 +117,7 @@ impl Table {
     /// On a node that forwards, a connection made by a packet between the look at the table and the write is
     /// overwritten, except with [`Conflict::Keep`].
     #[must_use]
-    pub fn insert(&self, inserts: &[Insert], conflict: Conflict) -> Vec<Result<(), InsertError>> {
+    pub fn insert(&self, inserts: &[Insert<A>], conflict: Conflict) -> Vec<Result<(), InsertError>> {
         let now_ns = monotonic_ns();
         let mut results: Vec<Result<(), InsertError>> = Vec::with_capacity(inserts.len());
         let mut batch = PairBatch::default();
@@ -139,7 +141,7 @@ impl Table {
     }
 
     /// What is to be done with `pair`, after clearing what it replaces.
-    fn examine(&self, pair: &Pair, insert: &Insert, conflict: Conflict) -> Result<Step, InsertError> {
+    fn examine(&self, pair: &Pair<A>, insert: &Insert<A>, conflict: Conflict) -> Result<Step, InsertError> {
         let (connection, proto) = (&insert.connection, insert.connection.proto);
         if let Some(back) = self.flows.get(&pair.return_key)?
             && back.state < STATE_CLOSED
@@ -173,7 +175,7 @@ impl Table {
     }
 
     /// Both entries or none, and neither over another.
-    fn write_new(&self, pair: &Pair) -> Result<(), InsertError> {
+    fn write_new(&self, pair: &Pair<A>) -> Result<(), InsertError> {
         self.flows.set(&pair.forward_key, &pair.forward, Update::New).map_err(insert_error)?;
         if let Err(error) = self.flows.set(&pair.return_key, &pair.back, Update::New) {
             self.flows.delete(&pair.forward_key)?;
@@ -189,9 +191,9 @@ impl Table {
     /// Of a system call.
     pub fn delete(
         &self,
-        forward: &FlowKey,
+        forward: &FlowKey<A>,
         unless_later_than: Option<u32>,
-    ) -> io::Result<Option<Connection>> {
+    ) -> io::Result<Option<Connection<A>>> {
         for map in [&self.flows, &self.embryonic] {
             let Some(entry) = map.get(forward)?.filter(|entry| entry.flags & FLAG_FORWARD != 0) else {
                 continue;
@@ -212,9 +214,9 @@ impl Table {
     /// Of a system call.
     pub fn delete_unused(
         &self,
-        forward: &FlowKey,
+        forward: &FlowKey<A>,
         unless_later_than: Option<u32>,
-    ) -> io::Result<Option<Connection>> {
+    ) -> io::Result<Option<Connection<A>>> {
         match self.flows.get(forward)? {
             Some(entry) if self.is_unused(forward.proto, &entry)? => self.delete(forward, unless_later_than),
             _ => Ok(None),
@@ -222,16 +224,16 @@ impl Table {
     }
 
     /// A replica of which neither direction has seen a packet on this node.
-    fn is_unused(&self, proto: u8, entry: &FlowEntry) -> io::Result<bool> {
-        let unused = |entry: &FlowEntry| entry.flags & FLAG_REPLICA != 0;
+    fn is_unused(&self, proto: u8, entry: &FlowEntry<A>) -> io::Result<bool> {
+        let unused = |entry: &FlowEntry<A>| entry.flags & FLAG_REPLICA != 0;
         Ok(unused(entry) && self.flows.get(&entry.twin_key(proto))?.as_ref().is_none_or(unused))
     }
 
     /// The forward entry goes first: the return one alone counts as absent.
     pub(super) fn delete_pair(
         &self,
-        map: &BpfMap<FlowKey, FlowEntry>,
-        connection: &Connection,
+        map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
+        connection: &Connection<A>,
     ) -> io::Result<()> {
         map.delete(&connection.forward_key())?;
         let back = connection.return_key();
@@ -247,7 +249,7 @@ impl Table {
     ///
     /// # Errors
     /// The walk could not be completed.
-    pub fn visit(&self, visit: &mut dyn FnMut(&[Seen]) -> ControlFlow<()>) -> io::Result<()> {
+    pub fn visit(&self, visit: &mut dyn FnMut(&[Seen<A>]) -> ControlFlow<()>) -> io::Result<()> {
         Self::visit_pairs(&self.flows, visit)
     }
 
@@ -255,7 +257,7 @@ impl Table {
     ///
     /// # Errors
     /// The walk could not be completed.
-    pub fn visit_half_open(&self, visit: &mut dyn FnMut(&[Seen]) -> ControlFlow<()>) -> io::Result<()> {
+    pub fn visit_half_open(&self, visit: &mut dyn FnMut(&[Seen<A>]) -> ControlFlow<()>) -> io::Result<()> {
         Self::visit_pairs(&self.embryonic, visit)
     }
 
@@ -263,7 +265,7 @@ impl Table {
     ///
     /// # Errors
     /// Of a system call.
-    pub fn page(&self, position: Position) -> io::Result<(Vec<Seen>, Option<Position>)> {
+    pub fn page(&self, position: Position) -> io::Result<(Vec<Seen<A>>, Option<Position>)> {
         let Position { half_open, bucket } = position;
         let map = if half_open { &self.embryonic } else { &self.flows };
         let mut walk = Walk::new(SLICE).from(bucket);
@@ -277,8 +279,8 @@ impl Table {
     }
 
     fn visit_pairs(
-        map: &BpfMap<FlowKey, FlowEntry>,
-        visit: &mut dyn FnMut(&[Seen]) -> ControlFlow<()>,
+        map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
+        visit: &mut dyn FnMut(&[Seen<A>]) -> ControlFlow<()>,
     ) -> io::Result<()> {
         let mut walk = Walk::new(SLICE);
         loop {
@@ -291,9 +293,9 @@ impl Table {
 
     /// The connections of a walk's next slice, and whether it was the last.
     fn slice(
-        map: &BpfMap<FlowKey, FlowEntry>,
-        walk: &mut Walk<FlowKey, FlowEntry>,
-    ) -> io::Result<(Vec<Seen>, bool)> {
+        map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
+        walk: &mut Walk<FlowKey<A>, FlowEntry<A>>,
+    ) -> io::Result<(Vec<Seen<A>>, bool)> {
         let mut seen = Vec::new();
         let (entries, last) = walk.next(map)?;
         for (key, entry) in entries.filter(|(_, entry)| entry.flags & FLAG_FORWARD != 0) {
@@ -312,11 +314,11 @@ impl Table {
 
     /// Inserts sticky entries; with `keep` one that stands for another real stays and is an error.
     #[must_use]
-    pub fn insert_sticky(&self, entries: &[Sticky], keep: bool) -> Vec<Result<(), InsertError>> {
+    pub fn insert_sticky(&self, entries: &[Sticky<A>], keep: bool) -> Vec<Result<(), InsertError>> {
         if keep {
             return entries.iter().map(|(key, entry)| self.insert_sticky_new(key, entry)).collect();
         }
-        let (keys, values): (Vec<StickyKey>, Vec<StickyEntry>) = entries.iter().copied().unzip();
+        let (keys, values): (Vec<StickyKey<A>>, Vec<StickyEntry>) = entries.iter().copied().unzip();
         let mut results = Vec::with_capacity(entries.len());
         while results.len() < keys.len() {
             let at = results.len();
@@ -331,7 +333,7 @@ impl Table {
         results
     }
 
-    fn insert_sticky_new(&self, key: &StickyKey, entry: &StickyEntry) -> Result<(), InsertError> {
+    fn insert_sticky_new(&self, key: &StickyKey<A>, entry: &StickyEntry) -> Result<(), InsertError> {
         match self.sticky.set(key, entry, Update::New).map_err(insert_error) {
             Err(InsertError::Exists)
                 if self.sticky.get(key)?.is_some_and(|known| known.real == entry.real) =>
@@ -346,7 +348,7 @@ impl Table {
     ///
     /// # Errors
     /// Of a system call.
-    pub fn delete_sticky(&self, keys: &[StickyKey]) -> io::Result<usize> {
+    pub fn delete_sticky(&self, keys: &[StickyKey<A>]) -> io::Result<usize> {
         self.sticky.delete_batch(keys)
     }
 
@@ -354,11 +356,11 @@ impl Table {
     ///
     /// # Errors
     /// The walk could not be completed.
-    pub fn visit_sticky(&self, visit: &mut dyn FnMut(&[Sticky]) -> ControlFlow<()>) -> io::Result<()> {
+    pub fn visit_sticky(&self, visit: &mut dyn FnMut(&[Sticky<A>]) -> ControlFlow<()>) -> io::Result<()> {
         let mut walk = Walk::new(SLICE);
         loop {
             let (entries, last) = walk.next(&self.sticky)?;
-            let chunk: Vec<Sticky> = entries.map(|(key, entry)| (*key, *entry)).collect();
+            let chunk: Vec<Sticky<A>> = entries.map(|(key, entry)| (*key, *entry)).collect();
             if visit(&chunk).is_break() || last {
                 return Ok(());
             }
@@ -375,15 +377,15 @@ enum Step {
     Stands,
 }
 
-struct Pair {
-    forward_key: FlowKey,
-    forward: FlowEntry,
-    return_key: FlowKey,
-    back: FlowEntry,
+struct Pair<A: TableFamily> {
+    forward_key: FlowKey<A>,
+    forward: FlowEntry<A>,
+    return_key: FlowKey<A>,
+    back: FlowEntry<A>,
 }
 
-impl Pair {
-    fn of(insert: &Insert, now_ns: u64) -> Self {
+impl<A: TableFamily> Pair<A> {
+    fn of(insert: &Insert<A>, now_ns: u64) -> Self {
         let local = Local {
             to_server: insert.to_server,
             to_client: insert.to_client,
@@ -402,21 +404,21 @@ impl Pair {
 
 /// Pairs to be written by one system call; the entries of pair `i` are at `2 i` and `2 i + 1`.
 #[derive(Default)]
-struct PairBatch {
+struct PairBatch<A: TableFamily> {
     indices: Vec<usize>,
-    keys: Vec<FlowKey>,
-    entries: Vec<FlowEntry>,
+    keys: Vec<FlowKey<A>>,
+    entries: Vec<FlowEntry<A>>,
 }
 
-impl PairBatch {
-    fn push(&mut self, index: usize, pair: &Pair) {
+impl<A: TableFamily> PairBatch<A> {
+    fn push(&mut self, index: usize, pair: &Pair<A>) {
         self.indices.push(index);
         self.keys.extend([pair.forward_key, pair.return_key]);
         self.entries.extend([pair.forward, pair.back]);
     }
 
     /// Writes all that can be written; returns which pairs could not, none of whose entries stands then.
-    fn write(&self, flows: &BpfMap<FlowKey, FlowEntry>) -> Vec<(usize, InsertError)> {
+    fn write(&self, flows: &BpfMap<FlowKey<A>, FlowEntry<A>>) -> Vec<(usize, InsertError)> {
         let mut failed = Vec::new();
         let mut at = 0;
         while at < self.keys.len() {

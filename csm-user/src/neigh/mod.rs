@@ -1,5 +1,6 @@
 //! Neighbours, own addresses and links over netlink.
 
+pub mod groups;
 pub mod membership;
 pub mod netlink;
 pub mod offload;

@@ -1,7 +1,9 @@
 //! The node's own addresses on its ports.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
@@ -19,13 +21,15 @@ pub fn link_local(mac: [u8; 6]) -> Ipv6Addr {
 pub struct OwnAddresses {
     netlink: Netlink,
     added: Vec<(u32, IpNet)>,
+    /// Settings of the kernel with the values they had.
+    set: Vec<(PathBuf, String)>,
 }
 
 impl OwnAddresses {
     /// # Errors
     /// If netlink cannot be had.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { netlink: Netlink::open()?, added: Vec::new() })
+        Ok(Self { netlink: Netlink::open()?, added: Vec::new(), set: Vec::new() })
     }
 
     /// Sees that the interface is up.
@@ -39,10 +43,16 @@ impl OwnAddresses {
     /// Sees that the interface is up and has `address`.
     ///
     /// # Errors
-    /// Of the requests.
+    /// Of the requests; `PermissionDenied` with a remedy where IPv6 is disabled on the interface.
     pub fn ensure(&mut self, ifindex: u32, address: IpNet) -> io::Result<()> {
         self.raise(ifindex)?;
-        self.add(ifindex, address)
+        let disabled = "IPv6 is disabled on it: set its `net.ipv6.conf` key `disable_ipv6` to 0 by sysctl";
+        self.add(ifindex, address).map_err(|error| match error.raw_os_error() {
+            Some(libc::EACCES) if address.addr().is_ipv6() => {
+                io::Error::new(io::ErrorKind::PermissionDenied, disabled)
+            }
+            _ => error,
+        })
     }
 
     /// Sees that the interface is up and has an IPv6 link-local address; returns it.
@@ -66,6 +76,21 @@ impl OwnAddresses {
         Ok(address)
     }
 
+    /// Has the kernel take neither addresses nor routes from router advertisements on interface `name`: the configuration
+    /// says them.
+    ///
+    /// # Errors
+    /// If the kernel has no IPv6, or does not let it be set.
+    pub fn ignore_routers(&mut self, name: &str) -> io::Result<()> {
+        let setting = PathBuf::from("/proc/sys/net/ipv6/conf").join(name).join("accept_ra");
+        let before = fs::read_to_string(&setting)?;
+        if before.trim() != "0" {
+            fs::write(&setting, "0")?;
+            self.set.push((setting, before));
+        }
+        Ok(())
+    }
+
     fn add(&mut self, ifindex: u32, address: IpNet) -> io::Result<()> {
         // One that a killed csmd left is this one's now.
         if self.netlink.add_address(ifindex, address)? || self.netlink.bears_mark(ifindex, address)? {
@@ -77,6 +102,10 @@ impl OwnAddresses {
 
 impl Drop for OwnAddresses {
     fn drop(&mut self) {
+        for (setting, before) in self.set.drain(..) {
+            // An interface that is gone took its settings with it.
+            let _gone = fs::write(setting, before);
+        }
         for (ifindex, address) in self.added.drain(..) {
             if let Err(error) = self.netlink.remove_address(ifindex, address) {
                 tracing::warn!(ifindex, %address, %error, "an address of this node stays on its interface");

@@ -6,6 +6,7 @@
 //! that was neither proven equal nor rewritten for [`STALE`] is rewritten anyway.
 
 use std::io;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -48,38 +49,64 @@ const fn mix(mut hash: u64) -> u64 {
     hash ^ hash >> 33
 }
 
-fn conn_key_bytes(key: &ConnKey) -> [u8; 16] {
-    let ConnKey { proto, client_vlan, client, client_port, virtual_address, virtual_port } = key;
-    let mut bytes = [0; 16];
-    bytes[0] = 1;
-    bytes[1] = *proto;
-    bytes[2..4].copy_from_slice(&client_vlan.to_be_bytes());
-    bytes[4..8].copy_from_slice(&client.octets());
-    bytes[8..10].copy_from_slice(&client_port.to_be_bytes());
-    bytes[10..14].copy_from_slice(&virtual_address.octets());
-    bytes[14..].copy_from_slice(&virtual_port.to_be_bytes());
-    bytes
+/// What is hashed, written one field after the other.
+struct Octets {
+    /// Room for the longest: a connection of IPv6.
+    bytes: [u8; 98],
+    length: usize,
 }
 
-fn sticky_key_bytes(key: &StickyKey) -> [u8; 16] {
+impl Octets {
+    const fn new() -> Self {
+        Self { bytes: [0; 98], length: 0 }
+    }
+
+    fn put(mut self, field: &[u8]) -> Self {
+        self.bytes[self.length..self.length + field.len()].copy_from_slice(field);
+        self.length += field.len();
+        self
+    }
+
+    fn address(self, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => self.put(&address.octets()),
+            IpAddr::V6(address) => self.put(&address.octets()),
+        }
+    }
+
+    fn hash(&self) -> u64 {
+        mix(fnv1a(&self.bytes[..self.length]))
+    }
+}
+
+fn conn_key_octets(key: &ConnKey) -> Octets {
+    let ConnKey { proto, client_vlan, client, client_port, virtual_address, virtual_port } = key;
+    Octets::new()
+        .put(&[if client.is_ipv6() { 4 } else { 1 }, *proto])
+        .put(&client_vlan.to_be_bytes())
+        .address(*client)
+        .put(&client_port.to_be_bytes())
+        .address(*virtual_address)
+        .put(&virtual_port.to_be_bytes())
+}
+
+fn sticky_key_octets(key: &StickyKey) -> Octets {
     let (tag, group) = match key.group {
         StickyGroup::Shared(group) => (2, u64::from(group)),
         StickyGroup::Private(vserver) => (3, vserver.0),
     };
-    let mut bytes = [0; 16];
-    bytes[0] = tag;
-    bytes[1..9].copy_from_slice(&group.to_be_bytes());
-    bytes[9..13].copy_from_slice(&key.client.octets());
-    bytes
+    let tag = if key.client.is_ipv6() { tag + 3 } else { tag };
+    Octets::new().put(&[tag]).put(&group.to_be_bytes()).address(key.client).put(&[0; 3])
 }
 
 /// 64-bit hash of a key, the same on both nodes.
 #[must_use]
 pub fn key_hash(key: &Key) -> u64 {
-    mix(fnv1a(&match key {
-        Key::Connection(key) => conn_key_bytes(key),
-        Key::Sticky(key) => sticky_key_bytes(key),
-    }))
+    match key {
+        Key::Connection(key) => conn_key_octets(key),
+        Key::Sticky(key) => sticky_key_octets(key),
+    }
+    .hash()
 }
 
 /// Hash of all that must be equal on both nodes: the key, the real, the source, the ids and the generation; state and age move
@@ -99,28 +126,23 @@ pub fn connection_hash(record: &ConnRecord) -> u64 {
         generation,
         idle_s: _,
     } = record;
-    let mut bytes = [0; 50];
-    bytes[..16].copy_from_slice(&conn_key_bytes(key));
-    bytes[16..20].copy_from_slice(&real.octets());
-    bytes[20..22].copy_from_slice(&real_port.to_be_bytes());
-    bytes[22..24].copy_from_slice(&server_vlan.to_be_bytes());
-    bytes[24..32].copy_from_slice(&vserver.0.to_be_bytes());
-    bytes[32..40].copy_from_slice(&real_id.0.to_be_bytes());
-    bytes[40..44].copy_from_slice(&generation.to_be_bytes());
-    bytes[44..48].copy_from_slice(&source.octets());
-    bytes[48..].copy_from_slice(&source_port.to_be_bytes());
-    mix(fnv1a(&bytes))
+    conn_key_octets(key)
+        .address(*real)
+        .put(&real_port.to_be_bytes())
+        .put(&server_vlan.to_be_bytes())
+        .put(&vserver.0.to_be_bytes())
+        .put(&real_id.0.to_be_bytes())
+        .put(&generation.to_be_bytes())
+        .address(*source)
+        .put(&source_port.to_be_bytes())
+        .hash()
 }
 
 /// As [`connection_hash`]: the key, the real and the life.
 #[must_use]
 pub fn sticky_hash(record: &StickyRecord) -> u64 {
     let StickyRecord { key, real_id, life_s, idle_s: _ } = record;
-    let mut bytes = [0; 28];
-    bytes[..16].copy_from_slice(&sticky_key_bytes(key));
-    bytes[16..24].copy_from_slice(&real_id.0.to_be_bytes());
-    bytes[24..].copy_from_slice(&life_s.to_be_bytes());
-    mix(fnv1a(&bytes))
+    sticky_key_octets(key).put(&real_id.0.to_be_bytes()).put(&life_s.to_be_bytes()).hash()
 }
 
 /// Walks both tables. May take as long as that does; holds 4 KiB.

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use super::delta::{Key, Op, Record};
 use super::record::{ConnGone, DeltaEvent};
 
-/// Ends that are remembered; of more, the oldest are forgotten. About 100 octets each.
+/// Ends that are remembered; of more, the oldest are forgotten. About 130 octets each.
 pub const ENDED_MAX: usize = 1 << 18;
 
 /// See the module.

@@ -4,12 +4,13 @@
 //! never leave it. The dataplane implements [`ReplicaTable`] on the kernel's maps; nothing in this feature knows them.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use crate::model::StableId;
 
-/// What identifies a connection on both nodes: the client → server direction at ingress.
+/// What identifies a connection on both nodes: the client → server direction at ingress. All addresses of a connection are of
+/// one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnKey {
     /// IP protocol number.
@@ -17,11 +18,11 @@ pub struct ConnKey {
     /// VLAN the client's packets come in on.
     pub client_vlan: u16,
     /// The client.
-    pub client: Ipv4Addr,
+    pub client: IpAddr,
     /// The client's port.
     pub client_port: u16,
     /// Address the client speaks to.
-    pub virtual_address: Ipv4Addr,
+    pub virtual_address: IpAddr,
     /// Port the client speaks to.
     pub virtual_port: u16,
 }
@@ -41,11 +42,11 @@ pub struct ConnRecord {
     /// Which connection.
     pub key: ConnKey,
     /// The real server's address.
-    pub real: Ipv4Addr,
+    pub real: IpAddr,
     /// Port on the real server.
     pub real_port: u16,
     /// What the real sees as the client's address: another one with `nat client`.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// What the real sees as the client's port.
     pub source_port: u16,
     /// VLAN the server's packets come in on.
@@ -95,7 +96,7 @@ pub struct StickyKey {
     /// Group.
     pub group: StickyGroup,
     /// Client address after the mask.
-    pub client: Ipv4Addr,
+    pub client: IpAddr,
 }
 
 /// A sticky entry as it crosses the FT VLAN.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard};
 
@@ -129,21 +129,32 @@ impl ReplicaTable for MemoryTable {
     }
 }
 
-/// Connection number `number` with its real and generation.
+/// Host `host` of network `network`: of IPv6, if `v6`.
+fn address(v6: bool, network: [u8; 3], host: u8) -> IpAddr {
+    let [a, b, c] = network;
+    if v6 {
+        return Ipv6Addr::new(0xfd00, a.into(), b.into(), c.into(), 0, 0, 0, host.into()).into();
+    }
+    Ipv4Addr::new(a, b, c, host).into()
+}
+
+/// Connection number `number` with its real and generation; odd ones are of IPv6.
 pub(super) fn connection(number: u32, real: u8, generation: u32) -> ConnRecord {
     let [_, high, middle, low] = number.to_be_bytes();
+    let v6 = number % 2 == 1;
+    let client = address(v6, [10, high, middle], low);
     ConnRecord {
         key: ConnKey {
             proto: 6,
             client_vlan: 2,
-            client: Ipv4Addr::new(10, high, middle, low),
+            client,
             client_port: 40_000,
-            virtual_address: Ipv4Addr::new(192, 158, 38, 30),
+            virtual_address: address(v6, [192, 158, 38], 30),
             virtual_port: 80,
         },
-        real: Ipv4Addr::new(192, 158, 39, real),
+        real: address(v6, [192, 158, 39], real),
         real_port: 80,
-        source: Ipv4Addr::new(10, high, middle, low),
+        source: client,
         source_port: 40_000,
         server_vlan: 3,
         vserver: StableId(u64::from(number % 7)),
@@ -154,12 +165,12 @@ pub(super) fn connection(number: u32, real: u8, generation: u32) -> ConnRecord {
     }
 }
 
-/// Sticky entry number `number`, bound to `real`.
+/// Sticky entry number `number`, bound to `real`; one in three is of IPv6.
 pub(super) fn sticky(number: u8, real: u8) -> StickyRecord {
     let group =
         if number.is_multiple_of(2) { StickyGroup::Shared(10) } else { StickyGroup::Private(StableId(5)) };
     StickyRecord {
-        key: StickyKey { group, client: Ipv4Addr::new(10, 0, 0, number) },
+        key: StickyKey { group, client: address(number % 3 == 2, [10, 0, 0], number) },
         real_id: StableId(u64::from(real)),
         life_s: 1800,
         idle_s: 0,

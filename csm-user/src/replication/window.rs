@@ -13,7 +13,7 @@ use super::record::Refusal;
 /// Bounds of a [`Window`].
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Changes that wait, held ones included. About 150 octets each.
+    /// Changes that wait, held ones included. About 230 octets each.
     pub queue: usize,
     /// Numbered frames that are sent and not acknowledged.
     pub in_flight: usize,

@@ -23,11 +23,11 @@ mod codec;
 /// First octets of a hello's body: `CSMR`.
 pub const MAGIC: u32 = 0x4353_4d52;
 /// The protocol versions this code speaks.
-pub const VERSIONS: (u16, u16) = (3, 3);
+pub const VERSIONS: (u16, u16) = (4, 4);
 /// Largest value of the length field, octets.
 pub const FRAME_MAX: usize = 64 * 1024;
 /// Most operations in a delta, records in a chunk, and refusals in an acknowledgement.
-pub const ITEMS_MAX: usize = 1024;
+pub const ITEMS_MAX: usize = 512;
 
 /// Who speaks, and to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

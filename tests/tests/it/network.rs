@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use csm_user::arp::announcer;
 use csm_user::arp::task::AnnounceThread;
 use csm_user::model::Host;
+use csm_user::neigh::groups::Groups;
 use csm_user::neigh::membership::{Accepts, Membership};
 use csm_user::neigh::netlink::{Netlink, Notice};
 use csm_user::neigh::own::OwnAddresses;
@@ -211,6 +212,33 @@ fn the_virtual_mac_is_accepted_as_long_as_it_is_held() {
         assert!(filter());
         drop(membership);
         assert!(!filter());
+    });
+}
+
+#[test]
+fn groups_are_joined_and_routers_ignored_as_long_as_they_are_held() {
+    with_veth(|_far| {
+        ip("link set near up");
+        let member = || {
+            let groups = std::fs::read_to_string("/proc/thread-self/net/igmp6").unwrap();
+            groups
+                .lines()
+                .any(|line| line.contains("near") && line.contains("ff0200000000000000000001ff000030"))
+        };
+        let address: std::net::Ipv6Addr = "fd00:38::30".parse().unwrap();
+        let others = (256..400_u16).map(|last| std::net::Ipv6Addr::new(0xfd00, 0x39, 0, 0, 0, 0, 1, last));
+        let mut groups = Groups::default();
+        groups.set(others.clone().chain([address]).map(|address| (101, address))).unwrap();
+        assert!(member(), "more groups than one socket has");
+        groups.set(others.map(|address| (101, address))).unwrap();
+        assert!(!member());
+        let accepts = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/near/accept_ra").unwrap();
+        let before = accepts();
+        let mut addresses = OwnAddresses::new().unwrap();
+        addresses.ignore_routers("near").unwrap();
+        assert_eq!(accepts().trim(), "0");
+        drop(addresses);
+        assert_eq!(accepts(), before);
     });
 }
 

@@ -20,7 +20,7 @@ use csm_user::dataplane::expiry::{Expiry, Pace};
 use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane};
 use csm_user::dataplane::maps::{Counters, HopMaps, MapSource, Maps, SettingsCell};
 use csm_user::dataplane::plan::{Assignments, Contents, HealthView, needed_hops, plan};
-use csm_user::dataplane::ring::{Delta, Hint, RingThread};
+use csm_user::dataplane::ring::{Change, Delta, Hint, RingThread};
 use csm_user::dataplane::snapshot::{Directory, DirectoryCell};
 use csm_user::dataplane::table::{Conflict, Insert, InsertError, Table, monotonic_ns};
 use csm_user::model::{
@@ -232,6 +232,7 @@ fn expiry_removes_what_is_over_and_counts_the_rest() {
     directory.set(Directory::of(&desired));
     let expiry = Expiry {
         table: Arc::clone(&table),
+        table6: None,
         settings: Arc::new(settings),
         directory: Arc::new(directory),
         active: Arc::new(AtomicBool::new(false)),
@@ -250,7 +251,7 @@ fn expiry_removes_what_is_over_and_counts_the_rest() {
     assert_eq!(active.hops_in_use.into_iter().collect::<Vec<_>>(), [1, 2]);
     assert_eq!(visited(&table).len(), 200);
     let told = told.lock().unwrap();
-    assert_eq!(told.iter().filter(|delta| matches!(delta, Delta::Closed(_))).count(), 300);
+    assert_eq!(told.iter().filter(|delta| matches!(delta, Delta::V4(Change::Closed(_)))).count(), 300);
 
     expiry.settings.adopt(monotonic_ns()).unwrap();
     let map: BpfMap<u32, Settings> = BpfMap::new(dataplane.descriptor(names::SETTINGS).unwrap()).unwrap();
@@ -376,7 +377,7 @@ fn what_one_node_holds_another_can_hold() {
         // The router behind which the clients are, and no other neighbour.
         let router = std::net::IpAddr::from([192, 158, 38, 20]);
         let hop_number = Arc::new(move |host: model::Host| (host.address == router).then_some(7));
-        (Arc::clone(&table), KernelReplica::new(table, directory, hop_number))
+        (Arc::clone(&table), KernelReplica::new(table, None, directory, hop_number))
     };
     let (table, first) = replica(0);
     let (_, second) = replica(1);
@@ -443,12 +444,12 @@ fn the_ring_tells_of_connections_and_hosts() {
     rig.run(Side::Server, &tcp(server, (FAR_CLIENT.ip, 4000), "SA", 500, 101));
     rig.run(Side::Client, &tcp(client, (VIP, 80), "A", 101, 501));
     let up = soon("the connection's record", || match told.lock().unwrap()[..] {
-        [Delta::Up(connection), ..] => Some(connection),
+        [Delta::V4(Change::Up(connection)), ..] => Some(connection),
         _ => None,
     });
     assert_eq!((up.client_port_be, up.real_be), (4000_u16.to_be(), be(REALS[0].ip)));
     rig.run(Side::Client, &tcp(client, (VIP, 80), "R", 101, 501));
-    let closed = Delta::Closed(Connection { state: STATE_CLOSED, ..up });
+    let closed = Delta::V4(Change::Closed(Connection { state: STATE_CLOSED, ..up }));
     soon("the record of its end", || told.lock().unwrap().contains(&closed).then_some(()));
 
     rig.run(Side::Client, &gratuitous(Form::Reply, STRANGER.mac, STRANGER.ip));

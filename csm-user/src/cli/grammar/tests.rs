@@ -164,6 +164,7 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
               hw-module        a module's other half
               reload           hand the role over and start anew
               show             the state of the system
+              trace            the walk of a client's packets through the XDP program
               write            save"#]],
     );
 }
@@ -227,6 +228,7 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
               hw-module        a module's other half
               reload           hand the role over and start anew
               show             the state of the system
+              trace            the walk of a client's packets through the XDP program
               write            save"#]],
     );
 }

@@ -7,7 +7,7 @@ use csm_common::limits;
 use csm_common::service::{ClientKey, ClientPrefix, MATCH_FTP, Match, Networks, VserverKey};
 use ipnet::IpNet;
 
-use crate::dataplane::routes::wire;
+use crate::dataplane::family::{Wire, wire};
 use crate::model::{Protocol, Virtual, VlanId, Vserver};
 
 use super::{Contents, PlanError, fits};
@@ -16,7 +16,7 @@ use super::{Contents, PlanError, fits};
 pub(super) type Numbered<'a> = (u32, &'a Vserver);
 
 /// Key of what `to` matches.
-pub(super) fn key(to: &Virtual) -> VserverKey {
+pub(super) fn key<A: Wire>(to: &Virtual) -> VserverKey<A> {
     let proto = match to.protocol {
         Protocol::Any => 0,
         Protocol::Number(number) => number,
@@ -29,8 +29,8 @@ pub(super) fn key(to: &Virtual) -> VserverKey {
 ///
 /// # Errors
 /// If one of them is too small.
-pub(super) fn plan(vservers: &[Numbered<'_>], contents: &mut Contents) -> Result<(), PlanError> {
-    let mut services: BTreeMap<VserverKey, Vec<Numbered<'_>>> = BTreeMap::new();
+pub(super) fn plan<A: Wire>(vservers: &[Numbered<'_>], contents: &mut Contents<A>) -> Result<(), PlanError> {
+    let mut services: BTreeMap<VserverKey<A>, Vec<Numbered<'_>>> = BTreeMap::new();
     let mut networks: BTreeSet<IpNet> = BTreeSet::new();
     for &(number, vserver) in vservers {
         let Some(to) = vserver.virtual_server else { continue };
@@ -60,7 +60,7 @@ pub(super) fn plan(vservers: &[Numbered<'_>], contents: &mut Contents) -> Result
 }
 
 /// What an address and port lead to.
-fn service(sharing: &[Numbered<'_>], contents: &mut Contents) -> Match {
+fn service<A: Wire>(sharing: &[Numbered<'_>], contents: &mut Contents<A>) -> Match {
     if let [(number, vserver)] = sharing
         && vserver.vlan.is_none()
         && vserver.clients.is_empty()

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use csm_common::limits::POOL_PORT_FIRST;
 use csm_common::service::Pool;
 
-use crate::dataplane::routes::wire;
-use crate::model::{Config, Name};
+use crate::dataplane::family::{Wire, wire};
+use crate::model::{Config, Family, Name};
 
 /// Numbers of the pools, from 1 in the order of the configuration.
 pub(super) fn numbers(config: &Config) -> HashMap<&Name, u32> {
@@ -14,8 +14,7 @@ pub(super) fn numbers(config: &Config) -> HashMap<&Name, u32> {
 }
 
 /// `POOLS`.
-pub(super) fn pools(config: &Config) -> BTreeMap<u32, Pool> {
-    let (port_first, ports) = ports(config);
+pub(super) fn pools<A: Wire>(config: &Config, (port_first, ports): Ports) -> BTreeMap<u32, Pool<A>> {
     let pool = |pool: &crate::model::Natpool| Pool {
         first_be: wire(pool.first),
         addresses: u32::try_from(pool.count()).unwrap_or(0),
@@ -25,12 +24,19 @@ pub(super) fn pools(config: &Config) -> BTreeMap<u32, Pool> {
     (1..).zip(config.natpools.iter().map(pool)).collect()
 }
 
-/// First port and number of ports that this node gives away: all, or, of a pair, its half. The node whose own address on
-/// the first VLAN with both addresses is lower has the lower half: what one node gave away the other, after it took
-/// over, never gives away again, even if it has not heard of that connection.
-fn ports(config: &Config) -> (u16, u16) {
+/// First port and number of ports that a node gives away.
+pub(super) type Ports = (u16, u16);
+
+/// Those of this node: all, or, of a pair, its half. The node whose own address on the first VLAN with both addresses is
+/// lower has the lower half: what one node gave away the other, after it took over, never gives away again, even if it has
+/// not heard of that connection. `config` is that of both families, so that they agree.
+pub(super) fn ports(config: &Config) -> Ports {
     let all = u16::MAX - POOL_PORT_FIRST + 1;
-    let sides = config.vlans.iter().find_map(|vlan| Some((vlan.address?.addr(), vlan.alt_address?.addr())));
+    let side = |family: Family| {
+        let vlans = &config.vlans;
+        vlans.iter().find_map(|vlan| Some((vlan.own(family)?.addr(), vlan.peer(family)?.addr())))
+    };
+    let sides = Family::ALL.into_iter().find_map(side);
     match sides.filter(|_| config.ft.is_some()) {
         None => (POOL_PORT_FIRST, all),
         Some((own, peer)) if own < peer => (POOL_PORT_FIRST, all / 2),
@@ -40,10 +46,14 @@ fn ports(config: &Config) -> (u16, u16) {
 
 #[cfg(test)]
 mod tests {
-    use super::pools;
+    use super::ports;
     use crate::dataplane::plan::tests::{figure_7_1, name};
     use crate::model::{FtGroup, Natpool};
     use std::time::Duration;
+
+    fn pool(config: &crate::model::Config) -> csm_common::service::Pool {
+        super::pools(config, ports(config))[&1]
+    }
 
     #[test]
     fn a_pairs_nodes_give_away_different_ports_and_a_single_node_all() {
@@ -54,7 +64,7 @@ mod tests {
             last: "192.158.39.53".parse().unwrap(),
             bits: 24,
         });
-        let alone = pools(&config)[&1];
+        let alone = pool(&config);
         assert_eq!((alone.addresses, alone.port_first, alone.ports), (4, 1024, 64_512));
         config.ft = Some(FtGroup {
             group: 1,
@@ -67,10 +77,10 @@ mod tests {
             track: crate::model::Tracking::default(),
         });
         config.vlans[1].alt_address = Some("192.158.39.40/24".parse().unwrap());
-        let lower = pools(&config)[&1];
+        let lower = pool(&config);
         let vlan = &mut config.vlans[1];
         std::mem::swap(&mut vlan.address, &mut vlan.alt_address);
-        let upper = pools(&config)[&1];
+        let upper = pool(&config);
         assert_eq!((lower.port_first, lower.ports), (1024, 32_256));
         assert_eq!((upper.port_first, upper.ports), (1024 + 32_256, 32_256));
         assert_eq!(u32::from(upper.port_first) + u32::from(upper.ports), 65_536);

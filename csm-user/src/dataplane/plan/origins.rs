@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use csm_common::limits::ORIGINS_MAX;
 use csm_common::service::{MATCH_FTP, Origin, VserverKey};
 
-use crate::dataplane::routes::wire;
+use crate::dataplane::family::{Wire, wire};
 use crate::model::{Config, Predictor, Protocol};
 
 use super::{Desired, RealKey};
@@ -15,13 +15,13 @@ use super::{Desired, RealKey};
 /// `ORIGINS` for the numbers of `desired`: TCP only. Left out is what two virtual servers share, and any port of a real
 /// that a virtual server for any port sends to, and in dispatch mode all but farms of one real. Of more than [`ORIGINS_MAX`] the rest is left out: those connections are
 /// not rebuilt.
-pub(super) fn origins(config: &Config, desired: &Desired) -> HashMap<VserverKey, Origin> {
+pub(super) fn origins<A: Wire>(config: &Config, desired: &Desired) -> HashMap<VserverKey<A>, Origin<A>> {
     let reals: HashMap<&RealKey, u32> =
         desired.reals.iter().map(|(&number, known)| (&known.key, number)).collect();
     let vservers: HashMap<_, u32> =
         desired.vservers.iter().map(|(&number, known)| (&known.name, number)).collect();
     let farms: HashMap<_, _> = config.serverfarms.iter().map(|farm| (&farm.name, farm)).collect();
-    let mut found: BTreeMap<VserverKey, Option<Origin>> = BTreeMap::new();
+    let mut found: BTreeMap<VserverKey<A>, Option<Origin<A>>> = BTreeMap::new();
     let mut any_port: HashSet<IpAddr> = HashSet::new();
     for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
         let to = vserver.virtual_server.filter(|to| to.protocol == Protocol::TCP && to.is_address());
@@ -43,7 +43,7 @@ pub(super) fn origins(config: &Config, desired: &Desired) -> HashMap<VserverKey,
                 vserver,
                 real: number,
             };
-            let mut note = |address: IpAddr, port: u16, kind: u8, origin: Option<Origin>| {
+            let mut note = |address: IpAddr, port: u16, kind: u8, origin: Option<Origin<A>>| {
                 let proto = 6;
                 let service = VserverKey { ip_be: wire(address), port_be: port.to_be(), proto, kind };
                 found.entry(service).and_modify(|origin| *origin = None).or_insert(origin);
@@ -65,7 +65,7 @@ pub(super) fn origins(config: &Config, desired: &Desired) -> HashMap<VserverKey,
             }
         }
     }
-    let any_port: HashSet<u32> = any_port.into_iter().map(wire).collect();
+    let any_port: HashSet<A> = any_port.into_iter().map(wire).collect();
     found
         .into_iter()
         .filter(|(service, _)| !any_port.contains(&service.ip_be))

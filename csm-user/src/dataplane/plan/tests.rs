@@ -1,5 +1,6 @@
 use super::*;
 use crate::model::{Interface, PortMode, Protocol, Sticky, Virtual, Vlan, VlanRole, XdpMode};
+use csm_common::service::{VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY};
 use std::time::Duration;
 
 pub(in crate::dataplane) fn vlan(number: u16) -> VlanId {
@@ -169,7 +170,7 @@ fn a_private_sticky_group_is_numbered_by_its_vserver() {
 
 /// Where the real 192.158.39.`last` leads back to from `port`: name of the virtual server and virtual port.
 fn origin(desired: &Desired, last: u8, port: u16) -> Option<(String, u16)> {
-    let ip_be = be([192, 158, 39, last].into());
+    let ip_be = wire::<u32>([192, 158, 39, last].into());
     let origin =
         desired.contents.origins.get(&VserverKey { ip_be, port_be: port.to_be(), proto: 6, kind: 0 })?;
     assert_eq!(desired.contents.reals[&origin.real].ip_be, ip_be);
@@ -221,4 +222,61 @@ fn a_farm_keeps_its_number_and_its_reals_bear_it() {
     let after = planned(&config, &HealthView::default(), &mut numbers).contents;
     assert_eq!(after.vservers, before.vservers);
     assert!((3..6).all(|number| after.reals[&number].farm != before.vservers[&0].farm));
+}
+
+/// [`figure_7_1`] with the same in IPv6 beside it.
+pub(in crate::dataplane) fn dual_stack() -> Config {
+    let mut config = figure_7_1();
+    let [client, server] = &mut config.vlans[..] else { panic!("two VLANs") };
+    client.address6 = Some("fd00:38::10/64".parse().unwrap());
+    client.gateways.push("fe80::20".parse().unwrap());
+    server.address6 = Some("fd00:39::10/64".parse().unwrap());
+    server.alias6 = Some("fd00:39::20/64".parse().unwrap());
+    let real = |last: u8| model::Real { address: format!("fd00:39::{last}").parse().unwrap(), ..real(1, 8) };
+    config
+        .serverfarms
+        .push(Serverfarm { reals: vec![real(101), real(102)], ..Serverfarm::new(name("WEB6")) });
+    let vserver = model::Vserver {
+        name: name("VIP6"),
+        virtual_server: Some(Virtual::single("fd00:38::30".parse().unwrap(), Protocol::TCP, 80)),
+        serverfarm: Some(name("WEB6")),
+        sticky: Some(Sticky { minutes: 30, group: 11, bits: 32, bits6: 64 }),
+        ..config.vservers[0].clone()
+    };
+    config.vservers.push(vserver);
+    config
+}
+
+#[test]
+fn each_family_has_its_maps_and_numbers_are_one_space() {
+    let config = dual_stack();
+    let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+    let four = planned(&figure_7_1(), &HealthView::default(), &mut Assignments::default()).contents;
+    let hops = hops(&config);
+    let contents = &desired.contents6;
+    // Next hops apart, which are numbered anew, IPv4 is as it would be alone.
+    assert_eq!((&desired.contents.rings, &desired.contents.vservers), (&four.rings, &four.vservers));
+    assert!(contents.vservers.keys().eq(&[1]) && contents.reals.keys().eq(&[3, 4]));
+    assert_eq!(contents.rings[&1], [3, 4]);
+    let key = VserverKey {
+        ip_be: wire::<V6>("fd00:38::30".parse().unwrap()),
+        port_be: 80_u16.to_be(),
+        proto: 6,
+        kind: 0,
+    };
+    assert_eq!(contents.vserver_keys[&key].vserver, 1);
+    let vserver = contents.vservers[&1];
+    assert_eq!(vserver.sticky_mask_be, wire("ffff:ffff:ffff:ffff::".parse().unwrap()));
+    let real = contents.reals[&3];
+    let host = Host { address: "fd00:39::101".parse().unwrap(), vlan: 3 };
+    assert_eq!((real.ip_be.ip(), real.vlan, real.nexthop), (host.address, 3, hops[&host]));
+    let default = contents.routes[&Family::V6.all()];
+    let gateway = Host { address: "fe80::20".parse().unwrap(), vlan: 2 };
+    assert_eq!((default.kind, default.vlan, default.nexthop), (ROUTE_VIA, 2, hops[&gateway]));
+    assert_eq!((contents.routes.len(), desired.contents.routes.len()), (3, 3));
+    let announced: Vec<_> =
+        desired.announced().iter().map(|(vlan, address)| format!("{vlan} {address}")).collect();
+    assert_eq!(announced, ["3 192.158.39.20", "3 fd00:39::20", "2 192.158.38.30", "2 fd00:38::30"]);
+    assert_eq!(contents.origins.len(), 2, "lost connections can be made again");
+    assert!(desired.in_rotation(3) && desired.nexthop(3) == Some(hops[&host]));
 }

@@ -2,12 +2,13 @@
 //! leave by.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
+use csm_common::address::{Address, V6};
 use csm_common::names;
 use csm_common::net::{NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop};
-use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader, VlanId};
+use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, VlanId};
 use socket2::{Domain, Socket, Type};
 
 use crate::dataplane::bpf::BpfMap;
@@ -20,34 +21,69 @@ const HOP_LIMIT: u8 = 64;
 #[derive(Debug)]
 pub struct Nudger {
     hops: BpfMap<u32, NextHop>,
+    /// If the program has IPv6.
+    hops6: Option<BpfMap<u32, NextHop<V6>>>,
     /// Interface indices by port number.
     ports: Vec<u32>,
     socket: Socket,
+}
+
+/// Where a nudge leaves.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    src_mac: [u8; 6],
+    dst_mac: [u8; 6],
+    port: u32,
+    /// VLAN of the tag; 0: none.
+    tag: u16,
+}
+
+impl Way {
+    fn of<A: Address>(hop: &NextHop<A>) -> Option<Self> {
+        let tag = if hop.flags & NEXTHOP_TAGGED == 0 { 0 } else { hop.vlan };
+        let resolved = hop.flags & NEXTHOP_RESOLVED != 0;
+        resolved.then_some(Self { src_mac: hop.src_mac, dst_mac: hop.dst_mac, port: hop.port, tag })
+    }
 }
 
 impl Nudger {
     /// `ports`: their interface indices, in the order of their numbers.
     ///
     /// # Errors
-    /// Without the map or a packet socket.
+    /// Without the maps or a packet socket.
     pub fn new(source: &impl MapSource, ports: Vec<u32>) -> io::Result<Self> {
-        let hops = BpfMap::new(source.descriptor(names::NEXTHOPS)?)?;
         // Of no protocol: it receives nothing.
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { hops, ports, socket })
+        Ok(Self {
+            hops: BpfMap::new(source.descriptor(names::NEXTHOPS)?)?,
+            hops6: source.descriptor(names::NEXTHOPS6).ok().map(BpfMap::new).transpose()?,
+            ports,
+            socket,
+        })
     }
 
     /// Sends `nudge`.
     pub fn send(&self, nudge: &Nudge) {
-        let Ok(Some(hop)) = self.hops.get(&nudge.nexthop) else { return };
-        let Some(&ifindex) = self.ports.get(hop.port as usize) else { return };
-        if hop.flags & NEXTHOP_RESOLVED == 0 {
-            return;
-        }
-        if let Err(error) = frame(nudge, &hop).and_then(|frame| self.put(ifindex, &frame)) {
+        let sent = self.way(nudge).and_then(|way| {
+            let Some(way) = way else { return Ok(()) };
+            let Some(&ifindex) = self.ports.get(way.port as usize) else { return Ok(()) };
+            self.put(ifindex, &frame(nudge, way)?)
+        });
+        if let Err(error) = sent {
             tracing::debug!(%error, "an end of a cleared connection is not told at once");
         }
+    }
+
+    fn way(&self, nudge: &Nudge) -> io::Result<Option<Way>> {
+        let number = &nudge.nexthop;
+        Ok(match nudge.to {
+            SocketAddr::V4(_) => self.hops.get(number)?.as_ref().and_then(Way::of),
+            SocketAddr::V6(_) => match &self.hops6 {
+                Some(hops) => hops.get(number)?.as_ref().and_then(Way::of),
+                None => None,
+            },
+        })
     }
 
     fn put(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
@@ -72,18 +108,25 @@ impl Nudger {
 }
 
 /// An acknowledgement of nothing with an old sequence number, without window or data.
-fn frame(nudge: &Nudge, hop: &NextHop) -> io::Result<Vec<u8>> {
-    let key = &nudge.receiver;
-    let address = |be: u32| Ipv4Addr::from(be.to_ne_bytes()).octets();
-    let ethernet = PacketBuilder::ethernet2(hop.src_mac, hop.dst_mac);
-    let (src, dst) = (address(key.dst_be), address(key.src_be));
-    let ip = if hop.flags & NEXTHOP_TAGGED == 0 {
-        ethernet.ipv4(src, dst, HOP_LIMIT)
-    } else {
-        ethernet.single_vlan(VlanId::try_new(hop.vlan).map_err(io::Error::other)?).ipv4(src, dst, HOP_LIMIT)
+fn frame(nudge: &Nudge, way: Way) -> io::Result<Vec<u8>> {
+    let headers = match (nudge.from.ip(), nudge.to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let header = Ipv4Header::new(0, HOP_LIMIT, IpNumber::TCP, from.octets(), to.octets());
+            IpHeaders::Ipv4(header.map_err(io::Error::other)?, Default::default())
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let (source, destination) = (from.octets(), to.octets());
+            let header = Ipv6Header { source, destination, hop_limit: HOP_LIMIT, ..Default::default() };
+            IpHeaders::Ipv6(header, Default::default())
+        }
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
     };
-    let (sport, dport) = (u16::from_be(key.dport_be), u16::from_be(key.sport_be));
-    let segment: PacketBuilderStep<TcpHeader> = ip.tcp(sport, dport, nudge.seq, 0).ack(0);
+    let ethernet = PacketBuilder::ethernet2(way.src_mac, way.dst_mac);
+    let ip = match way.tag {
+        0 => ethernet.ip(headers),
+        tag => ethernet.single_vlan(VlanId::try_new(tag).map_err(io::Error::other)?).ip(headers),
+    };
+    let segment = ip.tcp(nudge.from.port(), nudge.to.port(), nudge.seq, 0).ack(0);
     let mut frame = Vec::with_capacity(segment.size(0));
     segment.write(&mut frame, &[]).map_err(io::Error::other)?;
     Ok(frame)
@@ -92,33 +135,32 @@ fn frame(nudge: &Nudge, hop: &NextHop) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::table::tests::connection;
     use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
     #[test]
     fn it_comes_from_the_other_end_as_its_receiver_knows_that() {
-        let receiver = connection(1000, 1).return_key();
-        let nudge = Nudge { receiver, nexthop: 1, seq: 77 };
-        let hop = NextHop {
-            dst_mac: [2, 0, 0, 0, 0, 1],
-            src_mac: [0, 1, 0x64, 0xf9, 0x1a, 1],
-            port: 0,
-            vlan: 3,
-            flags: NEXTHOP_RESOLVED,
-            ip_be: 0,
-            mtu: 1500,
-            pad: 0,
-        };
-        for (flags, vlan) in [(0, None), (NEXTHOP_TAGGED, Some(3))] {
-            let frame = frame(&nudge, &NextHop { flags, ..hop }).expect("a frame");
-            let packet = SlicedPacket::from_ethernet(&frame).expect("a packet");
-            assert_eq!(packet.vlan_ids().first().map(|id| id.value()), vlan);
-            let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("IPv4") };
-            let addresses = (ip.header().source_addr(), ip.header().destination_addr());
-            assert_eq!(addresses, (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(192, 158, 39, 101)));
-            let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { panic!("TCP") };
-            assert_eq!((tcp.source_port(), tcp.destination_port(), tcp.sequence_number()), (1000, 80, 77));
-            assert!(tcp.ack() && !tcp.rst() && !tcp.syn() && !tcp.fin());
+        let way = Way { src_mac: [0, 1, 0x64, 0xf9, 0x1a, 1], dst_mac: [2, 0, 0, 0, 0, 1], port: 0, tag: 0 };
+        for (from, to) in [("10.0.0.1:1000", "192.158.39.101:80"), ("[fd00:1::1]:1000", "[fd00:3::101]:80")] {
+            let nudge = Nudge { from: from.parse().unwrap(), to: to.parse().unwrap(), nexthop: 1, seq: 77 };
+            for (tag, vlan) in [(0, None), (3, Some(3))] {
+                let frame = frame(&nudge, Way { tag, ..way }).expect("a frame");
+                assert_eq!((&frame[..6], &frame[6..12]), (&way.dst_mac[..], &way.src_mac[..]));
+                let packet = SlicedPacket::from_ethernet(&frame).expect("a packet");
+                assert_eq!(packet.vlan_ids().first().map(|id| id.value()), vlan);
+                let addresses = match &packet.net {
+                    Some(NetSlice::Ipv4(ip)) => {
+                        (ip.header().source_addr().into(), ip.header().destination_addr().into())
+                    }
+                    Some(NetSlice::Ipv6(ip)) => {
+                        (ip.header().source_addr().into(), ip.header().destination_addr().into())
+                    }
+                    _ => panic!("IP"),
+                };
+                assert_eq!(addresses, (nudge.from.ip(), nudge.to.ip()));
+                let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { panic!("TCP") };
+                assert_eq!((tcp.source_port(), tcp.destination_port()), (1000, 80));
+                assert!(tcp.sequence_number() == 77 && tcp.ack() && !tcp.rst() && !tcp.syn() && !tcp.fin());
+            }
         }
     }
 }

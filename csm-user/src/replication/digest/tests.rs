@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{BucketSet, Compare, Digests, STALE, STALE_PER_ROUND, Verdict, connection_hash, empty, scan};
+use super::{
+    BucketSet, Compare, Digests, STALE, STALE_PER_ROUND, Verdict, connection_hash, empty, scan, sticky_hash,
+};
 use crate::replication::delta::Key;
 use crate::replication::record::Conflict;
 use crate::replication::record::{ConnState, ReplicaTable};
@@ -93,5 +95,50 @@ proptest! {
         let first = numbers.drain().next().expect("at least one");
         other.upsert_connections(&[connection(first, 2, first)], Conflict::Replace);
         prop_assert_ne!(scan(&one).ok(), scan(&other).ok());
+    }
+}
+
+#[test]
+fn hashes_stand_as_documented() {
+    // Octets as in docs/replication.md, of both families, hashed by the reader's own FNV-1a and fmix64.
+    let documented = |octets: &[u8]| {
+        let fnv = octets.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &octet| {
+            (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let mixed = (fnv ^ fnv >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let mixed = (mixed ^ mixed >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        mixed ^ mixed >> 33
+    };
+    let octets = |address: std::net::IpAddr| match address {
+        std::net::IpAddr::V4(address) => address.octets().to_vec(),
+        std::net::IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    for (number, tag, length) in [(2, 1, 50), (3, 4, 98)] {
+        let record = connection(number, 101, 7);
+        let client = octets(record.key.client);
+        let key =
+            [&[tag, 6, 0, 2], &client[..], &[0x9c, 0x40], &octets(record.key.virtual_address), &[0, 80]]
+                .concat();
+        let rest = [
+            &octets(record.real)[..],
+            &[0, 80, 0, 3],
+            &record.vserver.0.to_be_bytes(),
+            &record.real_id.0.to_be_bytes(),
+            &[0, 0, 0, 7],
+            &client,
+            &[0x9c, 0x40],
+        ]
+        .concat();
+        let whole = [key.clone(), rest].concat();
+        assert_eq!(whole.len(), length);
+        assert_eq!(connection_hash(&record), documented(&whole));
+        assert_eq!(Key::Connection(record.key).bucket(), documented(&key).to_be_bytes()[0]);
+    }
+    for (number, tag) in [(4, 2), (3, 3), (2, 5), (5, 6)] {
+        let record = sticky(number, 1);
+        let group = if tag % 3 == 2 { 10_u64 } else { 5 };
+        let key = [&[tag], &group.to_be_bytes()[..], &octets(record.key.client), &[0; 3]].concat();
+        let whole = [key, 1_u64.to_be_bytes().to_vec(), 1800_u32.to_be_bytes().to_vec()].concat();
+        assert_eq!(sticky_hash(&record), documented(&whole), "{number}");
     }
 }

@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn only_the_expected_hello_is_taken() {
-        let good = Hello { versions: (1, 3), group: 1, from: 20, to: 10 };
+        let good = Hello { versions: (1, VERSIONS.1), group: 1, from: 20, to: 10 };
         assert!(check_hello(&good, 1, 10, 20).is_ok());
         for (hello, field) in [
             (Hello { group: 2, ..good }, "group"),

@@ -1,6 +1,6 @@
 //! Records and operations in octets, and a reader that names the frame it fails in.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::{Buf, BufMut, BytesMut};
 
@@ -15,6 +15,8 @@ const CONNECTION: u8 = 1;
 const CONNECTION_CLOSED: u8 = 2;
 const STICKY: u8 = 3;
 const STICKY_GONE: u8 = 4;
+/// Added to a tag: the addresses are of IPv6.
+const OF_V6: u8 = 4;
 
 const GROUP_SHARED: u8 = 0;
 const GROUP_PRIVATE: u8 = 1;
@@ -64,8 +66,34 @@ impl<'a> Cursor<'a> {
         self.rest.try_get_u64().map_err(|_| DecodeError::Short(self.kind))
     }
 
-    fn address(&mut self) -> Result<Ipv4Addr, DecodeError> {
-        self.u32().map(Ipv4Addr::from_bits)
+    fn address(&mut self, v6: bool) -> Result<IpAddr, DecodeError> {
+        if !v6 {
+            return self.u32().map(|bits| Ipv4Addr::from_bits(bits).into());
+        }
+        let bits = self.rest.try_get_u128().map_err(|_| DecodeError::Short(self.kind))?;
+        Ok(Ipv6Addr::from_bits(bits).into())
+    }
+
+    /// The next octet, a tag, as it stands.
+    fn peek(&self) -> Result<u8, DecodeError> {
+        self.rest.first().copied().ok_or(DecodeError::Short(self.kind))
+    }
+
+    /// A tag as of IPv4, and whether it was of IPv6.
+    fn tag(&mut self) -> Result<(u8, bool), DecodeError> {
+        let tag = self.u8()?;
+        Ok(if tag > OF_V6 { (tag - OF_V6, true) } else { (tag, false) })
+    }
+}
+
+fn put_tag(out: &mut BytesMut, tag: u8, of: IpAddr) {
+    out.put_u8(if of.is_ipv6() { tag + OF_V6 } else { tag });
+}
+
+fn put_address(out: &mut BytesMut, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => out.put_u32(address.to_bits()),
+        IpAddr::V6(address) => out.put_u128(address.to_bits()),
     }
 }
 
@@ -73,19 +101,19 @@ fn put_conn_key(out: &mut BytesMut, key: &ConnKey) {
     let ConnKey { proto, client_vlan, client, client_port, virtual_address, virtual_port } = key;
     out.put_u8(*proto);
     out.put_u16(*client_vlan);
-    out.put_u32(client.to_bits());
+    put_address(out, *client);
     out.put_u16(*client_port);
-    out.put_u32(virtual_address.to_bits());
+    put_address(out, *virtual_address);
     out.put_u16(*virtual_port);
 }
 
-fn get_conn_key(body: &mut Cursor<'_>) -> Result<ConnKey, DecodeError> {
+fn get_conn_key(body: &mut Cursor<'_>, v6: bool) -> Result<ConnKey, DecodeError> {
     Ok(ConnKey {
         proto: body.u8()?,
         client_vlan: body.u16()?,
-        client: body.address()?,
+        client: body.address(v6)?,
         client_port: body.u16()?,
-        virtual_address: body.address()?,
+        virtual_address: body.address(v6)?,
         virtual_port: body.u16()?,
     })
 }
@@ -98,10 +126,10 @@ fn put_sticky_key(out: &mut BytesMut, key: &StickyKey) {
     };
     out.put_u8(kind);
     out.put_u64(group);
-    out.put_u32(client.to_bits());
+    put_address(out, *client);
 }
 
-fn get_sticky_key(body: &mut Cursor<'_>) -> Result<StickyKey, DecodeError> {
+fn get_sticky_key(body: &mut Cursor<'_>, v6: bool) -> Result<StickyKey, DecodeError> {
     let (kind, value) = (body.u8()?, body.u64()?);
     let group = match kind {
         GROUP_SHARED => StickyGroup::Shared(
@@ -110,7 +138,7 @@ fn get_sticky_key(body: &mut Cursor<'_>) -> Result<StickyKey, DecodeError> {
         GROUP_PRIVATE => StickyGroup::Private(StableId(value)),
         kind => return Err(DecodeError::Value { field: "sticky group kind", value: u64::from(kind) }),
     };
-    Ok(StickyKey { group, client: body.address()? })
+    Ok(StickyKey { group, client: body.address(v6)? })
 }
 
 pub(super) fn put_record(out: &mut BytesMut, record: &Record) {
@@ -129,11 +157,11 @@ pub(super) fn put_record(out: &mut BytesMut, record: &Record) {
                 generation,
                 idle_s,
             } = record;
-            out.put_u8(CONNECTION);
+            put_tag(out, CONNECTION, key.client);
             put_conn_key(out, key);
-            out.put_u32(real.to_bits());
+            put_address(out, *real);
             out.put_u16(*real_port);
-            out.put_u32(source.to_bits());
+            put_address(out, *source);
             out.put_u16(*source_port);
             out.put_u16(*server_vlan);
             out.put_u64(vserver.0);
@@ -147,7 +175,7 @@ pub(super) fn put_record(out: &mut BytesMut, record: &Record) {
         }
         Record::Sticky(record) => {
             let StickyRecord { key, real_id, life_s, idle_s } = record;
-            out.put_u8(STICKY);
+            put_tag(out, STICKY, key.client);
             put_sticky_key(out, key);
             out.put_u64(real_id.0);
             out.put_u32(*life_s);
@@ -160,42 +188,46 @@ pub(super) fn put_op(out: &mut BytesMut, op: &Op) {
     match op {
         Op::Put(record) => put_record(out, record),
         Op::Closed(ConnGone { key, generation }) => {
-            out.put_u8(CONNECTION_CLOSED);
+            put_tag(out, CONNECTION_CLOSED, key.client);
             put_conn_key(out, key);
             out.put_u32(*generation);
         }
         Op::StickyGone(key) => {
-            out.put_u8(STICKY_GONE);
+            put_tag(out, STICKY_GONE, key.client);
             put_sticky_key(out, key);
         }
     }
 }
 
 pub(super) fn get_op(body: &mut Cursor<'_>) -> Result<Op, DecodeError> {
-    Ok(match body.u8()? {
-        CONNECTION => Op::Put(Record::Connection(get_connection(body)?)),
-        CONNECTION_CLOSED => Op::Closed(ConnGone { key: get_conn_key(body)?, generation: body.u32()? }),
-        STICKY => Op::Put(Record::Sticky(get_sticky(body)?)),
-        STICKY_GONE => Op::StickyGone(get_sticky_key(body)?),
-        tag => return Err(DecodeError::Value { field: "operation", value: u64::from(tag) }),
+    let tag = body.peek()?;
+    Ok(match body.tag()? {
+        (CONNECTION, v6) => Op::Put(Record::Connection(get_connection(body, v6)?)),
+        (CONNECTION_CLOSED, v6) => {
+            Op::Closed(ConnGone { key: get_conn_key(body, v6)?, generation: body.u32()? })
+        }
+        (STICKY, v6) => Op::Put(Record::Sticky(get_sticky(body, v6)?)),
+        (STICKY_GONE, v6) => Op::StickyGone(get_sticky_key(body, v6)?),
+        _ => return Err(DecodeError::Value { field: "operation", value: u64::from(tag) }),
     })
 }
 
 /// A chunk holds only entries that stand.
 pub(super) fn get_record(body: &mut Cursor<'_>) -> Result<Record, DecodeError> {
-    Ok(match body.u8()? {
-        CONNECTION => Record::Connection(get_connection(body)?),
-        STICKY => Record::Sticky(get_sticky(body)?),
-        tag => return Err(DecodeError::Value { field: "record", value: u64::from(tag) }),
+    let tag = body.peek()?;
+    Ok(match body.tag()? {
+        (CONNECTION, v6) => Record::Connection(get_connection(body, v6)?),
+        (STICKY, v6) => Record::Sticky(get_sticky(body, v6)?),
+        _ => return Err(DecodeError::Value { field: "record", value: u64::from(tag) }),
     })
 }
 
-fn get_connection(body: &mut Cursor<'_>) -> Result<ConnRecord, DecodeError> {
+fn get_connection(body: &mut Cursor<'_>, v6: bool) -> Result<ConnRecord, DecodeError> {
     Ok(ConnRecord {
-        key: get_conn_key(body)?,
-        real: body.address()?,
+        key: get_conn_key(body, v6)?,
+        real: body.address(v6)?,
         real_port: body.u16()?,
-        source: body.address()?,
+        source: body.address(v6)?,
         source_port: body.u16()?,
         server_vlan: body.u16()?,
         vserver: StableId(body.u64()?),
@@ -210,9 +242,9 @@ fn get_connection(body: &mut Cursor<'_>) -> Result<ConnRecord, DecodeError> {
     })
 }
 
-fn get_sticky(body: &mut Cursor<'_>) -> Result<StickyRecord, DecodeError> {
+fn get_sticky(body: &mut Cursor<'_>, v6: bool) -> Result<StickyRecord, DecodeError> {
     Ok(StickyRecord {
-        key: get_sticky_key(body)?,
+        key: get_sticky_key(body, v6)?,
         real_id: StableId(body.u64()?),
         life_s: body.u32()?,
         idle_s: body.u32()?,

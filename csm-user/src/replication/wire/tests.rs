@@ -1,3 +1,5 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
 
@@ -10,19 +12,30 @@ use crate::replication::record::{
 };
 use crate::replication::testing::{connection, sticky};
 
+/// Four addresses of one family.
+fn any_addresses() -> impl Strategy<Value = (IpAddr, IpAddr, IpAddr, IpAddr)> {
+    any::<(bool, [u128; 4])>().prop_map(|(v6, bits)| {
+        let [a, b, c, d] = bits.map(|bits| match v6 {
+            true => IpAddr::from(Ipv6Addr::from_bits(bits)),
+            false => IpAddr::from(Ipv4Addr::from_bits(u32::try_from(bits >> 96).expect("32 bits"))),
+        });
+        (a, b, c, d)
+    })
+}
+
 prop_compose! {
-    fn any_conn_key()(proto: u8, client_vlan: u16, client: u32, client_port: u16, virtual_address: u32, virtual_port: u16) -> ConnKey {
-        ConnKey { proto, client_vlan, client: client.into(), client_port, virtual_address: virtual_address.into(), virtual_port }
+    fn any_conn_key()(proto: u8, client_vlan: u16, (client, virtual_address, ..) in any_addresses(), client_port: u16, virtual_port: u16) -> ConnKey {
+        ConnKey { proto, client_vlan, client, client_port, virtual_address, virtual_port }
     }
 }
 
 prop_compose! {
-    fn any_connection()(key in any_conn_key(), real: u32, ports: [u16; 3], source: u32, ids: [u64; 2], closing: bool, words: [u32; 2]) -> ConnRecord {
+    fn any_connection()((client, virtual_address, real, source) in any_addresses(), key in any_conn_key(), ports: [u16; 3], ids: [u64; 2], closing: bool, words: [u32; 2]) -> ConnRecord {
         ConnRecord {
-            key,
-            real: real.into(),
+            key: ConnKey { client, virtual_address, ..key },
+            real,
             real_port: ports[0],
-            source: source.into(),
+            source,
             source_port: ports[2],
             server_vlan: ports[1],
             vserver: StableId(ids[0]),
@@ -35,9 +48,9 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_sticky_key()(shared: Option<u8>, vserver: u64, client: u32) -> StickyKey {
+    fn any_sticky_key()(shared: Option<u8>, vserver: u64, (client, ..) in any_addresses()) -> StickyKey {
         let group = shared.map_or(StickyGroup::Private(StableId(vserver)), StickyGroup::Shared);
-        StickyKey { group, client: client.into() }
+        StickyKey { group, client }
     }
 }
 
@@ -152,7 +165,7 @@ fn octets(frame: &Frame) -> BytesMut {
 fn a_hello_stands_as_documented() {
     let hello = Hello { versions: VERSIONS, group: 1, from: 0x0102_0304_0506_0708, to: 9 };
     let expected = [
-        0, 0, 0, 26, 1, b'C', b'S', b'M', b'R', 0, 3, 0, 3, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9,
+        0, 0, 0, 26, 1, b'C', b'S', b'M', b'R', 0, 4, 0, 4, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9,
     ];
     assert_eq!(octets(&Frame::Hello(hello))[..], expected);
 }
@@ -175,8 +188,42 @@ fn a_delta_stands_as_documented() {
 }
 
 #[test]
+fn a_delta_of_ipv6_stands_as_documented() {
+    let record = connection(0x0b_0b0d, 101, 0x0102_0304);
+    let gone = ConnGone { key: record.key, generation: 5 };
+    let ops = vec![
+        Op::Put(Record::Connection(record)),
+        Op::Closed(gone),
+        Op::Put(Record::Sticky(sticky(8, 1))),
+        Op::StickyGone(sticky(8, 1).key),
+    ];
+    let (client, virtual_address) = (
+        [0xfd, 0, 0, 10, 0, 0x0b, 0, 0x0b, 0, 0, 0, 0, 0, 0, 0, 0x0d],
+        [0xfd, 0, 0, 192, 0, 158, 0, 38, 0, 0, 0, 0, 0, 0, 0, 30],
+    );
+    let key = [&[6, 0, 2], &client[..], &[0x9c, 0x40], &virtual_address[..], &[0, 80]].concat();
+    let mut body = vec![5, 0, 0, 0, 0, 0, 0, 0, 7, 0, 4, 5];
+    body.extend(&key);
+    body.extend([0xfd, 0, 0, 192, 0, 158, 0, 39, 0, 0, 0, 0, 0, 0, 0, 101, 0, 80]);
+    body.extend([&client[..], &[0x9c, 0x40, 0, 3]].concat());
+    body.extend(record.vserver.0.to_be_bytes());
+    body.extend(record.real_id.0.to_be_bytes());
+    body.extend([1, 1, 2, 3, 4, 0, 0, 0, 0, 6]);
+    body.extend(&key);
+    body.extend([0, 0, 0, 5]);
+    let sticky_key = [0, 0, 0, 0, 0, 0, 0, 0, 10, 0xfd, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8];
+    body.push(7);
+    body.extend(sticky_key);
+    body.extend([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 7, 8, 0, 0, 0, 0, 8]);
+    body.extend(sticky_key);
+    let length = u32::try_from(body.len()).expect("short").to_be_bytes();
+    assert_eq!(octets(&Frame::Delta { seq: 7, ops })[..], [&length[..], &body].concat());
+}
+
+#[test]
 fn the_largest_frame_fits() {
-    let records = (0..1024).map(|number| Record::Connection(connection(number, 1, 1))).collect::<Vec<_>>();
+    let records =
+        (0..512).map(|number| Record::Connection(connection(2 * number + 1, 1, 1))).collect::<Vec<_>>();
     assert_eq!(records.len(), ITEMS_MAX);
     let mut out = octets(&Frame::Chunk { seq: 1, epoch: 1, records });
     assert!(out.len() - 4 <= FRAME_MAX);

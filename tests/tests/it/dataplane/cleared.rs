@@ -1,20 +1,21 @@
 //! Connections cleared by hand: each end hears of it by a reset that it believes.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use csm_common::counter::Reason;
 use csm_common::flow::{FLAG_RESET, STATE_CLEARED, STATE_SYN};
 use csm_common::names;
-use csm_tests::rig::{FAR_CLIENT, REALS, Rig, Side, VIP, WEB};
+use csm_tests::rig::{FAR_CLIENT, REALS, Rig, Side, VIP, WEB, be};
 use csm_user::dataplane::clear::{Nudge, clear};
-use csm_user::dataplane::ring::{Delta, DeltaSink};
+use csm_user::dataplane::ring::{Change, Delta, DeltaSink};
 use csm_user::dataplane::selection::Selection;
 use csm_user::dataplane::table::Table;
 use etherparse::PacketBuilder;
 
 use super::frames::{
-    ACK, CLIENT_ISN, FIN, Frame, L4, PSH, RST, SERVER_ISN, SYN, expect, expect_end, handshake,
+    ACK, CLIENT_ISN, CLIENT_PORT, FIN, Frame, L4, PSH, RST, SERVER_ISN, SYN, expect, expect_end, handshake,
 };
 use super::rebuild::know;
 
@@ -23,7 +24,7 @@ fn cleared(rig: &Rig, selection: &Selection) -> (u64, Vec<Delta>, Vec<Nudge>) {
     let (told, mut nudges) = (Arc::new(Mutex::new(Vec::new())), Vec::new());
     let sink = Arc::clone(&told);
     let sink: DeltaSink = Arc::new(move |delta| sink.lock().unwrap().push(delta));
-    let table = Table::open(&rig.dataplane).expect("the tables");
+    let table: Table = Table::open(&rig.dataplane).expect("the tables");
     let mut nudge = |nudge: &Nudge| nudges.push(*nudge);
     let mut rest = |_| ControlFlow::Continue(());
     let count = clear(&table, selection, &sink, &mut nudge, &mut rest).expect("cleared");
@@ -57,10 +58,13 @@ fn each_ends_next_segment_is_answered_with_a_reset_made_of_it() {
     handshake(&mut rig);
     let (count, told, nudges) = cleared(&rig, &Selection::default());
     assert_eq!(count, 1);
-    let [Delta::Closed(connection)] = told[..] else { panic!("the peer hears of it: {told:?}") };
+    let [Delta::V4(Change::Closed(connection))] = told[..] else { panic!("the peer hears of it: {told:?}") };
     // The server has acknowledged the client's SYN, which is all that is known of where either stands.
-    let to_server = Nudge { receiver: connection.return_key(), nexthop: 0, seq: CLIENT_ISN };
-    let to_client = Nudge { receiver: connection.forward_key(), nexthop: 3, seq: 0 };
+    assert_eq!(connection.client_be, be(FAR_CLIENT.ip));
+    let end = |ip: Ipv4Addr, port| SocketAddr::new(ip.into(), port);
+    let (client, server) = (end(FAR_CLIENT.ip, CLIENT_PORT), end(REALS[0].ip, 80));
+    let to_server = Nudge { from: client, to: server, nexthop: 0, seq: CLIENT_ISN };
+    let to_client = Nudge { from: end(VIP, 80), to: client, nexthop: 3, seq: 0 };
     assert_eq!(nudges, [to_server, to_client]);
 
     let question = Frame::client(PSH | ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1)).payload(&[7; 900]);

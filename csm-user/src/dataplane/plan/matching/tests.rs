@@ -34,7 +34,7 @@ fn who(contents: &Contents, to: &Virtual, on: u16, client: &str) -> Option<u32> 
             let length = u8::try_from(prefix.bits - 32).unwrap();
             let network = IpNet::new(client.addr(), length).unwrap().network();
             let of = prefix.of;
-            u32::from(of.rules) == found.rules && of.vlan == vlan && of.client_be == wire(network)
+            u32::from(of.rules) == found.rules && of.vlan == vlan && of.client_be == wire::<u32>(network)
         });
         fitting.max_by_key(|(prefix, _)| prefix.bits).map(|(_, &number)| number).filter(|&n| n != NONE)
     };
