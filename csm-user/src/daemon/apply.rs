@@ -239,7 +239,10 @@ impl Node {
             let (priority, preempt) = (group.priority, group.preempt);
             let configured =
                 FtCommand::Configured { priority, preempt, config_checksum: host::shared_checksum(&after) };
-            if let Err(error) = ft.command(configured) {
+            let keys = FtCommand::Keys(group.keys.clone());
+            let changed = before.ft.as_ref().is_some_and(|old| old.keys != group.keys);
+            let told = ft.command(configured).and_then(|()| if changed { ft.command(keys) } else { Ok(()) });
+            if let Err(error) = told {
                 tracing::warn!(%error, "a command to the real-time thread was not taken");
             }
         }
@@ -297,7 +300,12 @@ fn log(slot: u8, differences: &[Difference]) {
 pub(super) fn log_lines<'a>(differences: impl Iterator<Item = &'a Difference>) {
     for found in differences {
         let mark = if found.side == Side::First { '-' } else { '+' };
-        tracing::info!("{mark} {found}");
+        let line = found.to_string();
+        // A key does not belong into a log.
+        let (line, key) = line
+            .split_once(" key-string ")
+            .map_or((line.as_str(), ""), |(line, _)| (line, " key-string ..."));
+        tracing::info!("{mark} {line}{key}");
     }
 }
 

@@ -29,6 +29,16 @@ pub fn nonce() -> u64 {
     RandomState::new().hash_one(std::process::id()).max(1)
 }
 
+/// Random for each start.
+///
+/// # Errors
+/// If the kernel has no random numbers.
+pub fn secret() -> io::Result<[u8; 32]> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)?;
+    Ok(secret)
+}
+
 /// Checksum of what both nodes of a pair should have alike: everything but own addresses, priority and ports.
 #[must_use]
 pub fn shared_checksum(config: &Config) -> u64 {

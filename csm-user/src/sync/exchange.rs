@@ -2,7 +2,7 @@
 
 use crate::config::difference::{Difference, differences};
 use crate::config::{self, HostFacts, Outcome};
-use crate::model::{Config, Family, VlanId};
+use crate::model::{Config, Family, FtKeys, VlanId};
 
 /// An own address that the peer would lose: the line has no `alt`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,8 +44,9 @@ pub fn for_peer(config: &Config) -> Result<Config, Vec<NoAlt>> {
         ft.priority = alternate;
     }
     if let Some(ft) = &mut other.ft {
-        // Names of interfaces are each host's own.
+        // Names of interfaces are each host's own, and keys do not cross the FT VLAN.
         ft.track.interfaces.clear();
+        ft.keys = FtKeys::default();
     }
     Ok(other)
 }
@@ -60,6 +61,7 @@ pub fn received(own: &Config, name: &str, text: &str, host: &HostFacts) -> Outco
     config.slot = own.slot;
     if let (Some(ft), Some(ours)) = (&mut config.ft, &own.ft) {
         ft.track.interfaces.clone_from(&ours.track.interfaces);
+        ft.keys.clone_from(&ours.keys);
         if ft.alt_priority.is_none() {
             // Without `alt` nothing was said about this node's priority.
             (ft.priority, ft.alt_priority) = (ours.priority, ours.alt_priority);
@@ -81,7 +83,8 @@ pub fn shared(config: &Config) -> String {
         (vlan.address6, vlan.alt_address6) = (None, None);
     }
     if let Some(ft) = &mut shared.ft {
-        (ft.priority, ft.alt_priority) = (0, None);
+        // Keys are changed on one node after the other.
+        (ft.priority, ft.alt_priority, ft.keys) = (0, None, FtKeys::default());
         ft.track.interfaces.clear();
     }
     config::print(&shared)
