@@ -12,8 +12,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use csm_user::model::{
-    Config, FtGroup, FtKeys, Interface, Name, PortMode, Protocol, Real, RealAdmin, Serverfarm, Sticky,
-    Virtual, Vlan, VlanId, VlanRole, Vserver, XdpMode,
+    Config, FtGroup, Interface, Name, PortMode, Protocol, Real, RealAdmin, Serverfarm, Sticky, Virtual, Vlan,
+    VlanId, VlanRole, Vserver, XdpMode,
 };
 use ipnet::Ipv4Net;
 
@@ -48,7 +48,7 @@ pub fn large_config(vservers: u32) -> Config {
             preempt: true,
             heartbeat: Duration::from_secs(1),
             failover: Duration::from_secs(3),
-            keys: FtKeys::default(),
+            keys: csm_user::model::FtKeys::default(),
             track: csm_user::model::Tracking::default(),
             keys: csm_user::model::FtKeys::default(),
         }),

@@ -239,11 +239,10 @@ impl Node {
             let (priority, preempt) = (group.priority, group.preempt);
             let configured =
                 FtCommand::Configured { priority, preempt, config_checksum: host::shared_checksum(&after) };
-            let keys = FtCommand::Keys(group.keys.clone());
-            let changed = before.ft.as_ref().is_some_and(|old| old.keys != group.keys);
-            let told = ft.command(configured).and_then(|()| if changed { ft.command(keys) } else { Ok(()) });
-            if let Err(error) = told {
-                tracing::warn!(%error, "a command to the real-time thread was not taken");
+            for command in [FtCommand::Keys(group.keys.clone()), configured] {
+                if let Err(error) = ft.command(command) {
+                    tracing::warn!(%error, "a command to the real-time thread was not taken");
+                }
             }
         }
         Ok(())
@@ -300,12 +299,12 @@ fn log(slot: u8, differences: &[Difference]) {
 pub(super) fn log_lines<'a>(differences: impl Iterator<Item = &'a Difference>) {
     for found in differences {
         let mark = if found.side == Side::First { '-' } else { '+' };
+        // No key in the log, not even a hidden one.
         let line = found.to_string();
-        // A key does not belong into a log.
-        let (line, key) = line
-            .split_once(" key-string ")
-            .map_or((line.as_str(), ""), |(line, _)| (line, " key-string ..."));
-        tracing::info!("{mark} {line}{key}");
+        tracing::info!(
+            "{mark} {}",
+            line.split_once(" key-string ").map_or(line.as_str(), |(command, _)| command)
+        );
     }
 }
 
