@@ -5,19 +5,22 @@
 
 pub mod config;
 pub mod ft;
+pub mod trace;
 pub mod track;
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use trace::{EntryReply, PacketReply, TraceQuery, WAIT_MAX_MS, WalkReply};
+
 pub use config::{
     ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply,
 };
 pub use ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
-    PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
-    ReplicationReply, SnapshotState, TableReply, UpdateCounters,
+    PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply,
+    RepairReply, ReplicationReply, SnapshotState, TableReply, UpdateCounters,
 };
 pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 

@@ -16,9 +16,9 @@ use super::grammar::Arg;
 use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
-    ClientRange, Config, FtGroup, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol,
-    Real, RealAdmin, Serverfarm, StaticRoute, Sticky, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole,
-    VlanSet, Vserver, XdpMode,
+    ClientRange, Config, FtGroup, FtKeys, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind,
+    Protocol, Real, RealAdmin, Serverfarm, StaticRoute, Sticky, Tracking, Trunk, Virtual, Vlan, VlanId,
+    VlanRole, VlanSet, Vserver, XdpMode,
 };
 
 mod track;
@@ -512,6 +512,7 @@ fn new_ft(group: u8, vlan: VlanId) -> FtGroup {
         preempt: false,
         heartbeat: Duration::from_secs(default::HEARTBEAT),
         failover: Duration::from_secs(default::FAILOVER),
+        keys: FtKeys::default(),
         track: Tracking::default(),
     }
 }

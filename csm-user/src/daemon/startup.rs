@@ -36,7 +36,7 @@ use crate::dataplane::table::{Table, monotonic_ns};
 use crate::dataplane::task::fragments::FragmentThread;
 use crate::dataplane::task::nudge::Nudger;
 use crate::ft::task as ft_task;
-use crate::ft::{Controls, FtHandle, FtOptions};
+use crate::ft::{Controls, DataPath, FtHandle, FtOptions};
 use crate::model::{Config, Family, FtGroup};
 use crate::neigh::groups::Groups;
 use crate::neigh::membership::Membership;
@@ -211,8 +211,13 @@ impl Running {
             ipv6,
             ..Capacity::default()
         };
-        let dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
+        let mut dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
             .map_err(Failure::step("the dataplane"))?;
+        // At once, since the verifier keeps a CPU busy, which the election's thread may need later.
+        let tracer = dataplane.tracer().map(Arc::new).map_err(|error| error.to_string());
+        if let Err(error) = &tracer {
+            tracing::warn!(%error, "packets cannot be traced");
+        }
         // Only now: a port that carries another's program is not touched.
         pairs.keep();
         let tags = ports::keep_tags(&specs)?;
@@ -334,6 +339,7 @@ impl Running {
             track,
             replication,
             walked,
+            tracer,
             changes,
         });
         Ok(Self {
@@ -403,6 +409,8 @@ impl PairStart<'_> {
             mac: port.mac,
             node: u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
             nonce,
+            secret: host::secret().map_err(Failure::step("random numbers"))?,
+            paths: data_paths(config, specs),
             gate,
             actions: Arc::new(actions),
             config_checksum: host::shared_checksum(config),
@@ -412,6 +420,20 @@ impl PairStart<'_> {
         .map_err(Failure::step("fault tolerance"))?;
         Ok((ft, replication))
     }
+}
+
+/// The VLANs beside the FT VLAN on which the nodes can hear each other. Two that are bridged are one network, and one path.
+fn data_paths(config: &Config, specs: &[PortSpec]) -> Vec<DataPath> {
+    let mut paths: Vec<DataPath> = Vec::new();
+    for vlan in &config.vlans {
+        let (Some(own), Some(peer)) = (vlan.address, vlan.alt_address) else { continue };
+        let Some(port) = specs.iter().find(|port| port.vlan == vlan.id.get()) else { continue };
+        if paths.iter().all(|path| path.own != own.addr()) {
+            let interface = port.kernel_name().to_owned();
+            paths.push(DataPath { vlan: vlan.id.get(), interface, own: own.addr(), peer: peer.addr() });
+        }
+    }
+    paths
 }
 
 /// What is the same for every packet, the peer not known yet.

@@ -10,9 +10,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    ClientRange, Family, FtGroup, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol,
-    Real, RealAdmin, Serverfarm, StaticRoute, Sticky, TrackMode, Tracking, Trunk, Virtual, Vlan, VlanId,
-    VlanRole, VlanSet, Vserver, XdpMode,
+    ClientRange, Family, FtGroup, FtKeys, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind,
+    Protocol, Real, RealAdmin, Serverfarm, StaticRoute, Sticky, TrackMode, Tracking, Trunk, Virtual, Vlan,
+    VlanId, VlanRole, VlanSet, Vserver, XdpMode,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -281,6 +281,7 @@ fn ft() -> impl Strategy<Value = FtGroup> {
             preempt,
             heartbeat,
             failover,
+            keys: FtKeys::default(),
             track,
         },
     )
