@@ -147,6 +147,8 @@ pub enum Id {
     Preempt,
     Heartbeat,
     Failover,
+    AuthKey,
+    AuthAccept,
     TrackGateway,
     TrackInterface,
     TrackMode,
