@@ -485,18 +485,18 @@ fn a_clients_packets_are_told_of_while_somebody_listens() {
 }
 
 /// A farm whose server is probed, and what becomes of its connections when that fails.
-const PURGING: &str = " serverfarm WEB
-  failaction purge
-  probe CHECK
- probe CHECK tcp
+const PURGING: &str = " probe CHECK tcp
   interval 2
   retries 1
+ serverfarm WEB
+  failaction purge
+  probe CHECK
 ";
 
 #[test]
 fn a_failed_reals_connections_are_reset_if_its_farm_says_purge() {
     let host = Host::new();
-    let mut csmd = host.start(&format!("{SINGLE}{PURGING}"), "purge");
+    let mut csmd = host.start(&SINGLE.replace(" serverfarm WEB\n  nat server\n", PURGING), "purge");
     let listener =
         host.server.within(|| TcpListener::bind("192.158.39.101:80")).expect("inside").expect("port 80");
     let target: SocketAddr = "192.158.38.30:80".parse().expect("an address");
