@@ -322,6 +322,11 @@ impl Election {
         self.held
     }
 
+    /// See [`Params::proven_only`].
+    pub const fn require_proof(&mut self, proven_only: bool) {
+        self.params.proven_only = proven_only;
+    }
+
     /// What this node would send now.
     #[must_use]
     pub fn message(&self, kind: Kind) -> Message {

@@ -126,6 +126,7 @@ impl Session {
     /// Other configured keys.
     pub fn set_keys(&mut self, keys: &FtKeys) {
         self.keyring = self.keyring.with(keys);
+        self.election.require_proof(keys.sign.is_some());
     }
 
     /// Takes part from now on.

@@ -23,7 +23,7 @@ pub use host::Host;
 pub use natpool::Natpool;
 
 pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
-pub use secret::{FtKeys, Secret};
+pub use secret::{FtKeys, KEY_MAX, Secret};
 pub use track::{TrackMode, TrackedGroup, Tracking};
 
 pub use lease::{
