@@ -1,0 +1,5 @@
+//! IPv6: what depends on the family, and that the rest goes by the shared stages.
+
+mod frames;
+mod neighbour;
+mod tcp;
