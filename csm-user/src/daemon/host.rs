@@ -37,6 +37,7 @@ pub fn shared_checksum(config: &Config) -> u64 {
     shared.interfaces.clear();
     for vlan in &mut shared.vlans {
         (vlan.address, vlan.alt_address) = (None, None);
+        (vlan.address6, vlan.alt_address6) = (None, None);
     }
     if let Some(ft) = &mut shared.ft {
         (ft.priority, ft.alt_priority) = (0, None);
