@@ -208,6 +208,7 @@ impl Running {
             connections,
             embryonic: (connections / EMBRYONIC_SHARE).max(EMBRYONIC_MIN),
             sticky: connections,
+            ipv6,
             ..Capacity::default()
         };
         let dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
