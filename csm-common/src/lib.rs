@@ -18,6 +18,7 @@ pub mod limits;
 pub mod names;
 pub mod net;
 pub mod service;
+pub mod trace;
 
 /// Declares plain map types: asserts the size and, for userspace, marks them as `aya::Pod`.
 #[macro_export]

@@ -2,6 +2,10 @@
 
 /// The XDP program, one instance per port.
 pub const PROGRAM: &str = "csm";
+/// The program's traced form.
+pub const PROGRAM_TRACED: &str = "csm_traced";
+/// [`crate::trace::Filter`], one entry.
+pub const TRACE: &str = "TRACE";
 /// The XDP program for IPv6, which [`PROGRAM`] calls.
 pub const PROGRAM6: &str = "csm6";
 /// Programs that [`PROGRAM`] hands other families to, by `FAMILY_*`.

@@ -33,6 +33,7 @@ mod relay;
 mod reset;
 mod rewrite;
 mod sticky;
+mod trace;
 mod transition;
 mod v6;
 mod vlan;
@@ -56,18 +57,40 @@ pub(crate) type Outcome = Result<Reason, Reason>;
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 fn csm(ctx: XdpContext) -> u32 {
-    let bytes = packet::length(&ctx);
-    let (reason, veth) = match vlan::arrive(&ctx) {
+    run::<false>(&ctx)
+}
+
+/// The same, and tells of it (`trace.rs`).
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
+fn csm_traced(ctx: XdpContext) -> u32 {
+    run::<true>(&ctx)
+}
+
+#[inline(always)]
+fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
+    let bytes = packet::length(ctx);
+    let (reason, veth) = match vlan::arrive(ctx) {
         Ok((port, tag)) => {
+            if TRACED {
+                trace::begin(ctx, port);
+            }
             // Read before the walk: kept until after it, a port of one map and a port of another would make the verifier
             // walk all of it twice. SAFETY: a field of a map's value.
             let veth = unsafe { (&raw const port.veth).read_volatile() };
-            let (Ok(reason) | Err(reason)) = frame(&ctx, port, bytes - tag, tag);
+            let (Ok(reason) | Err(reason)) = frame(ctx, port, bytes - tag, tag);
             (reason, veth)
         }
         Err(reason) => (reason, NO_VETH),
     };
-    end(bytes, reason, veth)
+    if TRACED {
+        trace::end(ctx, reason);
+    }
+    let action = end(bytes, reason, veth);
+    if TRACED {
+        trace::tell(ctx);
+    }
+    action
 }
 
 /// Counts a frame of `bytes`, as it came in, and gives the verdict that its reason stands for.

@@ -18,7 +18,10 @@ use csm_common::service::{
     ClientKey, Match, Networks, Origin, Pool, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey,
 };
 
+use csm_common::trace::Filter;
+
 use crate::conn::Cold;
+use crate::trace::Traced;
 use crate::v6::{Handover, Quote};
 
 #[map]
@@ -77,6 +80,11 @@ pub(crate) static ORIGINS: HashMap<VserverKey, Origin> = HashMap::with_max_entri
 /// Scratch space, one for each CPU.
 #[map]
 pub(crate) static COLD: PerCpuArray<Cold<u32>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static TRACE: Array<Filter> = Array::with_max_entries(1, 0);
+/// Scratch space of the traced form, one for each CPU.
+#[map]
+pub(crate) static TRACED: PerCpuArray<Traced> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> =
     HashMap::with_max_entries(2 * limits::CONNECTIONS_MAX, 0);

@@ -2,7 +2,8 @@
 
 use super::reply::{
     ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply,
-    RealReply, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, VlanReply, VserverReply,
+    RealReply, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, TraceQuery, VlanReply,
+    VserverReply, WalkReply,
 };
 
 /// Why there is no answer.
@@ -55,6 +56,8 @@ pub trait Backend: ConfigBackend {
     fn neighbours(&self) -> Result<Vec<NeighbourReply>, Fault>;
     /// Counters of the dataplane.
     fn counters(&self) -> Result<CountersReply, Fault>;
+    /// Walks of packets: those since the last question, or that come within its time.
+    fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, Fault>;
 }
 
 /// The configuration as the API sees it.

@@ -13,7 +13,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::path;
-use super::reply::{ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, Done, ErrorReply};
+use super::reply::{
+    ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, Done, ErrorReply, TraceQuery, WalkReply,
+};
 
 /// Longest wait for an answer.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -95,6 +97,16 @@ impl Client {
     pub async fn force_standby(&self) -> Result<(), ClientError> {
         let Done {} = self.post(path::FORCE_STANDBY).await?;
         Ok(())
+    }
+
+    /// Walks of a client's packets since the last question.
+    pub async fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, ClientError> {
+        let TraceQuery { client, vserver, wait_ms } = query;
+        let vserver =
+            vserver.as_deref().map_or_else(String::new, |name| format!("&vserver={}", percent_encode(name)));
+        let wait = wait_ms.map_or_else(String::new, |wait_ms| format!("&wait_ms={wait_ms}"));
+        self.request(Method::POST, &format!("{}?client={client}{vserver}{wait}", path::TRACE), Bytes::new())
+            .await
     }
 
     /// POST `path`, with nothing to say.

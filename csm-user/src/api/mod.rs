@@ -41,6 +41,9 @@ pub mod path {
     pub const NEIGHBOURS: &str = "/v1/arp";
     /// GET [`CountersReply`](super::reply::CountersReply).
     pub const COUNTERS: &str = "/v1/counters";
+    /// POST: walks of a client's packets from now on, a list of [`WalkReply`](super::reply::WalkReply); query
+    /// [`TraceQuery`](super::reply::TraceQuery).
+    pub const TRACE: &str = "/v1/trace";
     /// GET [`RunningConfigReply`](super::reply::RunningConfigReply).
     pub const RUNNING_CONFIG: &str = "/v1/running-config";
     /// POST [`ChangeRequest`](super::reply::ChangeRequest): `configure …`. [`ChangeReply`](super::reply::ChangeReply).

@@ -5,11 +5,14 @@
 
 pub mod config;
 pub mod ft;
+pub mod trace;
 pub mod track;
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use trace::{EntryReply, PacketReply, TraceQuery, WAIT_MAX_MS, WalkReply};
 
 pub use config::{
     ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply,

@@ -19,7 +19,7 @@ use tokio::net::UnixListener;
 
 use super::backend::{Backend, Fault};
 use super::path;
-use super::reply::{ChangeRequest, ConnFilter, ConnPage, Done, ErrorReply};
+use super::reply::{ChangeRequest, ConnFilter, ConnPage, Done, ErrorReply, TraceQuery};
 
 /// Octets of the largest request: a configuration of some 20,000 reals has less than two million.
 const BODY_MAX: usize = 16 << 20;
@@ -144,6 +144,7 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(path::REALS, get(|State(b): Shared| reply(move || b.reals())))
         .route(path::SERVERFARMS, get(|State(b): Shared| reply(move || b.serverfarms())))
         .route(path::CONNS, get(conns))
+        .route(path::TRACE, post(trace))
         .route(path::CLEAR_CONNS, post(clear_conns))
         .route(path::STICKY, get(|State(b): Shared| reply(move || b.sticky())))
         .route(path::VLANS, get(|State(b): Shared| reply(move || b.vlans())))
@@ -172,6 +173,13 @@ async fn conns(State(backend): Shared, page: Result<Query<ConnPage>, QueryReject
 async fn clear_conns(State(backend): Shared, filter: Result<Query<ConnFilter>, QueryRejection>) -> Response {
     match filter {
         Ok(Query(filter)) => reply(move || backend.clear_conns(&filter)).await,
+        Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text(), None),
+    }
+}
+
+async fn trace(State(backend): Shared, query: Result<Query<TraceQuery>, QueryRejection>) -> Response {
+    match query {
+        Ok(Query(query)) => reply(move || backend.trace(&query)).await,
         Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text(), None),
     }
 }

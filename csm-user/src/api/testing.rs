@@ -12,7 +12,7 @@ use super::backend::{Backend, ConfigBackend, Fault};
 use super::reply::{
     ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply,
     Endpoint, FtReply, NeighbourReply, Protocol, RealReply, RealState, RunningConfigReply, ServerfarmReply,
-    StickiesReply, SystemReply, VlanReply, VserverReply,
+    StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
 };
 use super::server;
 
@@ -43,6 +43,22 @@ impl Backend for Fake {
         }
         self.forced.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, Fault> {
+        let packet = || WalkReply {
+            at_ns: 7,
+            vlan: Some(2),
+            octets: 60,
+            came: None,
+            before: None,
+            after: None,
+            left: None,
+            to_mac: None,
+            reason: query.vserver.clone().unwrap_or_default(),
+            verdict: super::reply::Verdict::Drop,
+        };
+        Ok(vec![packet(), packet(), packet()])
     }
 
     fn vservers(&self) -> Result<Vec<VserverReply>, Fault> {

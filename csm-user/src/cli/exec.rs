@@ -14,7 +14,7 @@ use crate::api::client::{Client, ClientError, DEADLINE};
 use crate::api::path;
 use crate::api::reply::{
     ConnFilter, CountersReply, FtReply, NeighbourReply, RealReply, RunningConfigReply, ServerfarmReply,
-    StickiesReply, SystemReply, VlanReply, VserverReply,
+    StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WAIT_MAX_MS,
 };
 
 /// Exit status: done.
@@ -104,6 +104,10 @@ pub async fn run(args: &[String], options: &Options) -> Output {
         Request::Confirm => return configure::confirm(&client).await,
         Request::Difference { file } => return configure::difference(&client, &file, json).await,
         Request::CheckHost { file } => return check_host(file.as_deref(), json),
+        Request::Trace { client: address, vserver, count } => {
+            let query = TraceQuery { client: address, vserver, wait_ms: Some(WAIT_MAX_MS) };
+            trace(&client, &query, count, json, options.part).await
+        }
         Request::RunningConfig => running_config(&client, json).await,
         Request::ForceStandby { slot } => force_standby(&client, slot, json).await,
         Request::ClearConns { slot, filter } => clear_conns(&client, slot, &filter, json).await,
@@ -268,6 +272,33 @@ async fn clear_conns(client: &Client, slot: u8, filter: &ConnFilter, json: bool)
     require_module(client, slot).await?;
     let reply = client.clear_conns(filter).await?;
     output(&reply, json, |out, reply| writeln!(out, "connections cleared: {}", reply.cleared))
+}
+
+/// Walks as they come, `count` of them, in JSON one a line: `part` takes them at once.
+async fn trace(
+    client: &Client,
+    query: &TraceQuery,
+    count: Option<u64>,
+    json: bool,
+    part: Option<Part>,
+) -> Result<String, Error> {
+    let mut left = count.unwrap_or(u64::MAX);
+    let (mut began_ns, mut text) = (None, String::new());
+    while left > 0 {
+        for walk in client.trace(query).await?.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+            left -= 1;
+            if json {
+                writeln!(text, "{}", serde_json::to_string(walk)?)?;
+            } else {
+                show::trace::write(&mut text, walk, *began_ns.get_or_insert(walk.at_ns))?;
+            }
+        }
+        if let Some(part) = part {
+            part(&text)?;
+            text.clear();
+        }
+    }
+    Ok(text)
 }
 
 /// `show module csm N all`.

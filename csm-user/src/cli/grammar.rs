@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::configure::Change;
 use crate::api::reply::ConnFilter;
@@ -45,6 +45,15 @@ pub enum Request {
         slot: Option<u8>,
         /// What of it.
         what: Show,
+    },
+    /// `trace client A [vserver V] [count N]`.
+    Trace {
+        /// A.
+        client: IpAddr,
+        /// V.
+        vserver: Option<String>,
+        /// N; `None`: until it is interrupted.
+        count: Option<u64>,
     },
     /// `clear module csm N ft active`.
     ForceStandby {
@@ -230,7 +239,14 @@ const COMMANDS: &[Command] = &[
         syntax: "show module csm SLOT vservers detail",
         request: |v| show(v, Show::Vservers { detail: true }),
     },
+    Command { syntax: "trace client ADDRESS", request: trace },
+    Command { syntax: "trace client ADDRESS count COUNT", request: trace },
+    Command { syntax: "trace client ADDRESS vserver NAME", request: trace },
+    Command { syntax: "trace client ADDRESS vserver NAME count COUNT", request: trace },
 ];
+
+/// Longest trace, in packets.
+const COUNT_MAX: u64 = 1_000_000;
 
 const WORDS: &[Continuation] = &[
     Continuation { word: "active", help: "hand the active role to the peer" },
@@ -243,6 +259,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "confirm", help: "keep a change that is to be taken back" },
     Continuation { word: "connections", help: "reset connections at both ends" },
     Continuation { word: "conns", help: "connections" },
+    Continuation { word: "count", help: "end after so many packets" },
     Continuation { word: "csm", help: "Content Switching Module" },
     Continuation { word: "detail", help: "all about each" },
     Continuation { word: "diff", help: "- only in the file, + only in force" },
@@ -260,6 +277,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "show", help: "the state of the system" },
     Continuation { word: "stats", help: "counters" },
     Continuation { word: "sticky", help: "sticky entries" },
+    Continuation { word: "trace", help: "the walk of a client's packets through the XDP program" },
     Continuation { word: "terminal", help: "by lines of standard input, all at once" },
     Continuation { word: "timer", help: "after so much time" },
     Continuation { word: "track", help: "what must be up for this box to have the role" },
@@ -268,6 +286,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "vservers", help: "virtual servers" },
     Continuation { word: "|", help: "another form of output" },
     Continuation { word: "ADDRESS", help: "IPv4 or IPv6 address" },
+    Continuation { word: "COUNT", help: "packets, 1-1000000" },
     Continuation { word: "FILE", help: "path" },
     Continuation { word: "MINUTES", help: "1-120" },
     Continuation { word: "NAME", help: "name of a virtual server" },
@@ -322,6 +341,18 @@ fn conn_filter(values: &Values) -> ConnFilter {
     }
 }
 
+fn trace(values: &Values) -> Request {
+    Request::Trace {
+        // Accepted only if it parses, see `accepts`.
+        client: values
+            .get("ADDRESS")
+            .and_then(|address| address.parse().ok())
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        vserver: values.get("NAME").map(|name| name.to_ascii_uppercase()),
+        count: values.get("COUNT").and_then(|count| count.parse().ok()),
+    }
+}
+
 fn is_parameter(token: &str) -> bool {
     token.starts_with(|first: char| first.is_ascii_uppercase())
 }
@@ -329,6 +360,7 @@ fn is_parameter(token: &str) -> bool {
 fn accepts(parameter: &str, word: &str) -> bool {
     match parameter {
         "SLOT" => word.parse::<u8>().is_ok_and(|slot| slot > 0),
+        "COUNT" => word.parse::<u64>().is_ok_and(|count| (1..=COUNT_MAX).contains(&count)),
         "MINUTES" => word.parse::<u32>().is_ok_and(|minutes| (1..=120).contains(&minutes)),
         "SECONDS" => word.parse::<u32>().is_ok_and(|seconds| (1..=7200).contains(&seconds)),
         "ADDRESS" | "REAL" => word.parse::<IpAddr>().is_ok(),

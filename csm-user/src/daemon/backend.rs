@@ -14,7 +14,8 @@ use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, FtReply, NeighbourReply,
     Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, ServerfarmReply, StickiesReply,
-    StickyReply, StickyRule, SystemReply, Verdict, VlanReply, VserverReply, VserverState,
+    StickyReply, StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState,
+    WalkReply,
 };
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::snapshot::StickyGroup;
@@ -192,6 +193,10 @@ impl Backend for Node {
             reasons: reasons.into_iter().map(reason_reply).collect(),
         })
     }
+
+    fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, Fault> {
+        super::trace::walks(self, &self.vserver_names(), &self.desired(), query)
+    }
 }
 
 impl Node {
@@ -347,12 +352,7 @@ fn client_range(range: &ClientRange) -> String {
 fn reason_reply((reason, count): (Reason, counter::Count)) -> ReasonCount {
     ReasonCount {
         reason: reason.name().to_owned(),
-        verdict: match reason.verdict() {
-            counter::Verdict::Forward => Verdict::Forward,
-            counter::Verdict::Pass => Verdict::Pass,
-            counter::Verdict::Drop => Verdict::Drop,
-            counter::Verdict::Hold => Verdict::Hold,
-        },
+        verdict: verdict(reason),
         packets: count.packets,
         bytes: count.bytes,
     }
@@ -372,4 +372,13 @@ fn each_sticky<A: TableFamily>(
 
 fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+pub(super) const fn verdict(reason: Reason) -> Verdict {
+    match reason.verdict() {
+        counter::Verdict::Forward => Verdict::Forward,
+        counter::Verdict::Pass => Verdict::Pass,
+        counter::Verdict::Drop => Verdict::Drop,
+        counter::Verdict::Hold => Verdict::Hold,
+    }
 }

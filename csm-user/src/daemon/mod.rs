@@ -22,6 +22,7 @@ pub mod replica;
 mod replies;
 mod route;
 pub mod startup;
+mod trace;
 pub mod tracking;
 
 pub use startup::{Failure, Options, run};

@@ -23,6 +23,7 @@ use crate::dataplane::ring::DeltaSink;
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::Table;
 use crate::dataplane::task::nudge::Nudger;
+use crate::dataplane::task::trace::Tracer;
 use crate::ft::{FtControl, GateCell};
 use crate::model::{Config, Host};
 use crate::neigh::table::Hop;
@@ -74,6 +75,8 @@ pub struct Node {
     pub track: Option<Running>,
     /// Replication; `None` without an FT group.
     pub replication: Option<ReplHandle>,
+    /// Walks of packets; an error if the kernel refused the traced form of the program.
+    pub tracer: Result<Arc<Tracer>, String>,
     /// What the walks over the tables met.
     pub walked: Arc<WalkedCell>,
     /// Changes of the configuration.

@@ -211,8 +211,13 @@ impl Running {
             ipv6,
             ..Capacity::default()
         };
-        let dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
+        let mut dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
             .map_err(Failure::step("the dataplane"))?;
+        // At once, since the verifier keeps a CPU busy, which the election's thread may need later.
+        let tracer = dataplane.tracer().map(Arc::new).map_err(|error| error.to_string());
+        if let Err(error) = &tracer {
+            tracing::warn!(%error, "packets cannot be traced");
+        }
         // Only now: a port that carries another's program is not touched.
         pairs.keep();
         let tags = ports::keep_tags(&specs)?;
@@ -335,6 +340,7 @@ impl Running {
             track,
             replication,
             walked,
+            tracer,
             changes,
         });
         Ok(Self {

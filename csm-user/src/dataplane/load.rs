@@ -14,16 +14,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, ProgramArray};
-use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult, Xdp, XdpMode};
+use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use csm_common::gate::Gate;
 use csm_common::net::{NO_VETH, PORT_CLIENT, PORT_TAGGED, PORT_VETH, Port, PortSlot, TagKey, port_slot};
 use csm_common::{limits, names};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::bpf::Runner;
+use super::bpf::{Link, Runner};
 use super::maps::MapSource;
 use super::routes::be;
+use super::task::trace::{Forms, Tracer};
 use crate::model;
 
 /// The program and its maps as built for the BPF target.
@@ -156,12 +157,10 @@ pub enum LoadError {
         /// The mode asked for.
         mode: AttachMode,
         /// The kernel's words.
+        #[source]
         reason: io::Error,
         /// What to do about it.
         remedy: &'static str,
-        /// The kernel's answer.
-        #[source]
-        source: Box<ProgramError>,
     },
     /// More ports than [`limits::PORTS_MAX`].
     #[error("{0} ports, VLANs of trunks and their veths are configured, at most {max} fit", max = limits::PORTS_MAX)]
@@ -190,6 +189,8 @@ pub struct Dataplane {
     gate: Arc<MappedGate>,
     /// By interface index.
     modes: BTreeMap<u32, AttachMode>,
+    /// The program's places on the ports.
+    links: Arc<Vec<Link>>,
 }
 
 impl Dataplane {
@@ -220,7 +221,7 @@ impl Dataplane {
             return Err(LoadError::Missing(names::GATE));
         };
         let gate = Arc::new(MappedGate::new(gate.fd()).map_err(LoadError::Gate)?);
-        let mut dataplane = Self { ebpf, gate, modes: BTreeMap::new() };
+        let mut dataplane = Self { ebpf, gate, modes: BTreeMap::new(), links: Arc::default() };
         dataplane.fill_ports(ports)?;
         dataplane.attach(ports, mode)?;
         Ok(dataplane)
@@ -251,16 +252,11 @@ impl Dataplane {
         reopen(map).and_then(M::try_from).map_err(|source| map_error(name, source))
     }
 
-    /// Instructions that the verifier walked, if the kernel tells (5.16).
+    /// Instructions that the verifier walked for the loaded program `name`, if the kernel tells (5.16).
     #[must_use]
-    pub fn verified_instructions(&mut self) -> Option<u32> {
-        program(&mut self.ebpf, names::PROGRAM).ok()?.info().ok()?.verified_instruction_count()
-    }
-
-    /// As [`Self::verified_instructions`], of the program for IPv6, if it is loaded.
-    #[must_use]
-    pub fn verified_instructions_of_ipv6(&mut self) -> Option<u32> {
-        program(&mut self.ebpf, names::PROGRAM6).ok()?.info().ok()?.verified_instruction_count()
+    pub fn verified_instructions(&mut self, name: &str) -> Option<u32> {
+        let program: &mut Xdp = self.ebpf.program_mut(name)?.try_into().ok()?;
+        program.info().ok()?.verified_instruction_count()
     }
 
     /// Something that gives the program frames; valid beyond the `Dataplane`.
@@ -268,9 +264,7 @@ impl Dataplane {
     /// # Errors
     /// [`LoadError::Missing`] if the object has no program.
     pub fn runner(&self) -> Result<Runner, LoadError> {
-        let fd = self.ebpf.program(names::PROGRAM).and_then(|program| program.fd().ok());
-        let fd = fd.ok_or(LoadError::Missing(names::PROGRAM))?.as_fd().try_clone_to_owned();
-        fd.map(Runner::new).map_err(|error| map_error(names::PROGRAM, error))
+        descriptor(&self.ebpf, names::PROGRAM).map(Runner::new)
     }
 
     /// The program's descriptor, for one that calls it: valid as long as the `Dataplane`.
@@ -338,9 +332,10 @@ impl Dataplane {
 
     /// Attaches to each port as it asks for, or to all in generic mode if `mode` says so.
     fn attach(&mut self, ports: &[PortSpec], mode: AttachMode) -> Result<(), LoadError> {
+        let mut links = Vec::new();
         for (ifindex, (name, wish)) in interfaces(ports) {
             let wish = if mode == AttachMode::Generic { model::XdpMode::Generic } else { wish };
-            let attached = match wish {
+            let (link, attached) = match wish {
                 model::XdpMode::Native => self.attach_one(ifindex, name, AttachMode::Native)?,
                 model::XdpMode::Generic => self.attach_one(ifindex, name, AttachMode::Generic)?,
                 model::XdpMode::Auto => match self.attach_one(ifindex, name, AttachMode::Native) {
@@ -354,25 +349,52 @@ impl Dataplane {
             if attached == AttachMode::Generic {
                 tracing::warn!(interface = name, "XDP in generic mode: each frame is copied, which is slow");
             }
+            links.push(link);
             self.modes.insert(ifindex, attached);
         }
+        self.links = Arc::new(links);
         Ok(())
     }
 
-    fn attach_one(&mut self, ifindex: u32, name: &str, mode: AttachMode) -> Result<AttachMode, LoadError> {
+    fn attach_one(
+        &mut self,
+        ifindex: u32,
+        name: &str,
+        mode: AttachMode,
+    ) -> Result<(Link, AttachMode), LoadError> {
         let flags = match mode {
-            AttachMode::Native => XdpMode::Driver,
-            AttachMode::Generic => XdpMode::Skb,
+            AttachMode::Native => XDP_FLAGS_DRV_MODE,
+            AttachMode::Generic => XDP_FLAGS_SKB_MODE,
         };
-        let attached = program(&mut self.ebpf, names::PROGRAM)?.attach_to_if_index(ifindex, flags);
-        attached.map(|_| mode).map_err(|source| {
-            let reason = reason_of(&source);
+        let program = descriptor(&self.ebpf, names::PROGRAM)?;
+        Link::create(program.as_fd(), ifindex, flags).map(|link| (link, mode)).map_err(|reason| {
             let remedy = remedy_for(&reason);
             let (interface, driver) = (name.to_owned(), driver_of(name));
-            LoadError::Attach { interface, driver, mode, reason, remedy, source: Box::new(source) }
+            LoadError::Attach { interface, driver, mode, reason, remedy }
         })
     }
+
+    /// The traced form of the program, ready to take the place of the usual one.
+    ///
+    /// # Errors
+    /// The verifier's refusal, or of the maps; the usual form is not touched.
+    pub fn tracer(&mut self) -> Result<Tracer, LoadError> {
+        let missing = || LoadError::Missing(names::PROGRAM_TRACED);
+        let traced = self.ebpf.program_mut(names::PROGRAM_TRACED).ok_or_else(missing)?;
+        verify(traced.try_into().map_err(|_| missing())?)?;
+        let map_failed = |error| map_error(names::TRACE, error);
+        let forms = Forms {
+            usual: descriptor(&self.ebpf, names::PROGRAM)?,
+            traced: descriptor(&self.ebpf, names::PROGRAM_TRACED)?,
+            links: Arc::clone(&self.links),
+        };
+        Tracer::new(&mut self.ebpf, forms).map_err(map_failed)
+    }
 }
+
+/// XDP_FLAGS_SKB_MODE and XDP_FLAGS_DRV_MODE of linux/if_link.h.
+const XDP_FLAGS_SKB_MODE: u32 = 2;
+const XDP_FLAGS_DRV_MODE: u32 = 4;
 
 /// Whether a refusal is the driver's: it has no native XDP, or not at this MTU or with these settings. It is not to blame
 /// if the port is taken or gone, or the rights are missing.
@@ -489,6 +511,12 @@ fn take_ipv6(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     let map = ebpf.map_mut(names::FAMILIES).ok_or(LoadError::Missing(names::FAMILIES))?;
     let mut families = ProgramArray::try_from(map).map_err(|source| map_error(names::FAMILIES, source))?;
     families.set(names::FAMILY_V6, &fd, 0).map_err(|source| map_error(names::FAMILIES, source))
+}
+
+/// A descriptor of the loaded program `name`.
+fn descriptor(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> {
+    let fd = ebpf.program(name).and_then(|program| program.fd().ok()).ok_or(LoadError::Missing(name))?;
+    fd.as_fd().try_clone_to_owned().map_err(|error| map_error(name, error))
 }
 
 /// A second descriptor of the same kernel map.

@@ -16,4 +16,5 @@ pub mod selection;
 pub mod snapshot;
 pub mod table;
 pub mod task;
+pub mod trace;
 pub mod waiting;

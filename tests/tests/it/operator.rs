@@ -425,3 +425,51 @@ fn a_cleared_connection_ends_at_both_ends_at_once_though_neither_speaks() {
     drop(second);
     assert_eq!(csmd.end(Signal::SIGTERM), Some(0));
 }
+
+#[test]
+fn a_clients_packets_are_told_of_while_somebody_listens() {
+    let host = Host::new();
+    let csmd = host.start(SINGLE, "traced");
+    let program = || -> Option<u64> {
+        let mut command = host.node.command("ip").expect("ip");
+        let text = run(command.args(["-d", "-j", "link", "show", "eth1"])).expect("ip");
+        serde_json::from_str::<Value>(&text).expect("JSON")[0]["xdp"]["prog"]["id"].as_u64()
+    };
+    let usual = program().expect("a program on eth1");
+    let listener =
+        host.server.within(|| TcpListener::bind("192.158.39.101:80")).expect("inside").expect("port 80");
+    let mut trace = Command::new(&host.programs.csm.path);
+    trace.arg("--socket").arg(&csmd.socket).args(["trace", "client", "192.158.38.20", "vserver", "VIP1"]);
+    let trace = trace.args(["count", "3"]).stdout(Stdio::piped()).spawn().expect("csm starts");
+    let traced = || Ok(program().filter(|&id| id != usual));
+    wait::until("the traced form", PATIENCE, PACE, traced).expect("it is attached");
+    let busy = csmd.csm("trace client 192.158.38.99 count 1").expect_err("one client at a time");
+    assert!(busy.to_string().contains("the packets of 192.158.38.20 are being traced"), "{busy}");
+    let target: SocketAddr = "192.158.38.30:80".parse().expect("an address");
+    let connect = || {
+        host.client.within(|| TcpStream::connect_timeout(&target, Duration::from_secs(1))).expect("inside")
+    };
+    let _stream = wait::until("a connection", PATIENCE, PACE, || Ok(connect().ok())).expect("it is balanced");
+    drop(listener);
+    let told = trace.wait_with_output().expect("it ends after three packets");
+    let told = String::from_utf8(told.stdout).expect("text");
+    let lines = [
+        "flow no connection",
+        "now  half open, SYN_CLIENT, vserver VIP1, real 192.158.39.101",
+        ":80, to ",
+        "end  forwarded_new: sent on",
+        "flow half open, SYN_CLIENT, vserver VIP1, real 192.158.39.101",
+        "now  half open, SYN_BOTH, vserver VIP1, real 192.158.39.101",
+        "out  TCP 192.158.38.30:80 > 192.158.38.20:",
+        "end  forwarded_flow: sent on",
+        "now  proven, ESTAB, vserver VIP1, real 192.158.39.101",
+    ];
+    let mut rest = told.as_str();
+    for line in lines {
+        let at =
+            rest.find(line).unwrap_or_else(|| panic!("\"{line}\" is missing, or too early, in:\n{told}"));
+        rest = &rest[at + line.len()..];
+    }
+    let back = || Ok((program() == Some(usual)).then_some(()));
+    wait::until("the usual form", PATIENCE, PACE, back).expect("it comes back when nobody listens");
+}

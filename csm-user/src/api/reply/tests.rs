@@ -53,6 +53,7 @@ fn every_endpoint_is_documented_with_a_true_example() {
     check::<StickiesReply>(&get(path::STICKY), &mut examples);
     check::<Vec<VlanReply>>(&get(path::VLANS), &mut examples);
     check::<Vec<NeighbourReply>>(&get(path::NEIGHBOURS), &mut examples);
+    check::<Vec<WalkReply>>(&format!("POST {}", path::TRACE), &mut examples);
     check::<CountersReply>(&get(path::COUNTERS), &mut examples);
     assert_eq!(examples, BTreeMap::new(), "documented, but not there");
 }

@@ -145,7 +145,8 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
               check            a configuration file or this host, without a daemon
               clear            reset functions
               configure        change the configuration in force
-              show             the state of the system"#]],
+              show             the state of the system
+              trace            the walk of a client's packets through the XDP program"#]],
     );
 }
 
@@ -204,7 +205,8 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
               check            a configuration file or this host, without a daemon
               clear            reset functions
               configure        change the configuration in force
-              show             the state of the system"#]],
+              show             the state of the system
+              trace            the walk of a client's packets through the XDP program"#]],
     );
 }
 

@@ -29,7 +29,7 @@ pub fn write(out: &mut impl Write, connections: &[ConnReply], detail: bool) -> f
     Ok(())
 }
 
-const fn state(state: ConnState) -> &'static str {
+pub(super) const fn state(state: ConnState) -> &'static str {
     match state {
         ConnState::SynClient => "SYN_CLIENT",
         ConnState::SynBoth => "SYN_BOTH",

@@ -11,6 +11,7 @@ pub mod real;
 pub mod serverfarm;
 pub mod sticky;
 pub mod time;
+pub mod trace;
 pub mod track;
 pub mod vlan;
 pub mod vserver;

@@ -1,0 +1,177 @@
+//! The traced form of the program, in the place of the usual one while somebody listens.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+use csm_common::names;
+use csm_common::trace::Filter;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::dataplane::bpf::{BpfMap, Link, Update};
+use crate::dataplane::maps::MapSource as _;
+use crate::dataplane::routes::be;
+use crate::dataplane::trace::{Assembler, Walk};
+
+/// How long after the last question the usual form comes back.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Lines that wait to be asked for; beyond them the oldest go.
+const LINES_MAX: usize = 8192;
+
+/// Both forms, and where they are attached.
+#[derive(Debug)]
+pub struct Forms {
+    /// The usual form.
+    pub usual: OwnedFd,
+    /// The one that tells.
+    pub traced: OwnedFd,
+    /// Their places on the ports.
+    pub links: Arc<Vec<Link>>,
+}
+
+impl Forms {
+    /// Puts one of them on all ports.
+    fn put(&self, program: &OwnedFd) -> io::Result<()> {
+        self.links.iter().try_for_each(|link| link.replace(program.as_fd()))
+    }
+}
+
+/// Lines as aya-log hands them over.
+#[derive(Debug, Default)]
+struct Lines(Mutex<VecDeque<String>>);
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() >= LINES_MAX {
+            lines.pop_front();
+        }
+        lines.push_back(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+struct State {
+    logger: EbpfLogger<Arc<Lines>>,
+    lines: Arc<Lines>,
+    assembler: Assembler,
+    /// Who is told of, and when somebody asked for it last.
+    session: Option<(Ipv4Addr, Instant)>,
+}
+
+/// Tells of packets on request.
+pub struct Tracer {
+    forms: Forms,
+    filter: BpfMap<u32, Filter>,
+    state: Mutex<State>,
+}
+
+/// Somebody else is listening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the packets of {0} are being traced")]
+pub struct Busy(pub Ipv4Addr);
+
+impl std::fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tracer").field("forms", &self.forms).finish_non_exhaustive()
+    }
+}
+
+impl Tracer {
+    /// On the maps of `ebpf`; nothing is put anywhere yet.
+    ///
+    /// # Errors
+    /// If a map is missing or of another type.
+    pub fn new(ebpf: &mut Ebpf, forms: Forms) -> io::Result<Self> {
+        let filter = BpfMap::new(ebpf.descriptor(names::TRACE)?)?;
+        let lines = Arc::<Lines>::default();
+        let logger = EbpfLogger::init_with_logger(ebpf, Arc::clone(&lines)).map_err(io::Error::other)?;
+        let state = State { logger, lines, assembler: Assembler::default(), session: None };
+        Ok(Self { forms, filter, state: Mutex::new(state) })
+    }
+
+    /// Walks of packets from or to `client`: those that are there, or that come within `wait`. The first question starts the
+    /// trace; [`PATIENCE`] after the last one it ends.
+    ///
+    /// # Errors
+    /// [`Busy`] while another client's packets are asked for; of the system calls.
+    pub fn walks(self: &Arc<Self>, client: Ipv4Addr, wait: Duration) -> io::Result<Result<Vec<Walk>, Busy>> {
+        let mut state = self.lock();
+        match state.session {
+            Some((other, _)) if other != client => return Ok(Err(Busy(other))),
+            Some(_) => {}
+            None => self.start(client)?,
+        }
+        state.session = Some((client, Instant::now()));
+        let deadline = Instant::now() + wait;
+        loop {
+            let walks = state.take();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !walks.is_empty() || left.is_zero() {
+                return Ok(Ok(walks));
+            }
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let mut fds = [PollFd::new(state.logger.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(self: &Arc<Self>, client: Ipv4Addr) -> io::Result<()> {
+        self.filter.set(&0, &Filter { client_be: be(client) }, Update::Any)?;
+        let tracer = Arc::downgrade(self);
+        std::thread::Builder::new().name("csm-trace".into()).spawn(move || watch(&tracer))?;
+        self.forms.put(&self.forms.traced).inspect_err(|_| self.end())
+    }
+
+    /// The usual form is back, wherever it was replaced.
+    fn end(&self) {
+        if let Err(error) = self.forms.put(&self.forms.usual) {
+            tracing::error!(%error, "packets are still traced, which costs time");
+        }
+    }
+}
+
+impl State {
+    fn take(&mut self) -> Vec<Walk> {
+        self.logger.flush();
+        let lines = std::mem::take(&mut *self.lines.0.lock().unwrap_or_else(PoisonError::into_inner));
+        lines.iter().filter_map(|line| self.assembler.line(line)).collect()
+    }
+}
+
+/// Ends the trace when nobody asks any more.
+fn watch(tracer: &Weak<Tracer>) {
+    loop {
+        std::thread::sleep(PATIENCE / 5);
+        let Some(tracer) = tracer.upgrade() else { return };
+        let mut state = tracer.lock();
+        match state.session {
+            Some((_, asked)) if asked.elapsed() < PATIENCE => {}
+            _ => {
+                tracer.end();
+                state.session = None;
+                // What was not asked for is not for the next one.
+                state.take();
+                return;
+            }
+        }
+    }
+}
