@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use csm_user::ft::envelope;
 use csm_user::ft::wire::Message;
 
 use crate::capture::Frame;
@@ -86,7 +87,7 @@ pub fn heartbeats(frames: &[Frame]) -> Vec<Said> {
         let is_ours = bytes.get(12..14)? == [0x86, 0xdd]
             && *bytes.get(20)? == 17
             && bytes.get(56..58)? == csm_user::ft::task::PORT.to_be_bytes();
-        let message = Message::decode(bytes.get(62..)?).ok().filter(|_| is_ours)?;
+        let (message, ..) = envelope::open(bytes.get(62..)?).ok().filter(|_| is_ours)?;
         Some(Said { at_ns: frame.at_ns, by: sender(frame)?, message })
     });
     said.collect()
@@ -168,6 +169,8 @@ pub fn show_mac(mac: &Mac) -> String {
 
 #[cfg(test)]
 mod tests {
+    use csm_user::ft::keyring::Keyring;
+
     use super::*;
     use crate::topology::{ALIAS, VIP};
 
@@ -251,6 +254,7 @@ mod tests {
             heartbeat: Duration::from_millis(50),
             failover: Duration::from_millis(150),
             lease: Duration::from_micros(123_333),
+            proven_only: false,
             mac: OTHER,
             config_checksum: 0,
             software_checksum: 0,
@@ -260,7 +264,7 @@ mod tests {
         bytes[12..14].copy_from_slice(&[0x86, 0xdd]);
         bytes[20] = 17;
         bytes[56..58].copy_from_slice(&21_985_u16.to_be_bytes());
-        bytes.extend(message.encode());
+        bytes.extend(envelope::seal(&message, [0; envelope::PATHS_MAX], &Keyring::default()));
         let frame = |bytes: &[u8]| Frame { at_ns: 3, port: "sw-b3".into(), bytes: bytes.to_vec() };
         let said = heartbeats(&[frame(&bytes)]);
         assert_eq!(said.len(), 1);

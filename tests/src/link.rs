@@ -132,7 +132,22 @@ pub fn mute(switch: &Netns, port: &str, host: Ipv4Addr) -> Result<()> {
     ])
 }
 
-/// Mends a link that [`cut`] or [`mute`] has broken.
+/// No heartbeat of the node behind the switch's port gets further on a client or server VLAN; all else does. For [`mend`].
+///
+/// # Errors
+/// When the link is cut already.
+pub fn deafen(switch: &Netns, port: &str) -> Result<()> {
+    let heartbeats = csm_user::ft::task::PORT;
+    // EtherType (offset 12) is IPv4, the protocol (23) UDP, the port (36; no options) the heartbeats': TC_ACT_SHOT.
+    let program =
+        format!("8,40 0 0 12,21 0 5 2048,48 0 0 23,21 0 3 17,40 0 0 36,21 0 1 {heartbeats},6 0 0 2,6 0 0 0");
+    switch.tc(&[
+        format!("qdisc add dev {port} clsact"),
+        format!("filter add dev {port} ingress bpf bytecode '{program}' da"),
+    ])
+}
+
+/// Mends a link that [`cut`], [`mute`] or [`deafen`] has broken.
 pub fn mend(switch: &Netns, port: &str) -> Result<()> {
     switch.tc(&[format!("qdisc del dev {port} clsact")])
 }

@@ -19,8 +19,8 @@ pub use config::{
 };
 pub use ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
-    PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
-    ReplicationReply, SnapshotState, TableReply, UpdateCounters,
+    PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply,
+    RepairReply, ReplicationReply, SnapshotState, TableReply, UpdateCounters,
 };
 pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 

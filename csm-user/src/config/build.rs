@@ -12,13 +12,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::Source;
 use super::command::{Id, Repeat};
 use super::diagnostic::Diagnostic;
-use super::grammar::Arg;
+use super::grammar::{Arg, Value};
 use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
-    ClientRange, Config, FtGroup, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol,
-    Real, RealAdmin, Serverfarm, StaticRoute, Sticky, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole,
-    VlanSet, Vserver, XdpMode,
+    ClientRange, Config, FtGroup, FtKeys, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind,
+    Protocol, Real, RealAdmin, Secret, Serverfarm, StaticRoute, Sticky, Tracking, Trunk, Virtual, Vlan,
+    VlanId, VlanRole, VlanSet, Vserver, XdpMode,
 };
 
 mod track;
@@ -343,6 +343,8 @@ impl Draft {
                 ft.alt_priority = if no { None } else { statement.number("PEER-PRIORITY") };
             }
             Id::Preempt => ft.preempt = !no,
+            Id::AuthKey => ft.keys.sign = key(statement),
+            Id::AuthAccept => ft.keys.accept = key(statement),
             Id::Heartbeat => ft.heartbeat = time(statement, default::HEARTBEAT)?,
             Id::Failover => ft.failover = time(statement, default::FAILOVER)?,
             _ => return track::apply(&mut ft.track, statement),
@@ -502,6 +504,15 @@ const fn new_vserver(name: Name) -> Vserver {
     }
 }
 
+/// The key of a statement, of which `no` has none.
+fn key(statement: &Statement) -> Option<Secret> {
+    let slots = ["KEY", "HIDDEN"].into_iter().filter(|_| !statement.negated);
+    slots.filter_map(|slot| statement.arg(slot)).find_map(|arg| match &arg.value {
+        Value::Key(secret) => Some(secret.clone()),
+        _ => None,
+    })
+}
+
 fn new_ft(group: u8, vlan: VlanId) -> FtGroup {
     FtGroup {
         group,
@@ -511,6 +522,7 @@ fn new_ft(group: u8, vlan: VlanId) -> FtGroup {
         preempt: false,
         heartbeat: Duration::from_secs(default::HEARTBEAT),
         failover: Duration::from_secs(default::FAILOVER),
+        keys: FtKeys::default(),
         track: Tracking::default(),
     }
 }

@@ -146,6 +146,8 @@ pub enum Id {
     Preempt,
     Heartbeat,
     Failover,
+    AuthKey,
+    AuthAccept,
     TrackGateway,
     TrackInterface,
     TrackMode,

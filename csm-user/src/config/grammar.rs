@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::service;
 use super::token::{Span, Token};
-use crate::model::{Name, VlanSet};
+use crate::model::{KEY_MAX, Name, Secret, VlanSet};
 
 /// What a slot takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub enum Kind {
     Port,
     /// VLANs: numbers and ranges, `2,3-5`.
     Vlans,
+    /// A key as it is.
+    Key,
+    /// A key as IOS writes it after a `7`.
+    ObscuredKey,
 }
 
 /// A piece of grammar.
@@ -73,6 +77,8 @@ pub enum Value {
     Text(String),
     /// A set of VLANs.
     Vlans(VlanSet),
+    /// A key.
+    Key(Secret),
 }
 
 /// A matched piece.
@@ -185,6 +191,8 @@ impl Kind {
             Self::Interface => "the name of an interface".to_owned(),
             Self::Port => "a port number or service name".to_owned(),
             Self::Vlans => "a list of VLANs".to_owned(),
+            Self::Key => "a key".to_owned(),
+            Self::ObscuredKey => "a key of type 7".to_owned(),
         }
     }
 
@@ -198,7 +206,7 @@ impl Kind {
             Self::Host6 | Self::Interface6 | Self::Prefix6 => word.contains(':'),
             Self::Port => (digit && !word.contains(':')) || service::port(word).is_some(),
             Self::Vlans => digit,
-            Self::Name | Self::Interface => true,
+            Self::Name | Self::Interface | Self::Key | Self::ObscuredKey => true,
         }
     }
 
@@ -234,6 +242,12 @@ impl Kind {
             Self::Vlans => VlanSet::parse(word)
                 .map(Value::Vlans)
                 .ok_or_else(|| format!("`{word}` is not a list of VLANs 1-4094, such as `2,3-5`")),
+            // What is wrong is not repeated: it may be most of a key.
+            Self::Key if Secret::is_key(word) => Ok(Value::Key(Secret::new(word))),
+            Self::Key => Err(format!("a key has 1-{KEY_MAX} printable ASCII characters")),
+            Self::ObscuredKey => Secret::from_obscured(word)
+                .map(Value::Key)
+                .ok_or_else(|| "this is no key of type 7".to_owned()),
             Self::Interface => match is_interface_name(word) {
                 true => Ok(Value::Text(word.to_owned())),
                 false => Err(format!("`{word}` is not the name of a Linux interface")),

@@ -16,6 +16,7 @@ use super::grammar::Piece::{Either, Optional, Slot, Word};
 use super::unsupported::UNSUPPORTED;
 use crate::model::{PortMode, ProbeKind, Trunk, VlanRole, VlanSet, XdpMode};
 
+mod authentication;
 mod serverfarm;
 mod track;
 mod vserver;
@@ -59,7 +60,13 @@ const PRIORITY: Kind = Number(1, 254);
 
 /// Every command: what is applied, then what is not.
 pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
-    APPLIED.iter().chain(serverfarm::APPLIED).chain(vserver::APPLIED).chain(track::APPLIED).chain(UNSUPPORTED)
+    APPLIED
+        .iter()
+        .chain(serverfarm::APPLIED)
+        .chain(vserver::APPLIED)
+        .chain(authentication::APPLIED)
+        .chain(track::APPLIED)
+        .chain(UNSUPPORTED)
 }
 
 static APPLIED: &[Command] = &[

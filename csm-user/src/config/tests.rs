@@ -56,6 +56,19 @@ fn the_lab_configurations_are_accepted_without_a_word() {
 }
 
 #[test]
+fn a_key_is_printed_hidden_whichever_way_it_was_written() {
+    let config = |key: &str| {
+        let ft = " ft group 1 vlan 9\n";
+        let text = read("figure-7-1-a.cfg").replace(ft, &format!("{ft}  authentication key-string {key}\n"));
+        check("keys.cfg", &text, &host()).config.expect("accepted")
+    };
+    let printed = print(&config("cisco"));
+    assert!(printed.contains("\n  authentication key-string 7 0508"), "{printed}");
+    assert!(!printed.contains("cisco") && !format!("{:?}", config("cisco")).contains("cisco"));
+    assert_eq!(print(&config("7 070C285F4D06")), printed);
+}
+
+#[test]
 fn figure_7_1_as_printed_is_accepted_and_its_virtual_server_stays_out_of_service() {
     for box_name in ["active", "standby"] {
         let name = format!("seed-figure-7-1-{box_name}");

@@ -217,8 +217,10 @@ impl Node {
             let (priority, preempt) = (group.priority, group.preempt);
             let configured =
                 FtCommand::Configured { priority, preempt, config_checksum: host::shared_checksum(&after) };
-            if let Err(error) = ft.command(configured) {
-                tracing::warn!(%error, "a command to the real-time thread was not taken");
+            for command in [FtCommand::Keys(group.keys.clone()), configured] {
+                if let Err(error) = ft.command(command) {
+                    tracing::warn!(%error, "a command to the real-time thread was not taken");
+                }
             }
         }
         Ok(())
@@ -270,7 +272,12 @@ fn log(slot: u8, differences: &[Difference]) {
     tracing::info!("%SYS-5-CONFIG_I: Module {slot} configured, {} lines differ", differences.len());
     for found in differences.iter().take(LOGGED_MAX) {
         let mark = if found.side == Side::First { '-' } else { '+' };
-        tracing::info!("{mark} {found}");
+        // No key in the log, not even a hidden one.
+        let line = found.to_string();
+        tracing::info!(
+            "{mark} {}",
+            line.split_once(" key-string ").map_or(line.as_str(), |(command, _)| command)
+        );
     }
 }
 

@@ -7,7 +7,7 @@ use std::io;
 
 use crate::config::{self, HostFacts};
 use crate::host::survey;
-use crate::model::{Config, fnv1a};
+use crate::model::{Config, FtKeys, fnv1a};
 
 /// Interfaces and scheduling of this host.
 ///
@@ -29,6 +29,16 @@ pub fn nonce() -> u64 {
     RandomState::new().hash_one(std::process::id()).max(1)
 }
 
+/// Random for each start.
+///
+/// # Errors
+/// If the kernel has no random numbers.
+pub fn secret() -> io::Result<[u8; 32]> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)?;
+    Ok(secret)
+}
+
 /// Checksum of what both nodes of a pair should have alike: everything but own addresses, priority and ports.
 #[must_use]
 pub fn shared_checksum(config: &Config) -> u64 {
@@ -40,7 +50,8 @@ pub fn shared_checksum(config: &Config) -> u64 {
         (vlan.address6, vlan.alt_address6) = (None, None);
     }
     if let Some(ft) = &mut shared.ft {
-        (ft.priority, ft.alt_priority) = (0, None);
+        // Keys are changed on one node after the other, and show in no checksum.
+        (ft.priority, ft.alt_priority, ft.keys) = (0, None, FtKeys::default());
         // Names of interfaces are each host's own.
         ft.track.interfaces.clear();
     }

@@ -9,12 +9,14 @@ use csm_common::net::{ADDRESS_ALIAS, PORT_CLIENT, PORT_FT};
 use super::node::{Node, NodePort};
 use crate::api::reply::ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
-    PacketCounters, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
-    ReplicationReply, SnapshotState, TableReply,
+    PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply,
+    RepairReply, ReplicationReply, SnapshotState, TableReply,
 };
 use crate::api::reply::{NeighbourKind, NeighbourReply, NeighbourStatus, VlanReply, VlanRole, XdpMode};
 use crate::dataplane::load::AttachMode;
 use crate::dataplane::table::monotonic_ns;
+use crate::ft::keyring::Trust;
+use crate::ft::paths::PathStatus;
 use crate::ft::status::{FlightKind, FtStatus, KindCount, LATENESS_BOUNDS_US, PeerStatus};
 use crate::ft::{FtControl, State};
 use crate::model::{Family, FtGroup, Vlan, VlanId};
@@ -51,7 +53,8 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         config_in_sync: peer.map(|peer| peer.config_in_sync),
         software_in_sync: peer.map(|peer| peer.software_in_sync),
         timers_in_sync: peer.map(|peer| peer.timers_in_sync),
-        authenticated: false,
+        authenticated: authenticated(status.trust).map(str::to_owned),
+        paths: status.paths.iter().flatten().map(path_reply).collect(),
         encrypted: replication.encrypted,
         peer: peer.map(peer_reply),
         tracking: node.track.as_ref().map(super::tracking::reply),
@@ -71,6 +74,28 @@ const fn state(state: State) -> FtState {
         State::Init | State::Left => FtState::Initializing,
         State::Active => FtState::Active,
         State::Standby | State::Candidate | State::RelayOut => FtState::Standby,
+    }
+}
+
+const fn authenticated(trust: Trust) -> Option<&'static str> {
+    match trust {
+        Trust::None => None,
+        Trust::Agreed => Some("key agreed over the FT VLAN"),
+        Trust::Accepting => Some("configured key, not required yet"),
+        Trust::Configured => Some("configured key"),
+    }
+}
+
+fn path_reply(path: &PathStatus) -> PathReply {
+    PathReply {
+        vlan: path.vlan,
+        heard: path.is_heard,
+        heard_ms_ago: path.age.map(millis),
+        hears_us: path.hears_us,
+        sent: path.sent,
+        send_errors: path.send_errors,
+        received: path.received,
+        missing: path.missing,
     }
 }
 
@@ -103,8 +128,9 @@ fn readiness(node: &Node, status: &FtStatus, replication: &ReplStatus) -> Readin
     let active = status.state == State::Active;
     against(stalled, "this box cannot forward: its controller stalls");
     match &status.peer {
-        None => against(true, "no peer is heard on the FT VLAN"),
+        None => against(true, "no peer is heard"),
         Some(peer) => {
+            against(status.paths[0].is_some_and(|path| !path.is_heard), "the FT VLAN is down");
             against(!peer.hears_us, "the peer does not hear this box");
             against(!peer.forwardable, "the peer cannot forward");
             against(!active && peer.state != State::Active, "no box is active");
@@ -226,6 +252,7 @@ fn lateness(status: &FtStatus) -> LatenessReply {
 fn counters(status: &FtStatus, replication: &ReplStatus) -> FtCounters {
     let counters = &status.counters;
     let decode = &counters.decode;
+    let failed = decode.checksum + counters.unauthenticated + counters.wrong_key;
     let (sender, receiver) = (replication.outgoing.as_ref(), replication.incoming.as_ref());
     FtCounters {
         send_uncommitted: sender.map(|sender| sender.unacked as u64),
@@ -244,8 +271,8 @@ fn counters(status: &FtStatus, replication: &ReplStatus) -> FtCounters {
             received: Some(counters.packets),
             dropped: Some(counters.dropped),
             duplicates: Some(counters.duplicates),
-            checksum_failed: Some(decode.checksum),
-            dumped: Some(counters.dropped.saturating_sub(counters.duplicates + decode.checksum)),
+            checksum_failed: Some(failed),
+            dumped: Some(counters.dropped.saturating_sub(counters.duplicates + failed)),
             ..PacketCounters::default()
         },
         ..FtCounters::default()

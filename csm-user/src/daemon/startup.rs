@@ -36,7 +36,7 @@ use crate::dataplane::table::{Table, monotonic_ns};
 use crate::dataplane::task::fragments::FragmentThread;
 use crate::dataplane::task::nudge::Nudger;
 use crate::ft::task as ft_task;
-use crate::ft::{Controls, FtHandle, FtOptions};
+use crate::ft::{Controls, DataPath, FtHandle, FtOptions};
 use crate::model::{Config, Family, FtGroup};
 use crate::neigh::groups::Groups;
 use crate::neigh::membership::Membership;
@@ -410,6 +410,8 @@ impl PairStart<'_> {
             mac: port.mac,
             node: u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
             nonce,
+            secret: host::secret().map_err(Failure::step("random numbers"))?,
+            paths: data_paths(config, specs),
             gate,
             actions: Arc::new(actions),
             config_checksum: host::shared_checksum(config),
@@ -419,6 +421,20 @@ impl PairStart<'_> {
         .map_err(Failure::step("fault tolerance"))?;
         Ok((ft, replication))
     }
+}
+
+/// The VLANs beside the FT VLAN on which the nodes can hear each other. Two that are bridged are one network, and one path.
+fn data_paths(config: &Config, specs: &[PortSpec]) -> Vec<DataPath> {
+    let mut paths: Vec<DataPath> = Vec::new();
+    for vlan in &config.vlans {
+        let (Some(own), Some(peer)) = (vlan.address, vlan.alt_address) else { continue };
+        let Some(port) = specs.iter().find(|port| port.vlan == vlan.id.get()) else { continue };
+        if paths.iter().all(|path| path.own != own.addr()) {
+            let interface = port.kernel_name().to_owned();
+            paths.push(DataPath { vlan: vlan.id.get(), interface, own: own.addr(), peer: peer.addr() });
+        }
+    }
+    paths
 }
 
 /// What is the same for every packet, the peer not known yet.

@@ -47,6 +47,9 @@ pub struct Params {
     pub failover: Duration,
     /// Length of the lease, [`crate::model::lease()`] of the two.
     pub lease: Duration,
+    /// A boot of the peer is believed only once it echoes this one's nonce, also when nobody is heard: with a configured key,
+    /// so that a recorded message changes nothing.
+    pub proven_only: bool,
     /// Of the FT port.
     pub mac: [u8; 6],
     /// Of the configuration.
@@ -226,6 +229,8 @@ pub struct Election {
     /// Boot nonce and sequence last accepted, silent or not.
     last: (u64, u64),
     retired: [u64; RETIRED_MAX],
+    /// The same of the boots before that one.
+    seen: [(u64, u64); RETIRED_MAX],
     forwardable: bool,
     eligible: bool,
     complete: bool,
@@ -264,6 +269,7 @@ impl Election {
             peer: None,
             last: (0, 0),
             retired: [0; RETIRED_MAX],
+            seen: [(0, 0); RETIRED_MAX],
             forwardable: false,
             eligible: true,
             complete: false,
@@ -314,6 +320,11 @@ impl Election {
     #[must_use]
     pub const fn is_preempt_held(&self) -> bool {
         self.held
+    }
+
+    /// See [`Params::proven_only`].
+    pub const fn require_proof(&mut self, proven_only: bool) {
+        self.params.proven_only = proven_only;
     }
 
     /// What this node would send now.

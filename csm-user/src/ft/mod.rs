@@ -26,13 +26,16 @@
 //! for it, and until it hears otherwise behaves as if that node were active. A node yields a term once, never after
 //! having taken it itself; so two nodes never open on each other's yields.
 //!
-//! Pure: [`wire`], [`election`], [`session`], [`status`]. Shell: [`task`], one real-time thread. The protocol is
+//! Pure: [`wire`], [`envelope`], [`keyring`], [`paths`], [`election`], [`session`], [`status`]. Shell: [`task`], one real-time thread. The protocol is
 //! written down in `docs/ft-protocol.md`.
 //!
 //! References: RFC 5798 (VRRP: priority, preemption, master-down interval), RFC 2281 (HSRP: coup, resign), RFC 5880
 //! (BFD: demultiplexing, echoed discriminator), RFC 5082 (hop limit 255), Gray and Cheriton 1989 (leases).
 
 pub mod election;
+pub mod envelope;
+pub mod keyring;
+pub mod paths;
 pub mod session;
 pub mod status;
 pub mod task;
@@ -40,8 +43,8 @@ pub mod wire;
 
 pub use status::FtStatus;
 pub use task::handle::{
-    CommandError, Controls, FtCommand, FtControl, FtEvent, FtHandle, FtOptions, GateCell, SpawnError,
-    TakeoverActions,
+    CommandError, Controls, DataPath, FtCommand, FtControl, FtEvent, FtHandle, FtOptions, GateCell,
+    SpawnError, TakeoverActions,
 };
 
 use std::fmt;
@@ -177,7 +180,7 @@ pub enum Refusal {
     #[error("this box is not active")]
     NotActive,
     /// No heartbeat from a peer.
-    #[error("no peer is heard on the FT VLAN")]
+    #[error("no peer is heard")]
     NoPeer,
     /// The peer says that it does not hear this node.
     #[error("the peer does not hear this box: the FT VLAN works in one direction only")]

@@ -9,20 +9,24 @@
 //! claimed. Whoever drives it reads the clock for [`Session::receive`] after the datagram was read (never dated too early), and
 //! for [`Session::wake`] before it reads the datagrams (no silence is seen where a message lies waiting).
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use csm_common::gate::{Gate, GateState};
 
 use crate::ft::election::{DropCause, Effect, Election, Event, Params, RELAY, Timer};
+use crate::ft::envelope::{self, DATAGRAM, Envelope};
+use crate::ft::keyring::{AuthError, Keyring, Trust};
+use crate::ft::paths::Paths;
 use crate::ft::status::{FLIGHTS_MAX, Flight, FlightKind, FtCounters, FtStatus, Lateness, PeerStatus};
-use crate::ft::wire::{Kind, LENGTH, Message};
+use crate::ft::wire::{Kind, Message};
 use crate::ft::{Controls, FtEvent, Reason, Refusal, State};
+use crate::model::FtKeys;
 
 /// What a session acts on. None of it may wait.
 pub trait Port {
-    /// Multicasts a message on the FT VLAN; `false` if the kernel did not take it.
-    fn send(&mut self, message: &[u8; LENGTH]) -> bool;
+    /// Sends a datagram on a path, of which 0 is the FT VLAN; `false` if the kernel did not take it.
+    fn send(&mut self, path: usize, datagram: &[u8; DATAGRAM]) -> bool;
     /// Stores the gate word.
     fn gate(&mut self, gate: Gate);
     /// CLOCK_MONOTONIC, read anew; not before what the session was last given.
@@ -39,6 +43,17 @@ pub trait Port {
     fn forced(&mut self, outcome: Result<(), Refusal>);
     /// The wall clock, ns since 1970.
     fn wall_ns(&self) -> u64;
+}
+
+/// How a datagram came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// On which path, of which 0 is the FT VLAN.
+    pub path: usize,
+    /// From where.
+    pub source: IpAddr,
+    /// With which hop limit, or time to live, if the kernel told it.
+    pub hops: Option<u8>,
 }
 
 /// A node's session.
@@ -61,9 +76,10 @@ pub struct Session {
     alive_timeout: u64,
     /// Reused, so that a waking allocates nothing.
     effects: Vec<Effect>,
-    /// Source of the message at hand; of the peer's last one otherwise.
-    source: Ipv6Addr,
-    peer_source: Ipv6Addr,
+    keyring: Keyring,
+    paths: Paths,
+    /// What the daemon was told of the peer: boot nonce, address on the FT VLAN, MAC address.
+    told_peer: Option<(u64, Ipv6Addr, [u8; 6])>,
     /// The last message accepted, ns; while one is being handled: the one before.
     heard_ns: Option<u64>,
     /// Lateness of the timer at hand, ns.
@@ -89,12 +105,28 @@ impl Session {
             alive_until: 0,
             alive_timeout: nanos(alive_timeout),
             effects: Vec::with_capacity(32),
-            source: Ipv6Addr::UNSPECIFIED,
-            peer_source: Ipv6Addr::UNSPECIFIED,
+            keyring: Keyring::default(),
+            paths: Paths::new(&[vlan], nanos(params.failover)),
+            told_peer: None,
             heard_ns: None,
             late_ns: 0,
             ended: false,
         }
+    }
+
+    /// The same with keys, and with paths on these VLANs besides the FT VLAN.
+    #[must_use]
+    pub fn with_paths(mut self, keyring: Keyring, vlans: &[u16]) -> Self {
+        let all: Vec<u16> = std::iter::once(self.status.vlan).chain(vlans.iter().copied()).collect();
+        self.paths = Paths::new(&all, nanos(self.election.params().failover));
+        self.keyring = keyring;
+        self
+    }
+
+    /// Other configured keys.
+    pub fn set_keys(&mut self, keys: &FtKeys) {
+        self.keyring = self.keyring.with(keys);
+        self.election.require_proof(keys.sign.is_some());
     }
 
     /// Takes part from now on.
@@ -129,39 +161,70 @@ impl Session {
         self.deadlines.iter().copied().flatten().chain(stall).min().filter(|_| !self.ended)
     }
 
-    /// A datagram from `source`, with its hop limit if the kernel told it.
-    pub fn receive(
-        &mut self,
-        datagram: &[u8],
-        source: Ipv6Addr,
-        hops: Option<u8>,
-        now: u64,
-        port: &mut impl Port,
-    ) {
+    /// A datagram has come.
+    pub fn receive(&mut self, datagram: &[u8], arrival: Arrival, now: u64, port: &mut impl Port) {
         self.catch_up(now, port);
-        let counters = &mut self.status.counters;
-        counters.packets += 1;
-        // RFC 5082: what still has 255 was sent on this link.
-        if hops != Some(255) {
-            counters.hop_limit += 1;
-            counters.dropped += 1;
+        self.status.counters.packets += 1;
+        let Some((message, envelope)) = self.open(datagram, arrival) else {
+            self.status.counters.dropped += 1;
             return;
-        }
-        let message = match Message::decode(datagram) {
-            Ok(message) => message,
-            Err(error) => {
-                counters.decode.record(error);
-                counters.dropped += 1;
+        };
+        let (nonce, newest) = self.election.last_accepted();
+        let is_known = message.nonce == nonce && message.sequence <= newest;
+        if is_known && self.paths.is_first(arrival.path, &message) {
+            // Another path was faster.
+            self.status.counters.copies += 1;
+        } else {
+            let dropped = self.status.counters.dropped;
+            self.feed(Event::Received(message), now, port);
+            if self.status.counters.dropped != dropped {
                 return;
             }
-        };
-        let dropped = counters.dropped;
-        self.source = source;
-        self.feed(Event::Received(message), now, port);
-        if self.status.counters.dropped == dropped {
             self.status.counters.kind_mut(message.kind).received += 1;
             self.heard_ns = Some(now);
-            self.peer_source = source;
+        }
+        self.paths.received(arrival.path, &message, &envelope, now);
+        if let (0, IpAddr::V6(source)) = (arrival.path, arrival.source) {
+            self.keyring.learn(message.group, message.nonce, envelope.public);
+            self.meet(&message, source, port);
+        }
+    }
+
+    /// What a datagram says, if it was sent on this link by one who has the key.
+    fn open(&mut self, datagram: &[u8], arrival: Arrival) -> Option<(Message, Envelope)> {
+        let counters = &mut self.status.counters;
+        // RFC 5082: what still has 255 was sent on this link.
+        if arrival.hops != Some(255) {
+            counters.hop_limit += 1;
+            return None;
+        }
+        let (message, envelope, signed, tag) = match envelope::open(datagram) {
+            Ok(opened) => opened,
+            Err(error) => {
+                counters.decode.record(error);
+                return None;
+            }
+        };
+        match self.keyring.check(signed, tag, arrival.path == 0) {
+            Ok(()) => Some((message, envelope)),
+            Err(AuthError::Missing) => {
+                counters.unauthenticated += 1;
+                None
+            }
+            Err(AuthError::Wrong) => {
+                counters.wrong_key += 1;
+                None
+            }
+        }
+    }
+
+    /// Tells the daemon where on the FT VLAN the peer is, when that is new.
+    fn meet(&mut self, message: &Message, source: Ipv6Addr, port: &mut impl Port) {
+        let peer = (message.nonce, source, message.mac);
+        let is_heard = self.election.peer().is_some_and(|peer| peer.nonce == message.nonce);
+        if is_heard && self.told_peer.replace(peer) != Some(peer) {
+            let Message { mac, node, nonce, .. } = *message;
+            self.tell(FtEvent::Peer { address: source, mac, node, nonce }, port);
         }
     }
 
@@ -273,13 +336,7 @@ impl Session {
             return;
         }
         match effect {
-            Effect::Send(message) => {
-                if port.send(&message.encode()) {
-                    self.status.counters.kind_mut(message.kind).sent += 1;
-                } else {
-                    self.status.counters.send_errors += 1;
-                }
-            }
+            Effect::Send(message) => self.send(&message, now, port),
             Effect::Arm(timer, time) => {
                 self.deadlines[timer as usize] = Some(now.saturating_add(nanos(time)));
             }
@@ -296,8 +353,11 @@ impl Session {
             Effect::Announce(_) => {}
             Effect::StopAnnounce => self.tell(FtEvent::StopAnnounce, port),
             Effect::Became(state, reason) => self.record_change(state, reason, before, now, port),
-            Effect::PeerUp => self.record_peer(port),
-            Effect::PeerLost => self.tell(FtEvent::PeerLost, port),
+            Effect::PeerUp => port.peer_mac(self.election.peer().map_or([0; 6], |peer| peer.mac)),
+            Effect::PeerLost => {
+                self.told_peer = None;
+                self.tell(FtEvent::PeerLost, port);
+            }
             Effect::Forced(outcome) => {
                 self.status.last_forced = Some(outcome);
                 port.forced(outcome);
@@ -305,6 +365,24 @@ impl Session {
             Effect::Overlap => self.record_overlap(now),
             Effect::Dropped(cause) => self.record_drop(cause),
             Effect::End => self.ended = true,
+        }
+    }
+
+    /// On every path; off the FT VLAN nothing counts that has no tag.
+    fn send(&mut self, message: &Message, now: u64, port: &mut impl Port) {
+        let datagram = envelope::seal(message, self.paths.heard(now), &self.keyring);
+        let paths = if self.keyring.trust() == Trust::None { 1 } else { self.paths.len() };
+        let mut is_taken = false;
+        for path in 0..paths {
+            let taken = port.send(path, &datagram);
+            self.paths.sent(path, taken);
+            is_taken |= taken;
+        }
+        let counters = &mut self.status.counters;
+        if is_taken {
+            counters.kind_mut(message.kind).sent += 1;
+        } else {
+            counters.send_errors += 1;
         }
     }
 
@@ -368,12 +446,6 @@ impl Session {
         self.tell(FtEvent::Role { state, reason, term, at_ns: now }, port);
     }
 
-    fn record_peer(&mut self, port: &mut impl Port) {
-        let Some(&Message { mac, node, nonce, .. }) = self.election.peer() else { return };
-        port.peer_mac(mac);
-        self.tell(FtEvent::Peer { address: self.source, mac, node, nonce }, port);
-    }
-
     /// Both were active at most since the later claim, and at most since the path broke.
     fn record_overlap(&mut self, now: u64) {
         let since = self.status.changed_mono_ns.max(self.heard_ns.unwrap_or(0));
@@ -413,7 +485,10 @@ impl Session {
         status.replica_complete = own.complete;
         status.replica_lag_ms = own.lag_ms;
         let age = Duration::from_nanos(self.heard_ns.map_or(0, |heard| now.saturating_sub(heard)));
-        status.peer = self.election.peer().map(|peer| peer_status(peer, &own, self.peer_source, age));
+        let address = self.told_peer.map_or(Ipv6Addr::UNSPECIFIED, |(_, address, _)| address);
+        status.peer = self.election.peer().map(|peer| peer_status(peer, &own, address, age));
+        status.paths = self.paths.status(now);
+        status.trust = self.keyring.trust();
         status
     }
 
@@ -474,6 +549,8 @@ fn blank(election: &Election, vlan: u16) -> FtStatus {
         replica_complete: false,
         replica_lag_ms: 0,
         peer: None,
+        paths: [None; envelope::PATHS_MAX],
+        trust: Trust::None,
         counters: FtCounters::default(),
         realtime: false,
         memory_locked: false,

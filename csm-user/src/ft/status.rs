@@ -3,6 +3,9 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use crate::ft::envelope::PATHS_MAX;
+use crate::ft::keyring::Trust;
+use crate::ft::paths::PathStatus;
 use crate::ft::wire::{DecodeCounts, Kind};
 use crate::ft::{Reason, Refusal, State};
 
@@ -50,6 +53,10 @@ pub struct FtStatus {
     pub replica_lag_ms: u32,
     /// The peer, if it is heard.
     pub peer: Option<PeerStatus>,
+    /// The ways to the peer, the FT VLAN first.
+    pub paths: [Option<PathStatus>; PATHS_MAX],
+    /// What proves who speaks.
+    pub trust: Trust,
     /// Messages.
     pub counters: FtCounters,
     /// The thread runs under SCHED_FIFO.
@@ -77,7 +84,7 @@ pub struct PeerStatus {
     pub node: u64,
     /// Of this boot.
     pub nonce: u64,
-    /// Source of its messages.
+    /// Source of its messages on the FT VLAN, unspecified if none came there.
     pub address: Ipv6Addr,
     /// Of its FT port.
     pub mac: [u8; 6],
@@ -149,6 +156,12 @@ pub struct FtCounters {
     pub own_identity: u64,
     /// Hop limit not 255: crossed a router (RFC 5082).
     pub hop_limit: u64,
+    /// Without the tag that is required where they came.
+    pub unauthenticated: u64,
+    /// With a tag made by another key.
+    pub wrong_key: u64,
+    /// Messages that had come on a faster path already; not among the dropped.
+    pub copies: u64,
     /// Not decoded, by cause; holds the CSM's "checksum failed".
     pub decode: DecodeCounts,
     /// The kernel did not take a message.

@@ -1,4 +1,4 @@
-//! Shell: the one real-time, memory-locked thread that runs a [`Session`] on the FT VLAN. It never waits for tokio.
+//! Shell: the one real-time, memory-locked thread that runs a [`Session`] on all paths. It never waits for tokio.
 //!
 //! Each turn: wait for a datagram, a command or a deadline; read the clock; take all datagrams, then all commands, each
 //! with a later reading of its own; fire what was due at the first reading. So a timer never fires while a datagram
@@ -23,9 +23,10 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ft::election::{Event, Params};
-use crate::ft::session::{Port, Session};
+use crate::ft::envelope::{DATAGRAM, PATHS_MAX};
+use crate::ft::keyring::Keyring;
+use crate::ft::session::{Arrival, Port, Session};
 use crate::ft::status::FtStatus;
-use crate::ft::wire::LENGTH;
 use crate::ft::{FtEvent, Refusal};
 use crate::model::{FAILOVER_MIN_WITHOUT_REALTIME, lease};
 use handle::{
@@ -38,7 +39,7 @@ pub use socket::{GROUP, PORT};
 
 /// SCHED_FIFO priority: above every ordinary thread, below the kernel's own (interrupt threads run at 50).
 const PRIORITY: i32 = 40;
-/// Datagrams taken in one turn, so that a flood cannot keep the thread from its ticks.
+/// Datagrams of a path that are taken in one turn, so that a flood cannot keep the thread from its ticks.
 const TURN_MAX: usize = 256;
 
 /// Starts the thread in the calling thread's network namespace. Heartbeats go out at once; the gate stays closed until
@@ -58,13 +59,20 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
         heartbeat: options.group.heartbeat,
         failover: options.group.failover,
         lease: lease.length,
+        proven_only: options.group.keys.sign.is_some(),
         mac: options.mac,
         config_checksum: options.config_checksum,
         software_checksum: options.software_checksum,
     };
-    let session = Session::new(params, options.group.vlan.get(), options.controls, ALIVE_TIMEOUT);
+    let data_paths = &options.paths[..options.paths.len().min(PATHS_MAX - 1)];
+    let vlans: Vec<_> = data_paths.iter().map(|path| path.vlan).collect();
+    let session = Session::new(params, options.group.vlan.get(), options.controls, ALIVE_TIMEOUT)
+        .with_paths(Keyring::new(&options.group.keys, options.secret), &vlans);
     let system = |what| move |cause| SpawnError::System { what, cause };
-    let socket = FtSocket::open(&options.interface, options.ifindex).map_err(system("FT socket"))?;
+    let mut sockets = vec![FtSocket::open(&options.interface, options.ifindex).map_err(system("FT socket"))?];
+    for path in data_paths {
+        sockets.push(FtSocket::open_data(path).map_err(system("socket of a data VLAN"))?);
+    }
     let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
         .map_err(|errno| system("eventfd")(errno.into()))?;
     let wake = Arc::new(wake);
@@ -76,7 +84,7 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
     let status = Arc::new(Mutex::new(session.status(0).clone()));
     let mut thread = Thread {
         session,
-        socket,
+        sockets,
         commands: command_queue,
         wake: Arc::clone(&wake),
         status: Arc::clone(&status),
@@ -104,7 +112,8 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
 
 struct Thread {
     session: Session,
-    socket: FtSocket,
+    /// By path, the FT VLAN's first.
+    sockets: Vec<FtSocket>,
     commands: Receiver<FtCommand>,
     wake: Arc<EventFd>,
     status: Arc<Mutex<FtStatus>>,
@@ -141,29 +150,31 @@ impl Thread {
     }
 
     fn with_port(&mut self, act: impl FnOnce(&mut Session, &mut Wired<'_>)) {
-        act(&mut self.session, &mut Wired { socket: &self.socket, outside: &mut self.outside });
+        act(&mut self.session, &mut Wired { sockets: &self.sockets, outside: &mut self.outside });
     }
 
     /// Until something arrives or is due.
     fn wait(&self) {
         let Some(due) = self.session.next_wake() else { return };
         let left = i64::try_from(due.saturating_sub(monotonic_ns())).unwrap_or(i64::MAX);
-        let mut fds = [
-            PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
-        ];
+        // Where there are fewer paths the last of all is named again, which does no harm.
+        let mut fds: [_; PATHS_MAX + 1] = std::array::from_fn(|at| {
+            let fd = self.sockets.get(at).map_or(self.wake.as_fd(), AsFd::as_fd);
+            PollFd::new(fd, PollFlags::POLLIN)
+        });
         // An interrupted or failed wait only makes the turn come early.
         let _ = ppoll(&mut fds, Some(TimeSpec::nanoseconds(left)), None);
     }
 
     fn take_datagrams(&mut self) {
-        let mut buffer: Buffer = [0; LENGTH + 1];
-        for _ in 0..TURN_MAX {
-            let Some(datagram) = self.socket.receive(&mut buffer) else { return };
-            let (bytes, now) = (&buffer[..datagram.length], monotonic_ns());
-            self.with_port(|session, port| {
-                session.receive(bytes, datagram.source, datagram.hops, now, port);
-            });
+        let mut buffer: Buffer = [0; DATAGRAM + 1];
+        for path in 0..self.sockets.len() {
+            for _ in 0..TURN_MAX {
+                let Some(datagram) = self.sockets[path].receive(&mut buffer) else { break };
+                let (bytes, now) = (&buffer[..datagram.length], monotonic_ns());
+                let arrival = Arrival { path, source: datagram.source, hops: datagram.hops };
+                self.with_port(|session, port| session.receive(bytes, arrival, now, port));
+            }
         }
     }
 
@@ -184,6 +195,10 @@ impl Thread {
             let event = match command {
                 FtCommand::Alive => {
                     self.with_port(|session, port| session.alive(now, port));
+                    continue;
+                }
+                FtCommand::Keys(keys) => {
+                    self.session.set_keys(&keys);
                     continue;
                 }
                 FtCommand::ForceStandby(reply) if self.outside.pending.is_some() => {
@@ -229,13 +244,13 @@ struct Outside {
 }
 
 struct Wired<'a> {
-    socket: &'a FtSocket,
+    sockets: &'a [FtSocket],
     outside: &'a mut Outside,
 }
 
 impl Port for Wired<'_> {
-    fn send(&mut self, message: &[u8; LENGTH]) -> bool {
-        self.socket.send(message).is_ok()
+    fn send(&mut self, path: usize, datagram: &[u8; DATAGRAM]) -> bool {
+        self.sockets.get(path).is_some_and(|socket| socket.send(datagram).is_ok())
     }
 
     fn gate(&mut self, gate: Gate) {

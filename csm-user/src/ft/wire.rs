@@ -1,4 +1,4 @@
-//! Messages of the FT VLAN: one fixed layout for all kinds, big endian. Pure.
+//! Messages between the nodes: one fixed layout for all kinds, big endian. Pure.
 //!
 //! ```text
 //! offset size
@@ -23,8 +23,7 @@
 //!  88     8   software checksum
 //!  96     4   replica lag, ms
 //! 100     6   MAC address of the sender's FT port
-//! 106    14   reserved, 0
-//! 120    16   authentication, 0 as long as there is none
+//! 106    30   reserved, 0
 //! ```
 
 use std::time::Duration;

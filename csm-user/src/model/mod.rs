@@ -15,6 +15,7 @@ mod host;
 mod lease;
 mod natpool;
 mod port;
+mod secret;
 mod track;
 
 pub use family::{Family, prefix_mask, prefix_mask6};
@@ -22,6 +23,7 @@ pub use host::Host;
 pub use natpool::Natpool;
 
 pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
+pub use secret::{FtKeys, KEY_MAX, Secret};
 pub use track::{TrackMode, Tracking};
 
 pub use lease::{
@@ -459,6 +461,8 @@ pub struct FtGroup {
     pub heartbeat: Duration,
     /// `failover S | msec N`: default 3 s; 30 ms at least.
     pub failover: Duration,
+    /// `authentication`.
+    pub keys: FtKeys,
     /// `track ...`.
     pub track: Tracking,
 }

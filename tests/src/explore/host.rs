@@ -1,13 +1,15 @@
 //! A host of the model: a session, its gate, and what waits for it.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use csm_common::gate::{Gate, GateState};
 use csm_user::ft::election::{Election, Event, Params};
-use csm_user::ft::session::{Port, Session};
-use csm_user::ft::wire::{LENGTH, Message};
+use csm_user::ft::envelope::{self, DATAGRAM};
+use csm_user::ft::keyring::Keyring;
+use csm_user::ft::session::{Arrival, Port, Session};
+use csm_user::ft::wire::Message;
 use csm_user::ft::{Controls, FtEvent, Refusal, State};
 
 /// Messages that a stopped daemon's socket holds; more are lost.
@@ -159,9 +161,13 @@ impl Host {
     }
 }
 
+/// How everything comes.
+const LINK: Arrival = Arrival { path: 0, source: IpAddr::V6(Ipv6Addr::LOCALHOST), hops: Some(255) };
+
 fn receive(session: &mut Session, message: &Message, now: u64, port: &mut Wire<'_>) -> bool {
     let dropped = session.status(now).counters.dropped;
-    session.receive(&message.encode(), Ipv6Addr::LOCALHOST, Some(255), now, port);
+    let sealed = envelope::seal(message, [0; envelope::PATHS_MAX], &Keyring::default());
+    session.receive(&sealed, LINK, now, port);
     session.status(now).counters.dropped == dropped
 }
 
@@ -172,8 +178,8 @@ struct Wire<'a> {
 }
 
 impl Port for Wire<'_> {
-    fn send(&mut self, message: &[u8; LENGTH]) -> bool {
-        self.turn.sent.extend(Message::decode(message).ok());
+    fn send(&mut self, _: usize, datagram: &[u8; DATAGRAM]) -> bool {
+        self.turn.sent.extend(envelope::open(datagram).ok().map(|(message, ..)| message));
         true
     }
 

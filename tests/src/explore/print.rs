@@ -26,7 +26,7 @@ impl Small {
         };
         let terms = machines().map(Election::term).chain(messages().map(|message| message.term));
         let mut sequences: Vec<_> = messages().map(|message| (message.nonce, message.sequence)).collect();
-        sequences.extend(machines().map(Election::last_accepted));
+        sequences.extend(machines().flat_map(Election::accepted));
         sequences.extend(world.hosts.iter().filter_map(|host| host.lease_message));
         sequences.sort_unstable();
         sequences.dedup();

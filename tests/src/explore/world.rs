@@ -37,6 +37,8 @@ pub struct Setting {
     pub preempt: [bool; 2],
     /// Ticks in a heartbeat interval, of three in a failover time.
     pub resolution: u64,
+    /// A configured key: a boot of the peer must prove that it is one.
+    pub proven_only: bool,
     /// How many percent faster the second host's clock runs.
     pub skew: u64,
     /// Kills, stops, cut directions and commands.
@@ -377,6 +379,7 @@ impl Setting {
             heartbeat,
             failover,
             lease: lease.min(failover - Duration::from_micros(1)),
+            proven_only: self.proven_only,
             mac: [2, 0, 0, 0, 0, 1],
             config_checksum: 1,
             software_checksum: 1,

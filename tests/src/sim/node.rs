@@ -1,12 +1,14 @@
 //! A simulated host: a clock of its own, a dataplane's gate, and a session while its daemon is up.
 
 use std::collections::VecDeque;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use csm_common::gate::{Gate, GateState};
 use csm_user::ft::election::{Event, Params};
-use csm_user::ft::session::{Port, Session};
+use csm_user::ft::envelope::{self, DATAGRAM};
+use csm_user::ft::keyring::Keyring;
+use csm_user::ft::session::{Arrival, Port, Session};
 use csm_user::ft::wire::{Kind, LENGTH, Message};
 use csm_user::ft::{Controls, FtEvent, Refusal, State};
 
@@ -273,9 +275,14 @@ impl Node {
     }
 }
 
+/// How everything comes.
+const LINK: Arrival = Arrival { path: 0, source: IpAddr::V6(Ipv6Addr::LOCALHOST), hops: Some(255) };
+
 fn receive(session: &mut Session, datagram: &[u8; LENGTH], now: u64, port: &mut Wire<'_>) -> bool {
     let dropped = session.status(now).counters.dropped;
-    session.receive(datagram, Ipv6Addr::LOCALHOST, Some(255), now, port);
+    let Ok(message) = Message::decode(datagram) else { return false };
+    let sealed = envelope::seal(&message, [0; envelope::PATHS_MAX], &Keyring::default());
+    session.receive(&sealed, LINK, now, port);
     session.status(now).counters.dropped == dropped
 }
 
@@ -291,7 +298,8 @@ struct Wire<'a> {
 }
 
 impl Port for Wire<'_> {
-    fn send(&mut self, message: &[u8; LENGTH]) -> bool {
+    fn send(&mut self, _: usize, datagram: &[u8; DATAGRAM]) -> bool {
+        let Some(message) = datagram.first_chunk() else { return false };
         self.last_sent = Message::decode(message).ok().map(|message| (message.nonce, message.sequence));
         if self.held_up > 0 {
             self.node.held_sent.push(*message);

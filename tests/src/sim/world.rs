@@ -57,6 +57,8 @@ pub struct Plan {
     pub priority: [u8; 2],
     /// Of each node.
     pub preempt: [bool; 2],
+    /// With a configured key: a boot of the peer must prove that it is one.
+    pub proven_only: bool,
     /// Of each node.
     pub clocks: [Clock; 2],
     /// Percent of messages lost.
@@ -97,6 +99,7 @@ impl Plan {
             failover: Duration::from_millis(failover),
             priority: [rng.pick(&priorities), rng.pick(&priorities)],
             preempt: [rng.chance(50), rng.chance(50)],
+            proven_only: false,
             clocks,
             loss: rng.pick(&[0, 0, 2, 10, 25]),
             duplication: rng.pick(&[0, 0, 5]),
@@ -117,6 +120,7 @@ impl Plan {
         plan.calm = plan.faults.iter().map(|&(time, _)| time).max().unwrap_or(0) + 6 * span;
         plan.faults.sort_by_key(|&(time, _)| time);
         plan.end = plan.calm + 12 * span;
+        plan.proven_only = rng.chance(50);
         plan
     }
 
@@ -543,6 +547,7 @@ impl World {
             heartbeat,
             failover: own_failover,
             lease: lease.length.min(own_failover - Duration::from_micros(1)),
+            proven_only: self.plan.proven_only,
             mac: [2, 0, 0, 0, 0, 1],
             config_checksum: 1,
             software_checksum: 1,

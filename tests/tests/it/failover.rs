@@ -10,6 +10,7 @@ use csm_tests::checks::{claims, heartbeats, not_silent, speakers, two_macs};
 use csm_tests::figure::MESSAGE_PORT;
 use csm_tests::figure::{Figure, Timers};
 use csm_tests::lab::{Lab, Options};
+use csm_tests::link::{self, Cut};
 use csm_tests::node::{Fault, NegativeControl};
 use csm_tests::programs::Programs;
 use csm_tests::report::table;
@@ -405,5 +406,56 @@ fn planned_switchovers_keep_what_was_proven_in_their_last_moment() {
         let report = client.report().expect("report");
         assert!(proven.is_ok() && report.alive == CONNECTIONS, "after {moves} moves: {report:?}");
     }
+    finish(lab);
+}
+
+/// The FT VLAN fails, then the heartbeats on the other VLANs too. While the nodes hear each other anywhere nothing moves.
+#[test]
+fn the_loss_of_the_ft_vlan_moves_nothing_while_the_peer_is_heard_elsewhere() {
+    let mut lab = Lab::build(options("paths")).expect("a lab");
+    let active = lab.start(LIMIT).expect("one active, one standby");
+    let mut traffic = Traffic::start(&lab, 50).expect("traffic");
+    let agreed = json!("key agreed over the FT VLAN");
+    wait::until("a key", LIMIT, Duration::from_millis(20), || {
+        let shown = lab.nodes.each_ref().map(|node| node.show("ft"));
+        let [a, b] =
+            [shown[0].as_ref(), shown[1].as_ref()].map(|ft| ft.map(|ft| ft["authenticated"].clone()));
+        let heard = shown.iter().flatten().all(|ft| {
+            ft["paths"].as_array().is_some_and(|paths| {
+                paths.len() == 3 && paths.iter().all(|path| path["heard"] == true && path["hears_us"] == true)
+            })
+        });
+        Ok((heard && a.is_ok_and(|key| key == agreed) && b.is_ok_and(|key| key == agreed)).then_some(()))
+    })
+    .expect("both boxes heard on three VLANs");
+    let term = |lab: &Lab| lab.nodes.each_ref().map(|node| node.show("ft").expect("ft")["term"].clone());
+    let before = term(&lab);
+
+    let switch = &lab.topology.switch;
+    link::cut(switch, &active.port(3), Cut::Both).expect("cut the FT VLAN");
+    wait::until("the fault shown by both", LIMIT, Duration::from_millis(20), || {
+        let said = lab.nodes.each_ref().map(|node| node.command("show module csm 5 ft"));
+        let all = said.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        let honest = |text: &String| {
+            text.contains("FT VLAN is down, peer alive over VLAN 2") && text.contains("failover: not ready")
+        };
+        Ok(all.iter().all(honest).then_some(()))
+    })
+    .expect("FT VLAN is down, peer alive over VLAN 2");
+    // Many failover times, and each message is answered.
+    traffic.messages("mark").expect("mark");
+    let report = traffic.prove(LIMIT).expect("report");
+    assert_eq!((report.alive, report.unproven), (50, 0), "{report:?}");
+    assert_eq!((lab.wait_for_active(LIMIT).expect("an active node"), term(&lab)), (active, before));
+
+    for port in [1, 2] {
+        link::deafen(&lab.topology.switch, &active.port(port)).expect("no heartbeat of the active node");
+    }
+    lab.node(active.peer()).wait_for(Role::Active, LIMIT).expect("takeover once it is heard nowhere");
+    for port in 1..=3 {
+        link::mend(&lab.topology.switch, &active.port(port)).expect("mend");
+    }
+    lab.wait_for_active(LIMIT).expect("one active node again");
+    drop(traffic);
     finish(lab);
 }

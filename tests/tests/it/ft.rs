@@ -9,7 +9,7 @@ use csm_common::gate::{Gate, GateState};
 use csm_user::ft::{
     Controls, FtCommand, FtHandle, FtOptions, GateCell, Reason, State, TakeoverActions, task,
 };
-use csm_user::model::{FtGroup, VlanId};
+use csm_user::model::{FtGroup, FtKeys, VlanId};
 use nix::sched::{CloneFlags, setns};
 use nix::time::{ClockId, clock_gettime};
 
@@ -138,6 +138,7 @@ impl Node {
                 preempt: false,
                 heartbeat: HEARTBEAT,
                 failover: FAILOVER,
+                keys: FtKeys::default(),
                 track: csm_user::model::Tracking::default(),
             },
             interface: "ft0".into(),
@@ -145,6 +146,8 @@ impl Node {
             mac: [2, 0, 0, 0, 0, number],
             node: u64::from(number),
             nonce: now_ns(),
+            secret: [number; 32],
+            paths: Vec::new(),
             gate: Arc::clone(&gate) as Arc<dyn GateCell>,
             actions: Arc::clone(&actions) as Arc<dyn TakeoverActions>,
             config_checksum: 7,

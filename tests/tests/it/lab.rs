@@ -96,6 +96,9 @@ fn two_nodes_that_do_not_hear_each_other_are_caught() {
     let active = lab.start(LIMIT).expect("one active, one standby");
     let began = now_ns();
     link::cut(&lab.topology.switch, &active.port(3), Cut::FromNode).expect("cut the FT link one way");
+    for vlan in [1, 2] {
+        link::deafen(&lab.topology.switch, &active.port(vlan)).expect("no heartbeat on the data VLANs");
+    }
     lab.node(active.peer()).wait_for(Role::Active, LIMIT).expect("a second active");
     let caught = wait::until("a complaint", LIMIT, Duration::from_millis(50), || {
         lab.topology.router.ip(&[format!("neigh flush {VIP} dev eth0")])?;
@@ -104,7 +107,9 @@ fn two_nodes_that_do_not_hear_each_other_are_caught() {
         Ok((!faults.is_empty()).then_some(faults))
     });
     assert!(caught.is_ok(), "{caught:?}");
-    link::mend(&lab.topology.switch, &active.port(3)).expect("mend");
+    for port in 1..=3 {
+        link::mend(&lab.topology.switch, &active.port(port)).expect("mend");
+    }
     finish(lab);
 }
 

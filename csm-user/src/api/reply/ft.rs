@@ -67,10 +67,12 @@ pub struct FtReply {
     pub software_in_sync: Option<bool>,
     /// Whether both nodes have the same heartbeat and failover times; `None`: no peer is heard.
     pub timers_in_sync: Option<bool>,
-    /// FT messages are authenticated.
-    pub authenticated: bool,
+    /// By which key heartbeats are authenticated; `None`: by none.
+    pub authenticated: Option<String>,
     /// FT messages are encrypted.
     pub encrypted: bool,
+    /// The ways to the other node, the FT VLAN first.
+    pub paths: Vec<PathReply>,
     /// The other node; `None`: not heard.
     pub peer: Option<PeerReply>,
     /// What is tracked; `None`: nothing.
@@ -91,6 +93,35 @@ pub struct FtReply {
     pub overlap_last_us: u64,
     /// Latest claims and fences, oldest first.
     pub recorder: Vec<RecorderEntry>,
+}
+
+/// A way to the other node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathReply {
+    /// Its VLAN.
+    pub vlan: u16,
+    /// The other node was heard here within the failover time.
+    pub heard: bool,
+    /// Milliseconds since; `None`: never.
+    pub heard_ms_ago: Option<u64>,
+    /// The other node says that it hears this one here.
+    pub hears_us: bool,
+    /// Datagrams handed to the kernel.
+    pub sent: u64,
+    /// Not taken by it.
+    pub send_errors: u64,
+    /// The other node's datagrams that came this way.
+    pub received: u64,
+    /// Those that did not.
+    pub missing: u64,
+}
+
+impl PathReply {
+    /// Something was sent here: there is a key to prove it by.
+    #[must_use]
+    pub const fn used(&self) -> bool {
+        self.sent > 0
+    }
 }
 
 /// The other node.
@@ -278,7 +309,7 @@ pub struct PacketCounters {
     pub dropped: Option<u64>,
     /// Seen before.
     pub duplicates: Option<u64>,
-    /// Checksum or authentication failed.
+    /// Checksum or key wrong, or no authentication.
     pub checksum_failed: Option<u64>,
     /// Malformed, of another group or version.
     pub dumped: Option<u64>,

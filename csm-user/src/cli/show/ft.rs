@@ -1,5 +1,7 @@
 //! `show module csm N ft [detail]`.
 
+mod paths;
+
 use std::fmt::{self, Write};
 
 use super::time::{measured, timer, wall_clock};
@@ -13,12 +15,14 @@ use crate::api::reply::{
 pub fn write(out: &mut impl Write, ft: Option<&FtReply>, detail: bool) -> fmt::Result {
     let Some(ft) = ft else { return writeln!(out, "FT group is not configured") };
     summary(out, ft)?;
+    paths::faults(out, &ft.paths)?;
     peer(out, ft.peer.as_ref())?;
     replica(out, ft.state, &ft.replication)?;
     track::summary(out, ft.tracking.as_ref())?;
     readiness(out, ft)?;
     writeln!(out, " FT messages are {}", security(ft))?;
     if detail {
+        paths::table(out, &ft.paths)?;
         counters(out, &ft.counters)?;
         machine(out, ft)?;
         lease(out, &ft.lease)?;
@@ -152,12 +156,12 @@ fn readiness(out: &mut impl Write, ft: &FtReply) -> fmt::Result {
     Ok(())
 }
 
-const fn security(ft: &FtReply) -> &'static str {
-    match (ft.authenticated, ft.encrypted) {
-        (true, true) => "authenticated and encrypted",
-        (true, false) => "authenticated, not encrypted",
-        (false, true) => "encrypted, not authenticated",
-        (false, false) => "not authenticated and not encrypted",
+fn security(ft: &FtReply) -> String {
+    match (&ft.authenticated, ft.encrypted) {
+        (Some(key), true) => format!("authenticated ({key}) and encrypted"),
+        (Some(key), false) => format!("authenticated ({key}), not encrypted"),
+        (None, true) => "encrypted, not authenticated".to_owned(),
+        (None, false) => "not authenticated and not encrypted".to_owned(),
     }
 }
 

@@ -10,9 +10,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    ClientRange, Family, FtGroup, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol,
-    Real, RealAdmin, Serverfarm, StaticRoute, Sticky, TrackMode, Tracking, Trunk, Virtual, Vlan, VlanId,
-    VlanRole, VlanSet, Vserver, XdpMode,
+    ClientRange, Family, FtGroup, FtKeys, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind,
+    Protocol, Real, RealAdmin, Secret, Serverfarm, StaticRoute, Sticky, TrackMode, Tracking, Trunk, Virtual,
+    Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -271,8 +271,10 @@ fn ft() -> impl Strategy<Value = FtGroup> {
     let long_enough =
         |(heartbeat, failover): &(Duration, Duration)| crate::model::lease(*heartbeat, *failover).is_ok();
     let timers = timers.prop_filter("a lease", long_enough);
-    (1..=254_u8, 1..=254_u8, of(1..=254_u8), any::<bool>(), timers, tracking()).prop_map(
-        |(group, priority, alt_priority, preempt, (heartbeat, failover), track)| FtGroup {
+    let key = || of("[!-~]{1,64}").prop_map(|key| key.map(|key| Secret::new(&key)));
+    let keys = (key(), key()).prop_map(|(sign, accept)| FtKeys { sign, accept });
+    (1..=254_u8, 1..=254_u8, of(1..=254_u8), any::<bool>(), timers, keys, tracking()).prop_map(
+        |(group, priority, alt_priority, preempt, (heartbeat, failover), keys, track)| FtGroup {
             group,
             vlan: vlan_id(9),
             priority,
@@ -280,6 +282,7 @@ fn ft() -> impl Strategy<Value = FtGroup> {
             preempt,
             heartbeat,
             failover,
+            keys,
             track,
         },
     )

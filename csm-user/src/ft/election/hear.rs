@@ -1,6 +1,6 @@
 //! What the machine makes of a message.
 
-use super::{DropCause, Effect, Election, Rank, Timer};
+use super::{DropCause, Effect, Election, RETIRED_MAX, Rank, Timer};
 use crate::ft::wire::{Kind, Message};
 use crate::ft::{Reason, State};
 
@@ -57,19 +57,22 @@ impl Election {
         let (nonce, sequence) = self.last;
         // While one boot of the peer is heard, another must have heard this node to be believed: a message that an
         // earlier boot sent, and the network held back, has not, or that boot is known to be over.
-        let unproven =
-            self.peer.is_some() && nonce != message.nonce && message.peer_nonce != self.params.nonce;
+        let unproven = (self.peer.is_some() || self.params.proven_only)
+            && nonce != message.nonce
+            && message.peer_nonce != self.params.nonce;
         if unproven {
-            self.send(Kind::Heartbeat, effects);
+            self.challenge(message, effects);
         }
         if unproven || self.retired.contains(&message.nonce) {
             return Err(DropCause::StaleBoot);
         }
-        if nonce == message.nonce && message.sequence <= sequence {
+        let newest = self.accepted().find(|&(boot, _)| boot == message.nonce);
+        if newest.is_some_and(|(_, newest)| message.sequence <= newest) {
             return Err(DropCause::Duplicate);
         }
         if nonce != message.nonce {
             self.retire(nonce);
+            self.remember(nonce, sequence);
             self.held = false;
         }
         let known = self.peer.is_some_and(|peer| (peer.nonce, peer.mac) == (message.nonce, message.mac));
@@ -79,6 +82,22 @@ impl Election {
             effects.push(Effect::PeerUp);
         }
         Ok(())
+    }
+
+    /// Answers a boot that is not believed yet, so that it can prove that it hears this node.
+    fn challenge(&mut self, message: &Message, effects: &mut Vec<Effect>) {
+        self.sequence += 1;
+        let own = self.message(Kind::Heartbeat);
+        effects.push(Effect::Send(Message { peer_nonce: message.nonce, hears_you: false, ..own }));
+    }
+
+    /// How far an earlier boot of the peer had come: what it said must not count again, however long ago it was heard.
+    fn remember(&mut self, nonce: u64, sequence: u64) {
+        if nonce != 0 {
+            let place = self.seen.iter().position(|&(boot, _)| boot == nonce).unwrap_or(RETIRED_MAX - 1);
+            self.seen[..=place].rotate_right(1);
+            self.seen[0] = (nonce, sequence);
+        }
     }
 
     /// The sender hears this boot of this node.

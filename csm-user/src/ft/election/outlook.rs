@@ -12,6 +12,11 @@ impl Election {
         self.last
     }
 
+    /// The same of each boot that is remembered, the last one first.
+    pub fn accepted(&self) -> impl Iterator<Item = (u64, u64)> {
+        std::iter::once(self.last).chain(self.seen).filter(|&(nonce, _)| nonce != 0)
+    }
+
     /// Hashes what the machine's future hangs on. `term`, `sequence` (given the boot nonce and the number) and `message` stand for
     /// the numbers in it: it acts on terms by their order and distance, on sequence numbers by their order alone, so two
     /// machines that are equal under substitutes which keep these will act alike.
@@ -32,6 +37,7 @@ impl Election {
             peer,
             last,
             retired,
+            seen: _,
             forwardable,
             eligible,
             complete,
@@ -47,7 +53,10 @@ impl Election {
             lingering,
         } = self;
         (params.nonce, params.priority, params.preempt).hash(hasher);
-        (state, reason, term(*own_term), sequence(last.0, last.1), last.0).hash(hasher);
+        (state, reason, term(*own_term), last.0).hash(hasher);
+        for (nonce, number) in self.accepted() {
+            (nonce, sequence(nonce, number)).hash(hasher);
+        }
         (peer.as_ref().map(message), retired, lag_ms, offer, tries).hash(hasher);
         let flags =
             [forwardable, eligible, complete, keeper, offered, cooling, patient, held, leaving, lingering];

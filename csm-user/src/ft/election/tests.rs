@@ -25,6 +25,7 @@ fn params() -> Params {
         heartbeat,
         failover,
         lease: lease(heartbeat, failover).unwrap().length,
+        proven_only: false,
         mac: [2, 0, 0, 0, 0, 0xa],
         config_checksum: 1,
         software_checksum: 2,

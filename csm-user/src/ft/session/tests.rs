@@ -2,7 +2,12 @@ use super::*;
 use crate::model::lease;
 
 const MS: u64 = 1_000_000;
-const HOST: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+const HOST: Arrival =
+    Arrival { path: 0, source: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2)), hops: Some(255) };
+
+fn datagram(message: &Message) -> [u8; DATAGRAM] {
+    envelope::seal(message, [0; envelope::PATHS_MAX], &Keyring::default())
+}
 
 #[derive(Default)]
 struct Recorded {
@@ -17,7 +22,7 @@ struct Recorded {
 }
 
 impl Port for Recorded {
-    fn send(&mut self, _: &[u8; LENGTH]) -> bool {
+    fn send(&mut self, _: usize, _: &[u8; DATAGRAM]) -> bool {
         true
     }
 
@@ -64,6 +69,7 @@ fn params() -> Params {
         heartbeat,
         failover,
         lease: lease(heartbeat, failover).unwrap().length,
+        proven_only: false,
         mac: [2, 0, 0, 0, 0, 1],
         config_checksum: 1,
         software_checksum: 1,
@@ -101,7 +107,7 @@ fn each_tick_extends_the_lease_from_the_reading_of_the_clock_that_it_was_given()
 #[test]
 fn past_the_lease_it_fences_before_it_reads_or_sends() {
     let (mut session, mut port) = active(Controls::default());
-    session.receive(&from_peer(1).encode(), HOST, Some(255), 150 * MS + 123_333_000, &mut port);
+    session.receive(&datagram(&from_peer(1)), HOST, 150 * MS + 123_333_000, &mut port);
     assert_eq!(port.gates.last(), Some(&Gate::CLOSED));
     let status = session.status(150 * MS + 123_333_000).clone();
     assert_eq!((status.state, status.reason), (State::Init, Reason::LeaseExpired));
@@ -181,7 +187,7 @@ fn a_lone_active_that_was_away_opens_again_one_waiting_time_after_it_woke_and_sa
 fn a_standby_that_was_away_listens_again_instead_of_claiming() {
     let (mut session, mut port) = active(Controls::default());
     let rival = Message { state: State::Active, term: 9, ..from_peer(1) };
-    session.receive(&rival.encode(), HOST, Some(255), 160 * MS, &mut port);
+    session.receive(&datagram(&rival), HOST, 160 * MS, &mut port);
     assert_eq!(session.election().state(), State::Standby);
     session.wake(160 * MS + 400 * MS, &mut port);
     let status = session.status(0);
@@ -195,13 +201,13 @@ fn a_standby_that_was_away_listens_again_instead_of_claiming() {
 #[test]
 fn what_crossed_a_router_or_is_damaged_is_counted_and_changes_nothing() {
     let (mut session, mut port) = active(Controls::default());
-    let rival = Message { state: State::Active, term: 9, ..from_peer(1) }.encode();
+    let rival = datagram(&Message { state: State::Active, term: 9, ..from_peer(1) });
     for hops in [None, Some(254), Some(1)] {
-        session.receive(&rival, HOST, hops, 151 * MS, &mut port);
+        session.receive(&rival, Arrival { hops, ..HOST }, 151 * MS, &mut port);
     }
     let mut damaged = rival;
     damaged[40] ^= 1;
-    session.receive(&damaged, HOST, Some(255), 151 * MS, &mut port);
+    session.receive(&damaged, HOST, 151 * MS, &mut port);
     let counters = session.status(0).counters;
     assert_eq!((counters.packets, counters.dropped, counters.hop_limit), (4, 4, 3));
     assert_eq!(counters.decode.checksum, 1);
@@ -244,10 +250,97 @@ fn force(mut session: Session, mut port: Recorded) -> Gate {
         ..from_peer(1)
     };
     let elect = Message { kind: Kind::Elect, state: State::Candidate, term: 2, sequence: 2, ..peer };
-    session.receive(&peer.encode(), HOST, Some(255), 151 * MS, &mut port);
+    session.receive(&datagram(&peer), HOST, 151 * MS, &mut port);
     session.command(Event::ForceStandby, 151 * MS, &mut port);
-    session.receive(&elect.encode(), HOST, Some(255), 152 * MS, &mut port);
+    session.receive(&datagram(&elect), HOST, 152 * MS, &mut port);
     assert_eq!(port.forced, [Ok(())]);
     assert_eq!(session.election().state(), State::RelayOut);
     *port.gates.last().unwrap()
+}
+
+const DATA: Arrival =
+    Arrival { path: 1, source: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), hops: Some(255) };
+
+/// A session with a path over VLAN 2, and the keyring of its peer, which both have agreed or not.
+fn with_data_path(agreed: bool) -> (Session, Recorded, Keyring) {
+    let (session, mut port) = active(Controls::default());
+    let ring = |secret| Keyring::new(&FtKeys::default(), [secret; 32]);
+    let (own, mut peer) = (ring(1), ring(2));
+    peer.learn(1, 10, own.public());
+    let mut session = session.with_paths(own, &[2]);
+    if agreed {
+        let hello = envelope::seal(&from_peer(1), [9, 2, 0, 0, 0, 0, 0], &peer);
+        session.receive(&hello, HOST, 151 * MS, &mut port);
+    }
+    (session, port, peer)
+}
+
+#[test]
+fn what_is_said_off_the_ft_vlan_without_the_agreed_key_changes_nothing() {
+    let rival = Message { state: State::Active, term: 9, ..from_peer(2) };
+    let (mut session, mut port, peer) = with_data_path(false);
+    for datagram in [datagram(&rival), envelope::seal(&rival, [0; 7], &peer)] {
+        session.receive(&datagram, DATA, 152 * MS, &mut port);
+    }
+    let status = session.status(152 * MS);
+    assert_eq!((status.counters.unauthenticated, status.counters.wrong_key), (1, 1));
+    assert_eq!((status.state, status.peer, status.trust), (State::Active, None, Trust::None));
+    assert_eq!(status.paths[1].unwrap().sent, 0, "nothing to prove it by");
+
+    let (mut session, mut port, peer) = with_data_path(true);
+    session.receive(&datagram(&rival), DATA, 152 * MS, &mut port);
+    assert_eq!(session.election().state(), State::Active);
+    let good = envelope::seal(&rival, [0; 7], &peer);
+    let mut changed = good;
+    changed[140] ^= 1;
+    session.receive(&changed, DATA, 152 * MS, &mut port);
+    assert_eq!(session.election().state(), State::Active);
+    session.receive(&good, DATA, 152 * MS, &mut port);
+    assert_eq!(session.election().state(), State::Standby);
+}
+
+#[test]
+fn each_path_counts_what_came_and_what_did_not_and_a_copy_is_no_duplicate() {
+    let (mut session, mut port, peer) = with_data_path(true);
+    let sealed = |sequence| envelope::seal(&from_peer(sequence), [9, 0, 0, 0, 0, 0, 0], &peer);
+    for (sequence, arrivals) in
+        [(2, [Some(HOST), Some(DATA)]), (3, [None, Some(DATA)]), (5, [Some(DATA), Some(HOST)])]
+    {
+        for arrival in arrivals.into_iter().flatten() {
+            session.receive(&sealed(sequence), arrival, (150 + sequence) * MS, &mut port);
+        }
+    }
+    session.receive(&sealed(5), DATA, 155 * MS, &mut port);
+    let status = session.status(160 * MS).clone();
+    let counters = status.counters;
+    assert_eq!((counters.heartbeat.received, counters.copies, counters.duplicates), (4, 2, 1));
+    let [ft_vlan, data] = [status.paths[0].unwrap(), status.paths[1].unwrap()];
+    assert_eq!((ft_vlan.vlan, ft_vlan.received, ft_vlan.missing, ft_vlan.hears_us), (9, 3, 2, true));
+    assert_eq!((data.vlan, data.received, data.missing, data.hears_us), (2, 3, 1, false));
+    assert!(data.is_heard && ft_vlan.is_heard);
+    assert!(!session.status(400 * MS).paths[0].unwrap().is_heard);
+}
+
+#[test]
+fn with_a_configured_key_a_recorded_boot_of_the_peer_is_not_believed() {
+    let params = Params { proven_only: true, ..params() };
+    let mut port = Recorded::default();
+    let mut session = Session::new(params, 9, Controls::default(), Duration::from_secs(1));
+    session.start(1, &mut port);
+    let recorded = Message { state: State::Active, term: 40, ..from_peer(900) };
+    session.receive(&datagram(&recorded), HOST, MS, &mut port);
+    assert_eq!((session.election().peer(), session.election().term()), (None, 0));
+    assert_eq!(session.status(MS).counters.stale_boot, 1);
+    let live = Message { peer_nonce: params.nonce, ..recorded };
+    session.receive(&datagram(&live), HOST, 2 * MS, &mut port);
+    assert_eq!(session.election().term(), 40);
+    // Nor is what an earlier boot said to this one, once another has spoken and both are silent.
+    let next = Message { nonce: 21, sequence: 1, ..live };
+    session.receive(&datagram(&next), HOST, 3 * MS, &mut port);
+    session.command(Event::Timer(Timer::Silence), 300 * MS, &mut port);
+    assert_eq!(session.election().peer(), None);
+    let before = session.status(300 * MS).counters.duplicates;
+    session.receive(&datagram(&live), HOST, 301 * MS, &mut port);
+    assert_eq!(session.status(301 * MS).counters.duplicates, before + 1);
+    assert_eq!(session.election().peer(), None);
 }

@@ -1,6 +1,6 @@
 //! How the rest of the daemon starts the real-time thread, commands it and hears from it.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ft::status::FtStatus;
 use crate::ft::{Reason, Refusal, State};
-use crate::model::FtGroup;
 use crate::model::LeaseError;
+use crate::model::{FtGroup, FtKeys};
 
 /// How often the daemon should send [`FtCommand::Alive`] from a tokio task.
 pub const ALIVE_PERIOD: Duration = Duration::from_millis(100);
@@ -56,6 +56,19 @@ pub struct Controls {
     pub announce_off: bool,
 }
 
+/// A way to the peer besides the FT VLAN: a client or server VLAN on which both nodes have an address of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataPath {
+    /// The VLAN.
+    pub vlan: u16,
+    /// Interface on which the kernel takes part in it.
+    pub interface: String,
+    /// This node's own address there.
+    pub own: Ipv4Addr,
+    /// The peer's, as configured (`alt`).
+    pub peer: Ipv4Addr,
+}
+
 /// Everything the thread needs to know.
 pub struct FtOptions {
     /// Group, priority, preempt and timers.
@@ -71,6 +84,10 @@ pub struct FtOptions {
     pub node: u64,
     /// Random for each start of the daemon, not 0.
     pub nonce: u64,
+    /// Random for each start of the daemon: a pair without a configured key agrees on one with it.
+    pub secret: [u8; 32],
+    /// Ways to the peer besides the FT VLAN; those beyond [`crate::ft::envelope::PATHS_MAX`] are not used.
+    pub paths: Vec<DataPath>,
     /// The dataplane's gate.
     pub gate: Arc<dyn GateCell>,
     /// What a takeover does besides opening the gate.
@@ -112,6 +129,8 @@ pub enum FtCommand {
         /// See [`FtOptions::config_checksum`].
         config_checksum: u64,
     },
+    /// The configured keys were changed.
+    Keys(FtKeys),
     /// tokio lives; every [`ALIVE_PERIOD`].
     Alive,
     /// A frame of another owner of the group's addresses was seen on a data VLAN.
@@ -175,7 +194,7 @@ pub enum SpawnError {
         /// What the kernel said.
         cause: std::io::Error,
     },
-    /// The socket, the thread or its descriptors.
+    /// A socket, the thread or its descriptors.
     #[error("{what}: {cause}")]
     System {
         /// What was tried.

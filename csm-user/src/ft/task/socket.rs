@@ -1,14 +1,16 @@
-//! The UDP socket of the FT VLAN: link-local IPv6, all-nodes multicast, bound to one interface, hop limit 255.
+//! The UDP sockets of the paths, each bound to one interface, hop limit or time to live 255: the FT VLAN's with link-local IPv6
+//! and all-nodes multicast, a client or server VLAN's with the two nodes' own IPv4 addresses.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::ft::wire::LENGTH;
+use super::handle::DataPath;
+use crate::ft::envelope::DATAGRAM;
 
 /// UDP port of the heartbeats, from and to.
 pub const PORT: u16 = 21_985;
@@ -24,16 +26,17 @@ const CLASS: u32 = 48 << 2;
 pub(super) struct Datagram {
     /// Bytes in the buffer; one that is longer than a message is cut one byte beyond.
     pub(super) length: usize,
-    pub(super) source: Ipv6Addr,
+    pub(super) source: IpAddr,
     pub(super) hops: Option<u8>,
 }
 
-/// Longer than a message by one byte, so that too long a datagram shows.
-pub(super) type Buffer = [u8; LENGTH + 1];
+/// Longer than one of ours by one byte, so that too long a datagram shows.
+pub(super) type Buffer = [u8; DATAGRAM + 1];
 
 pub(super) struct FtSocket {
     socket: Socket,
-    group: SockAddr,
+    /// To whom it sends.
+    to: SockAddr,
     control: Vec<u8>,
 }
 
@@ -51,14 +54,30 @@ impl FtSocket {
         socket.join_multicast_v6(&GROUP, ifindex)?;
         Ok(Self {
             socket,
-            group: SocketAddrV6::new(GROUP, PORT, 0, ifindex).into(),
+            to: SocketAddrV6::new(GROUP, PORT, 0, ifindex).into(),
+            control: nix::cmsg_space!(libc::c_int),
+        })
+    }
+
+    /// The socket of a client or server VLAN. It can be had before the interface has the address.
+    pub(super) fn open_data(path: &DataPath) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+        socket.bind_device(Some(path.interface.as_bytes()))?;
+        socket.set_ttl_v4(HOPS)?;
+        socket.set_tos_v4(CLASS)?;
+        socket.set_freebind_v4(true)?;
+        setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
+        socket.bind(&SocketAddrV4::new(path.own, PORT).into())?;
+        Ok(Self {
+            socket,
+            to: SocketAddrV4::new(path.peer, PORT).into(),
             control: nix::cmsg_space!(libc::c_int),
         })
     }
 
     /// Never waits; a full queue is an error like any other.
-    pub(super) fn send(&self, message: &[u8; LENGTH]) -> io::Result<()> {
-        self.socket.send_to(message, &self.group).map(drop)
+    pub(super) fn send(&self, datagram: &[u8; DATAGRAM]) -> io::Result<()> {
+        self.socket.send_to(datagram, &self.to).map(drop)
     }
 
     /// The next datagram, if one is waiting. Errors of the socket (a port that is down) end the reading like emptiness.
@@ -66,16 +85,23 @@ impl FtSocket {
         let mut parts = [io::IoSliceMut::new(buffer)];
         let fd = self.socket.as_raw_fd();
         let received = loop {
-            match recvmsg::<SockaddrIn6>(fd, &mut parts, Some(&mut self.control), MsgFlags::MSG_DONTWAIT) {
+            match recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut self.control), MsgFlags::MSG_DONTWAIT)
+            {
                 Err(Errno::EINTR) => {}
                 other => break other.ok()?,
             }
         };
         let hops = received.cmsgs().ok()?.find_map(|message| match message {
-            ControlMessageOwned::Ipv6HopLimit(hops) => u8::try_from(hops).ok(),
+            ControlMessageOwned::Ipv6HopLimit(hops) | ControlMessageOwned::Ipv4Ttl(hops) => {
+                u8::try_from(hops).ok()
+            }
             _ => None,
         });
-        let source = received.address.map_or(Ipv6Addr::UNSPECIFIED, |address| address.ip());
+        let source = received.address.and_then(|address| {
+            let v6 = address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()));
+            v6.or_else(|| address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip())))
+        });
+        let source = source.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
         Some(Datagram { length: received.bytes, source, hops })
     }
 }

@@ -1,7 +1,7 @@
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::api::reply::{LatenessBucket, Messages, ReadinessReply, UpdateCounters};
+use crate::api::reply::{LatenessBucket, Messages, PathReply, ReadinessReply, UpdateCounters};
 
 fn active() -> FtReply {
     FtReply {
@@ -22,7 +22,8 @@ fn active() -> FtReply {
         config_in_sync: Some(true),
         software_in_sync: Some(true),
         timers_in_sync: Some(true),
-        authenticated: false,
+        authenticated: None,
+        paths: vec![path(9, 12), path(2, 13)],
         encrypted: false,
         peer: Some(PeerReply {
             node: "000002000000000b".to_owned(),
@@ -93,6 +94,19 @@ fn active() -> FtReply {
     }
 }
 
+fn path(vlan: u16, heard_ms_ago: u64) -> PathReply {
+    PathReply {
+        vlan,
+        heard: true,
+        heard_ms_ago: Some(heard_ms_ago),
+        hears_us: true,
+        sent: 1_000,
+        send_errors: 2,
+        received: 990,
+        missing: 10,
+    }
+}
+
 /// A different number in each place, one not measured.
 fn counters() -> FtCounters {
     let both = |sent, received| Messages { sent: Some(sent), received: Some(received) };
@@ -157,46 +171,51 @@ fn an_active_node_in_detail() {
         Some(&active()),
         true,
         &expect![[r#"
-        FT group 1, vlan 9
-         This box is active
-         Configuration is in-sync
-         priority 20, heartbeat msec 50, failover msec 150, preemption is on
-         alternate priority 10
-         peer: standby, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
-               can forward yes, eligible yes, replica complete yes, hears this box yes
-         replica: standby holds 1003 of 1003 connections, 12 of 12 sticky entries
-                  snapshot complete, lag 3 msec, refused 0, lost 5
-                  tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
-         failover: ready
-         FT messages are not authenticated and not encrypted
-         total buffer count 65536, illegal state transitions 21
-         receive buffers not committed 22, send buffers not committed 23
-         updates: sent 24, received 25, committed 26
-         coup msgs: sent 1, received 2
-         election msgs: sent 3, received 4
-         heartbeat msgs: sent 123400, received 123399
-         relinquish msgs: sent 5, received 6
-         conn replicate msgs: sent 7, received 8
-         conn refresh msgs: sent 9, received 10
-         conn reset msgs: sent 11, received 12
-         conn redundancy errors: msgs lost 13, msgs rejected 14
-         packets: total received 15, total dropped 16, duplicates 17
-                  checksum failed 18, dumped 19, buffer unavailable -
-         number of state updates in last 8 transfers:
-          8 7 6 5 4 3 2 1
-         state: active, term 7, since Jul  7 2026 14:01:51.004 UTC: peer silent
-                can forward yes, eligible yes, ft interface eth3
-         gate: open, closes in 93.4 msec unless renewed
-         lease: 100.0 msec, peer's lease 100.0 msec
-         timer thread: real-time yes, memory locked yes
-                       worst lateness 62.9 msec, too late to act 0
-                       up to 50 usec: 123000
-                       up to 5.0 msec: 3
-                       later: 1
-         last state changes:
-          Jul  7 2026 14:00:02.511 UTC fence of term 5: clear ft active, peer heard 0 msec before, lateness 21 usec
-          Jul  7 2026 14:01:51.004 UTC claim of term 7: peer silent, peer heard 151 msec before, lateness 1.2 msec
-    "#]],
+            FT group 1, vlan 9
+             This box is active
+             Configuration is in-sync
+             priority 20, heartbeat msec 50, failover msec 150, preemption is on
+             alternate priority 10
+             peer: standby, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
+                   can forward yes, eligible yes, replica complete yes, hears this box yes
+             replica: standby holds 1003 of 1003 connections, 12 of 12 sticky entries
+                      snapshot complete, lag 3 msec, refused 0, lost 5
+                      tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
+             failover: ready
+             FT messages are not authenticated and not encrypted
+             heartbeat paths:
+              vlan 9 (ft): heard 12 msec ago, hears this box yes
+               sent 1000, errors 2, received 990, missing 10 (1.0 %)
+              vlan 2: heard 13 msec ago, hears this box yes
+               sent 1000, errors 2, received 990, missing 10 (1.0 %)
+             total buffer count 65536, illegal state transitions 21
+             receive buffers not committed 22, send buffers not committed 23
+             updates: sent 24, received 25, committed 26
+             coup msgs: sent 1, received 2
+             election msgs: sent 3, received 4
+             heartbeat msgs: sent 123400, received 123399
+             relinquish msgs: sent 5, received 6
+             conn replicate msgs: sent 7, received 8
+             conn refresh msgs: sent 9, received 10
+             conn reset msgs: sent 11, received 12
+             conn redundancy errors: msgs lost 13, msgs rejected 14
+             packets: total received 15, total dropped 16, duplicates 17
+                      checksum failed 18, dumped 19, buffer unavailable -
+             number of state updates in last 8 transfers:
+              8 7 6 5 4 3 2 1
+             state: active, term 7, since Jul  7 2026 14:01:51.004 UTC: peer silent
+                    can forward yes, eligible yes, ft interface eth3
+             gate: open, closes in 93.4 msec unless renewed
+             lease: 100.0 msec, peer's lease 100.0 msec
+             timer thread: real-time yes, memory locked yes
+                           worst lateness 62.9 msec, too late to act 0
+                           up to 50 usec: 123000
+                           up to 5.0 msec: 3
+                           later: 1
+             last state changes:
+              Jul  7 2026 14:00:02.511 UTC fence of term 5: clear ft active, peer heard 0 msec before, lateness 21 usec
+              Jul  7 2026 14:01:51.004 UTC claim of term 7: peer silent, peer heard 151 msec before, lateness 1.2 msec
+        "#]],
     );
 }
 
@@ -207,7 +226,7 @@ fn a_node_out_of_sync_with_an_incomplete_replica() {
         (FtState::Standby, "relay-out".to_owned(), "lost to a rival".to_owned());
     (ft.config_in_sync, ft.software_in_sync, ft.timers_in_sync) = (Some(false), Some(false), Some(false));
     (ft.heartbeat_ms, ft.failover_ms, ft.alternate_priority, ft.preempt_held) = (1000, 3000, None, true);
-    (ft.overlaps, ft.overlap_last_us, ft.authenticated) = (1, 2_100, true);
+    (ft.overlaps, ft.overlap_last_us, ft.authenticated) = (1, 2_100, Some("configured key".to_owned()));
     ft.peer.as_mut().expect("it has a peer").state = FtState::Active;
     ft.replication.snapshot = SnapshotState::Running;
     ft.replication.connections = Some(Coverage { held: 400, known: 1003 });
@@ -233,7 +252,12 @@ fn a_node_out_of_sync_with_an_incomplete_replica() {
              failover: not ready
                        snapshot is under way
                        configurations differ
-             FT messages are authenticated, not encrypted
+             FT messages are authenticated (configured key), not encrypted
+             heartbeat paths:
+              vlan 9 (ft): heard 12 msec ago, hears this box yes
+               sent 1000, errors 2, received 990, missing 10 (1.0 %)
+              vlan 2: heard 13 msec ago, hears this box yes
+               sent 1000, errors 2, received 990, missing 10 (1.0 %)
              total buffer count 65536, illegal state transitions 21
              receive buffers not committed 22, send buffers not committed 23
              updates: sent 24, received 25, committed 26
@@ -302,6 +326,11 @@ fn a_node_alone() {
              failover: not ready
                        no peer is heard
              FT messages are not authenticated and not encrypted
+             heartbeat paths:
+              vlan 9 (ft): heard 12 msec ago, hears this box yes
+               sent 1000, errors 2, received 990, missing 10 (1.0 %)
+              vlan 2: heard 13 msec ago, hears this box yes
+               sent 1000, errors 2, received 990, missing 10 (1.0 %)
              total buffer count -, illegal state transitions -
              receive buffers not committed -, send buffers not committed -
              updates: sent -, received -, committed -
@@ -371,5 +400,24 @@ fn no_group() {
         &expect![[r#"
         FT group is not configured
     "#]],
+    );
+}
+
+#[test]
+fn a_path_that_is_broken_is_named_and_what_still_works_too() {
+    let shown = |change: fn(&mut [PathReply])| {
+        let mut ft = active();
+        change(&mut ft.paths);
+        let mut out = String::new();
+        paths::faults(&mut out, &ft.paths).unwrap();
+        out
+    };
+    assert_eq!(shown(|_| {}), "");
+    assert_eq!(shown(|paths| paths[0].heard = false), " FT VLAN is down, peer alive over VLAN 2\n");
+    assert_eq!(shown(|paths| paths[1].heard = false), " VLAN 2: the peer is not heard here\n");
+    assert_eq!(shown(|paths| paths.iter_mut().for_each(|path| path.heard = false)), "");
+    assert_eq!(
+        shown(|paths| paths[0].hears_us = false),
+        " VLAN 9: one way only, the peer does not hear this box here\n"
     );
 }
