@@ -159,6 +159,10 @@ impl Rig {
     /// # Errors
     /// As [`Self::new`].
     pub fn on_trunk() -> Result<Self> {
+        Self::on_trunk_with(SMALL)
+    }
+
+    pub(crate) fn on_trunk_with(capacity: Capacity) -> Result<Self> {
         enter_namespace()?;
         let trunk = make_port("p0", 0, 0)?;
         let ports = [(2, PORT_CLIENT), (3, PORT_SERVER), (9, PORT_FT)];
@@ -173,7 +177,7 @@ impl Rig {
             };
             Ok(PortSpec { vlan, role, tagged: true, veth: Some(veth), ..trunk.clone() })
         });
-        Self::with_ports(ports.collect::<Result<Vec<_>>>()?, SMALL)
+        Self::with_ports(ports.collect::<Result<Vec<_>>>()?, capacity)
     }
 
     /// As [`Self::new`], with VLANs 2 and 3 bridged and the node's own address [`OWN`].

@@ -11,8 +11,8 @@ use csm_common::event::Record;
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::names;
 use csm_common::net::{
-    ADDRESS_ALIAS, ADDRESS_VIRTUAL, Address, AddressKey, NEXTHOP_RESOLVED, NextHop, ROUTE_CONNECTED,
-    ROUTE_VIA, Route,
+    ADDRESS_ALIAS, ADDRESS_VIRTUAL, Address, AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop,
+    ROUTE_CONNECTED, ROUTE_VIA, Route,
 };
 use csm_common::service::{
     Match, REAL_STICKY, REAL_USABLE, Real, StickyEntry, StickyKey, VSERVER_INSERVICE, Vserver, VserverKey,
@@ -73,7 +73,20 @@ impl Host6 {
 /// # Errors
 /// As [`Rig::new`].
 pub fn rig() -> Result<Rig> {
-    let rig = Rig::with_capacity(Capacity { ipv6: true, ..SMALL })?;
+    filled(Rig::with_capacity(CAPACITY)?)
+}
+
+/// As [`rig`], with the VLANs on one trunk.
+///
+/// # Errors
+/// As [`Rig::new`].
+pub fn on_trunk() -> Result<Rig> {
+    filled(Rig::on_trunk_with(CAPACITY)?)
+}
+
+const CAPACITY: Capacity = Capacity { ipv6: true, ..SMALL };
+
+fn filled(rig: Rig) -> Result<Rig> {
     fill_network(&rig)?;
     fill_services(&rig)?;
     Ok(rig)
@@ -127,6 +140,7 @@ fn fill_network(rig: &Rig) -> Result<()> {
     routes.insert(&Key::new(64, V6::from(ALIAS6).network(64)), connected(3), 0)?;
     let via = Route { kind: ROUTE_VIA, vlan: 2, nexthop: FIRST6 + 3 };
     routes.insert(&Key::new(0, V6::default()), via, 0)?;
+    let tagged = if rig.ports()[0].tagged { NEXTHOP_TAGGED } else { 0 };
     let mut hops: Array<MapData, NextHop<V6>> = rig.map(names::NEXTHOPS6);
     let mut neighbours: HashMap<MapData, AddressKey<V6>, u32> = rig.map(names::NEIGHBOURS6);
     for (number, host) in (FIRST6..).zip(REALS6.iter().chain([&GATEWAY6, &NEAR6])) {
@@ -135,7 +149,7 @@ fn fill_network(rig: &Rig) -> Result<()> {
             src_mac: VIRTUAL_MAC,
             port: u32::from(host.vlan == 3),
             vlan: host.vlan,
-            flags: NEXTHOP_RESOLVED,
+            flags: NEXTHOP_RESOLVED | tagged,
             ip_be: host.ip.into(),
             mtu: 1500,
             pad: 0,

@@ -234,8 +234,7 @@ impl Running {
         }
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
         let table = Arc::new(Table::open(&dataplane).map_err(map_step())?);
-        // A program without IPv6 has no such maps.
-        let table6 = Table::open(&dataplane).ok().map(Arc::new);
+        let table6 = ipv6.then(|| Table::open(&dataplane)).transpose().map_err(map_step())?.map(Arc::new);
         let directory = Arc::new(DirectoryCell::default());
 
         let (links_in, links) = mpsc::channel(LINKS_MAX);

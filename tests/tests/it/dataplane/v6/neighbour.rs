@@ -9,7 +9,8 @@ use csm_tests::rig::{Rig, Run, Side, VIRTUAL_MAC};
 use csm_tests::rig6::{self, ALIAS6, FAR6, GATEWAY6, Host6, NEAR6, REALS6, STRANGER6, VIP6};
 use etherparse::Icmpv6Type;
 
-use super::frames::icmp;
+use super::frames::{Frame6, icmp};
+use crate::dataplane::frames::SYN;
 
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
@@ -123,6 +124,22 @@ fn hosts_are_learnt_from_what_they_ask_and_answer() {
     run(&mut rig, &group);
     run(&mut rig, &discovery(&STRANGER6, STRANGER6.ip, NEAR6.ip, (ADVERTISEMENT, 0), STRANGER6.ip, 1));
     assert_eq!(told(&mut rig), []);
+}
+
+#[test]
+fn on_a_trunk_tags_come_off_and_go_on() {
+    let mut rig = rig6::on_trunk().expect("the rig");
+    let tagged = |frame: &[u8], vlan: u8| [&frame[..12], &[0x81, 0, 0, vlan], &frame[12..]].concat();
+    let wanted = tagged(&answer(&NEAR6, NEAR6.ip, VIP6, 0xe000_0000), 2);
+    let run = rig.run(Side::Client, &tagged(&asks(&NEAR6, VIP6), 2));
+    assert_eq!(run, Run { reason: Reason::ArpReplied, frame: wanted });
+    let syn = Frame6::client(SYN, 1, 0);
+    let frame = tagged(&syn.clone().sent_to(&REALS6[0], 80).bytes(), 3);
+    let run = rig.run(Side::Client, &tagged(&syn.bytes(), 2));
+    assert_eq!(run, Run { reason: Reason::ForwardedNew, frame });
+    let mut own = syn;
+    own.dst_mac = rig.own_mac(Side::Client);
+    assert_eq!(rig.run(Side::Client, &tagged(&own.bytes(), 2)).reason, Reason::PassHost, "behind the veth");
 }
 
 #[test]
