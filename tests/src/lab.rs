@@ -37,6 +37,8 @@ pub struct Options {
     pub services: String,
     /// Whether all of it speaks IPv6, too.
     pub ipv6: bool,
+    /// More of `ft group`, for A and for B.
+    pub group: [String; 2],
     /// Whether the servers own the VIP, which the [stand-in](crate::standin) needs.
     pub servers_own_vip: bool,
 }
@@ -54,6 +56,7 @@ impl Options {
             out,
             services: String::new(),
             ipv6: false,
+            group: [const { String::new() }; 2],
             servers_own_vip,
         }
     }
@@ -123,7 +126,7 @@ impl Lab {
         }
         let node = |side: Side| {
             let ipv6 = if options.ipv6 { figure::ipv6(side) } else { String::new() };
-            let text = options.figure.text(side) + &ipv6 + &options.services;
+            let text = options.figure.text(side) + &options.group[side as usize] + &ipv6 + &options.services;
             Node::new(side, &options.programs, &text, &runtime.0, &options.out, options.control)
         };
         let nodes = [node(Side::A)?, node(Side::B)?];
