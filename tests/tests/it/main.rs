@@ -13,6 +13,7 @@ mod operator;
 mod replication;
 mod services;
 mod soon;
+mod sync;
 mod tables;
 mod tables6;
 mod tracking;
