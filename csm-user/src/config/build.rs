@@ -21,7 +21,7 @@ use crate::model::{
     VlanId, VlanRole, VlanSet, Vserver, XdpMode,
 };
 
-mod track;
+pub(super) mod track;
 
 /// A configuration whose parts may still contradict one another.
 #[derive(Clone, Debug, Default)]

@@ -149,6 +149,7 @@ pub enum Id {
     Failover,
     AuthKey,
     AuthAccept,
+    TrackGroup,
     TrackGateway,
     TrackInterface,
     TrackMode,

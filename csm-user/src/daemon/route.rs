@@ -62,6 +62,7 @@ enum Event {
     Link(LinkEvent),
     Wish(Wish),
     Ft(FtEvent),
+    Standby,
     Track,
     Terminate,
 }
@@ -71,6 +72,7 @@ struct Sources {
     alive: tokio::time::Interval,
     health: watch::Receiver<Arc<Health>>,
     completeness: Option<watch::Receiver<Completeness>>,
+    standby: Option<watch::Receiver<u64>>,
     track: Option<watch::Receiver<Arc<TrackStatus>>>,
     terminate: [Signal; 2],
 }
@@ -90,6 +92,12 @@ impl Sources {
                 None => None,
             }
         };
+        let standby = async {
+            match &mut self.standby {
+                Some(watch) => watch.changed().await.ok(),
+                None => None,
+            }
+        };
         let track = async {
             match &mut self.track {
                 Some(watch) => watch.changed().await.ok(),
@@ -102,6 +110,7 @@ impl Sources {
             _ = sigint.recv() => Event::Terminate,
             Some(event) = ft_event => Event::Ft(event),
             _ = self.alive.tick() => Event::Alive,
+            Some(()) = standby => Event::Standby,
             Some(()) = track => Event::Track,
             Some(()) = completeness => Event::Completeness,
             Ok(()) = self.health.changed() => Event::Health,
@@ -145,6 +154,7 @@ pub(super) async fn run(
         alive,
         health: node.health.clone(),
         completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
+        standby: node.standby.as_ref().map(|groups| groups.handle.changed()),
         track: node.track.as_ref().map(Running::status),
         terminate,
     };
@@ -152,6 +162,7 @@ pub(super) async fn run(
     let active = Arc::clone(&sources.inputs.active);
     let (rivals, health) = (Rivals::default(), Arc::clone(&node.health.borrow()));
     let mut router = Router { node, announcements, active, rivals, health, tracked_links, eligible: None };
+    super::standby::report(node);
     // Before it may claim.
     router.track();
     router.tell(FtCommand::Forwardable(node.can_forward()));
@@ -215,6 +226,7 @@ impl Router<'_> {
                 self.stations();
             }
             Event::Health => self.replan(),
+            Event::Standby => super::standby::report(self.node),
             Event::Track => self.track(),
             Event::Completeness => self.replica(),
             Event::Hint(hint) => self.hint(hint),

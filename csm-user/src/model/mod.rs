@@ -24,7 +24,7 @@ pub use natpool::Natpool;
 
 pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
 pub use secret::{FtKeys, KEY_MAX, Secret};
-pub use track::{TrackMode, Tracking};
+pub use track::{TrackMode, TrackedGroup, Tracking};
 
 pub use lease::{
     CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, lease,
