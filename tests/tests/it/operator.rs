@@ -528,6 +528,7 @@ fn a_failed_reals_connections_are_reset_if_its_farm_says_purge() {
         };
         assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset), "{}", csmd.log());
     }
-    assert!(csmd.log().contains("connections of failed reals were reset"));
+    let told = || Ok(csmd.log().contains("connections of failed reals were reset").then_some(()));
+    wait::until("a word about it", PATIENCE, PACE, told).expect("the log says so");
     assert_eq!(csmd.end(Signal::SIGTERM), Some(0));
 }
