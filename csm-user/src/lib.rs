@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod ft;
 pub mod host;
+pub mod hsrp;
 pub mod model;
 pub mod neigh;
 pub mod numbers;

@@ -3,8 +3,8 @@
 use super::reply::{CertifyRequest, DifferenceReply, DirectoryReply, ReloadRequest, SavedReply, SyncReply};
 use super::reply::{
     ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply,
-    RealReply, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, TraceQuery, VlanReply,
-    VserverReply, WalkReply,
+    RealReply, RunningConfigReply, ServerfarmReply, StandbyReply, StickiesReply, SystemReply, TraceQuery,
+    VlanReply, VserverReply, WalkReply,
 };
 
 /// Why there is no answer.
@@ -51,6 +51,8 @@ pub trait Backend: ConfigBackend + StateBackend + SyncBackend {
     fn clear_conns(&self, filter: &ConnFilter) -> Result<ClearedReply, Fault>;
     /// Sticky entries, at most [`ROWS_MAX`](super::reply::ROWS_MAX).
     fn sticky(&self) -> Result<StickiesReply, Fault>;
+    /// HSRP groups that are listened to.
+    fn standby(&self) -> Result<Vec<StandbyReply>, Fault>;
     /// VLANs in the order of the configuration, the FT VLAN last.
     fn vlans(&self) -> Result<Vec<VlanReply>, Fault>;
     /// Addresses answered for, and next hops.

@@ -35,6 +35,8 @@ pub mod path {
     pub const CLEAR_CONNS: &str = "/v1/conns/clear";
     /// GET [`StickiesReply`](super::reply::StickiesReply).
     pub const STICKY: &str = "/v1/sticky";
+    /// GET a list of [`StandbyReply`](super::reply::StandbyReply).
+    pub const STANDBY: &str = "/v1/standby";
     /// GET a list of [`VlanReply`](super::reply::VlanReply).
     pub const VLANS: &str = "/v1/vlans";
     /// GET a list of [`NeighbourReply`](super::reply::NeighbourReply).

@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod ft;
+pub mod standby;
 pub mod state;
 pub mod trace;
 pub mod track;
@@ -24,6 +25,7 @@ pub use ft::{
     PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply,
     RepairReply, ReplicationReply, SnapshotState, TableReply, UpdateCounters,
 };
+pub use standby::{StandbyReply, StandbyRouterReply, StandbyState};
 pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 
 /// Rows of connections or sticky entries in one reply unless the request names another limit.

@@ -149,6 +149,7 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(path::TRACE, post(trace))
         .route(path::CLEAR_CONNS, post(clear_conns))
         .route(path::STICKY, get(|State(b): Shared| reply(move || b.sticky())))
+        .route(path::STANDBY, get(|State(b): Shared| reply(move || b.standby())))
         .route(path::VLANS, get(|State(b): Shared| reply(move || b.vlans())))
         .route(path::NEIGHBOURS, get(|State(b): Shared| reply(move || b.neighbours())))
         .route(path::COUNTERS, get(|State(b): Shared| reply(move || b.counters())))

@@ -13,7 +13,7 @@ use super::reply::{CertifyRequest, CopyState, DirectoryReply, ReloadRequest, Sav
 use super::reply::{
     ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply,
     Endpoint, FtReply, NeighbourReply, Protocol, RealReply, RealState, RunningConfigReply, ServerfarmReply,
-    StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
+    StandbyReply, StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
 };
 use super::server;
 
@@ -119,6 +119,10 @@ impl Backend for Fake {
 
     fn sticky(&self) -> Result<StickiesReply, Fault> {
         Ok(StickiesReply { total: 0, entries: Vec::new() })
+    }
+
+    fn standby(&self) -> Result<Vec<StandbyReply>, Fault> {
+        Ok(Vec::new())
     }
 
     fn vlans(&self) -> Result<Vec<VlanReply>, Fault> {

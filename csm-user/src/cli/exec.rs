@@ -14,7 +14,8 @@ use crate::api::client::{Client, ClientError, DEADLINE};
 use crate::api::path;
 use crate::api::reply::{
     ConnFilter, CountersReply, DifferenceReply, FtReply, NeighbourReply, RealReply, RunningConfigReply,
-    ServerfarmReply, StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WAIT_MAX_MS,
+    ServerfarmReply, StandbyReply, StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply,
+    WAIT_MAX_MS,
 };
 
 /// Exit status: done.
@@ -111,6 +112,7 @@ pub async fn run(args: &[String], options: &Options) -> Output {
             trace(&client, &query, count, json, options.part).await
         }
         Request::RunningConfig => running_config(&client, json).await,
+        Request::Standby { brief } => standby(&client, brief, json).await,
         Request::ForceStandby { slot } => force_standby(&client, slot, json).await,
         Request::ClearConns { slot, filter } => clear_conns(&client, slot, &filter, json).await,
         Request::Sync { slot } => {
@@ -155,6 +157,14 @@ fn output<T: Serialize>(
         render(&mut text, reply)?;
     }
     Ok(text)
+}
+
+async fn standby(client: &Client, brief: bool, json: bool) -> Result<String, Error> {
+    let reply: Vec<StandbyReply> = client.get(path::STANDBY).await?;
+    output(&reply, json, |out, groups| match brief {
+        true => show::standby::write_brief(out, groups),
+        false => show::standby::write(out, groups),
+    })
 }
 
 async fn running_config(client: &Client, json: bool) -> Result<String, Error> {

@@ -35,6 +35,11 @@ pub enum Request {
     },
     /// `show running-config`.
     RunningConfig,
+    /// `show standby`.
+    Standby {
+        /// A line for each group.
+        brief: bool,
+    },
     /// `show running-config diff`.
     Difference {
         /// The file; `None`: the startup configuration.
@@ -238,6 +243,8 @@ const COMMANDS: &[Command] = &[
         request: |v| configure(v, Change::Terminal),
     },
     Command { syntax: "show running-config", request: |_| Request::RunningConfig },
+    Command { syntax: "show standby", request: |_| Request::Standby { brief: false } },
+    Command { syntax: "show standby brief", request: |_| Request::Standby { brief: true } },
     Command {
         syntax: "show running-config diff FILE",
         request: |v| Request::Difference { file: Some(text(v, "FILE")) },
@@ -288,6 +295,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "active", help: "hand the active role to the peer" },
     Continuation { word: "all", help: "everything but connections and sticky entries" },
     Continuation { word: "arp", help: "addresses answered for, and next hops" },
+    Continuation { word: "brief", help: "a line for each" },
     Continuation { word: "certified", help: "the copy that is known to be good" },
     Continuation { word: "check", help: "a configuration file or this host, without a daemon" },
     Continuation { word: "clear", help: "reset functions" },
@@ -319,7 +327,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "sec", help: "in seconds" },
     Continuation { word: "serverfarms", help: "server farms" },
     Continuation { word: "show", help: "the state of the system" },
-    Continuation { word: "standby", help: "the peer" },
+    Continuation { word: "standby", help: "the peer; HSRP groups" },
     Continuation { word: "startup-config", help: "what a start takes" },
     Continuation { word: "stats", help: "counters" },
     Continuation { word: "sticky", help: "sticky entries" },

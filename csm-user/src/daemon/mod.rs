@@ -22,6 +22,7 @@ pub mod replica;
 mod replies;
 mod route;
 pub mod saved;
+pub mod standby;
 pub mod startup;
 mod sync;
 mod trace;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::apply::Changes;
 use super::planner::Planner;
 use super::saved::Saved;
+use super::standby::Groups;
 use super::tracking::Running;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::family::{Wire, wire};
@@ -73,6 +74,8 @@ pub struct Node {
     pub health: watch::Receiver<Arc<Health>>,
     /// The election; `None` without an FT group.
     pub ft: Option<FtControl>,
+    /// HSRP groups nearby; `None` if none is listened to.
+    pub standby: Option<Groups>,
     /// Tracking; `None` if nothing is tracked.
     pub track: Option<Running>,
     /// Replication; `None` without an FT group.

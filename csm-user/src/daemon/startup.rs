@@ -22,6 +22,7 @@ use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
 use super::route::{self, Inputs};
 use super::saved::{self, Saved};
+use super::standby;
 use super::sync;
 use super::tracking;
 use crate::api::server;
@@ -323,6 +324,7 @@ impl Running {
             }
         };
         let (ft, replication) = pair.unzip();
+        let standby = standby::start(&config, &specs)?;
         let (track, tracked_links) = tracking::start(&config, &specs)?;
         let node = Arc::new(Node {
             started: Instant::now(),
@@ -340,6 +342,7 @@ impl Running {
             neighbours,
             health: probes.health(),
             ft: ft.as_ref().map(FtHandle::control),
+            standby,
             track,
             replication,
             walked,

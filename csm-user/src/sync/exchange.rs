@@ -46,6 +46,8 @@ pub fn for_peer(config: &Config) -> Result<Config, Vec<NoAlt>> {
     if let Some(ft) = &mut other.ft {
         // Names of interfaces are each host's own, and keys do not cross the FT VLAN.
         ft.track.interfaces.clear();
+        // Each node has a router of its own.
+        ft.track.groups.clear();
         ft.keys = FtKeys::default();
     }
     Ok(other)
@@ -71,8 +73,8 @@ pub fn received(own: &Config, name: &str, text: &str, host: &HostFacts) -> Outco
     config::check(name, &config::print(&config), host)
 }
 
-/// `config` without what the two nodes of a pair have each for itself: addresses, priority, ports, tracked interfaces,
-/// module number.
+/// `config` without what the two nodes of a pair have each for itself: addresses, priority, ports, tracked interfaces
+/// and groups, module number.
 #[must_use]
 pub fn shared(config: &Config) -> String {
     let mut shared = config.clone();

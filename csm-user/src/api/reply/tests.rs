@@ -59,6 +59,7 @@ fn every_endpoint_is_documented_with_a_true_example() {
     check::<ConnsReply>(&get(path::CONNS), &mut examples);
     check::<ClearedReply>(&format!("POST {}", path::CLEAR_CONNS), &mut examples);
     check::<StickiesReply>(&get(path::STICKY), &mut examples);
+    check::<Vec<StandbyReply>>(&get(path::STANDBY), &mut examples);
     check::<Vec<VlanReply>>(&get(path::VLANS), &mut examples);
     check::<Vec<NeighbourReply>>(&get(path::NEIGHBOURS), &mut examples);
     check::<Vec<WalkReply>>(&format!("POST {}", path::TRACE), &mut examples);
