@@ -48,6 +48,7 @@ pub fn large_config(vservers: u32) -> Config {
             preempt: true,
             heartbeat: Duration::from_secs(1),
             failover: Duration::from_secs(3),
+            keys: csm_user::model::FtKeys::default(),
             track: csm_user::model::Tracking::default(),
             keys: csm_user::model::FtKeys::default(),
         }),

@@ -15,11 +15,16 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Default + 'static {
     /// The one that no host has.
     const UNSPECIFIED: Self;
     /// What is left of a [`crate::flow::FlowEntry`]: must be 0.
-    type Reserved: Copy + Eq + Debug + Default;
+    type Reserved: Copy + Eq + Debug;
+    /// That.
+    const RESERVED: Self::Reserved;
 
     /// Partial sum for replacing `old` with `new`, see [`checksum`].
     #[must_use]
     fn replace(old: Self, new: Self) -> u32;
+    /// Partial sum of its words.
+    #[must_use]
+    fn sum(self) -> u32;
     /// Those bits that `mask` has, too.
     #[must_use]
     fn masked(self, mask: Self) -> Self;
@@ -41,10 +46,16 @@ impl Address for u32 {
     const BITS: u32 = Self::BITS;
     const UNSPECIFIED: Self = 0;
     type Reserved = [u32; 2];
+    const RESERVED: Self::Reserved = [0; 2];
 
     #[inline(always)]
     fn replace(old: Self, new: Self) -> u32 {
         checksum::replace32(old, new)
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u32 {
+        checksum::replace32(Self::MAX, self)
     }
 
     #[inline(always)]
@@ -77,10 +88,23 @@ impl Address for u32 {
 }
 
 /// An IPv6 address: its four words as on the wire, aligned to 4 as the network header's place in a frame is at best.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialOrd, Ord)]
+#[expect(
+    clippy::derived_hash_with_manual_eq,
+    reason = "equal is what has equal words, as if it were derived"
+)]
 #[repr(C)]
 pub struct V6(pub [u32; 4]);
 crate::map_type!(V6, 16);
+
+impl PartialEq for V6 {
+    // Derived, it is a call that compares octet by octet in the dataplane.
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
+    }
+}
 
 impl V6 {
     /// The address with these octets.
@@ -181,6 +205,7 @@ impl Address for V6 {
     const BITS: u32 = 128;
     const UNSPECIFIED: Self = Self([0; 4]);
     type Reserved = u32;
+    const RESERVED: Self::Reserved = 0;
 
     #[inline(always)]
     fn replace(old: Self, new: Self) -> u32 {
@@ -188,6 +213,11 @@ impl Address for V6 {
             + checksum::replace32(old.0[1], new.0[1])
             + checksum::replace32(old.0[2], new.0[2])
             + checksum::replace32(old.0[3], new.0[3])
+    }
+
+    #[inline(always)]
+    fn sum(self) -> u32 {
+        Self::replace(Self([u32::MAX; 4]), self)
     }
 
     #[inline(always)]

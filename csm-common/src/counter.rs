@@ -44,6 +44,7 @@ macro_rules! reasons {
             pub const fn name(self) -> &'static str { match self { $(Self::$name => $text),+ } }
 
             /// What became of the frame.
+            #[inline(always)]
             #[must_use]
             pub const fn verdict(self) -> Verdict { match self { $(Self::$name => Verdict::$verdict),+ } }
         }

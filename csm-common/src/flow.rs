@@ -243,64 +243,98 @@ impl<A: Address> Connection<A> {
     #[inline(always)]
     #[must_use]
     pub fn forward_entry(&self, local: &Local) -> FlowEntry<A> {
+        let mut entry = FlowEntry::EMPTY;
+        self.write_forward_entry(local, &mut entry);
+        entry
+    }
+
+    /// Writes [`Self::forward_entry`] where it is to stand: the dataplane's stack has no room for a large one.
+    #[inline(always)]
+    pub fn write_forward_entry(&self, local: &Local, entry: &mut FlowEntry<A>) {
         let ip = A::replace(self.virtual_be, self.real_be) + A::replace(self.client_be, self.source_be);
         let l4 = ip
             + checksum::replace16(self.virtual_port_be, self.real_port_be)
             + checksum::replace16(self.client_port_be, self.source_port_be);
-        FlowEntry {
-            last_seen_ns: local.now_ns,
-            new_src_be: self.source_be,
-            new_dst_be: self.real_be,
-            new_sport_be: self.source_port_be,
-            new_dport_be: self.real_port_be,
-            nexthop: local.to_server,
-            vserver: self.vserver,
-            real: self.real,
-            ip_delta: checksum::fold(ip),
-            l4_delta: checksum::fold(l4),
-            expect_ack: 0,
-            egress_vlan: self.server_vlan,
-            state: self.state,
-            flags: local.flags | FLAG_FORWARD,
-            generation: self.generation,
-            client_be: self.client_be,
-            ack: 0,
-            reserved: A::Reserved::default(),
-        }
+        entry.last_seen_ns = local.now_ns;
+        entry.new_src_be = self.source_be;
+        entry.new_dst_be = self.real_be;
+        entry.new_sport_be = self.source_port_be;
+        entry.new_dport_be = self.real_port_be;
+        entry.nexthop = local.to_server;
+        entry.vserver = self.vserver;
+        entry.real = self.real;
+        entry.ip_delta = checksum::fold(ip);
+        entry.l4_delta = checksum::fold(l4);
+        entry.expect_ack = 0;
+        entry.egress_vlan = self.server_vlan;
+        entry.state = self.state;
+        entry.flags = local.flags | FLAG_FORWARD;
+        entry.generation = self.generation;
+        entry.client_be = self.client_be;
+        entry.ack = 0;
+        entry.reserved = A::RESERVED;
     }
 
     /// Entry of the server → client direction: the source becomes the virtual server.
     #[inline(always)]
     #[must_use]
     pub fn return_entry(&self, local: &Local) -> FlowEntry<A> {
+        let mut entry = FlowEntry::EMPTY;
+        self.write_return_entry(local, &mut entry);
+        entry
+    }
+
+    /// Writes [`Self::return_entry`] where it is to stand: the dataplane's stack has no room for a large one.
+    #[inline(always)]
+    pub fn write_return_entry(&self, local: &Local, entry: &mut FlowEntry<A>) {
         let ip = A::replace(self.real_be, self.virtual_be) + A::replace(self.source_be, self.client_be);
         let l4 = ip
             + checksum::replace16(self.real_port_be, self.virtual_port_be)
             + checksum::replace16(self.source_port_be, self.client_port_be);
-        FlowEntry {
-            last_seen_ns: local.now_ns,
-            new_src_be: self.virtual_be,
-            new_dst_be: self.client_be,
-            new_sport_be: self.virtual_port_be,
-            new_dport_be: self.client_port_be,
-            nexthop: local.to_client,
-            vserver: self.vserver,
-            real: self.real,
-            ip_delta: checksum::fold(ip),
-            l4_delta: checksum::fold(l4),
-            expect_ack: 0,
-            egress_vlan: self.client_vlan,
-            state: self.state,
-            flags: local.flags & !FLAG_FORWARD,
-            generation: self.generation,
-            client_be: self.client_be,
-            ack: 0,
-            reserved: A::Reserved::default(),
-        }
+        entry.last_seen_ns = local.now_ns;
+        entry.new_src_be = self.virtual_be;
+        entry.new_dst_be = self.client_be;
+        entry.new_sport_be = self.virtual_port_be;
+        entry.new_dport_be = self.client_port_be;
+        entry.nexthop = local.to_client;
+        entry.vserver = self.vserver;
+        entry.real = self.real;
+        entry.ip_delta = checksum::fold(ip);
+        entry.l4_delta = checksum::fold(l4);
+        entry.expect_ack = 0;
+        entry.egress_vlan = self.client_vlan;
+        entry.state = self.state;
+        entry.flags = local.flags & !FLAG_FORWARD;
+        entry.generation = self.generation;
+        entry.client_be = self.client_be;
+        entry.ack = 0;
+        entry.reserved = A::RESERVED;
     }
 }
 
 impl<A: Address> FlowEntry<A> {
+    /// All zeros: of no connection.
+    pub const EMPTY: Self = Self {
+        last_seen_ns: 0,
+        new_src_be: A::UNSPECIFIED,
+        new_dst_be: A::UNSPECIFIED,
+        new_sport_be: 0,
+        new_dport_be: 0,
+        nexthop: 0,
+        vserver: 0,
+        real: 0,
+        ip_delta: 0,
+        l4_delta: 0,
+        expect_ack: 0,
+        egress_vlan: 0,
+        state: 0,
+        flags: 0,
+        generation: 0,
+        client_be: A::UNSPECIFIED,
+        ack: 0,
+        reserved: A::RESERVED,
+    };
+
     /// Whether a reset from the other direction with sequence number `seq` is one that the receiver of this
     /// direction's packets may have sent: RFC 5961, section 3.2, as far as one number every [`ACK_STEP`] octets tells.
     #[inline(always)]

@@ -88,8 +88,6 @@ pub const ADDRESSES6: &str = "ADDRESSES6";
 pub const ERROR_SOURCES6: &str = "ERROR_SOURCES6";
 /// [`FRAGMENTS`] of IPv6.
 pub const FRAGMENTS6: &str = "FRAGMENTS6";
-/// [`HELD`] of IPv6.
-pub const HELD6: &str = "HELD6";
 /// [`NEXTHOPS`] of IPv6.
 pub const NEXTHOPS6: &str = "NEXTHOPS6";
 /// [`ROUTES`] of IPv6.

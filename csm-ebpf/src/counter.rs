@@ -5,6 +5,7 @@ use csm_common::counter::{Reason, ServiceCount};
 use csm_common::event::Lost;
 use csm_common::flow::{FLAG_FORWARD, FlowEntry, NONE};
 
+use crate::family::Family;
 use crate::maps;
 
 /// Counts a frame of `bytes`, as it came in, under the reason that ended it.
@@ -21,7 +22,7 @@ pub(crate) fn frame(bytes: u64, reason: Reason) {
 
 /// Counts a packet for its virtual server and real.
 #[inline(always)]
-pub(crate) fn packet(entry: &FlowEntry, bytes: u32) {
+pub(crate) fn packet<A: Family>(entry: &FlowEntry<A>, bytes: u32) {
     service(entry.vserver, entry.real, entry.flags & FLAG_FORWARD != 0, bytes);
 }
 

@@ -3,25 +3,23 @@
 use aya_ebpf::programs::XdpContext;
 use csm_common::checksum;
 use csm_common::counter::Reason;
-use csm_common::net::AddressKey;
 
-use crate::packet::{self, Echo, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, Ingress, Ipv4, L3, PROTO_ICMP, Packet};
-use crate::{Outcome, forward, fragment, maps};
+use crate::family::Family;
+use crate::packet::{self, Echo, Ingress, Ipv4, L3, PROTO_ICMP, Packet};
+use crate::{Outcome, conn, forward, fragment};
 
 /// TTL of an answer (RFC 1700's default).
-const TTL: u8 = 64;
+pub(crate) const TTL: u8 = 64;
 
 /// Whether it is an echo request to one of the group's addresses.
 #[inline(always)]
-pub(crate) fn is_for_us(packet: &Packet) -> bool {
-    let address = AddressKey { ip_be: packet.key.dst_be, vlan: packet.ingress.vlan, pad: 0 };
-    // SAFETY: only presence counts.
-    packet.icmp == ICMP_ECHO_REQUEST && unsafe { maps::ADDRESSES.get(address) }.is_some()
+pub(crate) fn is_for_us<A: Family>(packet: &Packet<A>) -> bool {
+    packet.icmp == A::ECHO_REQUEST && conn::is_ours(packet.key.dst_be, packet.ingress.vlan)
 }
 
 /// Answers an echo request; `l4` is where the ICMP header stands.
 #[inline(never)]
-pub(crate) fn reply(ctx: &XdpContext, packet: &Packet, l4: usize) -> Reason {
+pub(crate) fn reply<A: Family>(ctx: &XdpContext, packet: &Packet<A>, l4: usize) -> Reason {
     let (Ok(reason) | Err(reason)) = answer(ctx, packet, l4);
     if packet.has_more() {
         fragment::went_on(packet, l4, reason);
@@ -30,20 +28,20 @@ pub(crate) fn reply(ctx: &XdpContext, packet: &Packet, l4: usize) -> Reason {
 }
 
 #[inline(always)]
-fn answer(ctx: &XdpContext, packet: &Packet, l4: usize) -> Outcome {
+fn answer<A: Family>(ctx: &XdpContext, packet: &Packet<A>, l4: usize) -> Outcome {
     let echo = packet::header::<Echo>(ctx, l4)?;
     let type_word = |kind| u16::from_ne_bytes([kind, 0]);
     let type_delta =
-        checksum::fold(checksum::replace16(type_word(ICMP_ECHO_REQUEST), type_word(ICMP_ECHO_REPLY)));
+        checksum::fold(checksum::replace16(type_word(A::ECHO_REQUEST), type_word(A::ECHO_REPLY)));
     // SAFETY: `header` checked the bounds.
     unsafe {
-        (*echo).kind = ICMP_ECHO_REPLY;
+        (*echo).kind = A::ECHO_REPLY;
         (*echo).checksum_be = checksum::apply((*echo).checksum_be, type_delta);
     }
-    turn_around(ctx, &packet.ingress)
+    A::turn_around(ctx, &packet.ingress)
 }
 
-/// Sends an IP packet back as an answer. Swapping the addresses changes no checksum.
+/// Sends an IPv4 packet back as an answer. Swapping the addresses changes no checksum.
 #[inline(always)]
 pub(crate) fn turn_around(ctx: &XdpContext, ingress: &Ingress) -> Outcome {
     let ip = packet::header::<Ipv4>(ctx, L3)?;

@@ -9,23 +9,24 @@ use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
 use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop, ROUTE_VIA, Route};
 
+use crate::family::Family;
 use crate::packet::{Ethernet, Ingress, Mac, header};
 use crate::{Outcome, event, maps, vlan};
 
 /// The most specific route to `ip_be`.
 #[inline(always)]
-pub(crate) fn route(ip_be: u32) -> Option<&'static Route> {
-    maps::ROUTES.get(Key::new(32, ip_be))
+pub(crate) fn route<A: Family>(ip_be: A) -> Option<&'static Route> {
+    A::routes().get(Key::new(A::BITS, ip_be))
 }
 
 /// Next-hop number towards `ip_be` on `route`.
 #[inline(always)]
-pub(crate) fn resolve(route: &Route, ip_be: u32) -> Result<u32, Reason> {
+pub(crate) fn resolve<A: Family>(route: &Route, ip_be: A) -> Result<u32, Reason> {
     if route.kind == ROUTE_VIA {
         return Ok(route.nexthop);
     }
     // SAFETY: the value is a plain number; one that was just replaced leads to a slot that is still valid.
-    match unsafe { maps::NEIGHBOURS.get(AddressKey { ip_be, vlan: route.vlan, pad: 0 }) } {
+    match unsafe { A::neighbours().get(AddressKey { ip_be, vlan: route.vlan, pad: 0 }) } {
         Some(&number) => Ok(number),
         None => {
             event::hint(EVENT_UNRESOLVED, ip_be, route.vlan, Mac::of(&[0; 6]));
@@ -36,14 +37,14 @@ pub(crate) fn resolve(route: &Route, ip_be: u32) -> Result<u32, Reason> {
 
 /// Next-hop number towards `ip_be`.
 #[inline(always)]
-pub(crate) fn next_hop(ip_be: u32) -> Result<u32, Reason> {
+pub(crate) fn next_hop<A: Family>(ip_be: A) -> Result<u32, Reason> {
     resolve(route(ip_be).ok_or(Reason::DropNoRoute)?, ip_be)
 }
 
 /// Next hop `number`, if its MAC address is known.
 #[inline(always)]
-pub(crate) fn hop(number: u32) -> Result<&'static NextHop, Reason> {
-    let hop = maps::NEXTHOPS.get(number).ok_or(Reason::DropInternal)?;
+pub(crate) fn hop<A: Family>(number: u32) -> Result<&'static NextHop<A>, Reason> {
+    let hop = A::next_hops().get(number).ok_or(Reason::DropInternal)?;
     if hop.flags & NEXTHOP_RESOLVED == 0 {
         event::hint(EVENT_UNRESOLVED, hop.ip_be, hop.vlan, Mac::of(&[0; 6]));
         return Err(Reason::DropUnresolved);
@@ -53,7 +54,7 @@ pub(crate) fn hop(number: u32) -> Result<&'static NextHop, Reason> {
 
 /// Sends the frame to `hop`.
 #[inline(always)]
-pub(crate) fn send(ctx: &XdpContext, hop: &NextHop, reason: Reason) -> Outcome {
+pub(crate) fn send<A: Family>(ctx: &XdpContext, hop: &NextHop<A>, reason: Reason) -> Outcome {
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds; the MAC addresses stand at even offsets of an aligned map value.
     unsafe {
@@ -66,16 +67,16 @@ pub(crate) fn send(ctx: &XdpContext, hop: &NextHop, reason: Reason) -> Outcome {
 
 /// Sends the frame back to where it came from; `to` is the source address of the packet that is answered.
 #[inline(always)]
-pub(crate) fn turn_back(
+pub(crate) fn turn_back<A: Family>(
     ctx: &XdpContext,
     ingress: &Ingress,
-    to_be: u32,
+    to_be: A,
     src: Mac,
     reason: Reason,
 ) -> Outcome {
     if ingress.relayed {
         // The sender's MAC address was lost on the way: go by its address.
-        return send(ctx, hop(next_hop(to_be)?)?, reason);
+        return send(ctx, hop::<A>(next_hop(to_be)?)?, reason);
     }
     let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
     let ethernet = header::<Ethernet>(ctx, 0)?;

@@ -1,4 +1,4 @@
-//! Fragments of IPv4 datagrams. The first one holds the ports and takes the usual walk; what became of it is noted, and
+//! Fragments of datagrams. The first one holds the ports and takes the usual walk; what became of it is noted, and
 //! the others follow. One that comes before the first is handed to the controller, which sends it through the program
 //! once more after word that the first one has gone on.
 
@@ -12,8 +12,9 @@ use csm_common::fragment::{
 };
 use csm_common::limits::{Budget, FRAGMENT_LIFE_NS};
 
+use crate::family::Family;
 use crate::packet::{self, FRAGMENT_OFFSET, Ipv4, L3, Packet, header, parse_ip, payload};
-use crate::{Outcome, budget, conn, counter, echo, forward, maps, rewrite};
+use crate::{Outcome, budget, conn, counter, forward, maps};
 
 /// [`HELD_FRAME_MAX`], as lengths of frames are counted.
 const HELD_MAX: u32 = 2016;
@@ -32,7 +33,7 @@ pub(crate) fn is_later(ctx: &XdpContext) -> Result<bool, Reason> {
 /// A first fragment ended for `reason`: if it went on, that is noted, and those that wait for it follow.
 #[inline(never)]
 #[expect(clippy::cast_possible_truncation, reason = "an IP packet's length has 16 bits")]
-pub(crate) fn went_on(packet: &Packet, l4: usize, reason: Reason) {
+pub(crate) fn went_on<A: Family>(packet: &Packet<A>, l4: usize, reason: Reason) {
     // An error about the packet went the other way.
     if !matches!(reason.verdict(), Verdict::Forward)
         || matches!(reason, Reason::TimeExceeded | Reason::TooBig)
@@ -45,7 +46,7 @@ pub(crate) fn went_on(packet: &Packet, l4: usize, reason: Reason) {
         noted_ns: packet.now_ns,
         first_octets: payload(packet, l4) as u16,
         state: FRAGMENT_ANSWERED,
-        ..UNKNOWN
+        ..unknown()
     };
     if reason as u32 != Reason::EchoReplied as u32 {
         let Some(entry) = conn::entry(flow) else { return };
@@ -60,36 +61,39 @@ pub(crate) fn went_on(packet: &Packet, l4: usize, reason: Reason) {
     }
     // SAFETY: only the state counts, one octet.
     let waited_for =
-        unsafe { maps::FRAGMENTS.get(key) }.is_some_and(|fragment| fragment.state == FRAGMENT_WAITED_FOR);
-    if maps::FRAGMENTS.insert(key, note, u64::from(BPF_ANY)).is_ok() && waited_for {
+        unsafe { A::fragments().get(key) }.is_some_and(|fragment| fragment.state == FRAGMENT_WAITED_FOR);
+    if A::fragments().insert(key, note, u64::from(BPF_ANY)).is_ok() && waited_for {
         // Without room the frames that wait are dropped by time.
-        if let Some(mut release) = maps::HELD.reserve::<Release>(0) {
+        if let Some(mut release) = A::held().and_then(|ring| ring.reserve::<Release<A>>(0)) {
             release.write(Release { key, ifindex: 0, length: 0, tag: 0, pad: 0 });
             release.submit(0);
         }
     }
 }
 
-const UNKNOWN: Fragment = Fragment {
-    noted_ns: 0,
-    new_src_be: 0,
-    new_dst_be: 0,
-    nexthop: 0,
-    vserver: NONE,
-    real: NONE,
-    ip_delta: 0,
-    first_octets: 0,
-    state: FRAGMENT_WAITED_FOR,
-    from_client: 0,
-    pad: [0; 6],
-};
+#[inline(always)]
+const fn unknown<A: Family>() -> Fragment<A> {
+    Fragment {
+        noted_ns: 0,
+        new_src_be: A::UNSPECIFIED,
+        new_dst_be: A::UNSPECIFIED,
+        nexthop: 0,
+        vserver: NONE,
+        real: NONE,
+        ip_delta: 0,
+        first_octets: 0,
+        state: FRAGMENT_WAITED_FOR,
+        from_client: 0,
+        pad: [0; 6],
+    }
+}
 
 #[inline(always)]
-const fn key(flow: &FlowKey, id_be: u16) -> FragmentKey {
+const fn key<A: Family>(flow: &FlowKey<A>, id_be: u32) -> FragmentKey<A> {
     FragmentKey {
         src_be: flow.src_be,
         dst_be: flow.dst_be,
-        id_be: id_be as u32,
+        id_be,
         vlan: flow.vlan,
         proto: flow.proto,
         pad: 0,
@@ -99,13 +103,17 @@ const fn key(flow: &FlowKey, id_be: u16) -> FragmentKey {
 /// Sends a later fragment after the first one of its datagram.
 #[inline(never)]
 pub(crate) fn follow(ctx: &XdpContext, packet: &mut Packet) -> Reason {
-    let (Ok(reason) | Err(reason)) = follow_first(ctx, packet);
+    let l4 = match parse_ip(ctx, packet) {
+        Ok(l4) => l4,
+        Err(reason) => return reason,
+    };
+    let (Ok(reason) | Err(reason)) = follow_first(ctx, packet, l4);
     reason
 }
 
+/// As [`follow`]; the IP header was read, and what it heads stands at `l4`.
 #[inline(always)]
-fn follow_first(ctx: &XdpContext, packet: &mut Packet) -> Outcome {
-    let l4 = parse_ip(ctx, packet)?;
+pub(crate) fn follow_first<A: Family>(ctx: &XdpContext, packet: &Packet<A>, l4: usize) -> Outcome {
     let octets = payload(packet, l4);
     let offset = u32::from(u16::from_be(packet.fragment_be) & FRAGMENT_OFFSET) * 8;
     let uneven = packet.has_more() && !octets.is_multiple_of(8);
@@ -115,7 +123,7 @@ fn follow_first(ctx: &XdpContext, packet: &mut Packet) -> Outcome {
     let key = key(&packet.key, packet.id_be);
     let (now_ns, length) = (packet.now_ns, packet.length);
     // SAFETY: an element that is replaced meanwhile was in force until just now.
-    let found = unsafe { maps::FRAGMENTS.get(key) };
+    let found = unsafe { A::fragments().get(key) };
     let live = found.filter(|fragment| now_ns.saturating_sub(fragment.noted_ns) < FRAGMENT_LIFE_NS);
     let Some(fragment) = live.filter(|fragment| fragment.state != FRAGMENT_WAITED_FOR) else {
         let note = match (found, live) {
@@ -130,16 +138,16 @@ fn follow_first(ctx: &XdpContext, packet: &mut Packet) -> Outcome {
         return Err(Reason::DropFragment);
     }
     if fragment.state == FRAGMENT_ANSWERED {
-        return echo::turn_around(ctx, &packet.ingress);
+        return A::turn_around(ctx, &packet.ingress);
     }
     if packet.ttl <= 1 {
         return Err(Reason::DropTtl);
     }
-    let hop = forward::hop(fragment.nexthop)?;
+    let hop = forward::hop::<A>(fragment.nexthop)?;
     if packet.total > u32::from(hop.mtu) {
         return Err(Reason::DropTooBig);
     }
-    rewrite::addresses(ctx, fragment.new_src_be, fragment.new_dst_be, fragment.ip_delta)?;
+    A::rewrite(ctx, fragment.new_src_be, fragment.new_dst_be, fragment.ip_delta)?;
     let sent = forward::send(ctx, hop, Reason::ForwardedFragment)?;
     counter::service(fragment.vserver, fragment.real, fragment.from_client != 0, length);
     Ok(sent)
@@ -150,16 +158,17 @@ const NOTED: u64 = u64::MAX;
 
 /// Hands a fragment that came too early to the controller; `note`: [`NOTED`], or how the map is to be updated.
 #[inline(never)]
-fn hold(ctx: &XdpContext, packet: &Packet, key: &FragmentKey, note: u64) -> Reason {
+fn hold<A: Family>(ctx: &XdpContext, packet: &Packet<A>, key: &FragmentKey<A>, note: u64) -> Reason {
+    let Some(ring) = A::held() else { return Reason::DropFragmentEarly };
     let (now_ns, length) = (packet.now_ns, packet.length);
     if length > HELD_MAX || !budget::take(Budget::Held, now_ns) {
         return Reason::DropFragmentEarly;
     }
     if note != NOTED {
         // Fails if another CPU was first.
-        let _ = maps::FRAGMENTS.insert(key, Fragment { noted_ns: now_ns, ..UNKNOWN }, note);
+        let _ = A::fragments().insert(key, Fragment { noted_ns: now_ns, ..unknown() }, note);
     }
-    let Some(mut held) = maps::HELD.reserve::<Held>(0) else { return Reason::DropFragmentEarly };
+    let Some(mut held) = ring.reserve::<Held<A>>(0) else { return Reason::DropFragmentEarly };
     let record = held.as_mut_ptr();
     let ingress = &packet.ingress;
     let tag = match (ingress.relayed, ingress.tagged) {

@@ -6,42 +6,43 @@
 
 use csm_common::service::{MATCH_FTP, Origin, VSERVER_FTP, VSERVER_INSERVICE, Vserver, VserverKey};
 
+use crate::family::Family;
 use crate::packet::{PROTO_TCP, Packet};
-use crate::{maps, sticky, vserver};
+use crate::{sticky, vserver};
 
 /// Below it no FTP server listens for data connections.
 const DATA_PORT_FIRST: u16 = 1024;
 
 /// The virtual server of the passive data connection that `packet` may open.
 #[inline(never)]
-pub(crate) fn passive(packet: &Packet) -> Option<u32> {
+pub(crate) fn passive<A: Family>(packet: &Packet<A>) -> Option<u32> {
     let key = &packet.key;
     if key.proto != PROTO_TCP || u16::from_be(key.dport_be) < DATA_PORT_FIRST {
         return None;
     }
     let number = vserver::of_ftp(key)?;
-    let vserver = maps::VSERVERS.get(number).filter(|vserver| vserver.flags & VSERVER_FTP != 0)?;
+    let vserver = A::vservers().get(number).filter(|vserver| vserver.flags & VSERVER_FTP != 0)?;
     sticky::find(vserver, key.src_be, packet.now_ns, true)?;
     Some(number)
 }
 
 /// Whether a connection to port `port_be` of `vserver` is a data connection.
 #[inline(always)]
-pub(crate) const fn is_data(vserver: &Vserver, port_be: u16) -> bool {
+pub(crate) const fn is_data<A: Family>(vserver: &Vserver<A>, port_be: u16) -> bool {
     vserver.flags & VSERVER_FTP != 0 && port_be != vserver.port_be
 }
 
 /// What the client is to see as the source of the active data connection that the real's `packet` opens.
 #[inline(never)]
-pub(crate) fn active(packet: &Packet) -> Option<Origin> {
+pub(crate) fn active<A: Family>(packet: &Packet<A>) -> Option<Origin<A>> {
     let key = &packet.key;
     if key.proto != PROTO_TCP {
         return None;
     }
     let service = VserverKey { ip_be: key.src_be, port_be: key.sport_be, proto: PROTO_TCP, kind: MATCH_FTP };
     // SAFETY: one that is replaced meanwhile was in force until just now.
-    let origin = *unsafe { maps::ORIGINS.get(service) }?;
-    let vserver = maps::VSERVERS.get(origin.vserver)?;
+    let origin = *unsafe { A::origins().get(service) }?;
+    let vserver = A::vservers().get(origin.vserver)?;
     let of_real = sticky::find(vserver, key.dst_be, packet.now_ns, true) == Some(origin.real);
     (of_real && vserver.flags & VSERVER_INSERVICE != 0).then_some(origin)
 }

@@ -40,7 +40,7 @@ fn pass_on(ctx: &XdpContext, packet: &Packet, l4: usize) -> Outcome {
         return Err(Reason::DropIcmp);
     }
     let entry = conn::entry(&key).ok_or(Reason::DropIcmp)?;
-    let hop = forward::hop(entry.nexthop)?;
+    let hop = forward::hop::<u32>(entry.nexthop)?;
     let change = inside(ctx, packet, &key, entry, inner_l3, inner_l4)?;
     let icmp = header::<Icmp>(ctx, l4)?;
     // SAFETY: `header` checked the bounds.

@@ -9,11 +9,12 @@ use csm_common::checksum;
 use csm_common::counter::Reason;
 use csm_common::limits::Budget;
 
+use crate::family::Family as _;
 use crate::packet::{
     self, ETHERTYPE_IPV4, Ethernet, ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE, Icmp, Ipv4, L3, L4, PROTO_ICMP,
     Packet, TRANSPORT_QUOTED, VERSION_IHL, header,
 };
-use crate::{Outcome, budget, conn, forward, maps};
+use crate::{Outcome, budget, forward, maps};
 
 /// Unreachable: fragmentation needed and "do not fragment" set.
 const CODE_FRAG_NEEDED: u8 = 4;
@@ -54,7 +55,7 @@ pub(crate) fn too_big(ctx: &XdpContext, packet: &Packet, l4: usize, mtu: u16) ->
 fn send(ctx: &XdpContext, packet: &Packet, l4: usize, kind: u8, mtu: u16) -> Outcome {
     let key = &packet.key;
     let source_be = *maps::ERROR_SOURCES.get(u32::from(packet.ingress.vlan)).ok_or(Reason::DropInternal)?;
-    if source_be == 0 || !conn::is_host(key.src_be) || !conn::is_host(key.dst_be) {
+    if source_be == 0 || !key.src_be.is_host() || !key.dst_be.is_host() {
         return Err(Reason::DropNoRoute);
     }
     if packet.total as usize + L3 < l4 + TRANSPORT_QUOTED || !budget::take(Budget::IcmpError, packet.now_ns) {

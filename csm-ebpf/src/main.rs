@@ -16,6 +16,7 @@ mod counter;
 mod drain;
 mod echo;
 mod event;
+mod family;
 mod forward;
 mod fragment;
 mod ftp;
@@ -34,6 +35,7 @@ mod rewrite;
 mod sticky;
 mod trace;
 mod transition;
+mod v6;
 mod vlan;
 mod vserver;
 
@@ -44,7 +46,9 @@ use csm_common::counter::{Reason, Verdict};
 use csm_common::gate::GateState;
 use csm_common::net::{NO_VETH, PORT_FT, PORT_TAGGED, PORT_VETH, Port};
 
-use crate::packet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, Ingress, Mac, PROTO_ICMP, Packet};
+use crate::packet::{
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ingress, Mac, PROTO_ICMP, Packet,
+};
 
 /// How a stage ends a frame.
 pub(crate) type Outcome = Result<Reason, Reason>;
@@ -74,24 +78,30 @@ fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
             // Read before the walk: kept until after it, a port of one map and a port of another would make the verifier
             // walk all of it twice. SAFETY: a field of a map's value.
             let veth = unsafe { (&raw const port.veth).read_volatile() };
-            let (Ok(reason) | Err(reason)) = frame(ctx, port, bytes - tag);
+            let (Ok(reason) | Err(reason)) = frame(ctx, port, bytes - tag, tag);
             (reason, veth)
         }
         Err(reason) => (reason, NO_VETH),
     };
-    counter::frame(u64::from(bytes), reason);
     if TRACED {
         trace::end(ctx, reason);
     }
-    let action = match reason.verdict() {
-        Verdict::Forward => xdp_action::XDP_REDIRECT,
-        Verdict::Pass => to_kernel(veth),
-        Verdict::Drop | Verdict::Hold => xdp_action::XDP_DROP,
-    };
+    let action = end(bytes, reason, veth);
     if TRACED {
         trace::tell(ctx);
     }
     action
+}
+
+/// Counts a frame of `bytes`, as it came in, and gives the verdict that its reason stands for.
+#[inline(always)]
+fn end(bytes: u32, reason: Reason, veth: u32) -> u32 {
+    counter::frame(u64::from(bytes), reason);
+    match reason.verdict() {
+        Verdict::Forward => xdp_action::XDP_REDIRECT,
+        Verdict::Pass => to_kernel(veth),
+        Verdict::Drop | Verdict::Hold => xdp_action::XDP_DROP,
+    }
 }
 
 /// The kernel takes the frame where it came in, or behind the VLAN's veth.
@@ -104,7 +114,7 @@ fn to_kernel(veth: u32) -> u32 {
 }
 
 #[inline(always)]
-fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
+fn frame(ctx: &XdpContext, port: &Port, length: u32, tag: u32) -> Outcome {
     if port.role == PORT_VETH {
         if port.bridge != 0 {
             return Ok(bridge::from_kernel(ctx, port));
@@ -117,6 +127,7 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
         ETHERTYPE_ARP => Ok(arp::handle(ctx, port)),
         ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet, length),
         _ if port.bridge != 0 => Ok(bridge::frame(ctx, port)),
+        ETHERTYPE_IPV6 => Ok(v6::hand_over(ctx, port, tag)),
         _ => Ok(Reason::PassProtocol),
     }
 }

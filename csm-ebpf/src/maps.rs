@@ -5,7 +5,8 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use csm_common::address::V6;
 use csm_common::counter::{Count, Reason, ServiceCount};
 use csm_common::event::{Drain, Lost};
 use csm_common::flow::{FlowEntry, FlowKey};
@@ -21,6 +22,7 @@ use csm_common::trace::Filter;
 
 use crate::conn::Cold;
 use crate::trace::Traced;
+use crate::v6::{Handover, Quote};
 
 #[map]
 pub(crate) static GATE: Array<Gate> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -77,7 +79,7 @@ pub(crate) static REALS: Array<Real> = Array::with_max_entries(limits::REALS_MAX
 pub(crate) static ORIGINS: HashMap<VserverKey, Origin> = HashMap::with_max_entries(limits::ORIGINS_MAX, 0);
 /// Scratch space, one for each CPU.
 #[map]
-pub(crate) static COLD: PerCpuArray<Cold> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static COLD: PerCpuArray<Cold<u32>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static TRACE: Array<Filter> = Array::with_max_entries(1, 0);
 /// Scratch space of the traced form, one for each CPU.
@@ -112,3 +114,61 @@ pub(crate) static VSERVER_COUNTS: PerCpuArray<ServiceCount> =
 #[map]
 pub(crate) static REAL_COUNTS: PerCpuArray<ServiceCount> =
     PerCpuArray::with_max_entries(limits::REALS_MAX, 0);
+
+/// Programs of other families, by `FAMILY_*`: they have a stack of their own, and the verifier walks each alone.
+#[map]
+pub(crate) static FAMILIES: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// What this CPU hands to one of them.
+#[map]
+pub(crate) static HANDOVER: PerCpuArray<Handover> = PerCpuArray::with_max_entries(1, 0);
+
+// IPv6: as the maps above that have the same names.
+
+#[map]
+pub(crate) static ADDRESSES6: HashMap<AddressKey<V6>, Address> =
+    HashMap::with_max_entries(limits::ADDRESSES_MAX, 0);
+#[map]
+pub(crate) static ERROR_SOURCES6: Array<V6> = Array::with_max_entries(limits::VLAN_IDS, 0);
+#[map]
+pub(crate) static FRAGMENTS6: LruHashMap<FragmentKey<V6>, Fragment<V6>> =
+    LruHashMap::with_max_entries(limits::FRAGMENTS_MAX, 0);
+#[map]
+pub(crate) static NEXTHOPS6: Array<NextHop<V6>> = Array::with_max_entries(limits::NEXTHOPS_MAX, 0);
+#[map]
+pub(crate) static ROUTES6: LpmTrie<V6, Route> = LpmTrie::with_max_entries(limits::ROUTES_MAX, 0);
+#[map]
+pub(crate) static NEIGHBOURS6: HashMap<AddressKey<V6>, u32> =
+    HashMap::with_max_entries(limits::NEXTHOPS_MAX, 0);
+#[map]
+pub(crate) static VSERVER_KEYS6: HashMap<VserverKey<V6>, Match> =
+    HashMap::with_max_entries(2 * limits::VSERVERS_MAX, 0);
+#[map]
+pub(crate) static NETWORKS6: LpmTrie<V6, Networks> = LpmTrie::with_max_entries(limits::NETWORKS_MAX, 0);
+#[map]
+pub(crate) static CLIENTS6: LpmTrie<ClientKey<V6>, u32> = LpmTrie::with_max_entries(limits::CLIENTS_MAX, 0);
+#[map]
+pub(crate) static POOLS6: Array<Pool<V6>> = Array::with_max_entries(limits::POOLS_MAX, 0);
+#[map]
+pub(crate) static VSERVERS6: Array<Vserver<V6>> = Array::with_max_entries(limits::VSERVERS_MAX, 0);
+#[map]
+pub(crate) static REALS6: Array<Real<V6>> = Array::with_max_entries(limits::REALS_MAX, 0);
+#[map]
+pub(crate) static ORIGINS6: HashMap<VserverKey<V6>, Origin<V6>> =
+    HashMap::with_max_entries(limits::ORIGINS_MAX, 0);
+/// What an error of this node quotes, one for each CPU.
+#[map]
+pub(crate) static QUOTE6: PerCpuArray<Quote> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static COLD6: PerCpuArray<Cold<V6>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static FLOWS6: HashMap<FlowKey<V6>, FlowEntry<V6>> =
+    HashMap::with_max_entries(2 * limits::CONNECTIONS_MAX, 0);
+#[map]
+pub(crate) static EMBRYONIC6: LruHashMap<FlowKey<V6>, FlowEntry<V6>> =
+    LruHashMap::with_max_entries(2 * limits::EMBRYONIC_MAX, 0);
+#[map]
+pub(crate) static STICKY6: HashMap<StickyKey<V6>, StickyEntry> =
+    HashMap::with_max_entries(limits::STICKY_MAX, 0);
+#[map]
+pub(crate) static EMBRYONIC_STICKY6: LruHashMap<StickyKey<V6>, StickyEntry> =
+    LruHashMap::with_max_entries(limits::EMBRYONIC_MAX, 0);

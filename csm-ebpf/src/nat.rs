@@ -5,14 +5,13 @@
 //! only. The peer allocates from the other half of the ports.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use csm_common::address::Address as _;
 use csm_common::counter::Reason;
 use csm_common::flow::{Connection, Local};
 use csm_common::hash::mix;
 use csm_common::service::Pool;
 
 use crate::conn::{EEXIST, insert_forward, insert_return};
-use crate::maps;
+use crate::family::Family;
 use crate::packet::{PROTO_TCP, PROTO_UDP};
 
 /// Ports that are tried for one packet; its sender repeats it, and others are tried.
@@ -28,12 +27,16 @@ enum Try {
 
 /// Gives `connection` a source of pool `number` and enters both directions among the half-open.
 #[inline(never)]
-pub(crate) fn insert_pair(connection: &mut Connection, local: &Local, number: u32) -> Result<(), Reason> {
-    let pool = maps::POOLS.get(number).ok_or(Reason::DropInternal)?;
+pub(crate) fn insert_pair<A: Family>(
+    connection: &mut Connection<A>,
+    local: &Local,
+    number: u32,
+) -> Result<(), Reason> {
+    let pool = A::pools().get(number).ok_or(Reason::DropInternal)?;
     if pool.addresses == 0 || pool.ports == 0 {
         return Err(Reason::DropPoolExhausted);
     }
-    let client = mix(u32::from_be(connection.client_be));
+    let client = mix(connection.client_be.folded());
     let seed = mix(client ^ connection.generation ^ u32::from(connection.client_port_be));
     for turn in 0..TRIES {
         let port = seed.wrapping_add(turn);
@@ -49,7 +52,7 @@ pub(crate) fn insert_pair(connection: &mut Connection, local: &Local, number: u3
 
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a remainder below the number of ports")]
-fn choose(connection: &mut Connection, pool: &Pool, address: u32, port: u32) {
+fn choose<A: Family>(connection: &mut Connection<A>, pool: &Pool<A>, address: u32, port: u32) {
     // The verifier wants to see that neither is 0.
     let (addresses, ports) = (pool.addresses.max(1), u32::from(pool.ports).max(1));
     connection.source_be = pool.first_be.plus(address % addresses);
@@ -60,12 +63,12 @@ fn choose(connection: &mut Connection, pool: &Pool, address: u32, port: u32) {
 }
 
 #[inline(always)]
-const fn has_ports(connection: &Connection) -> bool {
+const fn has_ports<A: Family>(connection: &Connection<A>) -> bool {
     matches!(connection.proto, PROTO_TCP | PROTO_UDP)
 }
 
 #[inline(never)]
-fn attempt(connection: &Connection, local: &Local) -> Result<Try, Reason> {
+fn attempt<A: Family>(connection: &Connection<A>, local: &Local) -> Result<Try, Reason> {
     if is_proven(connection) {
         return Ok(Try::Taken);
     }
@@ -80,7 +83,7 @@ fn attempt(connection: &Connection, local: &Local) -> Result<Try, Reason> {
     if forward == 0 {
         return Ok(Try::Done);
     }
-    let _ = maps::EMBRYONIC.remove(connection.return_key());
+    let _ = A::embryonic().remove(connection.return_key());
     match forward {
         EEXIST if taken => Ok(Try::Taken),
         // The same packet arrived on another CPU, which was first: its pair counts.
@@ -91,6 +94,6 @@ fn attempt(connection: &Connection, local: &Local) -> Result<Try, Reason> {
 
 /// Whether the established table has a connection with this return direction.
 #[inline(never)]
-fn is_proven(connection: &Connection) -> bool {
-    maps::FLOWS.get_ptr(connection.return_key()).is_some()
+fn is_proven<A: Family>(connection: &Connection<A>) -> bool {
+    A::flows().get_ptr(connection.return_key()).is_some()
 }

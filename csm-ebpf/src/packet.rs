@@ -7,16 +7,21 @@
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
+use csm_common::address::Address;
 use csm_common::counter::Reason;
 use csm_common::flow::FlowKey;
 
+use crate::family::Family;
+
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
+pub(crate) const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
 pub(crate) const ETHERTYPE_ARP: u16 = 0x0806u16.to_be();
 pub(crate) const ETHERTYPE_VLAN: u16 = 0x8100u16.to_be();
 
 pub(crate) const PROTO_ICMP: u8 = 1;
 pub(crate) const PROTO_TCP: u8 = 6;
 pub(crate) const PROTO_UDP: u8 = 17;
+pub(crate) const PROTO_ICMPV6: u8 = 58;
 
 pub(crate) const TCP_FIN: u8 = 0x01;
 pub(crate) const TCP_SYN: u8 = 0x02;
@@ -32,7 +37,7 @@ pub(crate) const ICMP_PARAMETER_PROBLEM: u8 = 12;
 /// Where the network header stands.
 pub(crate) const L3: usize = size_of::<Ethernet>();
 /// [`L3`], as lengths of frames are counted.
-const LINK_HEADER: u32 = 14;
+pub(crate) const LINK_HEADER: u32 = 14;
 const _: () = assert!(LINK_HEADER as usize == L3);
 /// Where the transport header of a packet without options stands.
 pub(crate) const L4: usize = L3 + size_of::<Ipv4>();
@@ -40,7 +45,7 @@ pub(crate) const L4: usize = L3 + size_of::<Ipv4>();
 /// More fragments, or an offset.
 pub(crate) const FRAGMENT_BITS: u16 = 0x3fff_u16.to_be();
 /// More fragments.
-const MORE_FRAGMENTS_BE: u16 = 0x2000_u16.to_be();
+pub(crate) const MORE_FRAGMENTS_BE: u16 = 0x2000_u16.to_be();
 /// Offset in units of eight octets.
 pub(crate) const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// Version 4, five words.
@@ -175,10 +180,10 @@ pub(crate) struct Ingress {
     pub(crate) relayed: bool,
 }
 
-/// An IPv4 packet for the group.
+/// A packet for the group.
 #[derive(Clone, Copy)]
-pub(crate) struct Packet {
-    pub(crate) key: FlowKey,
+pub(crate) struct Packet<A: Address = u32> {
+    pub(crate) key: FlowKey<A>,
     /// CLOCK_MONOTONIC.
     pub(crate) now_ns: u64,
     pub(crate) ingress: Ingress,
@@ -194,19 +199,19 @@ pub(crate) struct Packet {
     /// ICMP type; 0 otherwise.
     pub(crate) icmp: u8,
     pub(crate) ttl: u8,
-    /// Flags and offset of a fragment, as on the wire, and the datagram's identification.
+    /// Flags and offset of a fragment, as IPv4 has them on the wire, and the datagram's identification.
     pub(crate) fragment_be: u16,
-    pub(crate) id_be: u16,
+    pub(crate) id_be: u32,
 }
 
-impl Packet {
+impl<A: Family> Packet<A> {
     /// One of which nothing but its arrival is known.
     #[inline(always)]
     pub(crate) const fn new(ingress: Ingress, now_ns: u64, length: u32) -> Self {
         Self {
             key: FlowKey {
-                src_be: 0,
-                dst_be: 0,
+                src_be: A::UNSPECIFIED,
+                dst_be: A::UNSPECIFIED,
                 sport_be: 0,
                 dport_be: 0,
                 vlan: ingress.vlan,
@@ -232,7 +237,7 @@ impl Packet {
     pub(crate) const fn opens(&self) -> bool {
         match self.key.proto {
             PROTO_TCP => self.flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN) == TCP_SYN,
-            PROTO_ICMP => self.icmp == ICMP_ECHO_REQUEST,
+            proto if proto == A::ICMP => self.icmp == A::ECHO_REQUEST,
             _ => true,
         }
     }
@@ -243,16 +248,22 @@ impl Packet {
         self.fragment_be & MORE_FRAGMENTS_BE != 0
     }
 
+    /// Whether it is a fragment with others before it.
+    #[inline(always)]
+    pub(crate) const fn is_later(&self) -> bool {
+        u16::from_be(self.fragment_be) & FRAGMENT_OFFSET != 0
+    }
+
     /// Whether it is an ICMP error that is translated.
     #[inline(always)]
-    pub(crate) const fn is_icmp_error(&self) -> bool {
-        is_icmp_error(self.icmp)
+    pub(crate) fn is_icmp_error(&self) -> bool {
+        A::is_icmp_error(self.icmp)
     }
 }
 
 /// Source quench is none of them: nobody is to heed it any more (RFC 6633).
 #[inline(always)]
-const fn is_icmp_error(kind: u8) -> bool {
+pub(crate) const fn is_icmp_error(kind: u8) -> bool {
     matches!(kind, ICMP_UNREACHABLE | ICMP_TIME_EXCEEDED | ICMP_PARAMETER_PROBLEM)
 }
 
@@ -282,7 +293,7 @@ pub(crate) fn parse_ip(ctx: &XdpContext, packet: &mut Packet) -> Result<usize, R
     // SAFETY: `header` checked the bounds; no reference into the frame is made.
     let words = unsafe {
         packet.total = u32::from(u16::from_be((*ip).total_length_be));
-        packet.id_be = (*ip).id_be;
+        packet.id_be = u32::from((*ip).id_be);
         packet.fragment_be = (&raw const (*ip).fragment_be).read_volatile();
         packet.ttl = (*ip).ttl;
         packet.key.proto = (*ip).proto;
@@ -301,17 +312,28 @@ pub(crate) fn parse_ip(ctx: &XdpContext, packet: &mut Packet) -> Result<usize, R
 #[inline(always)]
 pub(crate) fn parse(ctx: &XdpContext, packet: &mut Packet) -> Result<usize, Reason> {
     let l4 = parse_ip(ctx, packet)?;
+    parse_transport(ctx, l4, packet)?;
+    Ok(l4)
+}
+
+/// Parses and checks the transport header at `l4`.
+#[inline(always)]
+pub(crate) fn parse_transport<A: Family>(
+    ctx: &XdpContext,
+    l4: usize,
+    packet: &mut Packet<A>,
+) -> Result<(), Reason> {
     match packet.key.proto {
         PROTO_TCP => parse_tcp(ctx, l4, packet)?,
         PROTO_UDP => parse_udp(ctx, l4, packet)?,
-        PROTO_ICMP => parse_icmp(ctx, l4, packet)?,
+        proto if proto == A::ICMP => parse_icmp(ctx, l4, packet)?,
         // Without ports: the addresses tell its connections apart.
         _ => {}
     }
     if packet.has_more() && (packet.is_icmp_error() || !payload(packet, l4).is_multiple_of(8)) {
         return Err(Reason::DropFragment);
     }
-    Ok(l4)
+    Ok(())
 }
 
 /// Length of header `T` as lengths of packets are counted.
@@ -323,13 +345,13 @@ const fn octets<T>() -> u32 {
 
 /// Octets of the packet behind its IP header; the header's own, if there are none.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "at most 60")]
-pub(crate) const fn payload(packet: &Packet, l4: usize) -> u32 {
+#[expect(clippy::cast_possible_truncation, reason = "below 256")]
+pub(crate) const fn payload<A: Address>(packet: &Packet<A>, l4: usize) -> u32 {
     packet.total.saturating_sub((l4 - L3) as u32)
 }
 
 #[inline(always)]
-fn parse_tcp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Reason> {
+fn parse_tcp<A: Family>(ctx: &XdpContext, l4: usize, packet: &mut Packet<A>) -> Result<(), Reason> {
     let tcp = header::<Tcp>(ctx, l4)?;
     // SAFETY: as in `parse`.
     let words = unsafe {
@@ -348,7 +370,7 @@ fn parse_tcp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Rea
 }
 
 #[inline(always)]
-fn parse_udp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Reason> {
+fn parse_udp<A: Family>(ctx: &XdpContext, l4: usize, packet: &mut Packet<A>) -> Result<(), Reason> {
     let udp = header::<Udp>(ctx, l4)?;
     // SAFETY: as in `parse`.
     let length = unsafe {
@@ -365,7 +387,7 @@ fn parse_udp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Rea
 }
 
 #[inline(always)]
-fn parse_icmp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Reason> {
+fn parse_icmp<A: Family>(ctx: &XdpContext, l4: usize, packet: &mut Packet<A>) -> Result<(), Reason> {
     let echo = header::<Echo>(ctx, l4)?;
     // SAFETY: as in `parse`.
     let (kind, code, id_be) = unsafe { ((*echo).kind, (*echo).code, (*echo).id_be) };
@@ -373,10 +395,10 @@ fn parse_icmp(ctx: &XdpContext, l4: usize, packet: &mut Packet) -> Result<(), Re
         return Err(Reason::DropMalformed);
     }
     packet.icmp = kind;
-    if is_icmp_error(kind) {
+    if A::is_icmp_error(kind) {
         return Ok(());
     }
-    if code != 0 || (kind != ICMP_ECHO_REQUEST && kind != ICMP_ECHO_REPLY) {
+    if code != 0 || (kind != A::ECHO_REQUEST && kind != A::ECHO_REPLY) {
         return Err(Reason::DropProtocol);
     }
     packet.key.sport_be = id_be;

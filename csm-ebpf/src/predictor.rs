@@ -9,12 +9,13 @@ use csm_common::hash;
 use csm_common::limits::RING_SLOTS;
 use csm_common::service::{VSERVER_HASH_DESTINATION, VSERVER_HASH_SOURCE, Vserver, ring_slot};
 
+use crate::family::Family;
 use crate::maps;
 
 /// The real for the connection that `key` opens to vserver `number`; `None` if none is in rotation.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a remainder below a 32-bit length")]
-pub(crate) fn next(number: u32, vserver: &Vserver, key: &FlowKey) -> Option<u32> {
+pub(crate) fn next<A: Family>(number: u32, vserver: &Vserver<A>, key: &FlowKey<A>) -> Option<u32> {
     let length = vserver.ring_len.min(RING_SLOTS);
     if length == 0 {
         return None;
@@ -31,8 +32,10 @@ pub(crate) fn next(number: u32, vserver: &Vserver, key: &FlowKey) -> Option<u32>
 }
 
 #[inline(always)]
-fn hash(vserver: &Vserver, key: &FlowKey) -> u32 {
-    let counts = |bit, ip_be: u32| if vserver.flags & bit == 0 { 0 } else { ip_be & vserver.hash_mask_be };
+fn hash<A: Family>(vserver: &Vserver<A>, key: &FlowKey<A>) -> u32 {
+    let counts = |bit, ip_be: A| {
+        if vserver.flags & bit == 0 { A::UNSPECIFIED } else { ip_be.masked(vserver.hash_mask_be) }
+    };
     hash::addresses(counts(VSERVER_HASH_SOURCE, key.src_be), counts(VSERVER_HASH_DESTINATION, key.dst_be))
 }
 

@@ -1,7 +1,7 @@
 //! A connection that this node does not know is rebuilt from what its server says: the replica lacked it, or its entry
 //! was lost.
 //!
-//! A server's address and port may belong to one virtual server only ([`ORIGINS`](crate::maps::ORIGINS)); then a packet
+//! A server's address and port may belong to one virtual server only ([`ORIGINS`](crate::A::origins())); then a packet
 //! from there tells all that an entry holds. The pair stands among the half-open, which evict, until the client
 //! acknowledges what the server sent: neither side alone brings it to the table that never does.
 
@@ -11,12 +11,17 @@ use csm_common::net::{PORT_SERVER, Route};
 use csm_common::service::{Origin, VSERVER_INSERVICE, VSERVER_REPLICATE, VserverKey};
 
 use crate::conn::Draft;
+use crate::family::Family;
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
-use crate::{forward, maps, vserver};
+use crate::{forward, vserver};
 
 /// Drafts the connection of a server's segment to the client side, which `route` leads to.
 #[inline(always)]
-pub(crate) fn from_server(packet: &Packet, route: &Route, draft: &mut Draft) -> Result<(), Reason> {
+pub(crate) fn from_server<A: Family>(
+    packet: &Packet<A>,
+    route: &Route,
+    draft: &mut Draft<A>,
+) -> Result<(), Reason> {
     let key = &packet.key;
     // A SYN-ACK, too: half-open connections are not replicated, and its server sends it again.
     let answers = key.proto == PROTO_TCP && packet.flags & (TCP_RST | TCP_ACK) == TCP_ACK;
@@ -26,8 +31,8 @@ pub(crate) fn from_server(packet: &Packet, route: &Route, draft: &mut Draft) -> 
     }
     let service = VserverKey { ip_be: key.src_be, port_be: key.sport_be, proto: key.proto, kind: 0 };
     // SAFETY: one that is replaced meanwhile was in force until just now.
-    let origin = unsafe { maps::ORIGINS.get(service) }.ok_or(Reason::DropNoConnection)?;
-    let vserver = maps::VSERVERS.get(origin.vserver).ok_or(Reason::DropInternal)?;
+    let origin = unsafe { A::origins().get(service) }.ok_or(Reason::DropNoConnection)?;
+    let vserver = A::vservers().get(origin.vserver).ok_or(Reason::DropInternal)?;
     reverse(packet, route, origin, &mut draft.connection);
     if vserver.flags & VSERVER_INSERVICE == 0 || another_stands(&draft.connection) {
         return Err(Reason::DropNoConnection);
@@ -36,7 +41,7 @@ pub(crate) fn from_server(packet: &Packet, route: &Route, draft: &mut Draft) -> 
     if !vserver::is_for(&draft.connection.forward_key(), origin.vserver) {
         return Err(Reason::DropNoConnection);
     }
-    let real = maps::REALS.get(origin.real).ok_or(Reason::DropInternal)?;
+    let real = A::reals().get(origin.real).ok_or(Reason::DropInternal)?;
     let replicate = if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE };
     draft.local.to_server = real.nexthop;
     draft.local.to_client = forward::resolve(route, key.dst_be)?;
@@ -46,7 +51,12 @@ pub(crate) fn from_server(packet: &Packet, route: &Route, draft: &mut Draft) -> 
 
 /// Makes the draft, which has the packet's sender as the client, the server's connection with the packet's receiver.
 #[inline(always)]
-const fn reverse(packet: &Packet, route: &Route, origin: &Origin, connection: &mut Connection) {
+const fn reverse<A: Family>(
+    packet: &Packet<A>,
+    route: &Route,
+    origin: &Origin<A>,
+    connection: &mut Connection<A>,
+) {
     let key = &packet.key;
     connection.client_be = key.dst_be;
     connection.virtual_be = origin.virtual_be;
@@ -65,17 +75,17 @@ const fn reverse(packet: &Packet, route: &Route, origin: &Origin, connection: &m
 
 /// Whether the client has another connection from that port to the virtual server: perhaps a later one, at another real.
 #[inline(never)]
-fn another_stands(connection: &Connection) -> bool {
+fn another_stands<A: Family>(connection: &Connection<A>) -> bool {
     let key = connection.forward_key();
     // SAFETY: an element of a preallocated table, read only.
-    let proven = maps::FLOWS.get_ptr(key).is_some_and(|entry| unsafe { (*entry).state } != STATE_CLOSED);
-    proven || maps::EMBRYONIC.get_ptr(key).is_some()
+    let proven = A::flows().get_ptr(key).is_some_and(|entry| unsafe { (*entry).state } != STATE_CLOSED);
+    proven || A::embryonic().get_ptr(key).is_some()
 }
 
 /// What the client must acknowledge, and whether the server is at its end.
 #[inline(always)]
-pub(crate) fn expect(packet: &Packet, connection: &Connection) {
-    if let Some(entry) = maps::EMBRYONIC.get_ptr_mut(connection.forward_key()) {
+pub(crate) fn expect<A: Family>(packet: &Packet<A>, connection: &Connection<A>) {
+    if let Some(entry) = A::embryonic().get_ptr_mut(connection.forward_key()) {
         // SAFETY: an element of a preallocated table; of two packets that rebuild it on two CPUs either number will do.
         unsafe {
             (*entry).expect_ack = packet.seq;
@@ -87,7 +97,7 @@ pub(crate) fn expect(packet: &Packet, connection: &Connection) {
         }
     }
     if packet.flags & TCP_FIN != 0
-        && let Some(entry) = maps::EMBRYONIC.get_ptr_mut(connection.return_key())
+        && let Some(entry) = A::embryonic().get_ptr_mut(connection.return_key())
     {
         // SAFETY: as above.
         unsafe { (*entry).flags |= FLAG_FIN };

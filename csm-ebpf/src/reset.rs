@@ -8,23 +8,24 @@ use csm_common::checksum;
 use csm_common::counter::Reason;
 use csm_common::flow::{FLAG_RESET, FlowEntry, STATE_CLEARED};
 
-use crate::packet::{Ipv4, L3, L4, PROTO_TCP, Packet, TCP_ACK, TCP_RST, Tcp, VERSION_IHL, header};
+use crate::family::Family;
+use crate::packet::{L3, PROTO_TCP, Packet, TCP_ACK, TCP_RST, Tcp, header};
 use crate::{Outcome, forward};
 
-const TTL: u8 = 64;
-const DONT_FRAGMENT_BE: u16 = 0x4000_u16.to_be();
 /// Five words.
 const DATA_OFFSET: u8 = 0x50;
-/// Octets of the TCP header, and of the packet.
+/// Octets of the TCP header.
 const TCP_LEN: u16 = 20;
-const TOTAL_LEN: u16 = 40;
-const _: () =
-    assert!(TCP_LEN as usize == size_of::<Tcp>() && TOTAL_LEN as usize == L4 - L3 + size_of::<Tcp>());
-const TOTAL_BE: u16 = TOTAL_LEN.to_be();
+const _: () = assert!(TCP_LEN as usize == size_of::<Tcp>());
 
 /// What becomes of a packet whose entry has no way out for `reason`: a reset in its place, if the connection was cleared.
 #[inline(never)]
-pub(crate) fn instead(ctx: &XdpContext, packet: &Packet, entry: &mut FlowEntry, reason: Reason) -> Reason {
+pub(crate) fn instead<A: Family>(
+    ctx: &XdpContext,
+    packet: &Packet<A>,
+    entry: &mut FlowEntry<A>,
+    reason: Reason,
+) -> Reason {
     if entry.state != STATE_CLEARED {
         return reason;
     }
@@ -45,40 +46,19 @@ pub(crate) fn instead(ctx: &XdpContext, packet: &Packet, entry: &mut FlowEntry, 
 /// Turns the segment into the reset that answers it, and sends that back.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "lengths of a frame")]
-fn answer(ctx: &XdpContext, packet: &Packet) -> Outcome {
+fn answer<A: Family>(ctx: &XdpContext, packet: &Packet<A>) -> Outcome {
     let sender = forward::source(ctx)?;
-    let surplus = packet.length as i32 - (L4 + size_of::<Tcp>()) as i32;
+    let surplus = packet.length as i32 - (L3 + A::HEADER + size_of::<Tcp>()) as i32;
     // SAFETY: the program's own context; all pointers into the frame are fetched anew afterwards.
     if unsafe { bpf_xdp_adjust_tail(ctx.ctx, -surplus) } != 0 {
         return Err(Reason::DropInternal);
     }
     let key = &packet.key;
-    let ip = header::<Ipv4>(ctx, L3)?;
-    // Both sums hold the addresses; the other words of the IP header are constant.
-    let addresses = checksum::replace32(u32::MAX, key.src_be) + checksum::replace32(u32::MAX, key.dst_be);
-    let ip_sum = addresses
-        + u32::from(u16::from_ne_bytes([VERSION_IHL, 0]))
-        + u32::from(TOTAL_BE)
-        + u32::from(DONT_FRAGMENT_BE)
-        + u32::from(u16::from_ne_bytes([TTL, PROTO_TCP]));
-    // SAFETY: `header` checked the bounds.
-    unsafe {
-        *ip = Ipv4 {
-            version_ihl: VERSION_IHL,
-            tos: 0,
-            total_length_be: TOTAL_BE,
-            id_be: 0,
-            fragment_be: DONT_FRAGMENT_BE,
-            ttl: TTL,
-            proto: PROTO_TCP,
-            checksum_be: !checksum::fold(ip_sum),
-            src_be: key.dst_be,
-            dst_be: key.src_be,
-        };
-    }
-    let tcp = header::<Tcp>(ctx, L4)?;
+    A::write(ctx, key.dst_be, key.src_be, PROTO_TCP, TCP_LEN)?;
+    let tcp = header::<Tcp>(ctx, L3 + A::HEADER)?;
     let seq_be = packet.ack.to_be();
-    let tcp_sum = addresses
+    let tcp_sum = key.src_be.sum()
+        + key.dst_be.sum()
         + u32::from(u16::from_ne_bytes([0, PROTO_TCP]))
         + u32::from(TCP_LEN.to_be())
         + u32::from(key.sport_be)

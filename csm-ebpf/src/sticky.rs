@@ -8,33 +8,44 @@ use csm_common::event::Lost;
 use csm_common::flow::{FlowEntry, NONE};
 use csm_common::service::{REAL_STICKY, StickyEntry, StickyKey, Vserver};
 
+use crate::family::Family;
 use crate::{counter, event, maps};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
 #[inline(always)]
-const fn key(vserver: &Vserver, client_be: u32) -> StickyKey {
-    StickyKey { group: vserver.sticky_group, client_be: client_be & vserver.sticky_mask_be }
+fn key<A: Family>(vserver: &Vserver<A>, client_be: A) -> StickyKey<A> {
+    StickyKey { group: vserver.sticky_group, client_be: client_be.masked(vserver.sticky_mask_be) }
 }
 
 /// The real that `client_be` sticks to, if it still takes sticky clients; with `draining` even if it does not.
 #[inline(always)]
-pub(crate) fn find(vserver: &Vserver, client_be: u32, now_ns: u64, draining: bool) -> Option<u32> {
+pub(crate) fn find<A: Family>(
+    vserver: &Vserver<A>,
+    client_be: A,
+    now_ns: u64,
+    draining: bool,
+) -> Option<u32> {
     if vserver.sticky_s == 0 {
         return None;
     }
     let key = key(vserver, client_be);
     // SAFETY: an entry that is replaced meanwhile still names a real that its client was sent to.
-    let (proven, half_open) = unsafe { (maps::STICKY.get(key), maps::EMBRYONIC_STICKY.get(key)) };
+    let (proven, half_open) = unsafe { (A::sticky().get(key), A::embryonic_sticky().get(key)) };
     usable(proven, vserver, now_ns, draining).or_else(|| usable(half_open, vserver, now_ns, draining))
 }
 
 #[inline(always)]
-fn usable(entry: Option<&StickyEntry>, vserver: &Vserver, now_ns: u64, draining: bool) -> Option<u32> {
+fn usable<A: Family>(
+    entry: Option<&StickyEntry>,
+    vserver: &Vserver<A>,
+    now_ns: u64,
+    draining: bool,
+) -> Option<u32> {
     let &StickyEntry { last_used_ns, life_s, real: number } = entry?;
     // What the peer's clients used last is not replicated: as for connections, a takeover starts all timers anew.
     let used_ns = last_used_ns.max(maps::SETTINGS.get(0)?.adopted_ns);
-    let real = maps::REALS.get(number)?;
+    let real = A::reals().get(number)?;
     let alive = now_ns < used_ns + u64::from(life_s) * SECOND_NS;
     // A group may span farms; another farm's real may listen on another port.
     (alive && (draining || real.flags & REAL_STICKY != 0) && real.farm == vserver.farm).then_some(number)
@@ -42,41 +53,41 @@ fn usable(entry: Option<&StickyEntry>, vserver: &Vserver, now_ns: u64, draining:
 
 /// A half-open connection of `client_be` was sent to `real`.
 #[inline(always)]
-pub(crate) fn choose(vserver: &Vserver, client_be: u32, real: u32, now_ns: u64) {
+pub(crate) fn choose<A: Family>(vserver: &Vserver<A>, client_be: A, real: u32, now_ns: u64) {
     if vserver.sticky_s != 0 {
         let entry = StickyEntry { last_used_ns: now_ns, life_s: vserver.sticky_s, real };
         // Without room the client is only not sticky yet.
-        let _ = maps::EMBRYONIC_STICKY.insert(key(vserver, client_be), entry, u64::from(BPF_ANY));
+        let _ = A::embryonic_sticky().insert(key(vserver, client_be), entry, u64::from(BPF_ANY));
     }
 }
 
 /// A connection was proven: its client sticks to its real from now on.
 #[inline(always)]
-pub(crate) fn prove(connection: &FlowEntry, now_ns: u64) {
+pub(crate) fn prove<A: Family>(connection: &FlowEntry<A>, now_ns: u64) {
     let Some(vserver) = sticky_vserver(connection) else { return };
     let key = key(vserver, connection.client_be);
     let entry = StickyEntry { last_used_ns: now_ns, life_s: vserver.sticky_s, real: connection.real };
-    if maps::STICKY.insert(key, entry, u64::from(BPF_ANY)).is_err() {
+    if A::sticky().insert(key, entry, u64::from(BPF_ANY)).is_err() {
         return counter::lost(Lost::Sticky);
     }
-    let _ = maps::EMBRYONIC_STICKY.remove(key);
+    let _ = A::embryonic_sticky().remove(key);
     event::sticky(key, entry);
 }
 
 /// A connection is in use: its client's timer starts anew.
 #[inline(always)]
-pub(crate) fn touch(connection: &FlowEntry, now_ns: u64) {
+pub(crate) fn touch<A: Family>(connection: &FlowEntry<A>, now_ns: u64) {
     let Some(vserver) = sticky_vserver(connection) else { return };
-    if let Some(entry) = maps::STICKY.get_ptr_mut(key(vserver, connection.client_be)) {
+    if let Some(entry) = A::sticky().get_ptr_mut(key(vserver, connection.client_be)) {
         // SAFETY: one aligned store; of several CPUs any may be last.
         unsafe { (&raw mut (*entry).last_used_ns).write_volatile(now_ns) };
     }
 }
 
 #[inline(always)]
-fn sticky_vserver(connection: &FlowEntry) -> Option<&'static Vserver> {
+fn sticky_vserver<A: Family>(connection: &FlowEntry<A>) -> Option<&'static Vserver<A>> {
     if connection.real == NONE {
         return None;
     }
-    maps::VSERVERS.get(connection.vserver).filter(|vserver| vserver.sticky_s != 0)
+    A::vservers().get(connection.vserver).filter(|vserver| vserver.sticky_s != 0)
 }

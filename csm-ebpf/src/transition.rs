@@ -10,8 +10,9 @@ use csm_common::flow::{
 use csm_common::service::VSERVER_UNIDIRECTIONAL;
 
 use crate::conn::EEXIST;
+use crate::family::Family;
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
-use crate::{counter, event, maps, sticky};
+use crate::{counter, event, sticky};
 
 /// What became of a half-open connection.
 #[derive(Clone, Copy)]
@@ -29,13 +30,13 @@ pub(crate) enum Next {
 /// Whether packets of this direction come from the server's side: the answers of a balanced connection, what the opener
 /// sends on a routed one. The VLAN does not tell: in one-armed mode both sides are on the same.
 #[inline(always)]
-const fn from_server(entry: &FlowEntry) -> bool {
+const fn from_server<A: Family>(entry: &FlowEntry<A>) -> bool {
     (entry.flags & FLAG_FORWARD == 0) == (entry.vserver != NONE)
 }
 
 /// Notes what a server has acknowledged: the resets that come for it are judged by that.
 #[inline(always)]
-pub(crate) fn acknowledged(packet: &Packet, entry: &mut FlowEntry) {
+pub(crate) fn acknowledged<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>) {
     if packet.flags & TCP_ACK == 0 || !from_server(entry) {
         return;
     }
@@ -49,13 +50,17 @@ pub(crate) fn acknowledged(packet: &Packet, entry: &mut FlowEntry) {
 /// its sequence number must fit what the server acknowledged. One that does not fit is sent on all the same, and its
 /// receiver judges it by more than is known here; a connection that it did end goes by its idle time.
 #[inline(always)]
-fn believed(packet: &Packet, entry: &FlowEntry, twin: Option<&FlowEntry>) -> bool {
+fn believed<A: Family>(packet: &Packet<A>, entry: &FlowEntry<A>, twin: Option<&FlowEntry<A>>) -> bool {
     from_server(entry) || twin.is_some_and(|twin| twin.may_reset(packet.seq))
 }
 
 /// `found` as the other direction of `entry`, which stands under `key`, unless it is another connection's by now.
 #[inline(always)]
-fn twin_of<'a>(found: Option<*mut FlowEntry>, entry: &FlowEntry, key: &FlowKey) -> Option<&'a mut FlowEntry> {
+fn twin_of<'a, A: Family>(
+    found: Option<*mut FlowEntry<A>>,
+    entry: &FlowEntry<A>,
+    key: &FlowKey<A>,
+) -> Option<&'a mut FlowEntry<A>> {
     // SAFETY: see `conn::forward`; another element than `entry`, whose key has other addresses.
     let twin = unsafe { &mut *found? };
     (twin.generation == entry.generation && twin.twin_key(key.proto) == *key).then_some(twin)
@@ -64,17 +69,17 @@ fn twin_of<'a>(found: Option<*mut FlowEntry>, entry: &FlowEntry, key: &FlowKey) 
 /// A TCP packet with SYN, FIN or RST on an entry of the established table. `false`: the entry was a finished
 /// connection's and is removed, the packet opens a new one.
 #[inline(never)]
-pub(crate) fn proven(packet: &Packet, entry: *mut FlowEntry) -> bool {
+pub(crate) fn proven<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>) -> bool {
     // SAFETY: see `conn::forward`.
     let entry = unsafe { &mut *entry };
     let twin_key = entry.twin_key(packet.key.proto);
-    let twin = twin_of(maps::FLOWS.get_ptr_mut(twin_key), entry, &packet.key);
+    let twin = twin_of(A::flows().get_ptr_mut(twin_key), entry, &packet.key);
     if packet.opens() && entry.flags & FLAG_FORWARD != 0 {
         if entry.state >= STATE_CLOSED || twin.is_none() {
             if twin.is_some() {
-                let _ = maps::FLOWS.remove(twin_key);
+                let _ = A::flows().remove(twin_key);
             }
-            let _ = maps::FLOWS.remove(packet.key);
+            let _ = A::flows().remove(&packet.key);
             return false;
         }
         // On a live connection it goes to the server, whose challenge ACK tells the client (RFC 5961, section 4).
@@ -109,19 +114,19 @@ pub(crate) fn proven(packet: &Packet, entry: *mut FlowEntry) -> bool {
 
 /// Any packet on a half-open entry.
 #[inline(never)]
-pub(crate) fn half_open(packet: &Packet, entry: *mut FlowEntry) -> Next {
+pub(crate) fn half_open<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>) -> Next {
     // SAFETY: see `conn::forward`.
     let entry = unsafe { &mut *entry };
     let forward = entry.flags & FLAG_FORWARD != 0;
     let twin_key = entry.twin_key(packet.key.proto);
     // Looked up for every packet: it keeps both directions equally recent in the table that evicts.
-    let Some(twin) = twin_of(maps::EMBRYONIC.get_ptr_mut(twin_key), entry, &packet.key) else {
-        let _ = maps::EMBRYONIC.remove(packet.key);
+    let Some(twin) = twin_of(A::embryonic().get_ptr_mut(twin_key), entry, &packet.key) else {
+        let _ = A::embryonic().remove(&packet.key);
         return if forward { Next::Absent } else { Next::Drop(Reason::DropNoConnection) };
     };
     if forward && packet.opens() && entry.state >= STATE_CLOSED {
-        let _ = maps::EMBRYONIC.remove(twin_key);
-        let _ = maps::EMBRYONIC.remove(packet.key);
+        let _ = A::embryonic().remove(twin_key);
+        let _ = A::embryonic().remove(&packet.key);
         return Next::Absent;
     }
     if entry.state == STATE_CLEARED {
@@ -139,7 +144,7 @@ pub(crate) fn half_open(packet: &Packet, entry: *mut FlowEntry) -> Next {
 
 /// What the server's packet does to a half-open connection: `entry` is its direction, `twin` the client's.
 #[inline(always)]
-fn answer(packet: &Packet, entry: &mut FlowEntry, twin: &mut FlowEntry) {
+fn answer<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>, twin: &mut FlowEntry<A>) {
     let state = if packet.key.proto != PROTO_TCP {
         STATE_SYN_ACK
     } else if packet.flags & TCP_RST != 0 {
@@ -164,7 +169,7 @@ fn answer(packet: &Packet, entry: &mut FlowEntry, twin: &mut FlowEntry) {
 /// nothing: the next SYN goes to the same server, which knows better. Without sequence numbers the proof is that the
 /// client goes on: a question with one answer never leaves the table that evicts.
 #[inline(always)]
-fn proves(packet: &Packet, entry: &FlowEntry) -> bool {
+fn proves<A: Family>(packet: &Packet<A>, entry: &FlowEntry<A>) -> bool {
     let tcp = packet.key.proto == PROTO_TCP;
     let acknowledges = packet.flags & (TCP_SYN | TCP_RST | TCP_ACK) == TCP_ACK;
     match entry.state {
@@ -177,15 +182,15 @@ fn proves(packet: &Packet, entry: &FlowEntry) -> bool {
 
 /// Whether its virtual server does not count on seeing the server's packets.
 #[inline(always)]
-fn is_unidirectional(entry: &FlowEntry) -> bool {
-    let vserver = maps::VSERVERS.get(entry.vserver);
+fn is_unidirectional<A: Family>(entry: &FlowEntry<A>) -> bool {
+    let vserver = A::vservers().get(entry.vserver);
     vserver.is_some_and(|vserver| vserver.flags & VSERVER_UNIDIRECTIONAL != 0)
 }
 
 /// Notes the sequence number that the client's next segment must have, in the entry just made for its SYN.
 #[inline(always)]
-pub(crate) fn expect(packet: &Packet) {
-    if let Some(entry) = maps::EMBRYONIC.get_ptr_mut(packet.key) {
+pub(crate) fn expect<A: Family>(packet: &Packet<A>) {
+    if let Some(entry) = A::embryonic().get_ptr_mut(&packet.key) {
         // SAFETY: see `conn::forward`; an aligned store.
         unsafe { (*entry).expect_ack = packet.seq.wrapping_add(1) };
     }
@@ -193,17 +198,22 @@ pub(crate) fn expect(packet: &Packet) {
 
 /// Moves a pair to the established table, which refuses rather than evicts.
 #[inline(always)]
-fn promote(packet: &Packet, entry: &mut FlowEntry, twin_key: &FlowKey, twin: &mut FlowEntry) -> Next {
+fn promote<A: Family>(
+    packet: &Packet<A>,
+    entry: &mut FlowEntry<A>,
+    twin_key: &FlowKey<A>,
+    twin: &mut FlowEntry<A>,
+) -> Next {
     let state = entry.state;
     for half in [&mut *entry, &mut *twin] {
         half.state = STATE_ESTABLISHED;
         half.last_seen_ns = packet.now_ns;
     }
-    let refused = match maps::FLOWS.insert(packet.key, *entry, u64::from(BPF_NOEXIST)) {
-        Ok(()) => match maps::FLOWS.insert(twin_key, *twin, u64::from(BPF_NOEXIST)) {
+    let refused = match A::flows().insert(&packet.key, &*entry, u64::from(BPF_NOEXIST)) {
+        Ok(()) => match A::flows().insert(twin_key, &*twin, u64::from(BPF_NOEXIST)) {
             Ok(()) => None,
             Err(error) => {
-                let _ = maps::FLOWS.remove(packet.key);
+                let _ = A::flows().remove(&packet.key);
                 Some(if error == EEXIST { Reason::DropConflict } else { Reason::DropTableFull })
             }
         },
@@ -219,7 +229,7 @@ fn promote(packet: &Packet, entry: &mut FlowEntry, twin_key: &FlowKey, twin: &mu
     counter::connection(entry.vserver, entry.real);
     event::connection(EVENT_CONNECTION, entry.connection(&packet.key));
     sticky::prove(entry, packet.now_ns);
-    let _ = maps::EMBRYONIC.remove(twin_key);
-    let _ = maps::EMBRYONIC.remove(packet.key);
+    let _ = A::embryonic().remove(twin_key);
+    let _ = A::embryonic().remove(&packet.key);
     Next::Proven
 }

@@ -5,29 +5,29 @@
 //! virtual server, of one address and for all VLANs and clients, costs one look-up.
 
 use aya_ebpf::maps::lpm_trie::Key;
-use csm_common::address::Address as _;
 use csm_common::flow::{FlowKey, NONE};
 use csm_common::service::{ClientKey, MATCH_FTP, VserverKey};
 
+use crate::family::Family;
+use crate::ftp;
 use crate::packet::{PROTO_TCP, PROTO_UDP, Packet};
-use crate::{ftp, maps};
 
 /// Number of the virtual server that `packet` opens a connection to.
 #[inline(always)]
-pub(crate) fn lookup(packet: &Packet) -> Option<u32> {
+pub(crate) fn lookup<A: Family>(packet: &Packet<A>) -> Option<u32> {
     let key = &packet.key;
     service(key, port(key), key.proto, 0).or_else(|| ftp::passive(packet)).or_else(|| others(key))
 }
 
 /// Whether connections of `key` are for virtual server `number`.
 #[inline(always)]
-pub(crate) fn is_for(key: &FlowKey, number: u32) -> bool {
+pub(crate) fn is_for<A: Family>(key: &FlowKey<A>, number: u32) -> bool {
     service(key, port(key), key.proto, 0).or_else(|| others(key)) == Some(number)
 }
 
 /// Port that is compared: an echo's identifier is none.
 #[inline(always)]
-const fn port(key: &FlowKey) -> u16 {
+const fn port<A: Family>(key: &FlowKey<A>) -> u16 {
     match key.proto {
         PROTO_TCP | PROTO_UDP => key.dport_be,
         _ => 0,
@@ -36,11 +36,11 @@ const fn port(key: &FlowKey) -> u16 {
 
 /// What the first look-up did not find.
 #[inline(never)]
-fn others(key: &FlowKey) -> Option<u32> {
+fn others<A: Family>(key: &FlowKey<A>) -> Option<u32> {
     if let Some(number) = any(key, 0) {
         return Some(number);
     }
-    let networks = maps::NETWORKS.get(Key::new(32, key.dst_be))?;
+    let networks = A::networks().get(Key::new(A::BITS, key.dst_be))?;
     for host_bits in networks.host_bits {
         if host_bits == 0 {
             return None;
@@ -54,26 +54,26 @@ fn others(key: &FlowKey) -> Option<u32> {
 
 /// By any port, then by any protocol.
 #[inline(always)]
-fn any(key: &FlowKey, host_bits: u8) -> Option<u32> {
+fn any<A: Family>(key: &FlowKey<A>, host_bits: u8) -> Option<u32> {
     service(key, 0, key.proto, host_bits).or_else(|| service(key, 0, 0, host_bits))
 }
 
 /// The virtual server for port and protocol in the network of the destination that has so many host bits.
-#[inline(always)]
-fn service(key: &FlowKey, port_be: u16, proto: u8, host_bits: u8) -> Option<u32> {
+#[inline(never)]
+fn service<A: Family>(key: &FlowKey<A>, port_be: u16, proto: u8, host_bits: u8) -> Option<u32> {
     find(key, VserverKey { ip_be: key.dst_be.network(host_bits), port_be, proto, kind: host_bits })
 }
 
 /// The virtual server that takes data connections of `service ftp`.
-#[inline(always)]
-pub(crate) fn of_ftp(key: &FlowKey) -> Option<u32> {
+#[inline(never)]
+pub(crate) fn of_ftp<A: Family>(key: &FlowKey<A>) -> Option<u32> {
     find(key, VserverKey { ip_be: key.dst_be, port_be: 0, proto: PROTO_TCP, kind: MATCH_FTP })
 }
 
-#[inline(never)]
-fn find(key: &FlowKey, wanted: VserverKey) -> Option<u32> {
+#[inline(always)]
+fn find<A: Family>(key: &FlowKey<A>, wanted: VserverKey<A>) -> Option<u32> {
     // SAFETY: the value is two plain numbers; what was just replaced leads to a slot that is still valid.
-    let found = *unsafe { maps::VSERVER_KEYS.get(wanted) }?;
+    let found = *unsafe { A::vserver_keys().get(wanted) }?;
     match found.rules {
         0 => Some(found.vserver),
         rules => client(key, rules),
@@ -83,10 +83,10 @@ fn find(key: &FlowKey, wanted: VserverKey) -> Option<u32> {
 /// By VLAN and client.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "rules are numbered like virtual servers, below 65,536")]
-fn client(key: &FlowKey, rules: u32) -> Option<u32> {
+fn client<A: Family>(key: &FlowKey<A>, rules: u32) -> Option<u32> {
     let find = |vlan| {
         let of = ClientKey { rules: rules as u16, vlan, client_be: key.src_be };
-        maps::CLIENTS.get(Key::new(64, of)).copied().filter(|&number| number != NONE)
+        A::clients().get(Key::new(32 + A::BITS, of)).copied().filter(|&number| number != NONE)
     };
     find(key.vlan).or_else(|| find(0))
 }

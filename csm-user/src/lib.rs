@@ -17,4 +17,6 @@ pub mod neigh;
 pub mod numbers;
 pub mod probe;
 pub mod replication;
+pub mod state;
+pub mod sync;
 pub mod track;

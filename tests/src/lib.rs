@@ -27,6 +27,7 @@ pub mod ports;
 pub mod programs;
 pub mod report;
 pub mod rig;
+pub mod rig6;
 pub mod scenario;
 pub mod service;
 pub mod sim;

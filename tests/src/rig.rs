@@ -13,19 +13,20 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::TestRunOptions;
 use aya::util::nr_cpus;
+use csm_common::address::Address;
 use csm_common::counter::{Count, Reason, ServiceCount, Verdict};
 use csm_common::event::{Lost, Record};
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::gate::{Clock, Gate, GateState};
-use csm_common::names;
 use csm_common::net::{
-    ADDRESS_ALIAS, ADDRESS_VIRTUAL, Address, AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop,
-    PORT_CLIENT, PORT_FT, PORT_SERVER, PORT_TAGGED, Port, ROUTE_CONNECTED, ROUTE_VIA, Route, virtual_mac,
+    ADDRESS_ALIAS, ADDRESS_VIRTUAL, AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop, PORT_CLIENT,
+    PORT_FT, PORT_SERVER, PORT_TAGGED, Port, ROUTE_CONNECTED, ROUTE_VIA, Route, virtual_mac,
 };
 use csm_common::service::{
     Match, REAL_STICKY, REAL_USABLE, Real, Settings, StickyEntry, StickyKey, VSERVER_INSERVICE, Vserver,
     VserverKey, ring_slot,
 };
+use csm_common::{names, net};
 use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec, Veth};
 use nix::sched::{CloneFlags, unshare};
 use nix::time::{ClockId, clock_gettime};
@@ -64,7 +65,7 @@ pub const ANY_TCP: u32 = 2;
 
 /// Tables as small as most fixtures need: a full set takes half a second to allocate.
 pub const SMALL: Capacity =
-    Capacity { connections: 64, embryonic: 1024, sticky: 64, vservers: 16, reals: 16 };
+    Capacity { connections: 64, embryonic: 1024, sticky: 64, vservers: 16, reals: 16, ipv6: false };
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -158,6 +159,10 @@ impl Rig {
     /// # Errors
     /// As [`Self::new`].
     pub fn on_trunk() -> Result<Self> {
+        Self::on_trunk_with(SMALL)
+    }
+
+    pub(crate) fn on_trunk_with(capacity: Capacity) -> Result<Self> {
         enter_namespace()?;
         let trunk = make_port("p0", 0, 0)?;
         let ports = [(2, PORT_CLIENT), (3, PORT_SERVER), (9, PORT_FT)];
@@ -172,7 +177,7 @@ impl Rig {
             };
             Ok(PortSpec { vlan, role, tagged: true, veth: Some(veth), ..trunk.clone() })
         });
-        Self::with_ports(ports.collect::<Result<Vec<_>>>()?, SMALL)
+        Self::with_ports(ports.collect::<Result<Vec<_>>>()?, capacity)
     }
 
     /// As [`Self::new`], with VLANs 2 and 3 bridged and the node's own address [`OWN`].
@@ -189,8 +194,8 @@ impl Rig {
         let joined = |port, other| PortSpec { veth: Some(veth.clone()), bridge: Some((other, OWN)), ..port };
         let ports = vec![joined(client, 3), joined(server, 2), make_port("p2", 9, PORT_FT)?];
         let rig = Self::with_ports(ports, SMALL)?;
-        let mut addresses: HashMap<MapData, AddressKey, Address> = rig.map(names::ADDRESSES);
-        addresses.insert(address_key(VIP, 3), Address { kind: ADDRESS_VIRTUAL }, 0)?;
+        let mut addresses: HashMap<MapData, AddressKey, net::Address> = rig.map(names::ADDRESSES);
+        addresses.insert(address_key(VIP, 3), net::Address { kind: ADDRESS_VIRTUAL }, 0)?;
         Ok(rig)
     }
 
@@ -300,11 +305,16 @@ impl Rig {
 
     /// Takes all records that wait in the ring.
     pub fn events(&mut self) -> Vec<Record> {
+        self.records()
+    }
+
+    /// As [`Self::events`], of one family.
+    pub(crate) fn records<A: Address>(&mut self) -> Vec<Record<A>> {
         let mut records = Vec::new();
         while let Some(item) = self.events.next() {
-            assert_eq!(item.len(), size_of::<Record>());
+            assert_eq!(item.len(), size_of::<Record<A>>());
             // SAFETY: the length was checked, any bit pattern is a valid record, and the read needs no alignment.
-            records.push(unsafe { item.as_ptr().cast::<Record>().read_unaligned() });
+            records.push(unsafe { item.as_ptr().cast::<Record<A>>().read_unaligned() });
         }
         records
     }
@@ -380,7 +390,7 @@ impl Rig {
         self.vserver(number, |vserver| vserver.ring_len = length);
     }
 
-    fn change<T: aya::Pod>(&self, name: &'static str, number: u32, change: impl FnOnce(&mut T)) {
+    pub(crate) fn change<T: aya::Pod>(&self, name: &'static str, number: u32, change: impl FnOnce(&mut T)) {
         let mut map: Array<MapData, T> = self.map(name);
         let mut value = map.get(&number, 0).expect(name);
         change(&mut value);
@@ -413,9 +423,10 @@ impl Rig {
     }
 
     fn fill_network(&mut self) -> Result<()> {
-        let mut addresses: HashMap<MapData, AddressKey, Address> = self.dataplane.map(names::ADDRESSES)?;
-        addresses.insert(address_key(VIP, 2), Address { kind: ADDRESS_VIRTUAL }, 0)?;
-        addresses.insert(address_key(ALIAS, 3), Address { kind: ADDRESS_ALIAS }, 0)?;
+        let mut addresses: HashMap<MapData, AddressKey, net::Address> =
+            self.dataplane.map(names::ADDRESSES)?;
+        addresses.insert(address_key(VIP, 2), net::Address { kind: ADDRESS_VIRTUAL }, 0)?;
+        addresses.insert(address_key(ALIAS, 3), net::Address { kind: ADDRESS_ALIAS }, 0)?;
         let mut sources: Array<MapData, u32> = self.dataplane.map(names::ERROR_SOURCES)?;
         sources.set(2, be(OWN), 0)?;
         sources.set(3, be(ALIAS), 0)?;

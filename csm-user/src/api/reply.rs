@@ -6,9 +6,11 @@
 pub mod config;
 pub mod ft;
 pub mod standby;
+pub mod state;
 pub mod trace;
 pub mod track;
 
+pub use state::{CertifyRequest, CopyState, DirectoryReply, ReloadRequest, SavedReply, StateDirectory};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use trace::{EntryReply, PacketReply, TraceQuery, WAIT_MAX_MS, WalkReply};
 
 pub use config::{
-    ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply,
+    ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply, SyncReply,
 };
 pub use ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::apply::Changes;
 use super::planner::Planner;
+use super::saved::Saved;
 use super::standby::Groups;
 use super::tracking::Running;
 use crate::dataplane::expiry::{Census, Ended};
@@ -31,6 +32,7 @@ use crate::neigh::table::Hop;
 use crate::neigh::task::{HopSink, Neighbours};
 use crate::probe::health::Health;
 use crate::replication::task::ReplHandle;
+use crate::sync::task::Link;
 
 /// A port and what netlink says of it.
 pub struct NodePort {
@@ -84,6 +86,10 @@ pub struct Node {
     pub walked: Arc<WalkedCell>,
     /// Changes of the configuration.
     pub changes: Changes,
+    /// To the peer, for configurations; `None` without an FT group.
+    pub link: Option<Arc<Link>>,
+    /// The state directory, if there is one.
+    pub saved: Option<Saved>,
 }
 
 /// What the walks over the tables met and removed.

@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::apply::Wish;
 use super::node::Node;
+use super::startup::Ended;
 use super::tracking::{Names, Running};
 use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
@@ -25,6 +26,7 @@ use crate::probe::health::Health;
 use crate::replication::role::Role;
 use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
+use crate::sync;
 use crate::track::task::TrackStatus;
 
 /// Between two log lines about boxes that use the group's addresses.
@@ -141,7 +143,7 @@ pub(super) async fn run(
     inputs: Inputs,
     announcements: &AnnounceThread,
     terminate: [Signal; 2],
-) {
+) -> Ended {
     let mut alive = tokio::time::interval(ALIVE_PERIOD);
     alive.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut sources = Sources {
@@ -162,14 +164,19 @@ pub(super) async fn run(
     router.track();
     router.tell(FtCommand::Forwardable(node.can_forward()));
     router.replica();
-    loop {
+    let ended = loop {
         match sources.next().await {
-            Event::Terminate => break,
+            Event::Terminate => break Ended::Stopped,
+            Event::Wish(Wish::Reload(directory)) => break Ended::Reload(directory),
             event => router.route(event),
         }
+    };
+    match ended {
+        Ended::Stopped => tracing::info!("told to stop"),
+        Ended::Reload(_) => tracing::info!("told to reload"),
     }
-    tracing::info!("told to stop");
     router.leave(sources).await;
+    ended
 }
 
 struct Router<'a> {
@@ -324,13 +331,22 @@ impl Router<'_> {
         match *wish {
             Wish::Announce => self.announcements.announce(),
             Wish::Revert(at, number) => {
-                let node = Arc::clone(self.node);
+                // The node may be taken down before.
+                let node = Arc::downgrade(self.node);
                 self.node.runtime.spawn(async move {
                     tokio::time::sleep_until(at.into()).await;
-                    // Ends with the runtime, if that ends first.
-                    let _ended = tokio::task::spawn_blocking(move || node.revert(number)).await;
+                    let revert = move || node.upgrade().map(|node| node.revert(number));
+                    // Fails only when the runtime ends.
+                    let _ended = tokio::task::spawn_blocking(revert).await;
                 });
             }
+            Wish::CheckSync => {
+                let node = Arc::downgrade(self.node);
+                let check = move || node.upgrade().map(|node| node.check_sync());
+                drop(self.node.runtime.spawn_blocking(check));
+            }
+            // Ends the loop that routes; what leads to it now is late.
+            Wish::Reload(_) => {}
         }
     }
 
@@ -364,11 +380,18 @@ impl Router<'_> {
                 let scope = self.node.ports.iter().find(|port| port.spec.role == PORT_FT);
                 let scope = scope.map_or(0, |port| port.spec.kernel_ifindex());
                 self.peer(Some(PeerAddr { addr: SocketAddrV6::new(address, PORT, 0, scope), nonce }));
+                if let Some(link) = &self.node.link {
+                    let address = SocketAddrV6::new(address, sync::task::PORT, 0, scope);
+                    link.set_peer(Some(sync::task::Peer { address, nonce }));
+                }
             }
             FtEvent::PeerLost => {
                 let slot = self.node.config().slot;
                 tracing::warn!("%CSM_SLB-4-REDUNDANCY_WARN: Module {slot} FT warning: peer lost");
                 self.peer(None);
+                if let Some(link) = &self.node.link {
+                    link.set_peer(None);
+                }
             }
         }
     }

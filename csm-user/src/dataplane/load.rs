@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError};
+use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, ProgramArray};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use csm_common::gate::Gate;
@@ -116,6 +116,8 @@ pub struct Capacity {
     pub vservers: u32,
     /// Real servers.
     pub reals: u32,
+    /// IPv6 has tables of the same sizes. Without, its packets are the kernel's and its tables take no memory.
+    pub ipv6: bool,
 }
 
 impl Default for Capacity {
@@ -126,6 +128,7 @@ impl Default for Capacity {
             sticky: limits::STICKY_MAX,
             vservers: limits::VSERVERS_MAX,
             reals: limits::REALS_MAX,
+            ipv6: false,
         }
     }
 }
@@ -210,7 +213,10 @@ impl Dataplane {
             return Err(LoadError::TooManyPorts(ends));
         }
         let mut ebpf = loader(&capacity).load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
-        verify(program(&mut ebpf)?)?;
+        verify(program(&mut ebpf, names::PROGRAM)?)?;
+        if capacity.ipv6 {
+            take_ipv6(&mut ebpf)?;
+        }
         let Some(Map::Array(gate)) = ebpf.map(names::GATE) else {
             return Err(LoadError::Missing(names::GATE));
         };
@@ -266,7 +272,7 @@ impl Dataplane {
     /// # Errors
     /// [`LoadError::Missing`] if the object has no program.
     pub fn program_fd(&mut self) -> Result<RawFd, LoadError> {
-        let program = program(&mut self.ebpf)?;
+        let program = program(&mut self.ebpf, names::PROGRAM)?;
         Ok(program.fd().map_err(|error| LoadError::Object(Box::new(error.into())))?.as_fd().as_raw_fd())
     }
 
@@ -275,7 +281,9 @@ impl Dataplane {
     /// # Errors
     /// The kernel's refusal, e.g. a frame shorter than an Ethernet header.
     pub fn test_run(&mut self, options: TestRunOptions<'_>) -> Result<TestRunResult, LoadError> {
-        program(&mut self.ebpf)?.test_run(options).map_err(|error| LoadError::TestRun(Box::new(error)))
+        program(&mut self.ebpf, names::PROGRAM)?
+            .test_run(options)
+            .map_err(|error| LoadError::TestRun(Box::new(error)))
     }
 
     fn fill_ports(&mut self, ports: &[PortSpec]) -> Result<(), LoadError> {
@@ -453,6 +461,29 @@ fn loader(capacity: &Capacity) -> EbpfLoader<'static> {
     ] {
         loader.map_max_entries(name, entries);
     }
+    // Without IPv6 a map of it has the least that the kernel makes.
+    let scaled = |entries: u32| if capacity.ipv6 { entries } else { 1 };
+    for (name, entries) in [
+        (names::FLOWS6, 2 * capacity.connections),
+        (names::EMBRYONIC6, 2 * capacity.embryonic),
+        (names::EMBRYONIC_STICKY6, capacity.embryonic),
+        (names::STICKY6, capacity.sticky),
+        (names::VSERVER_KEYS6, 2 * capacity.vservers),
+        (names::VSERVERS6, capacity.vservers),
+        (names::REALS6, capacity.reals),
+        (names::ORIGINS6, capacity.reals),
+        (names::FRAGMENTS6, limits::FRAGMENTS_MAX),
+        (names::NEXTHOPS6, limits::NEXTHOPS_MAX),
+        (names::NEIGHBOURS6, limits::NEXTHOPS_MAX),
+        (names::ADDRESSES6, limits::ADDRESSES_MAX),
+        (names::ERROR_SOURCES6, limits::VLAN_IDS),
+        (names::POOLS6, limits::POOLS_MAX),
+        (names::ROUTES6, limits::ROUTES_MAX),
+        (names::NETWORKS6, limits::NETWORKS_MAX),
+        (names::CLIENTS6, limits::CLIENTS_MAX),
+    ] {
+        loader.map_max_entries(name, scaled(entries));
+    }
     loader
 }
 
@@ -467,10 +498,19 @@ fn verify(program: &mut Xdp) -> Result<(), LoadError> {
     program.load().map_err(|error| LoadError::Verifier(Box::new(error)))
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
-    ebpf.program_mut(names::PROGRAM)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(LoadError::Missing(names::PROGRAM))
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, LoadError> {
+    ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(name))
+}
+
+/// Loads the program for IPv6 and has the first one call it.
+fn take_ipv6(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    let program = program(ebpf, names::PROGRAM6)?;
+    verify(program)?;
+    let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?));
+    let fd = fd.map_err(|error| LoadError::Object(Box::new(error.into())))?;
+    let map = ebpf.map_mut(names::FAMILIES).ok_or(LoadError::Missing(names::FAMILIES))?;
+    let mut families = ProgramArray::try_from(map).map_err(|source| map_error(names::FAMILIES, source))?;
+    families.set(names::FAMILY_V6, &fd, 0).map_err(|source| map_error(names::FAMILIES, source))
 }
 
 /// A descriptor of the loaded program `name`.

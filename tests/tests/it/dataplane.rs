@@ -29,3 +29,4 @@ mod sticky;
 mod tcp;
 mod trunk;
 mod udp;
+mod v6;

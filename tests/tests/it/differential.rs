@@ -39,6 +39,7 @@ fn the_program_and_the_model_agree() {
         sticky: 64,
         vservers: 16,
         reals: 16,
+        ipv6: false,
     })
     .expect("the rig");
     let mut model = scene();

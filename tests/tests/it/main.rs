@@ -14,6 +14,7 @@ mod operator;
 mod replication;
 mod services;
 mod soon;
+mod sync;
 mod tables;
 mod tracking;
 mod trunk;

@@ -108,12 +108,22 @@ impl Host {
 
     /// Starts csmd and waits until it answers.
     pub(crate) fn start(&self, text: &str, name: &str) -> Running<'_> {
+        self.start_with(text, name, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_with(&self, text: &str, name: &str, flags: &[&str]) -> Running<'_> {
         let config = self.write(&format!("{name}.cfg"), text);
         let (socket, log) =
             (self.socket(&format!("{name}.sock")), self.directory.join(format!("{name}.log")));
         let err = std::fs::File::create(&log).expect("a log");
-        let child =
-            self.csmd(&config, &socket).stdin(Stdio::null()).stderr(err).spawn().expect("csmd starts");
+        let child = self
+            .csmd(&config, &socket)
+            .args(flags)
+            .stdin(Stdio::null())
+            .stderr(err)
+            .spawn()
+            .expect("csmd starts");
         let running = Running { host: self, child, socket, log };
         wait::until("csmd's answer", PATIENCE, PACE, || Ok(running.csm("show running-config").ok()))
             .expect("it runs");

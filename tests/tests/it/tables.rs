@@ -35,7 +35,8 @@ use super::soon::soon;
 const REALS_HELD: u32 = 16;
 
 fn dataplane(connections: u32) -> Dataplane {
-    let capacity = Capacity { connections, embryonic: 1024, sticky: 1024, vservers: 16, reals: REALS_HELD };
+    let capacity =
+        Capacity { connections, embryonic: 1024, sticky: 1024, vservers: 16, reals: REALS_HELD, ipv6: false };
     Dataplane::load_with(&[], AttachMode::Native, capacity).expect("root and a kernel with XDP")
 }
 

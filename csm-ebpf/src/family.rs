@@ -1,0 +1,237 @@
+//! What the stages need of a family of addresses: its tables, and how its headers are written.
+
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::programs::XdpContext;
+use csm_common::address::{Address, V6};
+use csm_common::counter::Reason;
+use csm_common::event::EVENT_V6;
+use csm_common::flow::{FlowEntry, FlowKey};
+use csm_common::fragment::{Fragment, FragmentKey};
+use csm_common::net::{self, AddressKey, NextHop, Route};
+use csm_common::service::{
+    ClientKey, Match, Networks, Origin, Pool, Real, StickyEntry, StickyKey, Vserver, VserverKey,
+};
+
+use crate::conn::Cold;
+use crate::packet::{Ingress, PROTO_ICMP, PROTO_ICMPV6, Packet};
+use crate::{Outcome, echo, icmp_send, maps, rewrite, v6};
+
+/// A family, with its maps (see [`maps`] for what is in them).
+pub(crate) trait Family: Address {
+    /// Its ICMP.
+    const ICMP: u8;
+    const ECHO_REQUEST: u8;
+    const ECHO_REPLY: u8;
+    /// Octets of its header without options or extensions.
+    const HEADER: usize;
+    /// The ICMP checksum covers the addresses.
+    const ICMP_COVERS_ADDRESSES: bool;
+    /// Bit of its records' kind.
+    const EVENT: u32;
+    /// Packets, keys and entries stand in this CPU's scratch space from the start: they are too large for the stack.
+    const IN_SCRATCH: bool;
+    /// Any place of a transport header, as a mask.
+    const L4_MASK: u32;
+
+    fn addresses() -> &'static HashMap<AddressKey<Self>, net::Address>;
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>>;
+    /// Where fragments that come too early wait; without it they are dropped.
+    fn held() -> Option<&'static RingBuf>;
+    fn next_hops() -> &'static Array<NextHop<Self>>;
+    fn routes() -> &'static LpmTrie<Self, Route>;
+    fn neighbours() -> &'static HashMap<AddressKey<Self>, u32>;
+    fn vserver_keys() -> &'static HashMap<VserverKey<Self>, Match>;
+    fn networks() -> &'static LpmTrie<Self, Networks>;
+    fn clients() -> &'static LpmTrie<ClientKey<Self>, u32>;
+    fn pools() -> &'static Array<Pool<Self>>;
+    fn vservers() -> &'static Array<Vserver<Self>>;
+    fn reals() -> &'static Array<Real<Self>>;
+    fn origins() -> &'static HashMap<VserverKey<Self>, Origin<Self>>;
+    fn cold() -> &'static PerCpuArray<Cold<Self>>;
+    fn flows() -> &'static HashMap<FlowKey<Self>, FlowEntry<Self>>;
+    fn embryonic() -> &'static LruHashMap<FlowKey<Self>, FlowEntry<Self>>;
+    fn sticky() -> &'static HashMap<StickyKey<Self>, StickyEntry>;
+    fn embryonic_sticky() -> &'static LruHashMap<StickyKey<Self>, StickyEntry>;
+
+    /// The entry of the established table under `key`.
+    fn proven(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>>;
+    /// An address that one host may have.
+    fn is_host(self) -> bool;
+    /// Whether an ICMP message of that type is an error that is translated.
+    fn is_icmp_error(kind: u8) -> bool;
+    /// Writes addresses, a hop limit that is one less, and what checksum the header has.
+    fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, ip_delta: u16) -> Result<(), Reason>;
+    /// Writes a header of its own, with so many octets to follow.
+    fn write(ctx: &XdpContext, src_be: Self, dst_be: Self, proto: u8, payload: u16) -> Result<(), Reason>;
+    /// Sends an IP packet back as an answer.
+    fn turn_around(ctx: &XdpContext, ingress: &Ingress) -> Outcome;
+    /// Answers a packet whose hop limit has run out.
+    fn time_exceeded(ctx: &XdpContext, packet: &Packet<Self>, l4: usize) -> Reason;
+    /// Answers a packet that is longer than `mtu`.
+    fn too_big(ctx: &XdpContext, packet: &Packet<Self>, l4: usize, mtu: u16) -> Reason;
+}
+
+/// The maps of a family, by the names of its statics.
+macro_rules! maps_of {
+    ($($function:ident -> $static:ident: $type:ty;)+) => {
+        $(#[inline(always)]
+        fn $function() -> &'static $type {
+            &maps::$static
+        })+
+    };
+}
+
+impl Family for u32 {
+    const ICMP: u8 = PROTO_ICMP;
+    const ECHO_REQUEST: u8 = 8;
+    const ECHO_REPLY: u8 = 0;
+    const HEADER: usize = 20;
+    const ICMP_COVERS_ADDRESSES: bool = false;
+    const EVENT: u32 = 0;
+    const IN_SCRATCH: bool = false;
+    const L4_MASK: u32 = 0x7f;
+
+    maps_of! {
+        addresses -> ADDRESSES: HashMap<AddressKey<Self>, net::Address>;
+        fragments -> FRAGMENTS: LruHashMap<FragmentKey<Self>, Fragment<Self>>;
+        next_hops -> NEXTHOPS: Array<NextHop<Self>>;
+        routes -> ROUTES: LpmTrie<Self, Route>;
+        neighbours -> NEIGHBOURS: HashMap<AddressKey<Self>, u32>;
+        vserver_keys -> VSERVER_KEYS: HashMap<VserverKey<Self>, Match>;
+        networks -> NETWORKS: LpmTrie<Self, Networks>;
+        clients -> CLIENTS: LpmTrie<ClientKey<Self>, u32>;
+        pools -> POOLS: Array<Pool<Self>>;
+        vservers -> VSERVERS: Array<Vserver<Self>>;
+        reals -> REALS: Array<Real<Self>>;
+        origins -> ORIGINS: HashMap<VserverKey<Self>, Origin<Self>>;
+        cold -> COLD: PerCpuArray<Cold<Self>>;
+        flows -> FLOWS: HashMap<FlowKey<Self>, FlowEntry<Self>>;
+        embryonic -> EMBRYONIC: LruHashMap<FlowKey<Self>, FlowEntry<Self>>;
+        sticky -> STICKY: HashMap<StickyKey<Self>, StickyEntry>;
+        embryonic_sticky -> EMBRYONIC_STICKY: LruHashMap<StickyKey<Self>, StickyEntry>;
+    }
+
+    #[inline(always)]
+    fn held() -> Option<&'static RingBuf> {
+        Some(&maps::HELD)
+    }
+
+    #[inline(always)]
+    fn proven(key: &FlowKey) -> Option<*mut FlowEntry> {
+        maps::FLOWS.get_ptr_mut(key.wide())
+    }
+
+    /// Not of "this network", loopback, multicast or reserved (RFC 6890).
+    #[inline(always)]
+    fn is_host(self) -> bool {
+        matches!(self.to_ne_bytes()[0], 1..=126 | 128..=223)
+    }
+
+    #[inline(always)]
+    fn is_icmp_error(kind: u8) -> bool {
+        crate::packet::is_icmp_error(kind)
+    }
+
+    #[inline(always)]
+    fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, ip_delta: u16) -> Result<(), Reason> {
+        rewrite::addresses(ctx, src_be, dst_be, ip_delta)
+    }
+
+    #[inline(always)]
+    fn write(ctx: &XdpContext, src_be: Self, dst_be: Self, proto: u8, payload: u16) -> Result<(), Reason> {
+        rewrite::write(ctx, src_be, dst_be, proto, payload)
+    }
+
+    #[inline(always)]
+    fn turn_around(ctx: &XdpContext, ingress: &Ingress) -> Outcome {
+        echo::turn_around(ctx, ingress)
+    }
+
+    #[inline(always)]
+    fn time_exceeded(ctx: &XdpContext, packet: &Packet, l4: usize) -> Reason {
+        icmp_send::time_exceeded(ctx, packet, l4)
+    }
+
+    #[inline(always)]
+    fn too_big(ctx: &XdpContext, packet: &Packet, l4: usize, mtu: u16) -> Reason {
+        icmp_send::too_big(ctx, packet, l4, mtu)
+    }
+}
+
+impl Family for V6 {
+    const ICMP: u8 = PROTO_ICMPV6;
+    const ECHO_REQUEST: u8 = 128;
+    const ECHO_REPLY: u8 = 129;
+    const HEADER: usize = 40;
+    const ICMP_COVERS_ADDRESSES: bool = true;
+    const EVENT: u32 = EVENT_V6;
+    const IN_SCRATCH: bool = true;
+    const L4_MASK: u32 = 0xff;
+
+    maps_of! {
+        addresses -> ADDRESSES6: HashMap<AddressKey<Self>, net::Address>;
+        fragments -> FRAGMENTS6: LruHashMap<FragmentKey<Self>, Fragment<Self>>;
+        next_hops -> NEXTHOPS6: Array<NextHop<Self>>;
+        routes -> ROUTES6: LpmTrie<Self, Route>;
+        neighbours -> NEIGHBOURS6: HashMap<AddressKey<Self>, u32>;
+        vserver_keys -> VSERVER_KEYS6: HashMap<VserverKey<Self>, Match>;
+        networks -> NETWORKS6: LpmTrie<Self, Networks>;
+        clients -> CLIENTS6: LpmTrie<ClientKey<Self>, u32>;
+        pools -> POOLS6: Array<Pool<Self>>;
+        vservers -> VSERVERS6: Array<Vserver<Self>>;
+        reals -> REALS6: Array<Real<Self>>;
+        origins -> ORIGINS6: HashMap<VserverKey<Self>, Origin<Self>>;
+        cold -> COLD6: PerCpuArray<Cold<Self>>;
+        flows -> FLOWS6: HashMap<FlowKey<Self>, FlowEntry<Self>>;
+        embryonic -> EMBRYONIC6: LruHashMap<FlowKey<Self>, FlowEntry<Self>>;
+        sticky -> STICKY6: HashMap<StickyKey<Self>, StickyEntry>;
+        embryonic_sticky -> EMBRYONIC_STICKY6: LruHashMap<StickyKey<Self>, StickyEntry>;
+    }
+
+    #[inline(always)]
+    fn held() -> Option<&'static RingBuf> {
+        None
+    }
+
+    #[inline(always)]
+    fn proven(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>> {
+        maps::FLOWS6.get_ptr_mut(key)
+    }
+
+    #[inline(always)]
+    fn is_host(self) -> bool {
+        // The inherent method.
+        V6::is_host(self)
+    }
+
+    /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443).
+    #[inline(always)]
+    fn is_icmp_error(kind: u8) -> bool {
+        matches!(kind, 1..=4)
+    }
+
+    #[inline(always)]
+    fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, _ip_delta: u16) -> Result<(), Reason> {
+        v6::rewrite(ctx, src_be, dst_be)
+    }
+
+    #[inline(always)]
+    fn write(ctx: &XdpContext, src_be: Self, dst_be: Self, proto: u8, payload: u16) -> Result<(), Reason> {
+        v6::write(ctx, src_be, dst_be, proto, payload, echo::TTL)
+    }
+
+    #[inline(always)]
+    fn turn_around(ctx: &XdpContext, ingress: &Ingress) -> Outcome {
+        v6::turn_around(ctx, ingress)
+    }
+
+    #[inline(always)]
+    fn time_exceeded(ctx: &XdpContext, packet: &Packet<Self>, l4: usize) -> Reason {
+        v6::time_exceeded(ctx, packet, l4)
+    }
+
+    #[inline(always)]
+    fn too_big(ctx: &XdpContext, packet: &Packet<Self>, l4: usize, mtu: u16) -> Reason {
+        v6::too_big(ctx, packet, l4, mtu)
+    }
+}

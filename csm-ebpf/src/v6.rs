@@ -1,0 +1,188 @@
+//! IPv6: a program of its own, called from the first one, so that either has its whole stack and is verified alone.
+//!
+//! Its own are the headers; connections, predictors, stickiness and what else does not depend on them are shared with
+//! IPv4 (`family.rs`). A packet stands in this CPU's scratch space from the start, as its keys would fill the stack.
+
+mod fragment;
+mod header;
+mod icmp;
+mod neighbour;
+mod send;
+
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use csm_common::address::V6;
+use csm_common::counter::Reason;
+use csm_common::gate::GateState;
+use csm_common::names::FAMILY_V6;
+use csm_common::net::{NO_VETH, PORT_FT, PORT_TAGGED, Port};
+
+use crate::packet::{self, Ethernet, Ingress, L3, Mac, PROTO_ICMPV6, Packet, header};
+use crate::{Outcome, conn, echo, forward, gate, maps, relay};
+
+pub(crate) use send::{time_exceeded, too_big};
+
+/// What the first program knows of a frame.
+pub(crate) struct Handover {
+    /// The VLAN that it came in on.
+    vlan: u32,
+    /// Octets of the tag that it came with.
+    tag: u32,
+}
+
+#[repr(C, packed(2))]
+pub(crate) struct Ipv6 {
+    /// Version, traffic class, flow label.
+    version_be: u32,
+    payload_be: u16,
+    next: u8,
+    hop_limit: u8,
+    src_be: V6,
+    dst_be: V6,
+}
+
+/// No traffic class, no flow label.
+const VERSION_BE: u32 = 0x6000_0000_u32.to_be();
+/// Octets of the longest quote in an error, a multiple of 4: all up to the transport header, which stands before 256.
+const QUOTE_MAX: usize = 252;
+
+/// Scratch space for a quote.
+pub(crate) type Quote = [u32; QUOTE_MAX / 4];
+
+/// Calls the program for IPv6; without one the frame is the kernel's.
+// Not a call: from one no other program may be called with much on the stack.
+#[inline(always)]
+pub(crate) fn hand_over(ctx: &XdpContext, port: &Port, tag: u32) -> Reason {
+    if let Some(handover) = maps::HANDOVER.get_ptr_mut(0) {
+        // SAFETY: this CPU's element; the program does not nest.
+        unsafe { *handover = Handover { vlan: u32::from(port.vlan), tag } };
+        // SAFETY: the map holds programs of this type only. It does not come back but for an empty slot.
+        let _ = unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_V6) };
+    }
+    Reason::PassProtocol
+}
+
+/// Entry point: only from the other program.
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
+fn csm6(ctx: XdpContext) -> u32 {
+    let length = packet::length(&ctx);
+    let (mut bytes, mut veth, mut reason) = (length, NO_VETH, Reason::DropInternal);
+    if let Some(handover) = maps::HANDOVER.get_ptr(0) {
+        // SAFETY: this CPU's element.
+        let (vlan, tag) = unsafe { ((*handover).vlan, (*handover).tag) };
+        bytes += tag;
+        if let Some(port) = maps::VLANS.get(vlan) {
+            // SAFETY: a field of a map's value; read before the walk, as there.
+            veth = unsafe { (&raw const port.veth).read_volatile() };
+            let (Ok(ended) | Err(ended)) = frame(&ctx, port, length);
+            reason = ended;
+        }
+    }
+    crate::end(bytes, reason, veth)
+}
+
+#[inline(always)]
+fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
+    let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
+    let ethernet = header::<Ethernet>(ctx, 0)?;
+    // SAFETY: `header` checked the bounds.
+    let (dst, src) = unsafe { ((*ethernet).dst, (*ethernet).src) };
+    let from_peer = port.role == PORT_FT;
+    // SAFETY: the first field of a map's value.
+    let ours = dst == unsafe { Mac::at(&raw const settings.virtual_mac) };
+    if !from_peer && neighbour::is_discovery(ctx) {
+        return Ok(neighbour::handle(ctx, port));
+    }
+    if !from_peer && !ours {
+        return Ok(Reason::PassHost);
+    }
+    let (state, now_ns) = gate::read();
+    let ingress = if from_peer {
+        relay::take(port, dst, src, state)?
+    } else {
+        match state {
+            GateState::Open => {
+                let tagged = port.flags & PORT_TAGGED != 0;
+                Ingress { port: port.number, vlan: port.vlan, role: port.role, tagged, relayed: false }
+            }
+            GateState::RelayOut => return relay::hand_over(ctx, port, settings, ethernet),
+            GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
+        }
+    };
+    let cold = maps::COLD6.get_ptr_mut(0).ok_or(Reason::DropInternal)?;
+    // SAFETY: this CPU's element; the program does not nest.
+    let packet = unsafe { &mut (*cold).packet };
+    *packet = Packet::new(ingress, now_ns, length);
+    balance(ctx, packet)
+}
+
+/// A packet for the group, which may have it.
+#[inline(always)]
+fn balance(ctx: &XdpContext, packet: &mut Packet<V6>) -> Outcome {
+    let l4 = header::parse_ip(ctx, packet)?;
+    if packet.is_later() {
+        return Ok(fragment::follow(ctx, packet, l4));
+    }
+    packet::parse_transport(ctx, l4, packet)?;
+    if packet.key.proto == PROTO_ICMPV6 {
+        if packet.is_icmp_error() {
+            return Ok(icmp::translate(ctx, packet, l4));
+        }
+        if echo::is_for_us(packet) {
+            return Ok(echo::reply(ctx, packet, l4));
+        }
+    }
+    conn::forward(ctx, packet, l4)
+}
+
+/// Writes a header of its own, with so many octets to follow.
+#[inline(always)]
+pub(crate) fn write(
+    ctx: &XdpContext,
+    src_be: V6,
+    dst_be: V6,
+    next: u8,
+    payload: u16,
+    hop_limit: u8,
+) -> Result<(), Reason> {
+    let ip = header::<Ipv6>(ctx, L3)?;
+    // SAFETY: `header` checked the bounds.
+    unsafe {
+        (*ip).version_be = VERSION_BE;
+        (*ip).payload_be = payload.to_be();
+        (*ip).next = next;
+        (*ip).hop_limit = hop_limit;
+        (*ip).src_be = src_be;
+        (*ip).dst_be = dst_be;
+    }
+    Ok(())
+}
+
+/// Writes addresses and a hop limit that is one less.
+#[inline(always)]
+pub(crate) fn rewrite(ctx: &XdpContext, src_be: V6, dst_be: V6) -> Result<(), Reason> {
+    let ip = header::<Ipv6>(ctx, L3)?;
+    // SAFETY: `header` checked the bounds.
+    unsafe {
+        (*ip).src_be = src_be;
+        (*ip).dst_be = dst_be;
+        (*ip).hop_limit -= 1;
+    }
+    Ok(())
+}
+
+/// Sends a packet back as an answer. Swapping the addresses changes no checksum.
+#[inline(always)]
+pub(crate) fn turn_around(ctx: &XdpContext, ingress: &Ingress) -> Outcome {
+    let ip = header::<Ipv6>(ctx, L3)?;
+    // SAFETY: `header` checked the bounds.
+    let asker_be = unsafe {
+        let asker_be = (*ip).src_be;
+        (*ip).src_be = (*ip).dst_be;
+        (*ip).dst_be = asker_be;
+        (*ip).hop_limit = echo::TTL;
+        asker_be
+    };
+    forward::turn_back(ctx, ingress, asker_be, forward::source(ctx)?, Reason::EchoReplied)
+}

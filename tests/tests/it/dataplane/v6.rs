@@ -1,0 +1,8 @@
+//! IPv6: what depends on the family, and that the rest goes by the shared stages.
+
+mod errors;
+mod frames;
+mod headers;
+mod modes;
+mod neighbour;
+mod tcp;
