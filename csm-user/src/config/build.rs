@@ -270,6 +270,7 @@ impl Draft {
         match statement.id {
             Id::Serverfarm => {}
             Id::NatServer => farm.nat_server = !no,
+            Id::Failaction => farm.purge = !no,
             Id::NatClient => farm.nat_client = if no { None } else { Some(statement.name()?.clone()) },
             Id::Predictor => farm.predictor = if no { Predictor::RoundRobin } else { predictor(statement)? },
             Id::FarmProbe => put(&mut farm.probes, statement.name()?.clone(), no),

@@ -123,6 +123,7 @@ pub enum Id {
     Natpool,
     Serverfarm,
     NatServer,
+    Failaction,
     NatClient,
     Predictor,
     FarmProbe,

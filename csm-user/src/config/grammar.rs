@@ -209,7 +209,7 @@ impl Kind {
             Self::Host6 | Self::Interface6 | Self::Prefix6 => word.contains(':'),
             Self::Port => (digit && !word.contains(':')) || service::port(word).is_some(),
             Self::Vlans => digit,
-            Self::Name | Self::Interface | Self::Text8 | Self::Key | Self::ObscuredKey => true,
+            Self::Name | Self::Interface | Self::Key | Self::ObscuredKey | Self::Text8 => true,
         }
     }
 

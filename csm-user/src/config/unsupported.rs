@@ -161,9 +161,9 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     ),
     Command::refused(
         Serverfarm,
-        &[Word("failaction", ""), Rest],
+        &[Word("failaction", ""), Word("reassign", "")],
         LATER,
-        "remove it: connections of a failed real stay",
+        "use `failaction purge`: clients that connect anew get another real",
     ),
     Command::refused(Serverfarm, &[Word("health", ""), Rest], LATER, "use `probe NAME`"),
     Command::refused(

@@ -1,5 +1,6 @@
 //! The event loop: what one feature says becomes what others are told.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -12,17 +13,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::apply::Wish;
+use super::conns;
 use super::node::Node;
 use super::startup::Ended;
 use super::tracking::{Names, Running};
 use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
+use crate::dataplane::plan;
 use crate::dataplane::ring::Hint;
 use crate::ft::task::handle::ALIVE_PERIOD;
 use crate::ft::{FtCommand, FtEvent, FtHandle, Reason, State};
-use crate::model::Host;
+use crate::model::{Host, Name};
 use crate::neigh::task::LinkEvent;
-use crate::probe::health::Health;
+use crate::probe::health::{Health, RealKey};
 use crate::replication::role::Role;
 use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
@@ -157,8 +160,8 @@ pub(super) async fn run(
     };
     let tracked_links = std::mem::take(&mut sources.inputs.tracked_links);
     let active = Arc::clone(&sources.inputs.active);
-    let mut router =
-        Router { node, announcements, active, rivals: Rivals::default(), tracked_links, eligible: None };
+    let (rivals, health) = (Rivals::default(), Arc::clone(&node.health.borrow()));
+    let mut router = Router { node, announcements, active, rivals, health, tracked_links, eligible: None };
     super::standby::report(node);
     // Before it may claim.
     router.track();
@@ -184,6 +187,8 @@ struct Router<'a> {
     announcements: &'a AnnounceThread,
     active: Arc<AtomicBool>,
     rivals: Rivals,
+    /// As the maps show it.
+    health: Arc<Health>,
     tracked_links: Names,
     /// What the real-time thread was told.
     eligible: Option<bool>,
@@ -274,14 +279,37 @@ impl Router<'_> {
         self.announcements.stations(stations);
     }
 
-    fn replan(&self) {
+    fn replan(&mut self) {
         let health = Arc::clone(&self.node.health.borrow());
+        let before = std::mem::replace(&mut self.health, Arc::clone(&health));
         match self.node.planner.replan(&health) {
             Ok(operations) => tracing::debug!(operations, "health changed, maps brought in line"),
             Err(error) => {
                 tracing::error!(%error, "health changed, but the maps could not be brought in line");
             }
         }
+        // Only now: whoever is reset and comes again must not get the same real.
+        self.purge(&health.failed_since(&before).collect::<Vec<_>>());
+    }
+
+    /// Resets the connections of those reals that have just `failed` and whose farm says so.
+    fn purge(&self, failed: &[&RealKey]) {
+        let config = self.node.config();
+        let purges = |farm: &Name| config.serverfarm(farm).is_some_and(|farm| farm.purge);
+        let meant = |known: &plan::RealKey| {
+            purges(&known.farm)
+                && failed.iter().any(|real| {
+                    (&real.farm, real.address, real.port) == (&known.farm, known.address, known.port)
+                })
+        };
+        let desired = self.node.desired();
+        let numbers: BTreeSet<u32> =
+            desired.reals.iter().filter(|(_, known)| meant(&known.key)).map(|(number, _)| *number).collect();
+        if numbers.is_empty() {
+            return;
+        }
+        let node = Arc::clone(self.node);
+        tokio::task::spawn_blocking(move || conns::purge(&node, numbers));
     }
 
     fn replica(&self) {

@@ -66,7 +66,7 @@ fn fault_tolerance(before: Option<&FtGroup>, after: Option<&FtGroup>, parts: &mu
                 parts.push("the timers `heartbeat-time` and `failover`".to_owned());
             }
             if old.track != new.track {
-                parts.push("what is tracked".to_owned());
+                parts.push("the lines `track`".to_owned());
             }
         }
         (Some(group), None) | (None, Some(group)) => {

@@ -238,6 +238,8 @@ pub struct Serverfarm {
     pub nat_server: bool,
     /// `nat client NAME`: clients get an address of this pool.
     pub nat_client: Option<Name>,
+    /// `failaction purge`: connections of a real that fails its probes are reset.
+    pub purge: bool,
     /// `real A [PORT]`.
     pub reals: Vec<Real>,
 }
@@ -252,6 +254,7 @@ impl Serverfarm {
             predictor: Predictor::RoundRobin,
             nat_server: true,
             nat_client: None,
+            purge: false,
             reals: Vec::new(),
         }
     }

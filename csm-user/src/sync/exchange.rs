@@ -44,8 +44,9 @@ pub fn for_peer(config: &Config) -> Result<Config, Vec<NoAlt>> {
         ft.priority = alternate;
     }
     if let Some(ft) = &mut other.ft {
-        // Names of interfaces and routers are each host's own, and keys do not cross the FT VLAN.
+        // Names of interfaces are each host's own, and keys do not cross the FT VLAN.
         ft.track.interfaces.clear();
+        // Each node has a router of its own.
         ft.track.groups.clear();
         ft.keys = FtKeys::default();
     }
@@ -74,7 +75,7 @@ pub fn received(own: &Config, name: &str, text: &str, host: &HostFacts) -> Outco
 }
 
 /// `config` without what the two nodes of a pair have each for itself: addresses, priority, ports, tracked interfaces
-/// and routers, module number.
+/// and groups, module number.
 #[must_use]
 pub fn shared(config: &Config) -> String {
     let mut shared = config.clone();

@@ -116,14 +116,15 @@ fn probe(number: usize) -> impl Strategy<Value = Probe> {
 
 fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
     let real = (of(1..=65535_u16), 0..=100_u8, any::<bool>());
-    let modes = (predictor(family(number)), any::<bool>(), any::<bool>());
+    let modes = (predictor(family(number)), any::<bool>(), any::<bool>(), any::<bool>());
     let family = family(number);
     (vec(real, 0..4), vec(any::<bool>(), probes), modes).prop_map(
-        move |(reals, used, (predictor, nat, pool))| Serverfarm {
+        move |(reals, used, (predictor, nat, pool, purge))| Serverfarm {
             name: name('F', number),
             predictor,
             nat_server: nat || pool,
             nat_client: pool.then(|| name('N', number % 2)),
+            purge,
             probes: (0..probes).filter(|&n| used[n]).map(|n| name('P', n)).collect(),
             reals: (1_u8..)
                 .zip(reals)
