@@ -50,7 +50,6 @@ pub fn large_config(vservers: u32) -> Config {
             failover: Duration::from_secs(3),
             keys: csm_user::model::FtKeys::default(),
             track: csm_user::model::Tracking::default(),
-            keys: csm_user::model::FtKeys::default(),
         }),
     }
 }

@@ -143,15 +143,17 @@ pub fn ipv6(side: Side) -> String {
         " vlan 2 client\n  ipv6 address {own2}/64 alt {peer2}/64\n  gateway {ROUTER6}\n \
          vlan 3 server\n  ipv6 address {own3}/64 alt {peer3}/64\n  alias {ALIAS6}/64\n"
     );
-    for (name, to, probe, sticky) in [
-        ("WEB6", "tcp www".to_owned(), "TCP", "  sticky 30 group 16\n  replicate csrp sticky\n"),
-        ("MESSAGES6", format!("tcp {MESSAGE_PORT}"), "TCP", ""),
-        ("ECHO6", format!("udp {ECHO_PORT}"), "ICMP", ""),
-    ] {
-        let _ = write!(text, " serverfarm {name}\n  probe {probe}\n");
+    for (farm, probe) in [("WEB6", "TCP"), ("MESSAGES6", "TCP"), ("ECHO6", "ICMP")] {
+        let _ = write!(text, " serverfarm {farm}\n  probe {probe}\n");
         for real in REALS6 {
             let _ = write!(text, "  real {real}\n   inservice\n");
         }
+    }
+    for (name, to, sticky) in [
+        ("WEB6", "tcp www".to_owned(), "  sticky 30 group 16\n  replicate csrp sticky\n"),
+        ("MESSAGES6", format!("tcp {MESSAGE_PORT}"), ""),
+        ("ECHO6", format!("udp {ECHO_PORT}"), ""),
+    ] {
         let _ = write!(
             text,
             " vserver {name}\n  virtual {VIP6} {to}\n  serverfarm {name}\n{sticky}  replicate csrp connection\n  inservice\n"

@@ -4,7 +4,7 @@
 //! reals, the probes get their targets (so that a new real is no sooner taken for healthy than at a start), the maps are
 //! brought in line, and what only the old configuration named is let go. Whoever comes second waits.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -118,17 +118,11 @@ pub fn announced<'a>(desired: &Desired, specs: impl Iterator<Item = &'a PortSpec
 }
 
 /// The IPv6 addresses that hosts ask for by multicast, with the interface on which the kernel takes part in their VLAN.
-pub fn solicited<'a>(
-    desired: &Desired,
-    specs: impl Iterator<Item = &'a PortSpec> + Clone,
-) -> Vec<(u32, Ipv6Addr)> {
-    let interface = |on: VlanId| {
-        let port = specs.clone().find(|spec| spec.vlan == on.get());
-        port.map(PortSpec::kernel_ifindex)
-    };
-    let of = |(vlan, address)| match address {
+pub fn solicited<'a>(desired: &Desired, specs: impl Iterator<Item = &'a PortSpec>) -> Vec<(u32, Ipv6Addr)> {
+    let interfaces: BTreeMap<u16, u32> = specs.map(|spec| (spec.vlan, spec.kernel_ifindex())).collect();
+    let of = |(vlan, address): (VlanId, IpAddr)| match address {
         IpAddr::V4(_) => None,
-        IpAddr::V6(address) => Some((interface(vlan)?, address)),
+        IpAddr::V6(address) => Some((*interfaces.get(&vlan.get())?, address)),
     };
     desired.announced().into_iter().filter_map(of).collect()
 }

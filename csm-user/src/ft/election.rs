@@ -66,6 +66,11 @@ impl Params {
         self.failover.max(peer_lease + guard)
     }
 
+    /// Between two heartbeats: three in a failover time at least, on every path.
+    fn beat(&self) -> Duration {
+        self.heartbeat.min(self.failover / 3)
+    }
+
     /// Between two requests, or two offers.
     fn retry(&self) -> Duration {
         self.heartbeat.min(RETRY_MAX)

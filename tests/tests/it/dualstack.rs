@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
+use csm_tests::figure::{Figure, Timers};
 use csm_tests::lab::{Lab, Options};
 use csm_tests::netns::Netns;
 use csm_tests::node::Fault;
 use csm_tests::programs::Programs;
 use csm_tests::scenario::Traffic;
 use csm_tests::status::Role;
-use csm_tests::topology::{ALIAS6, Side, VIP6};
+use csm_tests::topology::{ALIAS6, VIP, VIP6, Wiring};
 use csm_tests::wait;
 
 use crate::{finish, out};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What `words` prints in `netns`.
 fn run(netns: &Netns, program: &str, words: &[&str]) -> String {
@@ -42,10 +43,20 @@ fn proven(lab: &Lab, traffic: &mut [Traffic; 2], connections: usize) {
 
 #[test]
 fn connections_of_both_families_survive_either_node() {
+    survive("dualstack", Wiring::Access);
+}
+
+#[test]
+fn on_trunks_too() {
+    survive("dualtrunk", Wiring::Trunk);
+}
+
+fn survive(test: &str, wiring: Wiring) {
     const CONNECTIONS: usize = 100;
     let programs = Programs::beside_this_one().expect("built programs");
-    let mut lab =
-        Lab::build(Options { ipv6: true, ..Options::small(programs, out("dualstack")) }).expect("a lab");
+    let figure = Figure { timers: Timers::FAST, preempt: false, wiring };
+    let options = Options { figure, ipv6: true, ..Options::small(programs, out(test)) };
+    let mut lab = Lab::build(options).expect("a lab");
     let mut active = lab.start(LIMIT).expect("one active, one standby");
     // No real is taken for healthy before its probe has passed.
     wait::until("healthy IPv6 reals", LIMIT, Duration::from_millis(100), || {
@@ -58,7 +69,7 @@ fn connections_of_both_families_survive_either_node() {
     })
     .expect("probes over IPv6");
     let start = |vip| Traffic::to(&lab, vip, CONNECTIONS).expect("traffic");
-    let mut traffic = [start(csm_tests::topology::VIP.into()), start(VIP6.into())];
+    let mut traffic = [start(VIP.into()), start(VIP6.into())];
     proven(&lab, &mut traffic, CONNECTIONS);
     for fault in [Fault::Kill, Fault::PowerOff] {
         let standby = active.peer();
@@ -71,7 +82,7 @@ fn connections_of_both_families_survive_either_node() {
     }
     let (clients, moved) = traffic[1].sticky().expect("report");
     assert!(clients > 10 && moved == 0, "{moved} of {clients} sticky clients were moved");
-    let listing = lab.node(Side::A).command("show module csm 5 arp").expect("show arp");
+    let listing = lab.node(active).command("show module csm 5 arp").expect("show arp");
     assert!(listing.contains("IPv6 Address") && listing.contains(&VIP6.to_string()), "{listing}");
     drop(traffic);
     finish(lab);

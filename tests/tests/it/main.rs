@@ -8,6 +8,7 @@ mod differential;
 mod dualstack;
 mod failover;
 mod ft;
+mod keys;
 mod hsrp;
 mod lab;
 mod network;

@@ -27,7 +27,7 @@ impl Election {
         if let gate @ (GateState::Open | GateState::RelayIn) = self.state.gate() {
             effects.push(Effect::Gate(gate));
         }
-        effects.push(Effect::Arm(Timer::Heartbeat, self.params.heartbeat));
+        effects.push(Effect::Arm(Timer::Heartbeat, self.params.beat()));
     }
 
     /// Every change of state. A gate that shuts, shuts before anything is said; one that opens, opens after.
@@ -71,7 +71,7 @@ impl Election {
             effects.extend(Timer::ALL.map(Effect::Disarm));
             effects.push(Effect::End);
         } else {
-            effects.push(Effect::Arm(Timer::Heartbeat, self.params.heartbeat));
+            effects.push(Effect::Arm(Timer::Heartbeat, self.params.beat()));
         }
     }
 

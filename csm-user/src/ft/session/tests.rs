@@ -344,3 +344,12 @@ fn with_a_configured_key_a_recorded_boot_of_the_peer_is_not_believed() {
     assert_eq!(session.status(301 * MS).counters.duplicates, before + 1);
     assert_eq!(session.election().peer(), None);
 }
+
+#[test]
+fn three_heartbeats_go_out_in_a_failover_time_however_rare_they_are_configured() {
+    let params = Params { heartbeat: Duration::from_millis(60), ..params() };
+    let mut port = Recorded::default();
+    let mut session = Session::new(params, 9, Controls::default(), Duration::from_secs(1));
+    session.start(0, &mut port);
+    assert_eq!(session.next_wake(), Some(50 * MS));
+}
