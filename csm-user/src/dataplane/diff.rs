@@ -140,9 +140,15 @@ fn changed<'a, K: Copy + Eq + Hash, V: Copy + PartialEq>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
     use super::*;
+    use crate::dataplane::plan::Desired;
     use crate::dataplane::plan::tests::{dual_stack, figure_7_1, hops};
     use crate::dataplane::plan::{Assignments, HealthView, plan};
+    use crate::model::{self, Config, Name, Protocol, RealAdmin, Serverfarm, StableId, Virtual};
     use csm_common::service::REAL_USABLE;
 
     /// The maps after `operations`, checking after each one that nothing refers to what is not there.
@@ -155,7 +161,12 @@ mod tests {
                 Operation::RemoveAddress(key) => drop(maps.addresses.remove(&key)),
                 Operation::RemoveRoute(net) => drop(maps.routes.remove(&net)),
                 Operation::SetReal(number, real) => drop(maps.reals.insert(number, real)),
-                Operation::SetRing(vserver, slots) => drop(maps.rings.insert(vserver, slots)),
+                Operation::SetRing(vserver, slots) => {
+                    // Of an array: what lies beyond stays, and may be read until the length is written.
+                    let ring = maps.rings.entry(vserver).or_default();
+                    let beyond = ring.split_off(slots.len().min(ring.len()));
+                    *ring = [slots, beyond].concat();
+                }
                 Operation::SetVserver(number, vserver) => drop(maps.vservers.insert(number, vserver)),
                 Operation::SetRoute(net, route) => drop(maps.routes.insert(net, route)),
                 Operation::SetAddress(key, address) => drop(maps.addresses.insert(key, address)),
@@ -220,5 +231,141 @@ mod tests {
         assert!(maps.reals.values().all(|real| real.flags & REAL_USABLE == 0 && real.nexthop != 0));
         assert_eq!(maps.vservers[&0].idle_s, 3600, "old connections keep their idle time");
         assert_eq!(diff(&after, &maps), [], "drained entries are left alone");
+    }
+
+    /// What the maps mean, whichever numbers stand for it.
+    fn meaning(desired: &Desired, maps: &Contents) -> BTreeSet<String> {
+        let vserver = |number: u32| desired.vservers.get(&number).map(|known| known.id);
+        let real = |number: &u32| desired.reals.get(number).map(|known| known.id);
+        let rules = |wanted: u32| -> BTreeSet<String> {
+            let of =
+                maps.clients.iter().filter(|(prefix, _)| wanted != 0 && u32::from(prefix.of.rules) == wanted);
+            of.map(|(prefix, number)| {
+                format!("{:?} {:?} {:?}", prefix.of.vlan, prefix.of.client_be, vserver(*number))
+            })
+            .collect()
+        };
+        let mut all = BTreeSet::new();
+        for (key, found) in &maps.vserver_keys {
+            let leads_to = if found.rules == 0 { vserver(found.vserver) } else { None };
+            all.insert(format!("key {key:?} {leads_to:?} {:?}", rules(found.rules)));
+        }
+        for (number, entry) in
+            maps.vservers.iter().filter(|(number, _)| desired.vservers.contains_key(number))
+        {
+            let own = entry.sticky_group.checked_sub(crate::dataplane::plan::PRIVATE_STICKY) == Some(*number);
+            let group = if own { 0 } else { entry.sticky_group };
+            let ring = maps.rings.get(number).map_or(&[][..], |ring| &ring[..entry.ring_len as usize]);
+            let ring: Vec<_> = ring.iter().map(real).collect();
+            let entry = Vserver { sticky_group: group, ..*entry };
+            all.insert(format!("vserver {:?} {own} {entry:?} {ring:?}", vserver(*number)));
+        }
+        for (number, entry) in maps.reals.iter().filter(|(number, _)| desired.reals.contains_key(number)) {
+            all.insert(format!("real {:?} {entry:?}", real(number)));
+        }
+        all.extend(maps.addresses.iter().map(|(key, address)| format!("address {key:?} {address:?}")));
+        all.extend(maps.routes.iter().map(|(net, route)| format!("route {net} {route:?}")));
+        for (key, origin) in &maps.origins {
+            let (of, from) = (vserver(origin.vserver), real(&origin.real));
+            all.insert(format!(
+                "origin {key:?} {:?} {:?} {of:?} {from:?}",
+                origin.virtual_be, origin.port_be
+            ));
+        }
+        all
+    }
+
+    /// A small random number, the same ones each time.
+    fn draw(state: &mut u64, below: u64) -> u64 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) % below
+    }
+
+    fn edit(config: &mut Config, state: &mut u64) {
+        let name = |text: String| Name::new(&text).unwrap();
+        let farm = name(format!("FARM{}", draw(state, 4)));
+        let label = name(format!("V{}", draw(state, 12)));
+        let last = u8::try_from(101 + draw(state, 9)).unwrap();
+        match draw(state, 7) {
+            0 => config.vservers.retain(|vserver| vserver.name != label),
+            1 if !config.vservers.iter().any(|vserver| vserver.name == label) => {
+                let port = u16::try_from(8000 + draw(state, 400)).unwrap();
+                let at = Ipv4Addr::new(192, 158, 38, 40 + u8::try_from(draw(state, 9)).unwrap());
+                let virtual_server = Some(Virtual::single(at.into(), Protocol::TCP, port));
+                let taken = config.vservers.iter().any(|other| other.virtual_server == virtual_server);
+                let base = figure_7_1().vservers.remove(0);
+                if !taken {
+                    config.vservers.push(model::Vserver {
+                        name: label,
+                        virtual_server,
+                        sticky: None,
+                        ..base
+                    });
+                }
+            }
+            2 => config.serverfarms.retain(|known| known.name != farm),
+            3 if config.serverfarm(&farm).is_none() => config.serverfarms.push(Serverfarm::new(farm)),
+            4 => {
+                for vserver in config.vservers.iter_mut().filter(|vserver| vserver.name == label) {
+                    vserver.serverfarm = Some(farm.clone());
+                    vserver.inservice = draw(state, 4) > 0;
+                    vserver.idle = Duration::from_secs(draw(state, 99));
+                }
+            }
+            _ => {
+                for known in config.serverfarms.iter_mut().filter(|known| known.name == farm) {
+                    let before = known.reals.len();
+                    known.reals.retain(|real| real.address != Ipv4Addr::new(192, 158, 39, last));
+                    if known.reals.len() == before {
+                        let weight = u8::try_from(draw(state, 20)).unwrap();
+                        let address = Ipv4Addr::new(192, 158, 39, last).into();
+                        let admin = RealAdmin::InService;
+                        known.reals.push(model::Real { address, port: None, weight, admin });
+                    }
+                }
+            }
+        }
+        // The configuration's check asks for farms that are there.
+        let farms: BTreeSet<Name> = config.serverfarms.iter().map(|farm| farm.name.clone()).collect();
+        for vserver in &mut config.vservers {
+            vserver.serverfarm = vserver.serverfarm.take().filter(|farm| farms.contains(farm));
+        }
+    }
+
+    #[test]
+    fn after_any_edits_the_maps_mean_what_a_fresh_start_would_write_and_numbers_stay() {
+        let (mut config, mut state) = (figure_7_1(), 7);
+        let mut numbers = Assignments::default();
+        let mut all_hosts = figure_7_1();
+        all_hosts.serverfarms[0].reals = (101..=110)
+            .map(|last| model::Real {
+                address: Ipv4Addr::new(192, 158, 39, last).into(),
+                port: None,
+                weight: 1,
+                admin: RealAdmin::InService,
+            })
+            .collect();
+        let hops = hops(&all_hosts);
+        let mut maps = Contents::default();
+        let mut known: BTreeMap<StableId, u32> = BTreeMap::new();
+        for step in 0..400 {
+            edit(&mut config, &mut state);
+            let desired = plan(&config, &HealthView::default(), &hops, &mut numbers).unwrap();
+            maps = apply(maps.clone(), &diff(&desired.contents, &maps));
+            let fresh = plan(&config, &HealthView::default(), &hops, &mut Assignments::default()).unwrap();
+            let new = apply(Contents::default(), &diff(&fresh.contents, &Contents::default()));
+            assert_eq!(meaning(&desired, &maps), meaning(&fresh, &new), "step {step}");
+            let vservers = desired.vservers.iter().map(|(number, known)| (known.id, *number));
+            for (id, number) in
+                vservers.chain(desired.reals.iter().map(|(number, known)| (known.id, *number)))
+            {
+                assert_eq!(
+                    *known.entry(id).or_insert(number),
+                    number,
+                    "step {step}: connections hold the number"
+                );
+            }
+        }
+        assert!(known.len() > 40, "{} were there at some time", known.len());
     }
 }

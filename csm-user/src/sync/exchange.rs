@@ -63,6 +63,7 @@ pub fn received(own: &Config, name: &str, text: &str, host: &HostFacts) -> Outco
     config.slot = own.slot;
     if let (Some(ft), Some(ours)) = (&mut config.ft, &own.ft) {
         ft.track.interfaces.clone_from(&ours.track.interfaces);
+        ft.track.groups.clone_from(&ours.track.groups);
         ft.keys.clone_from(&ours.keys);
         if ft.alt_priority.is_none() {
             // Without `alt` nothing was said about this node's priority.
@@ -88,6 +89,7 @@ pub fn shared(config: &Config) -> String {
         // Keys are changed on one node after the other.
         (ft.priority, ft.alt_priority, ft.keys) = (0, None, FtKeys::default());
         ft.track.interfaces.clear();
+        ft.track.groups.clear();
     }
     config::print(&shared)
 }
