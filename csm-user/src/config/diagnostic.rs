@@ -89,11 +89,31 @@ pub fn render(file: &str, text: &str, diagnostics: &[Diagnostic]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{file}{position}: {severity}: {}", printable(message));
         if let Some(source) = line.checked_sub(1).and_then(|index| lines.get(index)) {
-            let _ = writeln!(out, "{}\n{}^", printable(source), caret_margin(source, *column));
+            let _ = writeln!(out, "{}\n{}^", printable(&without_key(source)), caret_margin(source, *column));
         }
         if let Some(remedy) = remedy {
             let _ = writeln!(out, "  remedy: {}", printable(remedy));
         }
+    }
+    out
+}
+
+/// What follows `key-string`, however it is cut short, is nobody's to read in a log: a star for each character.
+fn without_key(source: &str) -> String {
+    const SHORTEST: usize = "key".len();
+    let is_command =
+        |word: &str| word.len() >= SHORTEST && "key-string".starts_with(&word.to_ascii_lowercase());
+    let mut secret = false;
+    let mut out = String::new();
+    for piece in source.split_inclusive([' ', '\t']) {
+        let word = piece.trim_end_matches([' ', '\t']);
+        if secret {
+            out.extend(word.chars().map(|_| '*'));
+        } else {
+            out.push_str(word);
+        }
+        out.push_str(&piece[word.len()..]);
+        secret |= is_command(word);
     }
     out
 }
@@ -146,5 +166,17 @@ mod tests {
     fn control_characters_do_not_reach_the_terminal() {
         let found = [Diagnostic::error(Span { line: 1, column: 1, width: 1 }, "\x1b[2J")];
         assert!(!render("a.cfg", "\x1b[31m", &found).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_key_is_not_in_what_is_said_of_its_line() {
+        for (line, shown) in [
+            ("  authentication key-string my secret", "  authentication key-string ** ******"),
+            (" auth key s3cret", " auth key ******"),
+            ("\tauthentication accept KEY-STRING 7 0508", "\tauthentication accept KEY-STRING * ****"),
+            ("  serverfarm KEYS", "  serverfarm KEYS"),
+        ] {
+            assert_eq!(without_key(line), shown);
+        }
     }
 }

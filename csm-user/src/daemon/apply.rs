@@ -127,6 +127,9 @@ pub fn solicited<'a>(desired: &Desired, specs: impl Iterator<Item = &'a PortSpec
     desired.announced().into_iter().filter_map(of).collect()
 }
 
+/// How long after a change could not be taken back that is tried again.
+const REVERT_RETRY: Duration = Duration::from_secs(10);
+
 impl ConfigBackend for Node {
     fn running_config(&self) -> Result<RunningConfigReply, Fault> {
         Ok(RunningConfigReply { text: config::print(&self.config()) })
@@ -169,13 +172,15 @@ impl Node {
     /// The time of change `number` is over: takes it back, unless it was confirmed or another followed.
     pub fn revert(&self, number: u64) {
         let mut pending = self.changes.lock();
-        let Some(Revert { before, .. }) = pending.revert.take_if(|revert| revert.number == number) else {
+        let Some(revert) = pending.revert.take_if(|revert| revert.number == number) else {
             return;
         };
         tracing::warn!("a change of the configuration was not confirmed in time: it is taken back");
-        let result = self.put_in_force(&self.config(), Config::clone(&before));
-        if let Err(error) = result {
-            tracing::error!(%error, "the change could not be taken back");
+        if let Err(error) = self.put_in_force(&self.config(), Config::clone(&revert.before)) {
+            tracing::error!(%error, "the change could not be taken back yet");
+            let at = Instant::now() + REVERT_RETRY;
+            pending.revert = Some(Revert { at, ..revert });
+            self.changes.wish(Wish::Revert(at, number));
         }
     }
 
@@ -248,10 +253,12 @@ impl Node {
             return Ok(());
         }
         let specs = || self.ports.iter().map(|port| &port.spec);
+        // What a takeover announces does not hang on who is asked by multicast.
+        let announces = self.changes.announcer.set_ports(&announced(&self.desired(), specs()));
         let mut groups = self.changes.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.set(solicited(&self.desired(), specs()))?;
+        let joined = groups.set(solicited(&self.desired(), specs()));
         drop(groups);
-        self.changes.announcer.set_ports(&announced(&self.desired(), specs()))?;
+        announces.and(joined)?;
         let is_new = after.iter().any(|address| !before.contains(address));
         if is_new && self.gate.load().state_at(monotonic_ns()) == GateState::Open {
             self.changes.wish(Wish::Announce);

@@ -77,7 +77,7 @@ impl Planner {
         let mut inputs = self.inputs();
         let Inputs { config, numbers, hops } = &mut *inputs;
         let desired = plan(config, &view(health), hops, numbers)?;
-        self.carry_out(desired)
+        self.carry_out(desired, numbers)
     }
 
     /// Whether `config` fits the maps, numbers that old connections still use included; changes nothing.
@@ -110,7 +110,7 @@ impl Planner {
         let desired = plan(config, &view(health), &hops, &mut numbers)?;
         // From here on an entry may have a new number, whatever becomes of the rest.
         inputs.numbers = numbers;
-        let result = self.carry_out(desired);
+        let result = self.carry_out(desired, &inputs.numbers);
         if result.is_ok() {
             (inputs.config, inputs.hops) = (Arc::clone(config), hops);
             *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(config);
@@ -118,19 +118,19 @@ impl Planner {
         }
         let Inputs { config, numbers, hops } = &mut *inputs;
         let before = plan(config, &view(health), hops, numbers).map_err(ReplanError::from);
-        if let Err(error) = before.and_then(|before| self.carry_out(before)) {
+        if let Err(error) = before.and_then(|before| self.carry_out(before, numbers)) {
             tracing::error!(%error, "the maps could not be brought back in line; the next change of health tries again");
         }
         result
     }
 
-    fn carry_out(&self, mut desired: Desired) -> Result<usize, ReplanError> {
+    fn carry_out(&self, mut desired: Desired, numbers: &Assignments) -> Result<usize, ReplanError> {
         if !self.rebuild {
             desired.contents.origins.clear();
             desired.contents6.origins.clear();
         }
         // Before the maps: a replica that arrives meanwhile finds the new numbers, never old ones for new entries.
-        self.directory.set(Directory::of(&desired));
+        self.directory.set(Directory::of(&desired).keeping(&self.directory.get(), numbers));
         let mut operations = self.maps.reconcile(&desired.contents)?;
         if let Some(maps6) = &self.maps6 {
             operations += maps6.reconcile(&desired.contents6)?;
@@ -164,7 +164,13 @@ impl Planner {
     /// The walk has ended: retired numbers that no entry uses any more are free again, and returned.
     #[must_use]
     pub fn walk_ended(&self, census: &Census) -> Released {
-        self.inputs().numbers.walk_ended(census.walk, &census.vservers_in_use, &census.reals_in_use)
+        let mut inputs = self.inputs();
+        let numbers = &mut inputs.numbers;
+        let released = numbers.walk_ended(census.walk, &census.vservers_in_use, &census.reals_in_use);
+        if released != Released::default() {
+            self.directory.set(Directory::clone(&self.directory.get()).known_to(numbers));
+        }
+        released
     }
 
     fn inputs(&self) -> MutexGuard<'_, Inputs> {

@@ -10,8 +10,9 @@ use csm_common::address::Address;
 use csm_common::service::{VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver};
 
 use crate::model::{Host, Protocol, StableId};
+use crate::numbers::Numbers;
 
-use super::plan::{Desired, PRIVATE_STICKY};
+use super::plan::{Assignments, Desired, PRIVATE_STICKY};
 use super::routes::Routes;
 
 /// A sticky group as both nodes know it.
@@ -93,6 +94,38 @@ impl Directory {
         }
     }
 
+    /// With what was removed since `before` but whose number is in use by `numbers` still: its connections drain, and are
+    /// replicated, counted and timed as before until the last has ended.
+    #[must_use]
+    pub fn keeping(mut self, before: &Self, numbers: &Assignments) -> Self {
+        for (&number, facts) in &before.vservers {
+            if drains(&numbers.vservers, number, facts.id) {
+                self.vservers.insert(number, *facts);
+                self.vserver_numbers.insert(facts.id, number);
+                if before.replicated_groups.contains(&facts.sticky_group) {
+                    self.replicated_groups.insert(facts.sticky_group);
+                }
+            }
+        }
+        for (&number, &(id, hop)) in &before.reals {
+            if drains(&numbers.reals, number, id) {
+                self.reals.insert(number, (id, hop));
+                self.real_numbers.insert(id, number);
+            }
+        }
+        self
+    }
+
+    /// Without what `numbers` knows no more.
+    #[must_use]
+    pub fn known_to(mut self, numbers: &Assignments) -> Self {
+        self.vservers.retain(|&number, facts| numbers.vservers.key(number) == Some(&facts.id));
+        self.vserver_numbers.retain(|id, number| numbers.vservers.key(*number) == Some(id));
+        self.reals.retain(|&number, (id, _)| numbers.reals.key(number) == Some(id));
+        self.real_numbers.retain(|id, number| numbers.reals.key(*number) == Some(id));
+        self
+    }
+
     /// This node's number of a virtual server.
     #[must_use]
     pub fn vserver_number(&self, id: StableId) -> Option<u32> {
@@ -169,6 +202,11 @@ impl Directory {
     }
 }
 
+/// Whether `id` is wanted no more, but has its number still.
+fn drains(numbers: &Numbers<StableId>, number: u32, id: StableId) -> bool {
+    numbers.key(number) == Some(&id) && !numbers.is_live(&id)
+}
+
 /// The directory in force, for several readers.
 #[derive(Debug, Default)]
 pub struct DirectoryCell(RwLock<Arc<Directory>>);
@@ -214,5 +252,37 @@ mod tests {
         assert_eq!(directory.sticky_number(StickyGroup::Private(id)), Some(256));
         assert_eq!(directory.sticky_group(10), Some(StickyGroup::Shared(10)));
         assert!(directory.replicates_sticky(256) && !directory.replicates_sticky(10));
+    }
+
+    #[test]
+    fn what_is_removed_is_known_until_its_last_connection_has_ended() {
+        let mut config = figure_7_1();
+        config.vservers[0].idle = std::time::Duration::from_secs(86_400);
+        let hops = hops(&config);
+        let mut numbers = Assignments::default();
+        let desired = plan(&config, &HealthView::default(), &hops, &mut numbers).unwrap();
+        let before = Directory::of(&desired);
+        let vserver = StableId::of_vserver(&name("VIP1"), &config.vservers[0].virtual_server.unwrap());
+        let gone = config.serverfarms[0].reals.remove(1);
+        let farm = config.serverfarms[0].name.clone();
+        let real = StableId::of_real(&farm, gone.address, gone.port);
+        config.vservers.remove(0);
+        let desired = plan(&config, &HealthView::default(), &hops, &mut numbers).unwrap();
+        let bare = Directory::of(&desired);
+        assert_eq!((bare.vserver_number(vserver), bare.real(real)), (None, None));
+        let kept = bare.keeping(&before, &numbers);
+        assert_eq!((kept.vserver_number(vserver), kept.vserver_id(0)), (Some(0), Some(vserver)));
+        assert!(kept.replicates(0), "its connections are told of, and their ends");
+        assert_eq!(kept.times(0, 6).map(|(idle_s, _)| idle_s), Some(86_400), "its own time, not the default");
+        assert_eq!(kept.real(real), before.real(real));
+        // A walk that meets neither frees both.
+        numbers.walk_begins(1);
+        let none = std::collections::BTreeSet::new();
+        assert!(!numbers.walk_ended(1, &none, &none).vservers.is_empty());
+        let after = kept.known_to(&numbers);
+        assert_eq!(
+            (after.vserver_number(vserver), after.vserver_id(0), after.real(real)),
+            (None, None, None)
+        );
     }
 }

@@ -65,11 +65,10 @@ impl std::fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// The configured `keys`; `secret` is random for each boot, and only used where none is configured.
+    /// The configured `keys`; `secret` is random for each boot, and only used while none is configured.
     #[must_use]
     pub fn new(keys: &FtKeys, secret: [u8; 32]) -> Self {
-        let is_keyless = keys.sign.is_none() && keys.accept.is_none();
-        let secret = is_keyless.then(|| StaticSecret::from(*Zeroizing::new(secret)));
+        let secret = Some(StaticSecret::from(*Zeroizing::new(secret)));
         Self { secret, ..Self::default() }.with(keys)
     }
 
@@ -101,7 +100,8 @@ impl Keyring {
     /// Said in each datagram; all 0 if a key is configured.
     #[must_use]
     pub fn public(&self) -> [u8; PUBLIC] {
-        self.secret.as_ref().map_or([0; PUBLIC], |secret| PublicKey::from(secret).to_bytes())
+        let secret = self.secret.as_ref().filter(|_| self.sign.is_none() && self.accept.is_empty());
+        secret.map_or([0; PUBLIC], |secret| PublicKey::from(secret).to_bytes())
     }
 
     /// The tag of `bytes`; all 0 without a key.

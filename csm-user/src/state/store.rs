@@ -1,8 +1,10 @@
 //! Shell: the files of the state directory.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::Directory;
 use super::image::{self, Image};
@@ -10,6 +12,8 @@ use super::steps::{Step, replace};
 
 /// Name of the configuration in each of the two directories.
 const FILE: &str = "csm.cfg";
+
+static WRITING: Mutex<()> = Mutex::new(());
 
 /// A state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +51,15 @@ impl Store {
     pub fn write(&self, directory: Directory, text: &str) -> io::Result<()> {
         let file = self.file(directory);
         let parent = file.parent().unwrap_or(&self.0).to_owned();
-        fs::create_dir_all(&parent)?;
+        // One writer at a time: the temporary file is the same for all.
+        let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+        if !parent.is_dir() {
+            // Configurations hold keys.
+            DirBuilder::new().recursive(true).mode(0o700).create(&parent)?;
+            for made in parent.ancestors().skip(1).take(2).filter(|made| !made.as_os_str().is_empty()) {
+                File::open(made)?.sync_all()?;
+            }
+        }
         for step in replace(image::encode(text)) {
             carry_out(&step, &file, &parent)?;
         }
@@ -58,7 +70,11 @@ impl Store {
 fn carry_out(step: &Step, file: &Path, parent: &Path) -> io::Result<()> {
     let temporary = file.with_extension("new");
     match step {
-        Step::Create => File::create(&temporary).map(drop),
+        Step::Create => {
+            let new = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            // One that a dead writer left keeps the mode that it has.
+            new.set_permissions(fs::Permissions::from_mode(0o600))
+        }
         Step::Write(octets) => File::options().write(true).open(&temporary)?.write_all(octets),
         Step::SyncFile => File::open(&temporary)?.sync_all(),
         Step::Rename => fs::rename(&temporary, file),
@@ -90,6 +106,8 @@ mod tests {
         }
         store.write(Directory::Certified, "module csm 7\n").expect("written");
         assert!(store.read(Directory::Certified).expect("readable").checksum().is_some());
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&file), mode(parent)), (0o600, 0o700), "a configuration may hold keys");
         fs::remove_dir_all(root).expect("ours");
     }
 }

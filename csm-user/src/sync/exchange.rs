@@ -89,6 +89,7 @@ pub fn shared(config: &Config) -> String {
         // Keys are changed on one node after the other.
         (ft.priority, ft.alt_priority, ft.keys) = (0, None, FtKeys::default());
         ft.track.interfaces.clear();
+        // Each node has a router of its own.
         ft.track.groups.clear();
     }
     config::print(&shared)
@@ -216,5 +217,16 @@ module csm 6
             assert!(found.iter().any(|found| found.line == line), "{line}: {found:?}");
             assert!(found.len() <= 2, "{found:?}");
         }
+    }
+
+    #[test]
+    fn each_node_keeps_the_router_that_it_follows_and_the_pair_is_in_sync() {
+        let with =
+            |text: &str, router: &str| parse(&format!("{text}  preempt\n  track group 1 router {router}\n"));
+        let (active, standby) = (with(ACTIVE, "192.158.38.2"), with(ACTIVE, "192.158.38.3"));
+        assert_eq!(out_of_sync(&shared(&active), &shared(&standby)), []);
+        let text = config::print(&for_peer(&active).expect("alt"));
+        let config = received(&standby, "peer", &text, &HostFacts::default()).config.expect("good");
+        assert_eq!(config.ft.map(|ft| ft.track.groups), standby.ft.map(|ft| ft.track.groups));
     }
 }

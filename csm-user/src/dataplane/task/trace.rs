@@ -66,8 +66,6 @@ struct State {
     logger: EbpfLogger<Arc<Lines>>,
     lines: Arc<Lines>,
     assembler: Assembler,
-    /// Who is told of, and when somebody asked for it last.
-    session: Option<(Ipv4Addr, Instant)>,
 }
 
 /// Tells of packets on request.
@@ -75,6 +73,9 @@ pub struct Tracer {
     forms: Forms,
     filter: BpfMap<u32, Filter>,
     state: Mutex<State>,
+    /// Who is told of, and when somebody asked for it last. Never waits for the lines to be read, which a host with many
+    /// packets could make last.
+    session: Mutex<Option<(Ipv4Addr, Instant)>>,
 }
 
 /// Somebody else is listening.
@@ -97,8 +98,8 @@ impl Tracer {
         let filter = BpfMap::new(ebpf.descriptor(names::TRACE)?)?;
         let lines = Arc::<Lines>::default();
         let logger = EbpfLogger::init_with_logger(ebpf, Arc::clone(&lines)).map_err(io::Error::other)?;
-        let state = State { logger, lines, assembler: Assembler::default(), session: None };
-        Ok(Self { forms, filter, state: Mutex::new(state) })
+        let state = State { logger, lines, assembler: Assembler::default() };
+        Ok(Self { forms, filter, state: Mutex::new(state), session: Mutex::new(None) })
     }
 
     /// Walks of packets from or to `client`: those that are there, or that come within `wait`. The first question starts the
@@ -107,13 +108,16 @@ impl Tracer {
     /// # Errors
     /// [`Busy`] while another client's packets are asked for; of the system calls.
     pub fn walks(self: &Arc<Self>, client: Ipv4Addr, wait: Duration) -> io::Result<Result<Vec<Walk>, Busy>> {
-        let mut state = self.lock();
-        match state.session {
-            Some((other, _)) if other != client => return Ok(Err(Busy(other))),
-            Some(_) => {}
-            None => self.start(client)?,
+        {
+            let mut session = lock(&self.session);
+            match *session {
+                Some((other, _)) if other != client => return Ok(Err(Busy(other))),
+                Some(_) => {}
+                None => self.start(client)?,
+            }
+            *session = Some((client, Instant::now()));
         }
-        state.session = Some((client, Instant::now()));
+        let mut state = lock(&self.state);
         let deadline = Instant::now() + wait;
         loop {
             let walks = state.take();
@@ -128,10 +132,6 @@ impl Tracer {
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn start(self: &Arc<Self>, client: Ipv4Addr) -> io::Result<()> {
@@ -157,21 +157,22 @@ impl State {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Ends the trace when nobody asks any more.
 fn watch(tracer: &Weak<Tracer>) {
     loop {
         std::thread::sleep(PATIENCE / 5);
         let Some(tracer) = tracer.upgrade() else { return };
-        let mut state = tracer.lock();
-        match state.session {
-            Some((_, asked)) if asked.elapsed() < PATIENCE => {}
-            _ => {
-                tracer.end();
-                state.session = None;
-                // What was not asked for is not for the next one.
-                state.take();
-                return;
-            }
+        let mut session = lock(&tracer.session);
+        if session.is_none_or(|(_, asked)| asked.elapsed() >= PATIENCE) {
+            tracer.end();
+            // What was not asked for is not for the next one, who waits until it is gone.
+            lock(&tracer.state).take();
+            *session = None;
+            return;
         }
     }
 }
