@@ -25,7 +25,7 @@ fn main() {
     println!("a proven connection {:>9.0} bytes", flows as f64 / f64::from(CONNECTIONS_MAX));
     println!("with all its tables {:>9.0} bytes", all as f64 / f64::from(CONNECTIONS_MAX));
 
-    let table = Table::open(&rig.dataplane).expect("the tables");
+    let table = Table::<u32>::open(&rig.dataplane).expect("the tables");
     for walk in 1..=WALKS {
         let (mut seen, mut longest, started) = (0, Duration::ZERO, Instant::now());
         let mut slice = started;

@@ -1,7 +1,7 @@
 //! Connections as the tables hold them: one entry for each direction.
 //!
-//! A connection is described once, direction-free, by [`Connection`]; [`Connection::pair`] derives both entries from
-//! it. The XDP program (new connection) and the controller (replica, snapshot) use that one function, so a replicated
+//! A connection is described once, direction-free, by [`Connection`]; [`Connection::forward_entry`] and
+//! [`Connection::return_entry`] derive both entries from it. The XDP program (new connection) and the controller (replica, snapshot) use that one function, so a replicated
 //! connection is rewritten exactly as the original was.
 
 use crate::address::Address;

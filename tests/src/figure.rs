@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::topology::{ALIAS, ROUTER, Side, VIP, VLANS, Wiring};
+use crate::topology::{ALIAS, ALIAS6, REALS6, ROUTER, ROUTER6, Side, VIP, VIP6, VLANS, Wiring};
 
 /// Port of the long-lived connections' virtual server.
 pub const MESSAGE_PORT: u16 = 9000;
@@ -134,6 +134,32 @@ impl Figure {
         }
         text
     }
+}
+
+/// More of `module csm` for one node: the same in IPv6.
+pub fn ipv6(side: Side) -> String {
+    let ([own2, own3], [peer2, peer3]) = (side.addresses6(), side.peer().addresses6());
+    let mut text = format!(
+        " vlan 2 client\n  ipv6 address {own2}/64 alt {peer2}/64\n  gateway {ROUTER6}\n \
+         vlan 3 server\n  ipv6 address {own3}/64 alt {peer3}/64\n  alias {ALIAS6}/64\n"
+    );
+    for (farm, probe) in [("WEB6", "TCP"), ("MESSAGES6", "TCP"), ("ECHO6", "ICMP")] {
+        let _ = write!(text, " serverfarm {farm}\n  probe {probe}\n");
+        for real in REALS6 {
+            let _ = write!(text, "  real {real}\n   inservice\n");
+        }
+    }
+    for (name, to, sticky) in [
+        ("WEB6", "tcp www".to_owned(), "  sticky 30 group 16\n  replicate csrp sticky\n"),
+        ("MESSAGES6", format!("tcp {MESSAGE_PORT}"), ""),
+        ("ECHO6", format!("udp {ECHO_PORT}"), ""),
+    ] {
+        let _ = write!(
+            text,
+            " vserver {name}\n  virtual {VIP6} {to}\n  serverfarm {name}\n{sticky}  replicate csrp connection\n  inservice\n"
+        );
+    }
+    text
 }
 
 #[cfg(test)]

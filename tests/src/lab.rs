@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::capture::Capture;
-use crate::figure::{Figure, Timers};
+use crate::figure::{self, Figure, Timers};
 use crate::netns::{self, LabId, Reaper};
 use crate::node::{Fault, NegativeControl, Node};
 use crate::ports::PortWatch;
 use crate::programs::Programs;
 use crate::service::{DOWNLOAD, Services};
 use crate::status::{Role, Status};
-use crate::topology::{Side, Topology, VIP, Wiring};
+use crate::topology::{REALS6, Side, Topology, VIP, Wiring};
 use crate::traffic::download::Payload;
 use crate::wait;
 
@@ -35,6 +35,10 @@ pub struct Options {
     pub out: PathBuf,
     /// More of `module csm`, for both nodes: pools, farms, virtual servers.
     pub services: String,
+    /// Whether all of it speaks IPv6, too.
+    pub ipv6: bool,
+    /// More of `ft group`, for A and for B.
+    pub group: [String; 2],
     /// Whether the servers own the VIP, which the [stand-in](crate::standin) needs.
     pub servers_own_vip: bool,
 }
@@ -51,6 +55,8 @@ impl Options {
             message_interval: Duration::from_millis(100),
             out,
             services: String::new(),
+            ipv6: false,
+            group: [const { String::new() }; 2],
             servers_own_vip,
         }
     }
@@ -90,6 +96,9 @@ impl Lab {
         let reaper = Reaper::start(&options.programs.csm_lab, &id)?;
         let runtime = RuntimeDir::create(id.runtime_dir())?;
         let topology = Topology::build(&id, options.figure.wiring)?;
+        if options.ipv6 {
+            topology.add_ipv6()?;
+        }
         let web_root = runtime.0.join("www");
         std::fs::create_dir_all(&web_root)?;
         let payload = Payload::write(&web_root.join(DOWNLOAD), options.download)?;
@@ -104,10 +113,20 @@ impl Lab {
             let name = format!("s{n}");
             let directory = runtime.0.join(&name);
             let (csm_lab, pace) = (&options.programs.csm_lab, options.message_interval);
-            services.push(Services::start(server, &name, address, &directory, &web_root, csm_lab, pace)?);
+            let address6 = REALS6.get(n - 1).copied().filter(|_| options.ipv6);
+            services.push(Services::start(
+                server,
+                &name,
+                (address, address6),
+                &directory,
+                &web_root,
+                csm_lab,
+                pace,
+            )?);
         }
         let node = |side: Side| {
-            let text = options.figure.text(side) + &options.services;
+            let ipv6 = if options.ipv6 { figure::ipv6(side) } else { String::new() };
+            let text = options.figure.text(side) + &options.group[side as usize] + &ipv6 + &options.services;
             Node::new(side, &options.programs, &text, &runtime.0, &options.out, options.control)
         };
         let nodes = [node(Side::A)?, node(Side::B)?];

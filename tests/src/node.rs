@@ -154,6 +154,8 @@ impl Node {
             .args(&self.programs.csmd.leading)
             .arg("--config")
             .arg(&self.configuration)
+            .arg("--state")
+            .arg(self.socket.with_extension("state"))
             .arg("--socket")
             .arg(&self.socket)
             // Both nodes and all traffic share this machine: tables no larger than the lab needs, for the kernel builds

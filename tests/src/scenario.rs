@@ -1,7 +1,7 @@
 //! One fault from beginning to end, with traffic running: what the clients saw, and who forwarded.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -50,8 +50,16 @@ impl Traffic {
     /// # Errors
     /// When the virtual servers do not answer.
     pub fn start(lab: &Lab, connections: usize) -> Result<Self> {
+        Self::to(lab, VIP.into(), connections)
+    }
+
+    /// The same to the virtual servers at `vip`, from clients of its family.
+    ///
+    /// # Errors
+    /// When they do not answer.
+    pub fn to(lab: &Lab, vip: IpAddr, connections: usize) -> Result<Self> {
         let (client, program) = (&lab.topology.client, &lab.options.programs.csm_lab);
-        let at = |port: u16| SocketAddr::from((VIP, port)).to_string();
+        let at = |port: u16| SocketAddr::from((vip, port)).to_string();
         let pace = lab.options.message_interval.as_millis().to_string();
         let mut messages = Vec::new();
         for first in (0..connections).step_by(PER_PROCESS) {
@@ -59,7 +67,7 @@ impl Traffic {
             let words = ["msg-client".to_owned(), at(MESSAGE_PORT), count, pace.clone(), first.to_string()];
             messages.push(Driver::start(client, program, &words).context("long-lived connections")?);
         }
-        let source = topology::client(99).to_string();
+        let source = topology::clients(vip, 100)[99].to_string();
         let probe =
             Driver::start(client, program, &["udp-probe".into(), at(ECHO_PORT), source, "1000".into()])?;
         let interval = WEB_INTERVAL.as_millis().to_string();

@@ -1,7 +1,7 @@
 //! What runs on the real servers: nginx, the message server and the UDP echo.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -26,29 +26,33 @@ pub struct Services {
 }
 
 impl Services {
-    /// Starts all three and waits until they listen. `web_root` holds the files that nginx serves.
+    /// Starts all three, on the IPv6 address too if there is one, and waits until they listen. `web_root` holds the files that nginx serves.
     ///
     /// # Errors
     /// When nginx is missing or a port is not to be had.
     pub fn start(
         netns: &Netns,
         name: &str,
-        address: Ipv4Addr,
+        (address, address6): (Ipv4Addr, Option<Ipv6Addr>),
         directory: &Path,
         web_root: &Path,
         csm_lab: &Path,
         message_interval: Duration,
     ) -> Result<Self> {
-        let mut services = Self { children: vec![nginx(netns, name, directory, web_root)?] };
-        let any = Ipv4Addr::UNSPECIFIED;
-        for arguments in [
-            vec![
-                "msg-server".to_owned(),
-                format!("{any}:{MESSAGE_PORT}"),
-                message_interval.as_millis().to_string(),
-            ],
-            vec!["udp-echo".to_owned(), format!("{any}:{ECHO_PORT}")],
-        ] {
+        let mut services = Self { children: vec![nginx(netns, name, address6, directory, web_root)?] };
+        let pace = message_interval.as_millis().to_string();
+        let any = |port: u16| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).to_string();
+        let any6 =
+            |port: u16| SocketAddr::from((address6.unwrap_or(Ipv6Addr::UNSPECIFIED), port)).to_string();
+        let mut programs = vec![
+            ["msg-server".to_owned(), any(MESSAGE_PORT), pace.clone()].to_vec(),
+            ["udp-echo".to_owned(), any(ECHO_PORT)].to_vec(),
+        ];
+        if address6.is_some() {
+            programs.push(["msg-server".to_owned(), any6(MESSAGE_PORT), pace].to_vec());
+            programs.push(["udp-echo".to_owned(), any6(ECHO_PORT)].to_vec());
+        }
+        for arguments in programs {
             let mut child = netns
                 .command(csm_lab)?
                 .arg("traffic")
@@ -89,17 +93,25 @@ impl Drop for Services {
     }
 }
 
-fn nginx(netns: &Netns, name: &str, directory: &Path, web_root: &Path) -> Result<Child> {
+fn nginx(
+    netns: &Netns,
+    name: &str,
+    address6: Option<Ipv6Addr>,
+    directory: &Path,
+    web_root: &Path,
+) -> Result<Child> {
     std::fs::create_dir_all(directory)?;
     let configuration = directory.join("nginx.conf");
     let (here, root) = (directory.display(), web_root.display());
+    let listen6 =
+        address6.map(|address| format!(" listen [{address}]:{WEB_PORT} backlog=4096;\n")).unwrap_or_default();
     let text = format!(
         "user root;\nworker_processes 1;\npid {here}/nginx.pid;\nerror_log {here}/error.log;\n\
          events {{ worker_connections 4096; }}\n\
          http {{\n access_log off;\n sendfile on;\n keepalive_timeout 0;\n\
          client_body_temp_path {here};\n proxy_temp_path {here};\n fastcgi_temp_path {here};\n\
          uwsgi_temp_path {here};\n scgi_temp_path {here};\n\
-         server {{\n listen {WEB_PORT} backlog=4096;\n root {root};\n add_header {REAL_HEADER} {name};\n limit_rate $arg_rate;\n\
+         server {{\n listen {WEB_PORT} backlog=4096;\n{listen6} root {root};\n add_header {REAL_HEADER} {name};\n limit_rate $arg_rate;\n\
          location = /who {{ return 200 \"{name}\\n\"; }}\n }}\n}}\n"
     );
     std::fs::write(&configuration, text)?;

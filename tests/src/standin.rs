@@ -52,6 +52,9 @@ pub struct Options {
     /// Taken because csmd sizes its tables by it; the stand-in has no table.
     #[arg(long)]
     pub connections: Option<u32>,
+    /// Taken because csmd saves there; the stand-in saves nothing.
+    #[arg(long)]
+    pub state: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

@@ -14,7 +14,7 @@
 //!      s1 .101    s2 .102    s3 .103
 //! ```
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use nix::net::if_::if_nametoindex;
@@ -37,10 +37,38 @@ pub const CLIENTS: u8 = 100;
 /// VLANs in the order of a node's interfaces eth1, eth2, eth3.
 pub const VLANS: [u16; 3] = [2, 3, 9];
 
+/// The virtual servers' IPv6 address.
+pub const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x38, 0, 0, 0, 0, 0, 0x30);
+/// The servers' default gateway in IPv6.
+pub const ALIAS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x39, 0, 0, 0, 0, 0, 0x20);
+/// The upstream router on VLAN 2.
+pub const ROUTER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x38, 0, 0, 0, 0, 0, 0x1);
+/// The real servers.
+pub const REALS6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0x39, 0, 0, 0, 0, 0, 0x101),
+    Ipv6Addr::new(0xfd00, 0x39, 0, 0, 0, 0, 0, 0x102),
+    Ipv6Addr::new(0xfd00, 0x39, 0, 0, 0, 0, 0, 0x103),
+];
+
 /// The `index`-th client address, modulo [`CLIENTS`].
 pub fn client(index: usize) -> Ipv4Addr {
     let offset = u8::try_from(index % usize::from(CLIENTS)).unwrap_or(0);
     Ipv4Addr::new(10, 20, 0, 100 + offset)
+}
+
+/// The `index`-th client's IPv6 address, modulo [`CLIENTS`].
+pub fn client6(index: usize) -> Ipv6Addr {
+    let offset = u16::try_from(index % usize::from(CLIENTS)).unwrap_or(0);
+    Ipv6Addr::new(0xfd00, 0x20, 0, 0, 0, 0, 0, 0x100 + offset)
+}
+
+/// The first `count` clients' addresses of the family of `target`.
+pub fn clients(target: IpAddr, count: usize) -> Vec<IpAddr> {
+    let client = |index| match target {
+        IpAddr::V4(_) => client(index).into(),
+        IpAddr::V6(_) => client6(index).into(),
+    };
+    (0..count).map(client).collect()
 }
 
 /// How the nodes are connected to the switch.
@@ -111,6 +139,12 @@ impl Side {
             Self::A => [Ipv4Addr::new(192, 158, 38, 10), Ipv4Addr::new(192, 158, 39, 10)],
             Self::B => [Ipv4Addr::new(192, 158, 38, 40), Ipv4Addr::new(192, 158, 39, 30)],
         }
+    }
+
+    /// Own IPv6 addresses on VLAN 2 and VLAN 3.
+    pub fn addresses6(self) -> [Ipv6Addr; 2] {
+        let host = if self == Self::A { 0xa } else { 0xb };
+        [0x38, 0x39].map(|net| Ipv6Addr::new(0xfd00, net, 0, 0, 0, 0, 0, host))
     }
 
     /// The switch's port towards this node's interface `eth1`, `eth2` or `eth3` (1 to 3).
@@ -297,6 +331,38 @@ impl Topology {
         }
         link::offloads(&self.router, &["eth0".into(), "eth1".into()], false)?;
         link::offloads(&self.client, &["eth0".into()], false)
+    }
+
+    /// Gives router, clients and servers IPv6 beside IPv4. The nodes' own addresses are csmd's to give.
+    ///
+    /// # Errors
+    /// Of `ip`.
+    pub fn add_ipv6(&self) -> Result<()> {
+        for (netns, device) in [(&self.router, "eth0"), (&self.router, "eth1"), (&self.client, "eth0")]
+            .into_iter()
+            .chain(self.servers.iter().map(|server| (server, "eth0")))
+        {
+            // Its own check for duplicates takes longer than a takeover.
+            netns.sysctl(&format!("ipv6/conf/{device}/accept_dad"), "0")?;
+            netns.sysctl(&format!("ipv6/conf/{device}/disable_ipv6"), "0")?;
+        }
+        self.router.sysctl("ipv6/conf/all/forwarding", "1")?;
+        self.router.ip(&[
+            format!("addr add {ROUTER6}/64 dev eth0 nodad"),
+            "addr add fd00:20::1/64 dev eth1 nodad".into(),
+        ])?;
+        let mut lines: Vec<String> = (0..usize::from(CLIENTS))
+            .map(|index| format!("addr add {}/64 dev eth0 nodad", client6(index)))
+            .collect();
+        lines.push("route add default via fd00:20::1".into());
+        self.client.ip(&lines)?;
+        for (server, address) in self.servers.iter().zip(REALS6) {
+            server.ip(&[
+                format!("addr add {address}/64 dev eth0 nodad"),
+                format!("route add default via {ALIAS6}"),
+            ])?;
+        }
+        Ok(())
     }
 
     /// Each node's own addresses, as the administrator of a real host would have set them.

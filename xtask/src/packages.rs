@@ -15,7 +15,7 @@ pub(crate) struct Program {
 }
 
 /// What the lab starts.
-pub(crate) const LAB_PROGRAMS: [Program; 11] = [
+pub(crate) const LAB_PROGRAMS: [Program; 12] = [
     Program { name: "ip", package: "iproute2" },
     Program { name: "bridge", package: "iproute2" },
     Program { name: "ethtool", package: "ethtool" },
@@ -27,6 +27,7 @@ pub(crate) const LAB_PROGRAMS: [Program; 11] = [
     Program { name: "iperf3", package: "iperf3" },
     Program { name: "ping", package: "iputils-ping" },
     Program { name: "traceroute", package: "traceroute" },
+    Program { name: "scapy", package: "python3-scapy" },
 ];
 
 /// Sees to it that every lab program is there, installing what is not.

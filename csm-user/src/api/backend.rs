@@ -1,9 +1,10 @@
 //! What the daemon answers. The server calls it on blocking threads, so an answer may read maps and take locks.
 
+use super::reply::{CertifyRequest, DifferenceReply, DirectoryReply, ReloadRequest, SavedReply, SyncReply};
 use super::reply::{
     ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply,
-    RealReply, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, TraceQuery, VlanReply,
-    VserverReply, WalkReply,
+    RealReply, RunningConfigReply, ServerfarmReply, StandbyReply, StickiesReply, SystemReply, TraceQuery,
+    VlanReply, VserverReply, WalkReply,
 };
 
 /// Why there is no answer.
@@ -31,7 +32,7 @@ pub enum Fault {
 }
 
 /// The daemon as the API sees it. Nothing is cached: each answer is read when asked for.
-pub trait Backend: ConfigBackend {
+pub trait Backend: ConfigBackend + StateBackend + SyncBackend {
     /// The process and its configuration.
     fn system(&self) -> Result<SystemReply, Fault>;
     /// The FT group; `None` if none is configured.
@@ -50,6 +51,8 @@ pub trait Backend: ConfigBackend {
     fn clear_conns(&self, filter: &ConnFilter) -> Result<ClearedReply, Fault>;
     /// Sticky entries, at most [`ROWS_MAX`](super::reply::ROWS_MAX).
     fn sticky(&self) -> Result<StickiesReply, Fault>;
+    /// HSRP groups that are listened to.
+    fn standby(&self) -> Result<Vec<StandbyReply>, Fault>;
     /// VLANs in the order of the configuration, the FT VLAN last.
     fn vlans(&self) -> Result<Vec<VlanReply>, Fault>;
     /// Addresses answered for, and next hops.
@@ -58,6 +61,30 @@ pub trait Backend: ConfigBackend {
     fn counters(&self) -> Result<CountersReply, Fault>;
     /// Walks of packets: those since the last question, or that come within its time.
     fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, Fault>;
+}
+
+/// The peer's configuration as the API sees it.
+pub trait SyncBackend: Send + Sync + 'static {
+    /// Puts this node's configuration in force on the peer.
+    fn sync_config(&self) -> Result<SyncReply, Fault>;
+    /// The commands that one of the pair has and the other has not.
+    fn sync_differences(&self) -> Result<Vec<DifferenceReply>, Fault>;
+}
+
+/// The state directory as the API sees it.
+pub trait StateBackend: Send + Sync + 'static {
+    /// Saves the configuration in force as the working copy.
+    fn write_memory(&self) -> Result<SavedReply, Fault>;
+    /// Saves another configuration, which must be without faults, as the working copy.
+    fn set_startup(&self, request: &ChangeRequest) -> Result<SavedReply, Fault>;
+    /// Makes the working copy the certified one.
+    fn certify(&self, request: CertifyRequest) -> Result<SavedReply, Fault>;
+    /// What stands where.
+    fn directory(&self) -> Result<DirectoryReply, Fault>;
+    /// The copy that a start would take.
+    fn startup_config(&self) -> Result<RunningConfigReply, Fault>;
+    /// Hands the role over and starts anew.
+    fn reload(&self, request: ReloadRequest) -> Result<(), Fault>;
 }
 
 /// The configuration as the API sees it.

@@ -116,8 +116,23 @@ impl Client {
 
     /// Changes the configuration in force.
     pub async fn configure(&self, change: &ChangeRequest) -> Result<ChangeReply, ClientError> {
-        let body = serde_json::to_vec(change).map_err(|error| ClientError::Garbled(error.to_string()))?;
-        self.request(Method::POST, path::CONFIGURE, body.into()).await
+        self.ask(path::CONFIGURE, change).await
+    }
+
+    /// POST `path` with a body.
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl serde::Serialize + Sync),
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::Garbled(error.to_string()))?;
+        self.request(Method::POST, path, body.into()).await
+    }
+
+    /// With another deadline.
+    #[must_use]
+    pub fn patient(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
     }
 
     async fn request<T: DeserializeOwned>(

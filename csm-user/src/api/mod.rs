@@ -35,6 +35,8 @@ pub mod path {
     pub const CLEAR_CONNS: &str = "/v1/conns/clear";
     /// GET [`StickiesReply`](super::reply::StickiesReply).
     pub const STICKY: &str = "/v1/sticky";
+    /// GET a list of [`StandbyReply`](super::reply::StandbyReply).
+    pub const STANDBY: &str = "/v1/standby";
     /// GET a list of [`VlanReply`](super::reply::VlanReply).
     pub const VLANS: &str = "/v1/vlans";
     /// GET a list of [`NeighbourReply`](super::reply::NeighbourReply).
@@ -50,4 +52,21 @@ pub mod path {
     pub const CONFIGURE: &str = "/v1/configure";
     /// POST: `configure confirm`. [`Done`](super::reply::Done).
     pub const CONFIRM: &str = "/v1/configure/confirm";
+    /// GET [`RunningConfigReply`](super::reply::RunningConfigReply): the copy that a start would take. POST
+    /// [`ChangeRequest`](super::reply::ChangeRequest): saved as the working copy, not put in force;
+    /// [`SavedReply`](super::reply::SavedReply).
+    pub const STARTUP_CONFIG: &str = "/v1/startup-config";
+    /// POST: `write memory`. [`SavedReply`](super::reply::SavedReply).
+    pub const WRITE_MEMORY: &str = "/v1/write-memory";
+    /// POST [`CertifyRequest`](super::reply::CertifyRequest). [`SavedReply`](super::reply::SavedReply).
+    pub const CERTIFY: &str = "/v1/certify";
+    /// GET [`DirectoryReply`](super::reply::DirectoryReply).
+    pub const DIRECTORY: &str = "/v1/directory";
+    /// POST: `hw-module csm N standby config-sync`. [`SyncReply`](super::reply::SyncReply).
+    pub const SYNC: &str = "/v1/sync";
+    /// GET a list of [`DifferenceReply`](super::reply::DifferenceReply): this node has what is `added`, its peer what is
+    /// `removed`.
+    pub const SYNC_DIFFERENCES: &str = "/v1/sync/differences";
+    /// POST [`ReloadRequest`](super::reply::ReloadRequest). [`Done`](super::reply::Done).
+    pub const RELOAD: &str = "/v1/reload";
 }

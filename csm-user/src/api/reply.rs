@@ -5,9 +5,12 @@
 
 pub mod config;
 pub mod ft;
+pub mod standby;
+pub mod state;
 pub mod trace;
 pub mod track;
 
+pub use state::{CertifyRequest, CopyState, DirectoryReply, ReloadRequest, SavedReply, StateDirectory};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -15,13 +18,14 @@ use serde::{Deserialize, Serialize};
 pub use trace::{EntryReply, PacketReply, TraceQuery, WAIT_MAX_MS, WalkReply};
 
 pub use config::{
-    ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply,
+    ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply, SyncReply,
 };
 pub use ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
     PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply,
     RepairReply, ReplicationReply, SnapshotState, TableReply, UpdateCounters,
 };
+pub use standby::{StandbyReply, StandbyRouterReply, StandbyState};
 pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 
 /// Rows of connections or sticky entries in one reply unless the request names another limit.

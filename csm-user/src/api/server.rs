@@ -19,7 +19,9 @@ use tokio::net::UnixListener;
 
 use super::backend::{Backend, Fault};
 use super::path;
-use super::reply::{ChangeRequest, ConnFilter, ConnPage, Done, ErrorReply, TraceQuery};
+use super::reply::{
+    CertifyRequest, ChangeRequest, ConnFilter, ConnPage, Done, ErrorReply, ReloadRequest, TraceQuery,
+};
 
 /// Octets of the largest request: a configuration of some 20,000 reals has less than two million.
 const BODY_MAX: usize = 16 << 20;
@@ -147,11 +149,36 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(path::TRACE, post(trace))
         .route(path::CLEAR_CONNS, post(clear_conns))
         .route(path::STICKY, get(|State(b): Shared| reply(move || b.sticky())))
+        .route(path::STANDBY, get(|State(b): Shared| reply(move || b.standby())))
         .route(path::VLANS, get(|State(b): Shared| reply(move || b.vlans())))
         .route(path::NEIGHBOURS, get(|State(b): Shared| reply(move || b.neighbours())))
         .route(path::COUNTERS, get(|State(b): Shared| reply(move || b.counters())))
         .route(path::RUNNING_CONFIG, get(|State(b): Shared| reply(move || b.running_config())))
-        .route(path::CONFIGURE, post(configure).layer(DefaultBodyLimit::max(BODY_MAX)))
+        .route(
+            path::CONFIGURE,
+            post(|State(b): Shared, body: Body<ChangeRequest>| asked(body, move |r| b.change_config(&r)))
+                .layer(DefaultBodyLimit::max(BODY_MAX)),
+        )
+        .route(
+            path::STARTUP_CONFIG,
+            get(|State(b): Shared| reply(move || b.startup_config()))
+                .post(|State(b): Shared, body: Body<ChangeRequest>| asked(body, move |r| b.set_startup(&r)))
+                .layer(DefaultBodyLimit::max(BODY_MAX)),
+        )
+        .route(path::WRITE_MEMORY, post(|State(b): Shared| reply(move || b.write_memory())))
+        .route(
+            path::CERTIFY,
+            post(|State(b): Shared, body: Body<CertifyRequest>| asked(body, move |r| b.certify(r))),
+        )
+        .route(path::SYNC, post(|State(b): Shared| reply(move || b.sync_config())))
+        .route(path::SYNC_DIFFERENCES, get(|State(b): Shared| reply(move || b.sync_differences())))
+        .route(path::DIRECTORY, get(|State(b): Shared| reply(move || b.directory())))
+        .route(
+            path::RELOAD,
+            post(|State(b): Shared, body: Body<ReloadRequest>| {
+                asked(body, move |r| b.reload(r).map(|()| Done {}))
+            }),
+        )
         .route(path::CONFIRM, post(|State(b): Shared| reply(move || b.confirm_config().map(|()| Done {}))))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             error(StatusCode::METHOD_NOT_ALLOWED, format!("{method} means nothing to {}", uri.path()), None)
@@ -184,12 +211,22 @@ async fn trace(State(backend): Shared, query: Result<Query<TraceQuery>, QueryRej
     }
 }
 
-async fn configure(State(backend): Shared, request: Result<Json<ChangeRequest>, JsonRejection>) -> Response {
-    match request {
-        Ok(Json(request)) => reply(move || backend.change_config(&request)).await,
+/// Answers a request that has a body.
+async fn asked<T, U>(
+    body: Result<Json<T>, JsonRejection>,
+    ask: impl FnOnce(T) -> Result<U, Fault> + Send + 'static,
+) -> Response
+where
+    T: Send + 'static,
+    U: Serialize + Send + 'static,
+{
+    match body {
+        Ok(Json(request)) => reply(move || ask(request)).await,
         Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text(), None),
     }
 }
+
+type Body<T> = Result<Json<T>, JsonRejection>;
 
 async fn reply<T: Serialize + Send + 'static>(
     ask: impl FnOnce() -> Result<T, Fault> + Send + 'static,

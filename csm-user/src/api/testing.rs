@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::backend::{Backend, ConfigBackend, Fault};
+use super::backend::{Backend, ConfigBackend, Fault, StateBackend, SyncBackend};
+use super::reply::{CertifyRequest, CopyState, DirectoryReply, ReloadRequest, SavedReply, StateDirectory};
 use super::reply::{
     ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply,
     Endpoint, FtReply, NeighbourReply, Protocol, RealReply, RealState, RunningConfigReply, ServerfarmReply,
-    StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
+    StandbyReply, StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
 };
 use super::server;
 
@@ -120,6 +121,10 @@ impl Backend for Fake {
         Ok(StickiesReply { total: 0, entries: Vec::new() })
     }
 
+    fn standby(&self) -> Result<Vec<StandbyReply>, Fault> {
+        Ok(Vec::new())
+    }
+
     fn vlans(&self) -> Result<Vec<VlanReply>, Fault> {
         Ok(Vec::new())
     }
@@ -130,6 +135,52 @@ impl Backend for Fake {
 
     fn counters(&self) -> Result<CountersReply, Fault> {
         Ok(CountersReply::default())
+    }
+}
+
+impl SyncBackend for Fake {
+    fn sync_config(&self) -> Result<super::reply::SyncReply, Fault> {
+        Ok(super::reply::SyncReply { messages: vec!["started".to_owned()], peer_reloads: false })
+    }
+
+    fn sync_differences(&self) -> Result<Vec<super::reply::DifferenceReply>, Fault> {
+        Ok(Vec::new())
+    }
+}
+
+impl StateBackend for Fake {
+    fn write_memory(&self) -> Result<SavedReply, Fault> {
+        Ok(SavedReply { checksum: "00".to_owned(), certified: false })
+    }
+
+    fn set_startup(&self, _: &ChangeRequest) -> Result<SavedReply, Fault> {
+        Ok(SavedReply { checksum: "00".to_owned(), certified: false })
+    }
+
+    fn certify(&self, _: CertifyRequest) -> Result<SavedReply, Fault> {
+        Ok(SavedReply { checksum: "00".to_owned(), certified: true })
+    }
+
+    fn directory(&self) -> Result<DirectoryReply, Fault> {
+        Ok(DirectoryReply {
+            module: 5,
+            primary: true,
+            pair: true,
+            booted: Some(StateDirectory::Working),
+            working: CopyState::Whole,
+            certified: CopyState::Absent,
+            certify_needed: true,
+            saved: true,
+            peer_in_sync: None,
+        })
+    }
+
+    fn startup_config(&self) -> Result<RunningConfigReply, Fault> {
+        Err(Fault::Refused { error: "nothing is saved yet".to_owned(), remedy: None })
+    }
+
+    fn reload(&self, _: ReloadRequest) -> Result<(), Fault> {
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use csm_common::limits;
 use csm_user::api;
-use csm_user::daemon::{self, Failure, Options};
+use csm_user::daemon::{self, Ended, Failure, Options};
 use csm_user::ft::Controls;
 use tracing_subscriber::EnvFilter;
 
@@ -25,9 +25,13 @@ const LAB_FAULT: &str = "CSM_LAB_FAULT";
     after_help = "CSM_LOG sets what is logged, e.g. `debug` or `csm_user::ft=trace` (default: info)."
 )]
 struct Flags {
-    /// Configuration file; `csm check FILE` tells beforehand what is wrong with it.
+    /// Configuration file; `csm check FILE` tells beforehand what is wrong with it. With --state it is the initial one,
+    /// taken as long as nothing is saved.
+    #[arg(long, required_unless_present = "state")]
+    config: Option<PathBuf>,
+    /// Directory of the startup configuration: `write memory` saves there, and starts take it from there.
     #[arg(long)]
-    config: PathBuf,
+    state: Option<PathBuf>,
     /// Socket of the API; its directory is made if need be.
     #[arg(long, default_value = api::SOCKET)]
     socket: PathBuf,
@@ -40,7 +44,7 @@ struct Flags {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Flags { config, socket, connections, log } = Flags::parse();
+    let Flags { config, state, socket, connections, log } = Flags::parse();
     let (controls, drop_deltas) = lab_fault(std::env::var(LAB_FAULT).ok().as_deref())?;
     let filter = EnvFilter::try_from_env("CSM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);
@@ -52,8 +56,15 @@ fn main() -> anyhow::Result<ExitCode> {
         None => logging.with_writer(std::io::stderr).init(),
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended =
-        runtime.block_on(daemon::run(&Options { config, socket, connections, controls, drop_deltas }));
+    let options = Options { config, state, socket, connections, controls, drop_deltas };
+    let mut from = None;
+    let ended = loop {
+        match runtime.block_on(daemon::run(&options, from)) {
+            Ok(Ended::Reload(directory)) => from = directory,
+            Ok(Ended::Stopped) => break Ok(()),
+            Err(failure) => break Err(failure),
+        }
+    };
     Ok(match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(report)) => {

@@ -48,12 +48,7 @@ pub async fn lines(client: &Client, request: ChangeRequest, json: bool) -> Outpu
             });
             Output { stdout: revert, stderr: findings, ..Output::default() }
         }
-        Err(ClientError::Refused(reply)) if reply.report.is_some() => Output {
-            stderr: format!("{}% {}: nothing was changed\n", reply.report.unwrap_or_default(), reply.error),
-            status: BAD_INPUT,
-            ..Output::default()
-        },
-        Err(error) => Output::failure(&error),
+        Err(error) => rejected(error),
     }
 }
 
@@ -65,11 +60,43 @@ pub async fn confirm(client: &Client) -> Output {
     }
 }
 
-/// `show running-config diff FILE`: `-` stands in the file only, `+` in the running configuration only.
-pub async fn difference(client: &Client, file: &str, json: bool) -> Output {
+/// `copy FILE startup-config`: checked as any configuration, saved, not put in force.
+pub async fn set_startup(client: &Client, file: &str, json: bool) -> Output {
     let text = match std::fs::read(file) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => return unreadable(file, &error),
+    };
+    let request = ChangeRequest { mode: ChangeMode::Replace, name: file.to_owned(), text, revert_s: None };
+    match client.ask(path::STARTUP_CONFIG, &request).await {
+        Ok(reply) => Output { stdout: super::state::saved(&reply, json), ..Output::default() },
+        Err(error) => rejected(error),
+    }
+}
+
+/// What the daemon, or the peer, found wrong with a configuration, or why it did not do it.
+pub(super) fn rejected(error: ClientError) -> Output {
+    match error {
+        ClientError::Refused(reply) if reply.report.is_some() => Output {
+            stderr: format!("{}% {}: nothing was changed\n", reply.report.unwrap_or_default(), reply.error),
+            status: BAD_INPUT,
+            ..Output::default()
+        },
+        error => Output::failure(&error),
+    }
+}
+
+/// `show running-config diff FILE`, or `diff startup-config` without a file: `-` stands there only, `+` in the running
+/// configuration only.
+pub async fn difference(client: &Client, file: Option<&str>, json: bool) -> Output {
+    let (file, text) = match file {
+        Some(file) => match std::fs::read(file) {
+            Ok(bytes) => (file, String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) => return unreadable(file, &error),
+        },
+        None => match client.get::<RunningConfigReply>(path::STARTUP_CONFIG).await {
+            Ok(reply) => ("startup-config", reply.text),
+            Err(error) => return Output::failure(&error),
+        },
     };
     // As the daemon would print it, so that only what is meant differently differs.
     let outcome = config::check(file, &text, &HostFacts::default());

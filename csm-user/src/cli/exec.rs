@@ -13,8 +13,9 @@ use super::show;
 use crate::api::client::{Client, ClientError, DEADLINE};
 use crate::api::path;
 use crate::api::reply::{
-    ConnFilter, CountersReply, FtReply, NeighbourReply, RealReply, RunningConfigReply, ServerfarmReply,
-    StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WAIT_MAX_MS,
+    ConnFilter, CountersReply, DifferenceReply, FtReply, NeighbourReply, RealReply, RunningConfigReply,
+    ServerfarmReply, StandbyReply, StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply,
+    WAIT_MAX_MS,
 };
 
 /// Exit status: done.
@@ -102,15 +103,25 @@ pub async fn run(args: &[String], options: &Options) -> Output {
             return configure::change(&client, &change, revert_s, json).await;
         }
         Request::Confirm => return configure::confirm(&client).await,
-        Request::Difference { file } => return configure::difference(&client, &file, json).await,
+        Request::State(action) => return super::state::run(&client, action, json).await,
+        Request::SetStartup { file } => return configure::set_startup(&client, &file, json).await,
+        Request::Difference { file } => return configure::difference(&client, file.as_deref(), json).await,
         Request::CheckHost { file } => return check_host(file.as_deref(), json),
         Request::Trace { client: address, vserver, count } => {
             let query = TraceQuery { client: address, vserver, wait_ms: Some(WAIT_MAX_MS) };
             trace(&client, &query, count, json, options.part).await
         }
         Request::RunningConfig => running_config(&client, json).await,
+        Request::Standby { brief } => standby(&client, brief, json).await,
         Request::ForceStandby { slot } => force_standby(&client, slot, json).await,
         Request::ClearConns { slot, filter } => clear_conns(&client, slot, &filter, json).await,
+        Request::Sync { slot } => {
+            if let Err(error) = require_module(&client, slot).await {
+                Err(error)
+            } else {
+                return super::state::run(&client, super::state::Action::Sync, json).await;
+            }
+        }
         Request::Show { slot, what } => show_module(&client, slot, what, json, options.part).await,
     };
     match answer {
@@ -148,6 +159,14 @@ fn output<T: Serialize>(
     Ok(text)
 }
 
+async fn standby(client: &Client, brief: bool, json: bool) -> Result<String, Error> {
+    let reply: Vec<StandbyReply> = client.get(path::STANDBY).await?;
+    output(&reply, json, |out, groups| match brief {
+        true => show::standby::write_brief(out, groups),
+        false => show::standby::write(out, groups),
+    })
+}
+
 async fn running_config(client: &Client, json: bool) -> Result<String, Error> {
     let reply: RunningConfigReply = client.get(path::RUNNING_CONFIG).await?;
     output(&reply, json, |out, reply| {
@@ -181,7 +200,12 @@ async fn show_module(
     match what {
         Show::Ft { detail } => {
             let reply: Option<FtReply> = client.get(path::FT).await?;
-            output(&reply, json, |out, ft| show::ft::write(out, ft.as_ref(), detail))
+            let out_of_sync = reply.as_ref().is_some_and(|ft| ft.config_in_sync == Some(false));
+            let mut text = output(&reply, json, |out, ft| show::ft::write(out, ft.as_ref(), detail))?;
+            if detail && out_of_sync && !json {
+                text += &differing(client).await;
+            }
+            Ok(text)
         }
         Show::Track => {
             let reply: Option<FtReply> = client.get(path::FT).await?;
@@ -228,6 +252,14 @@ async fn show_module(
 }
 
 /// All connections, page by page: `part` takes each page as it comes, and the end is returned.
+/// The commands in which the pair differs; what stands against asking is a line, too.
+async fn differing(client: &Client) -> String {
+    match client.get::<Vec<DifferenceReply>>(path::SYNC_DIFFERENCES).await {
+        Ok(rows) => show::ft::differing(&rows),
+        Err(error) => format!(" differing commands: unknown, {error}\n"),
+    }
+}
+
 async fn conns(
     client: &Client,
     filter: &ConnFilter,

@@ -8,7 +8,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::configure::Change;
-use crate::api::reply::ConnFilter;
+use super::state::Action;
+use crate::api::reply::{ConnFilter, StateDirectory};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +35,25 @@ pub enum Request {
     },
     /// `show running-config`.
     RunningConfig,
-    /// `show running-config diff FILE`.
+    /// `show standby`.
+    Standby {
+        /// A line for each group.
+        brief: bool,
+    },
+    /// `show running-config diff`.
     Difference {
+        /// The file; `None`: the startup configuration.
+        file: Option<String>,
+    },
+    /// `hw-module csm N standby config-sync`.
+    Sync {
+        /// N.
+        slot: u8,
+    },
+    /// The copies of the startup configuration.
+    State(Action),
+    /// `copy FILE startup-config`.
+    SetStartup {
         /// The file.
         file: String,
     },
@@ -185,6 +203,29 @@ const COMMANDS: &[Command] = &[
         syntax: "clear module csm SLOT ft active",
         request: |v| Request::ForceStandby { slot: slot(v) },
     },
+    Command {
+        syntax: "copy FILE startup-config",
+        request: |v| Request::SetStartup { file: text(v, "FILE") },
+    },
+    Command { syntax: "copy running-config startup-config", request: |_| Request::State(Action::Write) },
+    Command { syntax: "copy working certified", request: |_| certify(false) },
+    Command { syntax: "copy working certified flash-synchro", request: |_| certify(true) },
+    // As the stack's guide prints it.
+    Command { syntax: "copy working certified flash-syncro", request: |_| certify(true) },
+    Command {
+        syntax: "hw-module csm SLOT standby config-sync",
+        request: |v| Request::Sync { slot: slot(v) },
+    },
+    Command { syntax: "reload", request: |_| reload(None) },
+    Command { syntax: "reload certified", request: |_| reload(Some(StateDirectory::Certified)) },
+    Command { syntax: "reload working", request: |_| reload(Some(StateDirectory::Working)) },
+    Command { syntax: "show running-directory", request: |_| Request::State(Action::Directory) },
+    Command {
+        syntax: "show running-config diff startup-config",
+        request: |_| Request::Difference { file: None },
+    },
+    Command { syntax: "show startup-config", request: |_| Request::State(Action::Startup) },
+    Command { syntax: "write memory", request: |_| Request::State(Action::Write) },
     Command { syntax: "configure confirm", request: |_| Request::Confirm },
     Command { syntax: "configure replace FILE", request: |v| configure(v, replace(v)) },
     Command { syntax: "configure replace FILE revert timer MINUTES", request: |v| configure(v, replace(v)) },
@@ -202,9 +243,11 @@ const COMMANDS: &[Command] = &[
         request: |v| configure(v, Change::Terminal),
     },
     Command { syntax: "show running-config", request: |_| Request::RunningConfig },
+    Command { syntax: "show standby", request: |_| Request::Standby { brief: false } },
+    Command { syntax: "show standby brief", request: |_| Request::Standby { brief: true } },
     Command {
         syntax: "show running-config diff FILE",
-        request: |v| Request::Difference { file: text(v, "FILE") },
+        request: |v| Request::Difference { file: Some(text(v, "FILE")) },
     },
     Command { syntax: "show module csm all", request: |_| Request::Show { slot: None, what: Show::All } },
     Command { syntax: "show module csm SLOT all", request: |v| show(v, Show::All) },
@@ -252,29 +295,40 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "active", help: "hand the active role to the peer" },
     Continuation { word: "all", help: "everything but connections and sticky entries" },
     Continuation { word: "arp", help: "addresses answered for, and next hops" },
+    Continuation { word: "brief", help: "a line for each" },
+    Continuation { word: "certified", help: "the copy that is known to be good" },
     Continuation { word: "check", help: "a configuration file or this host, without a daemon" },
     Continuation { word: "clear", help: "reset functions" },
     Continuation { word: "client", help: "of one client only" },
     Continuation { word: "configure", help: "change the configuration in force" },
+    Continuation { word: "config-sync", help: "put this configuration in force there" },
     Continuation { word: "confirm", help: "keep a change that is to be taken back" },
     Continuation { word: "connections", help: "reset connections at both ends" },
     Continuation { word: "conns", help: "connections" },
+    Continuation { word: "copy", help: "startup configurations" },
     Continuation { word: "count", help: "end after so many packets" },
     Continuation { word: "csm", help: "Content Switching Module" },
     Continuation { word: "detail", help: "all about each" },
     Continuation { word: "diff", help: "- only in the file, + only in force" },
+    Continuation { word: "flash-synchro", help: "on the peer, too" },
+    Continuation { word: "flash-syncro", help: "the same, as the stack's guide prints it" },
     Continuation { word: "ft", help: "fault tolerance" },
     Continuation { word: "host", help: "this host: kernel, drivers, scheduling" },
+    Continuation { word: "hw-module", help: "a module's other half" },
     Continuation { word: "json", help: "the same facts for programs" },
     Continuation { word: "module", help: "a module" },
     Continuation { word: "real", help: "of one real server only" },
     Continuation { word: "reals", help: "real servers" },
+    Continuation { word: "reload", help: "hand the role over and start anew" },
     Continuation { word: "replace", help: "by a file, all of it at once" },
     Continuation { word: "revert", help: "take it back unless it is confirmed" },
     Continuation { word: "running-config", help: "the configuration in force" },
+    Continuation { word: "running-directory", help: "which copy this node was started from" },
     Continuation { word: "sec", help: "in seconds" },
     Continuation { word: "serverfarms", help: "server farms" },
     Continuation { word: "show", help: "the state of the system" },
+    Continuation { word: "standby", help: "the peer; HSRP groups" },
+    Continuation { word: "startup-config", help: "what a start takes" },
     Continuation { word: "stats", help: "counters" },
     Continuation { word: "sticky", help: "sticky entries" },
     Continuation { word: "trace", help: "the walk of a client's packets through the XDP program" },
@@ -284,6 +338,9 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "vlan", help: "VLANs and the ports that carry them" },
     Continuation { word: "vserver", help: "of one virtual server only" },
     Continuation { word: "vservers", help: "virtual servers" },
+    Continuation { word: "memory", help: "save the configuration in force" },
+    Continuation { word: "working", help: "the copy that was saved last" },
+    Continuation { word: "write", help: "save" },
     Continuation { word: "|", help: "another form of output" },
     Continuation { word: "ADDRESS", help: "IPv4 or IPv6 address" },
     Continuation { word: "COUNT", help: "packets, 1-1000000" },
@@ -295,6 +352,9 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "REAL", help: "IPv4 or IPv6 address of a real server" },
     Continuation { word: "SLOT", help: "number of the module, 1-255" },
 ];
+
+/// Meant by a short form that fits others, too: what operators have in their fingers.
+const PREFERRED: &[&str] = &["running-config", "flash-synchro"];
 
 /// Nothing more.
 const END: &str = "<cr>";
@@ -310,6 +370,14 @@ fn slot(values: &Values) -> u8 {
 
 fn show(values: &Values, what: Show) -> Request {
     Request::Show { slot: Some(slot(values)), what }
+}
+
+const fn certify(flash_synchro: bool) -> Request {
+    Request::State(Action::Certify { flash_synchro })
+}
+
+const fn reload(directory: Option<StateDirectory>) -> Request {
+    Request::State(Action::Reload { directory })
 }
 
 fn replace(values: &Values) -> Change {
@@ -461,6 +529,10 @@ fn choose(alive: &[(Vec<&'static str>, &Command)], index: usize, word: &str) -> 
             .into_iter()
             .find(|parameter| accepts(parameter, word))
             .map_or(Choice::None, Choice::Token),
+        _ if fitting.iter().any(|word| PREFERRED.contains(word)) => {
+            let preferred = fitting.into_iter().find(|word| PREFERRED.contains(word));
+            preferred.map_or(Choice::None, Choice::Token)
+        }
         _ => Choice::Ambiguous(fitting.into_iter().map(continuation).collect()),
     }
 }

@@ -8,3 +8,4 @@ pub mod configure;
 pub mod exec;
 pub mod grammar;
 pub mod show;
+pub mod state;

@@ -21,7 +21,7 @@ use crate::model::{
     VlanId, VlanRole, VlanSet, Vserver, XdpMode,
 };
 
-mod track;
+pub(super) mod track;
 
 /// A configuration whose parts may still contradict one another.
 #[derive(Clone, Debug, Default)]
@@ -270,6 +270,7 @@ impl Draft {
         match statement.id {
             Id::Serverfarm => {}
             Id::NatServer => farm.nat_server = !no,
+            Id::Failaction => farm.purge = !no,
             Id::NatClient => farm.nat_client = if no { None } else { Some(statement.name()?.clone()) },
             Id::Predictor => farm.predictor = if no { Predictor::RoundRobin } else { predictor(statement)? },
             Id::FarmProbe => put(&mut farm.probes, statement.name()?.clone(), no),

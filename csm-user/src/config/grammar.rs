@@ -35,6 +35,8 @@ pub enum Kind {
     Name,
     /// Name of a Linux interface: 1–15 bytes.
     Interface,
+    /// Text of an HSRP group: 1–8 characters, case counts.
+    Text8,
     /// Port: number from 0 or service name.
     Port,
     /// VLANs: numbers and ranges, `2,3-5`.
@@ -189,6 +191,7 @@ impl Kind {
             Self::Interface6 | Self::Prefix6 => "an IPv6 address with a prefix length".to_owned(),
             Self::Name => "a name".to_owned(),
             Self::Interface => "the name of an interface".to_owned(),
+            Self::Text8 => "a text".to_owned(),
             Self::Port => "a port number or service name".to_owned(),
             Self::Vlans => "a list of VLANs".to_owned(),
             Self::Key => "a key".to_owned(),
@@ -206,7 +209,7 @@ impl Kind {
             Self::Host6 | Self::Interface6 | Self::Prefix6 => word.contains(':'),
             Self::Port => (digit && !word.contains(':')) || service::port(word).is_some(),
             Self::Vlans => digit,
-            Self::Name | Self::Interface | Self::Key | Self::ObscuredKey => true,
+            Self::Name | Self::Interface | Self::Key | Self::ObscuredKey | Self::Text8 => true,
         }
     }
 
@@ -239,6 +242,12 @@ impl Kind {
             Self::Name => Name::new(word).map(Value::Name).ok_or_else(|| {
                 format!("`{word}` is not a name: 1-{} printable ASCII characters", crate::model::NAME_MAX)
             }),
+            Self::Text8 => {
+                match (1..=8).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_graphic()) {
+                    true => Ok(Value::Text(word.to_owned())),
+                    false => Err(format!("`{word}` is not a text of 1-8 printable ASCII characters")),
+                }
+            }
             Self::Vlans => VlanSet::parse(word)
                 .map(Value::Vlans)
                 .ok_or_else(|| format!("`{word}` is not a list of VLANs 1-4094, such as `2,3-5`")),

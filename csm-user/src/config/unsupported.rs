@@ -13,7 +13,8 @@ const LAYER_7: &str = "it works on layer 7; this balancer works on layers 3 and 
 const LATER: &str = "it comes with a later release";
 const DROP: &str = "remove the line";
 const HOST_SYSTEM: &str = "it does nothing on Linux";
-const HSRP: &str = "HSRP comes with a later release";
+const HSRP: &str =
+    "this host does not forward for the address of an HSRP group, and one that cannot must not speak for it";
 const CONFIGURE: &str = "a command of the privileged mode does nothing in a configuration";
 
 /// See [`super::table::commands`].
@@ -87,7 +88,12 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         "this host's own addresses belong to its VLANs",
         "give it by `ip address` under `vlan N client|server`",
     ),
-    Command::refused(Interface, &[Word("standby", ""), Rest], HSRP, DROP),
+    Command::refused(
+        Interface,
+        &[Word("standby", ""), Rest],
+        HSRP,
+        "leave HSRP to the routers; `track group N router ADDRESS` under `ft group` follows them",
+    ),
     Command::refused(
         Interface,
         &[Word("shutdown", "")],
@@ -155,9 +161,9 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     ),
     Command::refused(
         Serverfarm,
-        &[Word("failaction", ""), Rest],
+        &[Word("failaction", ""), Word("reassign", "")],
         LATER,
-        "remove it: connections of a failed real stay",
+        "use `failaction purge`: clients that connect anew get another real",
     ),
     Command::refused(Serverfarm, &[Word("health", ""), Rest], LATER, "use `probe NAME`"),
     Command::refused(
@@ -231,9 +237,9 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     // Fault tolerance.
     Command::refused(
         Ft,
-        &[Word("track", ""), Word("group", ""), Rest],
-        "following an HSRP group comes with a later release",
-        "use `track gateway ADDRESS` with the group's own address or the router's",
+        &[Word("track", ""), Word("group", ""), Slot("GROUP", Kind::Number(0, 4095), "Number")],
+        "this host speaks for no HSRP group, so the group's router must be named",
+        "add `router ADDRESS` with the own address of the router that should be active while this node is",
     ),
     // Sections of the CSM that are refused by name.
     Command::refused(Module, &[Word("map", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),

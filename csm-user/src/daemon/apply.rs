@@ -4,7 +4,7 @@
 //! reals, the probes get their targets (so that a new real is no sooner taken for healthy than at a start), the maps are
 //! brought in line, and what only the old configuration named is let go. Whoever comes second waits.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +32,7 @@ use crate::model::{Config, VlanId};
 use crate::neigh::groups::Groups;
 use crate::probe::target::targets;
 use crate::probe::task::ProbeReloads;
+use crate::state::Directory;
 
 /// Lines of a change that are logged; the rest is counted.
 const LOGGED_MAX: usize = 20;
@@ -53,6 +54,10 @@ pub enum Wish {
     Announce,
     /// To be taken back at that time, unless confirmed; the number is that of the change.
     Revert(Instant, u64),
+    /// The peer's configuration is to be compared.
+    CheckSync,
+    /// To be started anew, from that copy.
+    Reload(Option<Directory>),
 }
 
 /// A change that is still to be confirmed.
@@ -84,7 +89,13 @@ impl Changes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wish(&self, wish: Wish) {
+    /// Holds off changes while the guard lives; `None` if one is still to be confirmed.
+    pub(super) fn settled(&self) -> Option<impl Drop + '_> {
+        Some(self.lock()).filter(|pending| pending.revert.is_none())
+    }
+
+    /// For the event loop.
+    pub(super) fn wish(&self, wish: Wish) {
         // The loop has ended: the node is being stopped.
         let _ended = self.wishes.blocking_send(wish);
     }
@@ -107,17 +118,11 @@ pub fn announced<'a>(desired: &Desired, specs: impl Iterator<Item = &'a PortSpec
 }
 
 /// The IPv6 addresses that hosts ask for by multicast, with the interface on which the kernel takes part in their VLAN.
-pub fn solicited<'a>(
-    desired: &Desired,
-    specs: impl Iterator<Item = &'a PortSpec> + Clone,
-) -> Vec<(u32, Ipv6Addr)> {
-    let interface = |on: VlanId| {
-        let port = specs.clone().find(|spec| spec.vlan == on.get());
-        port.map(PortSpec::kernel_ifindex)
-    };
-    let of = |(vlan, address)| match address {
+pub fn solicited<'a>(desired: &Desired, specs: impl Iterator<Item = &'a PortSpec>) -> Vec<(u32, Ipv6Addr)> {
+    let interfaces: BTreeMap<u16, u32> = specs.map(|spec| (spec.vlan, spec.kernel_ifindex())).collect();
+    let of = |(vlan, address): (VlanId, IpAddr)| match address {
         IpAddr::V4(_) => None,
-        IpAddr::V6(address) => Some((interface(vlan)?, address)),
+        IpAddr::V6(address) => Some((*interfaces.get(&vlan.get())?, address)),
     };
     desired.announced().into_iter().filter_map(of).collect()
 }
@@ -132,6 +137,9 @@ impl ConfigBackend for Node {
         let before = self.config();
         let (after, findings) = candidate(&before, request)?;
         let differences = self.put_in_force(&before, after)?;
+        if !differences.is_empty() {
+            self.changes.wish(Wish::CheckSync);
+        }
         if let Some(seconds) = request.revert_s {
             let at = Instant::now() + Duration::from_secs(u64::from(seconds));
             pending.last += 1;
@@ -171,6 +179,14 @@ impl Node {
         }
     }
 
+    /// Puts `after` in force, which nobody will have to confirm: what was to be taken back before is so no more.
+    pub(super) fn replace(&self, after: Config) -> Result<(), Fault> {
+        let mut pending = self.changes.lock();
+        self.put_in_force(&self.config(), after)?;
+        pending.revert = None;
+        Ok(())
+    }
+
     /// Replaces `before`, the configuration in force, by `after`. To be called with the changes locked, on a thread that
     /// may block.
     fn put_in_force(&self, before: &Config, after: Config) -> Result<Vec<Difference>, Fault> {
@@ -183,7 +199,7 @@ impl Node {
             return Err(Fault::Refused {
                 error: format!("cannot be changed while csmd runs: {}", parts.join(", ")),
                 remedy: Some(
-                    "leave it as it is, or put it into csmd's configuration and restart csmd".to_owned(),
+                    "leave it as it is, or save a configuration with it by `copy FILE startup-config` and `reload working`".to_owned(),
                 ),
             });
         }
@@ -245,7 +261,7 @@ impl Node {
 }
 
 /// The configuration that `request` asks for, and what is said of its text.
-fn candidate(running: &Config, request: &ChangeRequest) -> Result<(Config, String), Fault> {
+pub(super) fn candidate(running: &Config, request: &ChangeRequest) -> Result<(Config, String), Fault> {
     let ChangeRequest { mode, name, text, .. } = request;
     let facts = host::facts().map_err(|error| Fault::Internal(format!("this host's interfaces: {error}")))?;
     let (config, report, errors) = match mode {
@@ -270,7 +286,12 @@ fn candidate(running: &Config, request: &ChangeRequest) -> Result<(Config, Strin
 
 fn log(slot: u8, differences: &[Difference]) {
     tracing::info!("%SYS-5-CONFIG_I: Module {slot} configured, {} lines differ", differences.len());
-    for found in differences.iter().take(LOGGED_MAX) {
+    log_lines(differences.iter().take(LOGGED_MAX));
+}
+
+/// One line of log each.
+pub(super) fn log_lines<'a>(differences: impl Iterator<Item = &'a Difference>) {
+    for found in differences {
         let mark = if found.side == Side::First { '-' } else { '+' };
         // No key in the log, not even a hidden one.
         let line = found.to_string();
@@ -281,7 +302,7 @@ fn log(slot: u8, differences: &[Difference]) {
     }
 }
 
-fn difference_reply(found: &Difference) -> DifferenceReply {
+pub(super) fn difference_reply(found: &Difference) -> DifferenceReply {
     DifferenceReply {
         section: found.section.clone(),
         line: found.line.clone(),

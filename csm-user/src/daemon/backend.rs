@@ -13,9 +13,9 @@ use super::{conns, replies};
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, FtReply, NeighbourReply,
-    Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, ServerfarmReply, StickiesReply,
-    StickyReply, StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState,
-    WalkReply,
+    Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, ServerfarmReply, StandbyReply,
+    StickiesReply, StickyReply, StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply,
+    VserverState, WalkReply,
 };
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::snapshot::StickyGroup;
@@ -146,6 +146,10 @@ impl Backend for Node {
         }
         reply.entries.sort_unstable_by_key(|row| (row.group, row.client));
         Ok(reply)
+    }
+
+    fn standby(&self) -> Result<Vec<StandbyReply>, Fault> {
+        Ok(self.standby.as_ref().map(super::standby::reply).unwrap_or_default())
     }
 
     fn vlans(&self) -> Result<Vec<VlanReply>, Fault> {

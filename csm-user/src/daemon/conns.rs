@@ -1,6 +1,7 @@
 //! Connections as the API shows and clears them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -39,12 +40,7 @@ impl View {
         };
         let vservers = desired.vservers.iter();
         let vservers = vservers.map(|(number, known)| (*number, (known.name.to_string(), ftp(&known.name))));
-        Self {
-            vservers: vservers.collect(),
-            forwarding: node.gate.load().state_at(now_ns) == GateState::Open,
-            desired,
-            now_ns,
-        }
+        Self { vservers: vservers.collect(), forwarding: is_open(node), desired, now_ns }
     }
 
     /// `filter` in this node's numbers.
@@ -60,7 +56,7 @@ impl View {
         };
         let numbers = |address| {
             let reals = self.desired.reals.iter().filter(|(_, known)| known.key.address == address);
-            let numbers: std::collections::BTreeSet<u32> = reals.map(|(number, _)| *number).collect();
+            let numbers: BTreeSet<u32> = reals.map(|(number, _)| *number).collect();
             if numbers.is_empty() { Err(unknown(format!("real {address}"))) } else { Ok(numbers) }
         };
         Ok(Selection {
@@ -136,6 +132,36 @@ fn slice<A: TableFamily>(
     Ok(next)
 }
 
+/// Clears the connections of the reals with these `numbers`, which have failed: on the active node, whose connections they are.
+pub(super) fn purge(node: &Node, numbers: BTreeSet<u32>) {
+    if !is_open(node) {
+        return;
+    }
+    let selection = Selection { reals: Some(numbers), ..Selection::default() };
+    match clear_selected(node, &selection) {
+        Ok(cleared) => tracing::info!(cleared, "connections of failed reals were reset"),
+        Err(error) => tracing::error!(%error, "connections of failed reals could not all be reset"),
+    }
+}
+
+fn is_open(node: &Node) -> bool {
+    node.gate.load().state_at(monotonic_ns()) == GateState::Open
+}
+
+/// Clears what `selection` takes, in both families, for as long as this node is active.
+fn clear_selected(node: &Node, selection: &Selection) -> io::Result<u64> {
+    let mut rest = |time| {
+        std::thread::sleep(time);
+        if is_open(node) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let nudge = &mut |nudge: &clear::Nudge| node.nudger.send(nudge);
+    let mut cleared = clear::clear(&node.table, selection, &node.deltas, nudge, &mut rest)?;
+    if let Some(table) = &node.table6 {
+        cleared += clear::clear(table, selection, &node.deltas, nudge, &mut rest)?;
+    }
+    Ok(cleared)
+}
+
 /// Clears the connections that `filter` lets through.
 pub(super) fn clear(node: &Node, filter: &ConnFilter) -> Result<ClearedReply, Fault> {
     let view = View::of(node);
@@ -146,18 +172,7 @@ pub(super) fn clear(node: &Node, filter: &ConnFilter) -> Result<ClearedReply, Fa
             remedy: Some("give the command on the active box".to_owned()),
         });
     }
-    let mut rest = |time| {
-        std::thread::sleep(time);
-        match node.gate.load().state_at(monotonic_ns()) {
-            GateState::Open => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
-        }
-    };
-    let nudge = &mut |nudge: &clear::Nudge| node.nudger.send(nudge);
-    let mut cleared = clear::clear(&node.table, &selection, &node.deltas, nudge, &mut rest)?;
-    if let Some(table) = &node.table6 {
-        cleared += clear::clear(table, &selection, &node.deltas, nudge, &mut rest)?;
-    }
+    let cleared = clear_selected(node, &selection)?;
     tracing::info!(cleared, ?filter, "connections cleared");
     Ok(ClearedReply { cleared })
 }

@@ -5,9 +5,9 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 
-use crate::config::{self, HostFacts};
+use crate::config::HostFacts;
 use crate::host::survey;
-use crate::model::{Config, FtKeys, fnv1a};
+use crate::model::{Config, fnv1a};
 
 /// Interfaces and scheduling of this host.
 ///
@@ -42,19 +42,7 @@ pub fn secret() -> io::Result<[u8; 32]> {
 /// Checksum of what both nodes of a pair should have alike: everything but own addresses, priority and ports.
 #[must_use]
 pub fn shared_checksum(config: &Config) -> u64 {
-    let mut shared = config.clone();
-    shared.slot = 0;
-    shared.interfaces.clear();
-    for vlan in &mut shared.vlans {
-        (vlan.address, vlan.alt_address) = (None, None);
-    }
-    if let Some(ft) = &mut shared.ft {
-        // Keys are changed on one node after the other, and show in no checksum.
-        (ft.priority, ft.alt_priority, ft.keys) = (0, None, FtKeys::default());
-        // Names of interfaces are each host's own.
-        ft.track.interfaces.clear();
-    }
-    fnv1a(config::print(&shared).as_bytes())
+    fnv1a(crate::sync::exchange::shared(config).as_bytes())
 }
 
 /// Checksum of the running program; 0 if it cannot be read.

@@ -21,8 +21,11 @@ mod ports;
 pub mod replica;
 mod replies;
 mod route;
+pub mod saved;
+pub mod standby;
 pub mod startup;
+mod sync;
 mod trace;
 pub mod tracking;
 
-pub use startup::{Failure, Options, run};
+pub use startup::{Ended, Failure, Options, run};

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 use super::apply::Changes;
 use super::planner::Planner;
+use super::saved::Saved;
+use super::standby::Groups;
 use super::tracking::Running;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::family::{Wire, wire};
@@ -30,6 +32,7 @@ use crate::neigh::table::Hop;
 use crate::neigh::task::{HopSink, Neighbours};
 use crate::probe::health::Health;
 use crate::replication::task::ReplHandle;
+use crate::sync::task::Link;
 
 /// A port and what netlink says of it.
 pub struct NodePort {
@@ -71,6 +74,8 @@ pub struct Node {
     pub health: watch::Receiver<Arc<Health>>,
     /// The election; `None` without an FT group.
     pub ft: Option<FtControl>,
+    /// HSRP groups nearby; `None` if none is listened to.
+    pub standby: Option<Groups>,
     /// Tracking; `None` if nothing is tracked.
     pub track: Option<Running>,
     /// Replication; `None` without an FT group.
@@ -81,6 +86,10 @@ pub struct Node {
     pub walked: Arc<WalkedCell>,
     /// Changes of the configuration.
     pub changes: Changes,
+    /// To the peer, for configurations; `None` without an FT group.
+    pub link: Option<Arc<Link>>,
+    /// The state directory, if there is one.
+    pub saved: Option<Saved>,
 }
 
 /// What the walks over the tables met and removed.

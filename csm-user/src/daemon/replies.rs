@@ -141,11 +141,13 @@ fn readiness(node: &Node, status: &FtStatus, replication: &ReplStatus) -> Readin
             against(!peer.timers_in_sync, "the timers differ");
         }
     }
-    against(!status.eligible && !active, "tracking stands against this box");
-    against(
-        active && status.peer.as_ref().is_some_and(|peer| !peer.eligible),
-        "tracking stands against the peer",
-    );
+    let peer_eligible = status.peer.as_ref().is_none_or(|peer| peer.eligible);
+    if let Some(track) = &node.track {
+        against(active && !peer_eligible && !track.follows_groups(), "tracking stands against the peer");
+        if !active {
+            track.obstacles().iter().for_each(|obstacle| against(true, obstacle));
+        }
+    }
     let refused = replication.outgoing.as_ref().map_or(0, |sender| sender.refused_buckets);
     against(refused > 0, "the peer refuses some entries");
     ReadinessReply {

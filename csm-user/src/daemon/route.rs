@@ -1,5 +1,6 @@
 //! The event loop: what one feature says becomes what others are told.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -12,19 +13,23 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::apply::Wish;
+use super::conns;
 use super::node::Node;
+use super::startup::Ended;
 use super::tracking::{Names, Running};
 use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
+use crate::dataplane::plan;
 use crate::dataplane::ring::Hint;
 use crate::ft::task::handle::ALIVE_PERIOD;
 use crate::ft::{FtCommand, FtEvent, FtHandle, Reason, State};
-use crate::model::Host;
+use crate::model::{Host, Name};
 use crate::neigh::task::LinkEvent;
-use crate::probe::health::Health;
+use crate::probe::health::{Health, RealKey};
 use crate::replication::role::Role;
 use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
+use crate::sync;
 use crate::track::task::TrackStatus;
 
 /// Between two log lines about boxes that use the group's addresses.
@@ -57,6 +62,7 @@ enum Event {
     Link(LinkEvent),
     Wish(Wish),
     Ft(FtEvent),
+    Standby,
     Track,
     Terminate,
 }
@@ -66,6 +72,7 @@ struct Sources {
     alive: tokio::time::Interval,
     health: watch::Receiver<Arc<Health>>,
     completeness: Option<watch::Receiver<Completeness>>,
+    standby: Option<watch::Receiver<u64>>,
     track: Option<watch::Receiver<Arc<TrackStatus>>>,
     terminate: [Signal; 2],
 }
@@ -85,6 +92,12 @@ impl Sources {
                 None => None,
             }
         };
+        let standby = async {
+            match &mut self.standby {
+                Some(watch) => watch.changed().await.ok(),
+                None => None,
+            }
+        };
         let track = async {
             match &mut self.track {
                 Some(watch) => watch.changed().await.ok(),
@@ -97,6 +110,7 @@ impl Sources {
             _ = sigint.recv() => Event::Terminate,
             Some(event) = ft_event => Event::Ft(event),
             _ = self.alive.tick() => Event::Alive,
+            Some(()) = standby => Event::Standby,
             Some(()) = track => Event::Track,
             Some(()) = completeness => Event::Completeness,
             Ok(()) = self.health.changed() => Event::Health,
@@ -132,7 +146,7 @@ pub(super) async fn run(
     inputs: Inputs,
     announcements: &AnnounceThread,
     terminate: [Signal; 2],
-) {
+) -> Ended {
     let mut alive = tokio::time::interval(ALIVE_PERIOD);
     alive.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut sources = Sources {
@@ -140,25 +154,32 @@ pub(super) async fn run(
         alive,
         health: node.health.clone(),
         completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
+        standby: node.standby.as_ref().map(|groups| groups.handle.changed()),
         track: node.track.as_ref().map(Running::status),
         terminate,
     };
     let tracked_links = std::mem::take(&mut sources.inputs.tracked_links);
     let active = Arc::clone(&sources.inputs.active);
-    let mut router =
-        Router { node, announcements, active, rivals: Rivals::default(), tracked_links, eligible: None };
+    let (rivals, health) = (Rivals::default(), Arc::clone(&node.health.borrow()));
+    let mut router = Router { node, announcements, active, rivals, health, tracked_links, eligible: None };
+    super::standby::report(node);
     // Before it may claim.
     router.track();
     router.tell(FtCommand::Forwardable(node.can_forward()));
     router.replica();
-    loop {
+    let ended = loop {
         match sources.next().await {
-            Event::Terminate => break,
+            Event::Terminate => break Ended::Stopped,
+            Event::Wish(Wish::Reload(directory)) => break Ended::Reload(directory),
             event => router.route(event),
         }
+    };
+    match ended {
+        Ended::Stopped => tracing::info!("told to stop"),
+        Ended::Reload(_) => tracing::info!("told to reload"),
     }
-    tracing::info!("told to stop");
     router.leave(sources).await;
+    ended
 }
 
 struct Router<'a> {
@@ -166,6 +187,8 @@ struct Router<'a> {
     announcements: &'a AnnounceThread,
     active: Arc<AtomicBool>,
     rivals: Rivals,
+    /// As the maps show it.
+    health: Arc<Health>,
     tracked_links: Names,
     /// What the real-time thread was told.
     eligible: Option<bool>,
@@ -203,6 +226,7 @@ impl Router<'_> {
                 self.stations();
             }
             Event::Health => self.replan(),
+            Event::Standby => super::standby::report(self.node),
             Event::Track => self.track(),
             Event::Completeness => self.replica(),
             Event::Hint(hint) => self.hint(hint),
@@ -255,14 +279,37 @@ impl Router<'_> {
         self.announcements.stations(stations);
     }
 
-    fn replan(&self) {
+    fn replan(&mut self) {
         let health = Arc::clone(&self.node.health.borrow());
+        let before = std::mem::replace(&mut self.health, Arc::clone(&health));
         match self.node.planner.replan(&health) {
             Ok(operations) => tracing::debug!(operations, "health changed, maps brought in line"),
             Err(error) => {
                 tracing::error!(%error, "health changed, but the maps could not be brought in line");
             }
         }
+        // Only now: whoever is reset and comes again must not get the same real.
+        self.purge(&health.failed_since(&before).collect::<Vec<_>>());
+    }
+
+    /// Resets the connections of those reals that have just `failed` and whose farm says so.
+    fn purge(&self, failed: &[&RealKey]) {
+        let config = self.node.config();
+        let purges = |farm: &Name| config.serverfarm(farm).is_some_and(|farm| farm.purge);
+        let meant = |known: &plan::RealKey| {
+            purges(&known.farm)
+                && failed.iter().any(|real| {
+                    (&real.farm, real.address, real.port) == (&known.farm, known.address, known.port)
+                })
+        };
+        let desired = self.node.desired();
+        let numbers: BTreeSet<u32> =
+            desired.reals.iter().filter(|(_, known)| meant(&known.key)).map(|(number, _)| *number).collect();
+        if numbers.is_empty() {
+            return;
+        }
+        let node = Arc::clone(self.node);
+        tokio::task::spawn_blocking(move || conns::purge(&node, numbers));
     }
 
     fn replica(&self) {
@@ -312,13 +359,22 @@ impl Router<'_> {
         match *wish {
             Wish::Announce => self.announcements.announce(),
             Wish::Revert(at, number) => {
-                let node = Arc::clone(self.node);
+                // The node may be taken down before.
+                let node = Arc::downgrade(self.node);
                 self.node.runtime.spawn(async move {
                     tokio::time::sleep_until(at.into()).await;
-                    // Ends with the runtime, if that ends first.
-                    let _ended = tokio::task::spawn_blocking(move || node.revert(number)).await;
+                    let revert = move || node.upgrade().map(|node| node.revert(number));
+                    // Fails only when the runtime ends.
+                    let _ended = tokio::task::spawn_blocking(revert).await;
                 });
             }
+            Wish::CheckSync => {
+                let node = Arc::downgrade(self.node);
+                let check = move || node.upgrade().map(|node| node.check_sync());
+                drop(self.node.runtime.spawn_blocking(check));
+            }
+            // Ends the loop that routes; what leads to it now is late.
+            Wish::Reload(_) => {}
         }
     }
 
@@ -352,11 +408,18 @@ impl Router<'_> {
                 let scope = self.node.ports.iter().find(|port| port.spec.role == PORT_FT);
                 let scope = scope.map_or(0, |port| port.spec.kernel_ifindex());
                 self.peer(Some(PeerAddr { addr: SocketAddrV6::new(address, PORT, 0, scope), nonce }));
+                if let Some(link) = &self.node.link {
+                    let address = SocketAddrV6::new(address, sync::task::PORT, 0, scope);
+                    link.set_peer(Some(sync::task::Peer { address, nonce }));
+                }
             }
             FtEvent::PeerLost => {
                 let slot = self.node.config().slot;
                 tracing::warn!("%CSM_SLB-4-REDUNDANCY_WARN: Module {slot} FT warning: peer lost");
                 self.peer(None);
+                if let Some(link) = &self.node.link {
+                    link.set_peer(None);
+                }
             }
         }
     }

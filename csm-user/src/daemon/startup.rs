@@ -1,7 +1,7 @@
 //! From a configuration file to a running node, and back down. What is made is undone in the reverse order.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -21,11 +21,13 @@ use super::planner::{Planner, ReplanError};
 use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
 use super::route::{self, Inputs};
+use super::saved::{self, Saved};
+use super::standby;
+use super::sync;
 use super::tracking;
 use crate::api::server;
 use crate::arp::announcer::Announcer;
 use crate::arp::task::AnnounceThread;
-use crate::config;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
 use crate::dataplane::maps::{Counters, MapSource, Maps, SettingsCell, set_error_sources};
@@ -49,6 +51,7 @@ use crate::probe;
 use crate::replication;
 use crate::replication::record::DeltaEvent;
 use crate::replication::task::{ReplHandle, ReplOptions};
+use crate::state::Directory;
 
 /// Half-open connections that the table holds: one for so many proven ones, as the limits have it.
 const EMBRYONIC_SHARE: u32 = limits::CONNECTIONS_MAX / limits::EMBRYONIC_MAX;
@@ -66,8 +69,10 @@ const LINKS_MAX: usize = 256;
 /// What `csmd` is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Configuration file.
-    pub config: PathBuf,
+    /// Configuration file; with a state directory, the one that is taken as long as that is empty.
+    pub config: Option<PathBuf>,
+    /// The state directory: startup configurations are saved there.
+    pub state: Option<PathBuf>,
     /// The API's socket.
     pub socket: PathBuf,
     /// Proven connections that the table holds; both boxes of a pair should have the same.
@@ -108,20 +113,29 @@ impl Failure {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT. To be called within a multi-threaded tokio runtime.
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As told by a signal.
+    Stopped,
+    /// To be run again, from that copy if one is named.
+    Reload(Option<Directory>),
+}
+
+/// Runs the daemon until SIGTERM, SIGINT or `reload`; `from` is the copy to be started from. To be called within a multi-threaded tokio runtime.
 ///
 /// # Errors
 /// See [`Failure`].
-pub async fn run(options: &Options) -> Result<(), Failure> {
+pub async fn run(options: &Options, from: Option<Directory>) -> Result<Ended, Failure> {
     privileged()?;
-    let config = read(&options.config)?;
+    let (config, saved) = saved::boot(options, from)?;
     let terminate = route::catch_signals().map_err(Failure::step("signals"))?;
     // Before all else: another csmd on this socket means that nothing must be touched.
     if let Some(directory) = options.socket.parent() {
         std::fs::create_dir_all(directory).map_err(Failure::step(directory.display().to_string()))?;
     }
     let listener = server::bind(&options.socket).map_err(Failure::step("the API's socket"))?;
-    let running = Running::start(config, options)?;
+    let running = Running::start(config, saved, options)?;
     let Running { node, inputs, announcements, threads, undo } = running;
     let ports = node.ports.iter().map(|NodePort { spec, .. }| format!("{} (vlan {})", spec.name, spec.vlan));
     let (version, slot, ports) =
@@ -132,10 +146,11 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         // A dropped sender means the same.
         let _ = stopped.await;
     };
+    let exchange = sync::start(&node).map_err(Failure::step("configuration synchronization"))?;
     let api = tokio::spawn(server::serve(listener, Arc::clone(&node) as _, shutdown));
-    route::run(&node, inputs, &announcements, terminate).await;
+    let ended = route::run(&node, inputs, &announcements, terminate).await;
     // Fenced or handed over by now: the rest only cleans up.
-    drop(stop);
+    drop((stop, exchange));
     if let Ok(Err(error)) = api.await {
         tracing::warn!(%error, "the API ended with an error");
     }
@@ -143,7 +158,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         .await
         .map_err(Failure::step("shutdown"))?;
     tracing::info!("stopped, nothing left behind");
-    Ok(())
+    Ok(ended)
 }
 
 /// Says at once what would otherwise fail somewhere in the middle.
@@ -155,20 +170,6 @@ fn privileged() -> Result<(), Failure> {
     }
     let remedy = format!("{} missing: start csmd as root, or grant them", missing.join(", "));
     Err(Failure::step("privileges")(remedy))
-}
-
-fn read(path: &Path) -> Result<Config, Failure> {
-    let bytes = std::fs::read(path).map_err(|error| Failure::Read(path.to_owned(), error))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let name = path.display().to_string();
-    let facts = host::facts().map_err(Failure::step("this host's interfaces"))?;
-    let outcome = config::check(&name, &text, &facts);
-    let report = config::render(&name, &text, &outcome.diagnostics);
-    let Some(config) = outcome.config else { return Err(Failure::Config(report)) };
-    for line in report.lines() {
-        tracing::warn!("{line}");
-    }
-    Ok(config)
 }
 
 /// Threads of the dataplane; dropped first.
@@ -197,7 +198,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(config: Config, options: &Options) -> Result<Self, Failure> {
+    fn start(config: Config, saved: Option<Saved>, options: &Options) -> Result<Self, Failure> {
         let vmac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
         let mut pairs = Pairs::new().map_err(Failure::step("netlink"))?;
         let ports = ports::find(&config, &mut pairs)?;
@@ -290,11 +291,15 @@ impl Running {
         };
         let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked)?;
 
+        let nonce = host::nonce();
+        let ft_port = specs.iter().find(|port| port.role == PORT_FT).map(PortSpec::kernel_name);
+        let link = sync::link(config.ft.as_ref().map(|ft| ft.group), nonce, ft_port);
         let pair = match &config.ft {
             Some(group) => {
                 let start = PairStart {
                     config: &config,
                     group,
+                    nonce,
                     specs: &specs,
                     options,
                     gate: gate.clone(),
@@ -319,6 +324,7 @@ impl Running {
             }
         };
         let (ft, replication) = pair.unzip();
+        let standby = standby::start(&config, &specs)?;
         let (track, tracked_links) = tracking::start(&config, &specs)?;
         let node = Arc::new(Node {
             started: Instant::now(),
@@ -336,11 +342,14 @@ impl Running {
             neighbours,
             health: probes.health(),
             ft: ft.as_ref().map(FtHandle::control),
+            standby,
             track,
             replication,
             walked,
             tracer,
             changes,
+            link,
+            saved,
         });
         Ok(Self {
             node,
@@ -362,6 +371,7 @@ impl Running {
 struct PairStart<'a> {
     config: &'a Config,
     group: &'a FtGroup,
+    nonce: u64,
     specs: &'a [PortSpec],
     options: &'a Options,
     gate: Arc<crate::dataplane::load::MappedGate>,
@@ -376,13 +386,12 @@ impl PairStart<'_> {
         replica: KernelReplica,
         deltas: crossbeam::channel::Receiver<DeltaEvent>,
     ) -> Result<(FtHandle, ReplHandle), Failure> {
-        let Self { config, group, specs, options, gate, settings, announcer, flusher } = self;
+        let Self { config, group, nonce, specs, options, gate, settings, announcer, flusher } = self;
         let Some(port) = specs.iter().find(|port| port.role == PORT_FT) else {
             return Err(Failure::step("the FT VLAN")(
                 "no interface carries it: add `switchport access vlan`",
             ));
         };
-        let nonce = host::nonce();
         let replication = replication::task::spawn(ReplOptions {
             group: group.group,
             nonce,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use crate::dataplane::load::PortSpec;
 use crate::model::{Config, TrackMode, Tracking};
 use crate::neigh::netlink::Netlink;
 use crate::neigh::task::LinkEvent;
-use crate::track::machine::Object;
+use crate::track::machine::{Class, Object, Tracked};
 use crate::track::task::{GatewayPath, TrackHandle, TrackOptions, TrackStatus, spawn};
 
 /// The tracked interfaces by their numbers: a notice of one that is gone has no name.
@@ -37,6 +38,7 @@ pub(super) fn start(config: &Config, specs: &[PortSpec]) -> Result<(Option<Runni
         hold_down: tracking.hold_down,
         interval: tracking.interval,
         retries: tracking.retries,
+        groups: tracking.groups.iter().map(|tracked| (tracked.group, tracked.router)).collect(),
         gateways: gateways(config, tracking, specs)?,
         interfaces,
         slot: config.slot,
@@ -79,6 +81,28 @@ impl Running {
     /// What is known.
     pub(super) fn status(&self) -> watch::Receiver<Arc<TrackStatus>> {
         self.handle.status()
+    }
+
+    /// Whether the routers' choice counts: then it is as it should be that one of the nodes is not eligible.
+    pub(super) const fn follows_groups(&self) -> bool {
+        !self.tracking.groups.is_empty()
+    }
+
+    /// What this node would lack as the active one. The routers' choice is none of it: that may move along.
+    pub(super) fn obstacles(&self) -> Vec<String> {
+        let status = self.handle.status().borrow().clone();
+        let lacks = |tracked: &&Tracked| tracked.up != Some(true) && tracked.object.class() != Class::Group;
+        status
+            .objects
+            .iter()
+            .filter(lacks)
+            .map(|tracked| format!("this box lacks {}", tracked.object))
+            .collect()
+    }
+
+    /// An HSRP group's active router is known: reports it if its group is tracked.
+    pub(super) fn group(&self, group: u16, router: Ipv4Addr, up: bool) {
+        self.handle.report(Object::Group(group, router), up);
     }
 
     /// A link has changed: reports it if it is a tracked one.

@@ -65,6 +65,9 @@ fn fault_tolerance(before: Option<&FtGroup>, after: Option<&FtGroup>, parts: &mu
             if (old.heartbeat, old.failover) != (new.heartbeat, new.failover) {
                 parts.push("the timers `heartbeat-time` and `failover`".to_owned());
             }
+            if old.track != new.track {
+                parts.push("the lines `track`".to_owned());
+            }
         }
         (Some(group), None) | (None, Some(group)) => {
             parts.push(format!("ft group {} vlan {}", group.group, group.vlan));

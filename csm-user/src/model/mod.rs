@@ -24,7 +24,7 @@ pub use natpool::Natpool;
 
 pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
 pub use secret::{FtKeys, KEY_MAX, Secret};
-pub use track::{TrackMode, Tracking};
+pub use track::{TrackMode, TrackedGroup, Tracking};
 
 pub use lease::{
     CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, lease,
@@ -238,6 +238,8 @@ pub struct Serverfarm {
     pub nat_server: bool,
     /// `nat client NAME`: clients get an address of this pool.
     pub nat_client: Option<Name>,
+    /// `failaction purge`: connections of a real that fails its probes are reset.
+    pub purge: bool,
     /// `real A [PORT]`.
     pub reals: Vec<Real>,
 }
@@ -252,6 +254,7 @@ impl Serverfarm {
             predictor: Predictor::RoundRobin,
             nat_server: true,
             nat_client: None,
+            purge: false,
             reals: Vec::new(),
         }
     }

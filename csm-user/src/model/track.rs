@@ -6,6 +6,8 @@ use std::time::Duration;
 /// The `track ...` lines of an FT group: what must be up for this node to have the role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracking {
+    /// `track group N router A`.
+    pub groups: Vec<TrackedGroup>,
     /// `track gateway A`.
     pub gateways: Vec<Ipv4Addr>,
     /// `track interface NAME`, of Linux.
@@ -31,13 +33,14 @@ impl Tracking {
     /// Nothing is tracked.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.gateways.is_empty() && self.interfaces.is_empty()
+        self.groups.is_empty() && self.gateways.is_empty() && self.interfaces.is_empty()
     }
 }
 
 impl Default for Tracking {
     fn default() -> Self {
         Self {
+            groups: Vec::new(),
             gateways: Vec::new(),
             interfaces: Vec::new(),
             mode: TrackMode::Any,
@@ -46,6 +49,20 @@ impl Default for Tracking {
             hold_down: Self::HOLD_DOWN,
         }
     }
+}
+
+/// `track group N router A [version V] [authentication TEXT]`: an HSRP group of routers nearby, up while this node's own
+/// router is its active one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrackedGroup {
+    /// Group, 0–255 in version 1, 0–4095 in version 2.
+    pub group: u16,
+    /// Own address of the router that should be active, in the network of a VLAN.
+    pub router: Ipv4Addr,
+    /// Version of the protocol, 1 or 2, default 1.
+    pub version: u8,
+    /// Text of the group, 1–8 characters; `None`: the default.
+    pub authentication: Option<String>,
 }
 
 /// When what is down makes the node ineligible.

@@ -219,6 +219,13 @@ impl Health {
         self.reals.get(real).unwrap_or(&RealHealth::Operational)
     }
 
+    /// The reals that have failed since it was `before`, in order.
+    pub fn failed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a RealKey> {
+        let failed = |health: &RealHealth| matches!(health, RealHealth::ProbeFailed { .. });
+        let now = self.reals.iter().filter(move |(_, health)| failed(health));
+        now.filter(move |(real, _)| !failed(before.of(real))).map(|(real, _)| real)
+    }
+
     /// The reals that have probes, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&RealKey, &RealHealth)> {
         self.reals.iter()

@@ -13,6 +13,8 @@ pub const CHANGES_MAX: usize = 32;
 /// Kind of what is tracked; `track mode all` counts by kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
+    /// `track group`.
+    Group,
     /// `track gateway`.
     Gateway,
     /// `track interface`.
@@ -21,12 +23,20 @@ pub enum Class {
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Gateway, Self::Interface];
+    pub const ALL: [Self; 3] = [Self::Group, Self::Gateway, Self::Interface];
+
+    /// Whether what comes back must stay for the hold-down. A group's routers have agreed on who is active, and their
+    /// own delays are over.
+    const fn is_held_down(self) -> bool {
+        !matches!(self, Self::Group)
+    }
 }
 
 /// What is tracked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Object {
+    /// An HSRP group, and the router that should be active.
+    Group(u16, Ipv4Addr),
     /// A router's address.
     Gateway(Ipv4Addr),
     /// An interface of Linux.
@@ -38,6 +48,7 @@ impl Object {
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
+            Self::Group(..) => Class::Group,
             Self::Gateway(_) => Class::Gateway,
             Self::Interface(_) => Class::Interface,
         }
@@ -48,6 +59,7 @@ impl Object {
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Group(group, router) => write!(f, "group {group} router {router}"),
             Self::Gateway(address) => write!(f, "gateway {address}"),
             Self::Interface(name) => write!(f, "interface {name}"),
         }
@@ -92,21 +104,19 @@ pub struct Tracked {
     pub up: Option<bool>,
     /// Since when; the start until it is known.
     pub since: Duration,
+    /// When its hold-down ends; it counts while the node is not eligible.
+    steady: Duration,
 }
 
 /// The machine. Objects that are not known count as down, so a node that has just started does not take the role before
-/// it knows; once all are known the first verdict holds at once, and after that what came back must stay for the
-/// hold-down.
+/// it knows. What was never down counts at once; what comes back must stay for the hold-down before the node is eligible
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracker {
     mode: TrackMode,
     hold_down: Duration,
     objects: Vec<Tracked>,
     eligible: bool,
-    /// All objects were known once.
-    settled: bool,
-    /// Nothing stands against the node since then, but the hold-down is not over.
-    well_since: Option<Duration>,
     changes: VecDeque<Change>,
 }
 
@@ -115,14 +125,12 @@ impl Tracker {
     #[must_use]
     pub fn new(mode: TrackMode, hold_down: Duration, objects: Vec<Object>) -> Self {
         let eligible = objects.is_empty();
-        let unknown = |object| Tracked { object, up: None, since: Duration::ZERO };
+        let unknown = |object| Tracked { object, up: None, since: Duration::ZERO, steady: Duration::ZERO };
         Self {
             mode,
             hold_down,
             objects: objects.into_iter().map(unknown).collect(),
             eligible,
-            settled: eligible,
-            well_since: None,
             changes: VecDeque::new(),
         }
     }
@@ -147,7 +155,8 @@ impl Tracker {
     /// When the hold-down ends, if it runs; [`Tracker::wake`] is due then.
     #[must_use]
     pub fn hold_down_ends(&self) -> Option<Duration> {
-        self.well_since.map(|since| since + self.hold_down)
+        let steady = self.objects.iter().map(|tracked| tracked.steady).max().unwrap_or_default();
+        (!self.eligible && self.is_well()).then_some(steady)
     }
 
     /// `object` is up or down. Returns what changed by that.
@@ -158,7 +167,9 @@ impl Tracker {
         if tracked.up == Some(up) {
             return Vec::new();
         }
-        (tracked.up, tracked.since) = (Some(up), now);
+        let held_down = up && tracked.up == Some(false) && object.class().is_held_down();
+        let steady = if held_down { now + self.hold_down } else { now };
+        (tracked.up, tracked.since, tracked.steady) = (Some(up), now, steady);
         let mut changed = vec![What::Object(object.clone(), up)];
         changed.extend(self.judge(now));
         self.record(&changed, now);
@@ -173,21 +184,12 @@ impl Tracker {
     }
 
     fn judge(&mut self, now: Duration) -> Option<What> {
-        let well = self.is_well();
-        let first = !self.settled && self.objects.iter().all(|tracked| tracked.up.is_some());
-        self.settled |= first;
-        self.well_since = match (well, self.eligible, self.well_since) {
-            (true, false, None) => Some(now),
-            (true, false, since) => since,
-            _ => None,
-        };
         let over = self.hold_down_ends().is_some_and(|end| now >= end);
-        let eligible = well && (self.eligible || first || !self.settled || over);
-        if eligible == self.eligible {
-            return None;
-        }
-        (self.eligible, self.well_since) = (eligible, None);
-        Some(What::Eligible(eligible))
+        let eligible = self.is_well() && (self.eligible || over);
+        (eligible != self.eligible).then(|| {
+            self.eligible = eligible;
+            What::Eligible(eligible)
+        })
     }
 
     /// Whether nothing stands against the node at this moment.

@@ -46,6 +46,8 @@ pub struct TrackOptions {
     pub interval: Duration,
     /// `track retries`.
     pub retries: u8,
+    /// `track group`; whoever hears HSRP reports them.
+    pub groups: Vec<(u16, Ipv4Addr)>,
     /// `track gateway`.
     pub gateways: Vec<GatewayPath>,
     /// `track interface`, and whether each is up at the start.
@@ -113,9 +115,10 @@ impl TrackHandle {
 /// # Errors
 /// If a socket for ARP cannot be had.
 pub fn spawn(options: TrackOptions) -> io::Result<TrackHandle> {
-    let TrackOptions { mode, hold_down, interval, retries, gateways, interfaces, slot } = options;
+    let TrackOptions { mode, hold_down, interval, retries, groups, gateways, interfaces, slot } = options;
     let epoch = Instant::now();
-    let objects = gateways.iter().map(|path| Object::Gateway(path.gateway));
+    let objects = groups.into_iter().map(|(group, router)| Object::Group(group, router));
+    let objects = objects.chain(gateways.iter().map(|path| Object::Gateway(path.gateway)));
     let objects = objects.chain(interfaces.iter().map(|(name, _)| Object::Interface(name.clone())));
     let mut tracker = Tracker::new(mode, hold_down, objects.collect());
     for (name, up) in interfaces {

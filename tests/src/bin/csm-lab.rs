@@ -1,7 +1,7 @@
 //! `csm-lab`: the demonstration, and the traffic programs that the lab starts inside its namespaces.
 
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -75,7 +75,7 @@ enum TrafficCommand {
     MsgServer { listen: SocketAddr, interval_ms: u64 },
     MsgClient { target: SocketAddr, connections: usize, interval_ms: u64, first: u64 },
     UdpEcho { listen: SocketAddr },
-    UdpProbe { target: SocketAddr, source: Ipv4Addr, interval_us: u64 },
+    UdpProbe { target: SocketAddr, source: IpAddr, interval_us: u64 },
     Http { target: SocketAddr, clients: usize, interval_ms: u64 },
 }
 
@@ -128,7 +128,7 @@ fn traffic(command: TrafficCommand) -> Result<()> {
             msg_server::serve(listen, Duration::from_millis(interval_ms))
         }
         TrafficCommand::MsgClient { target, connections, interval_ms, first } => {
-            let sources = (0..usize::from(topology::CLIENTS)).map(topology::client).collect();
+            let sources = topology::clients(target.ip(), usize::from(topology::CLIENTS));
             let interval = Duration::from_millis(interval_ms);
             msg_client::run(&msg_client::Options { target, sources, connections, interval, first })
         }
@@ -137,7 +137,7 @@ fn traffic(command: TrafficCommand) -> Result<()> {
             udp::probe(target, source, Duration::from_micros(interval_us))
         }
         TrafficCommand::Http { target, clients, interval_ms } => {
-            let sources: Vec<Ipv4Addr> = (0..clients).map(topology::client).collect();
+            let sources = topology::clients(target.ip(), clients);
             http::run(target, &sources, Duration::from_millis(interval_ms))
         }
     }

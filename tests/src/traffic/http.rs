@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub struct Report {
     /// Why requests failed, with how many.
     pub failed: BTreeMap<String, u32>,
     /// Since the start: each client address and the real servers that answered it. With stickiness, one each.
-    pub reals: BTreeMap<Ipv4Addr, BTreeSet<String>>,
+    pub reals: BTreeMap<IpAddr, BTreeSet<String>>,
     /// Requests still without an answer after a second.
     pub overdue: u32,
     /// Slowest answer, nanoseconds.
@@ -43,7 +43,7 @@ struct Log {
     mark_ns: u64,
     /// End, duration, and what went wrong.
     requests: Vec<(u64, u64, Option<String>)>,
-    reals: BTreeMap<Ipv4Addr, BTreeSet<String>>,
+    reals: BTreeMap<IpAddr, BTreeSet<String>>,
     /// When each open request began.
     open: BTreeMap<u64, u64>,
     next: u64,
@@ -75,7 +75,7 @@ impl Log {
 ///
 /// # Errors
 /// When the first request of any worker fails: the service is not there.
-pub fn run(target: SocketAddr, sources: &[Ipv4Addr], interval: Duration) -> Result<()> {
+pub fn run(target: SocketAddr, sources: &[IpAddr], interval: Duration) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let log = Rc::new(RefCell::new(Log { mark_ns: now_ns(), ..Log::default() }));
@@ -102,13 +102,7 @@ pub fn run(target: SocketAddr, sources: &[Ipv4Addr], interval: Duration) -> Resu
     })
 }
 
-async fn ask(
-    source: Ipv4Addr,
-    target: SocketAddr,
-    interval: Duration,
-    phase: Duration,
-    log: Rc<RefCell<Log>>,
-) {
+async fn ask(source: IpAddr, target: SocketAddr, interval: Duration, phase: Duration, log: Rc<RefCell<Log>>) {
     let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + phase, interval);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -143,8 +137,8 @@ async fn ask(
 }
 
 /// The name of the real server that answered.
-async fn request(source: Ipv4Addr, target: SocketAddr) -> Result<String> {
-    let socket = TcpSocket::new_v4()?;
+async fn request(source: IpAddr, target: SocketAddr) -> Result<String> {
+    let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // Thousands of short connections: their ports must not wait in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::from((source, 0)))?;

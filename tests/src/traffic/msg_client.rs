@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub struct Options {
     /// The virtual server.
     pub target: SocketAddr,
     /// Local addresses, used in turn.
-    pub sources: Vec<Ipv4Addr>,
+    pub sources: Vec<IpAddr>,
     /// How many connections.
     pub connections: usize,
     /// Pause between two messages of one connection, in each direction.
@@ -156,8 +156,8 @@ async fn open(options: &Options, shared: &Rc<RefCell<Shared>>) -> Result<()> {
     Ok(())
 }
 
-async fn connect(source: Ipv4Addr, target: SocketAddr) -> Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
+async fn connect(source: IpAddr, target: SocketAddr) -> Result<TcpStream> {
+    let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind(SocketAddr::from((source, 0)))?;
     let stream = socket.connect(target).await.with_context(|| format!("{source} to {target}"))?;
     stream.set_nodelay(true)?;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::BufRead;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -115,7 +115,7 @@ impl Log {
 ///
 /// # Errors
 /// When the socket cannot be made. Refused and unreachable probes count as lost.
-pub fn probe(target: SocketAddr, source: Ipv4Addr, interval: Duration) -> Result<()> {
+pub fn probe(target: SocketAddr, source: IpAddr, interval: Duration) -> Result<()> {
     let socket = UdpSocket::bind((source, 0)).with_context(|| format!("bind {source}"))?;
     socket.connect(target)?;
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
@@ -194,10 +194,19 @@ fn receive(socket: &UdpSocket, log: &Mutex<Log>) {
 /// When the address cannot be bound.
 pub fn echo(listen: SocketAddr) -> Result<()> {
     let socket = UdpSocket::bind(listen).with_context(|| format!("listen on {listen}"))?;
-    setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    if listen.is_ipv4() {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    }
     super::say(&serde_json::json!({ "event": "ready" }))?;
     wait::real_time(FIFO_PRIORITY);
     let mut buffer = [0u8; 2_048];
+    // In IPv6 a server has one address but its link-local one: it answers from that.
+    while listen.is_ipv6() {
+        if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            // A full queue loses the answer, which is what the client measures.
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    }
     loop {
         let mut parts = [std::io::IoSliceMut::new(&mut buffer)];
         let mut control = nix::cmsg_space!(libc::in_pktinfo);

@@ -148,3 +148,71 @@ fn a_change_is_made_at_once_and_connections_stay() {
     assert!(Session::try_open(&host, "192.158.38.31:53").is_err(), "nobody answers for its address");
     assert_eq!(csmd.end(Signal::SIGTERM), Some(0), "{}", csmd.log());
 }
+
+#[test]
+fn what_is_saved_survives_a_crash_and_what_was_never_certified_is_not_started_from() {
+    let host = Host::new();
+    let state = host.directory.join("state");
+    let start = || host.start_with(SINGLE, "saved", &["--state", state.to_str().expect("text")]);
+    let idle = |csmd: &Running<'_>| {
+        let text = csmd.csm("show running-config").expect("an answer");
+        text.lines().find_map(|line| line.trim().strip_prefix("idle ").map(str::to_owned))
+    };
+    let set_idle = |csmd: &Running<'_>, seconds: u32| {
+        let lines = format!("vserver VIP1\n idle {seconds}\n");
+        assert_eq!(terminal(csmd, &host, "configure terminal", &lines).0, 0);
+    };
+    let says = |csmd: &Running<'_>, sentence: &str| {
+        let shown = csmd.csm("show running-directory").expect("an answer");
+        assert!(shown.contains(sentence), "{sentence} is not in\n{shown}");
+    };
+
+    let mut csmd = start();
+    says(&csmd, "Running configuration    : INITIAL FILE,\nCertify/Restore Status   : NOTHING SAVED,\n");
+    set_idle(&csmd, 60);
+    assert!(csmd.csm("write memory").expect("saved").starts_with("[OK] saved in `working`"));
+    set_idle(&csmd, 61);
+    says(&csmd, "Running Changes          : NOT SAVED,\n");
+    let difference = csmd.csm("show running-config diff startup-config").expect("an answer");
+    assert!(difference.contains("-   idle 60\n+   idle 61\n"), "{difference}");
+    assert_eq!(csmd.end(Signal::SIGKILL), None);
+
+    let mut csmd = start();
+    assert_eq!(idle(&csmd).as_deref(), Some("60"), "the working copy, while it is the only one");
+    assert_eq!(csmd.csm("copy working certified").expect("certified"), "[OK]\n");
+    set_idle(&csmd, 90);
+    csmd.csm("write memory").expect("saved");
+    says(&csmd, "Running configuration    : WORKING,\nCertify/Restore Status   : CERTIFY NEEDED,\n");
+    assert_eq!(csmd.end(Signal::SIGKILL), None);
+
+    let mut csmd = start();
+    assert_eq!(idle(&csmd).as_deref(), Some("60"), "the certified copy, as they differ");
+    says(&csmd, "Running configuration    : CERTIFIED,\nCertify/Restore Status   : CERTIFY NEEDED,\n");
+    csmd.csm("reload working").expect("it goes");
+    wait::until("the working copy in force", PATIENCE, PACE, || {
+        Ok((idle_of(&csmd) == Some(90)).then_some(()))
+    })
+    .expect("reloaded");
+    assert!(csmd.child.try_wait().expect("a child").is_none(), "the same process");
+
+    // What cannot change while it runs can be saved and reloaded.
+    let moved = host.write("moved.cfg", &SINGLE.replace("192.158.39.10 ", "192.158.39.11 "));
+    csmd.csm(&format!("copy {} startup-config", moved.display())).expect("saved");
+    csmd.csm("reload working").expect("it goes");
+    wait::until("the new address", PATIENCE, PACE, || {
+        Ok(csmd
+            .csm("show module csm 5 vlan")
+            .is_ok_and(|shown| shown.contains("192.158.39.11 "))
+            .then_some(()))
+    })
+    .expect("reloaded");
+    assert!(host.ports().to_string().contains("192.158.39.11"));
+    assert!(!host.ports().to_string().contains("192.158.39.10\""));
+    assert_eq!(csmd.end(Signal::SIGTERM), Some(0), "{}", csmd.log());
+}
+
+fn idle_of(csmd: &Running<'_>) -> Option<u32> {
+    // Nobody answers while it reloads.
+    let text = csmd.csm("show running-config").ok()?;
+    text.lines().find_map(|line| line.trim().strip_prefix("idle ")?.parse().ok())
+}

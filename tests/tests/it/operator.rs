@@ -108,12 +108,22 @@ impl Host {
 
     /// Starts csmd and waits until it answers.
     pub(crate) fn start(&self, text: &str, name: &str) -> Running<'_> {
+        self.start_with(text, name, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_with(&self, text: &str, name: &str, flags: &[&str]) -> Running<'_> {
         let config = self.write(&format!("{name}.cfg"), text);
         let (socket, log) =
             (self.socket(&format!("{name}.sock")), self.directory.join(format!("{name}.log")));
         let err = std::fs::File::create(&log).expect("a log");
-        let child =
-            self.csmd(&config, &socket).stdin(Stdio::null()).stderr(err).spawn().expect("csmd starts");
+        let child = self
+            .csmd(&config, &socket)
+            .args(flags)
+            .stdin(Stdio::null())
+            .stderr(err)
+            .spawn()
+            .expect("csmd starts");
         let running = Running { host: self, child, socket, log };
         wait::until("csmd's answer", PATIENCE, PACE, || Ok(running.csm("show running-config").ok()))
             .expect("it runs");
@@ -472,4 +482,51 @@ fn a_clients_packets_are_told_of_while_somebody_listens() {
     }
     let back = || Ok((program() == Some(usual)).then_some(()));
     wait::until("the usual form", PATIENCE, PACE, back).expect("it comes back when nobody listens");
+}
+
+/// A farm whose server is probed, and what becomes of its connections when that fails.
+const PURGING: &str = " probe CHECK tcp
+  interval 2
+  retries 1
+ serverfarm WEB
+  failaction purge
+  probe CHECK
+";
+
+#[test]
+fn a_failed_reals_connections_are_reset_if_its_farm_says_purge() {
+    let host = Host::new();
+    let mut csmd = host.start(&SINGLE.replace(" serverfarm WEB\n  nat server\n", PURGING), "purge");
+    let listener =
+        host.server.within(|| TcpListener::bind("192.158.39.101:80")).expect("inside").expect("port 80");
+    let target: SocketAddr = "192.158.38.30:80".parse().expect("an address");
+    let connect = || {
+        host.client.within(|| TcpStream::connect_timeout(&target, Duration::from_secs(1))).expect("inside")
+    };
+    let mut client =
+        wait::until("a connection", PATIENCE, PACE, || Ok(connect().ok())).expect("the real passes");
+    client.write_all(b"hi").expect("sent");
+    let port = client.local_addr().expect("an address").port();
+    // Probes are accepted, too, and end at once.
+    let mut server = loop {
+        let (server, peer) = listener.accept().expect("a connection");
+        if peer.port() == port {
+            break server;
+        }
+    };
+    // The kernel that a probe asks now has nobody listening, while the connection stands.
+    drop(listener);
+    for end in [&mut client, &mut server] {
+        end.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut words = [0; 8];
+        let ended = loop {
+            match end.read(&mut words) {
+                Ok(1..) => {}
+                other => break other.map_err(|error| error.kind()),
+            }
+        };
+        assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset), "{}", csmd.log());
+    }
+    assert!(csmd.log().contains("connections of failed reals were reset"));
+    assert_eq!(csmd.end(Signal::SIGTERM), Some(0));
 }

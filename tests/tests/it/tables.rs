@@ -40,7 +40,7 @@ fn dataplane(connections: u32) -> Dataplane {
     Dataplane::load_with(&[], AttachMode::Native, capacity).expect("root and a kernel with XDP")
 }
 
-fn connection(client: u32, generation: u32) -> Connection {
+pub(super) fn connection(client: u32, generation: u32) -> Connection {
     Connection {
         client_be: (0x0a00_0000 | client >> 12).to_be(),
         virtual_be: 0xc09e_261e_u32.to_be(),
@@ -260,7 +260,7 @@ fn expiry_removes_what_is_over_and_counts_the_rest() {
 }
 
 /// A farm of two reals behind a vserver, one gateway.
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let name = |text| Name::new(text).unwrap();
     let real = |address: &str| Real {
         address: address.parse().unwrap(),
@@ -352,7 +352,7 @@ fn counters_and_next_hops_are_read() {
     assert_eq!(hops.neighbour(&host).unwrap(), None);
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         virtual_mac: csm_common::net::virtual_mac(1),
         peer_mac: [0; 6],

@@ -1,15 +1,20 @@
 //! Tracking in the lab: the role follows what a node needs around it, and nothing is lost on the way.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use csm_tests::figure::{Figure, Timers};
 use csm_tests::lab::{Lab, Options};
 use csm_tests::link::{mend, mute};
+use csm_tests::netns::Netns;
 use csm_tests::programs::Programs;
 use csm_tests::scenario::Traffic;
 use csm_tests::status::Role;
 use csm_tests::topology::{ROUTER, Side, Wiring};
 use csm_tests::wait;
+use csm_user::hsrp::machine::Params;
+use csm_user::hsrp::task::{GroupOptions, HsrpHandle, spawn};
+use csm_user::hsrp::wire::{AUTHENTICATION, State, Version};
 use serde_json::Value;
 
 use crate::{finish, out};
@@ -18,11 +23,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 200;
 const HOLD_DOWN_MS: u64 = 2_000;
 
-fn options(test: &str, tracking: &str) -> Options {
+fn options(test: &str, tracking: [String; 2]) -> Options {
     let programs = Programs::beside_this_one().expect("csmd, csm and csm-lab");
     Options {
         figure: Figure { timers: Timers::FAST, preempt: true, wiring: Wiring::Access },
-        services: tracking.to_owned(),
+        group: tracking,
         ..Options::small(programs, out(test))
     }
 }
@@ -71,7 +76,7 @@ fn the_role_follows_a_gateway_and_an_interface_and_returns_after_the_hold_down()
          track hold-down {}\n",
         HOLD_DOWN_MS / 1_000
     );
-    let mut lab = Lab::build(options("tracking", &lines)).expect("a lab");
+    let mut lab = Lab::build(options("tracking", [lines.clone(), lines])).expect("a lab");
     for node in &lab.topology.nodes {
         node.ip(&[
             "link add name eth8 type veth peer name eth9".to_owned(),
@@ -104,5 +109,83 @@ fn the_role_follows_a_gateway_and_an_interface_and_returns_after_the_hold_down()
     wait_for_roles(&mut lab, Side::B);
     nothing_lost(&mut traffic);
     drop(traffic);
+    finish(lab);
+}
+
+/// The second router on VLAN 2, and the address that both speak for.
+const OTHER_ROUTER: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 21);
+const HSRP_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 1);
+const HSRP_GROUP: u16 = 300;
+
+/// A router of the HSRP group, in its namespace.
+fn speak(runtime: &tokio::runtime::Runtime, netns: &Netns, own: Ipv4Addr, priority: u8) -> HsrpHandle {
+    let start = || {
+        let _context = runtime.enter();
+        let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0");
+        let timers = Some((Duration::from_millis(100), Duration::from_millis(400)));
+        let params = Params {
+            group: HSRP_GROUP,
+            version: Version::V2,
+            own,
+            mac: [2, 0, 0, 0, 0, priority],
+            address: Some(HSRP_ADDRESS),
+            priority,
+            preempt: true,
+            preempt_delay: Duration::ZERO,
+            timers,
+            authentication: AUTHENTICATION,
+            listen_only: false,
+        };
+        spawn(vec![GroupOptions { interface: "eth0".to_owned(), ifindex, params }]).expect("a speaker")
+    };
+    netns.within(start).expect("a thread inside")
+}
+
+fn is_active(router: &HsrpHandle) -> bool {
+    router.status()[0].state == State::Active
+}
+
+/// Each node has a router of its own; which of the two is active is theirs to say, and the role follows.
+#[test]
+fn the_role_follows_an_hsrp_group_of_the_routers() {
+    let lines = [ROUTER, OTHER_ROUTER]
+        .map(|router| format!("  track group {HSRP_GROUP} router {router} version 2\n"));
+    let mut lab = Lab::build(options("hsrp", lines)).expect("a lab");
+    let other = Netns::create(&lab.id, "r2").expect("a second router");
+    let plug = format!("link add name sw-r2 type veth peer name eth0 netns {}", other.name());
+    let lines = [plug.as_str(), "link set dev sw-r2 master vlan2", "link set dev sw-r2 up"];
+    lab.topology.switch.ip(&lines.map(str::to_owned)).expect("its port");
+    other
+        .ip(&[format!("addr add {OTHER_ROUTER}/24 dev eth0"), "link set dev eth0 up".to_owned()])
+        .expect("its address");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let pace = Duration::from_millis(20);
+    let first = speak(&runtime, &lab.topology.router, ROUTER, 110);
+    let second = speak(&runtime, &other, OTHER_ROUTER, 100);
+    wait::until("the better router", LIMIT, pace, || Ok(is_active(&first).then_some(()))).expect("election");
+    lab.start(LIMIT).expect("one active, one standby");
+    wait_for_roles(&mut lab, Side::A);
+    assert_eq!(tracking(&lab, Side::B)["eligible"], false, "its router is not the active one");
+    let mut traffic = Traffic::start(&lab, CONNECTIONS).expect("traffic");
+    let standby = || {
+        let csm = lab.nodes[0].csm().args(["show", "standby", "brief"]).output().expect("csm");
+        String::from_utf8(csm.stdout).expect("text")
+    };
+    let listing = standby();
+    assert!(listing.contains("Listen   192.158.38.20   192.158.38.21   192.158.38.1"), "{listing}");
+
+    runtime.block_on(first.leave());
+    wait::until("the other router", LIMIT, pace, || Ok(is_active(&second).then_some(()))).expect("election");
+    wait_for_roles(&mut lab, Side::B);
+    nothing_lost(&mut traffic);
+    assert_eq!(last_reason(&lab, Side::B), "tracking");
+    // It comes back, preempts, and the role follows at once, though strays of the last move may still be relayed.
+    let first = speak(&runtime, &lab.topology.router, ROUTER, 110);
+    wait_for_roles(&mut lab, Side::A);
+    nothing_lost(&mut traffic);
+    assert!(is_active(&first) && !is_active(&second));
+    assert_eq!(last_reason(&lab, Side::A), "tracking");
+    drop((traffic, first, second, other));
     finish(lab);
 }

@@ -54,6 +54,15 @@ pub struct DifferenceReply {
     pub side: DifferenceSide,
 }
 
+/// `hw-module csm N standby config-sync`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncReply {
+    /// The CSM's messages.
+    pub messages: Vec<String>,
+    /// The peer starts anew, as something in the configuration cannot change while it runs.
+    pub peer_reloads: bool,
+}
+
 /// Which of two configurations has a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -43,6 +43,14 @@ fn every_endpoint_is_documented_with_a_true_example() {
     check::<RunningConfigReply>(&get(path::RUNNING_CONFIG), &mut examples);
     check::<ChangeReply>(&format!("POST {}", path::CONFIGURE), &mut examples);
     check::<Done>(&format!("POST {}", path::CONFIRM), &mut examples);
+    check::<RunningConfigReply>(&get(path::STARTUP_CONFIG), &mut examples);
+    check::<SavedReply>(&format!("POST {}", path::STARTUP_CONFIG), &mut examples);
+    check::<SavedReply>(&format!("POST {}", path::WRITE_MEMORY), &mut examples);
+    check::<SavedReply>(&format!("POST {}", path::CERTIFY), &mut examples);
+    check::<DirectoryReply>(&get(path::DIRECTORY), &mut examples);
+    check::<Done>(&format!("POST {}", path::RELOAD), &mut examples);
+    check::<SyncReply>(&format!("POST {}", path::SYNC), &mut examples);
+    check::<Vec<DifferenceReply>>(&get(path::SYNC_DIFFERENCES), &mut examples);
     check::<Option<FtReply>>(&get(path::FT), &mut examples);
     check::<Done>(&format!("POST {}", path::FORCE_STANDBY), &mut examples);
     check::<Vec<VserverReply>>(&get(path::VSERVERS), &mut examples);
@@ -51,6 +59,7 @@ fn every_endpoint_is_documented_with_a_true_example() {
     check::<ConnsReply>(&get(path::CONNS), &mut examples);
     check::<ClearedReply>(&format!("POST {}", path::CLEAR_CONNS), &mut examples);
     check::<StickiesReply>(&get(path::STICKY), &mut examples);
+    check::<Vec<StandbyReply>>(&get(path::STANDBY), &mut examples);
     check::<Vec<VlanReply>>(&get(path::VLANS), &mut examples);
     check::<Vec<NeighbourReply>>(&get(path::NEIGHBOURS), &mut examples);
     check::<Vec<WalkReply>>(&format!("POST {}", path::TRACE), &mut examples);

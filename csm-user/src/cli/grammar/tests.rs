@@ -61,7 +61,22 @@ fn every_command_in_full_and_as_short_as_possible() {
     }
     assert_eq!(command("show module csm all").0, Request::Show { slot: None, what: Show::All });
     assert_eq!(command("sh run").0, Request::RunningConfig);
-    assert_eq!(command("sh run d a.cfg").0, Request::Difference { file: "a.cfg".to_owned() });
+    assert_eq!(command("sh run d a.cfg").0, Request::Difference { file: Some("a.cfg".to_owned()) });
+    assert_eq!(command("sh run d start").0, Request::Difference { file: None });
+    for (words, action) in [
+        ("wr m", Action::Write),
+        ("copy run start", Action::Write),
+        ("copy working certified", Action::Certify { flash_synchro: false }),
+        ("copy working certified flash-synchro", Action::Certify { flash_synchro: true }),
+        ("copy work cert flash-syncro", Action::Certify { flash_synchro: true }),
+        ("show running-d", Action::Directory),
+        ("sh start", Action::Startup),
+        ("reload", Action::Reload { directory: None }),
+        ("reload w", Action::Reload { directory: Some(StateDirectory::Working) }),
+    ] {
+        assert_eq!(command(words).0, Request::State(action), "{words}");
+    }
+    assert_eq!(command("copy a.cfg start").0, Request::SetStartup { file: "a.cfg".to_owned() });
     let configure = |change, revert_s| Request::Configure { change, revert_s };
     assert_eq!(command("conf t").0, configure(Change::Terminal, None));
     assert_eq!(command("conf t revert timer 2").0, configure(Change::Terminal, Some(120)));
@@ -145,8 +160,12 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
               check            a configuration file or this host, without a daemon
               clear            reset functions
               configure        change the configuration in force
+              copy             startup configurations
+              hw-module        a module's other half
+              reload           hand the role over and start anew
               show             the state of the system
-              trace            the walk of a client's packets through the XDP program"#]],
+              trace            the walk of a client's packets through the XDP program
+              write            save"#]],
     );
 }
 
@@ -205,8 +224,12 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
               check            a configuration file or this host, without a daemon
               clear            reset functions
               configure        change the configuration in force
+              copy             startup configurations
+              hw-module        a module's other half
+              reload           hand the role over and start anew
               show             the state of the system
-              trace            the walk of a client's packets through the XDP program"#]],
+              trace            the walk of a client's packets through the XDP program
+              write            save"#]],
     );
 }
 

@@ -7,8 +7,9 @@ use std::fmt::{self, Write};
 use super::time::{measured, timer, wall_clock};
 use super::{track, yes};
 use crate::api::reply::{
-    Coverage, FtCounters, FtReply, FtState, GateState, LatenessReply, LeaseReply, PacketCounters, PeerReply,
-    RecorderAction, RecorderEntry, RefusalReply, RepairReply, ReplicationReply, SnapshotState, TableReply,
+    Coverage, DifferenceReply, DifferenceSide, FtCounters, FtReply, FtState, GateState, LatenessReply,
+    LeaseReply, PacketCounters, PeerReply, RecorderAction, RecorderEntry, RefusalReply, RepairReply,
+    ReplicationReply, SnapshotState, TableReply,
 };
 
 /// Writes the listing; `None`: no FT group is configured.
@@ -30,6 +31,19 @@ pub fn write(out: &mut impl Write, ft: Option<&FtReply>, detail: bool) -> fmt::R
         recorder(out, &ft.recorder)?;
     }
     Ok(())
+}
+
+/// The commands in which the pair differs, one a line.
+#[must_use]
+pub fn differing(rows: &[DifferenceReply]) -> String {
+    let mut out = " differing commands (- on the peer only, + on this box only):\n".to_owned();
+    for DifferenceReply { section, line, side } in rows {
+        let mark = if *side == DifferenceSide::Added { '+' } else { '-' };
+        // The module's number is each box's own.
+        let path: Vec<&str> = section.iter().skip(1).map(String::as_str).chain([line.as_str()]).collect();
+        out += &format!("  {mark} {}\n", path.join(" / "));
+    }
+    out
 }
 
 const fn name(state: FtState) -> &'static str {

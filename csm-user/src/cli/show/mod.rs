@@ -9,6 +9,7 @@ pub mod ft;
 pub mod neighbour;
 pub mod real;
 pub mod serverfarm;
+pub mod standby;
 pub mod sticky;
 pub mod time;
 pub mod trace;

@@ -74,6 +74,20 @@ pub(super) static APPLIED: &[Command] = &[
         None => vec!["no nat client".to_owned()],
     })),
     Command::new(
+        Id::Failaction,
+        Serverfarm,
+        &[
+            Word("failaction", "What becomes of a failed real's connections"),
+            Word("purge", "They are reset at both ends"),
+        ],
+        "Resets the connections of a real when its probes fail, as `clear module csm N connections real` does. Without it they \
+         stay: a server that comes back goes on with them.",
+    )
+    .removes()
+    .prints(Print::Serverfarm(|farm| {
+        if farm.purge { vec!["failaction purge".to_owned()] } else { Vec::new() }
+    })),
+    Command::new(
         Id::Predictor,
         Serverfarm,
         &[

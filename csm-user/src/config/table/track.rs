@@ -2,14 +2,34 @@
 
 use super::super::command::{Command, Id, Mode::Ft, Print, Repeat};
 use super::super::grammar::Kind::{self, Host, Number};
-use super::super::grammar::Piece::{Either, Slot, Word};
+use super::super::grammar::Piece::{Either, Optional, Slot, Word};
 use super::{time, unless};
-use crate::model::{TrackMode, Tracking};
+use crate::model::{TrackMode, TrackedGroup, Tracking};
 
 const TRACK: super::super::grammar::Piece = Word("track", "What must be up for this node to have the role");
 
 /// See [`super::commands`].
 pub(super) static APPLIED: &[Command] = &[
+    Command::new(
+        Id::TrackGroup,
+        Ft,
+        &[
+            TRACK,
+            Word("group", "An HSRP group of routers nearby"),
+            Slot("GROUP", Number(0, 4095), "Its number"),
+            Word("router", "The one that should be active while this node is"),
+            Slot("ADDRESS", Host, "Its own address, in the network of a VLAN"),
+            Optional(&[Word("version", "Of HSRP"), Slot("VERSION", Number(1, 2), "1 by default")]),
+            Optional(&[
+                Word("authentication", "The group's text"),
+                Slot("TEXT", Kind::Text8, "1-8 characters; `cisco` by default"),
+            ]),
+        ],
+        "Has the role follow an HSRP group: moves it away when another router than this node's is active.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Ft(|ft| ft.track.groups.iter().map(group).collect())),
     Command::new(
         Id::TrackGateway,
         Ft,
@@ -90,3 +110,10 @@ pub(super) static APPLIED: &[Command] = &[
         unless(Tracking::HOLD_DOWN.as_secs(), "track hold-down", ft.track.hold_down.as_secs())
     })),
 ];
+
+fn group(tracked: &TrackedGroup) -> String {
+    let TrackedGroup { group, router, version, authentication } = tracked;
+    let version = if *version == 1 { String::new() } else { format!(" version {version}") };
+    let text = authentication.iter().map(|text| format!(" authentication {text}")).collect::<String>();
+    format!("track group {group} router {router}{version}{text}")
+}

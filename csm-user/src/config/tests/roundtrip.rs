@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     ClientRange, Family, FtGroup, FtKeys, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind,
-    Protocol, Real, RealAdmin, Secret, Serverfarm, StaticRoute, Sticky, TrackMode, Tracking, Trunk, Virtual,
-    Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
+    Protocol, Real, RealAdmin, Secret, Serverfarm, StaticRoute, Sticky, TrackMode, TrackedGroup, Tracking,
+    Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -116,14 +116,15 @@ fn probe(number: usize) -> impl Strategy<Value = Probe> {
 
 fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
     let real = (of(1..=65535_u16), 0..=100_u8, any::<bool>());
-    let modes = (predictor(family(number)), any::<bool>(), any::<bool>());
+    let modes = (predictor(family(number)), any::<bool>(), any::<bool>(), any::<bool>());
     let family = family(number);
     (vec(real, 0..4), vec(any::<bool>(), probes), modes).prop_map(
-        move |(reals, used, (predictor, nat, pool))| Serverfarm {
+        move |(reals, used, (predictor, nat, pool, purge))| Serverfarm {
             name: name('F', number),
             predictor,
             nat_server: nat || pool,
             nat_client: pool.then(|| name('N', number % 2)),
+            purge,
             probes: (0..probes).filter(|&n| used[n]).map(|n| name('P', n)).collect(),
             reals: (1_u8..)
                 .zip(reals)
@@ -249,6 +250,14 @@ fn tracking() -> impl Strategy<Value = Tracking> {
     let objects = (0..3_u8, 0..3_usize, any::<bool>());
     (objects, interval, 1..=255_u8, secs(0..=3600)).prop_map(
         |((gateways, interfaces, all), interval, retries, hold_down)| Tracking {
+            groups: (0..gateways)
+                .map(|n| TrackedGroup {
+                    group: u16::from(retries),
+                    router: Ipv4Addr::new(10, 3, 1, n + 1),
+                    version: 1 + n % 2,
+                    authentication: all.then(|| format!("Text{n}")),
+                })
+                .collect(),
             gateways: (1..=gateways).map(|n| Ipv4Addr::new(10, 2, 1, n)).collect(),
             interfaces: (1..=interfaces).map(|n| format!("eth{n}")).collect(),
             mode: if all { TrackMode::All } else { TrackMode::Any },

@@ -185,7 +185,7 @@ fn own_and_peer(checker: &mut Checker<'_>, vlan: &Vlan, family: Family) {
             in_network(checker, place, mask, peer, own, "the peer's address");
         }
         None if checker.config.ft.is_some() => {
-            let message = "no `alt`: configuration synchronization would remove this address on the peer";
+            let message = "no `alt`: the configuration cannot be synchronized to the peer";
             let remedy = format!("add `alt {}` with the peer's own address", written(family));
             checker.warning(place, message, remedy);
         }

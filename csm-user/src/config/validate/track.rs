@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use super::super::build;
 use super::super::command::Id;
 use super::super::grammar::Value;
 use super::super::parse::Section;
 use super::super::token::Span;
 use super::Checker;
-use crate::model::FtGroup;
+use crate::model::{FtGroup, TrackedGroup};
 
 /// Most things that an FT group can track.
 const TRACKED_MAX: usize = 32;
@@ -18,6 +19,7 @@ pub(super) fn check(checker: &mut Checker<'_>, ft: &FtGroup) {
     if track.is_empty() {
         return;
     }
+    groups(checker, ft);
     gateways(checker, ft);
     for name in &track.interfaces {
         let known = checker.host.interfaces.as_ref().is_none_or(|known| known.contains(name));
@@ -30,7 +32,7 @@ pub(super) fn check(checker: &mut Checker<'_>, ft: &FtGroup) {
             );
         }
     }
-    let count = track.gateways.len() + track.interfaces.len();
+    let count = track.groups.len() + track.gateways.len() + track.interfaces.len();
     if count > TRACKED_MAX {
         checker.error(
             Span::FILE,
@@ -39,11 +41,40 @@ pub(super) fn check(checker: &mut Checker<'_>, ft: &FtGroup) {
         );
     }
     if !ft.preempt {
-        let first = [Id::TrackGateway, Id::TrackInterface]
+        let first = [Id::TrackGroup, Id::TrackGateway, Id::TrackInterface]
             .into_iter()
             .find_map(|id| checker.tree.all(&Section::Ft, id).next().map(|statement| statement.span));
         let message = "tracking without `preempt`: the role stays where it is whatever is down";
         checker.warning(first.unwrap_or(Span::FILE), message, "add `preempt`, on both nodes");
+    }
+}
+
+fn groups(checker: &mut Checker<'_>, ft: &FtGroup) {
+    let config = checker.config;
+    for tracked in &ft.track.groups {
+        let router = tracked.router;
+        let lines = checker.tree.all(&Section::Ft, Id::TrackGroup);
+        let Some(line) = lines.into_iter().find(|line| build::track::group(line).as_ref() == Some(tracked))
+        else {
+            continue;
+        };
+        let (at, number) = (line.place("ADDRESS"), line.place("GROUP"));
+        if config.vlan_of(router).and_then(|vlan| config.interface_of(vlan.id)).is_none() {
+            let message = format!("{router} is in no connected VLAN's network: its HSRP is not heard");
+            let remedy = "name a router in the network of a VLAN that has an `ip address` and an interface";
+            checker.error(at, message, remedy);
+        }
+        if tracked.version == 1 && tracked.group > 255 {
+            checker.error(number, "groups of version 1 are 0-255", "add `version 2`");
+        }
+        let same = |other: &&TrackedGroup| (other.group, other.router) == (tracked.group, router);
+        if ft.track.groups.iter().filter(same).count() > 1 {
+            checker.error(
+                at,
+                format!("group {} with router {router} is tracked twice", tracked.group),
+                "keep one line",
+            );
+        }
     }
 }
 

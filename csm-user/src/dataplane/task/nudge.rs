@@ -21,8 +21,7 @@ const HOP_LIMIT: u8 = 64;
 #[derive(Debug)]
 pub struct Nudger {
     hops: BpfMap<u32, NextHop>,
-    /// If the program has IPv6.
-    hops6: Option<BpfMap<u32, NextHop<V6>>>,
+    hops6: BpfMap<u32, NextHop<V6>>,
     /// Interface indices by port number.
     ports: Vec<u32>,
     socket: Socket,
@@ -57,7 +56,7 @@ impl Nudger {
         socket.set_nonblocking(true)?;
         Ok(Self {
             hops: BpfMap::new(source.descriptor(names::NEXTHOPS)?)?,
-            hops6: source.descriptor(names::NEXTHOPS6).ok().map(BpfMap::new).transpose()?,
+            hops6: BpfMap::new(source.descriptor(names::NEXTHOPS6)?)?,
             ports,
             socket,
         })
@@ -79,10 +78,7 @@ impl Nudger {
         let number = &nudge.nexthop;
         Ok(match nudge.to {
             SocketAddr::V4(_) => self.hops.get(number)?.as_ref().and_then(Way::of),
-            SocketAddr::V6(_) => match &self.hops6 {
-                Some(hops) => hops.get(number)?.as_ref().and_then(Way::of),
-                None => None,
-            },
+            SocketAddr::V6(_) => self.hops6.get(number)?.as_ref().and_then(Way::of),
         })
     }
 

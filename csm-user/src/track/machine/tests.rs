@@ -91,6 +91,21 @@ fn what_comes_back_must_stay_for_the_hold_down() {
 }
 
 #[test]
+fn a_group_that_came_back_counts_at_once_and_one_beside_a_gateway_waits_for_it() {
+    let group = Object::Group(1, Ipv4Addr::new(10, 0, 0, 1));
+    let mut tracker = Tracker::new(TrackMode::Any, HOLD, vec![group.clone(), gateway(1)]);
+    tracker.report(&gateway(1), true, Duration::ZERO);
+    tracker.report(&group, false, Duration::ZERO);
+    let changed = tracker.report(&group, true, S * 30);
+    assert_eq!(changed, [What::Object(group.clone(), true), What::Eligible(true)]);
+    tracker.report(&group, false, S * 40);
+    tracker.report(&gateway(1), false, S * 41);
+    tracker.report(&gateway(1), true, S * 42);
+    tracker.report(&group, true, S * 43);
+    assert_eq!(tracker.hold_down_ends(), Some(S * 52));
+}
+
+#[test]
 fn what_is_not_tracked_and_what_is_known_change_nothing() {
     let mut tracker = all_up(TrackMode::Any);
     let before = tracker.clone();

@@ -1,0 +1,75 @@
+//! HSRP groups.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// State of this node in a group (RFC 2281).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StandbyState {
+    /// HSRP does not run.
+    Init,
+    /// The virtual address is not learned yet.
+    Learn,
+    /// Listens to the active and the standby router.
+    Listen,
+    /// Takes part in the election.
+    Speak,
+    /// The next one.
+    Standby,
+    /// Forwards.
+    Active,
+}
+
+/// An HSRP group on an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandbyReply {
+    /// Linux interface.
+    pub interface: String,
+    /// Group.
+    pub group: u16,
+    /// Version of HSRP.
+    pub version: u8,
+    /// State of this node.
+    pub state: StandbyState,
+    /// This node only listens.
+    pub listen_only: bool,
+    /// Changes of the state.
+    pub changes: u32,
+    /// Milliseconds since the last one.
+    pub changed_ms_ago: u64,
+    /// Virtual address; `None`: not learned yet.
+    pub virtual_address: Option<Ipv4Addr>,
+    /// MAC address of the active router for it.
+    pub virtual_mac: String,
+    /// Hello time, milliseconds.
+    pub hello_ms: u64,
+    /// Hold time, milliseconds.
+    pub hold_ms: u64,
+    /// The active router.
+    pub active: Option<StandbyRouterReply>,
+    /// The standby router.
+    pub standby: Option<StandbyRouterReply>,
+    /// Messages accepted.
+    pub received: u64,
+    /// Messages that are none.
+    pub malformed: u64,
+    /// Messages with another text.
+    pub authentication_failed: u64,
+    /// Messages with another virtual address, or from this node's own.
+    pub conflicting: u64,
+}
+
+/// A router of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandbyRouterReply {
+    /// Its own address.
+    pub address: Ipv4Addr,
+    /// Its priority.
+    pub priority: u8,
+    /// It is this node.
+    pub local: bool,
+    /// Until it counts as silent, milliseconds; `None`: it is this node.
+    pub expires_ms: Option<u64>,
+}

@@ -1,0 +1,163 @@
+//! `show standby [brief]`, in the shape of IOS.
+
+use std::fmt::{self, Write};
+
+use crate::api::reply::{StandbyReply, StandbyRouterReply, StandbyState};
+
+/// Writes all about each group.
+pub fn write(out: &mut impl Write, groups: &[StandbyReply]) -> fmt::Result {
+    for group in groups {
+        let StandbyReply { interface, group: number, version, changes, virtual_mac, .. } = group;
+        let version = if *version == 2 { " (version 2)" } else { "" };
+        writeln!(out, "{interface} - Group {number}{version}")?;
+        let listens = if group.listen_only { ", this box only listens" } else { "" };
+        writeln!(out, "  State is {}{listens}", name(group.state))?;
+        writeln!(out, "    {changes} state changes, last state change {}", clock(group.changed_ms_ago))?;
+        match group.virtual_address {
+            Some(address) => writeln!(out, "  Virtual IP address is {address}")?,
+            None => writeln!(out, "  Virtual IP address is unknown")?,
+        }
+        writeln!(out, "  Active virtual MAC address is {}", dotted(virtual_mac))?;
+        writeln!(out, "  Hello time {}, hold time {}", time(group.hello_ms), time(group.hold_ms))?;
+        writeln!(out, "  Active router is {}", router(group.active))?;
+        writeln!(out, "  Standby router is {}", router(group.standby))?;
+        let StandbyReply { received, malformed, authentication_failed, conflicting, .. } = group;
+        writeln!(
+            out,
+            "  {received} messages received, {malformed} malformed, {authentication_failed} of other authentication, \
+             {conflicting} conflicting"
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes a line for each group.
+pub fn write_brief(out: &mut impl Write, groups: &[StandbyReply]) -> fmt::Result {
+    writeln!(
+        out,
+        "{:<12}{:<5}{:<9}{:<16}{:<16}Virtual IP",
+        "Interface", "Grp", "State", "Active", "Standby"
+    )?;
+    for group in groups {
+        let StandbyReply { interface, group: number, state, .. } = group;
+        let (active, standby) = (short(group.active), short(group.standby));
+        let address = group.virtual_address.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+        writeln!(out, "{interface:<12}{number:<5}{:<9}{active:<16}{standby:<16}{address}", name(*state))?;
+    }
+    Ok(())
+}
+
+const fn name(state: StandbyState) -> &'static str {
+    match state {
+        StandbyState::Init => "Init",
+        StandbyState::Learn => "Learn",
+        StandbyState::Listen => "Listen",
+        StandbyState::Speak => "Speak",
+        StandbyState::Standby => "Standby",
+        StandbyState::Active => "Active",
+    }
+}
+
+fn router(router: Option<StandbyRouterReply>) -> String {
+    match router {
+        None => "unknown".to_owned(),
+        Some(StandbyRouterReply { local: true, .. }) => "local".to_owned(),
+        Some(StandbyRouterReply { address, priority, expires_ms, .. }) => {
+            let expires = expires_ms.map(|ms| format!(" (expires in {}.{:03} sec)", ms / 1000, ms % 1000));
+            format!("{address}, priority {priority}{}", expires.unwrap_or_default())
+        }
+    }
+}
+
+fn short(router: Option<StandbyRouterReply>) -> String {
+    match router {
+        None => "unknown".to_owned(),
+        Some(StandbyRouterReply { local: true, .. }) => "local".to_owned(),
+        Some(StandbyRouterReply { address, .. }) => address.to_string(),
+    }
+}
+
+/// `3 sec` or `200 msec`.
+fn time(ms: u64) -> String {
+    if ms.is_multiple_of(1000) { format!("{} sec", ms / 1000) } else { format!("{ms} msec") }
+}
+
+/// `00:30:59`.
+fn clock(ms: u64) -> String {
+    let seconds = ms / 1000;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// `0000.0c07.ac01` of `00:00:0c:07:ac:01`.
+fn dotted(mac: &str) -> String {
+    let digits: Vec<char> = mac.chars().filter(char::is_ascii_hexdigit).collect();
+    digits.chunks(4).map(|part| part.iter().collect::<String>()).collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use expect_test::expect;
+
+    use super::*;
+
+    fn group() -> StandbyReply {
+        let router = |host, priority, local| StandbyRouterReply {
+            address: Ipv4Addr::new(10, 6, 0, host),
+            priority,
+            local,
+            expires_ms: (!local).then_some(9_184),
+        };
+        StandbyReply {
+            interface: "eth1".to_owned(),
+            group: 1,
+            version: 1,
+            state: StandbyState::Listen,
+            listen_only: true,
+            changes: 2,
+            changed_ms_ago: 1_859_000,
+            virtual_address: Some(Ipv4Addr::new(10, 6, 0, 1)),
+            virtual_mac: "00:00:0c:07:ac:01".to_owned(),
+            hello_ms: 3_000,
+            hold_ms: 10_000,
+            active: Some(router(2, 110, false)),
+            standby: Some(router(3, 100, true)),
+            received: 7,
+            malformed: 1,
+            authentication_failed: 2,
+            conflicting: 3,
+        }
+    }
+
+    #[test]
+    fn all_about_a_group() {
+        let mut text = String::new();
+        write(&mut text, &[group()]).expect("a string takes everything");
+        expect![[r#"
+            eth1 - Group 1
+              State is Listen, this box only listens
+                2 state changes, last state change 00:30:59
+              Virtual IP address is 10.6.0.1
+              Active virtual MAC address is 0000.0c07.ac01
+              Hello time 3 sec, hold time 10 sec
+              Active router is 10.6.0.2, priority 110 (expires in 9.184 sec)
+              Standby router is local
+              7 messages received, 1 malformed, 2 of other authentication, 3 conflicting
+        "#]]
+        .assert_eq(&text);
+    }
+
+    #[test]
+    fn a_line_for_each() {
+        let mut text = String::new();
+        let unknown = StandbyReply { virtual_address: None, active: None, ..group() };
+        write_brief(&mut text, &[group(), unknown]).expect("a string takes everything");
+        expect![[r#"
+            Interface   Grp  State    Active          Standby         Virtual IP
+            eth1        1    Listen   10.6.0.2        local           10.6.0.1
+            eth1        1    Listen   unknown         local           unknown
+        "#]]
+        .assert_eq(&text);
+    }
+}

@@ -1,0 +1,218 @@
+//! What a node gives its peer, and what the peer makes of it. Pure.
+
+use crate::config::difference::{Difference, differences};
+use crate::config::{self, HostFacts, Outcome};
+use crate::model::{Config, Family, FtKeys, VlanId};
+
+/// An own address that the peer would lose: the line has no `alt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{word} address` of vlan {vlan} has no `alt`: the peer would be left without an address there")]
+pub struct NoAlt {
+    /// Where.
+    pub vlan: VlanId,
+    /// `ip` or `ipv6`.
+    pub word: &'static str,
+}
+
+/// `config` as it is to be on the peer: own and alternate values exchanged; ports and module number are the peer's own
+/// business and left out.
+///
+/// # Errors
+/// Every address without `alt`. On the CSM the peer's VLANs lost theirs then.
+pub fn for_peer(config: &Config) -> Result<Config, Vec<NoAlt>> {
+    let mut missing = Vec::new();
+    for vlan in &config.vlans {
+        for (family, word) in [(Family::V4, "ip"), (Family::V6, "ipv6")] {
+            if vlan.own(family).is_some() && vlan.peer(family).is_none() {
+                missing.push(NoAlt { vlan: vlan.id, word });
+            }
+        }
+    }
+    if !missing.is_empty() {
+        return Err(missing);
+    }
+    let mut other = config.clone();
+    other.interfaces.clear();
+    for vlan in &mut other.vlans {
+        std::mem::swap(&mut vlan.address, &mut vlan.alt_address);
+        std::mem::swap(&mut vlan.address6, &mut vlan.alt_address6);
+    }
+    if let Some(ft) = &mut other.ft
+        && let Some(alternate) = ft.alt_priority
+    {
+        ft.alt_priority = Some(ft.priority);
+        ft.priority = alternate;
+    }
+    if let Some(ft) = &mut other.ft {
+        // Names of interfaces are each host's own, and keys do not cross the FT VLAN.
+        ft.track.interfaces.clear();
+        // Each node has a router of its own.
+        ft.track.groups.clear();
+        ft.keys = FtKeys::default();
+    }
+    Ok(other)
+}
+
+/// What `own` becomes by `text`, the print of a peer's [`for_peer`]: its ports and module number stay. `name` is what
+/// findings call the text.
+#[must_use]
+pub fn received(own: &Config, name: &str, text: &str, host: &HostFacts) -> Outcome {
+    let outcome = config::check(name, text, &HostFacts::default());
+    let Some(mut config) = outcome.config else { return outcome };
+    config.interfaces.clone_from(&own.interfaces);
+    config.slot = own.slot;
+    if let (Some(ft), Some(ours)) = (&mut config.ft, &own.ft) {
+        ft.track.interfaces.clone_from(&ours.track.interfaces);
+        ft.keys.clone_from(&ours.keys);
+        if ft.alt_priority.is_none() {
+            // Without `alt` nothing was said about this node's priority.
+            (ft.priority, ft.alt_priority) = (ours.priority, ours.alt_priority);
+        }
+    }
+    // With its own ports there may be more to say.
+    config::check(name, &config::print(&config), host)
+}
+
+/// `config` without what the two nodes of a pair have each for itself: addresses, priority, ports, tracked interfaces
+/// and groups, module number.
+#[must_use]
+pub fn shared(config: &Config) -> String {
+    let mut shared = config.clone();
+    shared.slot = 0;
+    shared.interfaces.clear();
+    for vlan in &mut shared.vlans {
+        (vlan.address, vlan.alt_address) = (None, None);
+        (vlan.address6, vlan.alt_address6) = (None, None);
+    }
+    if let Some(ft) = &mut shared.ft {
+        // Keys are changed on one node after the other.
+        (ft.priority, ft.alt_priority, ft.keys) = (0, None, FtKeys::default());
+        ft.track.interfaces.clear();
+    }
+    config::print(&shared)
+}
+
+/// The commands that one of the pair has and the other has not; both given by [`shared`].
+#[must_use]
+pub fn out_of_sync(peer: &str, own: &str) -> Vec<Difference> {
+    differences(peer, own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACTIVE: &str = "interface eth1
+ switchport access vlan 2
+interface eth2
+ switchport access vlan 3
+interface eth3
+ switchport access vlan 9
+module csm 5
+ vlan 2 client
+  ip address 192.158.38.10 255.255.255.0 alt 192.158.38.40 255.255.255.0
+  gateway 192.158.38.20
+ vlan 3 server
+  ip address 192.158.39.10 255.255.255.0 alt 192.158.39.30 255.255.255.0
+  alias 192.158.39.20 255.255.255.0
+ ft group 90 vlan 9
+  priority 10 alt 15
+";
+    const STANDBY: &str = "interface port0
+ switchport access vlan 2
+interface port1
+ switchport access vlan 3
+interface port2
+ switchport access vlan 9
+module csm 6
+ ft group 90 vlan 9
+";
+
+    fn parse(text: &str) -> Config {
+        config::check("a.cfg", text, &HostFacts::default()).config.expect("good")
+    }
+
+    #[test]
+    fn the_guides_example_reaches_a_standby_that_has_only_its_ft_group() {
+        let (active, standby) = (parse(ACTIVE), parse(STANDBY));
+        let text = config::print(&for_peer(&active).expect("every address has its alt"));
+        let outcome = received(&standby, "peer", &text, &HostFacts::default());
+        let config = outcome.config.expect("good");
+        let text = config::print(&config);
+        assert!(text.starts_with("interface port0\n switchport access vlan 2\n"), "{text}");
+        assert!(text.contains("module csm 6\n"), "{text}");
+        assert!(
+            text.contains("ip address 192.158.38.40 255.255.255.0 alt 192.158.38.10 255.255.255.0\n"),
+            "{text}"
+        );
+        assert!(text.contains("  priority 15 alt 10\n"), "{text}");
+        assert_eq!(out_of_sync(&shared(&config), &shared(&active)), []);
+        // And back: the same as before.
+        let again = received(
+            &active,
+            "peer",
+            &config::print(&for_peer(&config).expect("alt")),
+            &HostFacts::default(),
+        );
+        assert_eq!(again.config, Some(active));
+    }
+
+    #[test]
+    fn an_address_without_alt_is_refused_by_name() {
+        let active = parse(&ACTIVE.replace(" alt 192.158.39.30 255.255.255.0", ""));
+        let missing = for_peer(&active).expect_err("one is missing");
+        assert_eq!(
+            missing.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["`ip address` of vlan 3 has no `alt`: the peer would be left without an address there"]
+        );
+    }
+
+    #[test]
+    fn a_peer_keeps_its_priority_if_none_is_said() {
+        let active = parse(&ACTIVE.replace("priority 10 alt 15", "priority 40"));
+        let standby = parse(&(STANDBY.to_owned() + "  priority 30\n"));
+        let text = config::print(&for_peer(&active).expect("alt"));
+        let config = received(&standby, "peer", &text, &HostFacts::default()).config.expect("good");
+        assert_eq!(config.ft.map(|ft| ft.priority), Some(30));
+    }
+
+    #[test]
+    fn what_the_peer_does_not_know_is_named_with_its_line() {
+        let outcome = received(&parse(STANDBY), "peer", "module csm 5\n frobnicate\n", &HostFacts::default());
+        assert!(outcome.config.is_none() && outcome.diagnostics[0].line == 2);
+    }
+
+    #[test]
+    fn ten_kinds_of_difference_are_each_named() {
+        let base = ACTIVE.to_owned()
+            + " probe P icmp\n  interval 5\n natpool N 192.158.39.60 192.158.39.61 netmask 255.255.255.0\n serverfarm F\n  \
+               probe P\n  real 192.158.39.101\n   weight 4\n   inservice\n vserver V\n  virtual 192.158.38.30 tcp www\n  \
+               serverfarm F\n  replicate csrp connection\n  inservice\n";
+        let own = parse(&base);
+        for (from, to, line) in [
+            ("interval 5", "interval 6", "interval 5"),
+            ("  gateway 192.158.38.20\n", "", "gateway 192.158.38.20"),
+            ("alias 192.158.39.20 ", "alias 192.158.39.21 ", "alias 192.158.39.20 255.255.255.0"),
+            ("weight 4", "weight 5", "weight 4"),
+            ("   inservice\n", "", "inservice"),
+            ("tcp www", "tcp 81", "virtual 192.158.38.30 tcp www"),
+            ("  replicate csrp connection\n", "", "replicate csrp connection"),
+            (
+                "192.158.39.61 netmask",
+                "192.158.39.62 netmask",
+                "natpool N 192.158.39.60 192.158.39.61 netmask 255.255.255.0",
+            ),
+            ("  probe P\n", "", "probe P"),
+            (
+                "serverfarm F\n  probe",
+                "serverfarm F\n  predictor hash address\n  probe",
+                "predictor hash address",
+            ),
+        ] {
+            let peer = parse(&base.replacen(from, to, 1));
+            let found = out_of_sync(&shared(&peer), &shared(&own));
+            assert!(found.iter().any(|found| found.line == line), "{line}: {found:?}");
+            assert!(found.len() <= 2, "{found:?}");
+        }
+    }
+}

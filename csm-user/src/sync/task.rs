@@ -1,0 +1,188 @@
+//! Shell: the listening socket on the FT VLAN, and requests to the peer.
+
+use std::io;
+use std::net::{SocketAddr, SocketAddrV6};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::wire::{self, Ask, Reply, Request};
+
+/// TCP port on the FT VLAN.
+pub const PORT: u16 = 24_906;
+/// Longest exchange, the change of the peer's configuration included.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The peer as the election knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Link-local, with its scope, and [`PORT`].
+    pub address: SocketAddrV6,
+    /// Boot nonce.
+    pub nonce: u64,
+}
+
+/// What does not change while the daemon runs, and the peer.
+#[derive(Debug)]
+pub struct Link {
+    /// FT group.
+    pub group: u8,
+    /// This node's boot nonce.
+    pub nonce: u64,
+    /// The FT port, as the kernel calls it.
+    pub interface: String,
+    peer: Mutex<Option<Peer>>,
+}
+
+/// Why the peer did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// None is heard.
+    #[error("no peer is heard on the FT VLAN")]
+    NoPeer,
+    /// It does not answer in time.
+    #[error("the peer did not answer within {} s", DEADLINE.as_secs())]
+    Deadline,
+    /// The configuration is too large.
+    #[error("the configuration is larger than {} octets", wire::LENGTH_MAX)]
+    TooLarge,
+    /// Its answer is not understood.
+    #[error("the peer's answer is not understood: {0}")]
+    Garbled(String),
+    /// The connection.
+    #[error("the peer cannot be reached: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Link {
+    /// Without a peer yet.
+    #[must_use]
+    pub const fn new(group: u8, nonce: u64, interface: String) -> Self {
+        Self { group, nonce, interface, peer: Mutex::new(None) }
+    }
+
+    /// The election hears this peer now, or none.
+    pub fn set_peer(&self, peer: Option<Peer>) {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = peer;
+    }
+
+    fn peer(&self) -> Option<Peer> {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the peer.
+    ///
+    /// # Errors
+    /// If it does not answer; what it refuses is an answer.
+    pub async fn ask(&self, ask: Ask) -> Result<Reply, AskError> {
+        let peer = self.peer().ok_or(AskError::NoPeer)?;
+        let request = Request { group: self.group, from: self.nonce, to: peer.nonce, ask };
+        let octets = wire::encode(&request).ok_or(AskError::TooLarge)?;
+        let exchange = async {
+            let socket = TcpSocket::new_v6()?;
+            socket.bind_device(Some(self.interface.as_bytes()))?;
+            let mut stream = socket.connect(SocketAddr::V6(peer.address)).await?;
+            stream.write_all(&octets).await?;
+            let body = receive(&mut stream).await?;
+            wire::decode(&body).map_err(|error| AskError::Garbled(error.to_string()))
+        };
+        timeout(DEADLINE, exchange).await.map_err(|_| AskError::Deadline)?
+    }
+
+    /// Why a request from `address` is not answered.
+    fn stranger(&self, address: SocketAddr, request: &Request) -> Option<&'static str> {
+        let Some(peer) = self.peer() else { return Some("no peer is known") };
+        let SocketAddr::V6(address) = address else { return Some("not by IPv6") };
+        if address.ip() != peer.address.ip() || request.from != peer.nonce {
+            return Some("not from the peer");
+        }
+        (request.group != self.group || request.to != self.nonce).then_some("not for this boot of this node")
+    }
+}
+
+/// The running server; dropping it ends it.
+#[derive(Debug)]
+pub struct Server(JoinHandle<()>);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Answers the peer's requests by `answer`, which may block. Must be called within a tokio runtime.
+///
+/// # Errors
+/// If the port cannot be listened on.
+pub fn serve(link: Arc<Link>, answer: impl Fn(Ask) -> Reply + Clone + Send + 'static) -> io::Result<Server> {
+    let socket = TcpSocket::new_v6()?;
+    SockRef::from(&socket).set_only_v6(true)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind_device(Some(link.interface.as_bytes()))?;
+    socket.bind(SocketAddr::V6(SocketAddrV6::new(std::net::Ipv6Addr::UNSPECIFIED, PORT, 0, 0)))?;
+    let listener = socket.listen(4)?;
+    Ok(Server(tokio::spawn(accept(listener, link, answer))))
+}
+
+/// One after the other: nobody but the peer has anything to ask, and it asks one thing at a time.
+async fn accept(
+    listener: TcpListener,
+    link: Arc<Link>,
+    answer: impl Fn(Ask) -> Reply + Clone + Send + 'static,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                let exchange = converse(stream, address, &link, answer.clone());
+                if let Ok(Err(error)) = timeout(DEADLINE, exchange).await {
+                    tracing::debug!(%address, %error, "a request on the FT VLAN was not answered");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "requests of the peer cannot be taken");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn converse(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    link: &Link,
+    answer: impl Fn(Ask) -> Reply + Send + 'static,
+) -> io::Result<()> {
+    let known = link.peer().is_some_and(|peer| *peer.address.ip() == address.ip());
+    if !known {
+        return Err(io::Error::other("not from the peer"));
+    }
+    let body = receive(&mut stream).await?;
+    let refused = |error: String| Reply::Refused { error, report: None };
+    let reply = match wire::decode::<Request>(&body) {
+        Err(error) => refused(format!("the request is not understood: {error}")),
+        Ok(request) => match link.stranger(address, &request) {
+            Some(why) => refused(why.to_owned()),
+            None => {
+                tokio::task::spawn_blocking(move || answer(request.ask)).await.map_err(io::Error::other)?
+            }
+        },
+    };
+    let octets = wire::encode(&reply).ok_or_else(|| io::Error::other("the reply is too large"))?;
+    stream.write_all(&octets).await?;
+    stream.shutdown().await
+}
+
+async fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).await?;
+    let length = wire::length(head).ok_or_else(|| io::Error::other("a message that is too large"))?;
+    // Memory for what comes, not for what is announced.
+    let mut body = Vec::new();
+    stream.take(length as u64).read_to_end(&mut body).await?;
+    if body.len() == length { Ok(body) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}

@@ -1,0 +1,91 @@
+//! The messages: four octets of length in network order, then JSON. What a node of another version says and this one does
+//! not know is no message, and is answered by a refusal.
+
+use serde::{Deserialize, Serialize};
+
+/// Octets of the largest message: some 20,000 reals in less than two million.
+pub const LENGTH_MAX: usize = 16 << 20;
+
+/// Asked of the peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// FT group.
+    pub group: u8,
+    /// Boot nonce of the sender, as in its heartbeats.
+    pub from: u64,
+    /// Boot nonce of the receiver.
+    pub to: u64,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// What both should have alike, as the peer has it.
+    Shared,
+    /// To put this configuration in force: `hw-module csm N standby config-sync`.
+    Apply(String),
+    /// To save this configuration in both directories: `copy working certified flash-synchro`.
+    Save(String),
+}
+
+/// The peer's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Ask::Shared`].
+    Shared(String),
+    /// It is in force, or saved.
+    Done {
+        /// The peer starts anew with it: something in it cannot change while it runs.
+        reloads: bool,
+    },
+    /// Nothing was changed.
+    Refused {
+        /// One sentence.
+        error: String,
+        /// Each fault with its line, if it is faulty.
+        report: Option<String>,
+    },
+}
+
+/// The octets of a message's body; `None` if it is too large.
+#[must_use]
+pub fn encode(message: &impl Serialize) -> Option<Vec<u8>> {
+    let body = serde_json::to_vec(message).ok()?;
+    let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= LENGTH_MAX)?;
+    Some([&length.to_be_bytes()[..], &body].concat())
+}
+
+/// The length of the body that follows these four octets; `None` if it is too large.
+#[must_use]
+pub fn length(octets: [u8; 4]) -> Option<usize> {
+    usize::try_from(u32::from_be_bytes(octets)).ok().filter(|length| *length <= LENGTH_MAX)
+}
+
+/// The message of a body.
+///
+/// # Errors
+/// If it is none.
+pub fn decode<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_and_unknown_ones_are_errors() {
+        let request =
+            Request { group: 1, from: u64::MAX, to: 3, ask: Ask::Apply("module csm 5\n".to_owned()) };
+        let octets = encode(&request).expect("small");
+        let (head, body) = octets.split_at(4);
+        assert_eq!(length(head.try_into().expect("four")), Some(body.len()));
+        assert_eq!(decode::<Request>(body).expect("a message"), request);
+        assert!(decode::<Request>(br#"{"group":1,"from":1,"to":2,"ask":{"explode":1}}"#).is_err());
+        assert_eq!(length([0xff; 4]), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! IPv4 and IPv6 beside each other: both are balanced, and both survive.
+
+use std::time::Duration;
+
+use csm_tests::figure::{Figure, Timers};
+use csm_tests::lab::{Lab, Options};
+use csm_tests::netns::Netns;
+use csm_tests::node::Fault;
+use csm_tests::programs::Programs;
+use csm_tests::scenario::Traffic;
+use csm_tests::status::Role;
+use csm_tests::topology::{ALIAS6, VIP, VIP6, Wiring};
+use csm_tests::wait;
+
+use crate::{finish, out};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What `words` prints in `netns`.
+fn run(netns: &Netns, program: &str, words: &[&str]) -> String {
+    let output = netns.command(program).expect("a namespace").args(words).output().expect(program);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {words:?}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
+
+/// Both families' connections have carried messages since now, and so have new ones.
+fn proven(lab: &Lab, traffic: &mut [Traffic; 2], connections: usize) {
+    for traffic in traffic.iter_mut() {
+        traffic.messages("mark").expect("mark");
+        let report = traffic.prove(LIMIT).expect("report");
+        assert_eq!((report.alive, report.unproven), (connections, 0), "{report:?}");
+    }
+    let url = format!("http://[{VIP6}]/who");
+    let answer = run(&lab.topology.client, "curl", &["-sS", "-m", "5", "-g", &url]);
+    assert!(["s1\n", "s2\n", "s3\n"].contains(&answer.as_str()), "{answer:?}");
+    run(&lab.topology.servers[0], "ping", &["-6", "-c", "1", "-W", "2", &ALIAS6.to_string()]);
+}
+
+#[test]
+fn connections_of_both_families_survive_either_node() {
+    survive("dualstack", Wiring::Access);
+}
+
+#[test]
+fn on_trunks_too() {
+    survive("dualtrunk", Wiring::Trunk);
+}
+
+fn survive(test: &str, wiring: Wiring) {
+    const CONNECTIONS: usize = 100;
+    let programs = Programs::beside_this_one().expect("built programs");
+    let figure = Figure { timers: Timers::FAST, preempt: false, wiring };
+    let options = Options { figure, ipv6: true, ..Options::small(programs, out(test)) };
+    let mut lab = Lab::build(options).expect("a lab");
+    let mut active = lab.start(LIMIT).expect("one active, one standby");
+    // No real is taken for healthy before its probe has passed.
+    wait::until("healthy IPv6 reals", LIMIT, Duration::from_millis(100), || {
+        let reals = lab.node(active).show("reals")?;
+        let healthy = |farm: &str| {
+            let rows = reals.as_array().into_iter().flatten().filter(|real| real["serverfarm"] == farm);
+            rows.filter(|real| real["state"] == "operational").count()
+        };
+        Ok(["WEB6", "MESSAGES6", "ECHO6"].into_iter().all(|farm| healthy(farm) == 3).then_some(()))
+    })
+    .expect("probes over IPv6");
+    let start = |vip| Traffic::to(&lab, vip, CONNECTIONS).expect("traffic");
+    let mut traffic = [start(VIP.into()), start(VIP6.into())];
+    proven(&lab, &mut traffic, CONNECTIONS);
+    for fault in [Fault::Kill, Fault::PowerOff] {
+        let standby = active.peer();
+        lab.node(standby).wait_for(Role::Standby, LIMIT).expect("a standby with a complete replica");
+        lab.fail(active, fault).expect("the fault");
+        lab.node(standby).wait_for(Role::Active, LIMIT).expect("takeover");
+        proven(&lab, &mut traffic, CONNECTIONS);
+        lab.restore(active).expect("restart");
+        active = standby;
+    }
+    let (clients, moved) = traffic[1].sticky().expect("report");
+    assert!(clients > 10 && moved == 0, "{moved} of {clients} sticky clients were moved");
+    let listing = lab.node(active).command("show module csm 5 arp").expect("show arp");
+    assert!(listing.contains("IPv6 Address") && listing.contains(&VIP6.to_string()), "{listing}");
+    drop(traffic);
+    finish(lab);
+}
