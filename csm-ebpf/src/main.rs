@@ -7,6 +7,10 @@
 #![no_main]
 // Inline assembly for BPF: the predictor's atomic increment.
 #![feature(asm_experimental_arch)]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key or entry by value is a copy on the stack"
+)]
 
 mod arp;
 mod bridge;

@@ -57,7 +57,7 @@ pub(crate) fn hand_over(ctx: &XdpContext, port: &Port, tag: u32) -> Reason {
         // SAFETY: this CPU's element; the program does not nest.
         unsafe { *handover = Handover { vlan: u32::from(port.vlan), tag } };
         // SAFETY: the map holds programs of this type only. It does not come back but for an empty slot.
-        let _ = unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_V6) };
+        unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_V6) };
     }
     Reason::PassProtocol
 }
@@ -178,8 +178,8 @@ pub(crate) fn turn_around(ctx: &XdpContext, ingress: &Ingress) -> Outcome {
     let ip = header::<Ipv6>(ctx, L3)?;
     // SAFETY: `header` checked the bounds.
     let asker_be = unsafe {
-        let asker_be = (*ip).src_be;
-        (*ip).src_be = (*ip).dst_be;
+        let (asker_be, asked_be) = ((*ip).src_be, (*ip).dst_be);
+        (*ip).src_be = asked_be;
         (*ip).dst_be = asker_be;
         (*ip).hop_limit = echo::TTL;
         asker_be
