@@ -34,7 +34,7 @@ fn dataplane(connections: u32, ipv6: bool) -> Dataplane {
 fn connection6(client: u32, generation: u32) -> Connection<V6> {
     let of = connection(client, generation);
     let address = |network: u16, host: u16| V6::from(Ipv6Addr::new(0xfd00, network, 0, 0, 0, 0, 0, host));
-    let client_be = V6::from(Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, (client >> 16) as u16, client as u16));
+    let client_be = V6::from(Ipv6Addr::from_bits(0xfd00_0009 << 96 | u128::from(client)));
     Connection {
         client_be,
         virtual_be: address(2, 0x30),
