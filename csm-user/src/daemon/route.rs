@@ -386,6 +386,11 @@ impl Router<'_> {
                     "%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: {state}: {reason} (term {term})"
                 );
                 self.active.store(state == State::Active, Ordering::Release);
+                if state == State::Active {
+                    // What failed while another was active, or failed with it, is this node's to reset now.
+                    let health = Arc::clone(&self.health);
+                    self.purge(&health.failed_since(&Health::default()).collect::<Vec<_>>());
+                }
                 if let Some(replication) = &self.node.replication {
                     replication.role(replication_role(state, reason), at_ns);
                 }

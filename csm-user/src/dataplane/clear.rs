@@ -109,15 +109,23 @@ fn end<A: TableFamily>(
         table.delete_pair(map, connection)?;
         return Ok(true);
     }
+    // What was read with a thousand others may have ended since, and another connection stand under its key.
+    let Some(entry) = map.get(key)?.filter(|now| now.generation == entry.generation && now.state < STATE_CLOSED)
+    else {
+        return Ok(false);
+    };
     let back = connection.return_key();
-    let twin = map.get(&back)?.filter(|twin| twin.twin_key(key.proto) == *key);
+    let belongs = |twin: &FlowEntry<A>| {
+        twin.twin_key(key.proto) == *key && twin.generation == entry.generation
+    };
+    let twin = map.get(&back)?.filter(belongs);
     if !replace(map, key, &entry.cleared())? {
         return Ok(false);
     }
     let Some(twin) = twin else { return Ok(true) };
     if replace(map, &back, &twin.cleared())? {
-        nudge(&Nudge::of(entry, &twin));
-        nudge(&Nudge::of(&twin, entry));
+        nudge(&Nudge::of(&entry, &twin));
+        nudge(&Nudge::of(&twin, &entry));
     }
     Ok(true)
 }

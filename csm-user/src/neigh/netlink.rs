@@ -103,6 +103,19 @@ impl Netlink {
         }
     }
 
+    /// All interfaces.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn links(&mut self) -> io::Result<Vec<Link>> {
+        let answers = self.request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        let links = answers.iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(read_link(link)),
+            _ => None,
+        });
+        Ok(links.collect())
+    }
+
     /// Sets the interface administratively up.
     ///
     /// # Errors

@@ -284,6 +284,18 @@ impl<F: Fn(LinkEvent)> Worker<F> {
         }
     }
 
+    /// Notices of links are lost like any other.
+    fn read_links(&mut self) {
+        match self.netlink.links() {
+            Ok(links) => {
+                for link in links {
+                    self.notice(Notice::Link(link));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the kernel's interfaces cannot be read"),
+        }
+    }
+
     /// Reads all notices that have come.
     fn listen(&mut self) -> io::Result<()> {
         loop {
@@ -294,7 +306,10 @@ impl<F: Fn(LinkEvent)> Worker<F> {
                         self.notice(notice);
                     }
                 }
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.ask_all(),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.ask_all();
+                    self.read_links();
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -1,7 +1,7 @@
 //! What a node gives its peer, and what the peer makes of it. Pure.
 
 use crate::config::difference::{Difference, differences};
-use crate::config::{self, HostFacts, Outcome};
+use crate::config::{self, Diagnostic, HostFacts, Outcome, Severity};
 use crate::model::{Config, Family, FtKeys, VlanId};
 
 /// An own address that the peer would lose: the line has no `alt`.
@@ -59,6 +59,9 @@ pub fn for_peer(config: &Config) -> Result<Config, Vec<NoAlt>> {
 pub fn received(own: &Config, name: &str, text: &str, host: &HostFacts) -> Outcome {
     let outcome = config::check(name, text, &HostFacts::default());
     let Some(mut config) = outcome.config else { return outcome };
+    if let Some(refusal) = other_group(own, &config) {
+        return Outcome { config: None, diagnostics: vec![refusal] };
+    }
     config.interfaces.clone_from(&own.interfaces);
     config.slot = own.slot;
     if let (Some(ft), Some(ours)) = (&mut config.ft, &own.ft) {
@@ -72,6 +75,26 @@ pub fn received(own: &Config, name: &str, text: &str, host: &HostFacts) -> Outco
     }
     // With its own ports there may be more to say.
     config::check(name, &config::print(&config), host)
+}
+
+/// Why a configuration of another FT group, or of none, is not for this node: with it the node would stand alone, and be
+/// active beside its peer.
+fn other_group(own: &Config, other: &Config) -> Option<Diagnostic> {
+    let group = |config: &Config| config.ft.as_ref().map(|ft| (ft.group, ft.vlan));
+    if group(own) == group(other) {
+        return None;
+    }
+    let named = |config: &Config| {
+        group(config).map_or_else(|| "no ft group".to_owned(), |(group, vlan)| format!("ft group {group} vlan {vlan}"))
+    };
+    Some(Diagnostic {
+        severity: Severity::Error,
+        line: 0,
+        column: 0,
+        width: 0,
+        message: format!("it is for {}, this node is of {}", named(other), named(own)),
+        remedy: Some("give both nodes the same `ft group N vlan M`".to_owned()),
+    })
 }
 
 /// `config` without what the two nodes of a pair have each for itself: addresses, priority, ports, tracked interfaces
@@ -158,6 +181,18 @@ module csm 6
             &HostFacts::default(),
         );
         assert_eq!(again.config, Some(active));
+    }
+
+    #[test]
+    fn another_groups_configuration_or_one_without_a_group_is_refused() {
+        for other in ["", " ft group 91 vlan 9\n", " ft group 90 vlan 8\n"] {
+            let own = parse(STANDBY);
+            let text = format!("module csm 5\n{other}");
+            let outcome = received(&own, "peer", &text, &HostFacts::default());
+            assert!(outcome.config.is_none(), "{other}");
+            let said = &outcome.diagnostics[0].message;
+            assert!(said.contains("this node is of ft group 90 vlan 9"), "{said}");
+        }
     }
 
     #[test]
