@@ -110,14 +110,14 @@ fn end<A: TableFamily>(
         return Ok(true);
     }
     // What was read with a thousand others may have ended since, and another connection stand under its key.
-    let Some(entry) = map.get(key)?.filter(|now| now.generation == entry.generation && now.state < STATE_CLOSED)
+    let Some(entry) =
+        map.get(key)?.filter(|now| now.generation == entry.generation && now.state < STATE_CLOSED)
     else {
         return Ok(false);
     };
     let back = connection.return_key();
-    let belongs = |twin: &FlowEntry<A>| {
-        twin.twin_key(key.proto) == *key && twin.generation == entry.generation
-    };
+    let belongs =
+        |twin: &FlowEntry<A>| twin.twin_key(key.proto) == *key && twin.generation == entry.generation;
     let twin = map.get(&back)?.filter(belongs);
     if !replace(map, key, &entry.cleared())? {
         return Ok(false);

@@ -85,7 +85,8 @@ fn other_group(own: &Config, other: &Config) -> Option<Diagnostic> {
         return None;
     }
     let named = |config: &Config| {
-        group(config).map_or_else(|| "no ft group".to_owned(), |(group, vlan)| format!("ft group {group} vlan {vlan}"))
+        group(config)
+            .map_or_else(|| "no ft group".to_owned(), |(group, vlan)| format!("ft group {group} vlan {vlan}"))
     };
     Some(Diagnostic {
         severity: Severity::Error,
@@ -185,7 +186,7 @@ module csm 6
 
     #[test]
     fn another_groups_configuration_or_one_without_a_group_is_refused() {
-        for other in ["", " ft group 91 vlan 9\n", " ft group 90 vlan 8\n"] {
+        for other in [" vlan 2 client\n", " ft group 91 vlan 9\n", " ft group 90 vlan 8\n"] {
             let own = parse(STANDBY);
             let text = format!("module csm 5\n{other}");
             let outcome = received(&own, "peer", &text, &HostFacts::default());
