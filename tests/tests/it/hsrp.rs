@@ -225,7 +225,8 @@ fn scapy_and_the_machine_elect_each_other_and_tshark_has_no_complaint() {
         ],
     );
     let rest = "300\t200\t600\t10.6.0.1\t224.0.0.102";
-    for said in ["4\t0", "5\t0", "6\t0", "6\t2"] {
+    // Alone it is standby for no time at all.
+    for said in ["4\t0", "6\t0", "6\t2"] {
         assert!(v2.contains(&format!("{said}\t{rest}")), "{said}: {v2:?}");
     }
     let v1 = of("hsrp.version", &["hsrp.state", "hsrp.opcode", "hsrp.group", "hsrp.virt_ip"]);
