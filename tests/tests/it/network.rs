@@ -160,7 +160,8 @@ fn found_lost_and_found(prefix: &str, length: u8) {
         if length == 24 {
             far(&format!("addr del {}", held(101)));
         }
-        ip(&format!("neigh replace {prefix}101 dev near nud failed"));
+        // Still one that the kernel asks for by itself, as after questions without an answer.
+        ip(&format!("neigh replace {prefix}101 dev near nud failed managed"));
         soon("the real's failure", || sink.mac(&key(101)).is_none().then_some(()));
         far(&format!("addr add {}", held(101)));
         soon("the real's return", || sink.mac(&key(101)));
