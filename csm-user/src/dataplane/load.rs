@@ -25,6 +25,7 @@ use super::bpf::{Link, Runner};
 use super::maps::MapSource;
 use super::routes::be;
 use super::task::trace::{Forms, Tracer};
+use crate::host::survey::driver;
 use crate::model;
 
 /// The program and its maps as built for the BPF target.
@@ -369,7 +370,7 @@ impl Dataplane {
         let program = descriptor(&self.ebpf, names::PROGRAM)?;
         Link::create(program.as_fd(), ifindex, flags).map(|link| (link, mode)).map_err(|reason| {
             let remedy = remedy_for(&reason);
-            let (interface, driver) = (name.to_owned(), driver_of(name));
+            let (interface, driver) = (name.to_owned(), driver(name).unwrap_or_else(|| "unknown".to_owned()));
             LoadError::Attach { interface, driver, mode, reason, remedy }
         })
     }
@@ -537,14 +538,6 @@ fn reopen(map: &Map) -> Result<Map, MapError> {
 
 fn map_error(name: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> LoadError {
     LoadError::Map { name, source: Box::new(source) }
-}
-
-/// The interface's driver as sysfs knows it.
-fn driver_of(interface: &str) -> String {
-    std::fs::read_link(format!("/sys/class/net/{interface}/device/driver"))
-        .ok()
-        .and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// The gate word of the XDP program, mapped into memory: a store is seen by the next packet.

@@ -12,7 +12,7 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
-use crate::model::{Config, FAILOVER_MIN_WITHOUT_REALTIME, PortMode, XdpMode};
+use crate::model::{Config, FAILOVER_MIN_WITHOUT_REALTIME, XdpMode};
 
 /// What the kernel tells of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,8 +93,6 @@ pub struct PortWanted {
     pub name: String,
     /// `xdp mode`.
     pub mode: XdpMode,
-    /// Carries VLANs by tags.
-    pub trunk: bool,
     /// Carries the FT VLAN.
     pub ft: bool,
 }
@@ -106,7 +104,6 @@ impl Wanted {
         let ports = config.interfaces.iter().map(|interface| PortWanted {
             name: interface.name.clone(),
             mode: interface.xdp,
-            trunk: matches!(interface.mode, PortMode::Trunk(_)),
             ft: config.ft.as_ref().is_some_and(|ft| interface.carries(ft.vlan).is_some()),
         });
         Self { ports: ports.collect(), failover: config.ft.as_ref().map(|ft| ft.failover) }

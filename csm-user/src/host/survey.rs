@@ -93,8 +93,9 @@ fn port(name: &str, netdev: Option<&mut Netdev>) -> PortFacts {
     }
 }
 
-/// The device's driver; of a device without hardware the kind of its link.
-fn driver(name: &str) -> Option<String> {
+/// The interface's driver, e.g. `ice`; of one without hardware the kind of its link, e.g. `veth`.
+#[must_use]
+pub fn driver(name: &str) -> Option<String> {
     if let Ok(target) = fs::read_link(format!("/sys/class/net/{name}/device/driver")) {
         return Some(target.file_name()?.to_str()?.to_owned());
     }

@@ -32,7 +32,7 @@ fn facts(ports: Vec<PortFacts>) -> Facts {
 }
 
 fn wish(name: &str, mode: XdpMode, ft: bool) -> PortWanted {
-    PortWanted { name: name.to_owned(), mode, trunk: false, ft }
+    PortWanted { name: name.to_owned(), mode, ft }
 }
 
 fn worst(facts: &Facts, wanted: &Wanted) -> (Grade, Vec<String>) {
