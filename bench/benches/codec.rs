@@ -38,6 +38,8 @@ fn heartbeat() -> Message {
         software_checksum: 0x5555_6666_7777_8888,
         lag_ms: 3,
         mac: [0x02, 0, 0, 0, 0, 1],
+        hold: Duration::ZERO,
+        held: 0,
     }
 }
 

@@ -80,6 +80,12 @@ pub const EVENTS_LOST: &str = "EVENTS_LOST";
 pub const COUNTERS: &str = "COUNTERS";
 /// Per-CPU [`crate::counter::ServiceCount`] by vserver number.
 pub const VSERVER_COUNTS: &str = "VSERVER_COUNTS";
+/// A `u64`, CLOCK_MONOTONIC ns: until when this node has promised its peer to claim nothing. Of the controller alone.
+pub const PROMISE: &str = "PROMISE";
+/// A `u64`, the stable identity of who has it, by vserver number; 0: nobody. For the controller that comes after this one.
+pub const VSERVER_IDS: &str = "VSERVER_IDS";
+/// The same by real number.
+pub const REAL_IDS: &str = "REAL_IDS";
 /// Per-CPU [`crate::counter::ServiceCount`] by real number.
 pub const REAL_COUNTS: &str = "REAL_COUNTS";
 /// [`ADDRESSES`] of IPv6.

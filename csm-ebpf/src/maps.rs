@@ -76,6 +76,12 @@ pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(limits::VSERVERS
 #[map]
 pub(crate) static REALS: Array<Real> = Array::with_max_entries(limits::REALS_MAX, 0);
 #[map]
+pub(crate) static PROMISE: Array<u64> = Array::with_max_entries(1, 0);
+#[map]
+pub(crate) static VSERVER_IDS: Array<u64> = Array::with_max_entries(limits::VSERVERS_MAX, 0);
+#[map]
+pub(crate) static REAL_IDS: Array<u64> = Array::with_max_entries(limits::REALS_MAX, 0);
+#[map]
 pub(crate) static ORIGINS: HashMap<VserverKey, Origin> = HashMap::with_max_entries(limits::ORIGINS_MAX, 0);
 /// Scratch space, one for each CPU.
 #[map]

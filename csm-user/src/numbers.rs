@@ -33,6 +33,29 @@ impl<K: Clone + Eq + Hash> Numbers<K> {
         }
     }
 
+    /// As [`Self::new`], where these are given out already, by one who came before. All are retired: what is still wanted
+    /// says so by [`Self::assign`], and the others are released when nothing refers to them any more.
+    #[must_use]
+    pub fn restored(first: u32, limit: u32, given: impl IntoIterator<Item = (u32, K)>) -> Self {
+        let mut numbers = Self::new(first, limit);
+        for (number, key) in given {
+            let is_new = !numbers.keys.contains_key(&number) && !numbers.numbers.contains_key(&key);
+            if is_new && (first..limit).contains(&number) {
+                numbers.numbers.insert(key.clone(), number);
+                numbers.keys.insert(number, key);
+                numbers.retired.insert(number, 0);
+            }
+        }
+        numbers.next = numbers.keys.last_key_value().map_or(first, |(number, _)| number + 1);
+        numbers.free = (first..numbers.next).filter(|number| !numbers.keys.contains_key(number)).collect();
+        numbers
+    }
+
+    /// Numbers and keys, retired ones included.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &K)> {
+        self.keys.iter().map(|(number, key)| (*number, key))
+    }
+
     /// The number of `key`, retired or not.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<u32> {
@@ -146,6 +169,16 @@ mod tests {
         assert!(!numbers.is_live(&'b'));
         assert_eq!(numbers.assign(&'b'), Some(1));
         assert!(numbers.release(9, |_| false).is_empty());
+    }
+
+    #[test]
+    fn restored_numbers_are_kept_for_who_had_them_until_a_walk_does_not_meet_them() {
+        let mut numbers = Numbers::restored(1, 8, [(2, 'a'), (5, 'b'), (2, 'x'), (9, 'y'), (0, 'z')]);
+        assert_eq!(numbers.assign(&'a'), Some(2));
+        assert_eq!((numbers.assign(&'c'), numbers.assign(&'d')), (Some(1), Some(3)), "the lowest that are free");
+        assert_eq!(numbers.release(1, |number| number == 5), vec![], "old connections use it");
+        assert_eq!(numbers.release(2, |_| false), vec![(5, 'b')]);
+        assert_eq!(numbers.get(&'x'), None);
     }
 
     proptest! {

@@ -254,6 +254,7 @@ mod tests {
             heartbeat: Duration::from_millis(50),
             failover: Duration::from_millis(150),
             lease: Duration::from_micros(123_333),
+            hold: csm_user::ft::wire::HOLD_MAX,
             proven_only: false,
             mac: OTHER,
             config_checksum: 0,

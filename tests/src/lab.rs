@@ -1,6 +1,5 @@
 //! A whole lab: network, servers, two nodes, and the switch's eyes.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -79,7 +78,6 @@ pub struct Lab {
     /// The namespaces.
     pub topology: Topology,
     runtime: RuntimeDir,
-    pins: BTreeSet<String>,
     _reaper: Reaper,
     /// Its name.
     pub id: LabId,
@@ -139,7 +137,6 @@ impl Lab {
             services,
             topology,
             runtime,
-            pins: pins(),
             _reaper: reaper,
             id,
         })
@@ -272,7 +269,7 @@ impl Lab {
         for netns in self.topology.nodes.iter().chain(&self.topology.servers) {
             leaks.extend(netns.processes().iter().map(|pid| format!("process {pid} in {}", netns.name())));
         }
-        leaks.extend(pins().difference(&self.pins).map(|pin| format!("pin {pin}")));
+        leaks.extend(pins(&self.id).iter().map(|pin| format!("pin {pin}")));
         let (id, runtime) = (self.id.clone(), self.runtime.0.clone());
         drop(self);
         leaks.extend(netns::leftovers(&id).iter().map(|name| format!("namespace {name}")));
@@ -287,11 +284,12 @@ fn last_words(nodes: &[Node]) -> String {
     nodes.iter().map(|node| format!("node {:?}:\n{}", node.side(), node.last_words())).collect()
 }
 
-/// What the product has pinned in the BPF file system, by its own names.
-fn pins() -> BTreeSet<String> {
-    let Ok(entries) = std::fs::read_dir("/sys/fs/bpf") else { return BTreeSet::new() };
+/// What the lab's nodes have pinned: csmd names its pins after its socket, which lies in the lab's directory.
+fn pins(id: &LabId) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(netns::PINS_DIR) else { return Vec::new() };
+    let of_lab = format!("-{}-", id.as_str());
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter(|name| name.starts_with("csm")).collect()
+    names.filter(|name| name.contains(&of_lab)).collect()
 }
 
 /// Removed on drop.

@@ -19,6 +19,8 @@ use nix::unistd::Pid;
 
 /// Where iproute2 keeps the names.
 const NETNS_DIR: &str = "/run/netns";
+/// Where csmd pins what outlives it.
+pub(crate) const PINS_DIR: &str = "/sys/fs/bpf/csm";
 /// First part of every name that a lab makes.
 const PREFIX: &str = "csmlab-";
 
@@ -138,6 +140,9 @@ impl Netns {
 impl Drop for Netns {
     fn drop(&mut self) {
         kill_all(&self.processes());
+        if let Some(lab) = lab_of(&self.name) {
+            remove_pins(&lab);
+        }
         // Nothing to do about a failure here; `csm-lab clean` finds what stays.
         let _ = run(Command::new("ip").args(["netns", "del", &self.name]));
     }
@@ -182,8 +187,18 @@ pub fn sweep(lab: &str) -> Vec<String> {
             removed.push(name);
         }
     }
+    remove_pins(lab);
     let _ = fs::remove_dir_all(std::env::temp_dir().join(lab));
     removed
+}
+
+/// What killed daemons left pinned: csmd names its pins after its socket, which lies in the lab's directory.
+fn remove_pins(lab: &str) {
+    let Ok(entries) = fs::read_dir(PINS_DIR) else { return };
+    let of_lab = format!("-{lab}-");
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().contains(&of_lab)) {
+        let _ = fs::remove_dir_all(entry.path());
+    }
 }
 
 /// Removes every lab whose process has died. Returns the namespaces removed.

@@ -77,7 +77,11 @@ impl Traffic {
         Ok(Self { messages, probe, web })
     }
 
-    fn mark(&mut self) -> Result<()> {
+    /// All programs count anew.
+    ///
+    /// # Errors
+    /// When one of them has died.
+    pub fn mark(&mut self) -> Result<()> {
         for messages in &mut self.messages {
             messages.mark()?;
         }
@@ -113,6 +117,14 @@ impl Traffic {
         });
         // Those still silent count as lost; the caller sees them in `unproven`.
         proven.or_else(|_| self.messages("report"))
+    }
+
+    /// What the UDP client saw since the last mark.
+    ///
+    /// # Errors
+    /// When it has died.
+    pub fn probes(&mut self) -> Result<udp::Report> {
+        self.probe.report()
     }
 
     /// Of the sticky clients, how many there are and how many have been moved to another real server since the start.

@@ -11,7 +11,9 @@ use anyhow::Context as _;
 use clap::Parser;
 use csm_common::limits;
 use csm_user::api;
-use csm_user::daemon::{self, Ended, Failure, Options};
+use csm_user::daemon::{self, Ended, Failure, Handed, Options};
+use csm_user::dataplane::task::adopted::Keep;
+use csm_user::dataplane::task::pins;
 use csm_user::ft::Controls;
 use tracing_subscriber::EnvFilter;
 
@@ -27,7 +29,7 @@ const LAB_FAULT: &str = "CSM_LAB_FAULT";
 struct Flags {
     /// Configuration file; `csm check FILE` tells beforehand what is wrong with it. With --state it is the initial one,
     /// taken as long as nothing is saved.
-    #[arg(long, required_unless_present = "state")]
+    #[arg(long, required_unless_present_any = ["state", "withdraw"])]
     config: Option<PathBuf>,
     /// Directory of the startup configuration: `write memory` saves there, and starts take it from there.
     #[arg(long)]
@@ -35,6 +37,13 @@ struct Flags {
     /// Socket of the API; its directory is made if need be.
     #[arg(long, default_value = api::SOCKET)]
     socket: PathBuf,
+    /// Directory, in a BPF file system, of what outlives csmd, so that a restart interrupts nothing. Default: one below
+    /// /sys/fs/bpf/csm that is named after the socket.
+    #[arg(long)]
+    pins: Option<PathBuf>,
+    /// Remove what a killed csmd left there, and end: its program leaves the ports.
+    #[arg(long)]
+    withdraw: bool,
     /// Proven connections that the table can hold; its memory (about 300 bytes each) is taken at the start.
     #[arg(long, default_value_t = limits::CONNECTIONS_MAX, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
     connections: u32,
@@ -44,7 +53,14 @@ struct Flags {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Flags { config, state, socket, connections, log } = Flags::parse();
+    let Flags { config, state, socket, pins, withdraw, connections, log } = Flags::parse();
+    // Now: the file may be another one when it is executed.
+    let image = std::env::current_exe().context("this program's file")?;
+    let pins = pins.unwrap_or_else(|| pins::directory(&socket));
+    if withdraw {
+        Keep::open(&pins)?.remove()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (controls, drop_deltas) = lab_fault(std::env::var(LAB_FAULT).ok().as_deref())?;
     let filter = EnvFilter::try_from_env("CSM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);
@@ -56,11 +72,14 @@ fn main() -> anyhow::Result<ExitCode> {
         None => logging.with_writer(std::io::stderr).init(),
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let options = Options { config, state, socket, connections, controls, drop_deltas };
-    let mut from = None;
+    let options = Options { config, state, socket, image, pins: Some(pins), connections, controls, drop_deltas };
+    let mut handed = daemon::handed().unwrap_or_else(|error| {
+        tracing::warn!(%error, "what the csmd before handed over is not understood: starting anew");
+        Handed::default()
+    });
     let ended = loop {
-        match runtime.block_on(daemon::run(&options, from)) {
-            Ok(Ended::Reload(directory)) => from = directory,
+        match runtime.block_on(daemon::run(&options, handed)) {
+            Ok(Ended::Reload(from)) => handed = Handed { from, parked: None },
             Ok(Ended::Stopped) => break Ok(()),
             Err(failure) => break Err(failure),
         }

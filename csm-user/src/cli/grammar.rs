@@ -319,7 +319,7 @@ const WORDS: &[Continuation] = &[
     Continuation { word: "module", help: "a module" },
     Continuation { word: "real", help: "of one real server only" },
     Continuation { word: "reals", help: "real servers" },
-    Continuation { word: "reload", help: "hand the role over and start anew" },
+    Continuation { word: "reload", help: "execute csmd anew, while what it forwards goes on" },
     Continuation { word: "replace", help: "by a file, all of it at once" },
     Continuation { word: "revert", help: "take it back unless it is confirmed" },
     Continuation { word: "running-config", help: "the configuration in force" },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::arp::announcer::Announcer;
-use crate::dataplane::maps::SettingsCell;
+use crate::dataplane::maps::{Promises, SettingsCell};
 use crate::ft::TakeoverActions;
 use crate::replication::role::Tenure;
 
@@ -12,13 +12,19 @@ pub struct Actions {
     settings: Arc<SettingsCell>,
     announcer: Arc<Announcer>,
     tenure: Arc<Tenure>,
+    promises: Promises,
 }
 
 impl Actions {
-    /// On `settings` and `announcer`; `tenure` is replication's.
+    /// On `settings`, `announcer` and `promises`; `tenure` is replication's.
     #[must_use]
-    pub fn new(settings: Arc<SettingsCell>, announcer: Arc<Announcer>, tenure: Arc<Tenure>) -> Self {
-        Self { settings, announcer, tenure }
+    pub fn new(
+        settings: Arc<SettingsCell>,
+        announcer: Arc<Announcer>,
+        tenure: Arc<Tenure>,
+        promises: Promises,
+    ) -> Self {
+        Self { settings, announcer, tenure, promises }
     }
 }
 
@@ -39,6 +45,12 @@ impl TakeoverActions for Actions {
     fn set_peer_mac(&self, mac: [u8; 6]) {
         if let Err(error) = self.settings.set_peer_mac(mac) {
             tracing::error!(%error, "the peer's MAC address could not be set: strays are not relayed");
+        }
+    }
+
+    fn promise(&self, until_ns: u64) {
+        if let Err(error) = self.promises.set(until_ns) {
+            tracing::error!(%error, "what the peer was promised is forgotten if csmd ends now");
         }
     }
 }

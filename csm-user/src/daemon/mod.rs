@@ -11,21 +11,26 @@
 //! and announces by itself; what the loop adds (repeats, roles of replication and expiry) may be late.
 
 pub mod actions;
+mod adopted;
 pub mod apply;
 pub mod backend;
 mod conns;
 pub mod host;
 pub mod node;
+mod pair;
 pub mod planner;
 mod ports;
 pub mod replica;
 mod replies;
+mod restart;
 mod route;
 pub mod saved;
+mod sole;
 pub mod standby;
 pub mod startup;
 mod sync;
 mod trace;
 pub mod tracking;
 
-pub use startup::{Ended, Failure, Options, run};
+pub use restart::handed;
+pub use startup::{Ended, Failure, Handed, Options, run};

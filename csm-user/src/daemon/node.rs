@@ -15,6 +15,7 @@ use super::apply::Changes;
 use super::planner::Planner;
 use super::saved::Saved;
 use super::standby::Groups;
+use super::startup::Options;
 use super::tracking::Running;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::family::{Wire, wire};
@@ -52,6 +53,10 @@ pub struct Node {
     pub ports: Vec<NodePort>,
     /// How the program is attached, by interface index.
     pub modes: BTreeMap<u32, AttachMode>,
+    /// Program and tables outlive this process.
+    pub outlived: bool,
+    /// What the daemon was started with.
+    pub options: Options,
     /// The gate, as the program reads it.
     pub gate: Arc<MappedGate>,
     /// Connections and sticky entries of IPv4.

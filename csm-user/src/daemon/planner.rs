@@ -10,6 +10,7 @@ use crate::dataplane::expiry::Census;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::plan::{Assignments, Desired, HealthView, PlanError, RealKey, Released, plan};
 use crate::dataplane::snapshot::{Directory, DirectoryCell};
+use crate::dataplane::task::identities::Identities;
 use crate::model::{Config, Family, Host};
 use crate::probe::health::{Health, RealHealth};
 
@@ -29,6 +30,7 @@ pub struct Planner {
     maps: Maps,
     /// IPv6's; `None`: the node was started without.
     maps6: Option<Maps<V6>>,
+    identities: Identities,
     inputs: Mutex<Inputs>,
     /// The configuration in force, for readers that must not wait for a plan that is carried out.
     config: RwLock<Arc<Config>>,
@@ -47,20 +49,22 @@ struct Inputs {
 }
 
 impl Planner {
-    /// Nothing planned yet. Without `rebuild` the dataplane rebuilds no connection: a negative control.
+    /// Nothing planned yet; numbers are as `identities` has them. Without `rebuild` the dataplane rebuilds no connection: a negative control.
     #[must_use]
     pub fn new(
         (maps, maps6): (Maps, Option<Maps<V6>>),
+        identities: Identities,
         config: Config,
         hops: HashMap<Host, u32>,
         directory: Arc<DirectoryCell>,
         rebuild: bool,
     ) -> Self {
         let config = Arc::new(config);
-        let inputs = Inputs { config: Arc::clone(&config), numbers: Assignments::default(), hops };
+        let inputs = Inputs { config: Arc::clone(&config), numbers: identities.assignments(), hops };
         Self {
             maps,
             maps6,
+            identities,
             inputs: Mutex::new(inputs),
             config: RwLock::new(config),
             directory,
@@ -129,6 +133,7 @@ impl Planner {
             desired.contents.origins.clear();
             desired.contents6.origins.clear();
         }
+        self.identities.write(numbers)?;
         // Before the maps: a replica that arrives meanwhile finds the new numbers, never old ones for new entries.
         self.directory.set(Directory::of(&desired).keeping(&self.directory.get(), numbers));
         let mut operations = self.maps.reconcile(&desired.contents)?;
@@ -169,6 +174,9 @@ impl Planner {
         let released = numbers.walk_ended(census.walk, &census.vservers_in_use, &census.reals_in_use);
         if released != Released::default() {
             self.directory.set(Directory::clone(&self.directory.get()).known_to(numbers));
+            if let Err(error) = self.identities.write(numbers) {
+                tracing::warn!(%error, "released numbers could not be noted; the next plan tries again");
+            }
         }
         released
     }

@@ -21,6 +21,8 @@ use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::plan;
 use crate::dataplane::ring::Hint;
+use crate::dataplane::table::monotonic_ns;
+use crate::ft::parked::Parked;
 use crate::ft::task::handle::ALIVE_PERIOD;
 use crate::ft::{FtCommand, FtEvent, FtHandle, Reason, State};
 use crate::model::{Host, Name};
@@ -74,12 +76,12 @@ struct Sources {
     completeness: Option<watch::Receiver<Completeness>>,
     standby: Option<watch::Receiver<u64>>,
     track: Option<watch::Receiver<Arc<TrackStatus>>>,
-    terminate: [Signal; 2],
+    terminate: [Signal; 3],
 }
 
 impl Sources {
     async fn next(&mut self) -> Event {
-        let [sigterm, sigint] = &mut self.terminate;
+        let [sigterm, sigint, sighup] = &mut self.terminate;
         let ft_event = async {
             match &mut self.inputs.ft {
                 Some(ft) => ft.events.recv().await,
@@ -108,6 +110,7 @@ impl Sources {
             biased;
             _ = sigterm.recv() => Event::Terminate,
             _ = sigint.recv() => Event::Terminate,
+            _ = sighup.recv() => Event::Wish(Wish::Reload(None)),
             Some(event) = ft_event => Event::Ft(event),
             _ = self.alive.tick() => Event::Alive,
             Some(()) = standby => Event::Standby,
@@ -132,21 +135,22 @@ const fn replication_role(state: State, reason: Reason) -> Role {
     }
 }
 
-/// SIGTERM and SIGINT, caught from now on: before anything is made that has to be undone.
+/// SIGTERM, SIGINT and SIGHUP, caught from now on: before anything is made that has to be undone.
 ///
 /// # Errors
 /// If signals cannot be received.
-pub(super) fn catch_signals() -> io::Result<[Signal; 2]> {
-    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
+pub(super) fn catch_signals() -> io::Result<[Signal; 3]> {
+    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?])
 }
 
-/// Runs until one of the signals `terminate`, and until the role has been handed over then.
+/// Runs until one of the signals `terminate`, and until the role has been handed over then; or, for a restart, until the
+/// session of an active node rests, which is returned.
 pub(super) async fn run(
     node: &Arc<Node>,
     inputs: Inputs,
     announcements: &AnnounceThread,
-    terminate: [Signal; 2],
-) -> Ended {
+    terminate: [Signal; 3],
+) -> (Ended, Option<Parked>) {
     let mut alive = tokio::time::interval(ALIVE_PERIOD);
     alive.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut sources = Sources {
@@ -178,8 +182,14 @@ pub(super) async fn run(
         Ended::Stopped => tracing::info!("told to stop"),
         Ended::Reload(_) => tracing::info!("told to reload"),
     }
-    router.leave(sources).await;
-    ended
+    let parked = match ended {
+        Ended::Reload(directory) if node.may_rest(directory) => router.rest(&mut sources).await,
+        Ended::Reload(_) | Ended::Stopped => None,
+    };
+    if parked.is_none() {
+        router.leave(sources).await;
+    }
+    (ended, parked)
 }
 
 struct Router<'a> {
@@ -435,6 +445,32 @@ impl Router<'_> {
         }
     }
 
+    /// Has the session of an active node rest, its gate open; `None` if it does not, and has to leave.
+    async fn rest(&mut self, sources: &mut Sources) -> Option<Parked> {
+        let ft = self.node.ft.clone()?;
+        if ft.status().state != State::Active {
+            return None;
+        }
+        let held = ft.hold();
+        tokio::pin!(held);
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                outcome = &mut held => break outcome,
+                event = sources.next() => self.route(event),
+            }
+        };
+        if let Err(refusal) = outcome {
+            tracing::warn!(%refusal, "no hold for the restart: the role is handed over");
+            return None;
+        }
+        let ft = sources.inputs.ft.take()?;
+        let parked = tokio::task::spawn_blocking(move || ft.join()).await.ok()?.ok()?;
+        let until = parked.as_ref().map_or(0, |parked| parked.until_ns.saturating_sub(monotonic_ns()));
+        tracing::info!(milliseconds = until / 1_000_000, "the dataplane goes on by itself during the restart");
+        parked
+    }
+
     /// Hands the role over, or fences, going on with all other work meanwhile.
     async fn leave(mut self, mut sources: Sources) {
         if sources.inputs.ft.is_none() {
@@ -460,7 +496,7 @@ impl Router<'_> {
             replication.handed_over().await;
         }
         let Some(ft) = sources.inputs.ft.take() else { return };
-        if !matches!(tokio::task::spawn_blocking(move || ft.join()).await, Ok(Ok(()))) {
+        if !matches!(tokio::task::spawn_blocking(move || ft.join()).await, Ok(Ok(_))) {
             tracing::error!("the real-time thread panicked");
         }
     }

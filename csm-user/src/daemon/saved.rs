@@ -14,6 +14,7 @@ use crate::api::reply::{
 use crate::config;
 use crate::ft::State;
 use crate::model::Config;
+use crate::model::change::needs_restart;
 use crate::state::Directory;
 use crate::state::boot::choose;
 use crate::state::image::{self, Image};
@@ -93,6 +94,13 @@ impl Node {
         store.read(directory).map_err(|error| {
             Fault::Internal(format!("{} cannot be read: {error}", store.file(directory).display()))
         })
+    }
+
+    /// Whether a start from `directory` finds ports, addresses and FT group as they are, so that what it replaces can go on
+    /// until it is there.
+    pub(super) fn may_rest(&self, directory: Option<Directory>) -> bool {
+        let next = boot(&self.options, directory);
+        self.outlived && next.is_ok_and(|(next, _)| needs_restart(&self.config(), &next).is_empty())
     }
 
     /// Makes one copy hold `text`.
@@ -187,6 +195,12 @@ impl StateBackend for Node {
             return Err(refused(
                 &format!("`{asked}` holds no whole configuration"),
                 "give `write memory` before, or `reload` alone",
+            ));
+        }
+        if let Err(failure) = boot(&self.options, directory) {
+            return Err(refused(
+                &format!("a start would fail, so csmd goes on as it is: {failure}"),
+                "repair what is saved: `configure replace FILE`, then `write memory`",
             ));
         }
         self.changes.wish(Wish::Reload(directory));

@@ -1,10 +1,11 @@
 //! From a configuration file to a running node, and back down. What is made is undone in the reverse order.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use csm_common::address::V6;
 use csm_common::gate::{Gate, GateState};
@@ -13,15 +14,18 @@ use csm_common::net::{PORT_FT, virtual_mac};
 use csm_common::service::Settings;
 use tokio::sync::mpsc;
 
-use super::actions::Actions;
+use super::adopted;
 use super::apply::{self, Changes};
 use super::host;
 use super::node::{Hops, Node, NodePort, WalkedCell};
 use super::planner::{Planner, ReplanError};
+use super::pair::{PairStart, identity};
 use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
+use super::restart;
 use super::route::{self, Inputs};
 use super::saved::{self, Saved};
+use super::sole::Sole;
 use super::standby;
 use super::sync;
 use super::tracking;
@@ -29,17 +33,20 @@ use crate::api::server;
 use crate::arp::announcer::Announcer;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
-use crate::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec};
-use crate::dataplane::maps::{Counters, MapSource, Maps, SettingsCell, set_error_sources};
+use crate::dataplane::load::{AttachMode, Capacity, Dataplane, LoadError, MappedGate, PortSpec};
+use crate::dataplane::maps::{Counters, MapSource, Maps, Promises, SettingsCell, set_error_sources};
 use crate::dataplane::plan::needed_hops;
-use crate::dataplane::ring::{DeltaSink, Flusher, RingThread};
+use crate::dataplane::ring::{DeltaSink, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::{Table, monotonic_ns};
+use crate::dataplane::task::adopted::Keep;
 use crate::dataplane::task::fragments::FragmentThread;
+use crate::dataplane::task::identities::Identities;
 use crate::dataplane::task::nudge::Nudger;
-use crate::ft::task as ft_task;
-use crate::ft::{Controls, DataPath, FtHandle, FtOptions};
-use crate::model::{Config, Family, FtGroup};
+use crate::dataplane::task::trace::Tracer;
+use crate::ft::parked::Parked;
+use crate::ft::{Controls, FtHandle};
+use crate::model::{Config, Family};
 use crate::neigh::groups::Groups;
 use crate::neigh::membership::Membership;
 use crate::neigh::offload::TagsKept;
@@ -48,9 +55,6 @@ use crate::neigh::table::{HopPort, NeighbourTable};
 use crate::neigh::task::{LinkEvent, Neighbours};
 use crate::neigh::veth::Pairs;
 use crate::probe;
-use crate::replication;
-use crate::replication::record::DeltaEvent;
-use crate::replication::task::{ReplHandle, ReplOptions};
 use crate::state::Directory;
 
 /// Half-open connections that the table holds: one for so many proven ones, as the limits have it.
@@ -66,6 +70,9 @@ const WISHES_MAX: usize = 64;
 /// Changes of links that may wait.
 const LINKS_MAX: usize = 256;
 
+/// How long those who have asked for something are waited for before a restart.
+const ANSWERS_MAX: Duration = Duration::from_millis(500);
+
 /// What `csmd` is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -75,6 +82,10 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// The API's socket.
     pub socket: PathBuf,
+    /// The program that a `reload` executes.
+    pub image: PathBuf,
+    /// Directory, in a BPF file system, of the tables that outlive this process; `None`: they do not.
+    pub pins: Option<PathBuf>,
     /// Proven connections that the table holds; both boxes of a pair should have the same.
     pub connections: u32,
     /// Negative controls of the election, for the lab only.
@@ -122,12 +133,23 @@ pub enum Ended {
     Reload(Option<Directory>),
 }
 
-/// Runs the daemon until SIGTERM, SIGINT or `reload`; `from` is the copy to be started from. To be called within a multi-threaded tokio runtime.
+/// What one process of csmd hands to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Handed {
+    /// The copy to be started from.
+    pub from: Option<Directory>,
+    /// The election at rest, its dataplane going on.
+    pub parked: Option<Parked>,
+}
+
+/// Runs the daemon until SIGTERM, SIGINT or `reload`, going on with what was `handed` to it. To be called within a
+/// multi-threaded tokio runtime. Where what it has made outlives it, a `reload` ends in another program.
 ///
 /// # Errors
 /// See [`Failure`].
-pub async fn run(options: &Options, from: Option<Directory>) -> Result<Ended, Failure> {
+pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     privileged()?;
+    let Handed { from, parked } = handed;
     let (config, saved) = saved::boot(options, from)?;
     let terminate = route::catch_signals().map_err(Failure::step("signals"))?;
     // Before all else: another csmd on this socket means that nothing must be touched.
@@ -135,7 +157,7 @@ pub async fn run(options: &Options, from: Option<Directory>) -> Result<Ended, Fa
         std::fs::create_dir_all(directory).map_err(Failure::step(directory.display().to_string()))?;
     }
     let listener = server::bind(&options.socket).map_err(Failure::step("the API's socket"))?;
-    let running = Running::start(config, saved, options)?;
+    let running = Running::start(config, saved, options, parked)?;
     let Running { node, inputs, announcements, threads, undo } = running;
     let ports = node.ports.iter().map(|NodePort { spec, .. }| format!("{} (vlan {})", spec.name, spec.vlan));
     let (version, slot, ports) =
@@ -148,11 +170,25 @@ pub async fn run(options: &Options, from: Option<Directory>) -> Result<Ended, Fa
     };
     let exchange = sync::start(&node).map_err(Failure::step("configuration synchronization"))?;
     let api = tokio::spawn(server::serve(listener, Arc::clone(&node) as _, shutdown));
-    let ended = route::run(&node, inputs, &announcements, terminate).await;
-    // Fenced or handed over by now: the rest only cleans up.
+    let (ended, parked) = route::run(&node, inputs, &announcements, terminate).await;
+    // Fenced, handed over or at rest by now.
     drop((stop, exchange));
-    if let Ok(Err(error)) = api.await {
-        tracing::warn!(%error, "the API ended with an error");
+    let mut api = tokio::spawn(async move {
+        if let Ok(Err(error)) = api.await {
+            tracing::warn!(%error, "the API ended with an error");
+        }
+    });
+    // Who has asked for something is answered first.
+    let answered = tokio::time::timeout(ANSWERS_MAX, &mut api).await.is_ok();
+    if let Ended::Reload(from) = ended
+        && node.outlived
+    {
+        let failure = restart::execute(&options.image, &Handed { from, parked });
+        // Nothing has been undone yet, so this goes on as if it had not been tried: the peer takes over.
+        tracing::error!(image = %options.image.display(), %failure, "cannot be executed: starting anew in this process");
+    }
+    if !answered {
+        api.await.map_err(Failure::step("shutdown"))?;
     }
     tokio::task::spawn_blocking(move || drop((threads, announcements, node, undo)))
         .await
@@ -174,6 +210,7 @@ fn privileged() -> Result<(), Failure> {
 
 /// Threads of the dataplane; dropped first.
 struct Threads {
+    _sole: Option<Sole>,
     _ring: RingThread,
     _fragments: FragmentThread,
     _expiry: ExpiryThread,
@@ -198,7 +235,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(config: Config, saved: Option<Saved>, options: &Options) -> Result<Self, Failure> {
+    fn start(
+        config: Config,
+        saved: Option<Saved>,
+        options: &Options,
+        parked: Option<Parked>,
+    ) -> Result<Self, Failure> {
         let vmac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
         let mut pairs = Pairs::new().map_err(Failure::step("netlink"))?;
         let ports = ports::find(&config, &mut pairs)?;
@@ -212,13 +254,21 @@ impl Running {
             ipv6,
             ..Capacity::default()
         };
-        let mut dataplane = Dataplane::load_with(&specs, AttachMode::Native, capacity)
+        let keep = options.pins.as_deref().map(keep).transpose()?.flatten();
+        let mut dataplane = Dataplane::load_over(&specs, AttachMode::Native, capacity, keep)
             .map_err(Failure::step("the dataplane"))?;
-        // At once, since the verifier keeps a CPU busy, which the election's thread may need later.
-        let tracer = dataplane.tracer().map(Arc::new).map_err(|error| error.to_string());
-        if let Err(error) = &tracer {
-            tracing::warn!(%error, "packets cannot be traced");
+        let has_adopted = dataplane.has_adopted();
+        if has_adopted {
+            tracing::info!("the tables of the csmd before are taken over");
         }
+        let parked = parked.filter(|parked| goes_on(parked, &dataplane.gate(), &config, &specs));
+        if parked.is_none() && config.ft.is_some() {
+            // What another left open ends here; this node listens first.
+            dataplane.gate().store(Gate::CLOSED);
+        }
+        // At once, since the verifier keeps a CPU busy, which the election's thread may need later; but not while the peer
+        // holds for this node.
+        let early = parked.is_none().then(|| tracer(&mut dataplane));
         // Only now: a port that carries another's program is not touched.
         pairs.keep();
         let tags = ports::keep_tags(&specs)?;
@@ -240,16 +290,25 @@ impl Running {
 
         let (links_in, links) = mpsc::channel(LINKS_MAX);
         let neighbours = Arc::new(follow_neighbours(&config, &specs, vmac, &dataplane, links_in)?);
+        let identities = Identities::open(&dataplane).map_err(map_step())?;
+        let healthy = if has_adopted {
+            neighbours.adopt(&adopted::hops(&dataplane, ipv6).map_err(map_step())?);
+            let maps = (&maps, maps6.as_ref());
+            adopted::healthy(&config, &identities.assignments(), maps).map_err(map_step())?
+        } else {
+            BTreeSet::new()
+        };
         let hops = neighbours.want(&needed_hops(&config));
         let planner = Arc::new(Planner::new(
             (maps, maps6),
+            identities,
             config,
             hops,
             Arc::clone(&directory),
             options.drop_deltas.is_none(),
         ));
         let config = planner.config();
-        let probes = probe::task::spawn(probe::target::targets(&config), config.slot);
+        let probes = probe::task::spawn(probe::target::targets(&config), config.slot, &healthy);
         planner
             .replan(&probes.health().borrow())
             .map_err(Failure::step::<ReplanError>("the dataplane's maps"))?;
@@ -291,10 +350,11 @@ impl Running {
         };
         let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked)?;
 
-        let nonce = host::nonce();
+        let nonce = parked.as_ref().map_or_else(host::nonce, |parked| parked.rest.nonce);
+        let promises = Promises::open(&dataplane).map_err(map_step())?;
         let ft_port = specs.iter().find(|port| port.role == PORT_FT).map(PortSpec::kernel_name);
         let link = sync::link(config.ft.as_ref().map(|ft| ft.group), nonce, ft_port);
-        let pair = match &config.ft {
+        let (pair, sole) = match &config.ft {
             Some(group) => {
                 let start = PairStart {
                     config: &config,
@@ -306,6 +366,8 @@ impl Running {
                     settings,
                     announcer,
                     flusher: ring.flusher(),
+                    promises,
+                    parked,
                 };
                 let hop_number = hop_number(&neighbours);
                 let replica = KernelReplica::new(
@@ -314,16 +376,16 @@ impl Running {
                     Arc::clone(&directory),
                     hop_number,
                 );
-                Some(start.start(replica, deltas)?)
+                (Some(start.start(replica, deltas)?), None)
             }
             None => {
-                // A single box holds the role for good, and nobody else may take it.
-                gate.store(Gate::new(GateState::Open, u64::MAX));
+                let sole = Sole::hold(Arc::clone(&gate)).map_err(Failure::step("the gate's thread"))?;
                 announcements.announce();
-                None
+                (None, Some(sole))
             }
         };
         let (ft, replication) = pair.unzip();
+        let tracer = early.unwrap_or_else(|| tracer(&mut dataplane));
         let standby = standby::start(&config, &specs)?;
         let (track, tracked_links) = tracking::start(&config, &specs)?;
         let node = Arc::new(Node {
@@ -331,6 +393,8 @@ impl Running {
             runtime: tokio::runtime::Handle::current(),
             ports,
             modes: dataplane.modes().clone(),
+            outlived: dataplane.is_kept(),
+            options: options.clone(),
             gate,
             table,
             table6,
@@ -355,7 +419,13 @@ impl Running {
             node,
             inputs: Inputs { hints, links, wishes, ft, active, tracked_links },
             announcements,
-            threads: Threads { _ring: ring, _fragments: fragments, _expiry: expiry, _probes: probes },
+            threads: Threads {
+                _sole: sole,
+                _ring: ring,
+                _fragments: fragments,
+                _expiry: expiry,
+                _probes: probes,
+            },
             undo: Undo {
                 _dataplane: dataplane,
                 _memberships: memberships,
@@ -367,82 +437,36 @@ impl Running {
     }
 }
 
-/// What the two-node features are started with.
-struct PairStart<'a> {
-    config: &'a Config,
-    group: &'a FtGroup,
-    nonce: u64,
-    specs: &'a [PortSpec],
-    options: &'a Options,
-    gate: Arc<crate::dataplane::load::MappedGate>,
-    settings: Arc<SettingsCell>,
-    announcer: Arc<Announcer>,
-    flusher: Flusher,
-}
-
-impl PairStart<'_> {
-    fn start(
-        self,
-        replica: KernelReplica,
-        deltas: crossbeam::channel::Receiver<DeltaEvent>,
-    ) -> Result<(FtHandle, ReplHandle), Failure> {
-        let Self { config, group, nonce, specs, options, gate, settings, announcer, flusher } = self;
-        let Some(port) = specs.iter().find(|port| port.role == PORT_FT) else {
-            return Err(Failure::step("the FT VLAN")(
-                "no interface carries it: add `switchport access vlan`",
-            ));
-        };
-        let replication = replication::task::spawn(ReplOptions {
-            group: group.group,
-            nonce,
-            interface: Some(port.kernel_name().to_owned()),
-            listen: std::net::SocketAddrV6::new(
-                std::net::Ipv6Addr::UNSPECIFIED,
-                replication::task::PORT,
-                0,
-                port.kernel_ifindex(),
-            ),
-            failover: group.failover,
-            sender: replication::sender::Options { drop_every: options.drop_deltas, ..Default::default() },
-            table: Arc::new(replica),
-            events: deltas,
-            flush: Box::new(move || flusher.flush()),
-        })
-        .map_err(Failure::step("replication"))?;
-        let actions = Actions::new(settings, announcer, replication.tenure());
-        let [a, b, c, d, e, f] = port.mac;
-        let ft = ft_task::spawn(FtOptions {
-            group: group.clone(),
-            interface: port.kernel_name().to_owned(),
-            ifindex: port.kernel_ifindex(),
-            mac: port.mac,
-            node: u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
-            nonce,
-            secret: host::secret().map_err(Failure::step("random numbers"))?,
-            paths: data_paths(config, specs),
-            gate,
-            actions: Arc::new(actions),
-            config_checksum: host::shared_checksum(config),
-            software_checksum: host::software_checksum(),
-            controls: options.controls,
-        })
-        .map_err(Failure::step("fault tolerance"))?;
-        Ok((ft, replication))
+/// Loads the traced form of the program.
+fn tracer(dataplane: &mut Dataplane) -> Result<Arc<Tracer>, String> {
+    let tracer = dataplane.tracer().map(Arc::new).map_err(|error| error.to_string());
+    if let Err(error) = &tracer {
+        tracing::warn!(%error, "packets cannot be traced");
     }
+    tracer
 }
 
-/// The VLANs beside the FT VLAN on which the nodes can hear each other. Two that are bridged are one network, and one path.
-fn data_paths(config: &Config, specs: &[PortSpec]) -> Vec<DataPath> {
-    let mut paths: Vec<DataPath> = Vec::new();
-    for vlan in &config.vlans {
-        let (Some(own), Some(peer)) = (vlan.address, vlan.alt_address) else { continue };
-        let Some(port) = specs.iter().find(|port| port.vlan == vlan.id.get()) else { continue };
-        if paths.iter().all(|path| path.own != own.addr()) {
-            let interface = port.kernel_name().to_owned();
-            paths.push(DataPath { vlan: vlan.id.get(), interface, own: own.addr(), peer: peer.addr() });
+/// Whether the session that rests is this node's, and its gate the one that was found.
+fn goes_on(parked: &Parked, gate: &MappedGate, config: &Config, specs: &[PortSpec]) -> bool {
+    let port = specs.iter().find(|port| port.role == PORT_FT).filter(|_| config.ft.is_some());
+    let is_ours = port.is_some_and(|port| identity(port.mac) == parked.rest.node)
+        && gate.load() == Gate::new(GateState::Open, parked.until_ns);
+    if !is_ours {
+        tracing::warn!("the dataplane is not as the csmd before left it: starting anew");
+    }
+    is_ours
+}
+
+/// What outlives this process. Where that cannot be had a csmd works as well, but its end is the program's.
+fn keep(directory: &Path) -> Result<Option<Keep>, Failure> {
+    match Keep::open(directory) {
+        Ok(keep) => Ok(Some(keep)),
+        Err(LoadError::Pins { source, .. }) if source.kind() != io::ErrorKind::ResourceBusy => {
+            tracing::warn!(%source, "nothing is pinned: a restart of csmd interrupts what it forwards");
+            Ok(None)
         }
+        Err(error) => Err(Failure::step("the dataplane")(error)),
     }
-    paths
 }
 
 /// What is the same for every packet, the peer not known yet.

@@ -7,7 +7,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::mem::{size_of, size_of_val};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use aya::Pod;
 use aya::maps::MapData;
@@ -17,8 +17,6 @@ const UPDATE: libc::c_int = 2;
 const DELETE: libc::c_int = 3;
 const NEXT_KEY: libc::c_int = 4;
 const PROG_TEST_RUN: libc::c_int = 10;
-const LINK_CREATE: libc::c_int = 28;
-const LINK_UPDATE: libc::c_int = 29;
 const LOOKUP_BATCH: libc::c_int = 24;
 const UPDATE_BATCH: libc::c_int = 26;
 const DELETE_BATCH: libc::c_int = 27;
@@ -79,27 +77,6 @@ struct TestRun {
     pad: u32,
 }
 
-/// `union bpf_attr` for BPF_LINK_CREATE (linux/bpf.h).
-#[repr(C)]
-struct LinkCreate {
-    prog_fd: u32,
-    target_ifindex: u32,
-    attach_type: u32,
-    flags: u32,
-}
-
-/// `union bpf_attr` for BPF_LINK_UPDATE (linux/bpf.h).
-#[repr(C)]
-struct LinkUpdate {
-    link_fd: u32,
-    new_prog_fd: u32,
-    flags: u32,
-    old_prog_fd: u32,
-}
-
-/// BPF_XDP of linux/bpf.h.
-const ATTACH_XDP: u32 = 37;
-
 /// BPF_F_TEST_XDP_LIVE_FRAMES (kernel 5.18: b530e9e1063e): what the program decides is done.
 const LIVE_FRAMES: u32 = 2;
 
@@ -108,14 +85,14 @@ const LIVE_FRAMES: u32 = 2;
 /// # Safety
 /// `attr` must be the form of `union bpf_attr` that `command` takes, and each address in it valid for what the kernel
 /// reads or writes there.
-unsafe fn bpf<A>(command: libc::c_int, attr: &mut A) -> io::Result<()> {
+pub(super) unsafe fn bpf<A>(command: libc::c_int, attr: &mut A) -> io::Result<()> {
     // SAFETY: `attr` is a live object of the size given; the rest is the caller's promise.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of_val(attr)) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn address<T>(of: &T) -> u64 {
+pub(super) fn address<T>(of: &T) -> u64 {
     std::ptr::from_ref(of) as u64
 }
 
@@ -476,39 +453,5 @@ impl Runner {
         };
         // SAFETY: both inputs are as long as said, and nothing is written but to `attr`.
         unsafe { bpf(PROG_TEST_RUN, &mut attr) }
-    }
-}
-
-/// An XDP program's place on an interface (kernel 5.9: aa8d3a716b59): it leaves with this.
-#[derive(Debug)]
-pub struct Link(OwnedFd);
-
-impl Link {
-    /// Puts `program` on interface `ifindex`; `flags` are XDP_FLAGS_* of linux/if_link.h.
-    ///
-    /// # Errors
-    /// Of the system call.
-    pub fn create(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result<Self> {
-        let prog_fd = program.as_raw_fd().unsigned_abs();
-        let mut attr = LinkCreate { prog_fd, target_ifindex: ifindex, attach_type: ATTACH_XDP, flags };
-        // SAFETY: the attribute holds no addresses.
-        let fd = unsafe { libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw mut attr, size_of_val(&attr)) };
-        match RawFd::try_from(fd) {
-            // SAFETY: the kernel has just made it, and nobody else has it.
-            Ok(fd) if fd >= 0 => Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) })),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// Puts `program` in the place of the one that is there: each packet meets one of them.
-    ///
-    /// # Errors
-    /// Of the system call; the one that was there stays then.
-    pub fn replace(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        let new_prog_fd = program.as_raw_fd().unsigned_abs();
-        let link_fd = self.0.as_raw_fd().unsigned_abs();
-        let mut attr = LinkUpdate { link_fd, new_prog_fd, flags: 0, old_prog_fd: 0 };
-        // SAFETY: as in `create`.
-        unsafe { bpf(LINK_UPDATE, &mut attr) }
     }
 }

@@ -1,32 +1,35 @@
 //! Loads the XDP program, attaches it to the ports and gives typed access to its maps.
 //!
-//! A program loaded here lives as long as the [`Dataplane`]: nothing is pinned, so the death of the process takes the
-//! program off every port.
+//! Without pins a program loaded here lives as long as the [`Dataplane`], and the death of the process takes it off every
+//! port. With pins it stays there, and so do its tables: the next one takes its place on each port in one step, and its
+//! tables over. What nobody renews is the gate, which shuts by itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
-use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, ProgramArray};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use csm_common::gate::Gate;
+
 use csm_common::net::{NO_VETH, PORT_CLIENT, PORT_TAGGED, PORT_VETH, Port, PortSlot, TagKey, port_slot};
 use csm_common::{limits, names};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::bpf::{Link, Runner};
-use super::maps::MapSource;
+use super::bpf::Runner;
+use super::maps::{MapSource, Promises};
 use super::routes::be;
+use super::table::monotonic_ns;
+use super::task::adopted::Keep;
+use super::task::link::Link;
 use super::task::trace::{Forms, Tracer};
 use crate::host::survey::driver;
 use crate::model;
+
+pub use super::capacity::Capacity;
+pub use super::task::gate::MappedGate;
 
 /// The program and its maps as built for the BPF target.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/csm-ebpf.o"));
@@ -104,36 +107,6 @@ impl fmt::Display for AttachMode {
     }
 }
 
-/// Sizes of the tables that are allocated in full at load, in entries; the defaults are those of `csm_common::limits`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Proven connections.
-    pub connections: u32,
-    /// Half-open connections.
-    pub embryonic: u32,
-    /// Sticky entries.
-    pub sticky: u32,
-    /// Virtual servers.
-    pub vservers: u32,
-    /// Real servers.
-    pub reals: u32,
-    /// IPv6 has tables of the same sizes. Without, its packets are the kernel's and its tables take no memory.
-    pub ipv6: bool,
-}
-
-impl Default for Capacity {
-    fn default() -> Self {
-        Self {
-            connections: limits::CONNECTIONS_MAX,
-            embryonic: limits::EMBRYONIC_MAX,
-            sticky: limits::STICKY_MAX,
-            vservers: limits::VSERVERS_MAX,
-            reals: limits::REALS_MAX,
-            ipv6: false,
-        }
-    }
-}
-
 /// Why the dataplane did not come up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -178,6 +151,15 @@ pub enum LoadError {
     /// The object lacks a map or the program.
     #[error("the XDP object has no {0}; build csm-user again")]
     Missing(&'static str),
+    /// What outlives the controller could not be taken over or kept.
+    #[error("tables that outlive csmd, in {directory}: {source}")]
+    Pins {
+        /// Where they are.
+        directory: String,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
     /// The gate could not be mapped into memory.
     #[error("the gate cannot be mapped into memory: {0}")]
     Gate(#[source] io::Error),
@@ -192,6 +174,8 @@ pub struct Dataplane {
     modes: BTreeMap<u32, AttachMode>,
     /// The program's places on the ports.
     links: Arc<Vec<Link>>,
+    /// What outlives this process.
+    keep: Option<Keep>,
 }
 
 impl Dataplane {
@@ -209,11 +193,36 @@ impl Dataplane {
     /// # Errors
     /// See [`LoadError`]; nothing stays attached then.
     pub fn load_with(ports: &[PortSpec], mode: AttachMode, capacity: Capacity) -> Result<Self, LoadError> {
+        Self::load_over(ports, mode, capacity, None)
+    }
+
+    /// As [`Self::load_with`], taking over what an earlier program left in the pins of `keep`, and leaving there what is
+    /// loaded now. The gate is as it was found, and closed if none was.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; of what was found nothing is gone then.
+    pub fn load_over(
+        ports: &[PortSpec],
+        mode: AttachMode,
+        capacity: Capacity,
+        keep: Option<Keep>,
+    ) -> Result<Self, LoadError> {
         let ends = ports.len() + ports.iter().filter(|port| port.veth.is_some()).count();
         if ends > limits::PORTS_MAX as usize {
             return Err(LoadError::TooManyPorts(ends));
         }
-        let mut ebpf = loader(&capacity).load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
+        let sizes = capacity.sizes();
+        let adopted = keep.as_ref().map(|keep| keep.adopt(OBJECT, &sizes)).transpose()?.unwrap_or_default();
+        let mut loader = EbpfLoader::new();
+        // The program looks into no kernel structure: parsing the kernel's types would be for nothing.
+        loader.btf(None);
+        for (name, entries) in &sizes {
+            loader.map_max_entries(name, *entries);
+        }
+        for (name, path) in &adopted.paths {
+            loader.map_pin_path(name, path);
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
         verify(program(&mut ebpf, names::PROGRAM)?)?;
         if capacity.ipv6 {
             take_ipv6(&mut ebpf)?;
@@ -222,10 +231,48 @@ impl Dataplane {
             return Err(LoadError::Missing(names::GATE));
         };
         let gate = Arc::new(MappedGate::new(gate.fd()).map_err(LoadError::Gate)?);
-        let mut dataplane = Self { ebpf, gate, modes: BTreeMap::new(), links: Arc::default() };
+        let mut dataplane = Self { ebpf, gate, modes: BTreeMap::new(), links: Arc::default(), keep: None };
         dataplane.fill_ports(ports)?;
-        dataplane.attach(ports, mode)?;
+        if let Some(keep) = &keep {
+            keep.fill(&adopted, &dataplane.ebpf)?;
+        }
+        dataplane.attach(ports, mode, &keep)?;
+        if let Some(keep) = &keep {
+            keep.settle(&adopted, &dataplane.ebpf)?;
+        }
+        dataplane.keep = keep;
         Ok(dataplane)
+    }
+
+    /// Whether tables of an earlier program were taken over.
+    #[must_use]
+    pub fn has_adopted(&self) -> bool {
+        self.keep.as_ref().is_some_and(Keep::has_adopted)
+    }
+
+    /// Whether it outlives this process.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.keep.is_some()
+    }
+
+    /// Lets go of the program and its tables as the death of this process would: where they were to outlive it they stay.
+    pub fn abandon(mut self) {
+        self.keep = None;
+    }
+
+    /// Has the program leave its ports and the tables go, also where they were to outlive this process.
+    fn withdraw(&self) {
+        let Some(keep) = &self.keep else { return };
+        // What was promised to the peer must not be forgotten by who is started next.
+        let has_promised = Promises::open(self).and_then(|promises| promises.get());
+        let removed = match has_promised {
+            Ok(until) if until > monotonic_ns() => keep.remove_links(),
+            _ => keep.remove(),
+        };
+        if let Err(error) = removed {
+            tracing::error!(%error, "what outlives csmd could not be removed");
+        }
     }
 
     /// The gate, for the thread that owns it.
@@ -332,10 +379,22 @@ impl Dataplane {
     }
 
     /// Attaches to each port as it asks for, or to all in generic mode if `mode` says so.
-    fn attach(&mut self, ports: &[PortSpec], mode: AttachMode) -> Result<(), LoadError> {
+    fn attach(&mut self, ports: &[PortSpec], mode: AttachMode, keep: &Option<Keep>) -> Result<(), LoadError> {
         let mut links = Vec::new();
+        let mut standing = keep.as_ref().map(Keep::links).transpose()?.unwrap_or_default();
         for (ifindex, (name, wish)) in interfaces(ports) {
             let wish = if mode == AttachMode::Generic { model::XdpMode::Generic } else { wish };
+            if let Some((mode, link)) = standing.remove(&ifindex) {
+                if fits(wish, mode) {
+                    let program = descriptor(&self.ebpf, names::PROGRAM)?;
+                    link.replace(program.as_fd()).map_err(|reason| refused(name, mode, reason))?;
+                    links.push(link);
+                    self.modes.insert(ifindex, mode);
+                    continue;
+                }
+                drop(link);
+                keep.iter().try_for_each(|keep| keep.remove_link(ifindex, mode))?;
+            }
             let (link, attached) = match wish {
                 model::XdpMode::Native => self.attach_one(ifindex, name, AttachMode::Native)?,
                 model::XdpMode::Generic => self.attach_one(ifindex, name, AttachMode::Generic)?,
@@ -350,8 +409,15 @@ impl Dataplane {
             if attached == AttachMode::Generic {
                 tracing::warn!(interface = name, "XDP in generic mode: each frame is copied, which is slow");
             }
+            if let Some(keep) = keep {
+                keep.put_link(ifindex, attached, &link)?;
+            }
             links.push(link);
             self.modes.insert(ifindex, attached);
+        }
+        // Of ports that the configuration no longer has.
+        for (ifindex, (mode, _)) in standing {
+            keep.iter().try_for_each(|keep| keep.remove_link(ifindex, mode))?;
         }
         self.links = Arc::new(links);
         Ok(())
@@ -368,11 +434,9 @@ impl Dataplane {
             AttachMode::Generic => XDP_FLAGS_SKB_MODE,
         };
         let program = descriptor(&self.ebpf, names::PROGRAM)?;
-        Link::create(program.as_fd(), ifindex, flags).map(|link| (link, mode)).map_err(|reason| {
-            let remedy = remedy_for(&reason);
-            let (interface, driver) = (name.to_owned(), driver(name).unwrap_or_else(|| "unknown".to_owned()));
-            LoadError::Attach { interface, driver, mode, reason, remedy }
-        })
+        Link::create(program.as_fd(), ifindex, flags)
+            .map(|link| (link, mode))
+            .map_err(|reason| refused(name, mode, reason))
     }
 
     /// The traced form of the program, ready to take the place of the usual one.
@@ -390,6 +454,29 @@ impl Dataplane {
             links: Arc::clone(&self.links),
         };
         Tracer::new(&mut self.ebpf, forms).map_err(map_failed)
+    }
+}
+
+/// Interface `name` does not take the program.
+fn refused(name: &str, mode: AttachMode, reason: io::Error) -> LoadError {
+    let remedy = remedy_for(&reason);
+    let (interface, driver) = (name.to_owned(), driver(name).unwrap_or_else(|| "unknown".to_owned()));
+    LoadError::Attach { interface, driver, mode, reason, remedy }
+}
+
+/// Whether a program that is attached in `mode` is attached as it is wished.
+const fn fits(wish: model::XdpMode, mode: AttachMode) -> bool {
+    matches!(
+        (wish, mode),
+        (model::XdpMode::Auto, _)
+            | (model::XdpMode::Native, AttachMode::Native)
+            | (model::XdpMode::Generic, AttachMode::Generic)
+    )
+}
+
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        self.withdraw();
     }
 }
 
@@ -439,53 +526,6 @@ impl MapSource for Dataplane {
     fn descriptor(&self, name: &str) -> io::Result<OwnedFd> {
         self.ebpf.descriptor(name)
     }
-}
-
-fn loader(capacity: &Capacity) -> EbpfLoader<'static> {
-    let mut loader = EbpfLoader::new();
-    // The program looks into no kernel structure: parsing the kernel's types would be for nothing.
-    loader.btf(None);
-    for (name, entries) in [
-        (names::FLOWS, 2 * capacity.connections),
-        (names::EMBRYONIC, 2 * capacity.embryonic),
-        (names::EMBRYONIC_STICKY, capacity.embryonic),
-        (names::STICKY, capacity.sticky),
-        // One with `service ftp` has two keys.
-        (names::VSERVER_KEYS, 2 * capacity.vservers),
-        (names::VSERVERS, capacity.vservers),
-        (names::VSERVER_COUNTS, capacity.vservers),
-        (names::CURSORS, capacity.vservers),
-        (names::RINGS, capacity.vservers * limits::RING_SLOTS),
-        (names::REALS, capacity.reals),
-        (names::REAL_COUNTS, capacity.reals),
-        (names::ORIGINS, capacity.reals),
-    ] {
-        loader.map_max_entries(name, entries);
-    }
-    // Without IPv6 a map of it has the least that the kernel makes.
-    let scaled = |entries: u32| if capacity.ipv6 { entries } else { 1 };
-    for (name, entries) in [
-        (names::FLOWS6, 2 * capacity.connections),
-        (names::EMBRYONIC6, 2 * capacity.embryonic),
-        (names::EMBRYONIC_STICKY6, capacity.embryonic),
-        (names::STICKY6, capacity.sticky),
-        (names::VSERVER_KEYS6, 2 * capacity.vservers),
-        (names::VSERVERS6, capacity.vservers),
-        (names::REALS6, capacity.reals),
-        (names::ORIGINS6, capacity.reals),
-        (names::FRAGMENTS6, limits::FRAGMENTS_MAX),
-        (names::NEXTHOPS6, limits::NEXTHOPS_MAX),
-        (names::NEIGHBOURS6, limits::NEXTHOPS_MAX),
-        (names::ADDRESSES6, limits::ADDRESSES_MAX),
-        (names::ERROR_SOURCES6, limits::VLAN_IDS),
-        (names::POOLS6, limits::POOLS_MAX),
-        (names::ROUTES6, limits::ROUTES_MAX),
-        (names::NETWORKS6, limits::NETWORKS_MAX),
-        (names::CLIENTS6, limits::CLIENTS_MAX),
-    ] {
-        loader.map_max_entries(name, scaled(entries));
-    }
-    loader
 }
 
 /// Hands the program to the verifier, which gives up with EAGAIN when a signal comes for this thread meanwhile.
@@ -538,48 +578,4 @@ fn reopen(map: &Map) -> Result<Map, MapError> {
 
 fn map_error(name: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> LoadError {
     LoadError::Map { name, source: Box::new(source) }
-}
-
-/// The gate word of the XDP program, mapped into memory: a store is seen by the next packet.
-#[derive(Debug)]
-pub struct MappedGate {
-    word: NonNull<AtomicU64>,
-}
-
-// SAFETY: the mapping is not tied to a thread and is only reached through an atomic.
-unsafe impl Send for MappedGate {}
-// SAFETY: as above.
-unsafe impl Sync for MappedGate {}
-
-/// One page: the kernel rounds an array of one word up to it.
-const GATE_BYTES: NonZeroUsize = NonZeroUsize::new(size_of::<Gate>()).unwrap();
-
-impl MappedGate {
-    fn new(map: impl AsFd) -> io::Result<Self> {
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new shared mapping at an address of the kernel's choice aliases nothing of this process.
-        let page = unsafe { mmap(None, GATE_BYTES, protection, MapFlags::MAP_SHARED, map, 0) }?;
-        Ok(Self { word: page.cast() })
-    }
-
-    /// Sets the gate. Release: what this thread wrote to other mapped memory before is visible to who reads the gate.
-    pub fn store(&self, gate: Gate) {
-        // SAFETY: `word` points to the mapping, page-aligned, which lives until `drop`.
-        unsafe { self.word.as_ref() }.store(gate.0, Ordering::Release);
-    }
-
-    /// The gate as stored last.
-    #[must_use]
-    pub fn load(&self) -> Gate {
-        // SAFETY: as in `store`.
-        Gate(unsafe { self.word.as_ref() }.load(Ordering::Acquire))
-    }
-}
-
-impl Drop for MappedGate {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made by `new` with this length, and no reference to it is left.
-        let unmapped = unsafe { munmap(self.word.cast(), GATE_BYTES.get()) };
-        debug_assert!(unmapped.is_ok(), "the gate was mapped by new");
-    }
 }

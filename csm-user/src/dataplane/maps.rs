@@ -231,6 +231,20 @@ where
         self.nexthops.set(&number, hop, Update::Any)
     }
 
+    /// The next hops that were written.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn nexthops(&self) -> io::Result<Vec<(u32, NextHop<A>)>> {
+        let all = (0..self.nexthops.max_entries()).map(|number| Ok((number, self.nexthops.get(&number)?)));
+        let there = |entry: io::Result<(u32, Option<NextHop<A>>)>| match entry {
+            Ok((number, Some(hop))) if hop.ip_be != A::UNSPECIFIED => Some(Ok((number, hop))),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        };
+        all.filter_map(there).collect()
+    }
+
     /// Next hop `number`.
     ///
     /// # Errors
@@ -266,6 +280,12 @@ where
 /// If the map is missing, of another shape, or cannot be written.
 pub fn set_error_sources<A: Wire + Pod>(source: &impl MapSource, vlans: &[Vlan]) -> io::Result<()> {
     let map: BpfMap<u32, A> = BpfMap::new(source.descriptor(A::NAMES.error_sources)?)?;
+    // Of VLANs of a configuration before this start.
+    for number in used(&map, A::UNSPECIFIED)?.into_keys() {
+        if vlans.iter().all(|vlan| u32::from(vlan.id.get()) != number) {
+            map.set(&number, &A::UNSPECIFIED, Update::Any)?;
+        }
+    }
     for vlan in vlans {
         if let Some(address) = vlan.alias(A::FAMILY).or(vlan.own(A::FAMILY)) {
             map.set(&u32::from(vlan.id.get()), &wire(address.addr()), Update::Any)?;
@@ -283,12 +303,16 @@ pub struct SettingsCell {
 }
 
 impl SettingsCell {
-    /// Writes `initial`.
+    /// Writes `initial`, but for what only a takeover or the peer can tell: that stays as it was found.
     ///
     /// # Errors
     /// If the map is missing, of another shape, or cannot be written.
     pub fn open(source: &impl MapSource, initial: Settings) -> io::Result<Self> {
-        let map = BpfMap::new(source.descriptor(names::SETTINGS)?)?;
+        let map: BpfMap<u32, Settings> = BpfMap::new(source.descriptor(names::SETTINGS)?)?;
+        let initial = match map.get(&0)? {
+            Some(Settings { peer_mac, adopted_ns, .. }) => Settings { peer_mac, adopted_ns, ..initial },
+            None => initial,
+        };
         map.set(&0, &initial, Update::Any)?;
         Ok(Self { map, now: Mutex::new(initial) })
     }
@@ -319,6 +343,34 @@ impl SettingsCell {
         let mut now = self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         change(&mut now);
         self.map.set(&0, &now, Update::Any)
+    }
+}
+
+/// `PROMISE`: until when this node's peer may be active without a word. It outlives the controller, as it must.
+#[derive(Debug)]
+pub struct Promises(BpfMap<u32, u64>);
+
+impl Promises {
+    /// # Errors
+    /// If the map is missing or of another shape.
+    pub fn open(source: &impl MapSource) -> io::Result<Self> {
+        BpfMap::new(source.descriptor(names::PROMISE)?).map(Self)
+    }
+
+    /// What was promised last, CLOCK_MONOTONIC, ns; 0: nothing.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn get(&self) -> io::Result<u64> {
+        Ok(self.0.get(&0)?.unwrap_or(0))
+    }
+
+    /// Promises.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn set(&self, until_ns: u64) -> io::Result<()> {
+        self.0.set(&0, &until_ns, Update::Any)
     }
 }
 

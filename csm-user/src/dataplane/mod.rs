@@ -1,6 +1,8 @@
 //! The XDP program as userspace sees it: plan, load, maps, events.
 
+pub mod adopt;
 pub mod bpf;
+pub mod capacity;
 pub mod clear;
 pub mod diff;
 pub mod expiry;

@@ -68,6 +68,19 @@ pub struct Released {
 }
 
 impl Assignments {
+    /// Those of a controller before this one, for tables of this size.
+    #[must_use]
+    pub fn restored(
+        vservers: impl IntoIterator<Item = (u32, StableId)>,
+        reals: impl IntoIterator<Item = (u32, StableId)>,
+    ) -> Self {
+        Self {
+            vservers: Numbers::restored(0, limits::VSERVERS_MAX, vservers),
+            reals: Numbers::restored(0, limits::REALS_MAX, reals),
+            walk: 0,
+        }
+    }
+
     /// A walk over the tables begins.
     pub fn walk_begins(&mut self, walk: u64) {
         self.walk = walk;

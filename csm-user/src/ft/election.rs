@@ -4,10 +4,14 @@
 //! [`Effect::Gate`] opens shuts by itself is the business of [`crate::ft::session`], which holds the lease.
 
 mod hear;
+mod hold;
 mod outlook;
+mod restore;
 mod step;
 #[cfg(test)]
 mod tests;
+
+pub use restore::Rest;
 
 use std::time::Duration;
 
@@ -47,6 +51,9 @@ pub struct Params {
     pub failover: Duration,
     /// Length of the lease, [`crate::model::lease()`] of the two.
     pub lease: Duration,
+    /// How long the gate may stay open while the daemon restarts, if the peer grants it; at most
+    /// [`crate::ft::wire::HOLD_MAX`].
+    pub hold: Duration,
     /// A boot of the peer is believed only once it echoes this one's nonce, also when nobody is heard: with a configured key,
     /// so that a recorded message changes nothing.
     pub proven_only: bool,
@@ -138,6 +145,10 @@ pub enum Event {
         /// Oldest unacknowledged delta, ms.
         lag_ms: u32,
     },
+    /// The daemon is about to restart: ask the peer to hold.
+    Hold,
+    /// The first event instead of [`Event::Start`], after [`Election::restore`].
+    Resume,
     /// A frame of another owner of the addresses was seen.
     RivalSeen,
     /// The configuration was changed.
@@ -176,6 +187,16 @@ pub enum Effect {
     PeerLost,
     /// Outcome of [`Event::ForceStandby`].
     Forced(Result<(), Refusal>),
+    /// Outcome of [`Event::Hold`], unless it is [`Effect::Park`].
+    NotHeld(Refusal),
+    /// The machine rests until [`Event::Resume`], its gate open: for the hold, counted from the first message that asked for
+    /// it, if the peer grants it; else for the lease in force. Nothing more will happen.
+    Park {
+        /// The peer grants it.
+        granted: bool,
+    },
+    /// The peer may keep its gate open for so long without a word: no claim before.
+    Promise(Duration),
     /// A rival was active at the same time.
     Overlap,
     /// A message was not accepted.
@@ -245,6 +266,8 @@ pub struct Election {
     keeper: bool,
     /// Active: a planned move is under way, for this reason.
     offer: Option<Reason>,
+    /// Active: asks for a hold, since the message of this sequence.
+    hold: Option<u64>,
     /// Requests or offers still to be sent.
     tries: u8,
     /// The active peer offers the role.
@@ -281,6 +304,7 @@ impl Election {
             lag_ms: 0,
             keeper: false,
             offer: None,
+            hold: None,
             tries: 0,
             offered: false,
             cooling: false,
@@ -361,6 +385,8 @@ impl Election {
             software_checksum,
             lag_ms: self.lag_ms,
             mac,
+            hold: if self.hold.is_some() { self.params.hold } else { Duration::ZERO },
+            held: self.peer.map_or(0, |peer| if peer.hold.is_zero() { 0 } else { peer.sequence }),
         }
     }
 
@@ -371,6 +397,8 @@ impl Election {
             (S::Left, _) => {}
             (_, E::Start) => self.listen(Reason::Started, effects),
             (_, E::Received(message)) => self.receive(&message, effects),
+            (_, E::Resume) => self.resume(effects),
+            (_, E::Hold) => self.ask_hold(effects),
 
             (S::Active | S::Candidate, E::LeaseExpired) => self.listen(Reason::LeaseExpired, effects),
             // No lease to lose.
@@ -419,6 +447,7 @@ impl Election {
         match timer {
             Timer::Heartbeat => self.beat(effects),
             Timer::Silence => self.fall_silent(effects),
+            Timer::Retry if self.hold.is_some() => self.ask_hold_again(effects),
             Timer::Retry => self.offer_again(effects),
             Timer::Patience => {
                 self.patient = false;

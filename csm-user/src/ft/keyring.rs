@@ -11,6 +11,7 @@ use thiserror::Error;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use crate::ft::parked::Parked;
 use crate::model::FtKeys;
 
 /// Octets of a tag.
@@ -83,6 +84,21 @@ impl Keyring {
             accept: keys.accept.iter().map(|secret| hash(secret.text())).collect(),
             secret: self.secret.clone(),
             agreed: self.agreed.clone(),
+        }
+    }
+
+    /// The secret of this boot, and the peer's boot with its public key, for [`Keyring::restore`].
+    #[must_use]
+    pub fn parts(&self) -> (Zeroizing<[u8; 32]>, Option<(u64, [u8; PUBLIC])>) {
+        let secret = self.secret.as_ref().map_or([0; 32], StaticSecret::to_bytes);
+        (Zeroizing::new(secret), self.agreed.as_ref().map(|&(boot, public, _)| (boot, public)))
+    }
+
+    /// Speaks as the same boot did before, but for the configured keys.
+    pub fn restore(&mut self, group: u8, parked: &Parked) {
+        self.secret = Some(StaticSecret::from(*parked.secret));
+        if let Some((boot, public)) = parked.agreed {
+            self.learn(group, boot, public);
         }
     }
 

@@ -26,7 +26,7 @@
 //! for it, and until it hears otherwise behaves as if that node were active. A node yields a term once, never after
 //! having taken it itself; so two nodes never open on each other's yields.
 //!
-//! Pure: [`wire`], [`envelope`], [`keyring`], [`paths`], [`election`], [`session`], [`status`]. Shell: [`task`], one real-time thread. The protocol is
+//! Pure: [`wire`], [`envelope`], [`keyring`], [`paths`], [`parked`], [`election`], [`session`], [`status`]. Shell: [`task`], one real-time thread. The protocol is
 //! written down in `docs/ft-protocol.md`.
 //!
 //! References: RFC 5798 (VRRP: priority, preemption, master-down interval), RFC 2281 (HSRP: coup, resign), RFC 5880
@@ -35,6 +35,7 @@
 pub mod election;
 pub mod envelope;
 pub mod keyring;
+pub mod parked;
 pub mod paths;
 pub mod session;
 pub mod status;
@@ -147,6 +148,8 @@ pub enum Reason {
     NoAnswer,
     /// The relay time is over, or the successor leaves: strays are no longer expected.
     RelayOver,
+    /// The daemon was restarted while its dataplane went on.
+    Restarted,
 }
 
 impl fmt::Display for Reason {
@@ -169,6 +172,7 @@ impl fmt::Display for Reason {
             Self::WokeLate => "woke late",
             Self::NoAnswer => "no answer from peer",
             Self::RelayOver => "relay ended",
+            Self::Restarted => "restarted",
         })
     }
 }

@@ -9,6 +9,9 @@
 //! claimed. Whoever drives it reads the clock for [`Session::receive`] after the datagram was read (never dated too early), and
 //! for [`Session::wake`] before it reads the datagrams (no silence is seen where a message lies waiting).
 
+mod report;
+mod rest;
+
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -18,10 +21,13 @@ use crate::ft::election::{DropCause, Effect, Election, Event, Params, RELAY, Tim
 use crate::ft::envelope::{self, DATAGRAM, Envelope};
 use crate::ft::keyring::{AuthError, Keyring, Trust};
 use crate::ft::paths::Paths;
-use crate::ft::status::{FLIGHTS_MAX, Flight, FlightKind, FtCounters, FtStatus, Lateness, PeerStatus};
-use crate::ft::wire::{Kind, Message};
+use crate::ft::status::{FLIGHTS_MAX, Flight, FlightKind, FtStatus};
+use crate::ft::wire::{HOLD_MAX, Message};
 use crate::ft::{Controls, FtEvent, Reason, Refusal, State};
 use crate::model::FtKeys;
+
+/// No promise is longer: the waiting time for the longest hold.
+const PROMISE_MAX: Duration = HOLD_MAX.saturating_mul(2);
 
 /// What a session acts on. None of it may wait.
 pub trait Port {
@@ -41,6 +47,10 @@ pub trait Port {
     fn event(&mut self, event: FtEvent) -> bool;
     /// Outcome of the forced switchover that was commanded.
     fn forced(&mut self, outcome: Result<(), Refusal>);
+    /// Why the session does not rest, as it was commanded to.
+    fn not_held(&mut self, refusal: Refusal);
+    /// The peer may be active until then, ns, without a word: to be remembered beyond the end of this daemon.
+    fn promised(&mut self, until_ns: u64);
     /// The wall clock, ns since 1970.
     fn wall_ns(&self) -> u64;
 }
@@ -86,6 +96,14 @@ pub struct Session {
     late_ns: u64,
     status: FtStatus,
     ended: bool,
+    /// When the first of the messages that ask for the hold at hand was sent: a reading before it, ns.
+    asked_ns: Option<u64>,
+    /// Rests with its gate open until then, ns.
+    parked_until: Option<u64>,
+    /// What an earlier daemon of this node promised its peer, ns.
+    promised_until: u64,
+    /// The daemon was told of a promise that is not over yet.
+    has_promised: bool,
 }
 
 impl Session {
@@ -94,7 +112,7 @@ impl Session {
     pub fn new(params: Params, vlan: u16, controls: Controls, alive_timeout: Duration) -> Self {
         let election = Election::new(params);
         Self {
-            status: blank(&election, vlan),
+            status: report::blank(&election, vlan),
             election,
             controls,
             deadlines: [None; Timer::ALL.len()],
@@ -111,7 +129,19 @@ impl Session {
             heard_ns: None,
             late_ns: 0,
             ended: false,
+            asked_ns: None,
+            parked_until: None,
+            promised_until: 0,
+            has_promised: false,
         }
+    }
+
+    /// The same, which claims nothing before `until_ns` unless the peer says that it may: an earlier daemon of this node
+    /// promised so.
+    #[must_use]
+    pub const fn with_promise(mut self, until_ns: u64) -> Self {
+        self.promised_until = until_ns;
+        self
     }
 
     /// The same with keys, and with paths on these VLANs besides the FT VLAN.
@@ -132,6 +162,16 @@ impl Session {
     /// Takes part from now on.
     pub fn start(&mut self, now: u64, port: &mut impl Port) {
         self.feed(Event::Start, now, port);
+        let listen = &mut self.deadlines[Timer::Listen as usize];
+        // None is longer than this, whatever an earlier daemon left.
+        let longest = now.saturating_add(nanos(PROMISE_MAX));
+        *listen = listen.map(|listen| listen.max(self.promised_until.min(longest)));
+    }
+
+    /// The negative controls in force.
+    #[must_use]
+    pub const fn controls(&self) -> Controls {
+        self.controls
     }
 
     /// The machine, for checkers.
@@ -141,11 +181,12 @@ impl Session {
     }
 
     /// What the session's future hangs on besides its machine: for each [`Timer`] in how many ns it is due, in how many the
-    /// lease ends, and whether the daemon says that it can forward. For checkers; counters have no part in it.
+    /// lease ends, how many ago a hold was asked for, and whether the daemon says that it can forward. For checkers; counters have no part in it.
     #[must_use]
-    pub fn outlook(&self, now: u64) -> ([Option<i64>; Timer::ALL.len()], Option<i64>, bool) {
+    pub fn outlook(&self, now: u64) -> ([Option<i64>; Timer::ALL.len()], [Option<i64>; 2], bool) {
         let left = |at: u64| at.cast_signed().wrapping_sub(now.cast_signed());
-        (self.deadlines.map(|deadline| deadline.map(left)), self.lease_end.map(left), self.forwardable)
+        let moments = [self.lease_end, self.asked_ns].map(|moment| moment.map(left));
+        (self.deadlines.map(|deadline| deadline.map(left)), moments, self.forwardable)
     }
 
     /// Has left: the driver may end.
@@ -182,6 +223,9 @@ impl Session {
             }
             self.status.counters.kind_mut(message.kind).received += 1;
             self.heard_ns = Some(now);
+            if message.hold.is_zero() && std::mem::take(&mut self.has_promised) {
+                port.promised(now);
+            }
         }
         self.paths.received(arrival.path, &message, &envelope, now);
         if let (0, IpAddr::V6(source)) = (arrival.path, arrival.source) {
@@ -331,12 +375,23 @@ impl Session {
     }
 
     fn carry_out(&mut self, effect: Effect, before: (State, u64), now: u64, port: &mut impl Port) {
-        let speaks = matches!(effect, Effect::Send(_) | Effect::Gate(_) | Effect::Announce(_));
+        if self.ended {
+            return;
+        }
+        let speaks = matches!(
+            effect,
+            Effect::Send(_) | Effect::Gate(_) | Effect::Announce(_) | Effect::Park { .. }
+        );
         if speaks && self.has_lapsed(now, port) {
             return;
         }
         match effect {
-            Effect::Send(message) => self.send(&message, now, port),
+            Effect::Send(message) => {
+                self.send(&message, now, port);
+                if self.controls.hold_unheard && !message.hold.is_zero() {
+                    self.park(true, port);
+                }
+            }
             Effect::Arm(timer, time) => {
                 self.deadlines[timer as usize] = Some(now.saturating_add(nanos(time)));
             }
@@ -362,6 +417,12 @@ impl Session {
                 self.status.last_forced = Some(outcome);
                 port.forced(outcome);
             }
+            Effect::NotHeld(refusal) => port.not_held(refusal),
+            Effect::Park { granted } => self.park(granted, port),
+            Effect::Promise(time) => {
+                self.has_promised = true;
+                port.promised(now.saturating_add(nanos(time)));
+            }
             Effect::Overlap => self.record_overlap(now),
             Effect::Dropped(cause) => self.record_drop(cause),
             Effect::End => self.ended = true,
@@ -377,6 +438,11 @@ impl Session {
             let taken = port.send(path, &datagram);
             self.paths.sent(path, taken);
             is_taken |= taken;
+        }
+        if message.hold.is_zero() {
+            self.asked_ns = None;
+        } else {
+            self.asked_ns.get_or_insert(now);
         }
         let counters = &mut self.status.counters;
         if is_taken {
@@ -469,97 +535,6 @@ impl Session {
         if !port.event(event) {
             self.status.events_dropped += 1;
         }
-    }
-
-    /// Brings the status up to date; cheap enough for every waking.
-    pub fn status(&mut self, now: u64) -> &FtStatus {
-        let own = self.election.message(Kind::Heartbeat);
-        let status = &mut self.status;
-        status.state = self.election.state();
-        status.reason = self.election.reason();
-        status.term = own.term;
-        (status.priority, status.preempt) = (own.priority, self.election.params().preempt);
-        status.preempt_held = self.election.is_preempt_held();
-        status.forwardable = own.forwardable;
-        status.eligible = own.eligible;
-        status.replica_complete = own.complete;
-        status.replica_lag_ms = own.lag_ms;
-        let age = Duration::from_nanos(self.heard_ns.map_or(0, |heard| now.saturating_sub(heard)));
-        let address = self.told_peer.map_or(Ipv6Addr::UNSPECIFIED, |(_, address, _)| address);
-        status.peer = self.election.peer().map(|peer| peer_status(peer, &own, address, age));
-        status.paths = self.paths.status(now);
-        status.trust = self.keyring.trust();
-        status
-    }
-
-    /// Copies the status without allocating once `target` has room for the flights.
-    pub fn copy_status(&mut self, target: &mut FtStatus) {
-        let own = std::mem::take(&mut self.status.flights);
-        let mut theirs = std::mem::take(&mut target.flights);
-        theirs.clone_from(&own);
-        target.clone_from(&self.status);
-        target.flights = theirs;
-        self.status.flights = own;
-    }
-}
-
-fn peer_status(peer: &Message, own: &Message, address: Ipv6Addr, age: Duration) -> PeerStatus {
-    PeerStatus {
-        node: peer.node,
-        nonce: peer.nonce,
-        address,
-        mac: peer.mac,
-        state: peer.state,
-        priority: peer.priority,
-        preempt: peer.preempt,
-        heartbeat: peer.heartbeat,
-        failover: peer.failover,
-        lease: peer.lease,
-        forwardable: peer.forwardable,
-        eligible: peer.eligible,
-        replica_complete: peer.complete,
-        replica_lag_ms: peer.lag_ms,
-        hears_us: peer.hears_you && peer.peer_nonce == own.nonce,
-        config_in_sync: peer.config_checksum == own.config_checksum,
-        software_in_sync: peer.software_checksum == own.software_checksum,
-        timers_in_sync: (peer.heartbeat, peer.failover) == (own.heartbeat, own.failover),
-        age,
-    }
-}
-
-fn blank(election: &Election, vlan: u16) -> FtStatus {
-    let params = election.params();
-    FtStatus {
-        group: params.group,
-        vlan,
-        state: election.state(),
-        reason: election.reason(),
-        term: election.term(),
-        changed_mono_ns: 0,
-        changed_wall_ns: 0,
-        priority: params.priority,
-        heartbeat: params.heartbeat,
-        failover: params.failover,
-        lease: params.lease,
-        guard: params.failover.saturating_sub(params.lease),
-        preempt: params.preempt,
-        preempt_held: false,
-        forwardable: false,
-        eligible: true,
-        replica_complete: false,
-        replica_lag_ms: 0,
-        peer: None,
-        paths: [None; envelope::PATHS_MAX],
-        trust: Trust::None,
-        counters: FtCounters::default(),
-        realtime: false,
-        memory_locked: false,
-        lateness: Lateness::default(),
-        last_forced: None,
-        overlaps: 0,
-        overlap_last: Duration::ZERO,
-        events_dropped: 0,
-        flights: Vec::with_capacity(FLIGHTS_MAX),
     }
 }
 

@@ -25,8 +25,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::ft::election::{Event, Params};
 use crate::ft::envelope::{DATAGRAM, PATHS_MAX};
 use crate::ft::keyring::Keyring;
+use crate::ft::parked::Parked;
 use crate::ft::session::{Arrival, Port, Session};
 use crate::ft::status::FtStatus;
+use crate::ft::wire::HOLD_MAX;
 use crate::ft::{FtEvent, Refusal};
 use crate::model::{FAILOVER_MIN_WITHOUT_REALTIME, lease};
 use handle::{
@@ -59,6 +61,7 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
         heartbeat: options.group.heartbeat,
         failover: options.group.failover,
         lease: lease.length,
+        hold: HOLD_MAX,
         proven_only: options.group.keys.sign.is_some(),
         mac: options.mac,
         config_checksum: options.config_checksum,
@@ -67,7 +70,8 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
     let data_paths = &options.paths[..options.paths.len().min(PATHS_MAX - 1)];
     let vlans: Vec<_> = data_paths.iter().map(|path| path.vlan).collect();
     let session = Session::new(params, options.group.vlan.get(), options.controls, ALIVE_TIMEOUT)
-        .with_paths(Keyring::new(&options.group.keys, options.secret), &vlans);
+        .with_paths(Keyring::new(&options.group.keys, options.secret), &vlans)
+        .with_promise(options.promised_ns);
     let system = |what| move |cause| SpawnError::System { what, cause };
     let mut sockets = vec![FtSocket::open(&options.interface, options.ifindex).map_err(system("FT socket"))?];
     for path in data_paths {
@@ -90,8 +94,9 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
         status: Arc::clone(&status),
         realtime: false,
         memory_locked: false,
-        outside: Outside { gate: options.gate, actions: options.actions, events: events_in, pending: None },
+        outside: Outside { gate: options.gate, actions: options.actions, events: events_in, pending: None, holding: None },
     };
+    let resumed = options.resumed;
     let failover = options.group.failover;
     let thread = thread::Builder::new()
         .name("csm-ft".into())
@@ -100,9 +105,7 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
             let good = set_up.is_ok();
             // The receiver waits for exactly this.
             let _ = ready.send(set_up);
-            if good {
-                thread.run();
-            }
+            if good { thread.run(resumed.as_ref()) } else { None }
         })
         .map_err(system("FT thread"))?;
     let gone = || SpawnError::System { what: "FT thread", cause: io::ErrorKind::BrokenPipe.into() };
@@ -135,9 +138,15 @@ impl Thread {
         Ok(())
     }
 
-    fn run(mut self) {
-        self.outside.gate.store(Gate::CLOSED);
-        self.with_port(|session, port| session.start(monotonic_ns(), port));
+    /// Returns what the session left, if it was told to rest.
+    fn run(mut self, resumed: Option<&Parked>) -> Option<Parked> {
+        match resumed {
+            Some(parked) => self.with_port(|session, port| session.resume(parked, monotonic_ns(), port)),
+            None => {
+                self.outside.gate.store(Gate::CLOSED);
+                self.with_port(|session, port| session.start(monotonic_ns(), port));
+            }
+        }
         while !self.session.is_ended() {
             self.publish();
             self.wait();
@@ -147,6 +156,14 @@ impl Thread {
             self.with_port(|session, port| session.wake(woken_ns, port));
         }
         self.publish();
+        let parked = self.session.parked();
+        if parked.is_some()
+            && let Some(reply) = self.outside.holding.take()
+        {
+            // The asker may have gone.
+            let _ = reply.send(Ok(()));
+        }
+        parked
     }
 
     fn with_port(&mut self, act: impl FnOnce(&mut Session, &mut Wired<'_>)) {
@@ -210,6 +227,10 @@ impl Thread {
                     self.outside.pending = Some(reply);
                     Event::ForceStandby
                 }
+                FtCommand::Hold(reply) => {
+                    self.outside.holding = Some(reply);
+                    Event::Hold
+                }
                 FtCommand::Leave => Event::Leave,
                 FtCommand::Forwardable(able) => Event::Forwardable(able),
                 FtCommand::Eligible(eligible) => Event::Eligible(eligible),
@@ -241,6 +262,8 @@ struct Outside {
     events: mpsc::Sender<FtEvent>,
     /// Who waits for the outcome of `clear module csm N ft active`.
     pending: Option<oneshot::Sender<Result<(), Refusal>>>,
+    /// Who waits until the session rests.
+    holding: Option<oneshot::Sender<Result<(), Refusal>>>,
 }
 
 struct Wired<'a> {
@@ -282,6 +305,17 @@ impl Port for Wired<'_> {
             // The asker may have gone.
             let _ = reply.send(outcome);
         }
+    }
+
+    fn not_held(&mut self, refusal: Refusal) {
+        if let Some(reply) = self.outside.holding.take() {
+            // The asker may have gone.
+            let _ = reply.send(Err(refusal));
+        }
+    }
+
+    fn promised(&mut self, until_ns: u64) {
+        self.outside.actions.promise(until_ns);
     }
 
     fn wall_ns(&self) -> u64 {

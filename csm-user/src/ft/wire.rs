@@ -23,7 +23,9 @@
 //!  88     8   software checksum
 //!  96     4   replica lag, ms
 //! 100     6   MAC address of the sender's FT port
-//! 106    30   reserved, 0
+//! 106     4   hold, ms: how long this message's lease may last, 0: no longer than usual
+//! 110     8   sequence of the message whose hold the sender grants, 0: none
+//! 118    18   reserved, 0
 //! ```
 
 use std::time::Duration;
@@ -41,7 +43,7 @@ const LENGTH_FIELD: [u8; 2] = 136_u16.to_be_bytes();
 const _: () = assert!(u16::from_be_bytes(LENGTH_FIELD) as usize == LENGTH);
 const MAGIC: [u8; 4] = *b"CSMf";
 const CHECKSUM: std::ops::Range<usize> = 8..12;
-const RESERVED: std::ops::Range<usize> = 106..LENGTH;
+const RESERVED: std::ops::Range<usize> = 118..LENGTH;
 
 /// What a message is for. Every kind carries the sender's whole state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,6 +113,19 @@ pub struct Message {
     pub lag_ms: u32,
     /// Of the FT port.
     pub mac: [u8; 6],
+    /// The sender is about to restart: its gate may stay open for so long after this message. Whole ms; zero: no longer
+    /// than [`Message::lease`].
+    pub hold: Duration,
+    /// Sequence of the receiver's message whose hold the sender grants: it claims nothing in that time. 0: none.
+    pub held: u64,
+}
+
+impl Message {
+    /// How long after this message the sender's gate may stay open.
+    #[must_use]
+    pub fn authority(&self) -> Duration {
+        self.lease.max(self.hold)
+    }
 }
 
 /// Why a datagram is no message.
@@ -229,6 +244,9 @@ impl Message {
         }
         bytes[96..100].copy_from_slice(&self.lag_ms.to_be_bytes());
         bytes[100..106].copy_from_slice(&self.mac);
+        let hold = u32::try_from(self.hold.as_millis()).unwrap_or(u32::MAX);
+        bytes[106..110].copy_from_slice(&hold.to_be_bytes());
+        bytes[110..118].copy_from_slice(&self.held.to_be_bytes());
         let sum = checksum(&bytes);
         bytes[CHECKSUM].copy_from_slice(&sum.to_be_bytes());
         bytes
@@ -313,6 +331,10 @@ impl Message {
             software_checksum,
             lag_ms: u32::from_be_bytes([bytes[96], bytes[97], bytes[98], bytes[99]]),
             mac: [bytes[100], bytes[101], bytes[102], bytes[103], bytes[104], bytes[105]],
+            hold: Duration::from_millis(
+                u32::from_be_bytes([bytes[106], bytes[107], bytes[108], bytes[109]]).into(),
+            ),
+            held: u64::from_be_bytes(*bytes[110..118].first_chunk().unwrap_or(&[0; 8])),
         };
         message.check()?;
         Ok(message)
@@ -326,13 +348,14 @@ impl Message {
         if self.node == 0 || self.nonce == 0 {
             return Err(DecodeError::Identity);
         }
-        let Self { heartbeat, failover, lease, .. } = *self;
+        let Self { heartbeat, failover, lease, hold, .. } = *self;
         // The longest configurable failover is 65,535 s: a peer's word never makes this node wait longer.
         if heartbeat.is_zero()
             || lease.is_zero()
             || heartbeat >= failover
             || lease >= failover
             || failover > FAILOVER_MAX
+            || hold > HOLD_MAX
         {
             return Err(DecodeError::Timers);
         }
@@ -342,6 +365,9 @@ impl Message {
 
 /// The longest failover time that can be configured.
 const FAILOVER_MAX: Duration = Duration::from_secs(65_535);
+
+/// The longest hold that is granted: the peer then takes over after less than ten seconds.
+pub const HOLD_MAX: Duration = Duration::from_secs(8);
 
 fn micros(interval: Duration) -> u64 {
     u64::try_from(interval.as_micros()).unwrap_or(u64::MAX)
@@ -365,7 +391,10 @@ mod tests {
         let facts = (0..4_usize, 1..=254_u8, 0..6_usize, 1..=254_u8, any::<[bool; 7]>(), any::<[u8; 6]>());
         let words = (1..=u64::MAX, 1..=u64::MAX, any::<[u64; 5]>(), any::<u32>());
         let timers = (1_000..1_000_000_u64, 1_000..1_000_000_u64, 1..1_000_000_u64);
-        (facts, words, timers).prop_map(|(facts, words, (heartbeat, lease, more))| Message {
+        let hold = (0..=8_000_u64, any::<u64>());
+        (facts, words, timers, hold).prop_map(|(facts, words, (heartbeat, lease, more), (hold, held))| Message {
+            hold: Duration::from_millis(hold),
+            held,
             kind: Kind::ALL[facts.0],
             group: facts.1,
             state: State::ALL[facts.2],
@@ -433,7 +462,7 @@ mod tests {
     #[test]
     fn each_fault_has_its_error_and_its_counter() {
         let good = sample().encode();
-        let cases: [(usize, u8, DecodeError); 11] = [
+        let cases: [(usize, u8, DecodeError); 12] = [
             (0, b'X', DecodeError::Magic),
             (4, 2, DecodeError::Version),
             (7, 1, DecodeError::Length),
@@ -445,6 +474,7 @@ mod tests {
             (12, 0, DecodeError::Range),
             (14, 255, DecodeError::Range),
             (72, 255, DecodeError::Timers),
+            (107, 1, DecodeError::Timers),
         ];
         let mut counts = DecodeCounts::default();
         for (at, byte, error) in cases {
@@ -476,10 +506,10 @@ mod tests {
             reserved: 3,
             range: 2,
             identity: 2,
-            timers: 1,
+            timers: 2,
         };
         assert_eq!(counts, expected);
-        assert_eq!(counts.total(), 14);
+        assert_eq!(counts.total(), 15);
     }
 
     #[test]
@@ -490,7 +520,9 @@ mod tests {
         assert_eq!(bytes[16..24], 0x0102_0304_0506_0708_u64.to_be_bytes());
         assert_eq!(bytes[56..64], 50_000_u64.to_be_bytes());
         assert_eq!(bytes[96..106], [0, 0, 0, 9, 2, 0, 0, 0, 0, 1]);
-        assert_eq!(bytes[106..], [0; 30]);
+        assert_eq!(bytes[106..110], 8_000_u32.to_be_bytes());
+        assert_eq!(bytes[110..118], 77_u64.to_be_bytes());
+        assert_eq!(bytes[118..], [0; 18]);
     }
 
     fn sample() -> Message {
@@ -518,6 +550,8 @@ mod tests {
             software_checksum: 2,
             lag_ms: 9,
             mac: [2, 0, 0, 0, 0, 1],
+            hold: Duration::from_secs(8),
+            held: 77,
         }
     }
 }

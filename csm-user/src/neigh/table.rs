@@ -127,6 +127,31 @@ impl NeighbourTable {
         }
     }
 
+    /// Hosts with their numbers and MACs as a controller before this one had them: their connections hold the numbers.
+    /// Of a host that no port leads to any more only the number stays. Before anything else.
+    pub fn adopt(&mut self, known: &[(Host, u32, Option<[u8; 6]>)]) -> Vec<Effect> {
+        self.numbers = Numbers::restored(1, NEXTHOPS_MAX, known.iter().map(|(host, number, _)| (*number, *host)));
+        let mut effects = Vec::new();
+        for &(host, number, mac) in known {
+            if self.numbers.get(&host) != Some(number) {
+                continue;
+            }
+            if !self.ports.contains_key(&host.vlan) {
+                effects.push(Effect::RemoveNeighbour(host));
+                continue;
+            }
+            // In use again.
+            let _number = self.numbers.assign(&host);
+            self.learned += 1;
+            self.write(host, Entry { number, mac, wanted: false, entered: 0 }, &mut effects);
+            if mac.is_some() || self.is_bridged(host.vlan) {
+                effects.push(Effect::SetNeighbour(host, number));
+            }
+            effects.extend(self.ask(&host));
+        }
+        effects
+    }
+
     /// The configuration names these hosts now, and no others. Hosts it no longer names stay like learned ones for as
     /// long as they answer. Returns their numbers; a host on a VLAN without a port has none.
     pub fn want(&mut self, wanted: &HashSet<Host>) -> (HashMap<Host, u32>, Vec<Effect>) {

@@ -99,6 +99,11 @@ impl Neighbours {
         Ok(Self { shared, thread: Some(thread) })
     }
 
+    /// See [`NeighbourTable::adopt`].
+    pub fn adopt(&self, known: &[(Host, u32, Option<[u8; 6]>)]) {
+        self.shared.change(|table| ((), table.adopt(known)));
+    }
+
     /// The configuration names these hosts now; returns their next-hop numbers.
     #[must_use]
     pub fn want(&self, wanted: &HashSet<Host>) -> HashMap<Host, u32> {

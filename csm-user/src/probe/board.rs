@@ -1,9 +1,9 @@
 //! All checks of a node: which is due, what each said, and the health that follows. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::health::{Health, Monitor, State, Verdict};
+use super::health::{Health, Monitor, RealKey, State, Verdict};
 use super::schedule::{Schedule, first_offset};
 use super::target::{Target, TargetKey};
 
@@ -71,6 +71,13 @@ impl Board {
         }
     }
 
+    /// These reals were healthy a moment ago: their checks count as passed until one says otherwise.
+    pub fn trust(&mut self, healthy: &BTreeSet<RealKey>) {
+        for (_, row) in self.rows.iter_mut().filter(|(key, _)| healthy.contains(&key.real)) {
+            row.monitor = Monitor::passed();
+        }
+    }
+
     /// When the next check is due; `None` if all are under way or there is none.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
@@ -110,7 +117,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Name, Probe, ProbeKind};
-    use crate::probe::health::{FailReason, RealHealth, RealKey};
+    use crate::probe::health::{FailReason, RealHealth};
 
     const S: Duration = Duration::from_secs(1);
 

@@ -116,6 +116,12 @@ impl Default for Monitor {
 }
 
 impl Monitor {
+    /// One whose check has just passed.
+    #[must_use]
+    pub fn passed() -> Self {
+        Self { state: State::Operational, ..Self::default() }
+    }
+
     /// The state.
     #[must_use]
     pub const fn state(&self) -> State {

@@ -5,6 +5,7 @@
 //! counts from its own start, so waiting never fails a server. All of the `select!`'s branches are cancel safe: a channel
 //! receive, `join_next` and a timer.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::board::{Board, Change, Start};
-use super::health::{FailReason, Health, State, Verdict, timed_out};
+use super::health::{FailReason, Health, RealKey, State, Verdict, timed_out};
 use super::icmp::{Echo, Framing};
 use super::target::{Target, TargetKey};
 use super::tcp;
@@ -77,11 +78,13 @@ impl Drop for ProbeHandle {
     }
 }
 
-/// Starts checking `targets` for `module csm slot`; must be called within a tokio runtime.
+/// Starts checking `targets` for `module csm slot`; must be called within a tokio runtime. `healthy` are reals that were so
+/// a moment ago.
 #[must_use]
-pub fn spawn(targets: Vec<Target>, slot: u8) -> ProbeHandle {
+pub fn spawn(targets: Vec<Target>, slot: u8, healthy: &BTreeSet<RealKey>) -> ProbeHandle {
     let mut board = Board::default();
     board.replace(targets, Duration::ZERO);
+    board.trust(healthy);
     let (publish, health) = watch::channel(Arc::new(board.health()));
     let (sender, commands) = mpsc::channel(COMMANDS);
     let driver = Driver { board, epoch: Instant::now(), checks: JoinSet::new(), publish, slot };

@@ -20,6 +20,10 @@ const INBOX_MAX: usize = 3;
 pub struct Host {
     /// While the daemon runs. Shared between states of the model, of which most change only one host.
     pub session: Option<Arc<Session>>,
+    /// The session that rests while the daemon restarts.
+    pub resting: Option<Arc<Session>>,
+    /// What was promised to the peer, in its own time, ns. It outlives the daemon, as the gate does.
+    pub promise: u64,
     /// What the dataplane holds.
     pub gate: Gate,
     /// For so many ticks.
@@ -55,6 +59,8 @@ impl Host {
     pub const fn off() -> Self {
         Self {
             session: None,
+            resting: None,
+            promise: 0,
             gate: Gate::CLOSED,
             stopped: None,
             inbox: Vec::new(),
@@ -63,6 +69,30 @@ impl Host {
             able: true,
             eligible: true,
         }
+    }
+
+    /// Its daemon is killed; its dataplane goes on until the lease is over.
+    #[must_use]
+    pub fn killed(&self) -> Self {
+        let Self { gate, promise, lease_message, .. } = *self;
+        Self { gate, promise, lease_message, ..Self::off() }
+    }
+
+    /// The daemon comes back from a restart.
+    pub fn come_back(&mut self, controls: Controls, now: u64) -> Turn {
+        let Some((resting, parked)) = self.resting.take().and_then(|resting| {
+            let parked = resting.parked()?;
+            Some((resting, parked))
+        }) else {
+            return Turn::default();
+        };
+        let params = *resting.election().params();
+        self.session = Some(Arc::new(Session::new(params, 9, controls, Duration::from_secs(1 << 32))));
+        self.act(now, |session, port| {
+            session.resume(&parked, now, port);
+            session.alive(now, port);
+            session.command(Event::Forwardable(true), now, port);
+        })
     }
 
     /// Runs and is not stopped.
@@ -74,7 +104,7 @@ impl Host {
     /// Its machine.
     #[must_use]
     pub fn election(&self) -> Option<&Election> {
-        self.session.as_deref().map(Session::election)
+        self.session.as_deref().or(self.resting.as_deref()).map(Session::election)
     }
 
     /// State of its machine.
@@ -96,14 +126,11 @@ impl Host {
         self.is_awake() && wake.is_some_and(|wake| wake <= now)
     }
 
-    /// The daemon starts. Its gate's lease never ends with `endless`.
-    pub fn start(&mut self, params: Params, endless: bool, now: u64) -> Turn {
-        let controls = Controls { lease_off: endless, ..Controls::default() };
-        *self = Self {
-            // tokio's liveness is no part of the model.
-            session: Some(Arc::new(Session::new(params, 9, controls, Duration::from_secs(1 << 32)))),
-            ..Self::off()
-        };
+    /// The daemon starts.
+    pub fn start(&mut self, params: Params, controls: Controls, now: u64) -> Turn {
+        // tokio's liveness is no part of the model.
+        let session = Session::new(params, 9, controls, Duration::from_secs(1 << 32)).with_promise(self.promise);
+        *self = Self { session: Some(Arc::new(session)), promise: self.promise, ..Self::off() };
         self.act(now, |session, port| {
             session.start(now, port);
             session.alive(now, port);
@@ -152,8 +179,10 @@ impl Host {
         let session = Arc::make_mut(&mut shared);
         let mut port = Wire { turn: &mut turn, host: self, now };
         act(session, &mut port);
-        if session.is_ended() {
-            *self = Self::off();
+        if session.parked().is_some() {
+            *self = Self { resting: Some(shared), ..self.killed() };
+        } else if session.is_ended() {
+            *self = self.killed();
         } else {
             self.session = Some(shared);
         }
@@ -206,6 +235,12 @@ impl Port for Wire<'_> {
     }
 
     fn forced(&mut self, _: Result<(), Refusal>) {}
+
+    fn not_held(&mut self, _: Refusal) {}
+
+    fn promised(&mut self, until_ns: u64) {
+        self.host.promise = until_ns;
+    }
 
     fn wall_ns(&self) -> u64 {
         0

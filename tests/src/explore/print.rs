@@ -26,6 +26,7 @@ impl Small {
         };
         let terms = machines().map(Election::term).chain(messages().map(|message| message.term));
         let mut sequences: Vec<_> = messages().map(|message| (message.nonce, message.sequence)).collect();
+        sequences.extend(messages().map(|message| (message.peer_nonce, message.held)));
         sequences.extend(machines().flat_map(Election::accepted));
         sequences.extend(world.hosts.iter().filter_map(|host| host.lease_message));
         sequences.sort_unstable();
@@ -43,7 +44,7 @@ impl Small {
     }
 
     /// What a message says, but for what every message of its boot says.
-    fn message(&self, message: &Message) -> [u64; 5] {
+    fn message(&self, message: &Message) -> [u64; 6] {
         let Message {
             kind, state, forwardable, eligible, preempt, complete, hears_you, offer, keeper, ..
         } = *message;
@@ -55,6 +56,7 @@ impl Small {
             message.peer_nonce,
             self.term(message.term),
             self.sequence(message.nonce, message.sequence),
+            self.sequence(message.peer_nonce, message.held) << 1 | u64::from(!message.hold.is_zero()),
         ]
     }
 }
@@ -73,22 +75,23 @@ impl Setting {
             .collect();
         letters.sort_unstable();
         letters.hash(hasher);
-        (world.cut, world.faults, world.glitches, world.boots).hash(hasher);
+        (world.cut, world.faults, world.glitches, world.restarts, world.boots).hash(hasher);
         let mut ghost = world.ghost.clone();
         ghost.known_term = ghost.known_term.map(|term| small.term(term));
         ghost.hash(hasher);
     }
 
     fn hash_host<H: Hasher>(&self, host: &Host, now: u64, small: &Small, hasher: &mut H) {
-        if let Some(session) = &host.session {
-            session.election().hash_outlook(
+        if let Some(machine) = host.election() {
+            machine.hash_outlook(
                 |term| small.term(term),
                 |nonce, number| small.sequence(nonce, number),
                 |message| small.message(message),
                 hasher,
             );
-            session.outlook(now).hash(hasher);
         }
+        host.session.as_ref().map(|session| session.outlook(now)).hash(hasher);
+        (host.resting.is_some(), host.promise.saturating_sub(now)).hash(hasher);
         let gate = host.gate.state_at(now);
         if gate != GateState::Closed {
             let lease = host.lease_message.map(|(nonce, number)| (nonce, small.sequence(nonce, number)));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use csm_user::ft::State;
+use csm_user::ft::{Controls, State};
 use csm_user::ft::election::{Event, Params};
 use csm_user::ft::wire::Message;
 use csm_user::model::lease;
@@ -12,6 +12,8 @@ use crate::explore::host::{Host, Turn};
 use crate::sim::check::Violation;
 
 const SECOND: u64 = 1_000_000_000;
+/// How long a peer holds for a daemon that restarts.
+const HOLD: Duration = Duration::from_secs(4);
 /// The hosts' clocks at the beginning, ns: a session must not start at 0.
 const EPOCH: u64 = 1_000 * SECOND;
 
@@ -22,6 +24,8 @@ pub enum Defect {
     LongLease,
     /// A claim does not wait for the end of the peer's lease, and for little else.
     ClaimWithoutWaiting,
+    /// A daemon that restarts relies on the peer's hold before the peer has said that it holds.
+    UnheardHold,
     /// Every node says that its replica is complete at once, so preemption and elections do not wait for it.
     FalseReplica,
 }
@@ -45,6 +49,8 @@ pub struct Setting {
     pub faults: u8,
     /// Commands are among them.
     pub commands: bool,
+    /// So many daemons of active hosts are restarted.
+    pub restarts: u8,
     /// Single messages lost, doubled or held up.
     pub glitches: u8,
     /// What is wrong on purpose.
@@ -74,6 +80,10 @@ pub enum Action {
     Kill(usize),
     /// A host starts.
     Start(usize),
+    /// Its daemon restarts: asks for a hold, and rests.
+    Restart(usize),
+    /// The daemon is back.
+    ComeBack(usize),
     /// SIGSTOP.
     Stop(usize),
     /// SIGCONT.
@@ -116,6 +126,8 @@ pub struct World {
     pub faults: u8,
     /// Still to come.
     pub glitches: u8,
+    /// Still to come.
+    pub restarts: u8,
     /// Boots so far.
     pub boots: u64,
     /// The judge.
@@ -159,6 +171,7 @@ impl Setting {
             cut: [false; 2],
             faults: self.faults,
             glitches: self.glitches,
+            restarts: self.restarts,
             boots: 0,
             ghost: Ghost::new(failover),
         }
@@ -209,6 +222,9 @@ impl Setting {
             if host.session.is_none() {
                 actions.push(Action::Start(index));
             }
+            if host.resting.is_some() {
+                actions.push(Action::ComeBack(index));
+            }
             if host.stopped.is_some() {
                 actions.push(Action::Resume(index));
             }
@@ -225,6 +241,9 @@ impl Setting {
             }
             if !host.eligible {
                 actions.push(Action::Eligible(index, true));
+            }
+            if world.restarts > 0 && host.state() == Some(State::Active) {
+                actions.push(Action::Restart(index));
             }
             if self.commands && world.faults > 0 {
                 actions.push(Action::Leave(index));
@@ -292,7 +311,17 @@ impl Setting {
             Action::Kill(host) => {
                 world.faults -= 1;
                 world.ghost.trouble();
-                world.hosts[host] = Host::off();
+                world.hosts[host] = world.hosts[host].killed();
+            }
+            Action::Restart(host) => {
+                world.restarts -= 1;
+                world.ghost.trouble();
+                self.command(world, host, Event::Hold);
+            }
+            Action::ComeBack(host) => {
+                world.ghost.trouble();
+                let turn = world.hosts[host].come_back(self.controls(), self.now(world, host));
+                self.follow(world, host, turn);
             }
             Action::Start(host) => self.start(world, host),
             Action::Stop(host) => {
@@ -380,14 +409,22 @@ impl Setting {
             heartbeat,
             failover,
             lease: lease.min(failover - Duration::from_micros(1)),
+            hold: HOLD,
             proven_only: self.proven_only,
             mac: [2, 0, 0, 0, 0, 1],
             config_checksum: 1,
             software_checksum: 1,
         };
-        let endless = self.defect == Some(Defect::LongLease);
-        let turn = world.hosts[host].start(params, endless, self.now(world, host));
+        let turn = world.hosts[host].start(params, self.controls(), self.now(world, host));
         self.follow(world, host, turn);
+    }
+
+    fn controls(&self) -> Controls {
+        Controls {
+            lease_off: self.defect == Some(Defect::LongLease),
+            hold_unheard: self.defect == Some(Defect::UnheardHold),
+            ..Controls::default()
+        }
     }
 
     fn command(&self, world: &mut World, host: usize, event: Event) {

@@ -118,6 +118,8 @@ impl TakeoverActions for Actions {
     fn set_peer_mac(&self, mac: [u8; 6]) {
         *self.peer_mac.lock().expect("not poisoned") = Some(mac);
     }
+
+    fn promise(&self, _: u64) {}
 }
 
 struct Node {
@@ -152,6 +154,8 @@ impl Node {
             actions: Arc::clone(&actions) as Arc<dyn TakeoverActions>,
             config_checksum: 7,
             software_checksum: 7,
+            promised_ns: 0,
+            resumed: None,
             controls: Controls::default(),
         };
         let path = format!("/var/run/netns/{namespace}");

@@ -112,6 +112,7 @@ fn rival(key: Option<&str>) -> Vec<u8> {
         heartbeat: timers.heartbeat,
         failover: timers.failover,
         lease: timers.heartbeat * 2,
+        hold: Duration::ZERO,
         proven_only: false,
         mac: [2, 0, 0, 0, 0, 7],
         config_checksum: 0,

@@ -162,7 +162,7 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
               configure        change the configuration in force
               copy             startup configurations
               hw-module        a module's other half
-              reload           hand the role over and start anew
+              reload           execute csmd anew, while what it forwards goes on
               show             the state of the system
               trace            the walk of a client's packets through the XDP program
               write            save"#]],
@@ -226,7 +226,7 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
               configure        change the configuration in force
               copy             startup configurations
               hw-module        a module's other half
-              reload           hand the role over and start anew
+              reload           execute csmd anew, while what it forwards goes on
               show             the state of the system
               trace            the walk of a client's packets through the XDP program
               write            save"#]],

@@ -14,7 +14,8 @@ use csm_common::trace::Filter;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::dataplane::bpf::{BpfMap, Link, Update};
+use crate::dataplane::bpf::{BpfMap, Update};
+use crate::dataplane::task::link::Link;
 use crate::dataplane::maps::MapSource as _;
 use crate::dataplane::routes::be;
 use crate::dataplane::trace::{Assembler, Walk};

@@ -1,5 +1,7 @@
 //! What the machine makes of a message.
 
+use std::time::Duration;
+
 use super::{DropCause, Effect, Election, RETIRED_MAX, Rank, Timer};
 use crate::ft::wire::{Kind, Message};
 use crate::ft::{Reason, State};
@@ -34,12 +36,16 @@ impl Election {
             effects.push(Effect::Disarm(Timer::Silence));
             self.lose_peer(effects);
         } else {
-            effects.push(Effect::Arm(Timer::Silence, self.params.silence(message.lease)));
+            self.promise(message, effects);
         }
         self.heard(self.word(message), message, effects);
-        // A starting peer learns at once how things stand.
-        if !self.is_heard_by(message) && self.peer.is_some() && self.state != State::Left {
+        // A starting peer learns at once how things stand, and one that restarts that it was heard.
+        let is_asking = message.hold > Duration::ZERO && self.state == State::Standby;
+        if (is_asking || !self.is_heard_by(message)) && self.peer.is_some() && self.state != State::Left {
             self.send(Kind::Heartbeat, effects);
+        }
+        if self.is_granted_by(message) {
+            effects.push(Effect::Park { granted: true });
         }
     }
 

@@ -44,6 +44,7 @@ impl Election {
             lag_ms,
             keeper,
             offer,
+            hold,
             tries,
             offered,
             cooling,
@@ -58,6 +59,7 @@ impl Election {
             (nonce, sequence(nonce, number)).hash(hasher);
         }
         (peer.as_ref().map(message), retired, lag_ms, offer, tries).hash(hasher);
+        hold.map(|number| sequence(params.nonce, number)).hash(hasher);
         let flags =
             [forwardable, eligible, complete, keeper, offered, cooling, patient, held, leaving, lingering];
         flags.iter().fold(0_u16, |word, flag| word << 1 | u16::from(**flag)).hash(hasher);

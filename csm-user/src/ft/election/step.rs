@@ -92,6 +92,9 @@ impl Election {
             State::Active => {
                 // This table is a replica from now on, and only as good as replication says.
                 (self.complete, self.lag_ms, self.patient) = (false, 0, false);
+                if self.hold.take().is_some() {
+                    effects.push(Effect::NotHeld(Refusal::Overtaken));
+                }
                 effects.extend([Effect::Disarm(Timer::Retry), Effect::Disarm(Timer::Patience)]);
                 if self.offer.take() == Some(Reason::Forced) {
                     self.held = next == State::RelayOut;
@@ -110,7 +113,7 @@ impl Election {
     /// Fences and listens: at the start, and after having been away.
     pub(super) fn listen(&mut self, reason: Reason, effects: &mut Vec<Effect>) {
         // A pair is configured alike, so before anything was heard its lease is taken to be this node's own.
-        let time = self.params.silence(self.peer.map_or(self.params.lease, |peer| peer.lease));
+        let time = self.params.silence(self.peer.map_or(self.params.lease, |peer| peer.authority()));
         self.enter(State::Init, reason, effects);
         if self.state == State::Left {
             return;
@@ -264,13 +267,14 @@ impl Election {
         effects.push(Effect::PeerLost);
         if self.state == State::Active {
             self.fail_offer(effects);
+            self.forgo_hold(Refusal::NoPeer, effects);
         }
     }
 
     /// `clear module csm N ft active` on the active node.
     pub(super) fn force(&mut self, effects: &mut Vec<Effect>) {
         let refusal = match self.peer {
-            _ if self.offer.is_some() => Some(Refusal::Busy),
+            _ if self.offer.is_some() || self.hold.is_some() => Some(Refusal::Busy),
             None => Some(Refusal::NoPeer),
             Some(peer) if !self.is_heard_by(&peer) => Some(Refusal::OneWay),
             Some(peer) if !peer.forwardable => Some(Refusal::PeerUnable),
@@ -311,6 +315,7 @@ impl Election {
     }
 
     fn make_offer(&mut self, reason: Reason, effects: &mut Vec<Effect>) {
+        self.forgo_hold(Refusal::Overtaken, effects);
         self.offer = Some(reason);
         self.tries = TRIES;
         self.send_offer(effects);

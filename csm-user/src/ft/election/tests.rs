@@ -26,6 +26,7 @@ fn params() -> Params {
         heartbeat,
         failover,
         lease: lease(heartbeat, failover).unwrap().length,
+        hold: Duration::from_secs(8),
         proven_only: false,
         mac: [2, 0, 0, 0, 0, 0xa],
         config_checksum: 1,
@@ -125,6 +126,10 @@ fn events() -> Vec<(String, Event)> {
         ),
         ("peer asks another boot".into(), Event::Received(Message { peer_nonce: 1, ..elect })),
         ("peer offers".into(), Event::Received(offer)),
+        (
+            "peer restarts".into(),
+            Event::Received(Message { hold: Duration::from_secs(8), ..from_peer(State::Active, Kind::Heartbeat, 9) }),
+        ),
         ("peer yields 5".into(), Event::Received(relinquish)),
         ("peer yields 9".into(), Event::Received(Message { term: 9, ..relinquish })),
         ("force".into(), Event::ForceStandby),
@@ -135,6 +140,7 @@ fn events() -> Vec<(String, Event)> {
         ("replica complete".into(), Event::Replica { complete: true, lag_ms: 0 }),
         ("replica behind".into(), Event::Replica { complete: true, lag_ms: 101 }),
         ("rival seen".into(), Event::RivalSeen),
+        ("hold".into(), Event::Hold),
     ]);
     events
 }

@@ -1,4 +1,7 @@
+mod rest;
+
 use super::*;
+use crate::ft::wire::Kind;
 use crate::model::lease;
 
 const MS: u64 = 1_000_000;
@@ -15,6 +18,8 @@ struct Recorded {
     events: Vec<FtEvent>,
     announced: u32,
     forced: Vec<Result<(), Refusal>>,
+    not_held: Vec<Refusal>,
+    promised: u64,
     mac: Option<[u8; 6]>,
     /// How long the thread is held up after it has read its clock, and when it last did.
     held_up: u64,
@@ -53,6 +58,14 @@ impl Port for Recorded {
         self.forced.push(outcome);
     }
 
+    fn not_held(&mut self, refusal: Refusal) {
+        self.not_held.push(refusal);
+    }
+
+    fn promised(&mut self, until_ns: u64) {
+        self.promised = until_ns;
+    }
+
     fn wall_ns(&self) -> u64 {
         77
     }
@@ -69,6 +82,7 @@ fn params() -> Params {
         heartbeat,
         failover,
         lease: lease(heartbeat, failover).unwrap().length,
+        hold: Duration::from_secs(8),
         proven_only: false,
         mac: [2, 0, 0, 0, 0, 1],
         config_checksum: 1,
@@ -230,7 +244,7 @@ fn without_tokio_it_counts_as_unable_to_forward() {
 
 #[test]
 fn the_negative_controls_take_away_what_they_say() {
-    let (session, port) = active(Controls { lease_off: true, announce_off: true, relay_off: true });
+    let (session, port) = active(Controls { lease_off: true, announce_off: true, relay_off: true, ..Controls::default() });
     assert!(port.gates.last().unwrap().deadline_ns() > u64::MAX - 4);
     assert_eq!(port.announced, 0);
     assert_eq!(force(session, port), Gate::CLOSED);

@@ -11,6 +11,7 @@ use nix::sys::eventfd::EventFd;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::ft::parked::Parked;
 use crate::ft::status::FtStatus;
 use crate::ft::{Reason, Refusal, State};
 use crate::model::LeaseError;
@@ -42,6 +43,9 @@ pub trait TakeoverActions: Send + Sync {
     fn announce(&self);
     /// The MAC address of the peer's FT port: where strays are relayed to.
     fn set_peer_mac(&self, mac: [u8; 6]);
+    /// The peer may be active until then, CLOCK_MONOTONIC, without a word: to be given to the next start as
+    /// [`FtOptions::promised_ns`].
+    fn promise(&self, until_ns: u64);
 }
 
 /// Negative controls, for the lab only: each takes away one protection, so that the lab's checkers must fire. All off
@@ -54,6 +58,8 @@ pub struct Controls {
     pub relay_off: bool,
     /// A takeover announces nothing.
     pub announce_off: bool,
+    /// A restart relies on the peer's hold before the peer has granted it (breaks P1).
+    pub hold_unheard: bool,
 }
 
 /// A way to the peer besides the FT VLAN: a client or server VLAN on which both nodes have an address of their own.
@@ -96,6 +102,10 @@ pub struct FtOptions {
     pub config_checksum: u64,
     /// Of the running software.
     pub software_checksum: u64,
+    /// What an earlier daemon of this node promised its peer: no claim before, CLOCK_MONOTONIC, ns.
+    pub promised_ns: u64,
+    /// The session that this one goes on with; its nonce and secret are in force then.
+    pub resumed: Option<Parked>,
     /// Negative controls.
     pub controls: Controls,
 }
@@ -106,6 +116,9 @@ pub enum FtCommand {
     /// `clear module csm N ft active`; the answer comes once the peer took the role, or it is clear that it does not.
     /// A node that was made standby so does not preempt until it was active again or its peer restarted.
     ForceStandby(oneshot::Sender<Result<(), Refusal>>),
+    /// The daemon is about to restart: with the peer's hold, or without a peer, the thread ends with the gate open and
+    /// [`FtHandle::join`] tells what to go on with.
+    Hold(oneshot::Sender<Result<(), Refusal>>),
     /// SIGTERM: hand the role over, or fence, and end. [`FtEvent::Role`] with [`State::Left`] follows.
     Leave,
     /// The dataplane, its ports and what else forwarding needs are in order, or not. Initially not.
@@ -248,6 +261,16 @@ impl FtControl {
         answer.await.unwrap_or(Err(Refusal::Overtaken))
     }
 
+    /// Has the session rest with its gate open, see [`FtCommand::Hold`].
+    ///
+    /// # Errors
+    /// With the reason why it does not; it goes on then.
+    pub async fn hold(&self) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.command(FtCommand::Hold(reply)).map_err(|_| Refusal::Busy)?;
+        answer.await.unwrap_or(Err(Refusal::Overtaken))
+    }
+
     /// The latest status that the thread published, at most one heartbeat old.
     #[must_use]
     pub fn status(&self) -> FtStatus {
@@ -260,7 +283,7 @@ pub struct FtHandle {
     pub(super) control: FtControl,
     /// Events, oldest first.
     pub events: mpsc::Receiver<FtEvent>,
-    pub(super) thread: JoinHandle<()>,
+    pub(super) thread: JoinHandle<Option<Parked>>,
 }
 
 impl FtHandle {
@@ -284,11 +307,12 @@ impl FtHandle {
         self.control.status()
     }
 
-    /// Waits for the thread to end after [`FtCommand::Leave`]. Blocks: from tokio use `spawn_blocking`.
+    /// Waits for the thread to end after [`FtCommand::Leave`] or [`FtCommand::Hold`]. Blocks: from tokio use
+    /// `spawn_blocking`. Returns the session that rests, if one does.
     ///
     /// # Errors
     /// If the thread panicked.
-    pub fn join(self) -> std::thread::Result<()> {
+    pub fn join(self) -> std::thread::Result<Option<Parked>> {
         self.thread.join()
     }
 }

@@ -63,7 +63,7 @@ async fn a_listener_that_goes_away_fails_and_is_taken_back() {
     let port = port_of(&listener);
     let target = target(ProbeKind::Tcp, Ipv4Addr::LOCALHOST, Some(port));
     let real = target.real.clone();
-    let probes = spawn(vec![target.clone()], 5);
+    let probes = spawn(vec![target.clone()], 5, &BTreeSet::new());
     let mut health = probes.health();
     assert_eq!(*health.borrow().of(&real), RealHealth::Testing);
     until(&mut health, &real, &RealHealth::Operational).await;
@@ -80,7 +80,7 @@ async fn a_listener_that_goes_away_fails_and_is_taken_back() {
 #[tokio::test]
 async fn a_check_that_connected_is_closed_by_a_reset() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-    let _probes = spawn(vec![target(ProbeKind::Tcp, Ipv4Addr::LOCALHOST, Some(port_of(&listener)))], 5);
+    let _probes = spawn(vec![target(ProbeKind::Tcp, Ipv4Addr::LOCALHOST, Some(port_of(&listener)))], 5, &BTreeSet::new());
     let (mut stream, _) = within(listener.accept()).await.expect("a check");
     let error = within(stream.read(&mut [0; 1])).await.expect_err("not an orderly end");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
@@ -96,7 +96,7 @@ async fn more_targets_than_may_be_in_flight_are_all_checked() {
         let [high, low] = index.to_be_bytes();
         target(ProbeKind::Tcp, Ipv4Addr::new(127, 7, high, low), Some(port))
     });
-    let probes = spawn(targets.collect(), 5);
+    let probes = spawn(targets.collect(), 5, &BTreeSet::new());
     let mut health = probes.health();
     let all_failed = |health: &Arc<Health>| {
         health.iter().filter(|(_, health)| matches!(health, RealHealth::ProbeFailed { .. })).count()
@@ -111,7 +111,7 @@ async fn a_reload_keeps_the_state_and_adds_what_is_new() {
     let port = port_of(&listener);
     let mut kept = target(ProbeKind::Tcp, Ipv4Addr::LOCALHOST, Some(port));
     kept.probe.interval = Duration::from_secs(3600);
-    let probes = spawn(vec![kept.clone()], 5);
+    let probes = spawn(vec![kept.clone()], 5, &BTreeSet::new());
     let mut health = probes.health();
     until(&mut health, &kept.real, &RealHealth::Operational).await;
 

@@ -1,0 +1,104 @@
+//! What a session says of itself.
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use super::Session;
+use crate::ft::election::Election;
+use crate::ft::envelope;
+use crate::ft::keyring::Trust;
+use crate::ft::status::{FLIGHTS_MAX, FtCounters, FtStatus, Lateness, PeerStatus};
+use crate::ft::wire::{Kind, Message};
+
+impl Session {
+    /// Brings the status up to date; cheap enough for every waking.
+    pub fn status(&mut self, now: u64) -> &FtStatus {
+        let own = self.election.message(Kind::Heartbeat);
+        let status = &mut self.status;
+        status.state = self.election.state();
+        status.reason = self.election.reason();
+        status.term = own.term;
+        (status.priority, status.preempt) = (own.priority, self.election.params().preempt);
+        status.preempt_held = self.election.is_preempt_held();
+        status.forwardable = own.forwardable;
+        status.eligible = own.eligible;
+        status.replica_complete = own.complete;
+        status.replica_lag_ms = own.lag_ms;
+        let age = Duration::from_nanos(self.heard_ns.map_or(0, |heard| now.saturating_sub(heard)));
+        let address = self.told_peer.map_or(Ipv6Addr::UNSPECIFIED, |(_, address, _)| address);
+        status.peer = self.election.peer().map(|peer| peer_status(peer, &own, address, age));
+        status.paths = self.paths.status(now);
+        status.trust = self.keyring.trust();
+        status
+    }
+
+    /// Copies the status without allocating once `target` has room for the flights.
+    pub fn copy_status(&mut self, target: &mut FtStatus) {
+        let own = std::mem::take(&mut self.status.flights);
+        let mut theirs = std::mem::take(&mut target.flights);
+        theirs.clone_from(&own);
+        target.clone_from(&self.status);
+        target.flights = theirs;
+        self.status.flights = own;
+    }
+}
+
+fn peer_status(peer: &Message, own: &Message, address: Ipv6Addr, age: Duration) -> PeerStatus {
+    PeerStatus {
+        node: peer.node,
+        nonce: peer.nonce,
+        address,
+        mac: peer.mac,
+        state: peer.state,
+        priority: peer.priority,
+        preempt: peer.preempt,
+        heartbeat: peer.heartbeat,
+        failover: peer.failover,
+        lease: peer.lease,
+        forwardable: peer.forwardable,
+        eligible: peer.eligible,
+        replica_complete: peer.complete,
+        replica_lag_ms: peer.lag_ms,
+        hears_us: peer.hears_you && peer.peer_nonce == own.nonce,
+        config_in_sync: peer.config_checksum == own.config_checksum,
+        software_in_sync: peer.software_checksum == own.software_checksum,
+        timers_in_sync: (peer.heartbeat, peer.failover) == (own.heartbeat, own.failover),
+        age,
+    }
+}
+
+pub(super) fn blank(election: &Election, vlan: u16) -> FtStatus {
+    let params = election.params();
+    FtStatus {
+        group: params.group,
+        vlan,
+        state: election.state(),
+        reason: election.reason(),
+        term: election.term(),
+        changed_mono_ns: 0,
+        changed_wall_ns: 0,
+        priority: params.priority,
+        heartbeat: params.heartbeat,
+        failover: params.failover,
+        lease: params.lease,
+        guard: params.failover.saturating_sub(params.lease),
+        preempt: params.preempt,
+        preempt_held: false,
+        forwardable: false,
+        eligible: true,
+        replica_complete: false,
+        replica_lag_ms: 0,
+        peer: None,
+        paths: [None; envelope::PATHS_MAX],
+        trust: Trust::None,
+        counters: FtCounters::default(),
+        realtime: false,
+        memory_locked: false,
+        lateness: Lateness::default(),
+        last_forced: None,
+        overlaps: 0,
+        overlap_last: Duration::ZERO,
+        events_dropped: 0,
+        flights: Vec::with_capacity(FLIGHTS_MAX),
+    }
+}

@@ -1,0 +1,53 @@
+//! A session that rests while its daemon restarts, and the one that goes on.
+
+use csm_common::gate::{Gate, GateState};
+
+use super::{Port, Session, nanos};
+use crate::ft::State;
+use crate::ft::election::{Election, Event};
+use crate::ft::parked::Parked;
+
+impl Session {
+    /// Goes on where the session that left `parked` rested. If its lease is over it listens like any that was away.
+    pub fn resume(&mut self, parked: &Parked, now: u64, port: &mut impl Port) {
+        self.election = Election::restore(*self.election.params(), &parked.rest);
+        self.keyring.restore(self.status.group, parked);
+        (self.status.changed_mono_ns, self.status.changed_wall_ns) = (parked.changed_mono_ns, parked.changed_wall_ns);
+        self.alive_until = now.saturating_add(self.alive_timeout);
+        (self.forwardable, self.able) = (true, true);
+        // What this node says next makes the peer wait for the usual lease again, so that is all it has from here on.
+        let lease = now.saturating_add(nanos(self.election.params().lease)).min(parked.until_ns);
+        self.lease_end = Some(lease);
+        port.gate(Gate::new(GateState::Open, lease));
+        self.catch_up(now, port);
+        if self.election.state() == State::Active {
+            self.feed(Event::Resume, now, port);
+        }
+    }
+
+    /// What is needed to go on, once the session rests.
+    #[must_use]
+    pub fn parked(&self) -> Option<Parked> {
+        let until_ns = self.parked_until?;
+        let (secret, agreed) = self.keyring.parts();
+        Some(Parked {
+            until_ns,
+            rest: self.election.rest(),
+            changed_mono_ns: self.status.changed_mono_ns,
+            changed_wall_ns: self.status.changed_wall_ns,
+            secret,
+            agreed,
+        })
+    }
+
+    /// The gate stays open while nobody renews it: for the hold, counted from before it was asked for, if it was granted.
+    pub(super) fn park(&mut self, granted: bool, port: &mut impl Port) {
+        let hold = nanos(self.election.params().hold);
+        let until = match self.asked_ns {
+            Some(asked) if granted => asked.saturating_add(hold),
+            _ => self.lease_end.unwrap_or(0),
+        };
+        port.gate(Gate::new(GateState::Open, until));
+        (self.lease_end, self.parked_until, self.ended) = (None, Some(until), true);
+    }
+}

@@ -1,0 +1,129 @@
+//! A restart: the hold, the rest, and what goes on afterwards.
+
+use super::*;
+use crate::ft::parked::Parked;
+
+/// A standby that hears the session under test.
+fn standby(sequence: u64, held: u64) -> Message {
+    Message { hears_you: true, peer_nonce: 10, held, ..from_peer(sequence) }
+}
+
+/// Active with a standby since 160 ms, asking for a hold since 170 ms; also the sequence of what it asked with.
+fn asking(controls: Controls) -> (Session, Recorded, u64) {
+    let (mut session, mut port) = active(controls);
+    session.receive(&datagram(&standby(1, 0)), HOST, 160 * MS, &mut port);
+    session.command(Event::Hold, 170 * MS, &mut port);
+    let asked = session.election().message(Kind::Heartbeat);
+    assert_eq!(asked.hold, Duration::from_secs(8));
+    (session, port, asked.sequence)
+}
+
+#[test]
+fn the_gate_stays_open_for_the_hold_once_the_peer_grants_it_counted_from_the_first_word_of_it() {
+    let (mut session, mut port, asked) = asking(Controls::default());
+    session.wake(220 * MS, &mut port);
+    assert_eq!(*port.gates.last().unwrap(), Gate::new(GateState::Open, 220 * MS + 123_333_000), "not granted yet");
+    assert!(session.parked().is_none());
+    // What it says of an earlier message is no word of this hold.
+    session.receive(&datagram(&standby(2, asked - 1)), HOST, 225 * MS, &mut port);
+    assert!(session.parked().is_none() && !session.is_ended());
+    session.receive(&datagram(&standby(3, asked)), HOST, 230 * MS, &mut port);
+    assert_eq!(*port.gates.last().unwrap(), Gate::new(GateState::Open, 8_170 * MS));
+    assert!(session.is_ended() && session.next_wake().is_none());
+    assert_eq!(session.parked().map(|parked| parked.until_ns), Some(8_170 * MS));
+}
+
+#[test]
+fn a_peer_that_says_nothing_of_the_hold_gives_none() {
+    let (mut session, mut port, _) = asking(Controls::default());
+    while port.not_held.is_empty() {
+        let now = session.next_wake().unwrap();
+        session.wake(now, &mut port);
+        assert!(now < 1_000 * MS && !session.is_ended());
+    }
+    assert_eq!(session.election().state(), State::Active);
+    assert_eq!(session.election().message(Kind::Heartbeat).hold, Duration::ZERO, "the usual lease again");
+    // Late, it changes nothing.
+    let now = session.next_wake().unwrap();
+    session.receive(&datagram(&standby(9, 3)), HOST, now, &mut port);
+    assert!(!session.is_ended());
+}
+
+#[test]
+fn alone_it_rests_no_longer_than_its_lease() {
+    let (mut session, mut port) = active(Controls::default());
+    session.command(Event::Hold, 170 * MS, &mut port);
+    assert_eq!(session.parked().map(|parked| parked.until_ns), Some(170 * MS + 123_333_000));
+}
+
+/// What went through memory.
+fn parked() -> Parked {
+    let (mut session, mut port, asked) = asking(Controls::default());
+    session.receive(&datagram(&standby(2, asked)), HOST, 180 * MS, &mut port);
+    Parked::decode(&session.parked().unwrap().encode()).unwrap()
+}
+
+#[test]
+fn the_next_one_goes_on_and_shortens_its_lease_before_it_says_so() {
+    let parked = parked();
+    let params = Params { nonce: 99, ..params() };
+    let mut session = Session::new(params, 9, Controls::default(), Duration::from_secs(1));
+    let mut port = Recorded::default();
+    session.resume(&parked, 2_000 * MS, &mut port);
+    assert_eq!(port.gates[0], Gate::new(GateState::Open, 2_000 * MS + 123_333_000));
+    let own = session.election().message(Kind::Heartbeat);
+    assert_eq!((own.state, own.nonce, own.hold), (State::Active, 10, Duration::ZERO));
+    assert_eq!((own.term, own.sequence), (parked.rest.term, parked.rest.sequence + 1), "the same boot goes on");
+    assert!(port.events.iter().any(|event| matches!(
+        event,
+        FtEvent::Role { state: State::Active, reason: Reason::Restarted, .. }
+    )));
+    assert_eq!((port.announced, session.is_ended()), (0, false), "nothing has moved");
+}
+
+#[test]
+fn one_that_is_back_too_late_listens() {
+    let mut session = Session::new(params(), 9, Controls::default(), Duration::from_secs(1));
+    let mut port = Recorded::default();
+    session.resume(&parked(), 8_170 * MS, &mut port);
+    assert_eq!(port.gates.last(), Some(&Gate::CLOSED));
+    let status = session.status(0);
+    assert_eq!((status.state, status.reason), (State::Init, Reason::LeaseExpired));
+}
+
+#[test]
+fn who_grants_a_hold_claims_nothing_in_it_and_neither_does_who_is_started_after_it() {
+    let (mut session, mut port) =
+        (Session::new(params(), 9, Controls::default(), Duration::from_secs(1)), Recorded::default());
+    session.start(0, &mut port);
+    session.alive(0, &mut port);
+    session.command(Event::Forwardable(true), 0, &mut port);
+    let asks = Message { state: State::Active, hold: Duration::from_secs(8), ..from_peer(1) };
+    session.receive(&datagram(&asks), HOST, 10 * MS, &mut port);
+    assert_eq!(session.election().message(Kind::Heartbeat).held, 1);
+    assert_eq!(port.promised, 10 * MS + 9_602 * MS);
+    let mut now = 10 * MS;
+    while session.election().state() != State::Active {
+        now = session.next_wake().unwrap();
+        session.alive(now, &mut port);
+        session.wake(now, &mut port);
+    }
+    assert_eq!(now, 9_612 * MS);
+    let mut next = Session::new(params(), 9, Controls::default(), Duration::from_secs(1)).with_promise(port.promised);
+    next.start(100 * MS, &mut port);
+    next.alive(100 * MS, &mut port);
+    next.command(Event::Forwardable(true), 100 * MS, &mut port);
+    while next.election().state() != State::Active {
+        now = next.next_wake().unwrap();
+        next.alive(now, &mut port);
+        next.wake(now, &mut port);
+    }
+    assert_eq!(now, 9_612 * MS);
+    // The peer is back, and says so: nothing is promised any more.
+    let (mut session, mut port) =
+        (Session::new(params(), 9, Controls::default(), Duration::from_secs(1)), Recorded::default());
+    session.start(0, &mut port);
+    session.receive(&datagram(&asks), HOST, 10 * MS, &mut port);
+    session.receive(&datagram(&Message { sequence: 2, hold: Duration::ZERO, ..asks }), HOST, 20 * MS, &mut port);
+    assert_eq!((port.promised, session.election().message(Kind::Heartbeat).held), (20 * MS, 0));
+}

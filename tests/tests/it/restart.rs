@@ -1,0 +1,158 @@
+//! The end of csmd is not the end of what it forwards: tables and program outlive it.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use csm_tests::checks::heartbeats;
+use csm_tests::lab::{Lab, Options};
+use csm_tests::node::{Fault, Node};
+use csm_tests::programs::Programs;
+use csm_tests::scenario::Traffic;
+use csm_tests::status::Role;
+use csm_tests::wait::{self, now_ns};
+use csm_user::ft::State;
+use csm_user::ft::wire::Kind;
+
+use crate::{finish, out};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn lab(test: &str) -> Lab {
+    let options = Options::small(Programs::beside_this_one().expect("csmd, csm and csm-lab"), out(test));
+    Lab::build(options).expect("a lab")
+}
+
+/// What `reload` does to an active node: another process, the same role, and nothing that a client could notice.
+#[test]
+fn a_restart_loses_no_packet_and_does_not_move_the_role() {
+    let mut lab = lab("reload");
+    let active = lab.start(LIMIT).expect("one active, one standby");
+    let mut traffic = Traffic::start(&lab, 200).expect("traffic");
+    for round in 1..=2 {
+        traffic.mark().expect("mark");
+        let begun = now_ns();
+        lab.node(active).command("reload").expect("a restart");
+        comes_back(lab.node(active), round);
+        let report = traffic.prove(LIMIT).expect("report");
+        assert_eq!((report.alive, report.unproven), (200, 0), "round {round}: {report:?}");
+        let probes = traffic.probes().expect("report");
+        assert!(probes.sent > 100 && probes.lost == 0, "round {round}: {probes:?}");
+        let said = heartbeats(&lab.capture.frames(begun, now_ns()));
+        let moved = said.iter().find(|said| said.message.kind == Kind::Coup || said.message.state == State::Init);
+        assert!(moved.is_none(), "round {round}: {moved:?}");
+        let asked = said.iter().any(|said| said.by == active && !said.message.hold.is_zero());
+        let granted = said.iter().any(|said| said.by == active.peer() && said.message.held > 0);
+        assert!(asked && granted, "round {round}: no hold");
+        lab.node(active.peer()).wait_for(Role::Standby, LIMIT).expect("a replica again");
+        assert_eq!(lab.node(active).status().expect("a status").role, Role::Active, "round {round}");
+    }
+    // What is known to the standby is what there is, also of the time in which nobody told it.
+    lab.fail(active, Fault::Kill).expect("kill");
+    lab.node(active.peer()).wait_for(Role::Active, LIMIT).expect("takeover");
+    traffic.mark().expect("mark");
+    let report = traffic.prove(LIMIT).expect("report");
+    assert_eq!((report.alive, report.unproven), (200, 0), "{report:?}");
+    drop(traffic);
+    finish(lab);
+}
+
+/// The program that is to go on is none: after the hold, and no earlier, the peer takes over as after a crash.
+#[test]
+fn a_restart_that_never_comes_back_is_a_failover_within_ten_seconds() {
+    let directory = out("broken-programs");
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let mut programs = Programs::beside_this_one().expect("csmd, csm and csm-lab");
+    let broken = directory.join("csmd");
+    std::fs::copy(&programs.csmd.path, &broken).expect("a copy");
+    programs.csmd.path.clone_from(&broken);
+    let mut lab = Lab::build(Options::small(programs, out("broken"))).expect("a lab");
+    let active = lab.start(LIMIT).expect("one active, one standby");
+    let mut traffic = Traffic::start(&lab, 100).expect("traffic");
+    // It ends at once, after having promised to be csmd.
+    std::fs::remove_file(&broken).expect("the program is replaced");
+    let words = "#!/bin/sh\n[ \"$1\" = --version ] && exec echo csmd\nexec sleep 60\n";
+    std::fs::write(&broken, words).expect("another program");
+    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    let begun = now_ns();
+    lab.node(active).command("reload").expect("a restart");
+    lab.node(active.peer()).wait_for(Role::Active, LIMIT).expect("takeover");
+    let took = Duration::from_nanos(now_ns() - begun);
+    assert!((Duration::from_secs(8)..Duration::from_secs(12)).contains(&took), "{took:?}");
+    traffic.mark().expect("mark");
+    let report = traffic.prove(LIMIT).expect("report");
+    assert_eq!((report.alive, report.unproven), (100, 0), "{report:?}");
+    drop(traffic);
+    finish(lab);
+    std::fs::remove_dir_all(directory).expect("ours");
+}
+
+/// Waits until the csmd after the `restarts`-th one answers.
+fn comes_back(node: &mut Node, restarts: usize) {
+    let back = wait::until("csmd after its restart", LIMIT, Duration::from_millis(20), || {
+        node.check_alive()?;
+        let log = std::fs::read_to_string(node.log())?;
+        let started = log.matches(" runs module csm ").count();
+        Ok((started > restarts && node.status().is_ok()).then_some(()))
+    });
+    back.unwrap_or_else(|error| panic!("{error:#}\n{}", node.last_words()));
+}
+
+/// Nobody has a replica: the peer is off. The crash is an interruption, and no connection is lost by it.
+#[test]
+fn the_tables_of_a_killed_csmd_are_taken_over_by_the_next_one() {
+    let mut lab = lab("crash");
+    let active = lab.start(LIMIT).expect("one active, one standby");
+    lab.fail(active.peer(), Fault::PowerOff).expect("the peer is off");
+    let mut traffic = Traffic::start(&lab, 100).expect("traffic");
+    for round in 0..2 {
+        lab.fail(active, Fault::Kill).expect("kill");
+        lab.restore(active).expect("a start");
+        lab.node(active).wait_for(Role::Active, LIMIT).expect("active again");
+        traffic.messages("mark").expect("mark");
+        let report = traffic.prove(LIMIT).expect("report");
+        assert_eq!((report.alive, report.unproven), (100, 0), "round {round}: {report:?}");
+    }
+    let log = std::fs::read_to_string(lab.node(active).log()).expect("a log");
+    assert_eq!(log.matches("the tables of the csmd before are taken over").count(), 2, "{log}");
+    drop(traffic);
+    // A stop that was asked for leaves nothing, pins included: `finish` looks.
+    finish(lab);
+}
+
+/// A program without a controller shuts its gate by itself: what is pinned never keeps an address answered.
+#[test]
+fn a_program_that_outlives_its_controller_forwards_nothing_after_its_lease() {
+    let mut lab = lab("orphan");
+    let active = lab.start(LIMIT).expect("one active, one standby");
+    let mut traffic = Traffic::start(&lab, 50).expect("traffic");
+    lab.fail(active.peer(), Fault::PowerOff).expect("the peer is off");
+    lab.fail(active, Fault::Kill).expect("kill");
+    let silent = wait::until("silence", LIMIT, Duration::from_millis(500), || {
+        let report = traffic.messages("report")?;
+        traffic.messages("mark")?;
+        Ok((report.alive == report.unproven).then_some(()))
+    });
+    silent.expect("nothing is forwarded");
+    let carries = || lab.topology.node(active).within(attached);
+    let stays = carries().expect("in the node's namespace").expect("ip link");
+    assert!(stays, "the program has left with its controller: nothing was tested");
+    let socket = lab.runtime().join(format!("csm-{}.sock", active.letter()));
+    let withdrawn = std::process::Command::new(&lab.options.programs.csmd.path)
+        .args(["--withdraw", "--socket"])
+        .arg(socket)
+        .status()
+        .expect("csmd");
+    assert!(withdrawn.success());
+    let gone = wait::until("a port without a program", LIMIT, Duration::from_millis(20), || {
+        Ok((!carries()??).then_some(()))
+    });
+    gone.expect("`--withdraw` takes it off");
+    drop(traffic);
+    finish(lab);
+}
+
+/// Whether a port of this network namespace carries a program.
+fn attached() -> anyhow::Result<bool> {
+    let links = std::process::Command::new("ip").args(["-d", "link", "show"]).output()?;
+    Ok(String::from_utf8_lossy(&links.stdout).contains("prog/xdp"))
+}
