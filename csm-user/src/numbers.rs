@@ -175,7 +175,11 @@ mod tests {
     fn restored_numbers_are_kept_for_who_had_them_until_a_walk_does_not_meet_them() {
         let mut numbers = Numbers::restored(1, 8, [(2, 'a'), (5, 'b'), (2, 'x'), (9, 'y'), (0, 'z')]);
         assert_eq!(numbers.assign(&'a'), Some(2));
-        assert_eq!((numbers.assign(&'c'), numbers.assign(&'d')), (Some(1), Some(3)), "the lowest that are free");
+        assert_eq!(
+            (numbers.assign(&'c'), numbers.assign(&'d')),
+            (Some(1), Some(3)),
+            "the lowest that are free"
+        );
         assert_eq!(numbers.release(1, |number| number == 5), vec![], "old connections use it");
         assert_eq!(numbers.release(2, |_| false), vec![(5, 'b')]);
         assert_eq!(numbers.get(&'x'), None);

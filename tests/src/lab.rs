@@ -128,18 +128,7 @@ impl Lab {
             Node::new(side, &options.programs, &text, &runtime.0, &options.out, options.control)
         };
         let nodes = [node(Side::A)?, node(Side::B)?];
-        Ok(Self {
-            nodes,
-            capture,
-            ports,
-            payload,
-            options,
-            services,
-            topology,
-            runtime,
-            _reaper: reaper,
-            id,
-        })
+        Ok(Self { nodes, capture, ports, payload, options, services, topology, runtime, _reaper: reaper, id })
     }
 
     /// A node.

@@ -72,7 +72,8 @@ fn main() -> anyhow::Result<ExitCode> {
         None => logging.with_writer(std::io::stderr).init(),
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let options = Options { config, state, socket, image, pins: Some(pins), connections, controls, drop_deltas };
+    let options =
+        Options { config, state, socket, image, pins: Some(pins), connections, controls, drop_deltas };
     let mut handed = daemon::handed().unwrap_or_else(|error| {
         tracing::warn!(%error, "what the csmd before handed over is not understood: starting anew");
         Handed::default()

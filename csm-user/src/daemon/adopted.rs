@@ -40,7 +40,8 @@ pub(super) fn healthy(
 ) -> io::Result<BTreeSet<RealKey>> {
     let mut in_service = BTreeSet::new();
     let reals = maps.read_back()?.reals;
-    in_service.extend(reals.iter().filter(|(_, real)| real.flags & REAL_STICKY != 0).map(|(number, _)| *number));
+    in_service
+        .extend(reals.iter().filter(|(_, real)| real.flags & REAL_STICKY != 0).map(|(number, _)| *number));
     if let Some(maps6) = maps6 {
         let reals = maps6.read_back()?.reals;
         let in_service6 = reals.iter().filter(|(_, real)| real.flags & REAL_STICKY != 0);

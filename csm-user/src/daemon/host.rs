@@ -55,8 +55,8 @@ pub fn software_checksum() -> u64 {
 #[must_use]
 pub fn image_checksum(image: &[u8]) -> u64 {
     let (words, rest) = image.as_chunks::<8>();
-    let words = words.iter().fold(fnv1a(rest), |sum, word| {
-        (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let words = words
+        .iter()
+        .fold(fnv1a(rest), |sum, word| (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3));
     words ^ words >> 32
 }

@@ -58,6 +58,7 @@ impl PairStart<'_> {
                 0,
                 port.kernel_ifindex(),
             ),
+            keys: (&group.keys).into(),
             failover: group.failover,
             sender: replication::sender::Options { drop_every: options.drop_deltas, ..Default::default() },
             table: Arc::new(replica),

@@ -467,7 +467,10 @@ impl Router<'_> {
         let ft = sources.inputs.ft.take()?;
         let parked = tokio::task::spawn_blocking(move || ft.join()).await.ok()?.ok()?;
         let until = parked.as_ref().map_or(0, |parked| parked.until_ns.saturating_sub(monotonic_ns()));
-        tracing::info!(milliseconds = until / 1_000_000, "the dataplane goes on by itself during the restart");
+        tracing::info!(
+            milliseconds = until / 1_000_000,
+            "the dataplane goes on by itself during the restart"
+        );
         parked
     }
 

@@ -18,8 +18,8 @@ use super::adopted;
 use super::apply::{self, Changes};
 use super::host;
 use super::node::{Hops, Node, NodePort, WalkedCell};
-use super::planner::{Planner, ReplanError};
 use super::pair::{PairStart, identity};
+use super::planner::{Planner, ReplanError};
 use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
 use super::restart;
@@ -242,6 +242,7 @@ impl Running {
         parked: Option<Parked>,
     ) -> Result<Self, Failure> {
         let vmac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
+        let haste = parked.is_some().then(restart::Haste::begin);
         let mut pairs = Pairs::new().map_err(Failure::step("netlink"))?;
         let ports = ports::find(&config, &mut pairs)?;
         let specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
@@ -257,6 +258,8 @@ impl Running {
         let keep = options.pins.as_deref().map(keep).transpose()?.flatten();
         let mut dataplane = Dataplane::load_over(&specs, AttachMode::Native, capacity, keep)
             .map_err(Failure::step("the dataplane"))?;
+        // Before threads are made that would inherit it.
+        drop(haste);
         let has_adopted = dataplane.has_adopted();
         if has_adopted {
             tracing::info!("the tables of the csmd before are taken over");
@@ -353,7 +356,7 @@ impl Running {
         let nonce = parked.as_ref().map_or_else(host::nonce, |parked| parked.rest.nonce);
         let promises = Promises::open(&dataplane).map_err(map_step())?;
         let ft_port = specs.iter().find(|port| port.role == PORT_FT).map(PortSpec::kernel_name);
-        let link = sync::link(config.ft.as_ref().map(|ft| ft.group), nonce, ft_port);
+        let link = sync::link(config.ft.as_ref(), nonce, ft_port);
         let (pair, sole) = match &config.ft {
             Some(group) => {
                 let start = PairStart {

@@ -101,12 +101,18 @@ mod tests {
         assert_eq!(taken(Shape { value: 56, ..wanted }, wanted), Taken::Left);
         assert_eq!(taken(Shape { kind: LRU_HASH, ..wanted }, wanted), Taken::Left);
         let ring = Shape { kind: 27, key: 0, value: 0, entries: 4096, flags: 0 };
-        assert_eq!(taken(Shape { entries: 8192, ..ring }, ring), Taken::Left, "a ring has no entries to copy");
+        assert_eq!(
+            taken(Shape { entries: 8192, ..ring }, ring),
+            Taken::Left,
+            "a ring has no entries to copy"
+        );
     }
 
     #[test]
     fn tables_of_connections_are_kept_and_those_of_ports_are_not() {
-        for name in [names::FLOWS, names::STICKY6, names::GATE, names::NEXTHOPS, names::EVENTS, names::COUNTERS] {
+        for name in
+            [names::FLOWS, names::STICKY6, names::GATE, names::NEXTHOPS, names::EVENTS, names::COUNTERS]
+        {
             assert!(is_kept(name), "{name}");
         }
         for name in [names::PORTS, names::FAMILIES, "AYA_LOGS", ".rodata"] {

@@ -68,6 +68,7 @@ impl Capacity {
             (names::ADDRESSES6, scaled(limits::ADDRESSES_MAX)),
             (names::ERROR_SOURCES6, scaled(limits::VLAN_IDS)),
             (names::POOLS6, scaled(limits::POOLS_MAX)),
+            (names::STATICS6, scaled(limits::STATICS_MAX)),
             (names::ROUTES6, scaled(limits::ROUTES_MAX)),
             (names::NETWORKS6, scaled(limits::NETWORKS_MAX)),
             (names::CLIENTS6, scaled(limits::CLIENTS_MAX)),

@@ -378,10 +378,8 @@ impl Session {
         if self.ended {
             return;
         }
-        let speaks = matches!(
-            effect,
-            Effect::Send(_) | Effect::Gate(_) | Effect::Announce(_) | Effect::Park { .. }
-        );
+        let speaks =
+            matches!(effect, Effect::Send(_) | Effect::Gate(_) | Effect::Announce(_) | Effect::Park { .. });
         if speaks && self.has_lapsed(now, port) {
             return;
         }

@@ -94,7 +94,13 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
         status: Arc::clone(&status),
         realtime: false,
         memory_locked: false,
-        outside: Outside { gate: options.gate, actions: options.actions, events: events_in, pending: None, holding: None },
+        outside: Outside {
+            gate: options.gate,
+            actions: options.actions,
+            events: events_in,
+            pending: None,
+            holding: None,
+        },
     };
     let resumed = options.resumed;
     let failover = options.group.failover;

@@ -130,7 +130,8 @@ impl NeighbourTable {
     /// Hosts with their numbers and MACs as a controller before this one had them: their connections hold the numbers.
     /// Of a host that no port leads to any more only the number stays. Before anything else.
     pub fn adopt(&mut self, known: &[(Host, u32, Option<[u8; 6]>)]) -> Vec<Effect> {
-        self.numbers = Numbers::restored(1, NEXTHOPS_MAX, known.iter().map(|(host, number, _)| (*number, *host)));
+        self.numbers =
+            Numbers::restored(1, NEXTHOPS_MAX, known.iter().map(|(host, number, _)| (*number, *host)));
         let mut effects = Vec::new();
         for &(host, number, mac) in known {
             if self.numbers.get(&host) != Some(number) {

@@ -159,6 +159,9 @@ impl Ghost {
             return if late { Err(Violation::OverlapAfterContact) } else { Ok(()) };
         }
         self.overlap = Some([None; 2]);
+        if hosts.iter().any(|host| host.holds) {
+            return Err(Violation::OpenedInHold);
+        }
         if !self.lossy {
             return Err(Violation::OverlapWithoutLoss);
         }

@@ -22,6 +22,8 @@ pub struct Host {
     pub session: Option<Arc<Session>>,
     /// The session that rests while the daemon restarts.
     pub resting: Option<Arc<Session>>,
+    /// Its gate is open by a hold that it believes to be granted.
+    pub holds: bool,
     /// What was promised to the peer, in its own time, ns. It outlives the daemon, as the gate does.
     pub promise: u64,
     /// What the dataplane holds.
@@ -60,6 +62,7 @@ impl Host {
         Self {
             session: None,
             resting: None,
+            holds: false,
             promise: 0,
             gate: Gate::CLOSED,
             stopped: None,
@@ -74,8 +77,8 @@ impl Host {
     /// Its daemon is killed; its dataplane goes on until the lease is over.
     #[must_use]
     pub fn killed(&self) -> Self {
-        let Self { gate, promise, lease_message, .. } = *self;
-        Self { gate, promise, lease_message, ..Self::off() }
+        let Self { gate, holds, promise, lease_message, .. } = *self;
+        Self { gate, holds, promise, lease_message, ..Self::off() }
     }
 
     /// The daemon comes back from a restart.
@@ -129,7 +132,8 @@ impl Host {
     /// The daemon starts.
     pub fn start(&mut self, params: Params, controls: Controls, now: u64) -> Turn {
         // tokio's liveness is no part of the model.
-        let session = Session::new(params, 9, controls, Duration::from_secs(1 << 32)).with_promise(self.promise);
+        let session =
+            Session::new(params, 9, controls, Duration::from_secs(1 << 32)).with_promise(self.promise);
         *self = Self { session: Some(Arc::new(session)), promise: self.promise, ..Self::off() };
         self.act(now, |session, port| {
             session.start(now, port);
@@ -179,8 +183,10 @@ impl Host {
         let session = Arc::make_mut(&mut shared);
         let mut port = Wire { turn: &mut turn, host: self, now };
         act(session, &mut port);
-        if session.parked().is_some() {
-            *self = Self { resting: Some(shared), ..self.killed() };
+        if let Some(parked) = session.parked() {
+            let lease = session.election().params().lease;
+            let holds = Duration::from_nanos(parked.until_ns.saturating_sub(now)) > lease;
+            *self = Self { resting: Some(shared), holds, ..self.killed() };
         } else if session.is_ended() {
             *self = self.killed();
         } else {
@@ -213,7 +219,7 @@ impl Port for Wire<'_> {
     }
 
     fn gate(&mut self, gate: Gate) {
-        self.host.gate = gate;
+        (self.host.gate, self.host.holds) = (gate, false);
         self.host.lease_message = self.turn.sent.last().map(|message| (message.nonce, message.sequence));
     }
 

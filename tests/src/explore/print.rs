@@ -97,7 +97,7 @@ impl Setting {
             let lease = host.lease_message.map(|(nonce, number)| (nonce, small.sequence(nonce, number)));
             // A gate that never shuts is as far from its end at any time.
             let left = (host.gate.deadline_ns() < u64::MAX / 2).then(|| host.gate.deadline_ns() - now);
-            (gate, left, lease).hash(hasher);
+            (gate, left, lease, host.holds).hash(hasher);
         }
         let inbox: Vec<_> = host.inbox.iter().map(|message| small.message(message)).collect();
         (inbox, host.stopped, host.leaving, host.able, host.eligible).hash(hasher);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use csm_user::ft::{Controls, State};
 use csm_user::ft::election::{Event, Params};
 use csm_user::ft::wire::Message;
+use csm_user::ft::{Controls, State};
 use csm_user::model::lease;
 
 use crate::explore::ghost::Ghost;

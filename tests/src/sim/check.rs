@@ -15,6 +15,8 @@ pub enum Violation {
     TwoActiveWithPath,
     /// P1: both forward, and one by a lease that the other had heard of before it opened.
     OpenedWithinLease,
+    /// P1: both forward, and one by a hold, in which the other claims nothing.
+    OpenedInHold,
     /// P1: both still forward one heartbeat after they were in contact again.
     OverlapAfterContact,
     /// P1: both forward although nothing was lost on the link since the start: whoever stops or is held up fences.
@@ -148,6 +150,9 @@ impl Checker {
         };
         let Some(overlap) = self.overlap else {
             self.overlap = Some(Overlap { since: time, contact: [None; 2] });
+            if nodes.iter().any(|node| node.holds) {
+                return Err(Violation::OpenedInHold);
+            }
             if !self.lossy {
                 return Err(Violation::OverlapWithoutLoss);
             }

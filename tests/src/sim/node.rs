@@ -91,6 +91,8 @@ pub struct Node {
     pub session: Option<Session>,
     /// The session that rests while the daemon restarts.
     pub resting: Option<Session>,
+    /// Its gate is open by a hold that it believes to be granted.
+    pub holds: bool,
     /// What was promised to the peer, local time; it outlives the daemon, as the gate does.
     pub promise: u64,
     /// SIGSTOP until then, true time.
@@ -123,6 +125,7 @@ impl Node {
             lease_message: None,
             session: None,
             resting: None,
+            holds: false,
             promise: 0,
             stopped_until: None,
             hold_up: None,
@@ -142,7 +145,7 @@ impl Node {
         let session = Session::new(params, 9, controls, Duration::from_secs(1 << 32));
         self.session = Some(session.with_promise(self.promise));
         self.resting = None;
-        self.gate = Gate::CLOSED;
+        (self.gate, self.holds) = (Gate::CLOSED, false);
         self.act(time, |session, now, port| {
             session.start(now, port);
             session.alive(now, port);
@@ -153,7 +156,9 @@ impl Node {
     /// The daemon is back from its restart: what it left went through memory.
     pub fn come_back(&mut self, time: u64) {
         let Some(resting) = self.resting.take() else { return };
-        let Some(parked) = resting.parked().and_then(|parked| Parked::decode(&parked.encode())) else { return };
+        let Some(parked) = resting.parked().and_then(|parked| Parked::decode(&parked.encode())) else {
+            return;
+        };
         let (params, controls) = (*resting.election().params(), resting.controls());
         self.session = Some(Session::new(params, 9, controls, Duration::from_secs(1 << 32)));
         self.act(time, |session, now, port| {
@@ -296,8 +301,10 @@ impl Node {
         let Some(mut session) = self.session.take() else { return };
         let mut port = Wire { node: self, last_sent: None, now, reading, held_up: 0, time };
         act(&mut session, reading, &mut port);
-        if session.parked().is_some() {
+        if let Some(parked) = session.parked() {
             self.kill();
+            let lease = session.election().params().lease;
+            self.holds = Duration::from_nanos(parked.until_ns.saturating_sub(now)) > lease;
             self.resting = Some(session);
         } else if session.is_ended() {
             self.kill();
@@ -347,6 +354,7 @@ impl Port for Wire<'_> {
     }
 
     fn gate(&mut self, gate: Gate) {
+        self.node.holds = false;
         let before = self.node.held_gate.unwrap_or(self.node.gate);
         if before.state_at(self.now) != GateState::Open {
             self.node.gate_reading = self.reading;

@@ -76,17 +76,17 @@ const CALM: Setting = Setting {
 };
 
 /// What CI has time for.
-const QUICK: [Setting; 6] = [
+const QUICK: [Setting; 5] = [
     CALM,
     Setting { name: "a kill, a stop, or a direction cut", faults: 1, proven_only: true, ..CALM },
     Setting { name: "the same, one clock 18 % fast", faults: 1, skew: 18, preempt: [false; 2], ..CALM },
     Setting { name: "a restart", restarts: 1, ..CALM },
-    Setting { name: "a restart, and a message lost, doubled or held up", restarts: 1, glitches: 1, preempt: [false; 2], ..CALM },
     Setting { name: "a message lost, doubled or held up", glitches: 1, preempt: [true; 2], ..CALM },
 ];
 
 /// What it has not.
-const DEEP: [Setting; 7] = [
+const DEEP: [Setting; 8] = [
+    Setting { name: "a restart and a glitch", restarts: 1, glitches: 1, ..CALM },
     Setting { name: "a restart and a fault", restarts: 1, faults: 1, ..CALM },
     Setting { name: "two restarts and a fault, clock 18 % fast", restarts: 2, faults: 1, skew: 18, ..CALM },
     Setting { name: "one fault or command", faults: 1, commands: true, preempt: [true; 2], ..CALM },
@@ -151,7 +151,7 @@ fn a_restart_that_does_not_wait_for_the_peers_word_is_caught() {
     // The one message that asks for the hold is lost.
     let defect = Some(Defect::UnheardHold);
     let setting = Setting { name: "unheard hold", restarts: 1, glitches: 1, defect, ..CALM };
-    assert_eq!(explore(setting), Some(Violation::TwoActiveWithPath));
+    assert_eq!(explore(setting), Some(Violation::OpenedInHold));
 }
 
 #[test]

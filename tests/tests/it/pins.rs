@@ -62,7 +62,10 @@ fn tables_that_are_as_expected_are_the_same_ones() {
     let gate = Gate::new(GateState::Open, 1 << 50);
     first.gate().store(gate);
     let taken = Keep::open(&place.0).expect_err("two at a time would write one table");
-    assert!(matches!(taken, LoadError::Pins { .. }) && taken.to_string().contains("another csmd has"), "{taken}");
+    assert!(
+        matches!(taken, LoadError::Pins { .. }) && taken.to_string().contains("another csmd has"),
+        "{taken}"
+    );
     first.abandon();
     let second = place.load(5_000);
     assert!(second.has_adopted());
@@ -123,7 +126,8 @@ fn tables_of_an_older_layout_are_read_as_its_migration_says_and_others_are_left(
         let before = flows(&first).entries().expect("entries");
         first.abandon();
         let version = |layout: u32| place.0.join(format!("v{layout}"));
-        std::fs::rename(version(LAYOUT), version(LAYOUT - 1)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        std::fs::rename(version(LAYOUT), version(LAYOUT - 1))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         before
     };
     let octets = |value: &FlowEntry| {

@@ -1,6 +1,7 @@
 //! The end of csmd is not the end of what it forwards: tables and program outlive it.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use csm_tests::checks::heartbeats;
@@ -38,7 +39,8 @@ fn a_restart_loses_no_packet_and_does_not_move_the_role() {
         let probes = traffic.probes().expect("report");
         assert!(probes.sent > 100 && probes.lost == 0, "round {round}: {probes:?}");
         let said = heartbeats(&lab.capture.frames(begun, now_ns()));
-        let moved = said.iter().find(|said| said.message.kind == Kind::Coup || said.message.state == State::Init);
+        let moved =
+            said.iter().find(|said| said.message.kind == Kind::Coup || said.message.state == State::Init);
         assert!(moved.is_none(), "round {round}: {moved:?}");
         let asked = said.iter().any(|said| said.by == active && !said.message.hold.is_zero());
         let granted = said.iter().any(|said| said.by == active.peer() && said.message.held > 0);
@@ -56,23 +58,70 @@ fn a_restart_loses_no_packet_and_does_not_move_the_role() {
     finish(lab);
 }
 
+/// The CSM's hitless upgrade, in its six steps, from one build to another.
+#[test]
+fn the_six_steps_of_an_upgrade_lose_nothing() {
+    let (mut lab, program) = lab_with_own_program("upgrade");
+    let active = lab.start(LIMIT).expect("one active, one standby");
+    let standby = active.peer();
+    let mut traffic = Traffic::start(&lab, 100).expect("traffic");
+    traffic.mark().expect("mark");
+    // 1: preempt is off. 2:
+    lab.node(standby).command("write memory").expect("saved");
+    // 3: another build, by its checksum.
+    let mut next = std::fs::read(&program).expect("the program");
+    next.extend(b"another build");
+    replace(&program, &next);
+    lab.fail(standby, Fault::Leave).expect("an orderly end");
+    lab.restore(standby).expect("a start");
+    lab.node(standby)
+        .wait_for(Role::Standby, LIMIT)
+        .expect("standby with the new build, its replica complete");
+    assert!(!software_in_sync(lab.node(active)), "the builds are the same: nothing was tested");
+    // 4 and 5: as the program is in its place already.
+    lab.fail(active, Fault::Leave).expect("an orderly end");
+    lab.node(standby).wait_for(Role::Active, LIMIT).expect("the role was handed over");
+    lab.restore(active).expect("a start");
+    // 6:
+    lab.node(active).wait_for(Role::Standby, LIMIT).expect("it comes up as standby");
+    assert!(software_in_sync(lab.node(active)));
+    let report = traffic.prove(LIMIT).expect("report");
+    assert_eq!((report.alive, report.unproven), (100, 0), "{report:?}");
+    let probes = traffic.probes().expect("report");
+    assert!(probes.sent > 100 && probes.lost == 0, "{probes:?}");
+    drop(traffic);
+    finish(lab);
+    std::fs::remove_file(program).expect("ours");
+}
+
+fn software_in_sync(node: &Node) -> bool {
+    let status = node.show("ft detail").expect("a status");
+    status.pointer("/software_in_sync").and_then(serde_json::Value::as_bool).expect("what it runs")
+}
+
+/// A lab whose nodes run a copy of csmd that the test may replace.
+fn lab_with_own_program(test: &str) -> (Lab, PathBuf) {
+    let mut programs = Programs::beside_this_one().expect("csmd, csm and csm-lab");
+    let own = std::env::temp_dir().join(format!("csmd-{}-{test}", std::process::id()));
+    std::fs::copy(&programs.csmd.path, &own).expect("a copy");
+    programs.csmd.path.clone_from(&own);
+    (Lab::build(Options::small(programs, out(test))).expect("a lab"), own)
+}
+
+/// Puts another program in the place of one that runs.
+fn replace(program: &Path, octets: &[u8]) {
+    std::fs::remove_file(program).expect("the program");
+    std::fs::write(program, octets).expect("another program");
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).expect("executable");
+}
+
 /// The program that is to go on is none: after the hold, and no earlier, the peer takes over as after a crash.
 #[test]
 fn a_restart_that_never_comes_back_is_a_failover_within_ten_seconds() {
-    let directory = out("broken-programs");
-    std::fs::create_dir_all(&directory).expect("a directory");
-    let mut programs = Programs::beside_this_one().expect("csmd, csm and csm-lab");
-    let broken = directory.join("csmd");
-    std::fs::copy(&programs.csmd.path, &broken).expect("a copy");
-    programs.csmd.path.clone_from(&broken);
-    let mut lab = Lab::build(Options::small(programs, out("broken"))).expect("a lab");
+    let (mut lab, program) = lab_with_own_program("broken");
     let active = lab.start(LIMIT).expect("one active, one standby");
     let mut traffic = Traffic::start(&lab, 100).expect("traffic");
-    // It ends at once, after having promised to be csmd.
-    std::fs::remove_file(&broken).expect("the program is replaced");
-    let words = "#!/bin/sh\n[ \"$1\" = --version ] && exec echo csmd\nexec sleep 60\n";
-    std::fs::write(&broken, words).expect("another program");
-    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    replace(&program, b"#!/bin/sh\nexec sleep 60\n");
     let begun = now_ns();
     lab.node(active).command("reload").expect("a restart");
     lab.node(active.peer()).wait_for(Role::Active, LIMIT).expect("takeover");
@@ -83,7 +132,7 @@ fn a_restart_that_never_comes_back_is_a_failover_within_ten_seconds() {
     assert_eq!((report.alive, report.unproven), (100, 0), "{report:?}");
     drop(traffic);
     finish(lab);
-    std::fs::remove_dir_all(directory).expect("ours");
+    std::fs::remove_file(program).expect("ours");
 }
 
 /// Waits until the csmd after the `restarts`-th one answers.

@@ -84,7 +84,8 @@ impl Keep {
             // Of a start that broke off.
             self.pins.remove_tables(LAYOUT)?;
         }
-        let Some(layout) = layouts.iter().copied().find(|&layout| layout == LAYOUT).or(layouts.first().copied())
+        let Some(layout) =
+            layouts.iter().copied().find(|&layout| layout == LAYOUT).or(layouts.first().copied())
         else {
             return Ok(adopted);
         };
@@ -99,13 +100,20 @@ impl Keep {
             };
             match how {
                 Taken::AsItIs => drop(adopted.paths.insert(name.clone(), self.pins.table(layout, &name))),
-                Taken::Copied => drop(adopted.copies.insert(name, (Source { map, shape: found, convert }, shape))),
+                Taken::Copied => {
+                    drop(adopted.copies.insert(name, (Source { map, shape: found, convert }, shape)))
+                }
                 Taken::Left => tracing::warn!(table = name, "of another shape: its contents are left behind"),
             }
         }
         self.has_adopted.set(!adopted.paths.is_empty() || !adopted.copies.is_empty());
         if layout != LAYOUT {
-            tracing::info!(from = layout, to = LAYOUT, tables = adopted.copies.len(), "tables of another layout");
+            tracing::info!(
+                from = layout,
+                to = LAYOUT,
+                tables = adopted.copies.len(),
+                "tables of another layout"
+            );
         }
         Ok(adopted)
     }

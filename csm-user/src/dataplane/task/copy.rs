@@ -82,7 +82,8 @@ pub fn copy(
             match into.set(&new_key, &value, update) {
                 Ok(()) => copied += 1,
                 // There already; of an array, beyond its end; or full.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::E2BIG | libc::ENOMEM)) => {}
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::E2BIG | libc::ENOMEM)) => {}
                 Err(error) => return Err(error),
             }
         }

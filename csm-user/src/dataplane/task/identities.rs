@@ -32,7 +32,10 @@ impl Identities {
     /// # Errors
     /// If a map is missing, of another shape, or cannot be read.
     pub fn open(source: &impl MapSource) -> io::Result<Self> {
-        Ok(Self { vservers: Ids::open(source, names::VSERVER_IDS)?, reals: Ids::open(source, names::REAL_IDS)? })
+        Ok(Self {
+            vservers: Ids::open(source, names::VSERVER_IDS)?,
+            reals: Ids::open(source, names::REAL_IDS)?,
+        })
     }
 
     /// The numbers as the one before gave them out.

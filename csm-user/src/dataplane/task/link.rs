@@ -96,8 +96,7 @@ impl Link {
     /// Of the system call: `path` is taken, or lies in no BPF file system.
     pub fn pin(&self, path: &Path) -> io::Result<()> {
         let path = c_path(path)?;
-        let mut attr =
-            Object { path: path.as_ptr() as u64, fd: self.0.as_raw_fd().unsigned_abs(), flags: 0 };
+        let mut attr = Object { path: path.as_ptr() as u64, fd: self.0.as_raw_fd().unsigned_abs(), flags: 0 };
         // SAFETY: the path is a live string with a zero at its end, which the kernel only reads.
         unsafe { bpf(OBJ_PIN, &mut attr) }
     }
@@ -109,8 +108,11 @@ impl Link {
     pub fn ifindex(&self) -> io::Result<u32> {
         let mut info = LinkInfo::default();
         let length = u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?;
-        let mut attr =
-            GetInfo { fd: self.0.as_raw_fd().unsigned_abs(), length, info: std::ptr::from_mut(&mut info) as u64 };
+        let mut attr = GetInfo {
+            fd: self.0.as_raw_fd().unsigned_abs(),
+            length,
+            info: std::ptr::from_mut(&mut info) as u64,
+        };
         // SAFETY: the kernel writes at most `length` octets to `info`.
         unsafe { bpf(OBJ_GET_INFO, &mut attr) }?;
         if info.kind == TYPE_XDP { Ok(info.ifindex) } else { Err(io::Error::other("no XDP link")) }

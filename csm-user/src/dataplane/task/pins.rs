@@ -57,15 +57,16 @@ impl Pins {
     pub fn open(directory: &Path) -> io::Result<Self> {
         have_file_system(directory)?;
         fs::create_dir_all(directory.join(LINKS))?;
-        let lock = Flock::lock(File::open(directory)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-            match errno {
-                nix::errno::Errno::EWOULDBLOCK => io::Error::new(
-                    io::ErrorKind::ResourceBusy,
-                    format!("another csmd has {}: give each its own --pins", directory.display()),
-                ),
-                other => other.into(),
-            }
-        })?;
+        let lock =
+            Flock::lock(File::open(directory)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+                match errno {
+                    nix::errno::Errno::EWOULDBLOCK => io::Error::new(
+                        io::ErrorKind::ResourceBusy,
+                        format!("another csmd has {}: give each its own --pins", directory.display()),
+                    ),
+                    other => other.into(),
+                }
+            })?;
         Ok(Self { directory: directory.to_owned(), _lock: lock })
     }
 
@@ -156,7 +157,9 @@ impl Pins {
     pub fn keep_only(&self, layout: Option<u32>) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
-            if path.file_name() != Some(LINKS.as_ref()) && Some(&path) != layout.map(|layout| self.version(layout)).as_ref() {
+            if path.file_name() != Some(LINKS.as_ref())
+                && Some(&path) != layout.map(|layout| self.version(layout)).as_ref()
+            {
                 // What is left of a removal that broke off must never count as all.
                 remove_directory(&path.join(WHOLE))?;
                 remove_directory(&path)?;
@@ -227,7 +230,8 @@ impl Pins {
 
 fn parse_link(name: &str) -> Option<(u32, AttachMode)> {
     let (ifindex, mode) = name.split_once('-')?;
-    let mode = [AttachMode::Native, AttachMode::Generic].into_iter().find(|known| known.to_string() == mode)?;
+    let mode =
+        [AttachMode::Native, AttachMode::Generic].into_iter().find(|known| known.to_string() == mode)?;
     Some((ifindex.parse().ok()?, mode))
 }
 
@@ -256,8 +260,11 @@ fn have_file_system(directory: &Path) -> io::Result<()> {
         )));
     }
     // Two at once would hide one mount behind the other.
-    let _lock = Flock::lock(File::open(Path::new(BPF_FS).parent().unwrap_or(Path::new("/")))?, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| io::Error::from(errno))?;
+    let _lock = Flock::lock(
+        File::open(Path::new(BPF_FS).parent().unwrap_or(Path::new("/")))?,
+        FlockArg::LockExclusive,
+    )
+    .map_err(|(_, errno)| io::Error::from(errno))?;
     if is_bpf(Path::new(BPF_FS))? {
         return Ok(());
     }
@@ -278,7 +285,11 @@ fn remove_directory(path: &Path) -> io::Result<()> {
     gone((|| {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() { remove_directory(&entry.path())? } else { remove_file(&entry.path())? }
+            if entry.file_type()?.is_dir() {
+                remove_directory(&entry.path())?
+            } else {
+                remove_file(&entry.path())?
+            }
         }
         fs::remove_dir(path)
     })())

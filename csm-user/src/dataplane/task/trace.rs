@@ -15,9 +15,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::dataplane::bpf::{BpfMap, Update};
-use crate::dataplane::task::link::Link;
 use crate::dataplane::maps::MapSource as _;
 use crate::dataplane::routes::be;
+use crate::dataplane::task::link::Link;
 use crate::dataplane::trace::{Assembler, Walk};
 
 /// How long after the last question the usual form comes back.

@@ -29,7 +29,8 @@ impl Election {
     /// What is to be kept.
     #[must_use]
     pub const fn rest(&self) -> Rest {
-        let Self { params: Params { node, nonce, .. }, term, sequence, peer, last, retired, seen, .. } = *self;
+        let Self { params: Params { node, nonce, .. }, term, sequence, peer, last, retired, seen, .. } =
+            *self;
         Rest { node, nonce, term, sequence, peer, last, retired, seen }
     }
 

@@ -128,7 +128,10 @@ fn events() -> Vec<(String, Event)> {
         ("peer offers".into(), Event::Received(offer)),
         (
             "peer restarts".into(),
-            Event::Received(Message { hold: Duration::from_secs(8), ..from_peer(State::Active, Kind::Heartbeat, 9) }),
+            Event::Received(Message {
+                hold: Duration::from_secs(8),
+                ..from_peer(State::Active, Kind::Heartbeat, 9)
+            }),
         ),
         ("peer yields 5".into(), Event::Received(relinquish)),
         ("peer yields 9".into(), Event::Received(Message { term: 9, ..relinquish })),

@@ -12,8 +12,10 @@ impl Session {
     pub fn resume(&mut self, parked: &Parked, now: u64, port: &mut impl Port) {
         self.election = Election::restore(*self.election.params(), &parked.rest);
         self.keyring.restore(self.status.group, parked);
-        (self.status.changed_mono_ns, self.status.changed_wall_ns) = (parked.changed_mono_ns, parked.changed_wall_ns);
-        self.alive_until = now.saturating_add(self.alive_timeout);
+        (self.status.changed_mono_ns, self.status.changed_wall_ns) =
+            (parked.changed_mono_ns, parked.changed_wall_ns);
+        // As long as the peer held, the daemon may take until it is all there again.
+        self.alive_until = now.max(parked.until_ns).saturating_add(self.alive_timeout);
         (self.forwardable, self.able) = (true, true);
         // What this node says next makes the peer wait for the usual lease again, so that is all it has from here on.
         let lease = now.saturating_add(nanos(self.election.params().lease)).min(parked.until_ns);

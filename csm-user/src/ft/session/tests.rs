@@ -244,7 +244,8 @@ fn without_tokio_it_counts_as_unable_to_forward() {
 
 #[test]
 fn the_negative_controls_take_away_what_they_say() {
-    let (session, port) = active(Controls { lease_off: true, announce_off: true, relay_off: true, ..Controls::default() });
+    let (session, port) =
+        active(Controls { lease_off: true, announce_off: true, relay_off: true, ..Controls::default() });
     assert!(port.gates.last().unwrap().deadline_ns() > u64::MAX - 4);
     assert_eq!(port.announced, 0);
     assert_eq!(force(session, port), Gate::CLOSED);

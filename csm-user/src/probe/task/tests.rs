@@ -80,7 +80,11 @@ async fn a_listener_that_goes_away_fails_and_is_taken_back() {
 #[tokio::test]
 async fn a_check_that_connected_is_closed_by_a_reset() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-    let _probes = spawn(vec![target(ProbeKind::Tcp, Ipv4Addr::LOCALHOST, Some(port_of(&listener)))], 5, &BTreeSet::new());
+    let _probes = spawn(
+        vec![target(ProbeKind::Tcp, Ipv4Addr::LOCALHOST, Some(port_of(&listener)))],
+        5,
+        &BTreeSet::new(),
+    );
     let (mut stream, _) = within(listener.accept()).await.expect("a check");
     let error = within(stream.read(&mut [0; 1])).await.expect_err("not an orderly end");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);

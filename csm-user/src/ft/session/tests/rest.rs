@@ -22,7 +22,11 @@ fn asking(controls: Controls) -> (Session, Recorded, u64) {
 fn the_gate_stays_open_for_the_hold_once_the_peer_grants_it_counted_from_the_first_word_of_it() {
     let (mut session, mut port, asked) = asking(Controls::default());
     session.wake(220 * MS, &mut port);
-    assert_eq!(*port.gates.last().unwrap(), Gate::new(GateState::Open, 220 * MS + 123_333_000), "not granted yet");
+    assert_eq!(
+        *port.gates.last().unwrap(),
+        Gate::new(GateState::Open, 220 * MS + 123_333_000),
+        "not granted yet"
+    );
     assert!(session.parked().is_none());
     // What it says of an earlier message is no word of this hold.
     session.receive(&datagram(&standby(2, asked - 1)), HOST, 225 * MS, &mut port);
@@ -73,11 +77,17 @@ fn the_next_one_goes_on_and_shortens_its_lease_before_it_says_so() {
     assert_eq!(port.gates[0], Gate::new(GateState::Open, 2_000 * MS + 123_333_000));
     let own = session.election().message(Kind::Heartbeat);
     assert_eq!((own.state, own.nonce, own.hold), (State::Active, 10, Duration::ZERO));
-    assert_eq!((own.term, own.sequence), (parked.rest.term, parked.rest.sequence + 1), "the same boot goes on");
-    assert!(port.events.iter().any(|event| matches!(
-        event,
-        FtEvent::Role { state: State::Active, reason: Reason::Restarted, .. }
-    )));
+    assert_eq!(
+        (own.term, own.sequence),
+        (parked.rest.term, parked.rest.sequence + 1),
+        "the same boot goes on"
+    );
+    assert!(
+        port.events.iter().any(|event| matches!(
+            event,
+            FtEvent::Role { state: State::Active, reason: Reason::Restarted, .. }
+        ))
+    );
     assert_eq!((port.announced, session.is_ended()), (0, false), "nothing has moved");
 }
 
@@ -109,7 +119,8 @@ fn who_grants_a_hold_claims_nothing_in_it_and_neither_does_who_is_started_after_
         session.wake(now, &mut port);
     }
     assert_eq!(now, 9_612 * MS);
-    let mut next = Session::new(params(), 9, Controls::default(), Duration::from_secs(1)).with_promise(port.promised);
+    let mut next =
+        Session::new(params(), 9, Controls::default(), Duration::from_secs(1)).with_promise(port.promised);
     next.start(100 * MS, &mut port);
     next.alive(100 * MS, &mut port);
     next.command(Event::Forwardable(true), 100 * MS, &mut port);
@@ -124,6 +135,11 @@ fn who_grants_a_hold_claims_nothing_in_it_and_neither_does_who_is_started_after_
         (Session::new(params(), 9, Controls::default(), Duration::from_secs(1)), Recorded::default());
     session.start(0, &mut port);
     session.receive(&datagram(&asks), HOST, 10 * MS, &mut port);
-    session.receive(&datagram(&Message { sequence: 2, hold: Duration::ZERO, ..asks }), HOST, 20 * MS, &mut port);
+    session.receive(
+        &datagram(&Message { sequence: 2, hold: Duration::ZERO, ..asks }),
+        HOST,
+        20 * MS,
+        &mut port,
+    );
     assert_eq!((port.promised, session.election().message(Kind::Heartbeat).held), (20 * MS, 0));
 }
