@@ -145,6 +145,7 @@ pub enum Id {
     FtGroup,
     Priority,
     Preempt,
+    SyncAuto,
     Heartbeat,
     Failover,
     AuthKey,

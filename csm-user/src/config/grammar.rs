@@ -200,7 +200,7 @@ impl Kind {
     }
 
     /// Whether `word` is meant as one, right or wrong.
-    fn looks_like(self, word: &str) -> bool {
+    pub(super) fn looks_like(self, word: &str) -> bool {
         let digit = word.starts_with(|c: char| c.is_ascii_digit());
         match self {
             Self::Number(..) => digit && !word.contains(['.', ':']),

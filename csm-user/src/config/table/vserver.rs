@@ -161,7 +161,7 @@ pub(super) static APPLIED: &[Command] = &[
         &[
             Word("replicate", "Copy to the standby"),
             // The guide's task table prints `csrpf`.
-            Either(&[&[Word("csrp", "By the replication protocol")], &[Word("csrpf", "The same")]]),
+            Either(&[&[Word("csrp", "By the replication protocol")], &[Word("csrpf", "")]]),
             Word("connection", "Connections"),
         ],
         "Copies connections to the standby, so that they survive a failover.",
@@ -176,7 +176,7 @@ pub(super) static APPLIED: &[Command] = &[
         Vserver,
         &[
             Word("replicate", "Copy to the standby"),
-            Either(&[&[Word("csrp", "By the replication protocol")], &[Word("csrpf", "The same")]]),
+            Either(&[&[Word("csrp", "By the replication protocol")], &[Word("csrpf", "")]]),
             Word("sticky", "Sticky entries"),
         ],
         "Copies sticky entries to the standby, so that clients keep their real after a failover.",
