@@ -18,6 +18,7 @@ pub mod numbers;
 pub mod probe;
 pub mod readiness;
 pub mod replication;
+pub mod secure;
 pub mod state;
 pub mod sync;
 pub mod track;
