@@ -47,6 +47,8 @@ pub enum Select {
         /// N.
         group: Option<u8>,
     },
+    /// `sticky groups`.
+    StickyGroups,
     /// `probe [NAME]`.
     Probe(Option<String>),
     /// `natpool [NAME]`.
@@ -99,6 +101,11 @@ async fn ask(client: &Client, select: Select, as_json: bool) -> Result<String, C
             let cut = reply.total.saturating_sub(count(all));
             reply.total = count(reply.entries.len()) + cut;
             written(&reply, as_json, show::sticky::write)
+        }
+        Select::StickyGroups => {
+            let rows: Vec<VserverReply> = client.get(path::VSERVERS).await?;
+            let rows: Vec<_> = rows.into_iter().filter(|row| row.sticky.is_some()).collect();
+            written(&rows, as_json, |out, rows| show::sticky::write_groups(out, rows))
         }
         Select::Probe(name) => {
             let config = running(client).await?;

@@ -79,6 +79,8 @@ impl Session {
     /// A typed line.
     pub fn line(&mut self, line: &str) -> Act {
         let (prompt, line) = split_prompt(line);
+        // Where the caret stands is counted in what was typed.
+        let line = if prompt.is_empty() { line } else { line.trim_start() };
         if without_comment(line).is_empty() {
             return Act::Nothing;
         }

@@ -2,7 +2,7 @@
 
 use super::command::{Command, Effect, Mode, No};
 use super::diagnostic::{Diagnostic, Severity};
-use super::grammar::{Piece, abbreviates};
+use super::grammar::{MISPRINT, Piece, abbreviates};
 use super::parse::{self, Section};
 use super::table::commands;
 
@@ -181,8 +181,7 @@ fn follow(stack: &mut Vec<&'static [Piece]>, words: &[&str], found: &mut Vec<Cho
     };
     stack.push(rest);
     match (*piece, words) {
-        // What has no help is taken, and not offered: misprints of the guide.
-        (Piece::Word(_, ""), []) => {}
+        (Piece::Word(_, "" | MISPRINT), []) => {}
         (Piece::Word(keyword, help), []) => choose(keyword.to_owned(), help, true),
         (Piece::Slot(.., help), []) => choose(piece.to_string(), help, false),
         (Piece::Word(keyword, _), [word, words @ ..]) if abbreviates(word, keyword) => {

@@ -12,6 +12,9 @@ use super::service;
 use super::token::{Span, Token};
 use crate::model::{KEY_MAX, Name, Secret, VlanSet};
 
+/// Help of a keyword that is taken because a guide misprints it, and not offered.
+pub const MISPRINT: &str = "The same, as the guide misprints it";
+
 /// What a slot takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -229,6 +229,8 @@ end
              vlan 12 server
               ip address 10.10.3.1 255.255.255.0
              serverfarm FARM
+              nat server
+              no nat client
               real 10.10.3.20
                inservice
              vserver WEB_VIP
@@ -247,7 +249,7 @@ end
             "6: hostname Cat6k-2: it is the switch's, not the module's\n",
             "17: match protocol http url /a: it belongs to `map URLS url`\n",
             "20: interval 5: it belongs to `probe WWW http`\n",
-            "29: url-map URLS: it belongs to `policy P`\n",
+            "30: url-map URLS: it belongs to `policy P`\n",
             "interface Vlan136: it is the switch's, not the module's\n",
             "parse-length 4000: `parse-length 4000` is not supported: it works on layer 7",
             "persistent rebalance: `persistent rebalance`: it has no effect",

@@ -60,7 +60,7 @@ fn a_pair_says_that_a_box_may_be_lost_and_names_what_is_missing_where_it_may_not
     let active = lab.start(LIMIT).expect("a pair");
     let standby = active.peer();
     for side in Side::BOTH {
-        configure(&mut lab, side, "probe TCP tcp\n interval 2\n retries 1\n failed 2\n");
+        configure(&mut lab, side, "probe TCP tcp\n interval 2\n retries 1\n failed 2\n open 1\n");
     }
     yes(&mut lab);
 
@@ -71,13 +71,14 @@ fn a_pair_says_that_a_box_may_be_lost_and_names_what_is_missing_where_it_may_not
     lab.topology.node(standby).ip(&["link set eth2 up".to_owned()]).expect("up");
     yes(&mut lab);
 
-    // A real that the standby alone does not reach.
-    let route = |verb: &str| vec![format!("route {verb} unreachable 192.158.39.102/32")];
-    lab.topology.node(standby).ip(&route("add")).expect("a route");
+    // A real that the standby alone does not reach: it has a wrong MAC address for it.
+    let neighbour = "192.158.39.102 dev eth2";
+    let wrong = format!("neigh replace {neighbour} lladdr 02:00:00:00:00:99 nud permanent");
+    lab.topology.node(standby).ip(&[wrong]).expect("a neighbour");
     let sentence =
         "missing  probes         real 192.158.39.102 (WEB) is operational for this box and not for the peer";
     no(&mut lab, active, sentence);
-    lab.topology.node(standby).ip(&route("del")).expect("no route");
+    lab.topology.node(standby).ip(&[format!("neigh del {neighbour}")]).expect("no neighbour");
     yes(&mut lab);
 
     // A command that one of them lacks, and one by which connections are not replicated.

@@ -8,7 +8,6 @@ use nix::sys::signal::Signal;
 use crate::operator::{Host, SINGLE};
 
 const CTRL_C: &str = "\x03";
-const CTRL_U: &str = "\x15";
 const CTRL_Z: &str = "\x1a";
 
 #[test]
@@ -18,63 +17,60 @@ fn an_operator_is_helped_at_every_key_and_each_line_acts_at_once() {
     let mut csm = Command::new(&host.programs.csm.path);
     csm.arg("--socket").arg(&csmd.socket).args(["--hostname", "Router"]);
     let mut terminal = Terminal::run(&csm).expect("a terminal");
-    let mut type_and_wait = |keys: &str, text: &str| {
+    // Strikes keys and waits for each text in turn; returns what stood before the last.
+    let mut step = |keys: &str, texts: &[&str]| {
         terminal.strike(keys).expect("it reads");
-        terminal.wait_for(text).unwrap_or_else(|error| panic!("{keys:?}: {error:#}"))
+        let wait =
+            |text: &&str| terminal.wait_for(text).unwrap_or_else(|error| panic!("{keys:?}: {error:#}"));
+        texts.iter().map(wait).last().unwrap_or_default()
     };
-    type_and_wait("", "Router#");
+    let running = || csmd.csm("show running-config").expect("an answer");
+    step("", &["Router#"]);
 
     // Help in the middle of a word, and the line goes on where it was.
-    let help = type_and_wait("show module csm 5 v?", "Router#");
-    assert!(help.contains("v?") && help.contains("  vlan") && help.contains("  vservers"), "{help}");
-    type_and_wait("s\t", "vservers ");
-    type_and_wait("\r", "VIP1");
-    type_and_wait("", "Router#");
+    step("show module csm 5 v?", &["show module csm 5 v?", "  vlan ", "  vservers ", "show module csm 5 v"]);
+    step("s\t", &["vservers "]);
+    step("\r", &["vserver         type", "VIP1", "Router#"]);
 
     // A typo has its caret below it.
-    let fault = type_and_wait("show modul csm 5 fx\r", "Router#");
-    assert!(fault.contains("\n                        ^\r\n% invalid word \"fx\""), "{fault:?}");
+    let fault = step("show modul csm 5 fx\r", &["^\r\n% invalid word \"fx\""]);
+    assert!(fault.ends_with(&format!("\n{:24}", "")), "{fault:?}");
+    step("", &["vservers ", "Router#"]);
 
-    // Modes, and a change that acts at once; a faulty line changes nothing and leaves the mode.
-    type_and_wait("conf t\r", "Router(config)#");
-    type_and_wait("mod csm 5\r", "Router(config-module-csm)#");
-    type_and_wait("vserver VIP1\r", "Router(config-slb-vserver)#");
-    type_and_wait("idle 77\r", "Router(config-slb-vserver)#");
-    let running = || csmd.csm("show running-config").expect("an answer");
+    // Modes, and a change that acts at once; a faulty line changes nothing and leaves the mode as it is.
+    step("conf t\r", &["CNTL/Z.", "Router(config)#"]);
+    step("mod csm 5\r", &["Router(config-module-csm)#"]);
+    step("vserver VIP1\r", &["Router(config-slb-vserver)#"]);
+    step("idle 77\r", &["Router(config-slb-vserver)#"]);
     assert!(running().contains("\n  idle 77\n"), "{}", running());
-    let fault = type_and_wait("idle 99999999\r", "Router(config-slb-vserver)#");
-    assert!(fault.contains("% seconds is 0-13500000, not 99999999"), "{fault:?}");
-    let fault = type_and_wait("serverfarm GONE\r", "Router(config-slb-vserver)#");
-    assert!(fault.contains("GONE") && running().contains("\n  serverfarm WEB\n"), "{fault:?}");
-    let shown = type_and_wait("do show running-config | include idle\r", "Router(config-slb-vserver)#");
-    assert!(shown.contains("\n  idle 77\r\n"), "{shown:?}");
-    type_and_wait("rep\t", "replicate ");
+    step("idle 99999999\r", &["% seconds is 0-13500000, not 99999999", "Router(config-slb-vserver)#"]);
+    step("serverfarm GONE\r", &["% ", "GONE", "Router(config-slb-vserver)#"]);
+    assert!(running().contains("\n  serverfarm WEB\n"), "{}", running());
+    step("do show running-config | include idle\r", &["\n  idle 77\r\n", "Router(config-slb-vserver)#"]);
 
     // Ctrl-C gives up what was typed and leaves nothing half done; Ctrl-Z carries the line out and leaves the modes.
-    type_and_wait(CTRL_C, "Router#");
-    type_and_wait("conf t\r", "Router(config)#");
-    type_and_wait("vserver VIP1\r", "Router(config-slb-vserver)#");
-    type_and_wait(&format!("no idle{CTRL_Z}"), "Router#");
-    assert!(!running().contains("idle"), "{}", running());
-    assert!(!running().contains("replicate"), "{}", running());
+    step("rep\t", &["replicate "]);
+    step(CTRL_C, &["Router#"]);
+    step("conf t\r", &["Router(config)#"]);
+    step("vserver VIP1\r", &["Router(config-slb-vserver)#"]);
+    step(&format!("no idle{CTRL_Z}"), &["Router#"]);
+    assert!(!running().contains("idle") && !running().contains("replicate"), "{}", running());
 
     // A listing that does not fit stops, and goes on as told; history brings lines back.
-    type_and_wait("terminal length 5\r", "Router#");
-    let page = type_and_wait("show running-config\r", " --More-- ");
-    assert_eq!(page.matches('\n').count(), 6, "the line itself and a page: {page:?}");
-    type_and_wait(" ", " --More-- ");
-    type_and_wait("q", "Router#");
-    type_and_wait("terminal length 0\r", "Router#");
-    let whole = type_and_wait("\x1b[A\x1b[A\r", "  inservice\r\nRouter#");
-    assert!(whole.contains("interface eth1") && whole.contains("vserver VIP1"), "{whole:?}");
+    step("terminal length 5\r", &["Router#"]);
+    let page = step("show running-config\r", &["interface eth1", " --More-- "]);
+    assert_eq!(page.matches('\n').count(), 5, "{page:?}");
+    step(" ", &["serverfarm", " --More-- "]);
+    step("q", &["Router#"]);
+    step("terminal length 0\r", &["Router#"]);
+    step("\x1b[A\x1b[A\r", &["interface eth1", "vserver VIP1", "  inservice\r\n", "Router#"]);
 
     // A listing pasted with its prompts.
-    type_and_wait(CTRL_U, "");
-    let pasted = "Router(config)# module csm 5\rRouter(config-module-csm)# vserver VIP1\rRouter(config-slb-vserver)# idle 88\r";
-    type_and_wait(pasted, "idle 88\r\n");
-    type_and_wait("", "Router(config-slb-vserver)#");
+    step("Router(config)# module csm 5\r", &["Router(config-module-csm)#"]);
+    step("Router(config-module-csm)# vserver VIP1\r", &["Router(config-slb-vserver)#"]);
+    step("Router(config-slb-vserver)# idle 88\r", &["idle 88", "Router(config-slb-vserver)#"]);
     assert!(running().contains("\n  idle 88\n"), "{}", running());
-    type_and_wait("end\r", "Router#");
+    step("end\r", &["Router#"]);
     terminal.strike("exit\r").expect("it reads");
     assert!(terminal.end().expect("its end").success());
     assert_eq!(csmd.end(Signal::SIGTERM), Some(0), "{}", csmd.log());

@@ -46,6 +46,7 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { syntax: "import FILE", request: |v| Request::Import { file: text(v, "FILE") } },
     Command { syntax: "show tech-support", request: |_| Request::TechSupport },
     Command { syntax: "show module csm SLOT tech-support", request: |_| Request::TechSupport },
+    Command { syntax: "show module csm SLOT tech-support all", request: |_| Request::TechSupport },
     Command { syntax: "show module csm SLOT natpool", request: |v| select(v, Select::Natpool(None)) },
     Command {
         syntax: "show module csm SLOT natpool POOL",
@@ -62,6 +63,14 @@ pub(super) const COMMANDS: &[Command] = &[
         syntax: "show module csm SLOT serverfarms FARM",
         request: |v| select(v, Select::Serverfarm(name(v, "FARM"))),
     },
+    // The listing has all about each already.
+    Command { syntax: "show module csm SLOT serverfarms detail", request: |v| show(v, Show::Serverfarms) },
+    Command {
+        syntax: "show module csm SLOT serverfarms FARM detail",
+        request: |v| select(v, Select::Serverfarm(name(v, "FARM"))),
+    },
+    Command { syntax: "show module csm SLOT vlan detail", request: |v| show(v, Show::Vlan) },
+    Command { syntax: "show module csm SLOT sticky groups", request: |v| select(v, Select::StickyGroups) },
     Command { syntax: "show module csm SLOT status", request: |v| select(v, Select::Status) },
     Command { syntax: "show module csm SLOT sticky client ADDRESS", request: sticky },
     Command { syntax: "show module csm SLOT sticky group GROUP", request: sticky },
@@ -90,6 +99,8 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { syntax: "reload certified", request: |_| reload(Some(StateDirectory::Certified)) },
     Command { syntax: "reload working", request: |_| reload(Some(StateDirectory::Working)) },
     Command { syntax: "show running-directory", request: |_| Request::State(Action::Directory) },
+    // As the stack's guide prints it above the directory's listing.
+    Command { syntax: "show running-configuration", request: |_| Request::State(Action::Directory) },
     Command {
         syntax: "show running-config diff startup-config",
         request: |_| Request::Difference { file: None },
@@ -214,6 +225,7 @@ pub(super) const WORDS: &[Continuation] = &[
     Continuation { word: "ft", help: "fault tolerance" },
     Continuation { word: "host", help: "this host: kernel, drivers, scheduling" },
     Continuation { word: "hw-module", help: "a module's other half" },
+    Continuation { word: "groups", help: "who shares which group" },
     Continuation { word: "group", help: "of one group only" },
     Continuation { word: "import", help: "a CSM's show running-config, without a daemon" },
     Continuation { word: "natpool", help: "pools of client NAT" },
@@ -231,6 +243,7 @@ pub(super) const WORDS: &[Continuation] = &[
     Continuation { word: "replace", help: "by a file, all of it at once" },
     Continuation { word: "revert", help: "take it back unless it is confirmed" },
     Continuation { word: "running-config", help: "the configuration in force" },
+    Continuation { word: "running-configuration", help: "the directory, as the stack's guide prints it" },
     Continuation { word: "running-directory", help: "which copy this node was started from" },
     Continuation { word: "sec", help: "in seconds" },
     Continuation { word: "serverfarms", help: "server farms" },

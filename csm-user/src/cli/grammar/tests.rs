@@ -53,7 +53,7 @@ fn every_command_in_full_and_as_short_as_possible() {
         ("show module csm 5 sticky", "s m c 5 stic", Show::Sticky),
         ("show module csm 5 vlan", "s m c 5 vl", Show::Vlan),
         ("show module csm 5 arp", "s m c 5 ar", Show::Arp),
-        ("show module csm 5 stats", "s m c 5 sta", Show::Stats),
+        ("show module csm 5 stats", "s m c 5 stats", Show::Stats),
         ("show module csm 5 all", "s m c 5 al", Show::All),
     ] {
         let wanted = shows(what);
@@ -72,6 +72,8 @@ fn every_command_in_full_and_as_short_as_possible() {
         ("copy work cert flash-syncro", Action::Certify { flash_synchro: true }),
         ("show running-d", Action::Directory),
         ("sh start", Action::Startup),
+        // As the stack's guide misprints it.
+        ("show running-configuration", Action::Directory),
         ("reload", Action::Reload { directory: None }),
         ("reload w", Action::Reload { directory: Some(StateDirectory::Working) }),
     ] {
@@ -139,19 +141,23 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
     wrong(
         "show modul csm 5 fx detail",
         &expect![[r#"
-        show modul csm 5 fx detail
-                         ^
-        % invalid word "fx"; possible here:
-          all              everything but connections and sticky entries
-          arp              addresses answered for, and next hops
-          conns            connections
-          ft               fault tolerance
-          reals            real servers
-          serverfarms      server farms
-          stats            counters
-          sticky           sticky entries
-          vlan             VLANs and the ports that carry them
-          vservers         virtual servers"#]],
+            show modul csm 5 fx detail
+                             ^
+            % invalid word "fx"; possible here:
+              all              everything but connections and sticky entries
+              arp              addresses answered for, and next hops
+              conns            connections
+              ft               fault tolerance
+              natpool          pools of client NAT
+              probe            health probes
+              reals            real servers
+              serverfarms      server farms
+              stats            counters
+              status           the module
+              sticky           sticky entries
+              tech-support     everything for somebody far away, keys left out
+              vlan             VLANs and the ports that carry them
+              vservers         virtual servers"#]],
     );
     wrong(
         "shw",
@@ -165,6 +171,7 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
               copy             startup configurations
               ft               fault tolerance
               hw-module        a module's other half
+              import           a CSM's show running-config, without a daemon
               reload           hand the role over and start anew
               show             the state of the system
               trace            the walk of a client's packets through the XDP program
@@ -198,12 +205,13 @@ fn an_ambiguous_word_lists_what_it_could_be() {
     wrong(
         "show module csm 5 s",
         &expect![[r#"
-        show module csm 5 s
-                          ^
-        % ambiguous word "s"; possible here:
-          serverfarms      server farms
-          stats            counters
-          sticky           sticky entries"#]],
+            show module csm 5 s
+                              ^
+            % ambiguous word "s"; possible here:
+              serverfarms      server farms
+              stats            counters
+              status           the module
+              sticky           sticky entries"#]],
     );
 }
 
@@ -230,6 +238,7 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
               copy             startup configurations
               ft               fault tolerance
               hw-module        a module's other half
+              import           a CSM's show running-config, without a daemon
               reload           hand the role over and start anew
               show             the state of the system
               trace            the walk of a client's packets through the XDP program

@@ -8,7 +8,7 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use rustyline::completion::{Completer, Pair};
 use rustyline::config::{BellStyle, CompletionType};
 use rustyline::error::ReadlineError;
-use rustyline::highlight::{CmdKind, Highlighter};
+use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::{DefaultHistory, History as _, SearchDirection};
 use rustyline::validate::Validator;
@@ -106,7 +106,7 @@ impl Shell<'_> {
         // The question stands on the last line of the screen.
         self.length = editor.dimensions().map_or(LENGTH, |(_, rows)| usize::from(rows)).saturating_sub(1);
         let key = Arc::new(Mutex::new(Key::Enter));
-        editor.set_helper(Some(Assistant { session: Arc::clone(&self.session), key: Arc::clone(&key) }));
+        editor.set_helper(Some(Assistant { session: Arc::clone(&self.session) }));
         for (event, means) in [(KeyEvent::from('?'), Key::Help), (KeyEvent::ctrl('Z'), Key::End)] {
             let handler = Remember { key: Arc::clone(&key), means };
             editor.bind_sequence(event, EventHandler::Conditional(Box::new(handler)));
@@ -129,6 +129,11 @@ impl Shell<'_> {
             typed.clear();
             let key = *lock(&key);
             if key == Key::Help {
+                let columns = editor.dimensions().map_or(0, |(columns, _)| usize::from(columns));
+                // As IOS shows it: the question mark stands in the line, and is none of it.
+                if prompt.chars().count() + line.chars().count() + 1 < columns {
+                    println!("\x1b[1A\r{prompt}{line}?");
+                }
                 let help = self.session().help(&line);
                 self.show(&help)?;
                 typed = line;
@@ -350,7 +355,6 @@ impl ConditionalEventHandler for Remember {
 /// Completes from the tables.
 struct Assistant {
     session: Arc<Mutex<Session>>,
-    key: Arc<Mutex<Key>>,
 }
 
 impl Helper for Assistant {}
@@ -360,19 +364,7 @@ impl Hinter for Assistant {
     type Hint = String;
 }
 
-impl Highlighter for Assistant {
-    /// As the operator sees it in IOS: the question mark stands in the line, and is none of it.
-    fn highlight<'l>(&self, line: &'l str, _: usize) -> std::borrow::Cow<'l, str> {
-        match *lock(&self.key) {
-            Key::Help => format!("{line}?").into(),
-            Key::Enter | Key::End => line.into(),
-        }
-    }
-
-    fn highlight_char(&self, _: &str, _: usize, kind: CmdKind) -> bool {
-        kind == CmdKind::ForcedRefresh && *lock(&self.key) == Key::Help
-    }
-}
+impl Highlighter for Assistant {}
 
 impl Completer for Assistant {
     type Candidate = Pair;
