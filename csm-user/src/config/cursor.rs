@@ -60,6 +60,7 @@ impl Cursor {
             Mode::Serverfarm => "config-slb-sfarm",
             Mode::Real => "config-slb-real",
             Mode::Vserver => "config-slb-vserver",
+            Mode::Static => "config-slb-static",
             Mode::Ft => "config-slb-ft",
         }
     }

@@ -49,11 +49,12 @@ impl Node {
             Some(pair) if pair.heard => self.ask_facts(),
             _ => Err("none is heard".to_owned()),
         };
+        let slot = self.config().slot;
         let checks =
             readiness::judge(pair.as_ref(), &self.box_facts(), peer.as_ref().map_err(String::as_str));
         ReadyReply {
             ready: readiness::is_ready(&checks),
-            checks: checks.into_iter().map(check_reply).collect(),
+            checks: checks.into_iter().map(|check| check_reply(check, slot)).collect(),
         }
     }
 
@@ -231,7 +232,7 @@ impl Node {
     }
 }
 
-fn check_reply(check: readiness::Check) -> CheckReply {
+fn check_reply(check: readiness::Check, slot: u8) -> CheckReply {
     CheckReply {
         grade: match check.grade {
             Grade::Good => CheckGrade::Good,
@@ -240,7 +241,8 @@ fn check_reply(check: readiness::Check) -> CheckReply {
         },
         about: check.about.to_owned(),
         found: check.found,
-        remedy: check.remedy.map(str::to_owned),
+        // As it can be typed.
+        remedy: check.remedy.map(|remedy| remedy.replace("csm N", &format!("csm {slot}"))),
     }
 }
 

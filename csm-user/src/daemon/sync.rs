@@ -101,7 +101,7 @@ impl Node {
             )));
         }
         self.save(Directory::Working, &config::print(&after))?;
-        self.changes.wish(Wish::Reload(Some(Directory::Working)));
+        self.changes.wish_soon(&self.runtime, Wish::Reload(Some(Directory::Working)));
         Ok(true)
     }
 

@@ -311,7 +311,7 @@ fn what_the_shell_alone_knows_is_found_by_it_and_told_so_elsewhere() {
     assert_eq!(parse_all(&args(&["exit"])), Ok(is(Shell::Leave)));
     let words =
         |before: &[&str], partial| choices(before, partial).into_iter().map(|c| c.word).collect::<Vec<_>>();
-    assert_eq!(words(&["show"], "run"), ["running-config", "running-directory"]);
+    assert_eq!(words(&["show"], "run"), ["running-config", "running-configuration", "running-directory"]);
     assert_eq!(words(&["show", "running-config", "|"], "e"), ["exclude"]);
     assert_eq!(words(&["nothing"], ""), Vec::<&str>::new());
 }
