@@ -60,7 +60,7 @@ fn an_operator_is_helped_at_every_key_and_each_line_acts_at_once() {
     step("terminal length 5\r", &["Router#"]);
     let page = step("show running-config\r", &["interface eth1", " --More-- "]);
     assert_eq!(page.matches('\n').count(), 5, "{page:?}");
-    step(" ", &["serverfarm", " --More-- "]);
+    step(" ", &["vlan 3 server", " --More-- "]);
     step("q", &["Router#"]);
     step("terminal length 0\r", &["Router#"]);
     step("\x1b[A\x1b[A\r", &["interface eth1", "vserver VIP1", "  inservice\r\n", "Router#"]);

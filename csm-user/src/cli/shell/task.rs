@@ -57,10 +57,11 @@ pub fn run(runtime: &Runtime, socket: PathBuf, host: Option<String>) -> anyhow::
         status: exec::OK,
     };
     if terminal {
-        shell.interactive()?
-    } else {
-        shell.piped()?
+        // Who typed saw what failed.
+        shell.interactive()?;
+        return Ok(exec::OK);
     }
+    shell.piped()?;
     Ok(shell.status)
 }
 
