@@ -20,6 +20,10 @@ pub enum Kind {
     Malformed,
     /// Not in the model.
     LeftOut,
+    /// ICMP that is neither echo nor an error that is translated.
+    OtherIcmp,
+    /// An ICMP error: unreachable, time exceeded, parameter problem.
+    Error,
     /// All headers are there.
     Transport(Transport),
 }
@@ -45,6 +49,8 @@ pub enum Transport {
         /// Identifier.
         id: u16,
     },
+    /// Of a protocol without ports.
+    Other,
 }
 
 /// A question or its answer.
@@ -62,7 +68,7 @@ impl Transport {
     pub const fn opens(self) -> bool {
         match self {
             Self::Tcp { flags, .. } => flags & SYN != 0 && flags & (FIN | RST | super::table::ACK) == 0,
-            Self::Udp => true,
+            Self::Udp | Self::Other => true,
             Self::Echo { kind, .. } => matches!(kind, Echo::Request),
         }
     }
@@ -190,8 +196,9 @@ impl Frame {
         match self.proto() {
             6 => self.tcp(total),
             17 => self.udp(total),
-            1 => self.echo(total),
-            _ => Kind::LeftOut,
+            1 => self.icmp(total),
+            _ if total < 20 => Kind::Malformed,
+            _ => Kind::Transport(Transport::Other),
         }
     }
 
@@ -218,7 +225,7 @@ impl Frame {
         if length < 8 || 20 + length > total { Kind::Malformed } else { Kind::Transport(Transport::Udp) }
     }
 
-    fn echo(&self, total: usize) -> Kind {
+    fn icmp(&self, total: usize) -> Kind {
         if self.len() < L4 + 8 || total < 28 {
             return Kind::Malformed;
         }
@@ -226,7 +233,8 @@ impl Frame {
         match (self.0[L4], self.0[L4 + 1]) {
             (8, 0) => Kind::Transport(Transport::Echo { kind: Echo::Request, id }),
             (0, 0) => Kind::Transport(Transport::Echo { kind: Echo::Reply, id }),
-            _ => Kind::LeftOut,
+            (3 | 11 | 12, _) => Kind::Error,
+            _ => Kind::OtherIcmp,
         }
     }
 
@@ -289,7 +297,8 @@ impl Frame {
         match self.proto() {
             6 => Some(L4 + 16),
             17 => (self.u16(L4 + 6) != 0).then_some(L4 + 6),
-            _ => Some(L4 + 2),
+            1 => Some(L4 + 2),
+            _ => None,
         }
     }
 
@@ -304,6 +313,9 @@ impl Frame {
         let end = L2 + usize::from(self.u16(16));
         let length = end - L4;
         let length = if self.proto() == 17 { usize::from(self.u16(L4 + 4)) } else { length };
+        if !matches!(self.proto(), 1 | 6 | 17) {
+            return (sum(&self.0[L2..L4]) % 65_535, 0);
+        }
         let mut segment = sum(&self.0[L4..L4 + length]);
         if self.proto() != 1 {
             segment += sum(&self.0[26..34]) + u64::from(self.proto()) + length as u64;
@@ -329,6 +341,19 @@ impl Frame {
             let sum = missing(segment, found_segment);
             self.put16(at, if sum == 0 && self.proto() == 17 { 0xffff } else { sum });
         }
+    }
+
+    /// Whether `other` is the same frame but for the two forms of zero at these `places`.
+    #[must_use]
+    pub fn same_but_zeros(&self, other: &[u8], places: &[usize]) -> bool {
+        let mut relaxed = self.clone();
+        for &at in places.iter().filter(|at| **at + 2 <= other.len().min(self.len())) {
+            let pair = [relaxed.u16(at), u16::from_be_bytes([other[at], other[at + 1]])];
+            if matches!(pair, [0, 0xffff] | [0xffff, 0]) {
+                relaxed.put16(at, pair[1]);
+            }
+        }
+        relaxed.0 == other
     }
 
     /// Whether `other` is the same frame. A checksum of 0 and one of FFFF are the same to who sums, and after a wrong checksum

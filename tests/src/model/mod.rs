@@ -2,9 +2,9 @@
 //! headers are read by hand, checksums summed anew, and a connection is one record, not two entries that find one another.
 //!
 //! The scene is the rig's (`crate::rig`): clients on VLAN 2, servers on VLAN 3, untagged ports, the gate open. What the
-//! model leaves out, [`Model::step`] says by `None`: fragments, IP options, other protocols than TCP, UDP and ICMP echo, a TTL
-//! that runs out, 802.1Q tags, the FT port.
+//! model leaves out, [`Model::step`] says by `None`: fragments, IP options, a TTL that runs out, 802.1Q tags, the FT port.
 
+pub mod error;
 pub mod frame;
 pub mod table;
 
@@ -13,6 +13,7 @@ use std::net::Ipv4Addr;
 use csm_common::counter::Reason;
 
 use crate::rig::{ALIAS, GATEWAY, NEAR_CLIENT, REALS, Side, VIP, VIRTUAL_MAC};
+use error::Quote;
 use frame::{Echo, Frame, Kind, Transport};
 use table::{Conn, Key, Outcome, Tables};
 
@@ -31,6 +32,8 @@ pub struct Service {
     pub in_service: bool,
     /// Turns taken.
     pub turns: u64,
+    /// In dispatch mode: its reals own the virtual address.
+    pub dispatch: bool,
 }
 
 /// Packets and octets that were sent on.
@@ -72,6 +75,14 @@ pub struct End {
     pub reason: Reason,
     /// The frame that goes on; `None` where it is dropped.
     pub frame: Option<Frame>,
+    /// Of an ICMP error, whose quote may be cut: places of checksums, where 0 and FFFF are the same.
+    pub zeros: Vec<usize>,
+}
+
+impl End {
+    fn of(reason: Reason, frame: Option<Frame>) -> Self {
+        Self { reason, frame, zeros: Vec::new() }
+    }
 }
 
 impl Model {
@@ -87,8 +98,8 @@ impl Model {
     pub fn step(&mut self, side: Side, bytes: &[u8]) -> Option<End> {
         let frame = Frame::of(bytes);
         let vlan = if side == Side::Client { 2 } else { 3 };
-        let end = |reason| Some(End { reason, frame: None });
-        let pass = |reason| Some(End { reason, frame: Some(frame.clone()) });
+        let end = |reason| Some(End::of(reason, None));
+        let pass = |reason| Some(End::of(reason, Some(frame.clone())));
         match frame.ethertype() {
             0x0806 => return Some(arp(vlan, &frame)),
             0x0800 => {}
@@ -101,6 +112,8 @@ impl Model {
         let transport = match frame.kind() {
             Kind::LeftOut => return None,
             Kind::Malformed => return end(Reason::DropMalformed),
+            Kind::OtherIcmp => return end(Reason::DropProtocol),
+            Kind::Error => return Some(self.error(vlan, &frame).unwrap_or_else(|why| End::of(why, None))),
             Kind::Transport(transport) => transport,
         };
         if let Transport::Echo { kind: Echo::Request, .. } = transport
@@ -108,14 +121,36 @@ impl Model {
         {
             let mut reply = frame.clone();
             reply.answer_echo(VIRTUAL_MAC);
-            return Some(End { reason: Reason::EchoReplied, frame: Some(reply) });
+            return Some(End::of(Reason::EchoReplied, Some(reply)));
         }
         if frame.ttl() <= 1 {
             return None;
         }
         match self.walk(side, vlan, &frame, transport) {
-            Ok((reason, out)) => Some(End { reason, frame: Some(out) }),
+            Ok((reason, out)) => Some(End::of(reason, Some(out))),
             Err(reason) => end(reason),
+        }
+    }
+
+    /// An ICMP error about a packet that left here.
+    fn error(&mut self, vlan: u16, frame: &Frame) -> Result<End, Reason> {
+        let quote = Quote::of(frame, vlan)?;
+        let (id, forward) = self.tables.place(&quote.key).ok_or(Reason::DropIcmp)?;
+        let conn = self.tables.conn(id).clone();
+        let towards = if forward { conn.to_server } else { conn.to_client };
+        let mac = towards.ok_or(Reason::DropUnresolved)?;
+        let (mut out, zeros) = quote.translate(frame, &conn, forward);
+        out.send_to(mac, VIRTUAL_MAC);
+        self.count(&conn, forward, frame);
+        Ok(End { reason: Reason::ForwardedIcmp, frame: Some(out), zeros })
+    }
+
+    fn count(&mut self, conn: &Conn, forward: bool, frame: &Frame) {
+        let Some((service, real)) = conn.service else { return };
+        for sums in [&mut self.sums[service as usize], &mut self.real_sums[real as usize]] {
+            let side = if forward { &mut sums.client } else { &mut sums.server };
+            side.0 += 1;
+            side.1 += frame.len() as u64;
         }
     }
 
@@ -153,14 +188,7 @@ impl Model {
         let towards = if forward { conn.to_server } else { conn.to_client };
         let Some(mac) = towards else { return Err(Reason::DropUnresolved) };
         out.send_to(mac, VIRTUAL_MAC);
-        if let Some((service, real)) = conn.service {
-            let octets = frame.len() as u64;
-            for sums in [&mut self.sums[service as usize], &mut self.real_sums[real as usize]] {
-                let side = if forward { &mut sums.client } else { &mut sums.server };
-                side.0 += 1;
-                side.1 += octets;
-            }
-        }
+        self.count(&conn, forward, frame);
         let reason = match (conn.service, fresh) {
             (None, _) => Reason::ForwardedRouted,
             (_, true) => Reason::ForwardedNew,
@@ -203,9 +231,14 @@ impl Model {
         let turn = usize::try_from(service.turns).expect("a few");
         let (real, address, port) = service.ring[turn % service.ring.len()];
         service.turns += 1;
+        let server = if service.dispatch {
+            (key.dst, key.dport)
+        } else {
+            (address, if port == 0 { key.dport } else { port })
+        };
         let conn = Conn {
             key: *key,
-            server: (address, if port == 0 { key.dport } else { port }),
+            server,
             server_vlan: 3,
             service: Some((service.number, real)),
             to_server: REALS.iter().find(|host| host.ip == address).map(|host| host.mac),
@@ -298,8 +331,8 @@ fn way_back(src: Ipv4Addr, vlan: u16) -> Result<[u8; 6], Reason> {
 
 /// ARP on a data port.
 fn arp(vlan: u16, frame: &Frame) -> End {
-    let pass = End { reason: Reason::PassArp, frame: Some(frame.clone()) };
-    let Some(arp) = frame.arp() else { return End { reason: Reason::DropMalformed, frame: None } };
+    let pass = End::of(Reason::PassArp, Some(frame.clone()));
+    let Some(arp) = frame.arp() else { return End::of(Reason::DropMalformed, None) };
     let usual = arp.header == [0, 1, 8, 0, 6, 4];
     if !usual || arp.sender_mac[0] & 1 == 1 || is_ours(arp.sender, vlan) {
         return pass;
@@ -309,5 +342,5 @@ fn arp(vlan: u16, frame: &Frame) -> End {
     }
     let mut reply = frame.clone();
     reply.answer_arp(&arp, VIRTUAL_MAC);
-    End { reason: Reason::ArpReplied, frame: Some(reply) }
+    End::of(Reason::ArpReplied, Some(reply))
 }

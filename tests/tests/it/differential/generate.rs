@@ -6,7 +6,7 @@ use csm_tests::model::Model;
 use csm_tests::model::table::{ACK, Conn, FIN, RST, SYN};
 use csm_tests::rig::{ALIAS, FAR_CLIENT, GATEWAY, NEAR_CLIENT, REALS, STRANGER, Side, VIP, VIRTUAL_MAC};
 use csm_tests::sim::rng::Rng;
-use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilder, TcpHeader};
+use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, IpNumber, PacketBuilder, TcpHeader};
 
 use super::side_of;
 
@@ -32,7 +32,7 @@ impl Generator {
                 let recent = conns.len().saturating_sub(24)..conns.len();
                 let index = self.rng.within(recent.start as u64..recent.end as u64);
                 let conn = conns[usize::try_from(index).expect("an index")].clone();
-                self.of_conn(&conn)
+                if self.rng.chance(15) { self.error(&conn) } else { self.of_conn(&conn) }
             }
             0..88 => self.first(),
             88..94 => self.arp(),
@@ -83,6 +83,31 @@ impl Generator {
         (side, self.packet(key.proto, (key.src, key.sport), (key.dst, key.dport), flags, (seq, ack)))
     }
 
+    /// An ICMP error about a packet that left by a connection that there is, in either direction.
+    fn error(&mut self, conn: &Conn) -> (Side, Vec<u8>) {
+        let (src, dst, vlan) = match self.rng.chance(50) {
+            true => (conn.client(), conn.server, conn.server_vlan),
+            false => (conn.virtual_server(), conn.client(), conn.key.vlan),
+        };
+        let flags = self.flags();
+        let numbers = (self.number(1000), self.number(5000));
+        let mut quote = self.packet(conn.key.proto, src, dst, flags, numbers).split_off(14);
+        let quoted = usize::try_from(self.rng.within(26..60)).expect("a length");
+        quote.truncate(quoted);
+        let from = self.rng.pick(&[dst.0, dst.0, GATEWAY.ip, REALS[1].ip, Ipv4Addr::new(10, 1, 1, 3)]);
+        let to = if self.rng.chance(92) { src.0 } else { VIP };
+        let (kind, code) = (self.rng.pick(&[3, 3, 11, 11, 12, 4, 5]), self.rng.pick(&[0, 1, 3, 4]));
+        let ttl = self.rng.pick(&[64, 64, 64, 255, 2, 1]);
+        let ip = PacketBuilder::ethernet2([2, 0xee, 0, 0, 1, 1], VIRTUAL_MAC).ipv4(
+            from.octets(),
+            to.octets(),
+            ttl,
+        );
+        let mut bytes = Vec::with_capacity(128);
+        ip.icmpv4_raw(kind, code, [0, 0, 5, 0xdc]).write(&mut bytes, &quote).expect("a buildable frame");
+        (side_of(vlan), bytes)
+    }
+
     /// A packet of whoever to whomever.
     fn first(&mut self) -> (Side, Vec<u8>) {
         let side = if self.rng.chance(65) { Side::Client } else { Side::Server };
@@ -111,7 +136,7 @@ impl Generator {
             _ => [FAR_CLIENT.ip, NEAR_CLIENT.ip, GATEWAY.ip, VIP],
         };
         let dst = if self.rng.chance(85) { self.rng.pick(&common) } else { self.rng.pick(&odd) };
-        let proto = self.rng.pick(&[6, 6, 6, 17, 17, 1]);
+        let proto = self.rng.pick(&[6, 6, 6, 6, 6, 17, 17, 17, 1, 1, 47]);
         let sport = self.rng.pick(&[1000, 1001, 1002, 80, 5353]);
         let dport = self.rng.pick(&[80, 80, 53, 53, 81, 1000, 0]);
         let flags = if self.rng.chance(60) { SYN } else { self.flags() };
@@ -152,6 +177,7 @@ impl Generator {
                 ip.tcp_header(header).write(&mut bytes, &payload)
             }
             17 => ip.udp(src.1, dst.1).write(&mut bytes, &payload),
+            other if other != 1 => ip.write(&mut bytes, IpNumber(other), &payload),
             _ if self.rng.chance(60) => ip.icmpv4_echo_request(src.1, 1).write(&mut bytes, &payload),
             _ => ip.icmpv4_echo_reply(src.1, 1).write(&mut bytes, &payload),
         };
