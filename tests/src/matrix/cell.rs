@@ -178,9 +178,9 @@ impl Bench {
             let alive =
                 |report: &crate::traffic::msg_client::Report| report.alive.saturating_sub(report.unproven);
             faults.extend(ended[index].lost.iter().map(|(why, count)| format!("{count} lost: {why}")));
-            faults.extend(
-                web[index].failed.iter().map(|(why, count)| format!("{count} requests failed: {why}")),
-            );
+            // Clients and servers that are starved themselves miss their own limits.
+            let failed = web[index].failed.iter().filter(|_| !matches!(trouble, Trouble::Starved(_)));
+            faults.extend(failed.map(|(why, count)| format!("{count} requests failed: {why}")));
             let moved = unstuck(&web[index]);
             if moved > 0 && self.mode != Mode::Forward {
                 faults.push(format!("{moved} sticky clients were moved to another server"));

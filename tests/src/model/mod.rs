@@ -2,9 +2,10 @@
 //! headers are read by hand, checksums summed anew, and a connection is one record, not two entries that find one another.
 //!
 //! The scene is the rig's (`crate::rig`): clients on VLAN 2, servers on VLAN 3, untagged ports, the gate open. What the
-//! model leaves out, [`Model::step`] says by `None`: fragments, IP options, a TTL that runs out, 802.1Q tags, the FT port.
+//! model leaves out, [`Model::step`] says by `None`: IP options, a TTL that runs out, 802.1Q tags, the FT port.
 
 pub mod error;
+pub mod fragment;
 pub mod frame;
 pub mod table;
 
@@ -14,6 +15,7 @@ use csm_common::counter::Reason;
 
 use crate::rig::{ALIAS, GATEWAY, NEAR_CLIENT, REALS, Side, VIP, VIRTUAL_MAC};
 use error::Quote;
+use fragment::{Datagrams, Fate};
 use frame::{Echo, Frame, Kind, Transport};
 use table::{Conn, Key, Outcome, Tables};
 
@@ -62,6 +64,8 @@ pub struct Model {
     pub services: Vec<Service>,
     /// The connections.
     pub tables: Tables,
+    /// What comes in pieces.
+    pub datagrams: Datagrams,
     /// By virtual server.
     pub sums: Vec<Sums>,
     /// By real.
@@ -91,7 +95,7 @@ impl Model {
     pub fn new(services: Vec<Service>) -> Self {
         let sums = vec![Sums::default(); services.len()];
         let real_sums = vec![Sums::default(); 2 * REALS.len()];
-        Self { services, tables: Tables::default(), sums, real_sums }
+        Self { services, tables: Tables::default(), datagrams: Datagrams::default(), sums, real_sums }
     }
 
     /// What becomes of a frame that comes in on `side`; `None` if the model does not say.
@@ -112,6 +116,13 @@ impl Model {
         let transport = match frame.kind() {
             Kind::LeftOut => return None,
             Kind::Malformed => return end(Reason::DropMalformed),
+            Kind::BadFragment => return end(Reason::DropFragment),
+            Kind::Later => {
+                return match self.follow(vlan, &frame) {
+                    Ok(out) => out,
+                    Err(reason) => end(reason),
+                };
+            }
             Kind::OtherIcmp => return end(Reason::DropProtocol),
             Kind::Error => return Some(self.error(vlan, &frame).unwrap_or_else(|why| End::of(why, None))),
             Kind::Transport(transport) => transport,
@@ -121,6 +132,9 @@ impl Model {
         {
             let mut reply = frame.clone();
             reply.answer_echo(VIRTUAL_MAC);
+            if frame.has_more() {
+                self.datagrams.note(&frame, vlan, Fate::Answered);
+            }
             return Some(End::of(Reason::EchoReplied, Some(reply)));
         }
         if frame.ttl() <= 1 {
@@ -141,12 +155,32 @@ impl Model {
         let mac = towards.ok_or(Reason::DropUnresolved)?;
         let (mut out, zeros) = quote.translate(frame, &conn, forward);
         out.send_to(mac, VIRTUAL_MAC);
-        self.count(&conn, forward, frame);
+        self.count(conn.service, forward, frame);
         Ok(End { reason: Reason::ForwardedIcmp, frame: Some(out), zeros })
     }
 
-    fn count(&mut self, conn: &Conn, forward: bool, frame: &Frame) {
-        let Some((service, real)) = conn.service else { return };
+    /// A fragment with others before it.
+    fn follow(&mut self, vlan: u16, frame: &Frame) -> Result<Option<End>, Reason> {
+        let Some(fate) = self.datagrams.follow(frame, vlan)? else { return Ok(None) };
+        let mut out = frame.clone();
+        let reason = match fate {
+            Fate::Answered => {
+                out.readdress((frame.dst(), frame.src()), 64);
+                out.send_to(frame.src_mac(), VIRTUAL_MAC);
+                Reason::EchoReplied
+            }
+            Fate::Follows { addresses, mac, service, forward } => {
+                out.readdress(addresses, frame.ttl() - 1);
+                out.send_to(mac, VIRTUAL_MAC);
+                self.count(service, forward, frame);
+                Reason::ForwardedFragment
+            }
+        };
+        Ok(Some(End { zeros: vec![24], ..End::of(reason, Some(out)) }))
+    }
+
+    fn count(&mut self, service: Option<(u32, u32)>, forward: bool, frame: &Frame) {
+        let Some((service, real)) = service else { return };
         for sums in [&mut self.sums[service as usize], &mut self.real_sums[real as usize]] {
             let side = if forward { &mut sums.client } else { &mut sums.server };
             side.0 += 1;
@@ -188,7 +222,17 @@ impl Model {
         let towards = if forward { conn.to_server } else { conn.to_client };
         let Some(mac) = towards else { return Err(Reason::DropUnresolved) };
         out.send_to(mac, VIRTUAL_MAC);
-        self.count(&conn, forward, frame);
+        self.count(conn.service, forward, frame);
+        if frame.has_more() {
+            let ends =
+                if forward { (conn.client(), conn.server) } else { (conn.virtual_server(), conn.client()) };
+            let addresses = (ends.0.0, ends.1.0);
+            self.datagrams.note(
+                frame,
+                vlan,
+                Fate::Follows { addresses, mac, service: conn.service, forward },
+            );
+        }
         let reason = match (conn.service, fresh) {
             (None, _) => Reason::ForwardedRouted,
             (_, true) => Reason::ForwardedNew,

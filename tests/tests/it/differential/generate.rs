@@ -17,16 +17,26 @@ const FLAGS: [u8; 10] = [SYN, SYN, SYN | ACK, SYN | ACK, ACK, ACK, PSH | ACK, FI
 /// A stream of frames.
 pub(crate) struct Generator {
     rng: Rng,
+    /// Fragments that are still to come.
+    later: Vec<(Side, Vec<u8>)>,
 }
 
 impl Generator {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self { rng: Rng::new(seed) }
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { rng: Rng::new(seed), later: Vec::new() }
     }
 
     /// The next frame and where it comes in.
     pub(crate) fn frame(&mut self, model: &Model) -> (Side, Vec<u8>) {
         let conns = model.tables.conns();
+        if !self.later.is_empty() && self.rng.chance(50) {
+            let index = usize::try_from(self.rng.within(0..self.later.len() as u64)).expect("an index");
+            let (side, mut bytes) = self.later.swap_remove(index);
+            if self.rng.chance(12) {
+                self.damage(&mut bytes);
+            }
+            return (side, bytes);
+        }
         let (side, mut bytes) = match self.rng.within(0..100) {
             0..60 if !conns.is_empty() => {
                 let recent = conns.len().saturating_sub(24)..conns.len();
@@ -38,10 +48,40 @@ impl Generator {
             88..94 => self.arp(),
             _ => self.stranger(),
         };
+        if self.rng.chance(10) && bytes.len() > 34 && bytes[12..14] == [8, 0] {
+            bytes = self.in_pieces(side, &bytes);
+        }
         if self.rng.chance(12) {
             self.damage(&mut bytes);
         }
         (side, bytes)
+    }
+
+    /// The first fragment of an IPv4 frame, now and then not the one to come first; the others come later, in any order.
+    fn in_pieces(&mut self, side: Side, bytes: &[u8]) -> Vec<u8> {
+        let (head, mut payload) = (&bytes[..34], bytes[34..].to_vec());
+        payload.resize(payload.len() + usize::try_from(self.rng.within(0..60)).expect("a few"), 0x3c);
+        let id = u16::try_from(self.rng.within(1..60_000)).expect("16 bits");
+        let mut pieces = Vec::new();
+        let mut at = 0;
+        while at < payload.len() {
+            let odd = if self.rng.chance(4) { 1 } else { 0 };
+            let length = usize::try_from(self.rng.within(2..6)).expect("a few") * 8 + odd;
+            let end = (at + length).min(payload.len());
+            let more = if end < payload.len() { 0x2000 } else { 0 };
+            let mut piece = [head, &payload[at..end]].concat();
+            let total = u16::try_from(piece.len() - 14).expect("a small frame");
+            piece[16..18].copy_from_slice(&total.to_be_bytes());
+            piece[18..20].copy_from_slice(&id.to_be_bytes());
+            let place = u16::try_from(at / 8).expect("a small datagram") | more;
+            piece[20..22].copy_from_slice(&place.to_be_bytes());
+            pieces.push((side, piece));
+            at = end;
+        }
+        let first = if self.rng.chance(80) { 0 } else { pieces.len() - 1 };
+        let now = pieces.swap_remove(first).1;
+        self.later.append(&mut pieces);
+        now
     }
 
     fn number(&mut self, near: u32) -> u32 {
@@ -232,6 +272,10 @@ impl Generator {
             6..8 => {
                 let length = usize::try_from(self.rng.within(14..bytes.len() as u64 + 1)).expect("a length");
                 bytes.truncate(length);
+            }
+            8 if bytes.len() > 17 => {
+                // The length that IPv4 gives.
+                bytes[16..18].copy_from_slice(&[0, u8::try_from(self.rng.within(0..70)).expect("an octet")]);
             }
             _ => bytes.resize(bytes.len() + usize::try_from(self.rng.within(1..30)).expect("a few"), 0xa5),
         }
