@@ -480,11 +480,16 @@ fn loader(capacity: &Capacity) -> EbpfLoader<'static> {
         (names::ERROR_SOURCES6, limits::VLAN_IDS),
         (names::POOLS6, limits::POOLS_MAX),
         (names::STATICS6, limits::STATICS_MAX),
+        (names::TUNNELS6, limits::TUNNELS_MAX),
         (names::ROUTES6, limits::ROUTES_MAX),
         (names::NETWORKS6, limits::NETWORKS_MAX),
         (names::CLIENTS6, limits::CLIENTS_MAX),
     ] {
         loader.map_max_entries(name, scaled(entries));
+    }
+    if !capacity.ipv6 {
+        // The smallest ring: a page.
+        loader.map_max_entries(names::HELD6, 4096);
     }
     loader
 }
