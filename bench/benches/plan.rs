@@ -38,7 +38,7 @@ fn health_change(criterion: &mut Criterion) {
     plan(&config, &HealthView::default(), &hops, &mut numbers).expect("it fits the maps");
     let farm = &config.serverfarms[0];
     let failed = RealKey { farm: farm.name.clone(), address: farm.reals[0].address, port: None };
-    let health = HealthView { unhealthy: [failed].into() };
+    let health = HealthView { unhealthy: [failed].into(), ..HealthView::default() };
     let mut group = criterion.benchmark_group("plan");
     group.throughput(Throughput::Elements(u64::from(VSERVERS)));
     group.bench_function("1000 vservers, one real failed", |bencher| {

@@ -159,6 +159,8 @@ reasons! {
     DropCleared = "drop_cleared", Drop;
     /// First packet of a connection that a host opens for which `static drop` is configured.
     DropStatic = "drop_static", Drop;
+    /// ICMP error about a packet of a tunnel of this node: how long such packets may be is noted.
+    DropNarrow = "drop_tunnel_too_big", Drop;
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ pub struct Record<A: Address = u32> {
     pub connection: Connection<A>,
     /// [`EVENT_STICKY`]: key.
     pub sticky_key: StickyKey<A>,
-    /// [`EVENT_UNRESOLVED`], [`EVENT_NEIGHBOUR`], [`EVENT_RIVAL`]: address, network order.
+    /// [`EVENT_UNRESOLVED`], [`EVENT_NEIGHBOUR`], [`EVENT_RIVAL`], [`EVENT_NARROW`]: address, network order.
     pub ip_be: A,
-    /// The same three: VLAN.
+    /// The same four: VLAN.
     pub vlan: u16,
     /// [`EVENT_NEIGHBOUR`], [`EVENT_RIVAL`]: MAC address.
     pub mac: [u8; 6],
@@ -43,6 +43,9 @@ pub const EVENT_UNRESOLVED: u32 = 4;
 pub const EVENT_NEIGHBOUR: u32 = 5;
 /// Another box answered or announced one of the group's addresses while the gate is open here.
 pub const EVENT_RIVAL: u32 = 6;
+/// A router on the way to the real with this address says how long packets into which others were put may be: a number in
+/// the last two octets of `mac`, network order.
+pub const EVENT_NARROW: u32 = 7;
 
 /// How far the controller has read the ring, as first packets saw it: the one element of `DRAIN`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

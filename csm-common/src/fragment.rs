@@ -19,8 +19,7 @@ pub struct FragmentKey<A: Address = u32> {
     /// Must be 0.
     pub pad: u8,
 }
-crate::map_type!(FragmentKey, 16);
-crate::map_type!(FragmentKey<V6>, 40);
+crate::map_type!(both FragmentKey, 16, 40);
 
 /// Value of `FRAGMENTS`: what became of the first fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +48,7 @@ pub struct Fragment<A: Address = u32> {
     /// Must be 0.
     pub pad: [u8; 6],
 }
-crate::map_type!(Fragment, 40);
-crate::map_type!(Fragment<V6>, 64);
+crate::map_type!(both Fragment, 40, 64);
 
 /// The first one has not come yet, and others are kept for it.
 pub const FRAGMENT_WAITED_FOR: u8 = 1;

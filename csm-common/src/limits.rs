@@ -22,6 +22,8 @@ pub const PORTS_MAX: u32 = 1024;
 pub const PORT_SLOTS: u32 = 256;
 /// Clients that are remembered to speak to a server's balanced port directly, in bridge mode.
 pub const DIRECT_MAX: u32 = 16384;
+/// Tunnels to reals; number 0 means none.
+pub const TUNNELS_MAX: u32 = 4096;
 /// Alias and virtual addresses that are answered by ARP.
 pub const ADDRESSES_MAX: u32 = 8192;
 /// Prefixes in the route table.

@@ -52,6 +52,8 @@ pub const NETWORKS: &str = "NETWORKS";
 pub const CLIENTS: &str = "CLIENTS";
 /// [`crate::service::Pool`] by number, from 1.
 pub const POOLS: &str = "POOLS";
+/// Tunnels to reals that are routed away.
+pub const TUNNELS: &str = "TUNNELS";
 /// What hosts that open connections from the server side get as their source: `static`.
 pub const STATICS: &str = "STATICS";
 /// [`crate::service::Vserver`] by number.
@@ -108,8 +110,12 @@ pub const VSERVER_KEYS6: &str = "VSERVER_KEYS6";
 pub const NETWORKS6: &str = "NETWORKS6";
 /// [`CLIENTS`] of IPv6.
 pub const CLIENTS6: &str = "CLIENTS6";
+/// [`HELD`] of IPv6.
+pub const HELD6: &str = "HELD6";
 /// [`POOLS`] of IPv6.
 pub const POOLS6: &str = "POOLS6";
+/// [`TUNNELS`] of IPv6.
+pub const TUNNELS6: &str = "TUNNELS6";
 /// [`STATICS`] of IPv6.
 pub const STATICS6: &str = "STATICS6";
 /// [`VSERVERS`] of IPv6.

@@ -121,8 +121,8 @@ pub struct NextHop<A: address::Address = u32> {
     pub ip_be: A,
     /// Longest IP packet that leaves there, octets.
     pub mtu: u16,
-    /// Must be 0.
-    pub pad: u16,
+    /// With [`NEXTHOP_TUNNEL`]: number in `TUNNELS`; else 0.
+    pub tunnel: u16,
 }
 crate::map_type!(NextHop, 28);
 crate::map_type!(NextHop<V6>, 40);
@@ -131,6 +131,31 @@ crate::map_type!(NextHop<V6>, 40);
 pub const NEXTHOP_RESOLVED: u16 = 1;
 /// The frame leaves with an 802.1Q tag of the next hop's VLAN.
 pub const NEXTHOP_TAGGED: u16 = 2;
+
+/// The packet leaves in another one.
+pub const NEXTHOP_TUNNEL: u16 = 4;
+
+/// Value of `TUNNELS`: what a packet is put into whose real is routed away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Tunnel<A: address::Address = u32> {
+    /// Source of the outer packet, network order: the pair's.
+    pub local_be: A,
+    /// Its destination, the real, network order.
+    pub remote_be: A,
+    /// Its UDP destination port (GUE, variant 1), network order; 0: no UDP header (IP in IP).
+    pub port_be: u16,
+    /// Must be 0.
+    pub pad: u16,
+}
+crate::map_type!(Tunnel, 12);
+crate::map_type!(Tunnel<V6>, 36);
+
+/// Octets that a tunnel puts before a packet, for a network header of so many: GUE has a UDP header, too.
+#[must_use]
+pub const fn tunnel_overhead(header: u16, port: u16) -> u16 {
+    if port == 0 { header } else { header + 8 }
+}
 
 /// Value of `ROUTES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,14 +7,14 @@ use csm_common::counter::Reason;
 use csm_common::event::EVENT_V6;
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::fragment::{Fragment, FragmentKey};
-use csm_common::net::{self, AddressKey, NextHop, Route};
+use csm_common::net::{self, AddressKey, NextHop, Route, Tunnel};
 use csm_common::service::{
     ClientKey, Match, Networks, Origin, Pool, Real, StickyEntry, StickyKey, Vserver, VserverKey,
 };
 
 use crate::conn::Cold;
-use crate::packet::{Ingress, PROTO_ICMP, PROTO_ICMPV6, Packet};
-use crate::{Outcome, echo, icmp_send, maps, rewrite, v6};
+use crate::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ingress, PROTO_ICMP, PROTO_ICMPV6, Packet};
+use crate::{Outcome, echo, icmp_send, maps, rewrite, tunnel, v6};
 
 /// A family, with its maps (see [`maps`] for what is in them).
 pub(crate) trait Family: Address {
@@ -26,6 +26,12 @@ pub(crate) trait Family: Address {
     const HEADER: usize;
     /// The ICMP checksum covers the addresses.
     const ICMP_COVERS_ADDRESSES: bool;
+    /// In an Ethernet header.
+    const ETHERTYPE: u16;
+    /// Protocol number of a packet of it in another one.
+    const ENCAPSULATED: u8;
+    /// Type and code of its "packet too big".
+    const TOO_BIG: (u8, u8);
     /// Bit of its records' kind.
     const EVENT: u32;
     /// Packets, keys and entries stand in this CPU's scratch space from the start: they are too large for the stack.
@@ -35,9 +41,10 @@ pub(crate) trait Family: Address {
 
     fn addresses() -> &'static HashMap<AddressKey<Self>, net::Address>;
     fn fragments() -> &'static LruHashMap<FragmentKey<Self>, Fragment<Self>>;
-    /// Where fragments that come too early wait; without it they are dropped.
-    fn held() -> Option<&'static RingBuf>;
+    /// Where fragments that come too early wait.
+    fn held() -> &'static RingBuf;
     fn next_hops() -> &'static Array<NextHop<Self>>;
+    fn tunnels() -> &'static Array<Tunnel<Self>>;
     fn routes() -> &'static LpmTrie<Self, Route>;
     fn neighbours() -> &'static HashMap<AddressKey<Self>, u32>;
     fn vserver_keys() -> &'static HashMap<VserverKey<Self>, Match>;
@@ -62,6 +69,12 @@ pub(crate) trait Family: Address {
     fn is_icmp_error(kind: u8) -> bool;
     /// Writes addresses, a hop limit that is one less, and what checksum the header has.
     fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, ip_delta: u16) -> Result<(), Reason>;
+    /// Octets of the packet whose header stands at `at`, without what pads the frame.
+    fn octets(ctx: &XdpContext, at: usize) -> Result<u16, Reason>;
+    /// 16 bits that hang on the source of the packet whose header stands at `at`.
+    fn spread(ctx: &XdpContext, at: usize) -> Result<u16, Reason>;
+    /// Writes the header of the packet that `tunnel` puts others into, with so many octets to follow.
+    fn write_outer(ctx: &XdpContext, tunnel: &Tunnel<Self>, proto: u8, payload: u16) -> Result<(), Reason>;
     /// Writes a header of its own, with so many octets to follow.
     fn write(ctx: &XdpContext, src_be: Self, dst_be: Self, proto: u8, payload: u16) -> Result<(), Reason>;
     /// Sends an IP packet back as an answer.
@@ -88,14 +101,19 @@ impl Family for u32 {
     const ECHO_REPLY: u8 = 0;
     const HEADER: usize = 20;
     const ICMP_COVERS_ADDRESSES: bool = false;
+    const ETHERTYPE: u16 = ETHERTYPE_IPV4;
+    const ENCAPSULATED: u8 = 4;
+    const TOO_BIG: (u8, u8) = (3, 4);
     const EVENT: u32 = 0;
     const IN_SCRATCH: bool = false;
     const L4_MASK: u32 = 0x7f;
 
     maps_of! {
         addresses -> ADDRESSES: HashMap<AddressKey<Self>, net::Address>;
+        held -> HELD: RingBuf;
         fragments -> FRAGMENTS: LruHashMap<FragmentKey<Self>, Fragment<Self>>;
         next_hops -> NEXTHOPS: Array<NextHop<Self>>;
+        tunnels -> TUNNELS: Array<Tunnel<Self>>;
         routes -> ROUTES: LpmTrie<Self, Route>;
         neighbours -> NEIGHBOURS: HashMap<AddressKey<Self>, u32>;
         vserver_keys -> VSERVER_KEYS: HashMap<VserverKey<Self>, Match>;
@@ -111,11 +129,6 @@ impl Family for u32 {
         embryonic -> EMBRYONIC: LruHashMap<FlowKey<Self>, FlowEntry<Self>>;
         sticky -> STICKY: HashMap<StickyKey<Self>, StickyEntry>;
         embryonic_sticky -> EMBRYONIC_STICKY: LruHashMap<StickyKey<Self>, StickyEntry>;
-    }
-
-    #[inline(always)]
-    fn held() -> Option<&'static RingBuf> {
-        Some(&maps::HELD)
     }
 
     #[inline(always)]
@@ -137,6 +150,21 @@ impl Family for u32 {
     #[inline(always)]
     fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, ip_delta: u16) -> Result<(), Reason> {
         rewrite::addresses(ctx, src_be, dst_be, ip_delta)
+    }
+
+    #[inline(always)]
+    fn octets(ctx: &XdpContext, at: usize) -> Result<u16, Reason> {
+        tunnel::octets(ctx, at)
+    }
+
+    #[inline(always)]
+    fn spread(ctx: &XdpContext, at: usize) -> Result<u16, Reason> {
+        tunnel::spread(ctx, at)
+    }
+
+    #[inline(always)]
+    fn write_outer(ctx: &XdpContext, tunnel: &Tunnel, proto: u8, payload: u16) -> Result<(), Reason> {
+        rewrite::write(ctx, tunnel.local_be, tunnel.remote_be, proto, payload)
     }
 
     #[inline(always)]
@@ -166,14 +194,19 @@ impl Family for V6 {
     const ECHO_REPLY: u8 = 129;
     const HEADER: usize = 40;
     const ICMP_COVERS_ADDRESSES: bool = true;
+    const ETHERTYPE: u16 = ETHERTYPE_IPV6;
+    const ENCAPSULATED: u8 = 41;
+    const TOO_BIG: (u8, u8) = (2, 0);
     const EVENT: u32 = EVENT_V6;
     const IN_SCRATCH: bool = true;
     const L4_MASK: u32 = 0xff;
 
     maps_of! {
         addresses -> ADDRESSES6: HashMap<AddressKey<Self>, net::Address>;
+        held -> HELD6: RingBuf;
         fragments -> FRAGMENTS6: LruHashMap<FragmentKey<Self>, Fragment<Self>>;
         next_hops -> NEXTHOPS6: Array<NextHop<Self>>;
+        tunnels -> TUNNELS6: Array<Tunnel<Self>>;
         routes -> ROUTES6: LpmTrie<Self, Route>;
         neighbours -> NEIGHBOURS6: HashMap<AddressKey<Self>, u32>;
         vserver_keys -> VSERVER_KEYS6: HashMap<VserverKey<Self>, Match>;
@@ -189,11 +222,6 @@ impl Family for V6 {
         embryonic -> EMBRYONIC6: LruHashMap<FlowKey<Self>, FlowEntry<Self>>;
         sticky -> STICKY6: HashMap<StickyKey<Self>, StickyEntry>;
         embryonic_sticky -> EMBRYONIC_STICKY6: LruHashMap<StickyKey<Self>, StickyEntry>;
-    }
-
-    #[inline(always)]
-    fn held() -> Option<&'static RingBuf> {
-        None
     }
 
     #[inline(always)]
@@ -216,6 +244,21 @@ impl Family for V6 {
     #[inline(always)]
     fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, _ip_delta: u16) -> Result<(), Reason> {
         v6::rewrite(ctx, src_be, dst_be)
+    }
+
+    #[inline(always)]
+    fn octets(ctx: &XdpContext, at: usize) -> Result<u16, Reason> {
+        v6::octets(ctx, at)
+    }
+
+    #[inline(always)]
+    fn spread(ctx: &XdpContext, at: usize) -> Result<u16, Reason> {
+        v6::spread(ctx, at)
+    }
+
+    #[inline(always)]
+    fn write_outer(ctx: &XdpContext, tunnel: &Tunnel<Self>, proto: u8, payload: u16) -> Result<(), Reason> {
+        v6::write_outer(ctx, tunnel, proto, payload)
     }
 
     #[inline(always)]

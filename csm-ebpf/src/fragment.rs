@@ -64,8 +64,16 @@ pub(crate) fn went_on<A: Family>(packet: &Packet<A>, l4: usize, reason: Reason) 
         unsafe { A::fragments().get(key) }.is_some_and(|fragment| fragment.state == FRAGMENT_WAITED_FOR);
     if A::fragments().insert(key, note, u64::from(BPF_ANY)).is_ok() && waited_for {
         // Without room the frames that wait are dropped by time.
-        if let Some(mut release) = A::held().and_then(|ring| ring.reserve::<Release<A>>(0)) {
-            release.write(Release { key, ifindex: 0, length: 0, tag: 0, pad: 0 });
+        if let Some(mut release) = A::held().reserve::<Release<A>>(0) {
+            let record = release.as_mut_ptr();
+            // Field by field: there is no room for it on the stack. SAFETY: this program's own until it is submitted.
+            unsafe {
+                (*record).key = key;
+                (*record).ifindex = 0;
+                (*record).length = 0;
+                (*record).tag = 0;
+                (*record).pad = 0;
+            }
             release.submit(0);
         }
     }
@@ -159,7 +167,6 @@ const NOTED: u64 = u64::MAX;
 /// Hands a fragment that came too early to the controller; `note`: [`NOTED`], or how the map is to be updated.
 #[inline(never)]
 fn hold<A: Family>(ctx: &XdpContext, packet: &Packet<A>, key: &FragmentKey<A>, note: u64) -> Reason {
-    let Some(ring) = A::held() else { return Reason::DropFragmentEarly };
     let (now_ns, length) = (packet.now_ns, packet.length);
     if length > HELD_MAX || !budget::take(Budget::Held, now_ns) {
         return Reason::DropFragmentEarly;
@@ -168,7 +175,7 @@ fn hold<A: Family>(ctx: &XdpContext, packet: &Packet<A>, key: &FragmentKey<A>, n
         // Fails if another CPU was first.
         let _ = A::fragments().insert(key, Fragment { noted_ns: now_ns, ..unknown() }, note);
     }
-    let Some(mut held) = ring.reserve::<Held<A>>(0) else { return Reason::DropFragmentEarly };
+    let Some(mut held) = A::held().reserve::<Held<A>>(0) else { return Reason::DropFragmentEarly };
     let record = held.as_mut_ptr();
     let ingress = &packet.ingress;
     let tag = match (ingress.relayed, ingress.tagged) {

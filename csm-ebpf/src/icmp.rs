@@ -13,7 +13,7 @@ use crate::packet::{
     Echo, FRAGMENT_OFFSET, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, Icmp, Ipv4, L3, PROTO_ICMP, PROTO_TCP,
     PROTO_UDP, Packet, Ports, TRANSPORT_QUOTED, header,
 };
-use crate::{Outcome, conn, counter, forward, rewrite};
+use crate::{Outcome, conn, counter, forward, rewrite, tunnel};
 
 /// Where the TCP checksum stands in its header; a router need not quote so much.
 const TCP_CHECKSUM: usize = 16;
@@ -39,7 +39,7 @@ fn pass_on(ctx: &XdpContext, packet: &Packet, l4: usize) -> Outcome {
     if packet.key.dst_be != key.dst_be {
         return Err(Reason::DropIcmp);
     }
-    let entry = conn::entry(&key).ok_or(Reason::DropIcmp)?;
+    let Some(entry) = conn::entry(&key) else { return tunnel::narrow(ctx, packet, &key, l4) };
     let hop = forward::hop::<u32>(entry.nexthop)?;
     let change = inside(ctx, packet, &key, entry, inner_l3, inner_l4)?;
     let icmp = header::<Icmp>(ctx, l4)?;

@@ -39,6 +39,7 @@ mod rewrite;
 mod sticky;
 mod trace;
 mod transition;
+mod tunnel;
 mod v6;
 mod vlan;
 mod vserver;

@@ -13,7 +13,7 @@ use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::fragment::{Fragment, FragmentKey};
 use csm_common::gate::{Clock, Gate};
 use csm_common::limits::{self, Budget};
-use csm_common::net::{Address, AddressKey, NextHop, Port, PortSlot, Route, TagKey};
+use csm_common::net::{Address, AddressKey, NextHop, Port, PortSlot, Route, TagKey, Tunnel};
 use csm_common::service::{
     ClientKey, Match, Networks, Origin, Pool, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey,
 };
@@ -54,6 +54,8 @@ pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, Fragment> =
 pub(crate) static HELD: RingBuf = RingBuf::with_byte_size(limits::HELD_RING_BYTES, 0);
 #[map]
 pub(crate) static NEXTHOPS: Array<NextHop> = Array::with_max_entries(limits::NEXTHOPS_MAX, 0);
+#[map]
+pub(crate) static TUNNELS: Array<Tunnel> = Array::with_max_entries(limits::TUNNELS_MAX, 0);
 #[map]
 pub(crate) static ROUTES: LpmTrie<u32, Route> = LpmTrie::with_max_entries(limits::ROUTES_MAX, 0);
 #[map]
@@ -141,7 +143,11 @@ pub(crate) static ERROR_SOURCES6: Array<V6> = Array::with_max_entries(limits::VL
 pub(crate) static FRAGMENTS6: LruHashMap<FragmentKey<V6>, Fragment<V6>> =
     LruHashMap::with_max_entries(limits::FRAGMENTS_MAX, 0);
 #[map]
+pub(crate) static HELD6: RingBuf = RingBuf::with_byte_size(limits::HELD_RING_BYTES, 0);
+#[map]
 pub(crate) static NEXTHOPS6: Array<NextHop<V6>> = Array::with_max_entries(limits::NEXTHOPS_MAX, 0);
+#[map]
+pub(crate) static TUNNELS6: Array<Tunnel<V6>> = Array::with_max_entries(limits::TUNNELS_MAX, 0);
 #[map]
 pub(crate) static ROUTES6: LpmTrie<V6, Route> = LpmTrie::with_max_entries(limits::ROUTES_MAX, 0);
 #[map]

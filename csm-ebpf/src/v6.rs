@@ -11,11 +11,11 @@ mod send;
 
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use csm_common::address::V6;
+use csm_common::address::{Address as _, V6};
 use csm_common::counter::Reason;
 use csm_common::gate::GateState;
 use csm_common::names::FAMILY_V6;
-use csm_common::net::{NO_VETH, PORT_FT, PORT_TAGGED, Port};
+use csm_common::net::{NO_VETH, PORT_FT, PORT_TAGGED, Port, Tunnel};
 
 use crate::packet::{self, Ethernet, Ingress, L3, Mac, PROTO_ICMPV6, Packet, header};
 use crate::{Outcome, conn, echo, forward, gate, maps, relay};
@@ -155,6 +155,49 @@ pub(crate) fn write(
         (*ip).hop_limit = hop_limit;
         (*ip).src_be = src_be;
         (*ip).dst_be = dst_be;
+    }
+    Ok(())
+}
+
+/// See [`Family::octets`](crate::family::Family::octets).
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "40")]
+pub(crate) fn octets(ctx: &XdpContext, at: usize) -> Result<u16, Reason> {
+    let ip = header::<Ipv6>(ctx, at)?;
+    // SAFETY: `header` checked the bounds.
+    Ok(u16::from_be(unsafe { (*ip).payload_be }).wrapping_add(size_of::<Ipv6>() as u16))
+}
+
+/// See [`Family::spread`](crate::family::Family::spread).
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "16 bits of a hash")]
+pub(crate) fn spread(ctx: &XdpContext, at: usize) -> Result<u16, Reason> {
+    let ip = header::<Ipv6>(ctx, at)?;
+    // SAFETY: `header` checked the bounds.
+    Ok(unsafe { (*ip).src_be }.folded() as u16)
+}
+
+/// See [`Family::write_outer`](crate::family::Family::write_outer).
+#[inline(always)]
+pub(crate) fn write_outer(
+    ctx: &XdpContext,
+    tunnel: &Tunnel<V6>,
+    next: u8,
+    payload: u16,
+) -> Result<(), Reason> {
+    let ip = header::<Ipv6>(ctx, L3)?;
+    let from = (&raw const tunnel.local_be).cast::<u16>();
+    // SAFETY: `header` checked the bounds; both addresses stand one behind the other, there as here. In pieces: whole they
+    // would pass by the stack.
+    unsafe {
+        (*ip).version_be = VERSION_BE;
+        (*ip).payload_be = payload.to_be();
+        (*ip).next = next;
+        (*ip).hop_limit = echo::TTL;
+        let to = (&raw mut (*ip).src_be).cast::<u16>();
+        for index in 0..size_of::<[V6; 2]>() / size_of::<u16>() {
+            to.add(index).write_volatile(from.add(index).read_volatile());
+        }
     }
     Ok(())
 }

@@ -9,12 +9,14 @@
 //! - [`capture`], [`ports`], [`checks`]: what the switch saw, and whether it was right.
 //! - [`loops`]: whether frames go round.
 //! - [`strays`]: frames that reach the wrong node, on purpose.
+//! - [`decapsulate`]: the far end of tunnels.
 //! - [`scenario`], [`report`], [`picture`]: a fault from beginning to end, and its line, table and picture.
 //! - [`matrix`]: each mode through each fault. [`timers`]: how soon, for each setting of the timers.
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
 
 pub mod capture;
 pub mod checks;
+pub mod decapsulate;
 pub mod explore;
 pub mod figure;
 pub mod lab;

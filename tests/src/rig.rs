@@ -451,7 +451,7 @@ impl Rig {
                 flags: NEXTHOP_RESOLVED | tagged,
                 ip_be: be(host.ip),
                 mtu: 1500,
-                pad: 0,
+                tunnel: 0,
             };
             hops.set(number, hop, 0)?;
             neighbours.insert(address_key(host.ip, host.vlan), number, 0)?;

@@ -13,7 +13,7 @@ use crate::packet::{
     Echo, FRAGMENT_OFFSET, Icmp, L3, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, Packet, Ports, TRANSPORT_QUOTED,
     header,
 };
-use crate::{Outcome, conn, counter, forward};
+use crate::{Outcome, conn, counter, forward, tunnel};
 
 /// Where the checksum stands in the TCP, UDP and ICMP headers; more than 8 octets need not be quoted.
 const TCP_CHECKSUM: usize = 16;
@@ -39,7 +39,7 @@ fn pass_on(ctx: &XdpContext, packet: &Packet<V6>, l4: usize) -> Outcome {
     if packet.key.dst_be != key.dst_be {
         return Err(Reason::DropIcmp);
     }
-    let entry = conn::entry(&key).ok_or(Reason::DropIcmp)?;
+    let Some(entry) = conn::entry(&key) else { return tunnel::narrow(ctx, packet, &key, l4) };
     let hop = forward::hop::<V6>(entry.nexthop)?;
     let mut change = inside(ctx, packet, &key, entry, inner_l3, inner_l4)?;
     // What comes from the other end itself comes from its other name; a router on the way keeps its own.

@@ -16,9 +16,9 @@ use super::grammar::{Arg, Value};
 use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
-    ClientRange, Config, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor, Probe,
-    ProbeKind, Protocol, Real, RealAdmin, Secret, Serverfarm, Static, StaticAction, StaticRoute, Sticky,
-    Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
+    ClientRange, Config, Encapsulation, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode,
+    Predictor, Probe, ProbeKind, Protocol, Real, RealAdmin, Secret, Serverfarm, Static, StaticAction,
+    StaticRoute, Sticky, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
 };
 
 pub(super) mod track;
@@ -286,6 +286,12 @@ impl Draft {
             Id::Serverfarm => {}
             Id::NatServer => farm.nat_server = !no,
             Id::Failaction => farm.purge = !no,
+            Id::Encapsulation if no => farm.encapsulation = None,
+            Id::Encapsulation if statement.has("ipip") => farm.encapsulation = Some(Encapsulation::Ipip),
+            Id::Encapsulation => {
+                let port = number(statement, "PORT", u64::from(Encapsulation::GUE_PORT))?;
+                farm.encapsulation = Some(Encapsulation::Gue { port });
+            }
             Id::NatClient if no => farm.nat_client = None,
             Id::NatClient if statement.has("static") => farm.nat_client = Some(NatClient::Static),
             Id::NatClient => farm.nat_client = Some(NatClient::Pool(statement.name()?.clone())),

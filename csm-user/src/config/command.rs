@@ -132,6 +132,7 @@ pub enum Id {
     NatServer,
     Failaction,
     NatClient,
+    Encapsulation,
     Predictor,
     FarmProbe,
     Real,

@@ -3,30 +3,52 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use aya::Pod;
 use csm_common::address::V6;
-use csm_common::net::{NEXTHOP_RESOLVED, NextHop};
+use csm_common::net::{self, AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TUNNEL, NextHop};
 use csm_common::service::REAL_STICKY;
 
 use crate::dataplane::family::Wire;
 use crate::dataplane::maps::{HopMaps, MapSource, Maps};
 use crate::dataplane::plan::Assignments;
-use crate::model::{Config, Host, StableId};
+use crate::model::{Config, Encapsulation, Host, StableId, Tunnel};
+use crate::neigh::table::Known;
 use crate::probe::health::RealKey;
 
-/// Hosts with the number and MAC address of their next hop.
+/// The next hops.
 ///
 /// # Errors
 /// Of the maps.
-pub(super) fn hops(source: &impl MapSource, ipv6: bool) -> io::Result<Vec<(Host, u32, Option<[u8; 6]>)>> {
-    fn known<A: Wire>((number, hop): (u32, NextHop<A>)) -> (Host, u32, Option<[u8; 6]>) {
-        let mac = (hop.flags & NEXTHOP_RESOLVED != 0).then_some(hop.dst_mac);
-        (Host { address: hop.ip_be.ip(), vlan: hop.vlan }, number, mac)
-    }
-    let mut hops: Vec<_> = HopMaps::<u32>::open(source)?.nexthops()?.into_iter().map(known).collect();
+pub(super) fn hops(source: &impl MapSource, ipv6: bool) -> io::Result<Vec<Known>> {
+    let mut hops = hops_of::<u32>(source)?;
     if ipv6 {
-        hops.extend(HopMaps::<V6>::open(source)?.nexthops()?.into_iter().map(known));
+        hops.extend(hops_of::<V6>(source)?);
     }
     Ok(hops)
+}
+
+fn hops_of<A: Wire>(source: &impl MapSource) -> io::Result<Vec<Known>>
+where
+    NextHop<A>: Pod,
+    net::Tunnel<A>: Pod,
+    AddressKey<A>: Pod,
+{
+    let maps = HopMaps::<A>::open(source)?;
+    let known = |(number, hop): (u32, NextHop<A>)| {
+        let mac = (hop.flags & NEXTHOP_RESOLVED != 0).then_some(hop.dst_mac);
+        let mut host = Host::on(hop.ip_be.ip(), hop.vlan);
+        let tunnel = (hop.flags & NEXTHOP_TUNNEL != 0).then_some(hop.tunnel);
+        if let Some(ends) = tunnel.map(|tunnel| maps.tunnel(tunnel)).transpose()?.flatten() {
+            let encapsulation = match u16::from_be(ends.port_be) {
+                0 => Encapsulation::Ipip,
+                port => Encapsulation::Gue { port },
+            };
+            let (local, remote) = (ends.local_be.ip(), ends.remote_be.ip());
+            host.tunnel = Some(Tunnel { encapsulation, local, remote });
+        }
+        Ok(Known { host, number, mac, tunnel })
+    };
+    maps.nexthops()?.into_iter().map(known).collect()
 }
 
 /// The reals of `config` that were in service.

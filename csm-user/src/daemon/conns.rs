@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use csm_common::flow::{FLAG_REPLICA, FLAG_REPLICATE};
 use csm_common::gate::GateState;
@@ -132,15 +132,45 @@ fn slice<A: TableFamily>(
     Ok(next)
 }
 
-/// Clears the connections of the reals with these `numbers`, which have failed: on the active node, whose connections they are.
-pub(super) fn purge(node: &Node, numbers: BTreeSet<u32>) {
-    if !is_open(node) {
-        return;
+/// Reals that have failed and whose connections are to be reset: one walk over the tables at a time, for all that have
+/// failed until it begins.
+#[derive(Debug, Default)]
+pub(super) struct Purges(Mutex<Failed>);
+
+#[derive(Debug, Default)]
+struct Failed {
+    numbers: BTreeSet<u32>,
+    walking: bool,
+}
+
+impl Purges {
+    /// The reals with these numbers have failed; whether a walk is to be begun for them.
+    pub(super) fn add(&self, numbers: BTreeSet<u32>) -> bool {
+        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.numbers.extend(numbers);
+        !std::mem::replace(&mut failed.walking, true)
     }
-    let selection = Selection { reals: Some(numbers), ..Selection::default() };
-    match clear_selected(node, &selection) {
-        Ok(cleared) => tracing::info!(cleared, "connections of failed reals were reset"),
-        Err(error) => tracing::error!(%error, "connections of failed reals could not all be reset"),
+
+    /// Those of the next walk; `None`: it is over.
+    fn next(&self) -> Option<BTreeSet<u32>> {
+        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let numbers = std::mem::take(&mut failed.numbers);
+        failed.walking = !numbers.is_empty();
+        failed.walking.then_some(numbers)
+    }
+}
+
+/// Clears the connections of failed reals: on the active node, whose connections they are.
+pub(super) fn purge(node: &Node, purges: &Purges) {
+    while let Some(numbers) = purges.next() {
+        if !is_open(node) {
+            continue;
+        }
+        let selection = Selection { reals: Some(numbers), ..Selection::default() };
+        match clear_selected(node, &selection) {
+            Ok(cleared) => tracing::info!(cleared, "connections of failed reals were reset"),
+            Err(error) => tracing::error!(%error, "connections of failed reals could not all be reset"),
+        }
     }
 }
 
@@ -220,7 +250,20 @@ const fn table_mark(half_open: bool) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Place, Position};
+    use std::collections::BTreeSet;
+
+    use super::{Place, Position, Purges};
+
+    #[test]
+    fn reals_that_fail_during_a_walk_have_the_next_one_together() {
+        let purges = Purges::default();
+        assert!(purges.add(BTreeSet::from([1])));
+        assert_eq!(purges.next(), Some(BTreeSet::from([1])));
+        assert!(!purges.add(BTreeSet::from([2])) && !purges.add(BTreeSet::from([3])), "it goes on with them");
+        assert_eq!(purges.next(), Some(BTreeSet::from([2, 3])));
+        assert_eq!(purges.next(), None);
+        assert!(purges.add(BTreeSet::from([4])), "a new one");
+    }
 
     #[test]
     fn a_place_is_read_as_it_was_written_and_nothing_else_is_one() {

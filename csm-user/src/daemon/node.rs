@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use aya::Pod;
 use csm_common::address::V6;
-use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop};
+use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop, Tunnel};
 use tokio::sync::watch;
 
 use super::apply::Changes;
@@ -195,8 +196,8 @@ impl Hops {
 impl HopSink for Hops {
     fn set_nexthop(&self, number: u32, hop: &Hop) -> io::Result<()> {
         match (hop.host.address, &self.v6) {
-            (IpAddr::V4(_), _) => self.v4.set_nexthop(number, &next_hop(hop)),
-            (IpAddr::V6(_), Some(v6)) => v6.set_nexthop(number, &next_hop(hop)),
+            (IpAddr::V4(_), _) => write(&self.v4, number, hop),
+            (IpAddr::V6(_), Some(v6)) => write(v6, number, hop),
             (IpAddr::V6(_), None) => Ok(()),
         }
     }
@@ -210,6 +211,21 @@ impl HopSink for Hops {
     }
 }
 
+/// Writes a next hop; what it refers to first.
+fn write<A: Wire>(maps: &HopMaps<A>, number: u32, hop: &Hop) -> io::Result<()>
+where
+    NextHop<A>: Pod,
+    Tunnel<A>: Pod,
+    AddressKey<A>: Pod,
+{
+    if let Some((index, tunnel)) = hop.tunnel {
+        let port_be = tunnel.encapsulation.port().to_be();
+        let (local_be, remote_be) = (wire(tunnel.local), wire(tunnel.remote));
+        maps.set_tunnel(index, &Tunnel { local_be, remote_be, port_be, pad: 0 })?;
+    }
+    maps.set_nexthop(number, &next_hop(hop))
+}
+
 fn next_hop<A: Wire>(hop: &Hop) -> NextHop<A> {
     let resolved = if hop.mac.is_some() { NEXTHOP_RESOLVED } else { 0 };
     NextHop {
@@ -217,10 +233,12 @@ fn next_hop<A: Wire>(hop: &Hop) -> NextHop<A> {
         src_mac: hop.source_mac,
         port: hop.port,
         vlan: hop.host.vlan,
-        flags: resolved | if hop.tagged { NEXTHOP_TAGGED } else { 0 },
+        flags: resolved
+            | if hop.tagged { NEXTHOP_TAGGED } else { 0 }
+            | if hop.tunnel.is_some() { NEXTHOP_TUNNEL } else { 0 },
         ip_be: wire(hop.host.address),
         mtu: hop.mtu,
-        pad: 0,
+        tunnel: hop.tunnel.map_or(0, |(index, _)| index),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Keeps the maps equal to what configuration and health call for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -46,6 +46,8 @@ struct Inputs {
     numbers: Assignments,
     /// Next-hop numbers of gateways and reals.
     hops: HashMap<Host, u32>,
+    /// Neighbours that do not answer.
+    silent: HashSet<Host>,
 }
 
 impl Planner {
@@ -60,7 +62,12 @@ impl Planner {
         rebuild: bool,
     ) -> Self {
         let config = Arc::new(config);
-        let inputs = Inputs { config: Arc::clone(&config), numbers: identities.assignments(), hops };
+        let inputs = Inputs {
+            config: Arc::clone(&config),
+            numbers: identities.assignments(),
+            hops,
+            silent: HashSet::new(),
+        };
         Self {
             maps,
             maps6,
@@ -79,9 +86,14 @@ impl Planner {
     /// See [`ReplanError`]; after a failed map operation the next call starts from what the kernel holds.
     pub fn replan(&self, health: &Health) -> Result<usize, ReplanError> {
         let mut inputs = self.inputs();
-        let Inputs { config, numbers, hops } = &mut *inputs;
-        let desired = plan(config, &view(health), hops, numbers)?;
+        let Inputs { config, numbers, hops, silent } = &mut *inputs;
+        let desired = plan(config, &view(health, silent), hops, numbers)?;
         self.carry_out(desired, numbers)
+    }
+
+    /// These neighbours do not answer: reals behind them take no new connections from the next plan on.
+    pub fn silence(&self, silent: HashSet<Host>) {
+        self.inputs().silent = silent;
     }
 
     /// Whether `config` fits the maps, numbers that old connections still use included; changes nothing.
@@ -111,7 +123,7 @@ impl Planner {
         let mut inputs = self.inputs();
         let mut numbers = inputs.numbers.clone();
         self.has_family(config)?;
-        let desired = plan(config, &view(health), &hops, &mut numbers)?;
+        let desired = plan(config, &view(health, &inputs.silent), &hops, &mut numbers)?;
         // From here on an entry may have a new number, whatever becomes of the rest.
         inputs.numbers = numbers;
         let result = self.carry_out(desired, &inputs.numbers);
@@ -120,8 +132,8 @@ impl Planner {
             *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(config);
             return result;
         }
-        let Inputs { config, numbers, hops } = &mut *inputs;
-        let before = plan(config, &view(health), hops, numbers).map_err(ReplanError::from);
+        let Inputs { config, numbers, hops, silent } = &mut *inputs;
+        let before = plan(config, &view(health, silent), hops, numbers).map_err(ReplanError::from);
         if let Err(error) = before.and_then(|before| self.carry_out(before, numbers)) {
             tracing::error!(%error, "the maps could not be brought back in line; the next change of health tries again");
         }
@@ -186,11 +198,12 @@ impl Planner {
     }
 }
 
-fn view(health: &Health) -> HealthView {
+fn view(health: &Health, silent: &HashSet<Host>) -> HealthView {
     let unhealthy = health.iter().filter(|(_, health)| **health != RealHealth::Operational);
     HealthView {
         unhealthy: unhealthy
             .map(|(key, _)| RealKey { farm: key.farm.clone(), address: key.address, port: key.port })
             .collect(),
+        silent: silent.clone(),
     }
 }

@@ -369,7 +369,8 @@ pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
     let is_peer = |vlan: &Vlan, address| {
         Family::ALL.iter().any(|&family| vlan.peer(family).is_some_and(|peer| peer.addr() == address))
     };
-    for (host, _, known) in node.neighbours.list() {
+    let hosts = node.neighbours.list().into_iter();
+    for (host, _, known) in hosts.filter(|(host, ..)| host.tunnel.is_none()) {
         let address = host.address;
         let kind = if config.vlans.iter().any(|vlan| vlan.gateways.contains(&address)) {
             NeighbourKind::Gateway

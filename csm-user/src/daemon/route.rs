@@ -1,6 +1,6 @@
 //! The event loop: what one feature says becomes what others are told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::apply::Wish;
-use super::conns;
+use super::conns::{self, Purges};
 use super::node::Node;
 use super::startup::Ended;
 use super::tracking::{Names, Running};
@@ -167,12 +167,16 @@ pub(super) async fn run(
     let tracked_links = std::mem::take(&mut sources.inputs.tracked_links);
     let active = Arc::clone(&sources.inputs.active);
     let (rivals, health) = (Rivals::default(), Arc::clone(&node.health.borrow()));
+    let silent = HashSet::new();
     let mut router = Router {
         node,
         announcements,
         active,
         rivals,
         health,
+        silent,
+        purges: Arc::default(),
+        started: Instant::now(),
         tracked_links,
         eligible: None,
         synced: Instant::now(),
@@ -210,11 +214,20 @@ struct Router<'a> {
     rivals: Rivals,
     /// As the maps show it.
     health: Arc<Health>,
+    /// Neighbours that do not answer, as the maps show it.
+    silent: HashSet<Host>,
+    purges: Arc<Purges>,
+    started: Instant,
     tracked_links: Names,
     /// What the real-time thread was told.
     eligible: Option<bool>,
     /// When it was looked at last whether the peer is to be synchronized.
     synced: Instant,
+}
+
+/// A real as the plan names it.
+fn planned(real: &RealKey) -> plan::RealKey {
+    plan::RealKey { farm: real.farm.clone(), address: real.address, port: real.port }
 }
 
 /// Tells of boxes that use the group's addresses, however many frames they send.
@@ -248,6 +261,7 @@ impl Router<'_> {
                 self.track();
                 self.stations();
                 self.sync();
+                self.neighbours();
             }
             Event::Health => self.replan(),
             Event::Standby => super::standby::report(self.node),
@@ -305,13 +319,46 @@ impl Router<'_> {
             let (ifindex, tag) = (port.ifindex, if port.tagged { port.vlan } else { 0 });
             // Where this node is itself, its peer may have bridged it to.
             stations.push(Station { ifindex, tag, mac: port.mac, address: own });
-            let there = hosts.iter().filter(|(key, ..)| key.vlan == other);
+            let there = hosts.iter().filter(|(key, ..)| key.vlan == other && key.tunnel.is_none());
             stations.extend(there.filter_map(|&(host, _, mac)| match host.address {
                 IpAddr::V4(address) => Some(Station { ifindex, tag, mac: mac?, address }),
                 IpAddr::V6(_) => None,
             }));
         }
         self.announcements.stations(stations);
+    }
+
+    /// Reals whose ARP fails leave rotation and come back like those whose probes do.
+    fn neighbours(&mut self) {
+        self.node.neighbours.widen(self.started.elapsed());
+        let silent = self.node.neighbours.silent();
+        if silent == self.silent {
+            return;
+        }
+        let before = std::mem::replace(&mut self.silent, silent.clone());
+        let slot = self.node.config().slot;
+        for host in silent.symmetric_difference(&before) {
+            let (Host { address, vlan, .. }, silent) = (host, silent.contains(host));
+            let now = if silent { "does not answer" } else { "answers again" };
+            tracing::info!(
+                "%CSM_SLB-6-RSERVERSTATE: Module {slot} server state changed: SLB-NETMGT: {address} on vlan {vlan} {now}"
+            );
+        }
+        self.node.planner.silence(silent.clone());
+        self.replan();
+        let failed: HashSet<Host> = silent.difference(&before).copied().collect();
+        self.purge_behind(&failed);
+    }
+
+    /// Resets the connections of the reals that are, or are reached by way of, one of `hosts`, where their farm says so.
+    fn purge_behind(&self, hosts: &HashSet<Host>) {
+        let all = self.node.neighbours.list().into_iter();
+        let ways: HashSet<u32> =
+            all.filter(|(host, ..)| hosts.contains(&host.neighbour())).map(|(_, number, _)| number).collect();
+        let desired = self.node.desired();
+        let behind = |number: &u32| desired.nexthop(*number).is_some_and(|hop| ways.contains(&hop));
+        let failed = desired.reals.iter().filter(|(number, _)| behind(number));
+        self.purge(&failed.map(|(_, known)| &known.key).collect::<Vec<_>>());
     }
 
     fn replan(&mut self) {
@@ -324,27 +371,26 @@ impl Router<'_> {
             }
         }
         // Only now: whoever is reset and comes again must not get the same real.
-        self.purge(&health.failed_since(&before).collect::<Vec<_>>());
+        let failed: Vec<_> = health.failed_since(&before).map(planned).collect();
+        self.purge(&failed.iter().collect::<Vec<_>>());
     }
 
     /// Resets the connections of those reals that have just `failed` and whose farm says so.
-    fn purge(&self, failed: &[&RealKey]) {
+    fn purge(&self, failed: &[&plan::RealKey]) {
         let config = self.node.config();
         let purges = |farm: &Name| config.serverfarm(farm).is_some_and(|farm| farm.purge);
-        let meant = |known: &plan::RealKey| {
-            purges(&known.farm)
-                && failed.iter().any(|real| {
-                    (&real.farm, real.address, real.port) == (&known.farm, known.address, known.port)
-                })
-        };
+        let meant = |known: &plan::RealKey| purges(&known.farm) && failed.contains(&known);
         let desired = self.node.desired();
         let numbers: BTreeSet<u32> =
             desired.reals.iter().filter(|(_, known)| meant(&known.key)).map(|(number, _)| *number).collect();
         if numbers.is_empty() {
             return;
         }
-        let node = Arc::clone(self.node);
-        tokio::task::spawn_blocking(move || conns::purge(&node, numbers));
+        if !self.purges.add(numbers) {
+            return;
+        }
+        let (node, purges) = (Arc::clone(self.node), Arc::clone(&self.purges));
+        tokio::task::spawn_blocking(move || conns::purge(&node, &purges));
     }
 
     fn replica(&self) {
@@ -356,6 +402,7 @@ impl Router<'_> {
     fn hint(&mut self, hint: Hint) {
         match hint {
             Hint::Unresolved(host) => self.node.neighbours.unresolved(host),
+            Hint::Narrow(remote, mtu) => self.node.neighbours.narrow(remote, mtu, self.started.elapsed()),
             Hint::Neighbour(host, mac) => self.node.neighbours.heard(host, mac),
             Hint::Rival(host, mac) => {
                 self.rivals.seen(self.node.config().slot, host, mac);
@@ -424,7 +471,9 @@ impl Router<'_> {
                 if state == State::Active {
                     // What failed while another was active, or failed with it, is this node's to reset now.
                     let health = Arc::clone(&self.health);
-                    self.purge(&health.failed_since(&Health::default()).collect::<Vec<_>>());
+                    let failed: Vec<_> = health.failed_since(&Health::default()).map(planned).collect();
+                    self.purge(&failed.iter().collect::<Vec<_>>());
+                    self.purge_behind(&self.silent);
                 }
                 if let Some(replication) = &self.node.replication {
                     replication.role(replication_role(state, reason), at_ns);

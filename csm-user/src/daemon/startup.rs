@@ -34,7 +34,7 @@ use crate::arp::announcer::Announcer;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, LoadError, MappedGate, PortSpec};
-use crate::dataplane::maps::{Counters, MapSource, Maps, Promises, SettingsCell, set_error_sources};
+use crate::dataplane::maps::{Counters, MapSource, Maps, Promises, SettingsCell};
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
@@ -212,7 +212,7 @@ fn privileged() -> Result<(), Failure> {
 struct Threads {
     _sole: Option<Sole>,
     _ring: RingThread,
-    _fragments: FragmentThread,
+    _fragments: (FragmentThread, Option<FragmentThread>),
     _expiry: ExpiryThread,
     _probes: probe::task::ProbeHandle,
 }
@@ -282,10 +282,6 @@ impl Running {
         let settings = Arc::new(SettingsCell::open(&dataplane, settings).map_err(map_step())?);
         let maps = Maps::open(&dataplane).map_err(map_step())?;
         let maps6 = ipv6.then(|| Maps::open(&dataplane)).transpose().map_err(map_step())?;
-        set_error_sources::<u32>(&dataplane, &config.vlans).map_err(map_step())?;
-        if ipv6 {
-            set_error_sources::<V6>(&dataplane, &config.vlans).map_err(map_step())?;
-        }
         let counters = Arc::new(Counters::open(&dataplane).map_err(map_step())?);
         let table = Arc::new(Table::open(&dataplane).map_err(map_step())?);
         let table6 = ipv6.then(|| Table::open(&dataplane)).transpose().map_err(map_step())?.map(Arc::new);
@@ -337,8 +333,15 @@ impl Running {
         let ring = RingThread::spawn(&dataplane, Arc::clone(&sink), hints_in)
             .map_err(Failure::step("the event ring"))?;
         let runner = dataplane.runner().map_err(Failure::step("the dataplane"))?;
-        let fragments =
-            FragmentThread::spawn(&dataplane, runner).map_err(Failure::step("the ring of fragments"))?;
+        let ring_step = || Failure::step::<io::Error>("the ring of fragments");
+        let fragments = FragmentThread::spawn::<u32>(&dataplane, runner).map_err(ring_step())?;
+        let fragments6 = match ipv6 {
+            true => {
+                let runner = dataplane.runner().map_err(Failure::step("the dataplane"))?;
+                Some(FragmentThread::spawn::<V6>(&dataplane, runner).map_err(ring_step())?)
+            }
+            false => None,
+        };
         let outs = specs.iter().map(|port| port.ifindex).collect();
         let nudger = Nudger::new(&dataplane, outs).map_err(Failure::step("a packet socket"))?;
         let walked = Arc::new(WalkedCell::default());
@@ -425,7 +428,7 @@ impl Running {
             threads: Threads {
                 _sole: sole,
                 _ring: ring,
-                _fragments: fragments,
+                _fragments: (fragments, fragments6),
                 _expiry: expiry,
                 _probes: probes,
             },

@@ -32,6 +32,9 @@ impl Default for Capacity {
     }
 }
 
+/// The smallest ring: a page.
+const RING_MIN: u32 = 4096;
+
 impl Capacity {
     /// Entries of the maps whose size it decides.
     #[must_use]
@@ -69,6 +72,9 @@ impl Capacity {
             (names::ERROR_SOURCES6, scaled(limits::VLAN_IDS)),
             (names::POOLS6, scaled(limits::POOLS_MAX)),
             (names::STATICS6, scaled(limits::STATICS_MAX)),
+            (names::TUNNELS6, scaled(limits::TUNNELS_MAX)),
+            // A ring has octets, whole pages of them.
+            (names::HELD6, if self.ipv6 { limits::HELD_RING_BYTES } else { RING_MIN }),
             (names::ROUTES6, scaled(limits::ROUTES_MAX)),
             (names::NETWORKS6, scaled(limits::NETWORKS_MAX)),
             (names::CLIENTS6, scaled(limits::CLIENTS_MAX)),

@@ -51,6 +51,8 @@ pub enum Operation<A: Wire = u32> {
     RemoveNetwork(IpNet),
     /// Removes from `CLIENTS`.
     RemoveClient(ClientPrefix<A>),
+    /// Writes an element of `ERROR_SOURCES`.
+    SetErrorSource(u32, A),
     /// Writes to `ORIGINS`.
     SetOrigin(VserverKey<A>, Origin<A>),
 }
@@ -102,6 +104,13 @@ pub fn diff<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operat
     }
     let origins = changed(&desired.origins, &current.origins);
     operations.extend(origins.map(|(key, origin)| Operation::SetOrigin(key, origin)));
+    for (&vlan, &source) in &desired.error_sources {
+        if current.error_sources.get(&vlan) != Some(&source) {
+            operations.push(Operation::SetErrorSource(vlan, source));
+        }
+    }
+    let gone = current.error_sources.keys().filter(|vlan| !desired.error_sources.contains_key(vlan));
+    operations.extend(gone.map(|&vlan| Operation::SetErrorSource(vlan, A::UNSPECIFIED)));
     // Only now no key leads to these any more.
     let gone = current.clients.keys().filter(|prefix| !desired.clients.contains_key(prefix));
     operations.extend(gone.map(|&prefix| Operation::RemoveClient(prefix)));
@@ -186,6 +195,10 @@ mod tests {
                     let _ = maps.pools.remove(&number);
                 }
                 Operation::SetPool(number, pool) => drop(maps.pools.insert(number, pool)),
+                Operation::SetErrorSource(vlan, source) if source == A::UNSPECIFIED => {
+                    let _ = maps.error_sources.remove(&vlan);
+                }
+                Operation::SetErrorSource(vlan, source) => drop(maps.error_sources.insert(vlan, source)),
                 Operation::SetStatic(net, number) => drop(maps.statics.insert(net, number)),
                 Operation::RemoveStatic(net) => drop(maps.statics.remove(&net)),
                 Operation::SetClient(prefix, number) => drop(maps.clients.insert(prefix, number)),

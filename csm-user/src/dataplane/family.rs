@@ -22,7 +22,10 @@ pub struct MapNames {
     pub routes: &'static str,
     pub origins: &'static str,
     pub error_sources: &'static str,
+    pub fragments: &'static str,
+    pub held: &'static str,
     pub nexthops: &'static str,
+    pub tunnels: &'static str,
     pub neighbours: &'static str,
 }
 
@@ -54,7 +57,10 @@ impl Wire for u32 {
         routes: names::ROUTES,
         origins: names::ORIGINS,
         error_sources: names::ERROR_SOURCES,
+        fragments: names::FRAGMENTS,
+        held: names::HELD,
         nexthops: names::NEXTHOPS,
+        tunnels: names::TUNNELS,
         neighbours: names::NEIGHBOURS,
     };
 
@@ -84,7 +90,10 @@ impl Wire for V6 {
         routes: names::ROUTES6,
         origins: names::ORIGINS6,
         error_sources: names::ERROR_SOURCES6,
+        fragments: names::FRAGMENTS6,
+        held: names::HELD6,
         nexthops: names::NEXTHOPS6,
+        tunnels: names::TUNNELS6,
         neighbours: names::NEIGHBOURS6,
     };
 

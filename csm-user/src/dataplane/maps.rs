@@ -9,7 +9,7 @@ use aya::Pod;
 use aya::maps::Map;
 use csm_common::address::V6;
 use csm_common::counter::{Count, Reason, ServiceCount};
-use csm_common::net::{Address, AddressKey, NextHop, Route};
+use csm_common::net::{Address, AddressKey, NextHop, Route, Tunnel};
 use csm_common::service::{
     ClientPrefix, Match, Networks, Origin, Pool, Real, Settings, Vserver, VserverKey, ring_slot,
 };
@@ -20,7 +20,6 @@ use super::bpf::{BpfMap, PerCpuArray, Update};
 use super::diff::{Operation, diff};
 use super::family::{Wire, wire};
 use super::plan::{Contents, Released};
-use crate::model::Vlan;
 
 /// Where the loaded program's maps come from.
 pub trait MapSource {
@@ -78,9 +77,10 @@ pub struct Maps<A: Wire = u32> {
     addresses: BpfMap<AddressKey<A>, Address>,
     routes: BpfMap<PrefixKey<A>, Route>,
     origins: BpfMap<VserverKey<A>, Origin<A>>,
+    error_sources: BpfMap<u32, A>,
 }
 
-impl<A: Wire> Maps<A>
+impl<A: Wire + Pod> Maps<A>
 where
     VserverKey<A>: Pod,
     ClientPrefix<A>: Pod,
@@ -106,6 +106,7 @@ where
             addresses: BpfMap::new(source.descriptor(A::NAMES.addresses)?)?,
             routes: BpfMap::new(source.descriptor(A::NAMES.routes)?)?,
             origins: BpfMap::new(source.descriptor(A::NAMES.origins)?)?,
+            error_sources: BpfMap::new(source.descriptor(A::NAMES.error_sources)?)?,
         })
     }
 
@@ -141,6 +142,7 @@ where
             Operation::SetAddress(key, address) => self.addresses.set(key, address, Update::Any),
             Operation::SetVserverKey(key, found) => self.vserver_keys.set(key, found, Update::Any),
             Operation::SetPool(number, pool) => self.pools.set(number, pool, Update::Any),
+            Operation::SetErrorSource(vlan, source) => self.error_sources.set(vlan, source, Update::Any),
             Operation::SetStatic(net, number) => self.statics.set(&prefix_key(*net), number, Update::Any),
             Operation::RemoveStatic(net) => self.statics.delete(&prefix_key(*net)).map(drop),
             Operation::SetClient(prefix, number) => self.clients.set(prefix, number, Update::Any),
@@ -177,6 +179,7 @@ where
             pools: used(&self.pools, Pool::default())?,
             statics: by_network(self.statics.entries()?),
             origins: self.origins.entries()?.into_iter().collect(),
+            error_sources: used(&self.error_sources, A::UNSPECIFIED)?,
         })
     }
 }
@@ -211,12 +214,14 @@ fn used<V: Pod + PartialEq>(array: &BpfMap<u32, V>, empty: V) -> io::Result<BTre
 #[derive(Debug)]
 pub struct HopMaps<A: Wire = u32> {
     nexthops: BpfMap<u32, NextHop<A>>,
+    tunnels: BpfMap<u32, Tunnel<A>>,
     neighbours: BpfMap<AddressKey<A>, u32>,
 }
 
 impl<A: Wire> HopMaps<A>
 where
     NextHop<A>: Pod,
+    Tunnel<A>: Pod,
     AddressKey<A>: Pod,
 {
     /// # Errors
@@ -224,6 +229,7 @@ where
     pub fn open(source: &impl MapSource) -> io::Result<Self> {
         Ok(Self {
             nexthops: BpfMap::new(source.descriptor(A::NAMES.nexthops)?)?,
+            tunnels: BpfMap::new(source.descriptor(A::NAMES.tunnels)?)?,
             neighbours: BpfMap::new(source.descriptor(A::NAMES.neighbours)?)?,
         })
     }
@@ -248,6 +254,22 @@ where
             Err(error) => Some(Err(error)),
         };
         all.filter_map(there).collect()
+    }
+
+    /// Tunnel `number`.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn tunnel(&self, number: u16) -> io::Result<Option<Tunnel<A>>> {
+        self.tunnels.get(&u32::from(number))
+    }
+
+    /// Writes tunnel `number`.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn set_tunnel(&self, number: u16, tunnel: &Tunnel<A>) -> io::Result<()> {
+        self.tunnels.set(&u32::from(number), tunnel, Update::Any)
     }
 
     /// Next hop `number`.
@@ -276,27 +298,6 @@ where
     pub fn neighbour(&self, host: &AddressKey<A>) -> io::Result<Option<u32>> {
         self.neighbours.get(host)
     }
-}
-
-/// Writes `ERROR_SOURCES` of family `A`: ICMP errors come from a VLAN's alias, or from the node's own address there. The alias is the
-/// hosts' gateway, and stays the same when the peer takes over.
-///
-/// # Errors
-/// If the map is missing, of another shape, or cannot be written.
-pub fn set_error_sources<A: Wire + Pod>(source: &impl MapSource, vlans: &[Vlan]) -> io::Result<()> {
-    let map: BpfMap<u32, A> = BpfMap::new(source.descriptor(A::NAMES.error_sources)?)?;
-    // Of VLANs of a configuration before this start.
-    for number in used(&map, A::UNSPECIFIED)?.into_keys() {
-        if vlans.iter().all(|vlan| u32::from(vlan.id.get()) != number) {
-            map.set(&number, &A::UNSPECIFIED, Update::Any)?;
-        }
-    }
-    for vlan in vlans {
-        if let Some(address) = vlan.alias(A::FAMILY).or(vlan.own(A::FAMILY)) {
-            map.set(&u32::from(vlan.id.get()), &wire(address.addr()), Update::Any)?;
-        }
-    }
-    Ok(())
 }
 
 /// `SETTINGS`: several writers, one record. The lock is held for one system call, so that the real-time thread, which

@@ -14,7 +14,8 @@ use csm_common::service::{
 use ipnet::IpNet;
 
 use crate::model::{
-    self, Config, Family, Host, Name, Predictor, RealAdmin, Serverfarm, StableId, StaticAction, VlanId,
+    self, Config, Family, Host, Name, Predictor, RealAdmin, Serverfarm, StableId, StaticAction, Tunnel,
+    VlanId,
 };
 use crate::numbers::Numbers;
 
@@ -37,6 +38,8 @@ pub struct RealKey {
 pub struct HealthView {
     /// Reals that must get no traffic; all others are taken for healthy.
     pub unhealthy: BTreeSet<RealKey>,
+    /// Neighbours that do not answer: neither do the reals that they are or lead to.
+    pub silent: HashSet<Host>,
 }
 
 /// Numbers of vservers and reals; kept from plan to plan.
@@ -124,6 +127,9 @@ pub struct Contents<A: Wire = u32> {
     pub routes: BTreeMap<IpNet, Route>,
     /// `ORIGINS`.
     pub origins: HashMap<VserverKey<A>, Origin<A>>,
+    /// `ERROR_SOURCES`, by VLAN: its alias, which is the hosts' gateway and the same on both nodes, else the node's own address
+    /// there. One that is absent is all zero.
+    pub error_sources: BTreeMap<u32, A>,
 }
 
 /// A plan.
@@ -185,8 +191,20 @@ pub fn needed_hops(config: &Config) -> HashSet<Host> {
         Target::Via(vlan, gateway) => Some(Host::new(gateway, vlan)),
         Target::Connected(_) => None,
     });
-    let reals = config.serverfarms.iter().flat_map(|farm| &farm.reals);
-    gateways.chain(reals.filter_map(|real| routes.real_hop(real.address))).collect()
+    let reals = config.serverfarms.iter().flat_map(|farm| farm.reals.iter().map(move |real| (farm, real)));
+    let ways = reals.filter_map(|(farm, real)| way(config, &routes, farm, real.address));
+    gateways.chain(ways).collect()
+}
+
+/// How packets of `farm` get to its real `address`: the neighbour that they are handed to, and what they are put into.
+fn way(config: &Config, routes: &Routes, farm: &Serverfarm, address: IpAddr) -> Option<Host> {
+    let hop = routes.real_hop(address)?;
+    let Some(encapsulation) = farm.encapsulation else { return Some(hop) };
+    let family = Family::of(address);
+    let vlan = config.vlans.iter().find(|vlan| vlan.id.get() == hop.vlan)?;
+    // The same on both nodes, so that the real need not know which of them is active.
+    let local = vlan.alias(family).or_else(|| vlan.own(family))?.addr();
+    Some(Host { tunnel: Some(Tunnel { encapsulation, local, remote: address }), ..hop })
 }
 
 /// The maps' contents for `config`. `hops` numbers the neighbours of [`needed_hops`]. Numbers that are no longer
@@ -226,7 +244,8 @@ fn of_family<A: Wire>(
     plan_routes(desired, hops, &mut contents)?;
     let mut rotation = HashMap::new();
     for farm in &config.serverfarms {
-        rotation.insert(&farm.name, plan_farm(farm, health, hops, numbers, desired, &mut contents)?);
+        rotation
+            .insert(&farm.name, plan_farm((config, farm), health, hops, numbers, desired, &mut contents)?);
     }
     contents.pools = nat::pools(config, ports);
     contents.statics = statics::plan(config, ports, &mut contents.pools)?;
@@ -238,6 +257,10 @@ fn of_family<A: Wire>(
     matching::plan(&numbered, &mut contents)?;
     plan_addresses(config, &mut contents)?;
     contents.origins = origins::origins(config, desired);
+    let source = |vlan: &model::Vlan| vlan.alias(A::FAMILY).or(vlan.own(A::FAMILY));
+    let sources =
+        config.vlans.iter().filter_map(|vlan| Some((vlan.id.get().into(), wire(source(vlan)?.addr()))));
+    contents.error_sources = sources.collect();
     Ok(contents)
 }
 
@@ -266,7 +289,7 @@ fn plan_routes<A: Wire>(
 
 /// Numbers and describes the farm's reals; returns those in rotation with their weights.
 fn plan_farm<A: Wire>(
-    farm: &Serverfarm,
+    (config, farm): (&Config, &Serverfarm),
     health: &HealthView,
     hops: &HashMap<Host, u32>,
     numbers: &mut Assignments,
@@ -281,12 +304,13 @@ fn plan_farm<A: Wire>(
             .assign(&id)
             .ok_or(PlanError::Full { what: "real servers", limit: limits::REALS_MAX })?;
         let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
-        let hop = desired.routes.real_hop(real.address);
+        let hop = way(config, &desired.routes, farm, real.address);
         let nexthop = hop.and_then(|hop| hops.get(&hop).copied());
         if nexthop.is_none() {
             desired.unreachable.insert(real.address);
         }
-        let healthy = nexthop.is_some() && !health.unhealthy.contains(&key);
+        let silent = hop.is_some_and(|hop| health.silent.contains(&hop.neighbour()));
+        let healthy = nexthop.is_some() && !silent && !health.unhealthy.contains(&key);
         // Out of service, its clients must not come back for ever: it is to run empty.
         let in_service = healthy && real.admin == RealAdmin::InService;
         let in_rotation = in_service && real.weight > 0;

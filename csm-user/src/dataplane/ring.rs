@@ -1,6 +1,7 @@
 //! The event ring's thread: from the XDP program's records to replication and to the neighbour table.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +10,8 @@ use std::thread::JoinHandle;
 use aya::maps::{Map, MapData, RingBuf};
 use csm_common::address::{Address, V6};
 use csm_common::event::{
-    EVENT_CLOSED, EVENT_CONNECTION, EVENT_NEIGHBOUR, EVENT_RIVAL, EVENT_STICKY, EVENT_UNRESOLVED, EVENT_V6,
-    Record,
+    EVENT_CLOSED, EVENT_CONNECTION, EVENT_NARROW, EVENT_NEIGHBOUR, EVENT_RIVAL, EVENT_STICKY,
+    EVENT_UNRESOLVED, EVENT_V6, Record,
 };
 use csm_common::flow::Connection;
 use csm_common::names;
@@ -63,6 +64,8 @@ pub enum Hint {
     Neighbour(Host, [u8; 6]),
     /// Another box uses one of the group's addresses, from this MAC, while this node is active.
     Rival(Host, [u8; 6]),
+    /// A router on the way to a tunnel's far end takes packets of so many octets at most.
+    Narrow(IpAddr, u16),
 }
 
 /// How many records the thread has handled and had to leave.
@@ -206,7 +209,7 @@ impl Reader {
 
     /// Whether `kind` is known.
     fn take<A: TableFamily>(&self, kind: u32, record: &Record<A>) -> bool {
-        let host = Host { address: record.ip_be.ip(), vlan: record.vlan };
+        let host = Host::on(record.ip_be.ip(), record.vlan);
         let tell = |change| (self.deltas)(A::delta(change));
         match kind {
             EVENT_CONNECTION => tell(Change::Up(record.connection)),
@@ -214,6 +217,10 @@ impl Reader {
             EVENT_STICKY => tell(Change::Sticky(record.sticky_key, record.sticky)),
             EVENT_UNRESOLVED => self.hint(Hint::Unresolved(host)),
             EVENT_NEIGHBOUR => self.hint(Hint::Neighbour(host, record.mac)),
+            EVENT_NARROW => {
+                let [.., high, low] = record.mac;
+                self.hint(Hint::Narrow(record.ip_be.ip(), u16::from_be_bytes([high, low])));
+            }
             EVENT_RIVAL => self.hint(Hint::Rival(host, record.mac)),
             _ => return false,
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use csm_common::address::Address;
 use csm_common::fragment::FragmentKey;
 use csm_common::limits::FRAGMENT_LIFE_NS;
 
@@ -41,16 +42,22 @@ struct Datagram {
     frames: Vec<Frame>,
 }
 
-/// All that wait.
-#[derive(Debug, Default)]
-pub struct Waiting {
-    datagrams: HashMap<FragmentKey, Datagram>,
+/// All of one family that wait.
+#[derive(Debug)]
+pub struct Waiting<A: Address = u32> {
+    datagrams: HashMap<FragmentKey<A>, Datagram>,
     frames: usize,
 }
 
-impl Waiting {
+impl<A: Address> Default for Waiting<A> {
+    fn default() -> Self {
+        Self { datagrams: HashMap::new(), frames: 0 }
+    }
+}
+
+impl<A: Address> Waiting<A> {
     /// Keeps a frame from `now_ns` on; `false` if there is no room.
-    pub fn keep(&mut self, key: FragmentKey, frame: Frame, now_ns: u64) -> bool {
+    pub fn keep(&mut self, key: FragmentKey<A>, frame: Frame, now_ns: u64) -> bool {
         if self.frames >= FRAMES_MAX {
             return false;
         }
@@ -65,7 +72,7 @@ impl Waiting {
     }
 
     /// The frames of `key` in the order in which they came: its first fragment has gone on.
-    pub fn release(&mut self, key: &FragmentKey) -> Vec<Frame> {
+    pub fn release(&mut self, key: &FragmentKey<A>) -> Vec<Frame> {
         let frames = self.datagrams.remove(key).map_or_else(Vec::new, |datagram| datagram.frames);
         self.frames -= frames.len();
         frames
@@ -108,7 +115,7 @@ mod tests {
 
     #[test]
     fn frames_come_back_in_order_and_once() {
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting::<u32>::default();
         assert!(waiting.keep(key(1), frame(10), 0) && waiting.keep(key(1), frame(11), 5));
         assert!(waiting.keep(key(2), frame(20), 6));
         assert_eq!(waiting.release(&key(1)), [frame(10), frame(11)]);
@@ -120,7 +127,7 @@ mod tests {
 
     #[test]
     fn time_runs_from_the_first_that_waits() {
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting::<u32>::default();
         assert!(waiting.keep(key(1), frame(10), 0) && waiting.keep(key(1), frame(11), FRAGMENT_LIFE_NS - 1));
         assert!(waiting.keep(key(2), frame(20), 1));
         assert_eq!(waiting.expire(FRAGMENT_LIFE_NS - 1), 0);
@@ -131,7 +138,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_only_so_many() {
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting::<u32>::default();
         for _ in 0..PER_DATAGRAM_MAX {
             assert!(waiting.keep(key(0), frame(1), 0));
         }

@@ -20,7 +20,7 @@ mod statics;
 mod track;
 
 pub use family::{Family, prefix_mask, prefix_mask6};
-pub use host::Host;
+pub use host::{Encapsulation, Host, Tunnel};
 pub use natpool::Natpool;
 
 pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
@@ -242,6 +242,8 @@ pub struct Serverfarm {
     pub nat_server: bool,
     /// `nat client NAME|static`: clients get another address.
     pub nat_client: Option<NatClient>,
+    /// `encapsulation ipip|gue`: packets reach the reals inside of others; `None`: by the reals' MAC addresses.
+    pub encapsulation: Option<Encapsulation>,
     /// `failaction purge`: connections of a real that fails its probes are reset.
     pub purge: bool,
     /// `real A [PORT]`.
@@ -258,6 +260,7 @@ impl Serverfarm {
             predictor: Predictor::RoundRobin,
             nat_server: true,
             nat_client: None,
+            encapsulation: None,
             purge: false,
             reals: Vec::new(),
         }

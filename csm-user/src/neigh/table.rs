@@ -7,15 +7,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
-use csm_common::limits::NEXTHOPS_MAX;
+use csm_common::limits::{NEXTHOPS_MAX, TUNNELS_MAX};
 use ipnet::IpNet;
 
-use crate::model::Host;
+use crate::model::{Host, Tunnel};
 use crate::numbers::Numbers;
 
 /// Most hosts that traffic alone can put into the table.
 pub const LEARNED_MAX: usize = 16_384;
+/// How long a router's word on the length of a tunnel's packets counts (RFC 1191, section 6.3).
+const NARROW_FOR: Duration = Duration::from_secs(600);
+/// Shortest lengths that are believed, of IPv4 and of IPv6: what every host takes (RFC 791; RFC 8200, section 5).
+const NARROWEST: [u16; 2] = [576, 1280];
 
 /// A port as the table needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +56,8 @@ pub struct Hop {
     pub mtu: u16,
     /// Frames leave with the VLAN's tag.
     pub tagged: bool,
+    /// What packets are put into, and the number of that in `TUNNELS`.
+    pub tunnel: Option<(u16, Tunnel)>,
 }
 
 /// State of a neighbour as the kernel tells it.
@@ -93,8 +100,31 @@ struct Entry {
     number: u32,
     mac: Option<[u8; 6]>,
     wanted: bool,
+    /// Did not answer when it was last asked for.
+    failed: bool,
     /// Walk that was begun last when it was entered.
     entered: u64,
+}
+
+/// A way through a tunnel: it has a number of its own, and the MAC address of the neighbour that it begins at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Way {
+    number: u32,
+    /// In `TUNNELS`.
+    tunnel: u16,
+}
+
+/// A next hop as a controller before this one had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The host, and the tunnel that begins there.
+    pub host: Host,
+    /// Number in `NEXTHOPS`.
+    pub number: u32,
+    /// Its MAC, if it was known.
+    pub mac: Option<[u8; 6]>,
+    /// Of a way through a tunnel: number in `TUNNELS`.
+    pub tunnel: Option<u16>,
 }
 
 /// The table.
@@ -104,6 +134,10 @@ pub struct NeighbourTable {
     ports: HashMap<u16, HopPort>,
     numbers: Numbers<Host>,
     hosts: HashMap<Host, Entry>,
+    ways: HashMap<Host, Way>,
+    tunnels: Numbers<Host>,
+    /// Far ends of tunnels with a narrow link on the way: what it takes, and when that was heard.
+    narrow: HashMap<IpAddr, (u16, Duration)>,
     learned: usize,
     /// Number of the table walk that was begun last, see [`crate::numbers`].
     walk: u64,
@@ -121,6 +155,9 @@ impl NeighbourTable {
             // 0 stands for "none" in routes.
             numbers: Numbers::new(1, NEXTHOPS_MAX),
             hosts: HashMap::new(),
+            ways: HashMap::new(),
+            tunnels: Numbers::new(1, TUNNELS_MAX),
+            narrow: HashMap::new(),
             learned: 0,
             walk: 0,
             refused: 0,
@@ -129,12 +166,19 @@ impl NeighbourTable {
 
     /// Hosts with their numbers and MACs as a controller before this one had them: their connections hold the numbers.
     /// Of a host that no port leads to any more only the number stays. Before anything else.
-    pub fn adopt(&mut self, known: &[(Host, u32, Option<[u8; 6]>)]) -> Vec<Effect> {
-        self.numbers =
-            Numbers::restored(1, NEXTHOPS_MAX, known.iter().map(|(host, number, _)| (*number, *host)));
+    pub fn adopt(&mut self, known: &[Known]) -> Vec<Effect> {
+        self.numbers = Numbers::restored(1, NEXTHOPS_MAX, known.iter().map(|one| (one.number, one.host)));
+        let tunnels = known.iter().filter_map(|one| Some((u32::from(one.tunnel?), one.host)));
+        self.tunnels = Numbers::restored(1, TUNNELS_MAX, tunnels);
         let mut effects = Vec::new();
-        for &(host, number, mac) in known {
+        for &Known { host, number, mac, tunnel } in known {
             if self.numbers.get(&host) != Some(number) {
+                continue;
+            }
+            if let Some(tunnel) = tunnel {
+                // It leads where it led until the number of its way is free.
+                let _index = self.tunnels.assign(&host);
+                self.ways.insert(host, Way { number, tunnel });
                 continue;
             }
             if !self.ports.contains_key(&host.vlan) {
@@ -144,7 +188,8 @@ impl NeighbourTable {
             // In use again.
             let _number = self.numbers.assign(&host);
             self.learned += 1;
-            self.write(host, Entry { number, mac, wanted: false, entered: 0 }, &mut effects);
+            let entry = Entry { number, mac, wanted: false, failed: false, entered: 0 };
+            self.write(host, entry, &mut effects);
             if mac.is_some() || self.is_bridged(host.vlan) {
                 effects.push(Effect::SetNeighbour(host, number));
             }
@@ -153,21 +198,29 @@ impl NeighbourTable {
         effects
     }
 
-    /// The configuration names these hosts now, and no others. Hosts it no longer names stay like learned ones for as
+    /// The configuration names these hosts now, and no others; of each way through a tunnel the neighbour that it begins
+    /// at, too. Hosts it no longer names stay like learned ones for as
     /// long as they answer. Returns their numbers; a host on a VLAN without a port has none.
     pub fn want(&mut self, wanted: &HashSet<Host>) -> (HashMap<Host, u32>, Vec<Effect>) {
         let mut effects = Vec::new();
+        let named: HashSet<Host> = wanted.iter().map(|host| host.neighbour()).collect();
+        for key in self.ways.keys().filter(|key| !wanted.contains(key)) {
+            self.numbers.retire(key, self.walk);
+        }
         for (key, host) in &mut self.hosts {
-            if host.wanted && !wanted.contains(key) {
+            if host.wanted && !named.contains(key) {
                 host.wanted = false;
                 self.learned += 1;
             }
         }
         let mut numbers = HashMap::new();
         for &key in wanted {
-            if let Some(number) = self.enter(key, true, &mut effects) {
-                numbers.insert(key, number);
-            }
+            let number = self.enter(key.neighbour(), true, &mut effects);
+            let number = number.and_then(|number| match key.tunnel {
+                None => Some(number),
+                Some(tunnel) => self.enter_way(key, tunnel, &mut effects),
+            });
+            numbers.extend(number.map(|number| (key, number)));
         }
         (numbers, effects)
     }
@@ -198,7 +251,7 @@ impl NeighbourTable {
         let mut effects = Vec::new();
         // Two bridged VLANs share an interface; a host is on one of them.
         let ports = self.ports.values().filter(|port| port.ifindex == ifindex);
-        let mut keys = ports.map(|port| Host { address, vlan: port.vlan });
+        let mut keys = ports.map(|port| Host::on(address, port.vlan));
         let Some((key, host)) = keys.find_map(|key| Some((key, *self.hosts.get(&key)?))) else {
             return effects;
         };
@@ -206,8 +259,10 @@ impl NeighbourTable {
             Discovery::Known(mac) if is_unicast(mac) => self.resolved(key, mac, &mut effects),
             Discovery::Known(_) | Discovery::Asking => {}
             Discovery::Failed if host.wanted => {
+                let silent = Entry { mac: None, failed: true, ..host };
+                self.hosts.insert(key, silent);
                 if host.mac.is_some() {
-                    self.write(key, Entry { mac: None, ..host }, &mut effects);
+                    self.write(key, silent, &mut effects);
                     if !self.is_bridged(key.vlan) {
                         effects.push(Effect::RemoveNeighbour(key));
                     }
@@ -230,7 +285,43 @@ impl NeighbourTable {
             vlans.insert(port.vlan);
         }
         let there = self.hosts.iter().filter(|(key, _)| vlans.contains(&key.vlan));
-        there.map(|(key, host)| Effect::SetNextHop(host.number, self.next_hop(*key, host.mac))).collect()
+        there.flat_map(|(key, host)| self.set(*key, host.number, host.mac)).collect()
+    }
+
+    /// A router on the way to `remote` takes packets of at most `mtu` octets, it says at `now`. Of no tunnel's far end, or too short
+    /// to be true, it is ignored.
+    pub fn narrow(&mut self, remote: IpAddr, mtu: u16, now: Duration) -> Vec<Effect> {
+        let least = if remote.is_ipv4() { NARROWEST[0] } else { NARROWEST[1] };
+        let is_it = |way: &Host| way.tunnel.is_some_and(|tunnel| tunnel.remote == remote);
+        if mtu < least || !self.ways.keys().any(is_it) {
+            return Vec::new();
+        }
+        let before = self.narrow.insert(remote, (mtu, now));
+        if before.is_some_and(|(known, _)| known == mtu) { Vec::new() } else { self.rewrite(remote) }
+    }
+
+    /// Forgets what routers said long before `now`.
+    pub fn widen(&mut self, now: Duration) -> Vec<Effect> {
+        let old = self.narrow.iter().filter(|(_, (_, heard))| now.saturating_sub(*heard) > NARROW_FOR);
+        let old: Vec<IpAddr> = old.map(|(remote, _)| *remote).collect();
+        old.into_iter()
+            .flat_map(|remote| {
+                self.narrow.remove(&remote);
+                self.rewrite(remote)
+            })
+            .collect()
+    }
+
+    /// Writes the ways to `remote` anew.
+    fn rewrite(&self, remote: IpAddr) -> Vec<Effect> {
+        let ways = self.ways.iter().filter_map(|(key, way)| Some((key, way, key.tunnel?)));
+        let there = ways.filter(|(_, _, tunnel)| tunnel.remote == remote);
+        let mac = |key: &Host| self.hosts.get(&key.neighbour()).and_then(|host| host.mac);
+        there
+            .map(|(key, way, tunnel)| {
+                Effect::SetNextHop(way.number, self.way_to(*key, way.tunnel, tunnel, mac(key)))
+            })
+            .collect()
     }
 
     /// All hosts are to be asked for again: notifications were lost, or an interface came back.
@@ -248,7 +339,13 @@ impl NeighbourTable {
     /// is more than half full, learned hosts that no connection refers to leave.
     pub fn walk_ended(&mut self, walk: u64, in_use: impl Fn(u32) -> bool) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.numbers.release(walk, &in_use);
+        for (_, key) in self.numbers.release(walk, &in_use) {
+            // No connection knows a tunnel but by its way's number.
+            if self.ways.remove(&key).is_some() {
+                self.tunnels.retire(&key, 0);
+            }
+        }
+        self.tunnels.release(walk, |_| false);
         if self.learned > LEARNED_MAX / 2 {
             let idle = |host: &Entry| !host.wanted && host.entered < walk && !in_use(host.number);
             let leaving: Vec<Host> =
@@ -263,12 +360,19 @@ impl NeighbourTable {
     /// The number of `key` if it is in the table.
     #[must_use]
     pub fn number(&self, key: &Host) -> Option<u32> {
-        self.hosts.get(key).map(|host| host.number)
+        self.hosts.get(key).map(|host| host.number).or_else(|| self.ways.get(key).map(|way| way.number))
     }
 
-    /// Number and MAC of every host in the table.
+    /// Number and MAC of every host in the table, and of every way through a tunnel.
     pub fn iter(&self) -> impl Iterator<Item = (Host, u32, Option<[u8; 6]>)> {
-        self.hosts.iter().map(|(key, host)| (*key, host.number, host.mac))
+        let mac = |key: &Host| self.hosts.get(&key.neighbour()).and_then(|host| host.mac);
+        let ways = self.ways.iter().map(move |(key, way)| (*key, way.number, mac(key)));
+        self.hosts.iter().map(|(key, host)| (*key, host.number, host.mac)).chain(ways)
+    }
+
+    /// The hosts that the configuration names and that do not answer.
+    pub fn silent(&self) -> impl Iterator<Item = Host> {
+        self.hosts.iter().filter(|(_, host)| host.wanted && host.failed).map(|(key, _)| *key)
     }
 
     /// The port that carries `vlan`.
@@ -309,12 +413,31 @@ impl NeighbourTable {
             return None;
         };
         self.learned += usize::from(!wanted);
-        self.write(key, Entry { number, mac: None, wanted, entered: self.walk }, effects);
+        let entry = Entry { number, mac: None, wanted, failed: false, entered: self.walk };
+        self.write(key, entry, effects);
         // On a bridged VLAN the program must know on which side to ask for it.
         if self.is_bridged(key.vlan) {
             effects.push(Effect::SetNeighbour(key, number));
         }
         effects.push(Effect::Resolve { ifindex: port.ifindex, address, managed: wanted });
+        Some(number)
+    }
+
+    /// The number of the way through `tunnel` that begins at the neighbour of `key`, which is in the table.
+    fn enter_way(&mut self, key: Host, tunnel: Tunnel, effects: &mut Vec<Effect>) -> Option<u32> {
+        if self.ways.contains_key(&key) {
+            // Not retired any more.
+            return self.numbers.assign(&key);
+        }
+        let index = self.tunnels.assign(&key).and_then(|index| u16::try_from(index).ok());
+        let numbers = index.and_then(|index| Some((index, self.numbers.assign(&key)?)));
+        let Some((index, number)) = numbers else {
+            self.refused += 1;
+            return None;
+        };
+        self.ways.insert(key, Way { number, tunnel: index });
+        let mac = self.hosts.get(&key.neighbour()).and_then(|host| host.mac);
+        effects.push(Effect::SetNextHop(number, self.way_to(key, index, tunnel, mac)));
         Some(number)
     }
 
@@ -324,7 +447,7 @@ impl NeighbourTable {
         if host.mac == Some(mac) {
             return;
         }
-        self.write(key, Entry { mac: Some(mac), ..host }, effects);
+        self.write(key, Entry { mac: Some(mac), failed: false, ..host }, effects);
         if host.mac.is_none() {
             effects.push(Effect::SetNeighbour(key, host.number));
         }
@@ -335,7 +458,7 @@ impl NeighbourTable {
         self.learned -= 1;
         self.numbers.retire(&key, self.walk);
         effects.push(Effect::RemoveNeighbour(key));
-        effects.push(Effect::SetNextHop(host.number, self.next_hop(key, None)));
+        effects.extend(self.set(key, host.number, None));
         if let Some(port) = self.ports.get(&key.vlan) {
             effects.push(Effect::Release(port.ifindex, key.address));
         }
@@ -343,7 +466,24 @@ impl NeighbourTable {
 
     fn write(&mut self, key: Host, host: Entry, effects: &mut Vec<Effect>) {
         self.hosts.insert(key, host);
-        effects.push(Effect::SetNextHop(host.number, self.next_hop(key, host.mac)));
+        effects.extend(self.set(key, host.number, host.mac));
+    }
+
+    /// Writes the next hop of `key`, and those of the ways through tunnels that begin there.
+    fn set(&self, key: Host, number: u32, mac: Option<[u8; 6]>) -> Vec<Effect> {
+        let ways = self.ways.iter().filter(|(way, _)| way.neighbour() == key);
+        let ways = ways.filter_map(|(way, known)| {
+            let hop = self.way_to(*way, known.tunnel, way.tunnel?, mac);
+            Some(Effect::SetNextHop(known.number, hop))
+        });
+        [Effect::SetNextHop(number, self.next_hop(key, mac))].into_iter().chain(ways).collect()
+    }
+
+    fn way_to(&self, key: Host, index: u16, tunnel: Tunnel, mac: Option<[u8; 6]>) -> Hop {
+        let hop = self.next_hop(key, mac);
+        let narrow = self.narrow.get(&tunnel.remote).map_or(u16::MAX, |(mtu, _)| *mtu);
+        let mtu = hop.mtu.min(narrow).saturating_sub(tunnel.overhead());
+        Hop { mtu, tunnel: Some((index, tunnel)), ..hop }
     }
 
     fn next_hop(&self, host: Host, mac: Option<[u8; 6]>) -> Hop {
@@ -355,6 +495,7 @@ impl NeighbourTable {
             port: port.map_or(0, |port| port.number),
             mtu: port.map_or(0, |port| port.mtu),
             tagged: port.is_some_and(|port| port.tagged),
+            tunnel: None,
         }
     }
 

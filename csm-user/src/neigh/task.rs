@@ -3,10 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use nix::errno::Errno;
@@ -100,7 +102,7 @@ impl Neighbours {
     }
 
     /// See [`NeighbourTable::adopt`].
-    pub fn adopt(&self, known: &[(Host, u32, Option<[u8; 6]>)]) {
+    pub fn adopt(&self, known: &[Known]) {
         self.shared.change(|table| ((), table.adopt(known)));
     }
 
@@ -135,6 +137,22 @@ impl Neighbours {
     /// The walk has ended and met these next-hop numbers.
     pub fn walk_ended(&self, walk: u64, in_use: impl Fn(u32) -> bool) {
         self.shared.change(|table| ((), table.walk_ended(walk, in_use)));
+    }
+
+    /// A router on the way to `remote`, a tunnel's far end, takes packets of at most `mtu` octets; `now` is any clock's.
+    pub fn narrow(&self, remote: IpAddr, mtu: u16, now: Duration) {
+        self.shared.change(|table| ((), table.narrow(remote, mtu, now)));
+    }
+
+    /// What routers said long before `now` may be true no more.
+    pub fn widen(&self, now: Duration) {
+        self.shared.change(|table| ((), table.widen(now)));
+    }
+
+    /// The hosts that the configuration names and that do not answer.
+    #[must_use]
+    pub fn silent(&self) -> HashSet<Host> {
+        self.shared.lock().silent().collect()
     }
 
     /// Every host with its number and its MAC, if known.
@@ -202,7 +220,7 @@ struct Worker<F> {
     monitor: Monitor,
     netlink: Netlink,
     /// What the kernel was asked to keep found.
-    managed: HashSet<(u32, std::net::IpAddr)>,
+    managed: HashSet<(u32, IpAddr)>,
     /// Interfaces that could carry frames when they were last heard of.
     carrying: HashSet<u32>,
     on_link: F,

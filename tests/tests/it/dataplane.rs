@@ -29,5 +29,6 @@ mod statics;
 mod sticky;
 mod tcp;
 mod trunk;
+mod tunnel;
 mod udp;
 mod v6;

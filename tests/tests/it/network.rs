@@ -131,7 +131,7 @@ fn found_lost_and_found(prefix: &str, length: u8) {
             move |event| seen.lock().unwrap().push(event),
         )
         .unwrap();
-        let key = |last: u8| Host { address: format!("{prefix}{last}").parse().unwrap(), vlan: 3 };
+        let key = |last: u8| Host::on(format!("{prefix}{last}").parse::<std::net::IpAddr>().unwrap(), 3);
         let numbers = neighbours.want(&HashSet::from([key(101)]));
         let mac = soon("the real's MAC", || sink.mac(&key(101)));
         assert_eq!(mac, [2, 0, 0, 0, 0, 0x65]);

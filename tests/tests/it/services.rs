@@ -9,6 +9,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use csm_tests::decapsulate::Decapsulator;
 use csm_tests::lab::{Lab, Options};
 use csm_tests::node::Fault;
 use csm_tests::programs::Programs;
@@ -32,6 +33,11 @@ const DISPATCH: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 31);
 const TRANSLATED: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 33);
 /// With `service ftp`.
 const FTP: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 34);
+/// By way of IP in IP, and of GUE: the servers own them, too.
+const IPIP: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 35);
+const GUE: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 36);
+/// The port of the servers for GUE.
+const GUE_PORT: u16 = 6090;
 /// In a virtual network that the router sends to the pair.
 const OF_NETWORK: Ipv4Addr = Ipv4Addr::new(192, 158, 200, 77);
 
@@ -42,6 +48,8 @@ fn services() -> String {
         ("DIRECT", "  no nat server\n"),
         ("TRANSLATED", "  nat client POOL\n"),
         ("HASHED", "  predictor hash address source\n"),
+        ("IPIP", "  no nat server\n  encapsulation ipip\n"),
+        ("GUE", &format!("  no nat server\n  encapsulation gue port {GUE_PORT}\n")),
     ] {
         text += &format!(" serverfarm {farm}\n{lines}");
         for real in REALS {
@@ -53,6 +61,8 @@ fn services() -> String {
     for (name, to, farm) in [
         ("DISPATCH", format!("{DISPATCH} tcp www"), "DIRECT"),
         ("TRANSLATE", format!("{TRANSLATED} tcp www"), "TRANSLATED"),
+        ("IPIP", format!("{IPIP} tcp www"), "IPIP"),
+        ("GUE", format!("{GUE} tcp www"), "GUE"),
         ("FTP", format!("{FTP} tcp ftp service ftp"), "HASHED"),
         ("NETWORK", "192.158.200.0 255.255.255.0 tcp 0".to_owned(), "HASHED"),
         ("FORWARD", format!("{} any", REALS[1]), "ONWARD"),
@@ -99,7 +109,8 @@ fn lab(test: &str) -> (Lab, Vec<Ftp>) {
     let lab = Lab::build(options).expect("a lab");
     for server in &lab.topology.servers {
         server.sysctl("ipv4/conf/all/arp_ignore", "1").expect("sysctl");
-        server.ip(&[format!("addr add {DISPATCH}/32 dev lo")]).expect("the virtual address");
+        let owned = [DISPATCH, IPIP, GUE].map(|address| format!("addr add {address}/32 dev lo"));
+        server.ip(&owned).expect("the virtual addresses");
     }
     let router = &lab.topology.router;
     let routes = ["192.158.200.0/24", "192.158.39.0/24"].map(|net| format!("route add {net} via {VIP}"));
@@ -178,8 +189,13 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
     let client = &lab.topology.client;
     let web = |address: Ipv4Addr| format!("http://{address}/{DOWNLOAD}?rate={RATE}");
     let ftp = format!("ftp://{FTP}/{DOWNLOAD}");
-    let wanted: [(&str, String, &[&str]); 7] = [
+    let ends =
+        lab.topology.servers.iter().map(|server| Decapsulator::start(server, GUE_PORT).expect("an end"));
+    let ends: Vec<Decapsulator> = ends.collect();
+    let wanted: [(&str, String, &[&str]); 9] = [
         ("DISPATCH", web(DISPATCH), &[]),
+        ("IPIP", web(IPIP), &[]),
+        ("GUE", web(GUE), &[]),
         ("TRANSLATE", web(TRANSLATED), &[]),
         ("FORWARD", web(REALS[1]), &[]),
         ("NETWORK", web(OF_NETWORK), &[]),
@@ -194,7 +210,7 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
             (name, download.expect("curl"))
         })
         .collect();
-    // Control and data connection of three, and one each of four.
+    // Control and data connection of three, and one each of six.
     let standby = active.peer();
     let mut seen = BTreeMap::new();
     let outbound =
@@ -203,7 +219,9 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
     let held = wait::until("replicas of all", LIMIT, Duration::from_millis(50), || {
         let held = connections(&lab, standby)?;
         seen.extend(held.clone());
-        let all = ["DISPATCH", "TRANSLATE", "FORWARD", "NETWORK"].iter().all(|name| held.contains_key(*name));
+        let all = ["DISPATCH", "IPIP", "GUE", "TRANSLATE", "FORWARD", "NETWORK"]
+            .iter()
+            .all(|name| held.contains_key(*name));
         let of = |name: &str| held.get(name).map_or(0, Vec::len);
         Ok((all && of("FTP") >= 6 && of("") == 2).then_some(held))
     });
@@ -223,7 +241,7 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
     lab.fail(active, Fault::Kill).expect("kill");
     lab.node(standby).wait_for(Role::Active, LIMIT).expect("takeover");
     let under_way = downloads.iter_mut().map(|(_, download)| download.running().expect("curl"));
-    assert_eq!(under_way.collect::<Vec<_>>(), [true; 7], "each spans the takeover");
+    assert_eq!(under_way.collect::<Vec<_>>(), [true; 9], "each spans the takeover");
     assert_eq!(held, connections(&lab, standby).expect("conns"), "the successor goes by its replicas");
     for mut connection in outbound {
         connection.talk().expect("a server's own connection goes on");
@@ -248,7 +266,9 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
         let ended = download.finish(&lab.payload, Duration::from_secs(40)).expect("an outcome");
         assert_eq!(ended, Outcome::Intact, "{name}, new on the successor");
     }
-    drop(ftp_servers);
+    let taken = ends.iter().map(Decapsulator::taken).fold([0, 0], |sum, of| [sum[0] + of[0], sum[1] + of[1]]);
+    assert!(taken.iter().all(|&packets| packets > 100), "{taken:?} packets of IP in IP and GUE");
+    drop((ends, ftp_servers));
     finish(lab);
 }
 

@@ -341,7 +341,7 @@ fn counters_and_next_hops_are_read() {
         flags: 1,
         ip_be: 0xc09e_2765_u32.to_be(),
         mtu: 1500,
-        pad: 0,
+        tunnel: 0,
     };
     hops.set_nexthop(7, &hop).unwrap();
     assert_eq!(hops.nexthop(7).unwrap(), Some(hop));
@@ -455,7 +455,7 @@ fn the_ring_tells_of_connections_and_hosts() {
 
     rig.run(Side::Client, &gratuitous(Form::Reply, STRANGER.mac, STRANGER.ip));
     rig.run(Side::Client, &gratuitous(Form::Reply, STRANGER.mac, VIP));
-    let key = |ip: std::net::Ipv4Addr| model::Host { address: ip.into(), vlan: 2 };
+    let key = |ip: std::net::Ipv4Addr| model::Host::on(ip, 2);
     assert_eq!(hinted.blocking_recv(), Some(Hint::Neighbour(key(STRANGER.ip), STRANGER.mac)));
     assert_eq!(hinted.blocking_recv(), Some(Hint::Rival(key(VIP), STRANGER.mac)));
     assert_eq!(thread.counters.unknown.load(Ordering::Relaxed), 0);

@@ -78,6 +78,27 @@ pub(super) static APPLIED: &[Command] = &[
         None => vec!["no nat client".to_owned()],
     })),
     Command::new(
+        Id::Encapsulation,
+        Serverfarm,
+        &[
+            Word("encapsulation", "Packets reach the reals inside of others: they may be routed away"),
+            Either(&[
+                &[Word("ipip", "IP in IP")],
+                &[
+                    Word("gue", "GUE, variant 1: the packet right behind a UDP header"),
+                    Optional(&[Word("port", "Of the reals"), Slot("PORT", SECONDS, "UDP port; without, 6080")]),
+                ],
+            ]),
+        ],
+        "Puts each packet for a real, addressed to the virtual server as it is, into one of the alias (without one, of the \
+         node itself) to the real's address. The real takes it out, owns the virtual address on its loopback interface and \
+         answers the client directly. Needs `no nat server`.",
+    )
+    .restores(None)
+    .prints(Print::Serverfarm(|farm| {
+        farm.encapsulation.iter().map(|encapsulation| format!("encapsulation {encapsulation}")).collect()
+    })),
+    Command::new(
         Id::Failaction,
         Serverfarm,
         &[

@@ -10,9 +10,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    ClientRange, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor, Probe,
-    ProbeKind, Protocol, Real, RealAdmin, Secret, Serverfarm, Static, StaticAction, StaticRoute, Sticky,
-    TrackMode, TrackedGroup, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
+    ClientRange, Encapsulation, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode,
+    Predictor, Probe, ProbeKind, Protocol, Real, RealAdmin, Secret, Serverfarm, Static, StaticAction,
+    StaticRoute, Sticky, TrackMode, TrackedGroup, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet,
+    Vserver, XdpMode,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -121,28 +122,37 @@ fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
         Just(Some(NatClient::Pool(name('N', number % 2)))),
         Just(Some(NatClient::Static)),
     ];
-    let modes = (predictor(family(number)), any::<bool>(), source, any::<bool>());
+    let way = prop_oneof![
+        3 => Just(None),
+        1 => Just(Some(Encapsulation::Ipip)),
+        1 => (1..=65535_u16).prop_map(|port| Some(Encapsulation::Gue { port })),
+    ];
+    let modes = (predictor(family(number)), any::<bool>(), source, (any::<bool>(), way));
     let family = family(number);
     (vec(real, 0..4), vec(any::<bool>(), probes), modes).prop_map(
-        move |(reals, used, (predictor, nat, nat_client, purge))| Serverfarm {
-            name: name('F', number),
-            predictor,
-            nat_server: nat || nat_client.is_some(),
-            nat_client,
-            purge,
-            probes: (0..probes).filter(|&n| used[n]).map(|n| name('P', n)).collect(),
-            reals: (1_u8..)
-                .zip(reals)
-                .map(|(n, (port, weight, on))| Real {
-                    address: match family {
-                        Family::V4 => Ipv4Addr::new(10, 2, 3, n).into(),
-                        Family::V6 => Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 3, n.into()).into(),
-                    },
-                    port,
-                    weight,
-                    admin: if on { RealAdmin::InService } else { RealAdmin::OutOfService },
-                })
-                .collect(),
+        move |(reals, used, (predictor, nat, nat_client, (purge, way)))| {
+            let nat_server = nat || nat_client.is_some();
+            Serverfarm {
+                name: name('F', number),
+                predictor,
+                nat_server,
+                nat_client,
+                encapsulation: if nat_server { None } else { way },
+                purge,
+                probes: (0..probes).filter(|&n| used[n]).map(|n| name('P', n)).collect(),
+                reals: (1_u8..)
+                    .zip(reals)
+                    .map(|(n, (port, weight, on))| Real {
+                        address: match family {
+                            Family::V4 => Ipv4Addr::new(10, 2, 3, n).into(),
+                            Family::V6 => Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 3, n.into()).into(),
+                        },
+                        port,
+                        weight,
+                        admin: if on { RealAdmin::InService } else { RealAdmin::OutOfService },
+                    })
+                    .collect(),
+            }
         },
     )
 }

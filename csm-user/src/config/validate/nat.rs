@@ -90,6 +90,19 @@ fn ports_are_shared_out(checker: &mut Checker<'_>, at: Span) {
     }
 }
 
+/// A farm whose reals are reached inside of other packets.
+fn encapsulation(checker: &mut Checker<'_>, farm: &Serverfarm, section: &Section) {
+    let place = checker.tree.place(section, Id::Encapsulation, "encapsulation");
+    if farm.nat_server {
+        let message = "`encapsulation` with `nat server`: the packet inside keeps the virtual address";
+        checker.error(place, message, "add `no nat server`, and the virtual address to the reals");
+    }
+    if farm.predictor == Predictor::Forward {
+        let message = format!("farm {} forwards: `encapsulation` has no effect", farm.name);
+        checker.warning(place, message, "remove the line, or the predictor");
+    }
+}
+
 /// A `static` section; `seen` has the hosts of those before it.
 fn statics(checker: &mut Checker<'_>, rule: &Static, seen: &mut HashMap<IpNet, StaticAction>) {
     let section = Section::Static(rule.action);
@@ -160,6 +173,9 @@ fn farm(checker: &mut Checker<'_>, farm: &Serverfarm) {
         let place = checker.tree.place(&section, Id::Predictor, "forward");
         let message = format!("farm {} forwards: its reals are not used", farm.name);
         checker.warning(place, message, "remove the reals, or the predictor");
+    }
+    if farm.encapsulation.is_some() {
+        encapsulation(checker, farm, &section);
     }
     if farm.nat_server || farm.predictor == Predictor::Forward {
         return;

@@ -91,10 +91,15 @@ fn figure_7_1_becomes_maps() {
 fn a_failed_real_leaves_the_ring_and_takes_no_sticky_client() {
     let config = figure_7_1();
     let failed = RealKey { farm: name("WEB"), address: [192, 158, 39, 103].into(), port: None };
-    let health = HealthView { unhealthy: BTreeSet::from([failed]) };
-    let desired = planned(&config, &health, &mut Assignments::default());
-    assert_eq!(desired.contents.rings[&0], [0, 1]);
-    assert_eq!(desired.contents.reals[&2].flags, 0);
+    let silent = HashSet::from([Host::on(IpAddr::from([192, 158, 39, 103]), 3)]);
+    for health in [
+        HealthView { unhealthy: BTreeSet::from([failed]), ..HealthView::default() },
+        HealthView { silent, ..HealthView::default() },
+    ] {
+        let desired = planned(&config, &health, &mut Assignments::default());
+        assert_eq!(desired.contents.rings[&0], [0, 1]);
+        assert_eq!(desired.contents.reals[&2].flags, 0);
+    }
 }
 
 #[test]
@@ -269,10 +274,10 @@ fn each_family_has_its_maps_and_numbers_are_one_space() {
     let vserver = contents.vservers[&1];
     assert_eq!(vserver.sticky_mask_be, wire("ffff:ffff:ffff:ffff::".parse().unwrap()));
     let real = contents.reals[&3];
-    let host = Host { address: "fd00:39::101".parse().unwrap(), vlan: 3 };
+    let host = Host::on("fd00:39::101".parse::<IpAddr>().unwrap(), 3);
     assert_eq!((real.ip_be.ip(), real.vlan, real.nexthop), (host.address, 3, hops[&host]));
     let default = contents.routes[&Family::V6.all()];
-    let gateway = Host { address: "fe80::20".parse().unwrap(), vlan: 2 };
+    let gateway = Host::on("fe80::20".parse::<IpAddr>().unwrap(), 2);
     assert_eq!((default.kind, default.vlan, default.nexthop), (ROUTE_VIA, 2, hops[&gateway]));
     assert_eq!((contents.routes.len(), desired.contents.routes.len()), (3, 3));
     let announced: Vec<_> =

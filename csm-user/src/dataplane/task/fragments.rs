@@ -10,15 +10,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
-use csm_common::fragment::{
-    FRAGMENT_WAITED_FOR, Fragment, FragmentKey, HELD_FRAME_MAX, HELD_HEAD_BYTES, Release,
-};
-use csm_common::names;
+use csm_common::fragment::{FRAGMENT_WAITED_FOR, Fragment, FragmentKey, HELD_FRAME_MAX, Release};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::dataplane::bpf::{BpfMap, Runner};
+use crate::dataplane::family::Wire;
 use crate::dataplane::maps::MapSource;
 use crate::dataplane::ring;
 use crate::dataplane::table::monotonic_ns;
@@ -48,17 +46,18 @@ pub struct FragmentThread {
 }
 
 impl FragmentThread {
-    /// Starts it; `runner` runs the program whose maps `source` has.
+    /// Starts it for fragments of family `A`; `runner` runs the program whose maps `source` has.
     ///
     /// # Errors
     /// If a map or the thread cannot be had.
-    pub fn spawn(source: &impl MapSource, runner: Runner) -> io::Result<Self> {
-        let ring = ring::open(source.descriptor(names::HELD)?)?;
-        let notes = BpfMap::new(source.descriptor(names::FRAGMENTS)?)?;
+    pub fn spawn<A: Wire + Send>(source: &impl MapSource, runner: Runner) -> io::Result<Self> {
+        let ring = ring::open(source.descriptor(A::NAMES.held)?)?;
+        let notes = BpfMap::new(source.descriptor(A::NAMES.fragments)?)?;
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let stop = Arc::new(EventFd::from_value_and_flags(0, flags)?);
         let counters = Arc::new(FragmentCounters::default());
-        let keeper = Keeper { waiting: Waiting::default(), notes, runner, counters: Arc::clone(&counters) };
+        let keeper: Keeper<A> =
+            Keeper { waiting: Waiting::default(), notes, runner, counters: Arc::clone(&counters) };
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("csm-fragments".into())
@@ -82,14 +81,14 @@ impl Drop for FragmentThread {
 /// Records taken before the thread looks at the time, and at whether it is to end.
 const TURN_MAX: usize = 1024;
 
-struct Keeper {
-    waiting: Waiting,
-    notes: BpfMap<FragmentKey, Fragment>,
+struct Keeper<A: Wire> {
+    waiting: Waiting<A>,
+    notes: BpfMap<FragmentKey<A>, Fragment<A>>,
     runner: Runner,
     counters: Arc<FragmentCounters>,
 }
 
-impl Keeper {
+impl<A: Wire> Keeper<A> {
     fn run(mut self, mut ring: RingBuf<MapData>, stop: &EventFd) {
         let sweep = PollTimeout::try_from(SWEEP).unwrap_or(PollTimeout::MAX);
         loop {
@@ -136,7 +135,7 @@ impl Keeper {
         }
     }
 
-    fn release(&mut self, key: &FragmentKey) {
+    fn release(&mut self, key: &FragmentKey<A>) {
         for frame in self.waiting.release(key) {
             let counter = match self.runner.receive(frame.ifindex, &frame.bytes) {
                 Ok(()) => &self.counters.released,
@@ -148,10 +147,10 @@ impl Keeper {
 }
 
 /// Head and frame of a record of `HELD`.
-fn parse(record: &[u8]) -> Option<(Release, &[u8])> {
-    let (head, frame) = record.split_at_checked(HELD_HEAD_BYTES)?;
+fn parse<A: Wire>(record: &[u8]) -> Option<(Release<A>, &[u8])> {
+    let (head, frame) = record.split_at_checked(size_of::<Release<A>>())?;
     // SAFETY: there are enough bytes, read unaligned; a head is made of integers only, so any bytes are one.
-    let head = unsafe { head.as_ptr().cast::<Release>().read_unaligned() };
+    let head = unsafe { head.as_ptr().cast::<Release<A>>().read_unaligned() };
     let length = usize::try_from(head.length).ok().filter(|&length| length <= HELD_FRAME_MAX)?;
     Some((head, frame.get(..length)?))
 }
@@ -165,12 +164,12 @@ mod tests {
     #[test]
     fn a_record_is_taken_for_no_more_than_it_is() {
         let mut record = vec![0; HELD_HEAD_BYTES + HELD_FRAME_MAX];
-        assert!(parse(&record[..HELD_HEAD_BYTES - 1]).is_none());
-        assert_eq!(parse(&record[..HELD_HEAD_BYTES]).map(|(_, frame)| frame.len()), Some(0));
+        assert!(parse::<u32>(&record[..HELD_HEAD_BYTES - 1]).is_none());
+        assert_eq!(parse::<u32>(&record[..HELD_HEAD_BYTES]).map(|(_, frame)| frame.len()), Some(0));
         record[20..24].copy_from_slice(&60_u32.to_ne_bytes());
-        assert_eq!(parse(&record).map(|(head, frame)| (head.length, frame.len())), Some((60, 60)));
-        assert!(parse(&record[..HELD_HEAD_BYTES + 59]).is_none());
+        assert_eq!(parse::<u32>(&record).map(|(head, frame)| (head.length, frame.len())), Some((60, 60)));
+        assert!(parse::<u32>(&record[..HELD_HEAD_BYTES + 59]).is_none());
         record[20..24].copy_from_slice(&u32::MAX.to_ne_bytes());
-        assert!(parse(&record).is_none());
+        assert!(parse::<u32>(&record).is_none());
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 use csm_common::address::{Address, V6};
 use csm_common::names;
-use csm_common::net::{NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop};
+use csm_common::net::{NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop};
 use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, VlanId};
 use socket2::{Domain, Socket, Type};
 
@@ -40,7 +40,8 @@ struct Way {
 impl Way {
     fn of<A: Address>(hop: &NextHop<A>) -> Option<Self> {
         let tag = if hop.flags & NEXTHOP_TAGGED == 0 { 0 } else { hop.vlan };
-        let resolved = hop.flags & NEXTHOP_RESOLVED != 0;
+        // The far end of a tunnel is told when it next speaks.
+        let resolved = hop.flags & (NEXTHOP_RESOLVED | NEXTHOP_TUNNEL) == NEXTHOP_RESOLVED;
         resolved.then_some(Self { src_mac: hop.src_mac, dst_mac: hop.dst_mac, port: hop.port, tag })
     }
 }

@@ -18,7 +18,7 @@ fn table() -> NeighbourTable {
 }
 
 fn key(address: &str, vlan: u16) -> Host {
-    Host { address: address.parse().unwrap(), vlan }
+    Host::on(address.parse::<IpAddr>().unwrap(), vlan)
 }
 
 fn hop_of(effects: &[Effect]) -> (u32, Hop) {
@@ -56,7 +56,9 @@ fn a_wanted_host_that_fails_is_unresolved_and_comes_back_under_its_number() {
     table.discovered(13, address, Discovery::Known(MAC));
     let effects = table.discovered(13, address, Discovery::Failed);
     assert_eq!(hop_of(&effects).1.mac, None);
+    assert!(table.silent().eq([key("192.158.39.101", 3)]));
     let effects = table.discovered(13, address, Discovery::Known(OTHER));
+    assert_eq!(table.silent().count(), 0);
     let (number, hop) = hop_of(&effects);
     assert_eq!((Some(&number), hop.mac), (numbers.values().next(), Some(OTHER)));
     let asked = Effect::Resolve { ifindex: 13, address, managed: true };
@@ -124,8 +126,8 @@ fn the_network_cannot_fill_the_table_beyond_its_bound() {
     };
     let mut table = NeighbourTable::new(VIRTUAL, &[port]);
     for index in 0..u32::try_from(LEARNED_MAX).unwrap() + 100 {
-        let address = std::net::Ipv4Addr::from_bits(0x0a00_0100 + index).into();
-        table.heard(Host { address, vlan: 2 }, MAC);
+        let address = std::net::Ipv4Addr::from_bits(0x0a00_0100 + index);
+        table.heard(Host::on(address, 2), MAC);
     }
     assert_eq!(table.iter().count(), LEARNED_MAX);
     assert_eq!(table.refused, 100);
@@ -160,4 +162,63 @@ fn of_ipv6_hosts_of_the_network_and_link_local_ones_are_learned() {
         let effects = table.discovered(12, address, Discovery::Known(MAC));
         assert_eq!(hop_of(&effects).1.mac, Some(MAC));
     }
+}
+
+#[test]
+fn a_way_through_a_tunnel_has_its_own_number_and_the_mac_of_the_neighbour_it_begins_at() {
+    let mut table = table();
+    let router = key("192.158.39.1", 3);
+    let tunnel = Tunnel {
+        encapsulation: crate::model::Encapsulation::Gue { port: 6080 },
+        local: "192.158.39.20".parse().unwrap(),
+        remote: "10.7.0.1".parse().unwrap(),
+    };
+    let way = Host { tunnel: Some(tunnel), ..router };
+    let (numbers, _) = table.want(&HashSet::from([way]));
+    let number = numbers[&way];
+    assert_ne!(table.number(&router), Some(number));
+    let hop_to = |effects: &[Effect]| {
+        let found = effects.iter().filter_map(|effect| match effect {
+            Effect::SetNextHop(written, hop) if *written == number => Some(*hop),
+            _ => None,
+        });
+        found.last()
+    };
+    let told =
+        |table: &mut NeighbourTable, state| hop_to(&table.discovered(13, router.address, state)).unwrap();
+    let found = told(&mut table, Discovery::Known(MAC));
+    assert_eq!(
+        (found.mac, found.port, found.mtu, found.tunnel),
+        (Some(MAC), 1, 1500 - 28, Some((1, tunnel)))
+    );
+    assert_eq!(told(&mut table, Discovery::Failed).mac, None);
+    told(&mut table, Discovery::Known(OTHER));
+    let resized = hop_to(&table.resized(13, 1400)).unwrap();
+    assert_eq!((resized.mtu, resized.mac), (1372, Some(OTHER)));
+    // A narrow link on the way counts for ten minutes; what nobody can have meant does not.
+    let remote = tunnel.remote;
+    let at = Duration::from_secs;
+    assert_eq!(table.narrow(remote, 575, at(1)), []);
+    assert_eq!(table.narrow("10.7.0.9".parse().unwrap(), 1000, at(1)), []);
+    assert_eq!(hop_to(&table.narrow(remote, 1000, at(1))).unwrap().mtu, 972);
+    assert_eq!(table.narrow(remote, 1000, at(300)), [], "known");
+    assert_eq!(table.widen(at(900)), []);
+    assert_eq!(hop_to(&table.widen(at(901))).unwrap().mtu, 1372);
+    // Wanted no more it keeps its number as long as a connection refers to it, and follows its neighbour.
+    table.want(&HashSet::from([router]));
+    table.walk_begins(1);
+    table.walk_ended(1, |used| used == number);
+    assert_eq!(told(&mut table, Discovery::Known(MAC)).mac, Some(MAC));
+    assert_eq!(table.want(&HashSet::from([way])).0[&way], number);
+    table.want(&HashSet::from([router]));
+    table.walk_begins(2);
+    table.walk_ended(2, |_| false);
+    assert_eq!((table.number(&way), table.iter().count()), (None, 1));
+    let other = Host { tunnel: Some(Tunnel { remote: "10.7.0.2".parse().unwrap(), ..tunnel }), ..router };
+    let (numbers, effects) = table.want(&HashSet::from([other]));
+    assert_eq!(
+        (numbers[&other], hop_to(&effects).unwrap().tunnel.unwrap().0),
+        (number, 1),
+        "both are free again"
+    );
 }

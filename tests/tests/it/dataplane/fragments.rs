@@ -270,7 +270,7 @@ fn there_is_room_for_only_so_many_that_wait() {
 fn what_waits_is_received_once_more_after_the_first() {
     let rig = rig();
     let runner = rig.dataplane.runner().expect("the program");
-    let thread = FragmentThread::spawn(&rig.dataplane, runner).expect("the thread");
+    let thread = FragmentThread::spawn::<u32>(&rig.dataplane, runner).expect("the thread");
     let mut client = Wire::open("p0x").expect("the client's wire");
     let mut server = Wire::open("p1x").expect("the server's wire");
     let question = question();

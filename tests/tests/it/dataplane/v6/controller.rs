@@ -87,7 +87,7 @@ fn the_ring_tells_of_both_families() {
     });
     rig6::next_hop(&rig, FIRST6, |hop| hop.flags = 0);
     rig.run(Side::Client, &Frame6::client(ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1)).bytes());
-    let real = Host { address: REALS6[0].ip.into(), vlan: 3 };
+    let real = Host::on(REALS6[0].ip, 3);
     assert_eq!(hinted.blocking_recv(), Some(Hint::Unresolved(real)));
     assert_eq!(thread.counters.unknown.load(std::sync::atomic::Ordering::Relaxed), 0);
 }

@@ -1,12 +1,18 @@
 //! Extension headers and fragments.
 
+use std::sync::atomic::Ordering;
+
+use csm_common::address::V6;
 use csm_common::counter::Reason;
 use csm_common::names;
 use csm_tests::rig::{Rig, Run, Side};
 use csm_tests::rig6::{self, FAR6, NEAR6, REALS6, VIP6};
+use csm_user::dataplane::task::fragments::FragmentThread;
 
 use super::frames::{Frame6, expect, expect_end, handshake};
 use crate::dataplane::frames::{ACK, CLIENT_ISN, L4, SERVER_ISN, SYN};
+use crate::dataplane::live::Wire;
+use crate::soon::soon;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -99,7 +105,7 @@ fn fragments_follow_their_first_one() {
     let question = Frame6::from(&NEAR6, 9, (VIP6, 53), L4::Udp).payload(&[5; 150]);
     let came = pieces(&question, 7, &cuts);
     let sent = pieces(&question.clone().sent_to(&REALS6[0], 5353), 7, &cuts);
-    goes(&mut rig, Side::Client, &came[1], Reason::DropFragmentEarly, &came[1]);
+    goes(&mut rig, Side::Client, &came[1], Reason::HeldFragment, &came[1]);
     goes(&mut rig, Side::Client, &came[0], Reason::ForwardedNew, &sent[0]);
     goes(&mut rig, Side::Client, &came[2], Reason::ForwardedFragment, &sent[2]);
     goes(&mut rig, Side::Client, &came[1], Reason::ForwardedFragment, &sent[1]);
@@ -110,7 +116,34 @@ fn fragments_follow_their_first_one() {
     goes(&mut rig, Side::Server, &came[0], Reason::ForwardedFlow, &sent[0]);
     goes(&mut rig, Side::Server, &came[1], Reason::ForwardedFragment, &sent[1]);
     let elsewhere = pieces(&answer, 9, &cuts);
-    goes(&mut rig, Side::Server, &elsewhere[1], Reason::DropFragmentEarly, &elsewhere[1]);
+    goes(&mut rig, Side::Server, &elsewhere[1], Reason::HeldFragment, &elsewhere[1]);
+}
+
+#[test]
+fn what_comes_before_its_first_one_waits_and_is_received_once_more() {
+    let rig = rig6::rig().expect("the rig");
+    let runner = rig.dataplane.runner().expect("the program");
+    let thread = FragmentThread::spawn::<V6>(&rig.dataplane, runner).expect("the thread");
+    let mut client = Wire::open("p0x").expect("the client's wire");
+    let mut server = Wire::open("p1x").expect("the server's wire");
+    let cuts = [(0, 64), (64, 64), (128, 30)];
+    let question = Frame6::from(&NEAR6, 9, (VIP6, 53), L4::Udp).payload(&[5; 150]);
+    for id in 0..10 {
+        let came = pieces(&question, id, &cuts);
+        let sent = pieces(&question.clone().sent_to(&REALS6[0], 5353), id, &cuts);
+        for number in [2, 1, 0] {
+            client.send_bytes(&came[number]);
+        }
+        // In the order in which they came, behind the first.
+        for number in [0, 2, 1] {
+            server.expect_bytes(&sent[number]);
+        }
+    }
+    let released = soon("the counter", || {
+        let released = thread.counters.released.load(Ordering::Relaxed);
+        (released == 20).then_some(released)
+    });
+    assert_eq!((released, thread.counters.refused.load(Ordering::Relaxed)), (20, 0));
 }
 
 #[test]
