@@ -119,6 +119,39 @@ pub const VSERVER_FTP: u32 = 64;
 pub const VSERVER_HASH_SOURCE: u32 = 128;
 /// `predictor hash address`: by the virtual address.
 pub const VSERVER_HASH_DESTINATION: u32 = 256;
+/// `predictor leastconns`: the ring holds each real once, with its weight ([`weighted_slot`]).
+pub const VSERVER_LEASTCONNS: u32 = 512;
+
+/// A ring's slot that holds a real with its weight.
+#[inline(always)]
+#[must_use]
+pub const fn weighted_slot(real: u32, weight: u8) -> u32 {
+    real | (weight as u32) << 16
+}
+
+/// Real and weight of such a slot.
+#[inline(always)]
+#[must_use]
+pub const fn of_weighted_slot(slot: u32) -> (u32, u32) {
+    (slot & 0xffff, slot >> 16)
+}
+const _: () = assert!(crate::limits::REALS_MAX <= 1 << 16);
+
+/// Connections of a real: what the controller counted in the tables (`LOAD_BASES`), and what has come and gone since then, as
+/// the XDP program knows (`LOADS`). Both wrap around; a sum below 0, which a count that is a moment old may give, is 0.
+#[inline(always)]
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "the table holds fewer")]
+pub const fn load(base: u64, since: u64) -> u32 {
+    let sum = base.wrapping_add(since).cast_signed();
+    if sum < 0 {
+        0
+    } else if sum > u32::MAX as i64 {
+        u32::MAX
+    } else {
+        sum as u32
+    }
+}
 
 /// Value of `POOLS`: addresses and ports that clients get by `nat client`. A node allocates from its own ports only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -457,6 +457,8 @@ fn loader(capacity: &Capacity) -> EbpfLoader<'static> {
         (names::CURSORS, capacity.vservers),
         (names::RINGS, capacity.vservers * limits::RING_SLOTS),
         (names::REALS, capacity.reals),
+        (names::LOADS, capacity.reals),
+        (names::LOAD_BASES, capacity.reals),
         (names::REAL_COUNTS, capacity.reals),
         (names::ORIGINS, capacity.reals),
     ] {

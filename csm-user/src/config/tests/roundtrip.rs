@@ -157,7 +157,9 @@ fn predictor(family: Family) -> impl Strategy<Value = Predictor> {
         source: which != 1,
         destination: which != 2,
     });
-    prop_oneof![Just(Predictor::RoundRobin), Just(Predictor::Forward), hash]
+    let least =
+        prop_oneof![Just(0), 1..=u16::MAX].prop_map(|slowstart_s| Predictor::LeastConns { slowstart_s });
+    prop_oneof![Just(Predictor::RoundRobin), Just(Predictor::Forward), hash, least]
 }
 
 /// A pool of each family on VLAN 3.
