@@ -37,6 +37,7 @@ pub fn large_config(vservers: u32) -> Config {
             Vlan { alias: Some(net(1, 253)), ..vlan(3, VlanRole::Server, 1) },
         ],
         probes: vec![],
+        statics: vec![],
         natpools: vec![],
         serverfarms: (0..vservers).map(farm).collect(),
         vservers: (0..vservers).map(vserver).collect(),

@@ -121,6 +121,8 @@ pub const VSERVER_HASH_SOURCE: u32 = 128;
 pub const VSERVER_HASH_DESTINATION: u32 = 256;
 /// `predictor leastconns`: the ring holds each real once, with its weight ([`weighted_slot`]).
 pub const VSERVER_LEASTCONNS: u32 = 512;
+/// `nat client static`: the client's address is replaced as `STATICS` says.
+pub const VSERVER_STATIC: u32 = 1024;
 
 /// A ring's slot that holds a real with its weight.
 #[inline(always)]
@@ -153,7 +155,8 @@ pub const fn load(base: u64, since: u64) -> u32 {
     }
 }
 
-/// Value of `POOLS`: addresses and ports that clients get by `nat client`. A node allocates from its own ports only.
+/// Value of `POOLS`: addresses and ports that clients get by `nat client`, or servers by `static nat`. A node allocates from
+/// its own ports only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Pool<A: Address = u32> {

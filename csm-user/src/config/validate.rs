@@ -14,7 +14,7 @@ use super::token::Span;
 use super::{HostFacts, Source};
 use crate::model::{
     Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, FtGroup, Name, Natpool, Predictor, Probe, ProbeKind,
-    RealAdmin, Serverfarm, Vserver, lease,
+    RealAdmin, Serverfarm, StaticAction, Vserver, lease,
 };
 
 mod address;
@@ -77,8 +77,7 @@ impl Checker<'_> {
     }
 
     fn something_is_configured(&mut self) {
-        let Config { slot: _, interfaces: _, vlans, probes, natpools: _, serverfarms, vservers, ft } =
-            self.config;
+        let Config { slot: _, interfaces: _, vlans, probes, serverfarms, vservers, ft, .. } = self.config;
         let module = self.tree.all(&Section::Module, Id::Module).next().is_some();
         let nothing = vlans.is_empty() && vservers.is_empty() && ft.is_none();
         if nothing && probes.is_empty() && serverfarms.is_empty() && !module {
@@ -334,14 +333,16 @@ impl Checker<'_> {
     }
 
     fn limits(&mut self) {
-        let Config { slot: _, interfaces, vlans, probes: _, natpools, serverfarms, vservers, ft: _ } =
-            self.config;
+        let Config { interfaces, vlans, natpools, statics, serverfarms, vservers, .. } = self.config;
         let reals: usize = serverfarms.iter().map(|farm| farm.reals.len()).sum();
         let routes: usize = vlans.iter().map(|vlan| vlan.routes.len() + vlan.gateways.len() + 2).sum();
         // One with too many is accused by itself.
         let count = |pool: &Natpool| pool.count().min(u128::from(limits::POOL_ADDRESSES_MAX));
         let pooled: usize =
             natpools.iter().map(|pool| usize::try_from(count(pool)).unwrap_or(usize::MAX)).sum();
+        // With `nat virtual` each server of its networks is entered by itself.
+        let translated: usize = statics.iter().map(|rule| rule.hosts.len()).sum::<usize>()
+            + if statics.iter().any(|rule| rule.action == StaticAction::NatVirtual) { reals } else { 0 };
         let clients: usize = vservers.iter().map(|vserver| vserver.clients.len() + 1).sum();
         for (count, limit, what) in [
             // A VLAN of a trunk has a veth, too.
@@ -352,7 +353,12 @@ impl Checker<'_> {
                 limits::ADDRESSES_MAX,
                 "alias, virtual and pool addresses",
             ),
-            (natpools.len() + 1, limits::POOLS_MAX, "pools, the one that means none included"),
+            (
+                natpools.len() + statics.len() + 1,
+                limits::POOLS_MAX,
+                "pools and `static` sections, the one that means none included",
+            ),
+            (translated, limits::STATICS_MAX, "hosts and networks of `static` sections, and their servers"),
             (clients, limits::CLIENTS_MAX, "networks of clients"),
             (reals, limits::REALS_MAX, "reals"),
             (routes, limits::ROUTES_MAX, "connected networks, routes and gateways"),
