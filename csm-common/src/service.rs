@@ -143,16 +143,10 @@ const _: () = assert!(crate::limits::REALS_MAX <= 1 << 16);
 /// the XDP program knows (`LOADS`). Both wrap around; a sum below 0, which a count that is a moment old may give, is 0.
 #[inline(always)]
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "the table holds fewer")]
-pub const fn load(base: u64, since: u64) -> u32 {
-    let sum = base.wrapping_add(since).cast_signed();
-    if sum < 0 {
-        0
-    } else if sum > u32::MAX as i64 {
-        u32::MAX
-    } else {
-        sum as u32
-    }
+pub const fn load(base: u64, since: u64) -> u64 {
+    // A number below 0 has its highest bit set. No table has as many entries as would fill 32 bits.
+    let sum = base.wrapping_add(since);
+    sum & !(sum.cast_signed() >> 63).cast_unsigned() & 0xffff_ffff
 }
 
 /// Value of `POOLS`: addresses and ports that clients get by `nat client`, or servers by `static nat`. A node allocates from

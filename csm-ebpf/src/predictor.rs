@@ -14,6 +14,7 @@ use csm_common::service::{
 
 use crate::family::Family;
 use crate::maps;
+use crate::packet::opaque;
 
 /// The real for the connection that `key` opens to vserver `number`; `None` if none is in rotation.
 #[inline(always)]
@@ -48,29 +49,39 @@ fn hash<A: Family>(vserver: &Vserver<A>, key: &FlowKey<A>) -> u32 {
 
 /// Of the ring's reals, at most [`LEAST_COMPARED`] from slot `first` on, the one that would have the fewest connections for
 /// its weight with one more; of equals the first, so that they take turns. [`NONE`] of an empty ring.
+///
+/// Without branches but those that end it: the verifier would walk both sides of each, for each real and each way to here.
 #[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "made of 32 bits")]
 fn least(number: u32, length: u32, first: u32) -> u32 {
     // Heavier than any: a weight of 0 makes of the first comparison 0 < something.
-    let (mut best, mut best_load, mut best_weight) = (NONE, 1u64, 0u64);
+    let (mut best, mut best_load, mut best_weight) = (u64::from(NONE), 1u64, 0u64);
     for step in 0..LEAST_COMPARED {
         if step >= length {
             break;
         }
-        let slot = first + step;
-        let slot = if slot >= length { slot - length } else { slot };
-        let Some(&packed) = maps::RINGS.get(ring_slot(number, slot)) else { break };
+        let slot = u64::from(first + step);
+        let slot = slot - (u64::from(length) & !mask(slot, length.into()));
+        let Some(&packed) = maps::RINGS.get(ring_slot(number, slot as u32)) else { break };
         let (real, weight) = of_weighted_slot(packed);
         let (Some(since), Some(&base)) = (maps::LOADS.get_ptr(real), maps::LOAD_BASES.get(real)) else {
             break;
         };
         // SAFETY: an element of the array, aligned to 8; whatever another CPU makes of it, it is a whole word.
-        let load = u64::from(load(base, unsafe { since.read_volatile() })) + 1;
+        let load = load(base, unsafe { since.read_volatile() }) + 1;
         let weight = u64::from(weight);
-        if load * best_weight < best_load * weight {
-            (best, best_load, best_weight) = (real, load, weight);
-        }
+        let better = mask(load * best_weight, best_load * weight);
+        best ^= (best ^ u64::from(real)) & better;
+        best_load ^= (best_load ^ load) & better;
+        best_weight ^= (best_weight ^ weight) & better;
     }
-    best
+    best as u32
+}
+
+/// All ones if `a` is less than `b`, both below 2^63; else 0.
+#[inline(always)]
+fn mask(a: u64, b: u64) -> u64 {
+    opaque(a.wrapping_sub(b)).cast_signed().wrapping_shr(63).cast_unsigned()
 }
 
 /// A connection to `real` of `vserver` begins: its half-open pair was made.
