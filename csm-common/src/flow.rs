@@ -39,11 +39,28 @@ impl FlowKey {
     #[inline(always)]
     #[must_use]
     pub const fn wide(&self) -> WideKey {
-        let Self { src_be, dst_be, sport_be, dport_be, vlan, proto, pad } = *self;
-        let ([a, b, c, d], [e, f, g, h]) = (src_be.to_ne_bytes(), dst_be.to_ne_bytes());
-        let addresses = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
-        let ([a, b], [c, d], [e, f]) = (sport_be.to_ne_bytes(), dport_be.to_ne_bytes(), vlan.to_ne_bytes());
-        WideKey([addresses, u64::from_ne_bytes([a, b, c, d, e, f, proto, pad])])
+        let Self { src_be, dst_be, sport_be, dport_be, vlan, proto, pad: _ } = *self;
+        let addresses = u64::from_le(src_be.to_le() as u64 | (dst_be.to_le() as u64) << 32);
+        let ports = u32::from_le(sport_be.to_le() as u32 | (dport_be.to_le() as u32) << 16);
+        WideKey::new(addresses, ports, vlan, proto)
+    }
+}
+
+impl WideKey {
+    /// Of source and destination address, source and destination port, each pair as it stands on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(addresses: u64, ports: u32, vlan: u16, proto: u8) -> Self {
+        Self([addresses, Self::ports(ports, vlan, proto)])
+    }
+
+    /// The last eight octets of a key of either family.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ports(ports: u32, vlan: u16, proto: u8) -> u64 {
+        // By octets as they stand in memory; the compiler makes much of arrays here.
+        let (ports, vlan) = (ports.to_le() as u64, vlan.to_le() as u64);
+        u64::from_le(ports | vlan << 32 | (proto as u64) << 48)
     }
 }
 

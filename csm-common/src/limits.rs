@@ -14,6 +14,8 @@ pub const REALS_MAX: u32 = 32768;
 pub const ORIGINS_MAX: u32 = 32768;
 /// Slots of one virtual server's predictor ring: the sum of the weights of its farm, scaled down to fit.
 pub const RING_SLOTS: u32 = 1024;
+/// Reals that `predictor leastconns` compares for one connection; of a larger farm other ones each time.
+pub const LEAST_COMPARED: u32 = 32;
 /// Next hops: gateways, reals, hosts on connected networks.
 pub const NEXTHOPS_MAX: u32 = 65536;
 /// Ports and VLANs of trunks, the kernel's end of each included.

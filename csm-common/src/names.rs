@@ -62,6 +62,10 @@ pub const VSERVERS: &str = "VSERVERS";
 pub const RINGS: &str = "RINGS";
 /// Predictor position by vserver number, a `u64` that only the XDP program writes.
 pub const CURSORS: &str = "CURSORS";
+/// Connections of a real that have come and gone, `u64` by real number: see [`crate::service::load`].
+pub const LOADS: &str = "LOADS";
+/// Connections of a real that the controller counted, `u64` by real number.
+pub const LOAD_BASES: &str = "LOAD_BASES";
 /// [`crate::service::Real`] by number.
 pub const REALS: &str = "REALS";
 /// [`crate::service::VserverKey`] of a real's address and port to its [`crate::service::Origin`].

@@ -119,8 +119,35 @@ pub const VSERVER_FTP: u32 = 64;
 pub const VSERVER_HASH_SOURCE: u32 = 128;
 /// `predictor hash address`: by the virtual address.
 pub const VSERVER_HASH_DESTINATION: u32 = 256;
+/// `predictor leastconns`: the ring holds each real once, with its weight ([`weighted_slot`]).
+pub const VSERVER_LEASTCONNS: u32 = 512;
 /// `nat client static`: the client's address is replaced as `STATICS` says.
 pub const VSERVER_STATIC: u32 = 1024;
+
+/// A ring's slot that holds a real with its weight.
+#[inline(always)]
+#[must_use]
+pub const fn weighted_slot(real: u32, weight: u8) -> u32 {
+    real | (weight as u32) << 16
+}
+
+/// Real and weight of such a slot.
+#[inline(always)]
+#[must_use]
+pub const fn of_weighted_slot(slot: u32) -> (u32, u32) {
+    (slot & 0xffff, slot >> 16)
+}
+const _: () = assert!(crate::limits::REALS_MAX <= 1 << 16);
+
+/// Connections of a real: what the controller counted in the tables (`LOAD_BASES`), and what has come and gone since then, as
+/// the XDP program knows (`LOADS`). Both wrap around; a sum below 0, which a count that is a moment old may give, is 0.
+#[inline(always)]
+#[must_use]
+pub const fn load(base: u64, since: u64) -> u64 {
+    // A number below 0 has its highest bit set. No table has as many entries as would fill 32 bits.
+    let sum = base.wrapping_add(since);
+    sum & !(sum.cast_signed() >> 63).cast_unsigned() & 0xffff_ffff
+}
 
 /// Value of `POOLS`: addresses and ports that clients get by `nat client`, or servers by `static nat`. A node allocates from
 /// its own ports only.

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
-const TOUCH_NS: u64 = 1_000_000_000;
+pub(crate) const TOUCH_NS: u64 = 1_000_000_000;
 pub(crate) const EEXIST: i32 = -17;
 
 /// Sends a packet on by its connection's entry, making one if it is a first packet; `l4` is where its transport header
@@ -75,7 +75,7 @@ fn deliver<A: Family>(
         return Err(A::too_big(ctx, packet, l4, hop.mtu));
     }
     touch(packet, entry);
-    transition::acknowledged(packet, entry);
+    transition::acknowledged(packet.flags, packet.ack, entry);
     rewrite::apply(ctx, l4, packet.key.proto, entry)?;
     let reason = match (entry.vserver, fresh) {
         (NONE, _) => Reason::ForwardedRouted,
@@ -266,6 +266,7 @@ fn settle<A: Family>(packet: &Packet<A>, draft: &Draft<A>) {
         transition::expect(packet);
     }
     if draft.connection.real != NONE {
+        predictor::opened(vserver, draft.connection.real);
         sticky::choose(vserver, packet.key.src_be, draft.connection.real, packet.now_ns);
     }
 }

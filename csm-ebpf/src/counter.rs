@@ -20,10 +20,17 @@ pub(crate) fn frame(bytes: u64, reason: Reason) {
     }
 }
 
+/// Whom a packet of `entry` is counted for, and whether it is a client's.
+#[inline(always)]
+pub(crate) fn of<A: Family>(entry: &FlowEntry<A>) -> (u32, u32, bool) {
+    (entry.vserver, entry.real, entry.flags & FLAG_FORWARD != 0)
+}
+
 /// Counts a packet for its virtual server and real.
 #[inline(always)]
 pub(crate) fn packet<A: Family>(entry: &FlowEntry<A>, bytes: u32) {
-    service(entry.vserver, entry.real, entry.flags & FLAG_FORWARD != 0, bytes);
+    let (vserver, real, from_client) = of(entry);
+    service(vserver, real, from_client, bytes);
 }
 
 /// As [`packet`], by numbers.

@@ -25,6 +25,7 @@ mod forward;
 mod fragment;
 mod ftp;
 mod gate;
+mod hot;
 mod icmp;
 mod icmp_send;
 mod maps;
@@ -43,6 +44,7 @@ mod tunnel;
 mod v6;
 mod vlan;
 mod vserver;
+mod wide;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::xdp;
@@ -75,7 +77,7 @@ fn csm_traced(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
     let bytes = packet::length(ctx);
-    let (reason, veth) = match vlan::arrive(ctx) {
+    let (reason, veth) = match vlan::arrive::<TRACED>(ctx, bytes) {
         Ok((port, tag)) => {
             if TRACED {
                 trace::begin(ctx, port);

@@ -78,6 +78,10 @@ pub(crate) static RINGS: Array<u32> = Array::with_max_entries(limits::VSERVERS_M
 #[map]
 pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(limits::VSERVERS_MAX, 0);
 #[map]
+pub(crate) static LOADS: Array<u64> = Array::with_max_entries(limits::REALS_MAX, 0);
+#[map]
+pub(crate) static LOAD_BASES: Array<u64> = Array::with_max_entries(limits::REALS_MAX, 0);
+#[map]
 pub(crate) static REALS: Array<Real> = Array::with_max_entries(limits::REALS_MAX, 0);
 #[map]
 pub(crate) static PROMISE: Array<u64> = Array::with_max_entries(1, 0);
@@ -174,6 +178,9 @@ pub(crate) static ORIGINS6: HashMap<VserverKey<V6>, Origin<V6>> =
 /// What an error of this node quotes, one for each CPU.
 #[map]
 pub(crate) static QUOTE6: PerCpuArray<Quote> = PerCpuArray::with_max_entries(1, 0);
+/// What the short way looks up, one for each CPU.
+#[map]
+pub(crate) static KEY6: PerCpuArray<[u64; 5]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static COLD6: PerCpuArray<Cold<V6>> = PerCpuArray::with_max_entries(1, 0);
 #[map]

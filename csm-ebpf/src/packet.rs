@@ -429,7 +429,7 @@ pub(crate) unsafe fn load(ctx: &XdpContext, offset: usize, into: *mut u8, length
 
 /// `value`, of which the compiler forgets what it knew.
 #[inline(always)]
-fn opaque(mut value: u64) -> u64 {
+pub(crate) fn opaque(mut value: u64) -> u64 {
     // SAFETY: a register moved onto itself.
     unsafe {
         core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags));

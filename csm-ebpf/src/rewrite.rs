@@ -12,7 +12,7 @@ use crate::packet::{Icmp, Ipv4, L3, PROTO_TCP, PROTO_UDP, Tcp, Udp, VERSION_IHL,
 
 const DONT_FRAGMENT_BE: u16 = 0x4000_u16.to_be();
 /// Partial sum for a TTL that falls by one: it is the low octet of its word in memory (RFC 1624 on either byte order).
-const TTL_DELTA: u32 = checksum::replace16(u16::from_ne_bytes([1, 0]), 0);
+pub(crate) const TTL_DELTA: u32 = checksum::replace16(u16::from_ne_bytes([1, 0]), 0);
 
 /// Rewrites addresses, TTL and the checksum over them.
 #[inline(always)]

@@ -12,7 +12,7 @@ use csm_common::service::VSERVER_UNIDIRECTIONAL;
 use crate::conn::EEXIST;
 use crate::family::Family;
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
-use crate::{counter, event, sticky};
+use crate::{counter, event, predictor, sticky};
 
 /// What became of a half-open connection.
 #[derive(Clone, Copy)]
@@ -36,12 +36,12 @@ const fn from_server<A: Family>(entry: &FlowEntry<A>) -> bool {
 
 /// Notes what a server has acknowledged: the resets that come for it are judged by that.
 #[inline(always)]
-pub(crate) fn acknowledged<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>) {
-    if packet.flags & TCP_ACK == 0 || !from_server(entry) {
+pub(crate) fn acknowledged<A: Family>(flags: u8, ack: u32, entry: &mut FlowEntry<A>) {
+    if flags & TCP_ACK == 0 || !from_server(entry) {
         return;
     }
-    if packet.ack.wrapping_sub(entry.ack) >= ACK_STEP || entry.flags & FLAG_ACK == 0 {
-        entry.ack = packet.ack;
+    if ack.wrapping_sub(entry.ack) >= ACK_STEP || entry.flags & FLAG_ACK == 0 {
+        entry.ack = ack;
         entry.flags |= FLAG_ACK;
     }
 }
@@ -107,6 +107,7 @@ pub(crate) fn proven<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>) ->
         twin.state = state;
     }
     if closed {
+        predictor::closed::<A>(entry.vserver, entry.real);
         event::connection(EVENT_CLOSED, entry.connection(&packet.key));
     }
     true
@@ -160,6 +161,9 @@ fn answer<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>, twin: &mut Fl
         return;
     };
     if entry.state != state {
+        if state == STATE_CLOSED {
+            predictor::closed::<A>(entry.vserver, entry.real);
+        }
         entry.state = state;
         twin.state = state;
     }

@@ -8,8 +8,8 @@ use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::net::{PORT_TAGGED, Port, TagKey, port_slot};
 
-use crate::maps;
 use crate::packet::{ETHERTYPE_VLAN, Ethernet, Mac, header};
+use crate::{hot, maps};
 
 /// VLAN number of a tag's control information.
 const VLAN_BITS: u16 = 0x0fff;
@@ -40,15 +40,23 @@ struct Tagged {
     kind_be: u16,
 }
 
-/// The VLAN's port that the frame came in by, and how many octets it is shorter by now: it has no tag any more.
+/// The VLAN's port that a frame of `bytes` came in by, and how many octets it is shorter by now: it has no tag any more.
+/// `Err` is the end of it, which may be that it went on by the short way; a traced one does not.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "32 bits in the kernel")]
-pub(crate) fn arrive(ctx: &XdpContext) -> Result<(&'static Port, u32), Reason> {
+pub(crate) fn arrive<const TRACED: bool>(
+    ctx: &XdpContext,
+    bytes: u32,
+) -> Result<(&'static Port, u32), Reason> {
     let ifindex = ctx.ingress_ifindex() as u32;
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
     if unsafe { (*ethernet).kind_be } != ETHERTYPE_VLAN {
-        return untagged(ifindex).map(|port| (port, 0)).ok_or(Reason::PassHost);
+        let port = untagged(ifindex).ok_or(Reason::PassHost)?;
+        if !TRACED && let Some(reason) = hot::forward::<0>(ctx, port, bytes) {
+            return Err(reason);
+        }
+        return Ok((port, 0));
     }
     let tagged = header::<Tagged>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
@@ -59,6 +67,9 @@ pub(crate) fn arrive(ctx: &XdpContext) -> Result<(&'static Port, u32), Reason> {
         _ => unsafe { maps::TAGGED.get(TagKey { ifindex, vlan, pad: 0 }) },
     };
     let port = port.ok_or(Reason::PassVlan)?;
+    if !TRACED && let Some(reason) = hot::forward::<TAG>(ctx, port, bytes) {
+        return Err(reason);
+    }
     pop(ctx)?;
     Ok((port, TAG as u32))
 }

@@ -462,6 +462,10 @@ fn predictor(statement: &Statement) -> Option<Predictor> {
     if statement.has("forward") {
         return Some(Predictor::Forward);
     }
+    if statement.has("leastconns") {
+        let slowstart_s = if statement.arg("SECONDS").is_some() { statement.number("SECONDS")? } else { 0 };
+        return Some(Predictor::LeastConns { slowstart_s });
+    }
     if !statement.has("hash") {
         return Some(Predictor::RoundRobin);
     }

@@ -143,12 +143,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     // Server farm.
     Command::refused(
         Serverfarm,
-        &[Word("predictor", ""), Word("leastconns", ""), Rest],
-        "this predictor comes later",
-        "use `predictor roundrobin`, which honours weights",
-    ),
-    Command::refused(
-        Serverfarm,
         &[Word("predictor", ""), Word("hash", ""), Either(&[&[Word("url", "")]]), Rest],
         LAYER_7,
         "use `predictor hash address`",

@@ -360,6 +360,7 @@ const fn predictor(predictor: Predictor) -> &'static str {
         Predictor::Hash { source: true, destination: false, .. } => "HashIpSrc",
         Predictor::Hash { source: false, destination: true, .. } => "HashIpDst",
         Predictor::Hash { .. } => "HashIp",
+        Predictor::LeastConns { .. } => "LeastConns",
         Predictor::Forward => "Forward",
     }
 }

@@ -1,13 +1,15 @@
 //! Keeps the maps equal to what configuration and health call for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use csm_common::address::V6;
 
 use crate::dataplane::expiry::Census;
-use crate::dataplane::maps::Maps;
+use crate::dataplane::loads::{Farm, Rotation, farms};
+use crate::dataplane::maps::{LoadMaps, Maps};
 use crate::dataplane::plan::{Assignments, Desired, HealthView, PlanError, RealKey, Released, plan};
 use crate::dataplane::snapshot::{Directory, DirectoryCell};
 use crate::dataplane::task::identities::Identities;
@@ -195,6 +197,68 @@ impl Planner {
 
     fn inputs(&self) -> MutexGuard<'_, Inputs> {
         self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the loads of `predictor leastconns` true, walk by walk.
+pub struct Loads {
+    maps: LoadMaps,
+    planner: Arc<Planner>,
+    started: Instant,
+    state: Mutex<LoadState>,
+}
+
+#[derive(Default)]
+struct LoadState {
+    rotation: Rotation,
+    /// What the program had counted when the walk began.
+    before: BTreeMap<u32, u64>,
+}
+
+impl Loads {
+    /// For the virtual servers of `planner`'s plans.
+    #[must_use]
+    pub fn new(maps: LoadMaps, planner: Arc<Planner>) -> Self {
+        Self { maps, planner, started: Instant::now(), state: Mutex::default() }
+    }
+
+    /// A walk over the tables begins.
+    pub fn walk_begins(&self) {
+        let farms = self.farms();
+        match self.since(&farms) {
+            Ok(before) => self.state().before = before,
+            Err(error) => tracing::warn!(%error, "the reals' loads could not be read"),
+        }
+    }
+
+    /// The walk has ended and found `counted` connections of each real.
+    pub fn walk_ended(&self, counted: &BTreeMap<u32, u64>) {
+        let farms = self.farms();
+        let written = self.since(&farms).and_then(|after| {
+            let LoadState { rotation, before } = &mut *self.state();
+            // One that has come meanwhile has no count from before.
+            before.retain(|real, _| after.contains_key(real));
+            for (real, count) in &after {
+                before.entry(*real).or_insert(*count);
+            }
+            let bases = rotation.bases(&farms, counted, (before, &after), self.started.elapsed());
+            self.maps.set_bases(&bases)
+        });
+        if let Err(error) = written {
+            tracing::warn!(%error, "the reals' loads could not be written");
+        }
+    }
+
+    fn farms(&self) -> Vec<Farm> {
+        farms(&self.planner.config(), &self.planner.desired())
+    }
+
+    fn since(&self, farms: &[Farm]) -> io::Result<BTreeMap<u32, u64>> {
+        self.maps.since(farms.iter().flat_map(|farm| farm.reals.keys().copied()))
+    }
+
+    fn state(&self) -> MutexGuard<'_, LoadState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

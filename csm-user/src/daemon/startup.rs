@@ -19,7 +19,7 @@ use super::apply::{self, Changes};
 use super::host;
 use super::node::{Hops, Node, NodePort, WalkedCell};
 use super::pair::{PairStart, identity};
-use super::planner::{Planner, ReplanError};
+use super::planner::{Loads, Planner, ReplanError};
 use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
 use super::restart;
@@ -34,7 +34,7 @@ use crate::arp::announcer::Announcer;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, LoadError, MappedGate, PortSpec};
-use crate::dataplane::maps::{Counters, MapSource, Maps, Promises, SettingsCell};
+use crate::dataplane::maps::{Counters, LoadMaps, MapSource, Maps, Promises, SettingsCell};
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
@@ -354,7 +354,9 @@ impl Running {
             deltas: Arc::clone(&sink),
             pace: Pace::default(),
         };
-        let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked)?;
+        let loads = LoadMaps::open(&dataplane).map_err(Failure::step("the dataplane's maps"))?;
+        let loads = Arc::new(Loads::new(loads, Arc::clone(&planner)));
+        let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked, loads)?;
 
         let nonce = parked.as_ref().map_or_else(host::nonce, |parked| parked.rest.nonce);
         let promises = Promises::open(&dataplane).map_err(map_step())?;
@@ -529,15 +531,19 @@ fn spawn_expiry(
     neighbours: &Arc<Neighbours>,
     counters: &Arc<Counters>,
     walked: &Arc<WalkedCell>,
+    loads: Arc<Loads>,
 ) -> Result<ExpiryThread, Failure> {
     let (begin_planner, begin_neighbours) = (Arc::clone(planner), Arc::clone(neighbours));
+    let begin_loads = Arc::clone(&loads);
     let begin = move |walk| {
+        begin_loads.walk_begins();
         begin_planner.walk_begins(walk);
         begin_neighbours.walk_begins(walk);
     };
     let (planner, neighbours, counters) = (Arc::clone(planner), Arc::clone(neighbours), Arc::clone(counters));
     let walked = Arc::clone(walked);
     let end = move |census: Census| {
+        loads.walk_ended(&census.loads);
         if let Err(error) = counters.clear(&planner.walk_ended(&census)) {
             tracing::warn!(%error, "counters of released numbers could not be cleared");
         }

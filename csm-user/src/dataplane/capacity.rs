@@ -53,6 +53,8 @@ impl Capacity {
             (names::CURSORS, self.vservers),
             (names::RINGS, self.vservers * limits::RING_SLOTS),
             (names::REALS, self.reals),
+            (names::LOADS, self.reals),
+            (names::LOAD_BASES, self.reals),
             (names::REAL_COUNTS, self.reals),
             (names::VSERVER_IDS, self.vservers),
             (names::REAL_IDS, self.reals),

@@ -43,6 +43,8 @@ pub struct Census {
     pub vservers: BTreeMap<u32, u64>,
     /// Proven connections by real.
     pub reals: BTreeMap<u32, u64>,
+    /// Connections by real that `predictor leastconns` goes by: proven and half-open ones, none that is closed.
+    pub loads: BTreeMap<u32, u64>,
     /// Numbers that any entry refers to, sticky and half-open ones included.
     pub vservers_in_use: BTreeSet<u32>,
     /// As before, for reals.
@@ -266,7 +268,11 @@ impl Expiry {
             census.hops_in_use.insert(entry.nexthop);
             census.vservers_in_use.insert(entry.vserver);
             census.reals_in_use.insert(entry.real);
-            if proven && entry.flags & FLAG_FORWARD != 0 && entry.state < STATE_CLOSED {
+            if entry.flags & FLAG_FORWARD == 0 || entry.state >= STATE_CLOSED {
+                continue;
+            }
+            *census.loads.entry(entry.real).or_default() += 1;
+            if proven {
                 census.connections += 1;
                 *census.vservers.entry(entry.vserver).or_default() += 1;
                 *census.reals.entry(entry.real).or_default() += 1;

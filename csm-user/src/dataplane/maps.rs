@@ -380,6 +380,40 @@ impl Promises {
     }
 }
 
+/// `LOADS` and `LOAD_BASES`: what `predictor leastconns` goes by.
+#[derive(Debug)]
+pub struct LoadMaps {
+    since: BpfMap<u32, u64>,
+    bases: BpfMap<u32, u64>,
+}
+
+impl LoadMaps {
+    /// # Errors
+    /// If a map is missing or of another shape.
+    pub fn open(source: &impl MapSource) -> io::Result<Self> {
+        Ok(Self {
+            since: BpfMap::new(source.descriptor(names::LOADS)?)?,
+            bases: BpfMap::new(source.descriptor(names::LOAD_BASES)?)?,
+        })
+    }
+
+    /// What the XDP program has counted for each of `reals`.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn since(&self, reals: impl Iterator<Item = u32>) -> io::Result<BTreeMap<u32, u64>> {
+        reals.map(|real| Ok((real, self.since.get(&real)?.unwrap_or(0)))).collect()
+    }
+
+    /// Writes the bases.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn set_bases(&self, bases: &BTreeMap<u32, u64>) -> io::Result<()> {
+        bases.iter().try_for_each(|(real, base)| self.bases.set(real, base, Update::Any))
+    }
+}
+
 /// The per-CPU counters.
 #[derive(Debug)]
 pub struct Counters {

@@ -9,6 +9,7 @@ pub mod expiry;
 pub mod family;
 pub mod judge;
 pub mod load;
+pub mod loads;
 pub mod maps;
 pub mod plan;
 pub mod predictor;

@@ -1,9 +1,10 @@
-//! The predictor's ring: reals interleaved by smooth weighted round robin, or a table for hashes. Pure.
+//! The predictor's ring: reals interleaved by smooth weighted round robin, a table for hashes, or each real once. Pure.
 //!
 //! Each turn every real gains its weight, the richest is chosen and pays the total: after one round of the ring each
 //! real was chosen as often as its weight says, spread as evenly as the weights allow.
 
 use csm_common::limits::RING_SLOTS;
+use csm_common::service::weighted_slot;
 
 /// The ring for `(real number, weight)`; weight 0 takes no slot. At most [`RING_SLOTS`] slots: larger sums of weights
 /// are scaled down, no real below one slot; of more reals than slots the last ones get none.
@@ -51,6 +52,13 @@ fn scale(reals: &mut [(u32, u32)]) {
         *largest -= 1;
         excess -= 1;
     }
+}
+
+/// The ring of `leastconns` for `(real number, weight)`: each real once with its weight, of more than [`RING_SLOTS`] the first.
+#[must_use]
+pub fn each_once(reals: &[(u32, u8)]) -> Vec<u32> {
+    let weighted = reals.iter().filter(|(_, weight)| *weight > 0);
+    weighted.map(|&(real, weight)| weighted_slot(real, weight)).take(RING_SLOTS as usize).collect()
 }
 
 /// Slots of a hash table: a prime below [`RING_SLOTS`].

@@ -284,6 +284,11 @@ pub enum Predictor {
         /// The virtual address counts.
         destination: bool,
     },
+    /// `leastconns [slowstart S]`: the real with the fewest connections for its weight.
+    LeastConns {
+        /// Seconds in which a real that comes into rotation gets up to its share, 1–65535; 0: at once.
+        slowstart_s: u16,
+    },
     /// `forward`: no real, the packet is routed.
     Forward,
 }

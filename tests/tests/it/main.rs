@@ -12,6 +12,7 @@ mod hsrp;
 mod keys;
 mod lab;
 mod matrix;
+mod least;
 mod network;
 mod operator;
 mod pins;

@@ -134,6 +134,13 @@ pub(super) static APPLIED: &[Command] = &[
                         &[Word("destination", "Of the virtual address alone")],
                     ])]),
                 ],
+                &[
+                    Word("leastconns", "The fewest connections for its weight"),
+                    Optional(&[
+                        Word("slowstart", "A real that comes into rotation gets up to its share by and by"),
+                        Slot("SECONDS", SECONDS, "Until it has its whole share"),
+                    ]),
+                ],
                 &[Word("forward", "No real: packets are routed to the address they have")],
             ]),
         ],
@@ -195,6 +202,10 @@ fn predictor(predictor: Predictor) -> Vec<String> {
     match predictor {
         Predictor::RoundRobin => Vec::new(),
         Predictor::Forward => vec!["predictor forward".to_owned()],
+        Predictor::LeastConns { slowstart_s: 0 } => vec!["predictor leastconns".to_owned()],
+        Predictor::LeastConns { slowstart_s } => {
+            vec![format!("predictor leastconns slowstart {slowstart_s}")]
+        }
         Predictor::Hash { bits, bits6, source, destination } => {
             let mask = match (bits, bits6) {
                 (32, 128) => String::new(),

@@ -172,7 +172,9 @@ fn predictor(family: Family) -> impl Strategy<Value = Predictor> {
         source: which != 1,
         destination: which != 2,
     });
-    prop_oneof![Just(Predictor::RoundRobin), Just(Predictor::Forward), hash]
+    let least =
+        prop_oneof![Just(0), 1..=u16::MAX].prop_map(|slowstart_s| Predictor::LeastConns { slowstart_s });
+    prop_oneof![Just(Predictor::RoundRobin), Just(Predictor::Forward), hash, least]
 }
 
 /// One section of each kind at most, hosts and networks of its own in each.

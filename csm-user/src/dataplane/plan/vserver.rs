@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use csm_common::limits;
 use csm_common::service::{
     VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP, VSERVER_HASH_DESTINATION, VSERVER_HASH_SOURCE,
-    VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STATIC, VSERVER_UNIDIRECTIONAL,
-    Vserver,
+    VSERVER_INSERVICE, VSERVER_LEASTCONNS, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STATIC,
+    VSERVER_UNIDIRECTIONAL, Vserver,
 };
 
 use super::{
@@ -40,6 +40,7 @@ pub(super) fn plan<A: Wire>(
             let id = |number| desired.reals.get(&number).map_or(0, |known: &RealName| known.id.0);
             predictor::hash_table(&reals.iter().map(|&(number, _)| (number, id(number))).collect::<Vec<_>>())
         }
+        (Some(reals), Some(Predictor::LeastConns { .. })) => predictor::each_once(reals),
         (Some(reals), _) => predictor::ring(reals),
     };
     let ring_len = u32::try_from(ring.len()).unwrap_or(0);
@@ -94,6 +95,7 @@ fn entry<A: Wire>(
             | flag(forward, VSERVER_FORWARD)
             | flag(config.is_unidirectional(vserver), VSERVER_UNIDIRECTIONAL)
             | flag(ftp, VSERVER_FTP)
+            | flag(matches!(predictor, Predictor::LeastConns { .. }), VSERVER_LEASTCONNS)
             | flag(translated, VSERVER_STATIC)
             | flag(source, VSERVER_HASH_SOURCE)
             | flag(destination, VSERVER_HASH_DESTINATION),

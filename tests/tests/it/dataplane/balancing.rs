@@ -1,17 +1,17 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use aya::maps::{HashMap, MapData};
+use aya::maps::{Array, HashMap, MapData};
 use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::names;
-use csm_common::service::{Match, VSERVER_INSERVICE, VserverKey};
+use csm_common::service::{Match, VSERVER_INSERVICE, VSERVER_LEASTCONNS, VserverKey, weighted_slot};
 use csm_tests::rig::{
     ALIAS, FAR_CLIENT, GATEWAY, Host, NEAR_CLIENT, REALS, Rig, STRANGER, Side, VIP, WEB, be,
 };
 
-use super::frames::{ACK, CLIENT_PORT, Frame, L4, SYN, expect, expect_end};
+use super::frames::{ACK, CLIENT_PORT, Frame, L4, RST, SYN, expect, expect_end, handshake};
 
 const OPEN: L4 = L4::Tcp { flags: SYN, seq: 1, ack: 0 };
 
@@ -34,6 +34,79 @@ fn the_ring_is_walked_in_order_slot_by_slot() {
         *chosen.entry(real).or_default() += 1;
     }
     assert_eq!(chosen, BTreeMap::from([(0, 30), (1, 20), (2, 10)]));
+}
+
+/// Opens `count` connections from ports `first` on; how many each real got.
+fn open(rig: &mut Rig, first: u16, count: u16) -> [u32; 3] {
+    let mut got = [0; 3];
+    for port in first..first + count {
+        let run = rig.run(Side::Client, &syn(&FAR_CLIENT, port).bytes());
+        assert_eq!(run.reason, Reason::ForwardedNew);
+        let real =
+            REALS.iter().position(|real| run.frame[30..34] == real.ip.octets()).expect("one of the reals");
+        got[real] += 1;
+    }
+    got
+}
+
+/// What a real of [`VSERVER_LEASTCONNS`] is judged by: the program's count on the controller's.
+fn loads(rig: &Rig) -> [u64; 3] {
+    let (since, bases): (Array<MapData, u64>, Array<MapData, u64>) =
+        (rig.map(names::LOADS), rig.map(names::LOAD_BASES));
+    [0, 1, 2].map(|real| {
+        let [since, base] = [&since, &bases].map(|map| map.get(&real, 0).expect("a load"));
+        since.wrapping_add(base)
+    })
+}
+
+fn least_connections(weights: [u8; 3]) -> Rig {
+    let rig = Rig::new().expect("the rig");
+    rig.vserver(WEB, |vserver| vserver.flags |= VSERVER_LEASTCONNS);
+    let slots: Vec<u32> = (0..).zip(weights).map(|(real, weight)| weighted_slot(real, weight)).collect();
+    rig.ring(WEB, &slots);
+    rig
+}
+
+#[test]
+fn the_least_loaded_real_for_its_weight_gets_the_next_connection() {
+    let mut rig = least_connections([8, 8, 8]);
+    assert_eq!(open(&mut rig, 10_000, 6), [2, 2, 2], "half-open ones count, equals take turns");
+    // The controller found 40 more on the first, replicas say.
+    let mut bases: Array<MapData, u64> = rig.map(names::LOAD_BASES);
+    bases.set(0, 40, 0).expect("LOAD_BASES");
+    assert_eq!(open(&mut rig, 11_000, 80), [0, 40, 40]);
+    assert_eq!(open(&mut rig, 12_000, 3), [1, 1, 1]);
+    assert_eq!(loads(&rig), [43, 43, 43]);
+    // A count that is a moment old may give less than none.
+    bases.set(2, 100_u64.wrapping_neg(), 0).expect("LOAD_BASES");
+    assert_eq!(open(&mut rig, 13_000, 5), [0, 0, 5]);
+
+    let mut rig = least_connections([20, 10, 10]);
+    assert_eq!(open(&mut rig, 10_000, 40), [20, 10, 10]);
+}
+
+#[test]
+fn a_connection_that_ends_makes_room_and_one_that_is_sent_again_takes_none() {
+    let mut rig = least_connections([1, 1, 1]);
+    assert_eq!(open(&mut rig, 10_000, 3), [1, 1, 1]);
+    let first = syn(&FAR_CLIENT, 10_000).bytes();
+    assert_eq!(rig.run(Side::Client, &first).reason, Reason::ForwardedFlow);
+    assert_eq!(loads(&rig), [1, 1, 1], "a SYN that is sent again");
+    let reset = |real: usize, port| {
+        Frame::from(&REALS[real], 80, (FAR_CLIENT.ip, port), L4::Tcp { flags: RST | ACK, seq: 0, ack: 2 })
+            .bytes()
+    };
+    // Refused by its server.
+    assert_eq!(rig.run(Side::Server, &reset(0, 10_000)).reason, Reason::ForwardedFlow);
+    assert_eq!(loads(&rig), [0, 1, 1]);
+    assert_eq!(open(&mut rig, 11_000, 1), [1, 0, 0]);
+    let mut rig = least_connections([1, 1, 1]);
+    handshake(&mut rig);
+    assert_eq!(loads(&rig), [1, 0, 0], "proven: still one");
+    for _ in 0..2 {
+        assert_eq!(rig.run(Side::Server, &reset(0, CLIENT_PORT)).reason, Reason::ForwardedFlow);
+        assert_eq!(loads(&rig), [0, 0, 0], "closed once");
+    }
 }
 
 #[test]

@@ -1,0 +1,195 @@
+//! The loads that `predictor leastconns` goes by. Pure.
+//!
+//! The XDP program counts what begins and what both sides end, exactly and at once. It does not see everything: entries that
+//! idle out or are evicted, replicas that come and go. So each walk over the tables counts anew, and what is written as a
+//! real's base makes base and the program's count together the number that was found. On a standby the same, so that a
+//! takeover knows the loads from its first packet on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use csm_common::service::{VSERVER_LEASTCONNS, of_weighted_slot};
+
+use super::family::Wire;
+use super::plan::{Contents, Desired};
+use crate::model::{Config, Predictor};
+
+/// A farm with that predictor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Farm {
+    /// `slowstart`; zero: none.
+    pub slowstart: Duration,
+    /// All its reals, with their weight while they are in rotation.
+    pub reals: BTreeMap<u32, Option<u32>>,
+}
+
+/// The farms of `leastconns` in a plan and the configuration that it was made of.
+#[must_use]
+pub fn farms(config: &Config, desired: &Desired) -> Vec<Farm> {
+    let weights: BTreeMap<u32, u32> =
+        slots(&desired.contents).chain(slots(&desired.contents6)).map(of_weighted_slot).collect();
+    let least = config.serverfarms.iter().filter_map(|farm| match farm.predictor {
+        Predictor::LeastConns { slowstart_s } => Some((&farm.name, slowstart_s)),
+        _ => None,
+    });
+    least
+        .map(|(name, slowstart_s)| {
+            let reals = desired.reals.iter().filter(|(_, known)| known.key.farm == *name);
+            Farm {
+                slowstart: Duration::from_secs(slowstart_s.into()),
+                reals: reals.map(|(number, _)| (*number, weights.get(number).copied())).collect(),
+            }
+        })
+        .collect()
+}
+
+/// The rings' slots of such virtual servers.
+fn slots<A: Wire>(contents: &Contents<A>) -> impl Iterator<Item = u32> {
+    let least = |number: &u32| {
+        contents.vservers.get(number).is_some_and(|vserver| vserver.flags & VSERVER_LEASTCONNS != 0)
+    };
+    contents.rings.iter().filter(move |(number, _)| least(number)).flat_map(|(_, ring)| ring.iter().copied())
+}
+
+/// Since when reals have been in rotation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// `None`: since before they were watched.
+    since: BTreeMap<u32, Option<Duration>>,
+    watching: bool,
+}
+
+impl Rotation {
+    /// The bases after a walk that found `counted` connections, while the program's own count went from `before` to `after`;
+    /// `now` is any clock that only goes forward.
+    ///
+    /// With `slowstart` a real that has come into rotation `t` ago counts as if it had the rest, `1 - t / slowstart`, of what the
+    /// others have for a weight as its own. So it never gets all new connections at once.
+    pub fn bases(
+        &mut self,
+        farms: &[Farm],
+        counted: &BTreeMap<u32, u64>,
+        (before, after): (&BTreeMap<u32, u64>, &BTreeMap<u32, u64>),
+        now: Duration,
+    ) -> BTreeMap<u32, u64> {
+        self.follow(farms, now);
+        let mut bases = BTreeMap::new();
+        for farm in farms {
+            for (&real, weight) in &farm.reals {
+                let [before, after] = [before, after].map(|counts| counts.get(&real).copied().unwrap_or(0));
+                // What changed in the midst of the walk was counted or not: half of it is the best guess.
+                let change = after.wrapping_sub(before).cast_signed() / 2;
+                let then = before.wrapping_add_signed(change);
+                let found = counted.get(&real).copied().unwrap_or(0)
+                    + self.handicap(farm, real, *weight, counted, now);
+                bases.insert(real, found.wrapping_sub(then));
+            }
+        }
+        bases
+    }
+
+    fn follow(&mut self, farms: &[Farm], now: Duration) {
+        let begin = self.watching.then_some(now);
+        let rotating: BTreeMap<u32, Option<Duration>> = farms
+            .iter()
+            .flat_map(|farm| &farm.reals)
+            .filter(|(_, weight)| weight.is_some())
+            .map(|(real, _)| (*real, self.since.get(real).copied().unwrap_or(begin)))
+            .collect();
+        self.since = rotating;
+        self.watching = true;
+    }
+
+    /// Connections that `real` counts as having in addition.
+    fn handicap(
+        &self,
+        farm: &Farm,
+        real: u32,
+        weight: Option<u32>,
+        counted: &BTreeMap<u32, u64>,
+        now: Duration,
+    ) -> u64 {
+        if farm.slowstart.is_zero() {
+            return 0;
+        }
+        // Out of rotation it has the whole of it, for the moment it comes back.
+        let left = match self.since.get(&real) {
+            None => farm.slowstart,
+            Some(None) => return 0,
+            Some(Some(since)) => farm.slowstart.saturating_sub(now.saturating_sub(*since)),
+        };
+        let others = farm.reals.iter().filter(|(number, weight)| **number != real && weight.is_some());
+        let (connections, weights) = others.fold((0, 0), |(connections, weights), (number, weight)| {
+            (
+                connections + counted.get(number).copied().unwrap_or(0),
+                weights + u64::from(weight.unwrap_or(0)),
+            )
+        });
+        if weights == 0 {
+            return 0;
+        }
+        let share = u128::from(connections) * u128::from(weight.unwrap_or(1)) * left.as_millis();
+        let handicap = share / u128::from(weights) / farm.slowstart.as_millis();
+        u64::try_from(handicap).unwrap_or(u64::MAX / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use csm_common::service::load;
+
+    use super::{Farm, Rotation};
+
+    fn farm(slowstart_s: u64, reals: &[(u32, Option<u32>)]) -> Vec<Farm> {
+        vec![Farm { slowstart: Duration::from_secs(slowstart_s), reals: reals.iter().copied().collect() }]
+    }
+
+    fn counts<const N: usize>(counts: [(u32, u64); N]) -> BTreeMap<u32, u64> {
+        counts.into()
+    }
+
+    #[test]
+    fn base_and_the_programs_count_are_what_was_found() {
+        let farms = farm(0, &[(1, Some(8)), (2, Some(8))]);
+        // Real 2: 7 more ended here than began, of replicas that the program never saw begin.
+        let since = counts([(1, 5), (2, 7_u64.wrapping_neg())]);
+        let found = counts([(1, 3)]);
+        let bases = Rotation::default().bases(&farms, &found, (&since, &since), Duration::ZERO);
+        assert_eq!(load(bases[&1], since[&1]), 3);
+        assert_eq!(load(bases[&2], since[&2]), 0);
+        assert_eq!(load(bases[&1], since[&1] + 4), 7, "what has come since");
+        assert_eq!(load(bases[&2], since[&2].wrapping_sub(1)), 0, "never below none");
+    }
+
+    #[test]
+    fn what_changes_during_a_walk_counts_half() {
+        let farms = farm(0, &[(1, Some(8))]);
+        let (before, after) = (counts([(1, 10)]), counts([(1, 20)]));
+        let bases = Rotation::default().bases(&farms, &counts([(1, 100)]), (&before, &after), Duration::ZERO);
+        assert_eq!(load(bases[&1], 20), 105);
+    }
+
+    #[test]
+    fn a_real_that_comes_back_starts_slowly() {
+        let second = Duration::from_secs;
+        let (found, none) = (counts([(1, 100), (2, 100)]), BTreeMap::new());
+        let mut rotation = Rotation::default();
+        let mut bases = |reals: &[(u32, Option<u32>)], now| {
+            rotation.bases(&farm(10, reals), &found, (&none, &none), now)[&3]
+        };
+        let all = [(1, Some(8)), (2, Some(8)), (3, Some(4))];
+        assert_eq!(bases(&all, second(1)), 0, "in rotation from the start");
+        assert_eq!(
+            bases(&[(1, Some(8)), (2, Some(8)), (3, None)], second(2)),
+            12,
+            "out, of weight 1 as it were"
+        );
+        assert_eq!(bases(&all, second(3)), 50, "half the weight, half of what the others have");
+        assert_eq!(bases(&all, second(8)), 25);
+        assert_eq!(bases(&all, second(13)), 0);
+        assert_eq!(bases(&all, second(99)), 0);
+    }
+}
