@@ -157,6 +157,12 @@ reasons! {
     ResetSent = "reset_sent", Forward;
     /// Of a connection that was cleared, and nothing that a reset could answer: itself a reset, or without ACK.
     DropCleared = "drop_cleared", Drop;
+    /// Routed by this host as the active router of an HSRP group.
+    RoutedHost = "routed_by_host", Forward;
+    /// For the MAC address of an HSRP group whose active router another one is, or for its address by ARP.
+    DropGroupStandby = "drop_hsrp_standby", Drop;
+    /// The module's packet for the router on the same host. Never counted: it ends in what the router does with it.
+    ToRouter = "to_router", Forward;
 }
 
 #[cfg(test)]

@@ -7,11 +7,13 @@ use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
-use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop, ROUTE_VIA, Route};
+use csm_common::net::{
+    AddressKey, NEXTHOP_GROUP, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop, ROUTE_VIA, Route,
+};
 
 use crate::family::Family;
 use crate::packet::{Ethernet, Ingress, Mac, header};
-use crate::{Outcome, event, maps, vlan};
+use crate::{Outcome, event, maps, router, vlan};
 
 /// The most specific route to `ip_be`.
 #[inline(always)]
@@ -55,6 +57,9 @@ pub(crate) fn hop<A: Family>(number: u32) -> Result<&'static NextHop<A>, Reason>
 /// Sends the frame to `hop`.
 #[inline(always)]
 pub(crate) fn send<A: Family>(ctx: &XdpContext, hop: &NextHop<A>, reason: Reason) -> Outcome {
+    if A::HAS_ROUTER && hop.flags & NEXTHOP_GROUP != 0 && router::takes(u32::from(hop.group), hop.vlan) {
+        return Ok(Reason::ToRouter);
+    }
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds; the MAC addresses stand at even offsets of an aligned map value.
     unsafe {
@@ -74,7 +79,7 @@ pub(crate) fn turn_back<A: Family>(
     src: Mac,
     reason: Reason,
 ) -> Outcome {
-    if ingress.relayed {
+    if ingress.relayed || ingress.routed {
         // The sender's MAC address was lost on the way: go by its address.
         return send(ctx, hop::<A>(next_hop(to_be)?)?, reason);
     }

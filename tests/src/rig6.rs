@@ -152,7 +152,7 @@ fn fill_network(rig: &Rig) -> Result<()> {
             flags: NEXTHOP_RESOLVED | tagged,
             ip_be: host.ip.into(),
             mtu: 1500,
-            pad: 0,
+            group: 0,
         };
         hops.set(number, hop, 0)?;
         neighbours.insert(address_key(host.ip, host.vlan), number, 0)?;

@@ -22,6 +22,7 @@ mod family;
 mod matching;
 mod nat;
 mod port;
+mod standby;
 mod track;
 
 /// What every check reads and writes.
@@ -59,6 +60,7 @@ pub(super) fn validate(
         checker.ft(ft);
         track::check(&mut checker, ft);
     }
+    standby::check(&mut checker);
     checker.limits();
 }
 
@@ -77,8 +79,18 @@ impl Checker<'_> {
     }
 
     fn something_is_configured(&mut self) {
-        let Config { slot: _, interfaces: _, vlans, probes, natpools: _, serverfarms, vservers, ft } =
-            self.config;
+        let Config {
+            slot: _,
+            interfaces: _,
+            router: _,
+            routes: _,
+            vlans,
+            probes,
+            natpools: _,
+            serverfarms,
+            vservers,
+            ft,
+        } = self.config;
         let module = self.tree.all(&Section::Module, Id::Module).next().is_some();
         let nothing = vlans.is_empty() && vservers.is_empty() && ft.is_none();
         if nothing && probes.is_empty() && serverfarms.is_empty() && !module {
@@ -93,7 +105,7 @@ impl Checker<'_> {
     /// Without a single `interface`, as in the guide's listings, the ports are simply not said yet.
     fn vlans_have_ports(&mut self) {
         let ft = self.config.ft.as_ref().map(|ft| (ft.vlan, Section::Ft, Id::FtGroup));
-        if self.ports.is_empty() {
+        if self.ports.iter().all(PortLines::is_vlan) {
             let vlans = self.config.vlans.iter().map(|vlan| (vlan.id, Section::Vlan(vlan.id), Id::Vlan));
             if let Some((_, section, id)) = vlans.chain(ft).next() {
                 let place = self.tree.place(&section, id, "VLAN");
@@ -334,8 +346,18 @@ impl Checker<'_> {
     }
 
     fn limits(&mut self) {
-        let Config { slot: _, interfaces, vlans, probes: _, natpools, serverfarms, vservers, ft: _ } =
-            self.config;
+        let Config {
+            slot: _,
+            interfaces,
+            router: _,
+            routes: statics,
+            vlans,
+            probes: _,
+            natpools,
+            serverfarms,
+            vservers,
+            ft: _,
+        } = self.config;
         let reals: usize = serverfarms.iter().map(|farm| farm.reals.len()).sum();
         let routes: usize = vlans.iter().map(|vlan| vlan.routes.len() + vlan.gateways.len() + 2).sum();
         // One with too many is accused by itself.
@@ -355,6 +377,8 @@ impl Checker<'_> {
             (natpools.len() + 1, limits::POOLS_MAX, "pools, the one that means none included"),
             (clients, limits::CLIENTS_MAX, "networks of clients"),
             (reals, limits::REALS_MAX, "reals"),
+            (self.config.standby_groups().count(), limits::GROUPS_MAX, "HSRP groups"),
+            (statics.len() + 4 * self.config.router.len(), limits::ROUTES_MAX, "routes of the router"),
             (routes, limits::ROUTES_MAX, "connected networks, routes and gateways"),
         ] {
             if u32::try_from(count).unwrap_or(u32::MAX) > limit {

@@ -21,6 +21,7 @@ mod ports;
 pub mod replica;
 mod replies;
 mod route;
+mod router;
 pub mod saved;
 pub mod standby;
 pub mod startup;

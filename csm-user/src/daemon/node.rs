@@ -1,6 +1,6 @@
 //! What the running daemon is made of, as the API and the event loop share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use csm_common::address::V6;
-use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop};
+use csm_common::net::{
+    AddressKey, NEXTHOP_GROUP, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NextHop, PORT_FT, PORT_ROUTER,
+};
 use tokio::sync::watch;
 
 use super::apply::Changes;
@@ -74,7 +76,7 @@ pub struct Node {
     pub health: watch::Receiver<Arc<Health>>,
     /// The election; `None` without an FT group.
     pub ft: Option<FtControl>,
-    /// HSRP groups nearby; `None` if none is listened to.
+    /// HSRP groups of this host and nearby; `None` if there are none.
     pub standby: Option<Groups>,
     /// Tracking; `None` if nothing is tracked.
     pub track: Option<Running>,
@@ -148,9 +150,9 @@ impl Node {
         self.planner.desired()
     }
 
-    /// Ports but the FT VLAN's that cannot carry frames.
+    /// Ports of the module that cannot carry frames; the FT VLAN's is none of them.
     pub fn dead_ports(&self) -> impl Iterator<Item = &PortSpec> {
-        let data = self.ports.iter().filter(|port| port.spec.role != csm_common::net::PORT_FT);
+        let data = self.ports.iter().filter(|port| !matches!(port.spec.role, PORT_FT | PORT_ROUTER));
         data.filter(|port| !port.carrying.load(Ordering::Acquire)).map(|port| &port.spec)
     }
 
@@ -177,20 +179,35 @@ pub(super) struct Hops {
     v4: HopMaps,
     /// Of IPv6; `None`: the node was started without.
     v6: Option<HopMaps<V6>>,
+    /// Those that are HSRP groups of this host: number and virtual MAC.
+    groups: HashMap<Host, (u16, [u8; 6])>,
 }
 
 impl Hops {
     /// # Errors
     /// If a map is missing or of another shape.
-    pub(super) fn open(source: &impl MapSource, ipv6: bool) -> io::Result<Self> {
-        Ok(Self { v4: HopMaps::open(source)?, v6: ipv6.then(|| HopMaps::open(source)).transpose()? })
+    pub(super) fn open(
+        source: &impl MapSource,
+        ipv6: bool,
+        groups: HashMap<Host, (u16, [u8; 6])>,
+    ) -> io::Result<Self> {
+        Ok(Self { v4: HopMaps::open(source)?, v6: ipv6.then(|| HopMaps::open(source)).transpose()?, groups })
     }
 }
 
 impl HopSink for Hops {
     fn set_nexthop(&self, number: u32, hop: &Hop) -> io::Result<()> {
         match (hop.host.address, &self.v6) {
-            (IpAddr::V4(_), _) => self.v4.set_nexthop(number, &next_hop(hop)),
+            (IpAddr::V4(_), _) => {
+                let mut entry = next_hop(hop);
+                if let Some((group, mac)) = self.groups.get(&hop.host) {
+                    // Whoever is the active router has this address; nobody answers for it while this host is.
+                    entry.dst_mac = *mac;
+                    entry.flags |= NEXTHOP_GROUP | NEXTHOP_RESOLVED;
+                    entry.group = *group;
+                }
+                self.v4.set_nexthop(number, &entry)
+            }
             (IpAddr::V6(_), Some(v6)) => v6.set_nexthop(number, &next_hop(hop)),
             (IpAddr::V6(_), None) => Ok(()),
         }
@@ -215,7 +232,7 @@ fn next_hop<A: Wire>(hop: &Hop) -> NextHop<A> {
         flags: resolved | if hop.tagged { NEXTHOP_TAGGED } else { 0 },
         ip_be: wire(hop.host.address),
         mtu: hop.mtu,
-        pad: 0,
+        group: 0,
     }
 }
 

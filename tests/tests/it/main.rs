@@ -14,6 +14,7 @@ mod lab;
 mod network;
 mod operator;
 mod replication;
+mod router;
 mod services;
 mod soon;
 mod sync;

@@ -2,4 +2,5 @@
 
 pub mod fragments;
 pub mod nudge;
+pub mod router;
 pub mod trace;
