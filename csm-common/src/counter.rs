@@ -157,6 +157,8 @@ reasons! {
     ResetSent = "reset_sent", Forward;
     /// Of a connection that was cleared, and nothing that a reset could answer: itself a reset, or without ACK.
     DropCleared = "drop_cleared", Drop;
+    /// First packet of a connection that a host opens for which `static drop` is configured.
+    DropStatic = "drop_static", Drop;
     /// Routed by this host as the active router of an HSRP group.
     RoutedHost = "routed_by_host", Forward;
     /// For the MAC address of an HSRP group whose active router another one is, or for its address by ARP.

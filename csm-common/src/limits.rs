@@ -43,8 +43,10 @@ pub const NETWORKS_MAX: u32 = 4096;
 pub const NESTED_NETWORKS: usize = 4;
 /// Prefixes of clients over all virtual servers that share an address and port or name their clients.
 pub const CLIENTS_MAX: u32 = 16384;
-/// Pools of addresses for `nat client`; number 0 means none.
-pub const POOLS_MAX: u32 = 256;
+/// Pools of addresses for `nat client` and addresses of `static nat`; number 0 means none.
+pub const POOLS_MAX: u32 = 4096;
+/// Networks and hosts over all `static` sections.
+pub const STATICS_MAX: u32 = 16384;
 /// Addresses in one pool: each is answered by ARP.
 pub const POOL_ADDRESSES_MAX: u32 = 256;
 /// Ports that `nat client` gives away, from here to the highest.

@@ -70,6 +70,8 @@ pub const NETWORKS: &str = "NETWORKS";
 pub const CLIENTS: &str = "CLIENTS";
 /// [`crate::service::Pool`] by number, from 1.
 pub const POOLS: &str = "POOLS";
+/// What hosts that open connections from the server side get as their source: `static`.
+pub const STATICS: &str = "STATICS";
 /// [`crate::service::Vserver`] by number.
 pub const VSERVERS: &str = "VSERVERS";
 /// Predictor slots, [`crate::service::ring_slot`] to real number.
@@ -120,6 +122,8 @@ pub const NETWORKS6: &str = "NETWORKS6";
 pub const CLIENTS6: &str = "CLIENTS6";
 /// [`POOLS`] of IPv6.
 pub const POOLS6: &str = "POOLS6";
+/// [`STATICS`] of IPv6.
+pub const STATICS6: &str = "STATICS6";
 /// [`VSERVERS`] of IPv6.
 pub const VSERVERS6: &str = "VSERVERS6";
 /// [`REALS`] of IPv6.

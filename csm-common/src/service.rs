@@ -119,8 +119,11 @@ pub const VSERVER_FTP: u32 = 64;
 pub const VSERVER_HASH_SOURCE: u32 = 128;
 /// `predictor hash address`: by the virtual address.
 pub const VSERVER_HASH_DESTINATION: u32 = 256;
+/// `nat client static`: the client's address is replaced as `STATICS` says.
+pub const VSERVER_STATIC: u32 = 1024;
 
-/// Value of `POOLS`: addresses and ports that clients get by `nat client`. A node allocates from its own ports only.
+/// Value of `POOLS`: addresses and ports that clients get by `nat client`, or servers by `static nat`. A node allocates from
+/// its own ports only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Pool<A: Address = u32> {

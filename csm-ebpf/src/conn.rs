@@ -10,7 +10,8 @@ use csm_common::flow::{
 };
 use csm_common::net::{AddressKey, PORT_CLIENT, PORT_SERVER, Port, Route};
 use csm_common::service::{
-    VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_UNIDIRECTIONAL, Vserver,
+    VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_STATIC,
+    VSERVER_UNIDIRECTIONAL, Vserver,
 };
 
 use crate::family::Family;
@@ -292,7 +293,8 @@ fn balance<A: Family>(packet: &Packet<A>, number: u32, draft: &mut Draft<A>) -> 
     draft.local.to_client = way_back(packet)?;
     draft.local.flags = replicated(vserver);
     draft.connection.vserver = number;
-    draft.pool = vserver.pool;
+    draft.pool =
+        if vserver.flags & VSERVER_STATIC == 0 { vserver.pool } else { nat::of_static(&packet.key)? };
     if vserver.flags & VSERVER_FORWARD == 0 {
         choose(packet, number, vserver, draft)
     } else {
@@ -370,11 +372,16 @@ fn route<A: Family>(packet: &Packet<A>, draft: &mut Draft<A>) -> Result<(), Reas
         return rebuild::from_server(packet, route, draft);
     }
     // The one who opens is the client here, and what it speaks to is both virtual and real server: nothing changes, but
-    // for the source of FTP's data connections.
+    // for the source of FTP's data connections and of those that `static` names.
     draft.connection.server_vlan = route.vlan;
     draft.local.to_server = out::resolve(route, key.dst_be)?;
     draft.local.to_client = way_back(packet)?;
-    if let Some(origin) = ftp::active(packet) {
+    draft.local.flags = FLAG_REPLICATE;
+    let active = ftp::active(packet);
+    if active.is_none() {
+        draft.pool = nat::of_static(key)?;
+    }
+    if let Some(origin) = active {
         let vserver = A::vservers().get(origin.vserver).ok_or(Reason::DropInternal)?;
         draft.local.flags = replicated(vserver);
         draft.connection.vserver = origin.vserver;

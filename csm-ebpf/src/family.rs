@@ -46,6 +46,7 @@ pub(crate) trait Family: Address {
     fn networks() -> &'static LpmTrie<Self, Networks>;
     fn clients() -> &'static LpmTrie<ClientKey<Self>, u32>;
     fn pools() -> &'static Array<Pool<Self>>;
+    fn statics() -> &'static LpmTrie<Self, u32>;
     fn vservers() -> &'static Array<Vserver<Self>>;
     fn reals() -> &'static Array<Real<Self>>;
     fn origins() -> &'static HashMap<VserverKey<Self>, Origin<Self>>;
@@ -104,6 +105,7 @@ impl Family for u32 {
         networks -> NETWORKS: LpmTrie<Self, Networks>;
         clients -> CLIENTS: LpmTrie<ClientKey<Self>, u32>;
         pools -> POOLS: Array<Pool<Self>>;
+        statics -> STATICS: LpmTrie<Self, u32>;
         vservers -> VSERVERS: Array<Vserver<Self>>;
         reals -> REALS: Array<Real<Self>>;
         origins -> ORIGINS: HashMap<VserverKey<Self>, Origin<Self>>;
@@ -182,6 +184,7 @@ impl Family for V6 {
         networks -> NETWORKS6: LpmTrie<Self, Networks>;
         clients -> CLIENTS6: LpmTrie<ClientKey<Self>, u32>;
         pools -> POOLS6: Array<Pool<Self>>;
+        statics -> STATICS6: LpmTrie<Self, u32>;
         vservers -> VSERVERS6: Array<Vserver<Self>>;
         reals -> REALS6: Array<Real<Self>>;
         origins -> ORIGINS6: HashMap<VserverKey<Self>, Origin<Self>>;

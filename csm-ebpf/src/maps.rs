@@ -85,6 +85,8 @@ pub(crate) static CLIENTS: LpmTrie<ClientKey, u32> = LpmTrie::with_max_entries(l
 #[map]
 pub(crate) static POOLS: Array<Pool> = Array::with_max_entries(limits::POOLS_MAX, 0);
 #[map]
+pub(crate) static STATICS: LpmTrie<u32, u32> = LpmTrie::with_max_entries(limits::STATICS_MAX, 0);
+#[map]
 pub(crate) static VSERVERS: Array<Vserver> = Array::with_max_entries(limits::VSERVERS_MAX, 0);
 #[map]
 pub(crate) static RINGS: Array<u32> = Array::with_max_entries(limits::VSERVERS_MAX * limits::RING_SLOTS, 0);
@@ -165,6 +167,8 @@ pub(crate) static NETWORKS6: LpmTrie<V6, Networks> = LpmTrie::with_max_entries(l
 pub(crate) static CLIENTS6: LpmTrie<ClientKey<V6>, u32> = LpmTrie::with_max_entries(limits::CLIENTS_MAX, 0);
 #[map]
 pub(crate) static POOLS6: Array<Pool<V6>> = Array::with_max_entries(limits::POOLS_MAX, 0);
+#[map]
+pub(crate) static STATICS6: LpmTrie<V6, u32> = LpmTrie::with_max_entries(limits::STATICS_MAX, 0);
 #[map]
 pub(crate) static VSERVERS6: Array<Vserver<V6>> = Array::with_max_entries(limits::VSERVERS_MAX, 0);
 #[map]

@@ -1,12 +1,14 @@
-//! Client NAT: the real sees an address and port of a pool in the client's place.
+//! Client NAT: the real sees an address and port of a pool in the client's place. Static NAT is the same with a pool of
+//! one address, chosen by who opens the connection.
 //!
 //! The entry of the return direction is the allocation itself: it is made only if none stands under its key, so two CPUs
 //! never give away the same port twice, and no list of free ports is kept. A port is taken towards one real and port
 //! only. The peer allocates from the other half of the ports.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::maps::lpm_trie::Key;
 use csm_common::counter::Reason;
-use csm_common::flow::{Connection, Local};
+use csm_common::flow::{Connection, FlowKey, Local, NONE};
 use csm_common::hash::mix;
 use csm_common::service::Pool;
 
@@ -23,6 +25,16 @@ const TRIES_OF_ADDRESS: u32 = 6;
 enum Try {
     Done,
     Taken,
+}
+
+/// Pool that `static` gives the source of a connection under `key`; 0: it keeps its address.
+#[inline(always)]
+pub(crate) fn of_static<A: Family>(key: &FlowKey<A>) -> Result<u32, Reason> {
+    match A::statics().get(Key::new(A::BITS, key.src_be)).copied() {
+        None => Ok(0),
+        Some(NONE) => Err(Reason::DropStatic),
+        Some(number) => Ok(number),
+    }
 }
 
 /// Gives `connection` a source of pool `number` and enters both directions among the half-open.

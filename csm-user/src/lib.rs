@@ -17,6 +17,7 @@ pub mod neigh;
 pub mod numbers;
 pub mod probe;
 pub mod replication;
+pub mod secure;
 pub mod state;
 pub mod sync;
 pub mod track;

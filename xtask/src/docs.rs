@@ -12,7 +12,9 @@ use crate::toolchain::Toolchain;
 pub(crate) fn run() -> Result<()> {
     let toolchain = Toolchain::ensure()?;
     let arguments = ["doc", "--workspace", "--exclude", "csm-ebpf", "--no-deps", "--document-private-items"];
-    exec::run(toolchain.apply(exec::cargo().args(arguments)).env("RUSTDOCFLAGS", "-D warnings"))?;
+    // What is private is documented, too, so links to it lead somewhere.
+    let flags = "-D warnings -A rustdoc::private-intra-doc-links";
+    exec::run(toolchain.apply(exec::cargo().args(arguments)).env("RUSTDOCFLAGS", flags))?;
     println!("the documentation is in {}", exec::target_dir().join("doc").display());
     Ok(())
 }

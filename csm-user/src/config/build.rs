@@ -16,9 +16,10 @@ use super::grammar::{Arg, Value};
 use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
-    ClientRange, Config, FtGroup, FtKeys, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind,
-    Protocol, Real, RealAdmin, RouterInterface, Secret, Serverfarm, StaticRoute, Sticky, Tracking, Trunk,
-    Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode, vlan_of_name,
+    ClientRange, Config, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor, Probe,
+    ProbeKind, Protocol, Real, RealAdmin, RouterInterface, Secret, Serverfarm, Static, StaticAction,
+    StaticRoute, Sticky, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
+    vlan_of_name,
 };
 
 mod router;
@@ -62,6 +63,11 @@ impl PortLines {
         vlan_of_name(&self.name).is_some()
     }
 
+    /// A port that is meant to carry VLANs.
+    pub(super) fn is_switched(&self) -> bool {
+        !self.is_vlan() && (self.is_trunk || self.access.is_some() || !self.is_routed())
+    }
+
     /// Whether the router has anything to do with it.
     pub(super) fn is_routed(&self) -> bool {
         self.router.address.is_some() || !self.router.groups.is_empty() || self.router.version != 1
@@ -70,7 +76,7 @@ impl PortLines {
 
 /// What opens a section; its `no` form forgets all that was said there.
 const OPENERS: &[Id] =
-    &[Id::Interface, Id::Vlan, Id::Probe, Id::Serverfarm, Id::Real, Id::Vserver, Id::FtGroup];
+    &[Id::Interface, Id::Vlan, Id::Probe, Id::Static, Id::Serverfarm, Id::Real, Id::Vserver, Id::FtGroup];
 
 /// Applies every statement of `tree`; what contradicts an earlier one is taken out of its index.
 #[must_use]
@@ -163,6 +169,7 @@ impl Draft {
             Section::Interface(name) => self.interface(name, statement),
             Section::Vlan(id) => self.vlan(*id, statement),
             Section::Probe(name) => self.probe(name, statement),
+            Section::Static(action) => self.statics(*action, statement),
             Section::Serverfarm(name) => self.serverfarm(name, statement),
             Section::Real(farm, address, port) => self.real(farm, *address, *port, statement),
             Section::Vserver(name) => self.vserver(name, statement),
@@ -280,6 +287,20 @@ impl Draft {
         Some(())
     }
 
+    fn statics(&mut self, action: StaticAction, statement: &Statement) -> Option<()> {
+        let no = statement.negated;
+        if no && statement.id == Id::Static {
+            self.config.statics.retain(|rule| rule.action != action);
+            return Some(());
+        }
+        let new = || Static { action, hosts: Vec::new() };
+        let rule = entry(&mut self.config.statics, |rule| rule.action == action, new);
+        if statement.id == Id::StaticReal {
+            put(&mut rule.hosts, statement.net("HOST", "MASK")?.trunc(), no);
+        }
+        Some(())
+    }
+
     fn serverfarm(&mut self, name: &Name, statement: &Statement) -> Option<()> {
         let no = statement.negated;
         if no && statement.id == Id::Serverfarm {
@@ -291,7 +312,9 @@ impl Draft {
             Id::Serverfarm => {}
             Id::NatServer => farm.nat_server = !no,
             Id::Failaction => farm.purge = !no,
-            Id::NatClient => farm.nat_client = if no { None } else { Some(statement.name()?.clone()) },
+            Id::NatClient if no => farm.nat_client = None,
+            Id::NatClient if statement.has("static") => farm.nat_client = Some(NatClient::Static),
+            Id::NatClient => farm.nat_client = Some(NatClient::Pool(statement.name()?.clone())),
             Id::Predictor => farm.predictor = if no { Predictor::RoundRobin } else { predictor(statement)? },
             Id::FarmProbe => put(&mut farm.probes, statement.name()?.clone(), no),
             _ => return None,

@@ -6,7 +6,7 @@ use super::grammar::{Arg, Fault, FaultKind, Piece, Syntax, Value, abbreviates, f
 use super::table;
 use super::token::Token;
 use crate::model::{
-    Config, FtGroup, Interface, Natpool, Probe, Real, RouterInterface, Serverfarm, Vlan, Vserver,
+    Config, FtGroup, Interface, Natpool, Probe, Real, RouterInterface, Serverfarm, Static, Vlan, Vserver,
 };
 
 /// Where a command is entered.
@@ -28,6 +28,8 @@ pub enum Mode {
     Vlan,
     /// `probe NAME TYPE`.
     Probe,
+    /// `static drop|nat virtual|nat A`.
+    Static,
     /// `serverfarm NAME`.
     Serverfarm,
     /// `real ADDRESS` in a farm.
@@ -42,7 +44,7 @@ pub enum Mode {
 
 impl Mode {
     /// Every mode that has commands, in the order of the reference.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Any,
         Self::Global,
         Self::Interface,
@@ -51,6 +53,7 @@ impl Mode {
         Self::VlanDatabase,
         Self::Vlan,
         Self::Probe,
+        Self::Static,
         Self::Serverfarm,
         Self::Real,
         Self::Vserver,
@@ -66,6 +69,7 @@ impl Mode {
             Self::VlanDatabase
             | Self::Vlan
             | Self::Probe
+            | Self::Static
             | Self::Serverfarm
             | Self::Vserver
             | Self::Ft
@@ -86,6 +90,7 @@ impl Mode {
             Self::VlanDatabase => "vlan",
             Self::Vlan => "vlan N client|server",
             Self::Probe => "probe NAME icmp|tcp",
+            Self::Static => "static drop|nat virtual|nat ADDRESS",
             Self::Serverfarm => "serverfarm NAME",
             Self::Real => "real ADDRESS [PORT]",
             Self::Vserver => "vserver NAME",
@@ -133,6 +138,8 @@ pub enum Id {
     Recover,
     Port,
     Natpool,
+    Static,
+    StaticReal,
     Serverfarm,
     NatServer,
     Failaction,
@@ -230,6 +237,7 @@ pub enum Print {
     Vlan(fn(&Vlan) -> Vec<String>),
     Probe(fn(&Probe) -> Vec<String>),
     Natpool(fn(&Natpool) -> Vec<String>),
+    Static(fn(&Static) -> Vec<String>),
     Serverfarm(fn(&Serverfarm) -> Vec<String>),
     Real(fn(&Real) -> Vec<String>),
     Vserver(fn(&Vserver) -> Vec<String>),

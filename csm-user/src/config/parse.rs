@@ -13,7 +13,7 @@ use super::grammar::{Arg, Fault, FaultKind, Value};
 use super::suggest;
 use super::table::default;
 use super::token::{Span, Token, lex};
-use crate::model::{Name, VlanId, VlanSet};
+use crate::model::{Name, StaticAction, VlanId, VlanSet};
 
 /// What a statement is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,8 @@ pub(super) enum Section {
     Vlan(VlanId),
     /// A probe.
     Probe(Name),
+    /// What becomes of connections that servers open.
+    Static(StaticAction),
     /// A server farm.
     Serverfarm(Name),
     /// A real of a farm.
@@ -56,6 +58,7 @@ impl Section {
             Self::VlanDatabase => Mode::VlanDatabase,
             Self::Vlan(_) => Mode::Vlan,
             Self::Probe(_) => Mode::Probe,
+            Self::Static(_) => Mode::Static,
             Self::Serverfarm(_) => Mode::Serverfarm,
             Self::Real(..) => Mode::Real,
             Self::Vserver(_) => Mode::Vserver,
@@ -72,6 +75,7 @@ impl Section {
             Self::VlanDatabase
             | Self::Vlan(_)
             | Self::Probe(_)
+            | Self::Static(_)
             | Self::Serverfarm(_)
             | Self::Vserver(_)
             | Self::Ft => Self::Module,
@@ -393,6 +397,12 @@ fn opened(statement: &Statement, mode: Mode) -> Option<Section> {
         Mode::VlanDatabase => Section::VlanDatabase,
         Mode::Vlan => Section::Vlan(statement.vlan()?),
         Mode::Probe => Section::Probe(name()?),
+        Mode::Static => Section::Static(match statement.address("ADDRESS") {
+            Some(address) => StaticAction::Nat(address),
+            None if statement.has("virtual") => StaticAction::NatVirtual,
+            None if statement.has("drop") => StaticAction::Drop,
+            None => return None,
+        }),
         Mode::Serverfarm => Section::Serverfarm(name()?),
         Mode::Real => match &statement.section {
             Section::Serverfarm(farm) => {

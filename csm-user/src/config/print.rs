@@ -48,6 +48,12 @@ pub fn print(config: &Config) -> String {
             _ => Vec::new(),
         });
     }
+    for rule in &config.statics {
+        out.section(1, Mode::Static, |print| match print {
+            Print::Static(line) => line(rule),
+            _ => Vec::new(),
+        });
+    }
     for farm in &config.serverfarms {
         out.section(1, Mode::Serverfarm, |print| match print {
             Print::Serverfarm(line) => line(farm),

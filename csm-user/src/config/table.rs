@@ -19,6 +19,7 @@ use crate::model::{PortMode, ProbeKind, Trunk, VlanRole, VlanSet, XdpMode};
 mod authentication;
 mod serverfarm;
 mod standby;
+mod statics;
 mod track;
 mod vserver;
 
@@ -63,6 +64,7 @@ const PRIORITY: Kind = Number(1, 254);
 pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
     APPLIED
         .iter()
+        .chain(statics::APPLIED)
         .chain(serverfarm::APPLIED)
         .chain(vserver::APPLIED)
         .chain(authentication::APPLIED)

@@ -144,12 +144,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     ),
     Command::refused(
         Serverfarm,
-        &[Word("nat", ""), Word("client", ""), Word("static", "")],
-        "static translation comes later",
-        "use `nat client NAME` with a `natpool`",
-    ),
-    Command::refused(
-        Serverfarm,
         &[Word("failaction", ""), Word("reassign", "")],
         LATER,
         "use `failaction purge`: clients that connect anew get another real",
@@ -247,7 +241,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         "use `real ADDRESS` in a server farm",
     )
     .opens(Mode::Refused),
-    Command::refused(Module, &[Word("static", ""), Rest], LATER, DROP).opens(Mode::Refused),
     Command::refused(Module, &[Word("owner", ""), Rest], LATER, DROP).opens(Mode::Refused),
     Command::refused(Module, &[Word("arp", ""), Rest], LATER, DROP),
     Command::refused(Module, &[Word("variable", ""), Rest], LATER, DROP),

@@ -14,7 +14,7 @@ use super::token::Span;
 use super::{HostFacts, Source};
 use crate::model::{
     Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, FtGroup, Name, Natpool, Predictor, Probe, ProbeKind,
-    RealAdmin, Serverfarm, Vserver, lease,
+    RealAdmin, Serverfarm, StaticAction, Vserver, lease,
 };
 
 mod address;
@@ -79,18 +79,7 @@ impl Checker<'_> {
     }
 
     fn something_is_configured(&mut self) {
-        let Config {
-            slot: _,
-            interfaces: _,
-            router: _,
-            routes: _,
-            vlans,
-            probes,
-            natpools: _,
-            serverfarms,
-            vservers,
-            ft,
-        } = self.config;
+        let Config { slot: _, interfaces: _, vlans, probes, serverfarms, vservers, ft, .. } = self.config;
         let module = self.tree.all(&Section::Module, Id::Module).next().is_some();
         let nothing = vlans.is_empty() && vservers.is_empty() && ft.is_none();
         if nothing && probes.is_empty() && serverfarms.is_empty() && !module {
@@ -105,7 +94,7 @@ impl Checker<'_> {
     /// Without a single `interface`, as in the guide's listings, the ports are simply not said yet.
     fn vlans_have_ports(&mut self) {
         let ft = self.config.ft.as_ref().map(|ft| (ft.vlan, Section::Ft, Id::FtGroup));
-        if self.ports.iter().all(PortLines::is_vlan) {
+        if !self.ports.iter().any(PortLines::is_switched) {
             let vlans = self.config.vlans.iter().map(|vlan| (vlan.id, Section::Vlan(vlan.id), Id::Vlan));
             if let Some((_, section, id)) = vlans.chain(ft).next() {
                 let place = self.tree.place(&section, id, "VLAN");
@@ -346,24 +335,16 @@ impl Checker<'_> {
     }
 
     fn limits(&mut self) {
-        let Config {
-            slot: _,
-            interfaces,
-            router: _,
-            routes: statics,
-            vlans,
-            probes: _,
-            natpools,
-            serverfarms,
-            vservers,
-            ft: _,
-        } = self.config;
+        let Config { interfaces, vlans, natpools, statics, serverfarms, vservers, .. } = self.config;
         let reals: usize = serverfarms.iter().map(|farm| farm.reals.len()).sum();
         let routes: usize = vlans.iter().map(|vlan| vlan.routes.len() + vlan.gateways.len() + 2).sum();
         // One with too many is accused by itself.
         let count = |pool: &Natpool| pool.count().min(u128::from(limits::POOL_ADDRESSES_MAX));
         let pooled: usize =
             natpools.iter().map(|pool| usize::try_from(count(pool)).unwrap_or(usize::MAX)).sum();
+        // With `nat virtual` each server of its networks is entered by itself.
+        let translated: usize = statics.iter().map(|rule| rule.hosts.len()).sum::<usize>()
+            + if statics.iter().any(|rule| rule.action == StaticAction::NatVirtual) { reals } else { 0 };
         let clients: usize = vservers.iter().map(|vserver| vserver.clients.len() + 1).sum();
         for (count, limit, what) in [
             // A VLAN of a trunk has a veth, too.
@@ -374,11 +355,20 @@ impl Checker<'_> {
                 limits::ADDRESSES_MAX,
                 "alias, virtual and pool addresses",
             ),
-            (natpools.len() + 1, limits::POOLS_MAX, "pools, the one that means none included"),
+            (
+                natpools.len() + statics.len() + 1,
+                limits::POOLS_MAX,
+                "pools and `static` sections, the one that means none included",
+            ),
+            (translated, limits::STATICS_MAX, "hosts and networks of `static` sections, and their servers"),
             (clients, limits::CLIENTS_MAX, "networks of clients"),
             (reals, limits::REALS_MAX, "reals"),
             (self.config.standby_groups().count(), limits::GROUPS_MAX, "HSRP groups"),
-            (statics.len() + 4 * self.config.router.len(), limits::ROUTES_MAX, "routes of the router"),
+            (
+                self.config.routes.len() + 4 * self.config.router.len(),
+                limits::ROUTES_MAX,
+                "routes of the router",
+            ),
             (routes, limits::ROUTES_MAX, "connected networks, routes and gateways"),
         ] {
             if u32::try_from(count).unwrap_or(u32::MAX) > limit {

@@ -33,6 +33,7 @@ use crate::model::{Config, Host, VlanId};
 use crate::neigh::groups::Groups;
 use crate::probe::target::targets;
 use crate::probe::task::ProbeReloads;
+use crate::secure::Keys;
 use crate::state::Directory;
 
 /// Lines of a change that are logged; the rest is counted.
@@ -241,6 +242,7 @@ impl Node {
         if let Err(error) = self.announce_changes(&known) {
             tracing::warn!(%error, "what is announced at a takeover could not be changed");
         }
+        self.set_stream_keys(&after);
         if let (Some(ft), Some(group)) = (&self.ft, &after.ft) {
             let (priority, preempt) = (group.priority, group.preempt);
             let configured =
@@ -252,6 +254,17 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    fn set_stream_keys(&self, config: &Config) {
+        let Some(group) = &config.ft else { return };
+        let keys = Keys::from(&group.keys);
+        if let Some(link) = &self.link {
+            link.set_keys(keys.clone());
+        }
+        if let Some(replication) = &self.replication {
+            replication.keys(keys);
+        }
     }
 
     fn announce_changes(&self, known: &Desired) -> io::Result<()> {

@@ -185,7 +185,7 @@ struct Place {
 }
 
 impl Place {
-    /// As [`Place::fmt`] wrote it; `None`: the beginning.
+    /// As [`Place`] writes itself; `None`: the beginning.
     fn parse(after: Option<&str>) -> Result<Self, Fault> {
         let Some(after) = after else { return Ok(Self::default()) };
         let place = || {

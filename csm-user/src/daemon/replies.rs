@@ -55,7 +55,7 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         timers_in_sync: peer.map(|peer| peer.timers_in_sync),
         authenticated: authenticated(status.trust).map(str::to_owned),
         paths: status.paths.iter().flatten().map(path_reply).collect(),
-        encrypted: replication.encrypted,
+        encrypted: replication.encrypted(),
         peer: peer.map(peer_reply),
         tracking: node.track.as_ref().map(super::tracking::reply),
         readiness: readiness(node, &status, &replication),

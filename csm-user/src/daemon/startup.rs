@@ -301,7 +301,7 @@ impl Running {
 
         let nonce = host::nonce();
         let ft_port = specs.iter().find(|port| port.role == PORT_FT).map(PortSpec::kernel_name);
-        let link = sync::link(config.ft.as_ref().map(|ft| ft.group), nonce, ft_port);
+        let link = sync::link(config.ft.as_ref(), nonce, ft_port);
         let pair = match &config.ft {
             Some(group) => {
                 let start = PairStart {
@@ -410,6 +410,7 @@ impl PairStart<'_> {
                 0,
                 port.kernel_ifindex(),
             ),
+            keys: (&group.keys).into(),
             failover: group.failover,
             sender: replication::sender::Options { drop_every: options.drop_deltas, ..Default::default() },
             table: Arc::new(replica),

@@ -10,6 +10,7 @@ use crate::api::reply::{DifferenceReply, SyncReply};
 use crate::config;
 use crate::config::difference::Difference;
 use crate::ft::State;
+use crate::model::FtGroup;
 use crate::model::change::needs_restart;
 use crate::state::Directory;
 use crate::sync::exchange::{self, for_peer};
@@ -203,6 +204,7 @@ impl SyncBackend for Node {
 }
 
 /// What the exchange knows beforehand; `None` without an FT group.
-pub(super) fn link(group: Option<u8>, nonce: u64, interface: Option<&str>) -> Option<Arc<Link>> {
-    Some(Arc::new(Link::new(group?, nonce, interface?.to_owned())))
+pub(super) fn link(group: Option<&FtGroup>, nonce: u64, interface: Option<&str>) -> Option<Arc<Link>> {
+    let group = group?;
+    Some(Arc::new(Link::new(group.group, nonce, interface?.to_owned(), (&group.keys).into())))
 }

@@ -39,6 +39,10 @@ pub enum Operation<A: Wire = u32> {
     SetVserverKey(VserverKey<A>, Match),
     /// Writes an element of `POOLS`.
     SetPool(u32, Pool<A>),
+    /// Writes to `STATICS`.
+    SetStatic(IpNet, u32),
+    /// Removes from `STATICS`.
+    RemoveStatic(IpNet),
     /// Writes to `CLIENTS`.
     SetClient(ClientPrefix<A>, u32),
     /// Writes to `NETWORKS`.
@@ -58,6 +62,11 @@ pub fn diff<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operat
     for (&number, &pool) in &desired.pools {
         if current.pools.get(&number) != Some(&pool) {
             operations.push(Operation::SetPool(number, pool));
+        }
+    }
+    for (&net, &number) in &desired.statics {
+        if current.statics.get(&net) != Some(&number) {
+            operations.push(Operation::SetStatic(net, number));
         }
     }
     for (&number, &real) in &desired.reals {
@@ -105,6 +114,8 @@ fn removals<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operat
     let mut operations = Vec::new();
     let gone = current.origins.keys().filter(|key| !desired.origins.contains_key(key));
     operations.extend(gone.map(|&key| Operation::RemoveOrigin(key)));
+    let gone = current.statics.keys().filter(|net| !desired.statics.contains_key(net));
+    operations.extend(gone.map(|&net| Operation::RemoveStatic(net)));
     let gone = current.networks.keys().filter(|net| !desired.networks.contains_key(net));
     operations.extend(gone.map(|&net| Operation::RemoveNetwork(net)));
     let gone = current.vserver_keys.keys().filter(|key| !desired.vserver_keys.contains_key(key));
@@ -175,6 +186,8 @@ mod tests {
                     let _ = maps.pools.remove(&number);
                 }
                 Operation::SetPool(number, pool) => drop(maps.pools.insert(number, pool)),
+                Operation::SetStatic(net, number) => drop(maps.statics.insert(net, number)),
+                Operation::RemoveStatic(net) => drop(maps.statics.remove(&net)),
                 Operation::SetClient(prefix, number) => drop(maps.clients.insert(prefix, number)),
                 Operation::RemoveClient(prefix) => drop(maps.clients.remove(&prefix)),
                 Operation::SetNetwork(net, networks) => drop(maps.networks.insert(net, networks)),

@@ -490,6 +490,7 @@ fn loader(capacity: &Capacity) -> EbpfLoader<'static> {
         (names::ADDRESSES6, limits::ADDRESSES_MAX),
         (names::ERROR_SOURCES6, limits::VLAN_IDS),
         (names::POOLS6, limits::POOLS_MAX),
+        (names::STATICS6, limits::STATICS_MAX),
         (names::ROUTES6, limits::ROUTES_MAX),
         (names::NETWORKS6, limits::NETWORKS_MAX),
         (names::CLIENTS6, limits::CLIENTS_MAX),

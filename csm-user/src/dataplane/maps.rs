@@ -70,6 +70,7 @@ pub struct Maps<A: Wire = u32> {
     networks: BpfMap<PrefixKey<A>, Networks>,
     clients: BpfMap<ClientPrefix<A>, u32>,
     pools: BpfMap<u32, Pool<A>>,
+    statics: BpfMap<PrefixKey<A>, u32>,
     vservers: BpfMap<u32, Vserver<A>>,
     /// Both families': a virtual server is of one of them.
     rings: BpfMap<u32, u32>,
@@ -98,6 +99,7 @@ where
             networks: BpfMap::new(source.descriptor(A::NAMES.networks)?)?,
             clients: BpfMap::new(source.descriptor(A::NAMES.clients)?)?,
             pools: BpfMap::new(source.descriptor(A::NAMES.pools)?)?,
+            statics: BpfMap::new(source.descriptor(A::NAMES.statics)?)?,
             vservers: BpfMap::new(source.descriptor(A::NAMES.vservers)?)?,
             rings: BpfMap::new(source.descriptor(names::RINGS)?)?,
             reals: BpfMap::new(source.descriptor(A::NAMES.reals)?)?,
@@ -139,6 +141,8 @@ where
             Operation::SetAddress(key, address) => self.addresses.set(key, address, Update::Any),
             Operation::SetVserverKey(key, found) => self.vserver_keys.set(key, found, Update::Any),
             Operation::SetPool(number, pool) => self.pools.set(number, pool, Update::Any),
+            Operation::SetStatic(net, number) => self.statics.set(&prefix_key(*net), number, Update::Any),
+            Operation::RemoveStatic(net) => self.statics.delete(&prefix_key(*net)).map(drop),
             Operation::SetClient(prefix, number) => self.clients.set(prefix, number, Update::Any),
             Operation::RemoveClient(prefix) => self.clients.delete(prefix).map(drop),
             Operation::SetNetwork(net, networks) => {
@@ -171,6 +175,7 @@ where
             networks: by_network(self.networks.entries()?),
             clients: self.clients.entries()?.into_iter().collect(),
             pools: used(&self.pools, Pool::default())?,
+            statics: by_network(self.statics.entries()?),
             origins: self.origins.entries()?.into_iter().collect(),
         })
     }

@@ -13,7 +13,9 @@ use csm_common::service::{
 };
 use ipnet::IpNet;
 
-use crate::model::{self, Config, Family, Host, Name, Predictor, RealAdmin, Serverfarm, StableId, VlanId};
+use crate::model::{
+    self, Config, Family, Host, Name, Predictor, RealAdmin, Serverfarm, StableId, StaticAction, VlanId,
+};
 use crate::numbers::Numbers;
 
 use super::family::{Wire, wire};
@@ -95,6 +97,8 @@ pub struct Contents<A: Wire = u32> {
     pub clients: HashMap<ClientPrefix<A>, u32>,
     /// `POOLS`; a number that is absent is all zero.
     pub pools: BTreeMap<u32, Pool<A>>,
+    /// `STATICS`: a pool, 0 or [`csm_common::flow::NONE`] for what is dropped.
+    pub statics: BTreeMap<IpNet, u32>,
     /// `VSERVERS`; a number that is absent is all zero.
     pub vservers: BTreeMap<u32, Vserver<A>>,
     /// `RINGS`, which the families share: the slots in use of each vserver.
@@ -212,6 +216,7 @@ fn of_family<A: Wire>(
         rotation.insert(&farm.name, plan_farm(farm, health, hops, numbers, desired, &mut contents)?);
     }
     contents.pools = nat::pools(config, ports);
+    contents.statics = statics::plan(config, ports, &mut contents.pools)?;
     let mut numbered = Vec::new();
     for vserver in &config.vservers {
         let number = vserver::plan(config, vserver, &rotation, numbers, desired, &mut contents)?;
@@ -306,8 +311,7 @@ fn plan_addresses<A: Wire>(config: &Config, contents: &mut Contents<A>) -> Resul
     let addresses = &mut contents.addresses;
     for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
         let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
-        let pool = farm.and_then(|farm| farm.nat_client.as_ref());
-        let pool = config.natpools.iter().find(|known| Some(&known.name) == pool);
+        let pool = farm.and_then(|farm| config.pool_of(farm));
         for address in pool.iter().flat_map(|pool| pool.addresses()) {
             if let Some(vlan) = config.vlan_of(address) {
                 for vlan in sides(config, vlan.id) {
@@ -324,6 +328,16 @@ fn plan_addresses<A: Wire>(config: &Config, contents: &mut Contents<A>) -> Resul
         let Some(vlan) = config.vlan_of(virtual_server.address()) else { continue };
         for vlan in sides(config, vlan.id) {
             addresses.insert(key(virtual_server.address(), vlan), Address { kind: ADDRESS_VIRTUAL });
+        }
+    }
+    for address in config.statics.iter().filter_map(|rule| match rule.action {
+        StaticAction::Nat(address) => Some(address),
+        StaticAction::Drop | StaticAction::NatVirtual => None,
+    }) {
+        let Some(vlan) = config.vlan_of(address) else { continue };
+        for vlan in sides(config, vlan.id) {
+            // It may be a virtual address.
+            addresses.entry(key(address, vlan)).or_insert(Address { kind: ADDRESS_POOL });
         }
     }
     for vlan in &config.vlans {
@@ -392,6 +406,7 @@ fn addresses<A: Wire>(contents: &Contents<A>) -> Vec<(u32, VlanId, IpAddr)> {
 mod matching;
 mod nat;
 mod origins;
+mod statics;
 #[cfg(test)]
 pub(super) mod tests;
 mod vserver;

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use csm_common::address::Address;
+use csm_common::flow::NONE;
 use csm_common::service::{VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver};
 
 use crate::model::{Host, Protocol, StableId};
@@ -126,22 +127,29 @@ impl Directory {
         self
     }
 
-    /// This node's number of a virtual server.
+    /// This node's number of a virtual server; that of none for a connection that a server opened.
     #[must_use]
     pub fn vserver_number(&self, id: StableId) -> Option<u32> {
+        if id == StableId::NONE {
+            return Some(NONE);
+        }
         self.vserver_numbers.get(&id).copied()
     }
 
     /// Identity of a virtual server; `None` for one that is not configured any more.
     #[must_use]
     pub fn vserver_id(&self, number: u32) -> Option<StableId> {
+        if number == NONE {
+            return Some(StableId::NONE);
+        }
         self.vservers.get(&number).map(|facts| facts.id)
     }
 
-    /// True if connections of this virtual server are replicated.
+    /// True if connections of this virtual server are replicated: those that servers open to none always are.
     #[must_use]
     pub fn replicates(&self, vserver: u32) -> bool {
-        self.vservers.get(&vserver).is_some_and(|facts| facts.flags & VSERVER_REPLICATE != 0)
+        vserver == NONE
+            || self.vservers.get(&vserver).is_some_and(|facts| facts.flags & VSERVER_REPLICATE != 0)
     }
 
     /// This node's number of a real and the next hop to it.
@@ -171,7 +179,7 @@ impl Directory {
     pub fn sticky_number(&self, group: StickyGroup) -> Option<u32> {
         match group {
             StickyGroup::Shared(group) => Some(u32::from(group)),
-            StickyGroup::Private(id) => self.vserver_number(id).map(|number| PRIVATE_STICKY + number),
+            StickyGroup::Private(id) => self.vserver_numbers.get(&id).map(|number| PRIVATE_STICKY + number),
         }
     }
 
@@ -226,7 +234,7 @@ impl DirectoryCell {
 
 #[cfg(test)]
 mod tests {
-    use super::{Directory, StickyGroup};
+    use super::{Directory, NONE, StickyGroup};
     use crate::dataplane::plan::tests::{figure_7_1, hops, name};
     use crate::dataplane::plan::{Assignments, HealthView, plan};
     use crate::model::StableId;
@@ -243,6 +251,11 @@ mod tests {
         assert_eq!(directory.vserver_number(id), Some(0));
         assert_eq!(directory.vserver_id(0), Some(id));
         assert!(directory.replicates(0) && !directory.replicates(1));
+        assert_eq!(
+            (directory.vserver_number(StableId::NONE), directory.vserver_id(NONE)),
+            (Some(NONE), Some(StableId::NONE))
+        );
+        assert!(directory.replicates(NONE));
         let real = StableId::of_real(&name("WEB"), "192.158.39.102".parse().unwrap(), None);
         let (number, hop) = directory.real(real).unwrap();
         assert_eq!((number, directory.real_id(number)), (1, Some(real)));

@@ -63,6 +63,10 @@ impl Config {
             vlan.routes.retain(|route| is_it(route.gateway));
         }
         config.natpools.retain(|pool| pool.family() == family);
+        config.statics.retain(|rule| rule.action.family().is_none_or(|of| of == family));
+        for rule in &mut config.statics {
+            rule.hosts.retain(|net| is_it(net.addr()));
+        }
         for farm in &mut config.serverfarms {
             farm.reals.retain(|real| is_it(real.address));
         }

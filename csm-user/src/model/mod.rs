@@ -17,6 +17,7 @@ mod natpool;
 mod port;
 mod router;
 mod secret;
+mod statics;
 mod track;
 
 pub use family::{Family, prefix_mask, prefix_mask6};
@@ -26,6 +27,7 @@ pub use natpool::Natpool;
 pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
 pub use router::{RouterInterface, RouterRoute, StandbyGroup, StandbyTrack, vlan_of_name};
 pub use secret::{FtKeys, KEY_MAX, Secret};
+pub use statics::{NatClient, Static, StaticAction};
 pub use track::{TrackMode, TrackedGroup, Tracking};
 
 pub use lease::{
@@ -102,6 +104,8 @@ pub struct Config {
     pub probes: Vec<Probe>,
     /// `natpool NAME FIRST LAST netmask M`, or `prefix-length L`.
     pub natpools: Vec<Natpool>,
+    /// `static drop|nat virtual|nat A`.
+    pub statics: Vec<Static>,
     /// `serverfarm NAME`.
     pub serverfarms: Vec<Serverfarm>,
     /// `vserver NAME`.
@@ -242,8 +246,8 @@ pub struct Serverfarm {
     pub predictor: Predictor,
     /// `nat server`, the default; `no nat server` is dispatch mode.
     pub nat_server: bool,
-    /// `nat client NAME`: clients get an address of this pool.
-    pub nat_client: Option<Name>,
+    /// `nat client NAME|static`: clients get another address.
+    pub nat_client: Option<NatClient>,
     /// `failaction purge`: connections of a real that fails its probes are reset.
     pub purge: bool,
     /// `real A [PORT]`.
@@ -533,6 +537,13 @@ impl Config {
         vserver.unidirectional.unwrap_or(dispatch || udp)
     }
 
+    /// The pool that clients of `farm` get addresses of.
+    #[must_use]
+    pub fn pool_of(&self, farm: &Serverfarm) -> Option<&Natpool> {
+        let name = farm.nat_client.as_ref()?.pool()?;
+        self.natpools.iter().find(|pool| pool.name == *name)
+    }
+
     /// The connected VLAN whose network holds `address`.
     #[must_use]
     pub fn vlan_of(&self, address: impl Into<IpAddr>) -> Option<&Vlan> {
@@ -557,7 +568,7 @@ impl Config {
 pub struct StableId(pub u64);
 
 impl StableId {
-    /// No real.
+    /// No real, or no virtual server.
     pub const NONE: Self = Self(0);
 
     /// Of a virtual server: its name and what it matches.

@@ -151,6 +151,7 @@ mod tests {
                 ..Vlan::new(vlan, VlanRole::Server)
             }],
             natpools: vec![],
+            statics: vec![],
             serverfarms: vec![Serverfarm {
                 probes: vec![probe.name.clone()],
                 reals: vec![real(101, RealAdmin::InService), real(102, RealAdmin::OutOfService)],

@@ -51,7 +51,7 @@ pub struct ConnRecord {
     pub source_port: u16,
     /// VLAN the server's packets come in on.
     pub server_vlan: u16,
-    /// The virtual server.
+    /// The virtual server; [`StableId::NONE`] for a connection that a server opened to none.
     pub vserver: StableId,
     /// The real; [`StableId::NONE`] for a connection that is only routed.
     pub real_id: StableId,

@@ -105,8 +105,10 @@ pub struct Completeness {
 pub struct ReplStatus {
     /// This node's role as replication was told.
     pub active: bool,
-    /// The stream is encrypted. Always false in this version: it runs in the clear.
-    pub encrypted: bool,
+    /// The outgoing stream, while it stands, is sealed with the group's key.
+    pub outgoing_sealed: bool,
+    /// The same of the incoming one.
+    pub incoming_sealed: bool,
     /// The peer that replication was told of.
     pub peer: Option<SocketAddrV6>,
     /// Our stream to the peer, while it stands.
@@ -121,4 +123,14 @@ pub struct ReplStatus {
     pub last_close: Option<String>,
     /// Events discarded because this node is not active or has no stream; a snapshot makes up for them.
     pub discarded_events: u64,
+}
+
+impl ReplStatus {
+    /// There is a stream, and none in the clear.
+    #[must_use]
+    pub const fn encrypted(&self) -> bool {
+        (self.outgoing.is_some() || self.incoming.is_some())
+            && (self.outgoing.is_none() || self.outgoing_sealed)
+            && (self.incoming.is_none() || self.incoming_sealed)
+    }
 }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Each task owns its machine; what may block on the table runs on the runtime's blocking threads. All channels are
-//! bounded and all waits end with the stream. The streams are not encrypted in this version.
+//! bounded and all waits end with the stream. Streams are sealed
+//! if the group has a key, see [`crate::secure`].
 
 use std::io;
 use std::net::SocketAddrV6;
@@ -24,6 +25,7 @@ use super::record::{DeltaEvent, ReplicaTable};
 use super::role::{Role, Tenure};
 use super::sender;
 use super::status::{Completeness, ReplStatus};
+use crate::secure::Keys;
 
 mod incoming;
 mod offload;
@@ -55,6 +57,8 @@ pub struct ReplOptions {
     pub interface: Option<String>,
     /// Where to listen: `[::]` and [`PORT`], as the interface restricts it.
     pub listen: SocketAddrV6,
+    /// Of the group.
+    pub keys: Keys,
     /// The group's failover time.
     pub failover: Duration,
     /// Bounds, and the lab's negative control.
@@ -74,6 +78,8 @@ struct Control {
     role: Role,
     /// Counts changes of `role`, so that two in quick succession are not taken for none.
     turns: u64,
+    /// Nothing may go in the clear, see [`Keys::required`].
+    keyed: bool,
     /// When the role changed last, nanoseconds of CLOCK_MONOTONIC.
     since_ns: u64,
 }
@@ -83,6 +89,7 @@ struct Shared {
     group: u8,
     nonce: u64,
     interface: Option<String>,
+    keys: Mutex<Keys>,
     silence: Duration,
     sender: sender::Options,
     table: Arc<dyn ReplicaTable>,
@@ -103,6 +110,10 @@ impl Shared {
 
     fn status(&self) -> MutexGuard<'_, ReplStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keys(&self) -> Keys {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn here(&self) -> Here<'_> {
@@ -180,6 +191,13 @@ impl ReplHandle {
     pub fn peer(&self, peer: Option<PeerAddr>) {
         self.shared.publish(|status| status.peer = peer.map(|peer| peer.addr));
         self.control.send_if_modified(|control| std::mem::replace(&mut control.peer, peer) != peer);
+    }
+
+    /// The group's keys from now on. Streams that stand go on, unless they are in the clear and may not be any more.
+    pub fn keys(&self, keys: Keys) {
+        let keyed = keys.required();
+        *self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+        self.control.send_if_modified(|control| std::mem::replace(&mut control.keyed, keyed) != keyed);
     }
 
     /// What the election made of this node, at `at_ns` of CLOCK_MONOTONIC. What it held, if it was active, is told to
@@ -264,13 +282,16 @@ impl ReplHandle {
 /// # Errors
 /// The socket could not be bound to the interface or the port, or the feed's thread not be started.
 pub fn spawn(options: ReplOptions) -> io::Result<ReplHandle> {
-    let ReplOptions { group, nonce, interface, listen, failover, sender, table, events, flush } = options;
+    let ReplOptions { group, nonce, interface, listen, keys, failover, sender, table, events, flush } =
+        options;
     let (listener, local) = socket::listen(interface.as_deref(), listen)?;
     let events = offload::feed(events)?;
+    let keyed = keys.required();
     let shared = Arc::new(Shared {
         group,
         nonce,
         interface,
+        keys: Mutex::new(keys),
         silence: failover.max(SILENCE),
         sender,
         table,
@@ -282,8 +303,13 @@ pub fn spawn(options: ReplOptions) -> io::Result<ReplHandle> {
         status: Mutex::new(ReplStatus::default()),
         completeness: watch::Sender::new(Completeness::default()),
     });
-    let control = watch::Sender::new(Control::default());
-    tracing::warn!(group, "replication is not encrypted: whoever is on the FT VLAN can read and change it");
+    let control = watch::Sender::new(Control { keyed, ..Control::default() });
+    if !keyed {
+        tracing::warn!(
+            group,
+            "replication is not encrypted without `authentication key-string`: whoever is on the FT VLAN can read and change it"
+        );
+    }
     tokio::spawn(outgoing::run(Arc::clone(&shared), control.subscribe(), events));
     tokio::spawn(incoming::run(Arc::clone(&shared), control.subscribe(), listener));
     Ok(ReplHandle { shared, control, local, runtime: tokio::runtime::Handle::current() })

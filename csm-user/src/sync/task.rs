@@ -5,16 +5,19 @@ use std::net::{SocketAddr, SocketAddrV6};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::wire::{self, Ask, Reply, Request};
+use crate::secure::task::{Stream, StreamError};
+use crate::secure::{Keys, Purpose, SecureError};
 
 /// TCP port on the FT VLAN.
 pub const PORT: u16 = 24_906;
+const SERVICE: &str = "config-sync";
 /// Longest exchange, the change of the peer's configuration included.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -36,6 +39,7 @@ pub struct Link {
     pub nonce: u64,
     /// The FT port, as the kernel calls it.
     pub interface: String,
+    keys: Mutex<Keys>,
     peer: Mutex<Option<Peer>>,
 }
 
@@ -54,16 +58,41 @@ pub enum AskError {
     /// Its answer is not understood.
     #[error("the peer's answer is not understood: {0}")]
     Garbled(String),
+    /// The keys of both nodes do not go together.
+    #[error("no exchange with the peer: {0}")]
+    Secure(SecureError),
     /// The connection.
     #[error("the peer cannot be reached: {0}")]
     Io(#[from] io::Error),
 }
 
+impl From<StreamError> for AskError {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Io(error) => Self::Io(error),
+            StreamError::Secure(error) => Self::Secure(error),
+        }
+    }
+}
+
 impl Link {
     /// Without a peer yet.
     #[must_use]
-    pub const fn new(group: u8, nonce: u64, interface: String) -> Self {
-        Self { group, nonce, interface, peer: Mutex::new(None) }
+    pub const fn new(group: u8, nonce: u64, interface: String, keys: Keys) -> Self {
+        Self { group, nonce, interface, keys: Mutex::new(keys), peer: Mutex::new(None) }
+    }
+
+    /// The group's keys from the next exchange on.
+    pub fn set_keys(&self, keys: Keys) {
+        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    fn keys(&self) -> Keys {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    const fn purpose(&self, from: u64, to: u64) -> Purpose {
+        Purpose { service: SERVICE, group: self.group, from, to }
     }
 
     /// The election hears this peer now, or none.
@@ -86,8 +115,10 @@ impl Link {
         let exchange = async {
             let socket = TcpSocket::new_v6()?;
             socket.bind_device(Some(self.interface.as_bytes()))?;
-            let mut stream = socket.connect(SocketAddr::V6(peer.address)).await?;
-            stream.write_all(&octets).await?;
+            let socket = socket.connect(SocketAddr::V6(peer.address)).await?;
+            let purpose = self.purpose(self.nonce, peer.nonce);
+            let mut stream = Stream::connect(socket, &self.keys(), &purpose).await?;
+            stream.writer.write_all(&octets).await?;
             let body = receive(&mut stream).await?;
             wire::decode(&body).map_err(|error| AskError::Garbled(error.to_string()))
         };
@@ -152,15 +183,16 @@ async fn accept(
 }
 
 async fn converse(
-    mut stream: TcpStream,
+    socket: TcpStream,
     address: SocketAddr,
     link: &Link,
     answer: impl Fn(Ask) -> Reply + Send + 'static,
 ) -> io::Result<()> {
-    let known = link.peer().is_some_and(|peer| *peer.address.ip() == address.ip());
-    if !known {
+    let Some(peer) = link.peer().filter(|peer| *peer.address.ip() == address.ip()) else {
         return Err(io::Error::other("not from the peer"));
-    }
+    };
+    let purpose = link.purpose(peer.nonce, link.nonce);
+    let mut stream = Stream::accept(socket, &link.keys(), &purpose).await.map_err(io::Error::other)?;
     let body = receive(&mut stream).await?;
     let refused = |error: String| Reply::Refused { error, report: None };
     let reply = match wire::decode::<Request>(&body) {
@@ -173,16 +205,18 @@ async fn converse(
         },
     };
     let octets = wire::encode(&reply).ok_or_else(|| io::Error::other("the reply is too large"))?;
-    stream.write_all(&octets).await?;
-    stream.shutdown().await
+    stream.writer.write_all(&octets).await?;
+    stream.writer.shutdown().await
 }
 
-async fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut head = [0; 4];
-    stream.read_exact(&mut head).await?;
+/// The memory it takes is for what comes, not for what is announced.
+async fn receive(stream: &mut Stream) -> io::Result<BytesMut> {
+    let mut input = BytesMut::new();
+    stream.reader.fill(&mut input, wire::HEAD).await?;
+    let mut head = [0; wire::HEAD];
+    input.copy_to_slice(&mut head);
     let length = wire::length(head).ok_or_else(|| io::Error::other("a message that is too large"))?;
-    // Memory for what comes, not for what is announced.
-    let mut body = Vec::new();
-    stream.take(length as u64).read_to_end(&mut body).await?;
-    if body.len() == length { Ok(body) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    stream.reader.fill(&mut input, length).await?;
+    input.truncate(length);
+    Ok(input)
 }

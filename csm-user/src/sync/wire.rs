@@ -59,9 +59,12 @@ pub fn encode(message: &impl Serialize) -> Option<Vec<u8>> {
     Some([&length.to_be_bytes()[..], &body].concat())
 }
 
-/// The length of the body that follows these four octets; `None` if it is too large.
+/// Octets of the length before a body.
+pub const HEAD: usize = 4;
+
+/// The length of the body that follows these [`HEAD`] octets; `None` if it is too large.
 #[must_use]
-pub fn length(octets: [u8; 4]) -> Option<usize> {
+pub fn length(octets: [u8; HEAD]) -> Option<usize> {
     usize::try_from(u32::from_be_bytes(octets)).ok().filter(|length| *length <= LENGTH_MAX)
 }
 

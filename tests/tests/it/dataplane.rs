@@ -26,6 +26,7 @@ mod rebuild;
 mod replica;
 mod routed;
 mod router;
+mod statics;
 mod sticky;
 mod tcp;
 mod trunk;

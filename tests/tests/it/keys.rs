@@ -76,6 +76,14 @@ fn keys_are_set_and_changed_while_the_pair_works_and_nobody_else_is_believed() {
         );
     }
 
+    wait::until("replication is sealed", LIMIT, Duration::from_millis(20), || {
+        let shown = [lab.nodes[0].show("ft")?, lab.nodes[1].show("ft")?];
+        Ok(shown.iter().all(|ft| ft["encrypted"] == true && ft["readiness"]["ready"] == true).then_some(()))
+    })
+    .expect("both streams stand, with the key");
+    let synced = lab.node(active).command("hw-module csm 5 standby config-sync").expect("synchronized");
+    assert!(synced.contains("Manual bulk sync completed"), "{synced}");
+
     let refused = |lab: &Lab| {
         let detail = lab.nodes[0].show("ft detail").expect("shown");
         detail["counters"]["packets"]["checksum_failed"].as_u64().expect("a number")

@@ -19,6 +19,7 @@ use csm_user::replication::record::{
 use csm_user::replication::role::Role;
 use csm_user::replication::sender;
 use csm_user::replication::task::{PORT, PeerAddr, ReplHandle, ReplOptions, spawn};
+use csm_user::secure::Keys;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
 
@@ -140,6 +141,7 @@ impl Node {
                 nonce,
                 interface: Some(interface.into()),
                 listen: SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, PORT, 0, 0),
+                keys: Keys::default(),
                 failover: Duration::from_millis(150),
                 sender: sender::Options::default(),
                 table: for_node,

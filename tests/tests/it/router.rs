@@ -12,6 +12,8 @@ use csm_tests::link::offloads;
 use csm_tests::netns::{LabId, Netns, Reaper, run};
 use csm_tests::programs::Programs;
 use csm_tests::wait;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -181,11 +183,25 @@ impl Picture {
         Ok(serde_json::from_str(&self.csm(index, &format!("--json {words}"))?)?)
     }
 
+    fn groups(&self, index: usize) -> anyhow::Result<Vec<Value>> {
+        let standby = self.json(index, "show standby")?;
+        Ok(standby.as_array().or_else(|| standby["groups"].as_array()).cloned().unwrap_or_default())
+    }
+
+    /// What both hosts say, for a failure.
+    fn all(&self) -> String {
+        let host = |index: usize| {
+            let log = fs::read_to_string(&self.hosts[index].log).unwrap_or_default();
+            let err = fs::read_to_string(self.hosts[index].log.with_extension("err")).unwrap_or_default();
+            let ft = self.csm(index, &format!("show module csm {} ft", 5 + index));
+            format!("{:?}\n{ft:?}\n{log}\n{err}", self.csm(index, "show standby"))
+        };
+        format!("{}\n{}", host(0), host(1))
+    }
+
     /// Groups whose active router a host is.
     fn active(&self, index: usize) -> anyhow::Result<usize> {
-        let standby = self.json(index, "show standby")?;
-        let groups = standby.as_array().or_else(|| standby["groups"].as_array()).cloned().unwrap_or_default();
-        Ok(groups.iter().filter(|group| group["state"] == "active").count())
+        Ok(self.groups(index)?.iter().filter(|group| group["state"] == "active").count())
     }
 
     /// Whether a host has the CSM's role and is the active router of both groups.
@@ -195,19 +211,28 @@ impl Picture {
         Ok(ft["state"] == "active" && self.active(index)? == 2)
     }
 
+    /// Waits until a host is ready to take over all, and has nothing.
+    #[track_caller]
+    fn wait_for_standby(&self, index: usize) {
+        let ready = wait::until("a standby", LIMIT, Duration::from_millis(50), || {
+            let ft =
+                self.json(index, &format!("show module csm {} ft detail", 5 + index)).unwrap_or_default();
+            let groups = self.groups(index).unwrap_or_default();
+            let standby = groups.iter().filter(|group| group["state"] == "standby").count();
+            Ok((ft["state"] == "standby" && standby == 2).then_some(()))
+        });
+        if let Err(error) = ready {
+            panic!("{error}\n{}", self.all());
+        }
+    }
+
     #[track_caller]
     fn wait_for(&self, index: usize) {
         let found = wait::until("router and role on one host", LIMIT, Duration::from_millis(50), || {
             Ok(self.has_all(index).unwrap_or(false).then_some(()))
         });
         if let Err(error) = found {
-            let shown = [0, 1].map(|index| {
-                let log = fs::read_to_string(&self.hosts[index].log).unwrap_or_default();
-                let err = fs::read_to_string(self.hosts[index].log.with_extension("err")).unwrap_or_default();
-                let ft = self.csm(index, &format!("show module csm {} ft", 5 + index));
-                format!("{:?}\n{ft:?}\n{log}\n{err}", self.csm(index, "show standby"))
-            });
-            panic!("{error}\n{}\n{}", shown[0], shown[1]);
+            panic!("{error}\n{}", self.all());
         }
     }
 }
@@ -284,15 +309,7 @@ fn router_and_role_move_together_and_traffic_never_crosses() {
     picture.start(0);
     picture.wait_for(0);
     picture.start(1);
-    let listens = wait::until("FT2 as standby", LIMIT, Duration::from_millis(50), || {
-        let ft = picture.json(1, "show module csm 6 ft detail").ok();
-        let coverage = picture.csm(1, "show standby brief").unwrap_or_default();
-        Ok((ft.is_some_and(|ft| ft["state"] == "standby") && coverage.matches("Standby").count() >= 2)
-            .then_some(()))
-    });
-    if listens.is_err() {
-        picture.wait_for(1);
-    }
+    picture.wait_for_standby(1);
     let mut clients = Clients::open(&picture);
     let channel = Channel::hear(&picture);
     clients.speak("on FT1");
@@ -316,14 +333,25 @@ fn router_and_role_move_together_and_traffic_never_crosses() {
     clients.speak("through both");
     assert!(channel.crossed() >= CONNECTIONS, "by FT1's router to FT2's module");
 
-    // FT2 dies.
-    let mut child = picture.hosts[1].child.take().expect("csmd");
-    child.kill().expect("SIGKILL");
-    child.wait().expect("its end");
+    // FT2 is stopped: its leases end. It wakes, and finds that others have what it had.
+    let pid = |picture: &Picture, index: usize| {
+        let id = picture.hosts[index].child.as_ref().expect("csmd").id();
+        Pid::from_raw(i32::try_from(id).expect("a process"))
+    };
+    kill(pid(&picture, 1), Signal::SIGSTOP).expect("SIGSTOP");
     picture.wait_for(0);
-    clients.speak("back on FT1");
+    clients.speak("FT2 stopped");
+    kill(pid(&picture, 1), Signal::SIGCONT).expect("SIGCONT");
+    picture.wait_for_standby(1);
+    assert!(picture.has_all(0).expect("FT1"), "nothing moved by that");
+    clients.speak("FT2 awake");
+
+    // FT1 dies.
+    kill(pid(&picture, 0), Signal::SIGKILL).expect("SIGKILL");
+    picture.wait_for(1);
+    clients.speak("FT1 dead");
     if std::env::var_os("CSM_SHOW").is_some() {
-        println!("{}", picture.csm(0, "show standby").expect("show standby"));
+        println!("{}", picture.csm(1, "show standby").expect("show standby"));
     }
     let out = picture.hosts[0].log.parent().map(std::path::Path::to_owned);
     drop(picture);

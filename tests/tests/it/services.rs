@@ -2,7 +2,8 @@
 //! networks, FTP.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -47,6 +48,7 @@ fn services() -> String {
             text += &format!("  real {real}\n   inservice\n");
         }
     }
+    text += &format!(" static nat virtual\n  real {}\n", REALS[0]);
     text += " serverfarm ONWARD\n  predictor forward\n";
     for (name, to, farm) in [
         ("DISPATCH", format!("{DISPATCH} tcp www"), "DIRECT"),
@@ -106,7 +108,55 @@ fn lab(test: &str) -> (Lab, Vec<Ftp>) {
     (lab, ftp)
 }
 
-/// Connections of a node by virtual server: client, real, and what the real sees as the client.
+/// A connection that a server opened to a host on the client side.
+struct Outbound {
+    server: TcpStream,
+    client: TcpStream,
+}
+
+impl Outbound {
+    /// From server `index` to a port of a client, proven on node `active`.
+    fn open(lab: &Lab, index: usize, active: Side) -> Result<Self> {
+        let bind = || TcpListener::bind((topology::client(90 + index), 0));
+        let listener = lab.topology.client.within(bind)??;
+        let to = listener.local_addr()?;
+        let before = connections(lab, active)?.get("").map_or(0, Vec::len);
+        // The router's neighbour entry of the pair may be the first thing that is missing.
+        let connect = || TcpStream::connect_timeout(&to, Duration::from_secs(5));
+        let server = lab.topology.servers[index].within(connect)??;
+        let (client, _) = listener.accept()?;
+        let mut made = Self { server, client };
+        for stream in [&made.server, &made.client] {
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        }
+        made.talk()?;
+        anyhow::ensure!(connections(lab, active)?.get("").map_or(0, Vec::len) > before, "not in the table");
+        Ok(made)
+    }
+
+    /// What the client takes the server for.
+    fn seen_as(&self) -> Ipv4Addr {
+        match self.client.peer_addr() {
+            Ok(std::net::SocketAddr::V4(address)) => *address.ip(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Some octets each way.
+    fn talk(&mut self) -> Result<()> {
+        for _ in 0..3 {
+            let mut heard = [0; 4];
+            self.server.write_all(b"ping")?;
+            self.client.read_exact(&mut heard)?;
+            self.client.write_all(b"pong")?;
+            self.server.read_exact(&mut heard)?;
+            anyhow::ensure!(heard == *b"pong", "{heard:?}");
+        }
+        Ok(())
+    }
+}
+
+/// Connections of a node by virtual server ("": none, of those that servers opened): client, real, and what the real sees as the client.
 fn connections(lab: &Lab, side: Side) -> Result<BTreeMap<String, Vec<[String; 3]>>> {
     let answer = lab.nodes[usize::from(side == Side::B)].show("conns")?;
     let rows =
@@ -147,11 +197,15 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
     // Control and data connection of three, and one each of four.
     let standby = active.peer();
     let mut seen = BTreeMap::new();
+    let outbound =
+        [0, 1].map(|index| Outbound::open(&lab, index, active).expect("a server's own connection"));
+    assert_eq!(outbound.each_ref().map(Outbound::seen_as), [VIP, REALS[1]], "one translated, one not");
     let held = wait::until("replicas of all", LIMIT, Duration::from_millis(50), || {
         let held = connections(&lab, standby)?;
         seen.extend(held.clone());
         let all = ["DISPATCH", "TRANSLATE", "FORWARD", "NETWORK"].iter().all(|name| held.contains_key(*name));
-        Ok((all && held.get("FTP").is_some_and(|rows| rows.len() >= 6)).then_some(held))
+        let of = |name: &str| held.get(name).map_or(0, Vec::len);
+        Ok((all && of("FTP") >= 6 && of("") == 2).then_some(held))
     });
     let Ok(held) = held else {
         let outcome = |(name, download): (_, Download)| (name, download.finish(&lab.payload, Duration::ZERO));
@@ -171,6 +225,11 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
     let under_way = downloads.iter_mut().map(|(_, download)| download.running().expect("curl"));
     assert_eq!(under_way.collect::<Vec<_>>(), [true; 7], "each spans the takeover");
     assert_eq!(held, connections(&lab, standby).expect("conns"), "the successor goes by its replicas");
+    for mut connection in outbound {
+        connection.talk().expect("a server's own connection goes on");
+    }
+    let again = Outbound::open(&lab, 0, standby).expect("a new one on the successor");
+    assert_eq!(again.seen_as(), VIP);
     for (name, download) in downloads {
         let ended = download.finish(&lab.payload, Duration::from_secs(40)).expect("an outcome");
         assert_eq!(ended, Outcome::Intact, "{name}");

@@ -69,7 +69,7 @@ pub struct FtReply {
     pub timers_in_sync: Option<bool>,
     /// By which key heartbeats are authenticated; `None`: by none.
     pub authenticated: Option<String>,
-    /// FT messages are encrypted.
+    /// Replication's streams are encrypted and authenticated with the group's key.
     pub encrypted: bool,
     /// The ways to the other node, the FT VLAN first.
     pub paths: Vec<PathReply>,

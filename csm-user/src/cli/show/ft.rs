@@ -171,12 +171,11 @@ fn readiness(out: &mut impl Write, ft: &FtReply) -> fmt::Result {
 }
 
 fn security(ft: &FtReply) -> String {
-    match (&ft.authenticated, ft.encrypted) {
-        (Some(key), true) => format!("authenticated ({key}) and encrypted"),
-        (Some(key), false) => format!("authenticated ({key}), not encrypted"),
-        (None, true) => "encrypted, not authenticated".to_owned(),
-        (None, false) => "not authenticated and not encrypted".to_owned(),
-    }
+    let heartbeats = ft
+        .authenticated
+        .as_ref()
+        .map_or_else(|| "not authenticated".to_owned(), |key| format!("authenticated ({key})"));
+    format!("{heartbeats}, replication is {}encrypted", if ft.encrypted { "" } else { "not " })
 }
 
 /// A counter; what is not measured is a dash.

@@ -5,7 +5,7 @@ use super::super::grammar::Kind;
 use super::super::grammar::Piece::{self, Either, Slot, Word};
 use crate::model::Secret;
 
-const AUTHENTICATION: Piece = Word("authentication", "Proof of who sent a heartbeat");
+const AUTHENTICATION: Piece = Word("authentication", "Proof of who speaks for the peer");
 const KEY_STRING: Piece = Word("key-string", "The key");
 const KEY: Piece = Either(&[
     &[
@@ -21,7 +21,7 @@ pub(super) static APPLIED: &[Command] = &[
         Id::AuthKey,
         Ft,
         &[AUTHENTICATION, KEY_STRING, KEY],
-        "Signs heartbeats with this key and believes none without it, or the accepted one.",
+        "Signs heartbeats with this key, seals replication and config sync with it, and believes nothing without it, or the accepted one.",
     )
     .restores(None)
     .prints(Print::Ft(|ft| line("authentication key-string", ft.keys.sign.as_ref()))),
@@ -29,7 +29,7 @@ pub(super) static APPLIED: &[Command] = &[
         Id::AuthAccept,
         Ft,
         &[AUTHENTICATION, Word("accept", "While the key is changed"), KEY_STRING, KEY],
-        "Believes heartbeats with this key, too; alone it signs with it, and requires none on the FT VLAN.",
+        "Believes what is said with this key, too; alone it speaks with it, and requires none on the FT VLAN.",
     )
     .restores(None)
     .prints(Print::Ft(|ft| line("authentication accept key-string", ft.keys.accept.as_ref()))),

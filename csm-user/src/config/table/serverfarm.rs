@@ -63,14 +63,18 @@ pub(super) static APPLIED: &[Command] = &[
         Serverfarm,
         &[
             Word("nat", "Translation"),
-            Word("client", "Of the client's address to one of a pool"),
-            Slot("NAME", Kind::Name, "A `natpool` of this configuration"),
+            Word("client", "Of the client's address"),
+            Either(&[
+                &[Word("static", "As the `static` sections say of it")],
+                &[Slot("NAME", Kind::Name, "To one of a `natpool` of this configuration")],
+            ]),
         ],
-        "Gives the real an address of a pool as the source, so that its answers come back here whatever its gateway.",
+        "Gives the real an address of a pool as the source, so that its answers come back here whatever its gateway; or, for \
+         clients that are servers themselves, the address that a `static` section gives them.",
     )
     .restores(None)
     .prints(Print::Serverfarm(|farm| match &farm.nat_client {
-        Some(pool) => vec![format!("nat client {pool}")],
+        Some(source) => vec![format!("nat client {source}")],
         None => vec!["no nat client".to_owned()],
     })),
     Command::new(

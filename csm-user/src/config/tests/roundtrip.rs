@@ -10,10 +10,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    ClientRange, Family, FtGroup, FtKeys, Interface, Name, Natpool, PortMode, Predictor, Probe, ProbeKind,
-    Protocol, Real, RealAdmin, RouterInterface, RouterRoute, Secret, Serverfarm, StandbyGroup, StandbyTrack,
-    StaticRoute, Sticky, TrackMode, TrackedGroup, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet,
-    Vserver, XdpMode,
+    ClientRange, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor, Probe,
+    ProbeKind, Protocol, Real, RealAdmin, RouterInterface, RouterRoute, Secret, Serverfarm, StandbyGroup,
+    StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode, TrackedGroup, Tracking, Trunk,
+    Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -117,14 +117,19 @@ fn probe(number: usize) -> impl Strategy<Value = Probe> {
 
 fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
     let real = (of(1..=65535_u16), 0..=100_u8, any::<bool>());
-    let modes = (predictor(family(number)), any::<bool>(), any::<bool>(), any::<bool>());
+    let source = prop_oneof![
+        Just(None),
+        Just(Some(NatClient::Pool(name('N', number % 2)))),
+        Just(Some(NatClient::Static)),
+    ];
+    let modes = (predictor(family(number)), any::<bool>(), source, any::<bool>());
     let family = family(number);
     (vec(real, 0..4), vec(any::<bool>(), probes), modes).prop_map(
-        move |(reals, used, (predictor, nat, pool, purge))| Serverfarm {
+        move |(reals, used, (predictor, nat, nat_client, purge))| Serverfarm {
             name: name('F', number),
             predictor,
-            nat_server: nat || pool,
-            nat_client: pool.then(|| name('N', number % 2)),
+            nat_server: nat || nat_client.is_some(),
+            nat_client,
             purge,
             probes: (0..probes).filter(|&n| used[n]).map(|n| name('P', n)).collect(),
             reals: (1_u8..)
@@ -159,6 +164,31 @@ fn predictor(family: Family) -> impl Strategy<Value = Predictor> {
         destination: which != 2,
     });
     prop_oneof![Just(Predictor::RoundRobin), Just(Predictor::Forward), hash]
+}
+
+/// One section of each kind at most, hosts and networks of its own in each.
+fn statics() -> impl Strategy<Value = Vec<Static>> {
+    let hosts = vec((any::<bool>(), 8..=32_u8), 0..4);
+    vec(hosts, 4).prop_map(|kinds| {
+        let v4: IpAddr = Ipv4Addr::new(10, 2, 9, 1).into();
+        let v6: IpAddr = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 9, 1).into();
+        let actions =
+            [StaticAction::Drop, StaticAction::NatVirtual, StaticAction::Nat(v4), StaticAction::Nat(v6)];
+        let made = (0_u8..).zip(actions).zip(kinds).map(|((kind, action), hosts)| {
+            let net = |(place, (v6, length)): (u8, (bool, u8))| {
+                let v6 = action.family().map_or(v6, |family| family == Family::V6);
+                let of = u16::from(kind) * 64 + u16::from(place);
+                let address: IpAddr = match v6 {
+                    true => Ipv6Addr::new(0xfd00, 9, of, 0, 0, 0, 0, 0).into(),
+                    false => Ipv4Addr::new(100, u8::try_from(of).unwrap_or(0), 0, 0).into(),
+                };
+                let length = if v6 { 16 + length.max(32) } else { length.max(16) };
+                IpNet::new(address, length).expect("a length").trunc()
+            };
+            Static { action, hosts: (0..).zip(hosts).map(net).collect() }
+        });
+        made.collect()
+    })
 }
 
 /// A pool of each family on VLAN 3.
@@ -373,39 +403,49 @@ fn config() -> impl Strategy<Value = Config> {
         let probes_made = (0..probes).map(probe).collect::<Vec<_>>();
         let farms_made = (0..farms).map(|n| farm(n, probes)).collect::<Vec<_>>();
         let vservers_made = (0..vservers).map(|n| vserver(n, farms)).collect::<Vec<_>>();
-        (vlans, probes_made, natpools(), farms_made, vservers_made, of(ft()), (ports(), router())).prop_map(
-            move |(
-                mut vlans,
-                probes,
-                natpools,
-                serverfarms,
-                vservers,
-                ft,
-                (mut interfaces, (router, routes)),
-            )| {
-                if router.iter().any(|router| router.name == "eth4") {
-                    interfaces.push(Interface {
-                        name: "eth4".to_owned(),
-                        mode: PortMode::Routed,
-                        xdp: XdpMode::Native,
-                    });
-                }
-                // Of a pair's ports each node gives away its half.
-                vlans[1].alt_address = Some(net("10.3.0.2/16"));
-                Config {
-                    slot,
-                    interfaces,
-                    router,
-                    routes,
-                    vlans,
+        (
+            vlans,
+            probes_made,
+            (natpools(), statics()),
+            farms_made,
+            vservers_made,
+            of(ft()),
+            (ports(), router()),
+        )
+            .prop_map(
+                move |(
+                    mut vlans,
                     probes,
-                    natpools,
+                    (natpools, statics),
                     serverfarms,
                     vservers,
                     ft,
-                }
-            },
-        )
+                    (mut interfaces, (router, routes)),
+                )| {
+                    if router.iter().any(|router| router.name == "eth4") {
+                        interfaces.push(Interface {
+                            name: "eth4".to_owned(),
+                            mode: PortMode::Routed,
+                            xdp: XdpMode::Native,
+                        });
+                    }
+                    // Of a pair's ports each node gives away its half.
+                    vlans[1].alt_address = Some(net("10.3.0.2/16"));
+                    Config {
+                        slot,
+                        interfaces,
+                        router,
+                        routes,
+                        vlans,
+                        probes,
+                        natpools,
+                        statics,
+                        serverfarms,
+                        vservers,
+                        ft,
+                    }
+                },
+            )
     })
 }
 

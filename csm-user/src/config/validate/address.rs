@@ -11,7 +11,7 @@ use super::super::grammar::Value;
 use super::super::parse::Section;
 use super::super::token::Span;
 use super::Checker;
-use crate::model::{Family, Name, Predictor, Virtual, Vlan, VlanRole};
+use crate::model::{Family, Name, Predictor, StaticAction, Virtual, Vlan, VlanRole};
 
 /// What an address is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,7 @@ enum Use {
     Virtual,
     Real,
     Pool,
+    Static,
 }
 
 impl Use {
@@ -35,13 +36,18 @@ impl Use {
             Self::Virtual => "a virtual server's address",
             Self::Real => "a real server's address",
             Self::Pool => "an address of a pool",
+            Self::Static => "what `static nat` translates to",
         }
     }
 
     /// Whether one address may serve both. Equal uses are judged elsewhere: two VLANs of one network, two virtual
     /// servers of one address.
     fn agrees_with(self, other: Self) -> bool {
-        self == other || matches!((self, other), (Self::Gateway, Self::Real) | (Self::Real, Self::Gateway))
+        use Use::{Gateway, Pool, Real, Static, Virtual};
+        let pair = (self, other);
+        self == other
+            || matches!(pair, (Gateway, Real) | (Real, Gateway))
+            || matches!(pair, (Static, Virtual | Pool) | (Virtual | Pool, Static))
     }
 }
 
@@ -372,6 +378,12 @@ fn uses(checker: &Checker<'_>) -> Vec<(IpAddr, Use, Span)> {
                 continue;
             }
             uses.push((to.address(), Use::Virtual, tree.place(&section, Id::Virtual, "ADDRESS")));
+        }
+    }
+    for rule in &checker.config.statics {
+        if let StaticAction::Nat(address) = rule.action {
+            let place = tree.place(&Section::Static(rule.action), Id::Static, "ADDRESS");
+            uses.push((address, Use::Static, place));
         }
     }
     for pool in &checker.config.natpools {

@@ -10,7 +10,7 @@ const REMEDY: &str = "nothing is translated between IPv4 and IPv6: use addresses
 /// The family of `farm`: its first real's, or its pool's; `None` as long as it has neither.
 fn family_of(checker: &Checker<'_>, farm: &Serverfarm) -> Option<Family> {
     let real = farm.reals.first().map(|real| Family::of(real.address));
-    let pool = checker.config.natpools.iter().find(|pool| Some(&pool.name) == farm.nat_client.as_ref());
+    let pool = checker.config.pool_of(farm);
     real.or(pool.map(crate::model::Natpool::family))
 }
 
@@ -24,7 +24,7 @@ pub(super) fn farm(checker: &mut Checker<'_>, farm: &Serverfarm) {
         checker.error(place, message, REMEDY);
     }
     let section = Section::Serverfarm(farm.name.clone());
-    let pool = checker.config.natpools.iter().find(|pool| Some(&pool.name) == farm.nat_client.as_ref());
+    let pool = checker.config.pool_of(farm);
     if let Some(pool) = pool.filter(|pool| pool.family() != family) {
         let place = checker.tree.place(&section, Id::NatClient, "NAME");
         let message =

@@ -1,4 +1,4 @@
-//! Farms' translation modes and the pools for their clients.
+//! Farms' translation modes, the pools for their clients, and static translation.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,13 +12,17 @@ use super::super::token::Span;
 use super::{Checker, family};
 use ipnet::IpNet;
 
-use crate::model::{Family, Name, Natpool, Predictor, Serverfarm, Vlan};
+use crate::model::{Family, Name, NatClient, Natpool, Predictor, Serverfarm, Static, StaticAction, Vlan};
 
 /// Checks pools, and farms in dispatch mode, with client NAT or with `predictor forward`.
 pub(super) fn check(checker: &mut Checker<'_>) {
     let mut used: HashMap<IpAddr, &Name> = HashMap::new();
     for pool in &checker.config.natpools {
         self::pool(checker, pool, &mut used);
+    }
+    let mut hosts: HashMap<IpNet, StaticAction> = HashMap::new();
+    for rule in &checker.config.statics {
+        statics(checker, rule, &mut hosts);
     }
     for farm in &checker.config.serverfarms {
         self::farm(checker, farm);
@@ -32,6 +36,10 @@ fn place(checker: &Checker<'_>, pool: &Natpool, slot: &str) -> Span {
 
 fn pool<'a>(checker: &mut Checker<'a>, pool: &'a Natpool, used: &mut HashMap<IpAddr, &'a Name>) {
     let at = place(checker, pool, "NAME");
+    if pool.name.as_str() == "STATIC" {
+        let message = "no pool can be called STATIC: `nat client static` means the `static` sections";
+        return checker.error(at, message, "choose another name");
+    }
     if pool.first > pool.last {
         let message = format!("pool {}: {} comes after {}", pool.name, pool.first, pool.last);
         return checker.error(at, message, "write the lower address first");
@@ -68,12 +76,56 @@ fn pool<'a>(checker: &mut Checker<'a>, pool: &'a Natpool, used: &mut HashMap<IpA
             format!("pool {} is in no VLAN's network: nothing will ask for it by {resolution}", pool.name);
         checker.warning(at, message, "make the servers' router send it to the server VLAN's alias");
     }
+    ports_are_shared_out(checker, at);
+}
+
+/// Each node of a pair gives away its own half of the ports: which, their addresses tell.
+fn ports_are_shared_out(checker: &mut Checker<'_>, at: Span) {
     let both = |family| move |vlan: &Vlan| vlan.own(family).is_some() && vlan.peer(family).is_some();
     let halves = Family::ALL.iter().any(|&family| checker.config.vlans.iter().any(both(family)));
     if checker.config.ft.is_some() && !halves {
         let message =
-            "no VLAN has an `alt` address: the two nodes cannot tell which ports of the pool are whose";
+            "no VLAN has an `alt` address: the two nodes cannot tell which translated ports are whose";
         checker.error(at, message, "add `alt ADDRESS MASK` to an `ip address`, on both nodes");
+    }
+}
+
+/// A `static` section; `seen` has the hosts of those before it.
+fn statics(checker: &mut Checker<'_>, rule: &Static, seen: &mut HashMap<IpNet, StaticAction>) {
+    let section = Section::Static(rule.action);
+    let line = checker.tree.place(&section, Id::Static, "ADDRESS");
+    if rule.action != StaticAction::Drop {
+        ports_are_shared_out(checker, line);
+    }
+    if let StaticAction::Nat(address) = rule.action
+        && checker.config.vlan_of(address).is_none()
+    {
+        let resolution = super::resolution(Family::of(address));
+        let message = format!("{address} is in no VLAN's network: nothing will ask for it by {resolution}");
+        checker.warning(line, message, "make the upstream router send it to an alias or a virtual address");
+    }
+    for &net in &rule.hosts {
+        // The mask of an IPv4 network is a word of its own; the last line that names it will do.
+        let of_line = |statement: &&super::super::parse::Statement| {
+            statement.net("HOST", "MASK").is_some_and(|named| named.trunc() == net)
+        };
+        let place = checker.tree.all(&section, Id::StaticReal).rfind(of_line);
+        let place = place.map_or(Span::FILE, |statement| statement.place("HOST"));
+        if let Some(family) = rule.action.family().filter(|family| *family != Family::of(net.addr())) {
+            let message = format!("`{}` translates to {family}, and {net} is not", rule.action);
+            checker.error(place, message, "nothing is translated between IPv4 and IPv6: use one family");
+        }
+        if let Some(other) = seen.insert(net, rule.action).filter(|other| *other != rule.action) {
+            let message = format!("{net} is under `{other}`, too");
+            checker.error(place, message, "name each host and network in one `static` section");
+        }
+        let bridged =
+            checker.config.vlan_of(net.addr()).filter(|vlan| checker.config.bridged_with(vlan.id).is_some());
+        if bridged.is_some() {
+            let message =
+                format!("{net} is bridged: its own connections pass as they are, whatever `static` says");
+            checker.warning(place, message, "remove the line, or give both VLANs a network of their own");
+        }
     }
 }
 
@@ -82,9 +134,21 @@ fn farm(checker: &mut Checker<'_>, farm: &Serverfarm) {
     family::farm(checker, farm);
     if let Some(pool) = &farm.nat_client {
         let place = checker.tree.place(&section, Id::NatClient, "NAME");
-        if !checker.config.natpools.iter().any(|known| known.name == *pool) {
-            let message = format!("there is no pool {pool}");
-            checker.error(place, message, format!("add `natpool {pool} FIRST LAST netmask MASK`"));
+        match pool {
+            NatClient::Pool(_) if checker.config.pool_of(farm).is_some() => {}
+            NatClient::Pool(pool) => {
+                let message = format!("there is no pool {pool}");
+                checker.error(place, message, format!("add `natpool {pool} FIRST LAST netmask MASK`"));
+            }
+            NatClient::Static if checker.config.statics.is_empty() => {
+                let message = format!("farm {} has `nat client static`, but there is no `static`", farm.name);
+                checker.warning(
+                    place,
+                    message,
+                    "add `static nat virtual` or `static nat ADDRESS` with its `real` lines",
+                );
+            }
+            NatClient::Static => {}
         }
         if !farm.nat_server && farm.predictor != Predictor::Forward {
             let message =

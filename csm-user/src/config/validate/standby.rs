@@ -54,7 +54,7 @@ fn interface(checker: &mut Checker<'_>, port: &PortLines) {
                 let remedy = "put the router before the bridge group, on a VLAN of its own";
                 checker.error(opener, format!("VLAN {vlan} is bridged: no router is on it"), remedy);
             }
-            let ports = checker.ports.iter().any(|port| !port.is_vlan());
+            let ports = checker.ports.iter().any(PortLines::is_switched);
             if ports && config.interface_of(vlan).is_none() {
                 let message = format!("no interface carries VLAN {vlan}: {} is not connected", port.name);
                 let remedy = format!("add `switchport access vlan {vlan}` to an interface");

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use csm_common::limits;
 use csm_common::service::{
     VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP, VSERVER_HASH_DESTINATION, VSERVER_HASH_SOURCE,
-    VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver,
+    VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STATIC, VSERVER_UNIDIRECTIONAL,
+    Vserver,
 };
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::dataplane::family::Wire;
 use crate::dataplane::predictor;
-use crate::model::{self, Config, Family, Name, Predictor, Serverfarm, StableId};
+use crate::model::{self, Config, Family, Name, NatClient, Predictor, Serverfarm, StableId};
 
 /// Numbers and describes `vserver`.
 pub(super) fn plan<A: Wire>(
@@ -42,9 +43,9 @@ pub(super) fn plan<A: Wire>(
         (Some(reals), _) => predictor::ring(reals),
     };
     let ring_len = u32::try_from(ring.len()).unwrap_or(0);
-    let pool = farm.and_then(|farm| farm.nat_client.as_ref());
+    let pool = farm.and_then(|farm| config.pool_of(farm));
     let entry = Vserver {
-        pool: pool.and_then(|name| nat::numbers(config).get(name).copied()).unwrap_or(0),
+        pool: pool.and_then(|pool| nat::numbers(config).get(&pool.name).copied()).unwrap_or(0),
         ..entry(config, vserver, farm, number, ring_len)
     };
     contents.vservers.insert(number, entry);
@@ -83,6 +84,7 @@ fn entry<A: Wire>(
         0 => u32::MAX,
         idle_s => idle_s,
     };
+    let translated = farm.is_some_and(|farm| farm.nat_client == Some(NatClient::Static));
     let replicate_sticky = vserver.replicate_sticky || ftp && vserver.replicate_connection;
     Vserver {
         flags: flag(vserver.is_operational(), VSERVER_INSERVICE)
@@ -92,6 +94,7 @@ fn entry<A: Wire>(
             | flag(forward, VSERVER_FORWARD)
             | flag(config.is_unidirectional(vserver), VSERVER_UNIDIRECTIONAL)
             | flag(ftp, VSERVER_FTP)
+            | flag(translated, VSERVER_STATIC)
             | flag(source, VSERVER_HASH_SOURCE)
             | flag(destination, VSERVER_HASH_DESTINATION),
         ring_len,

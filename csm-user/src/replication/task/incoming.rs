@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -19,6 +18,7 @@ use crate::replication::apply::{Answer, ApplyError, Receiver};
 use crate::replication::role::Role;
 use crate::replication::sender::HEARTBEAT;
 use crate::replication::wire::{Frame, decode, encode};
+use crate::secure::task as secure;
 
 /// Frames carried out at a time, before their acknowledgements go out.
 const FRAMES: usize = 32;
@@ -28,6 +28,7 @@ const IN_MAX: usize = 1 << 20;
 /// The running stream: what to end it with, and its end.
 struct Running {
     peer: PeerAddr,
+    sealed: bool,
     stop: oneshot::Sender<Close>,
     ended: JoinHandle<()>,
 }
@@ -63,9 +64,11 @@ pub(super) async fn run(shared: Arc<Shared>, mut control: watch::Receiver<Contro
                     // The last words of a predecessor that has left: the stream ends by itself.
                     None => !shared.tenure.holds(),
                 });
+                let in_the_clear = next.keyed && running.as_ref().is_some_and(|running| !running.sealed);
                 let close = match changed {
                     Err(_) => Some(Close::Stopped),
                     Ok(()) if other_peer => Some(Close::PeerChanged),
+                    Ok(()) if in_the_clear => Some(Close::InTheClear),
                     // What came while this node was active was merged, not mirrored.
                     Ok(()) if next.turns != current.turns && next.role != Role::Active => Some(Close::RoleChanged),
                     Ok(()) => None,
@@ -87,17 +90,17 @@ pub(super) async fn run(shared: Arc<Shared>, mut control: watch::Receiver<Contro
 async fn admit(
     shared: &Shared,
     peer: Option<PeerAddr>,
-    mut stream: TcpStream,
+    socket: TcpStream,
     from: SocketAddr,
-) -> Option<(PeerAddr, TcpStream, BytesMut)> {
+) -> Option<(PeerAddr, secure::Stream, BytesMut)> {
     let Some(peer) = peer.filter(|peer| SocketAddr::V6(peer.addr).ip() == from.ip()) else {
         // Usual at start: the peer's election heard of us before ours heard of it.
         tracing::debug!(%from, "replication stream from an unknown node turned away");
         shared.publish(|status| status.rejected += 1);
         return None;
     };
-    match socket::accept(shared, &mut stream, peer).await {
-        Ok(rest) => Some((peer, stream, rest)),
+    match socket::accept(shared, socket, peer).await {
+        Ok((stream, rest)) => Some((peer, stream, rest)),
         Err(close) => {
             tracing::warn!(%from, reason = %close, "replication stream turned away");
             shared.publish(|status| status.rejected += 1);
@@ -117,8 +120,9 @@ async fn end(running: Option<Running>, close: Close) {
     }
 }
 
-fn start(shared: &Arc<Shared>, peer: PeerAddr, socket: TcpStream, input: BytesMut) -> Running {
+fn start(shared: &Arc<Shared>, peer: PeerAddr, socket: secure::Stream, input: BytesMut) -> Running {
     let (stop, stopped) = oneshot::channel();
+    let sealed = socket.is_sealed();
     let receiver = Receiver::new(&shared.tenure);
     let incoming = receiver.status();
     let stream = Stream {
@@ -133,7 +137,10 @@ fn start(shared: &Arc<Shared>, peer: PeerAddr, socket: TcpStream, input: BytesMu
     let shared = Arc::clone(shared);
     let ended = tokio::spawn(async move {
         tracing::info!("replication stream from the peer stands");
-        shared.publish(|status| status.incoming = Some(incoming));
+        shared.publish(|status| {
+            status.incoming = Some(incoming);
+            status.incoming_sealed = sealed;
+        });
         let close = stream.run(socket, stopped).await;
         tracing::info!(reason = %close, "replication stream from the peer ended");
         shared.publish(|status| {
@@ -141,7 +148,7 @@ fn start(shared: &Arc<Shared>, peer: PeerAddr, socket: TcpStream, input: BytesMu
             status.last_close = Some(format!("from the peer: {close}"));
         });
     });
-    Running { peer, stop, ended }
+    Running { peer, sealed, stop, ended }
 }
 
 /// The machine, back from a blocking thread, with its answers or its verdict on the peer.
@@ -159,7 +166,7 @@ struct Stream {
 }
 
 impl Stream {
-    async fn run(mut self, socket: TcpStream, stopped: oneshot::Receiver<Close>) -> Close {
+    async fn run(mut self, socket: secure::Stream, stopped: oneshot::Receiver<Close>) -> Close {
         let close = self.serve(socket, stopped).await;
         if let Some(work) = self.work.take() {
             // What is being carried out cannot be taken back; the next stream waits for it.
@@ -171,8 +178,8 @@ impl Stream {
     }
 
     /// Every branch of the select is cancel safe; a work handle that is not ready stays in its place.
-    async fn serve(&mut self, socket: TcpStream, mut stopped: oneshot::Receiver<Close>) -> Close {
-        let (mut reader, mut writer) = socket.into_split();
+    async fn serve(&mut self, socket: secure::Stream, mut stopped: oneshot::Receiver<Close>) -> Close {
+        let secure::Stream { mut reader, mut writer } = socket;
         let mut tick = tokio::time::interval(HEARTBEAT);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -189,7 +196,7 @@ impl Stream {
                     }
                     Err(error) => Err(Close::Io(error)),
                 },
-                wrote = writer.write_buf(&mut self.output), if !self.output.is_empty() => wrote.map(drop).map_err(Close::Io),
+                wrote = writer.write_buf(&mut self.output), if !writer.is_idle(&self.output) => wrote.map_err(Close::Io),
                 worked = join(&mut self.work) => {
                     self.work = None;
                     match worked {

@@ -6,8 +6,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -18,6 +16,7 @@ use crate::replication::record::DeltaEvent;
 use crate::replication::role::Role;
 use crate::replication::sender::{Effect, Note, Sender};
 use crate::replication::wire::{decode, encode};
+use crate::secure::task as secure;
 
 /// Octets that wait for the socket before no more frames are made.
 const OUT_MAX: usize = 256 * 1024;
@@ -43,11 +42,16 @@ pub(super) async fn run(shared: Arc<Shared>, mut control: watch::Receiver<Contro
         let close = match discarding(&shared, &mut events, socket::connect(&shared, peer)).await {
             Ok((socket, rest)) => {
                 tracing::info!(peer = %peer.addr, "replication stream to the peer stands");
-                shared.publish(|status| status.connects += 1);
+                let sealed = socket.is_sealed();
+                shared.publish(|status| {
+                    status.connects += 1;
+                    status.outgoing_sealed = sealed;
+                });
                 let since = shared.now();
                 let current = *control.borrow_and_update();
-                let close =
-                    Stream::new(&shared, peer, current, rest).run(socket, &mut control, &mut events).await;
+                let close = Stream::new(&shared, peer, current, (sealed, rest))
+                    .run(socket, &mut control, &mut events)
+                    .await;
                 if shared.now().saturating_sub(since) > BACKOFF.1 {
                     backoff = BACKOFF.0;
                 }
@@ -93,6 +97,7 @@ async fn discarding<T>(shared: &Shared, events: &mut Events, future: impl Future
 struct Stream<'a> {
     shared: &'a Arc<Shared>,
     peer: PeerAddr,
+    sealed: bool,
     sender: Sender,
     control: Control,
     input: BytesMut,
@@ -103,7 +108,12 @@ struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    fn new(shared: &'a Arc<Shared>, peer: PeerAddr, control: Control, input: BytesMut) -> Self {
+    fn new(
+        shared: &'a Arc<Shared>,
+        peer: PeerAddr,
+        control: Control,
+        (sealed, input): (bool, BytesMut),
+    ) -> Self {
         let now = shared.now();
         let mut sender = Sender::new(now, shared.sender);
         let over = control.role.hands_over() && !shared.is_handing_over(&control);
@@ -111,29 +121,32 @@ impl<'a> Stream<'a> {
         sender.set_role(now, if over { Role::Standby } else { control.role }, &ended);
         drop(ended);
         let (output, scans) = (BytesMut::new(), mpsc::channel(1));
-        Self { shared, peer, sender, control, input, output, walk: None, scans, heard: now }
+        Self { shared, peer, sealed, sender, control, input, output, walk: None, scans, heard: now }
     }
 
     /// Every branch of the select may be dropped at any await without loss: `read_buf`, `write_buf`, `recv`, `tick` and
     /// `changed` are cancel safe.
     async fn run(
         mut self,
-        socket: TcpStream,
+        socket: secure::Stream,
         control: &mut watch::Receiver<Control>,
         events: &mut Events,
     ) -> Close {
-        let (mut reader, mut writer) = socket.into_split();
+        let secure::Stream { mut reader, mut writer } = socket;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         if control.borrow().peer != Some(self.peer) {
             return Close::PeerChanged;
+        }
+        if control.borrow().keyed && !self.sealed {
+            return Close::InTheClear;
         }
         loop {
             self.drain();
             let walking = self.sender.wants_chunk() && self.output.len() < OUT_MAX;
             let step = tokio::select! {
                 read = reader.read_buf(&mut self.input) => read.map_err(Close::Io).and_then(|octets| self.read(octets)),
-                wrote = writer.write_buf(&mut self.output), if !self.output.is_empty() => wrote.map(drop).map_err(Close::Io),
+                wrote = writer.write_buf(&mut self.output), if !writer.is_idle(&self.output) => wrote.map_err(Close::Io),
                 Some(batch) = events.recv() => {
                     self.hear(batch);
                     Ok(())
@@ -225,6 +238,9 @@ impl<'a> Stream<'a> {
     fn control(&mut self, control: Control) -> Result<(), Close> {
         if control.peer != Some(self.peer) {
             return Err(Close::PeerChanged);
+        }
+        if control.keyed && !self.sealed {
+            return Err(Close::InTheClear);
         }
         let turns = control.turns - self.control.turns;
         self.control = control;

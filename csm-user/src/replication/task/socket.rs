@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{PeerAddr, Shared};
 use crate::replication::wire::{DecodeError, Frame, Hello, VERSIONS, decode, encode};
+use crate::secure::task::{Stream, StreamError};
+use crate::secure::{Purpose, SecureError};
+
+const SERVICE: &str = "replication";
 
 /// Why a stream did not come to be, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,12 @@ pub(super) enum Close {
     /// Nothing came for too long.
     #[error("silent for {0:?}")]
     Silent(Duration),
+    /// The keys of both nodes do not go together.
+    #[error("{0}")]
+    Secure(SecureError),
+    /// A key is required by now, and the stream began without.
+    #[error("it is in the clear, and a key is required now")]
+    InTheClear,
     /// What came is no frame.
     #[error("bad frame: {0}")]
     Decode(#[from] DecodeError),
@@ -57,6 +66,15 @@ pub(super) enum Close {
     Stopped,
 }
 
+impl From<StreamError> for Close {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Io(error) => Self::Io(error),
+            StreamError::Secure(error) => Self::Secure(error),
+        }
+    }
+}
+
 /// Listens on `address`, bound to `interface`.
 pub(super) fn listen(
     interface: Option<&str>,
@@ -81,12 +99,14 @@ pub(super) fn tune(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
 }
 
 /// Connects to `peer` and exchanges hellos.
-pub(super) async fn connect(shared: &Shared, peer: PeerAddr) -> Result<(TcpStream, BytesMut), Close> {
+pub(super) async fn connect(shared: &Shared, peer: PeerAddr) -> Result<(Stream, BytesMut), Close> {
     let attempt = async {
         let socket = TcpSocket::new_v6()?;
         socket.bind_device(shared.interface.as_deref().map(str::as_bytes))?;
-        let mut stream = socket.connect(SocketAddr::V6(peer.addr)).await?;
-        tune(&stream, shared.silence)?;
+        let socket = socket.connect(SocketAddr::V6(peer.addr)).await?;
+        tune(&socket, shared.silence)?;
+        let purpose = Purpose { service: SERVICE, group: shared.group, from: shared.nonce, to: peer.nonce };
+        let mut stream = Stream::connect(socket, &shared.keys(), &purpose).await?;
         send_hello(shared, &mut stream, peer).await?;
         let rest = expect_hello(shared, &mut stream, peer).await?;
         Ok((stream, rest))
@@ -97,14 +117,16 @@ pub(super) async fn connect(shared: &Shared, peer: PeerAddr) -> Result<(TcpStrea
 /// Exchanges hellos on a connection that came from `peer`'s address.
 pub(super) async fn accept(
     shared: &Shared,
-    stream: &mut TcpStream,
+    socket: TcpStream,
     peer: PeerAddr,
-) -> Result<BytesMut, Close> {
+) -> Result<(Stream, BytesMut), Close> {
     let attempt = async {
-        tune(stream, shared.silence)?;
-        let rest = expect_hello(shared, stream, peer).await?;
-        send_hello(shared, stream, peer).await?;
-        Ok(rest)
+        tune(&socket, shared.silence)?;
+        let purpose = Purpose { service: SERVICE, group: shared.group, from: peer.nonce, to: shared.nonce };
+        let mut stream = Stream::accept(socket, &shared.keys(), &purpose).await?;
+        let rest = expect_hello(shared, &mut stream, peer).await?;
+        send_hello(shared, &mut stream, peer).await?;
+        Ok((stream, rest))
     };
     within(shared.silence, attempt).await
 }
@@ -113,21 +135,21 @@ async fn within<T>(limit: Duration, attempt: impl Future<Output = Result<T, Clos
     tokio::time::timeout(limit, attempt).await.unwrap_or(Err(Close::Silent(limit)))
 }
 
-async fn send_hello(shared: &Shared, stream: &mut TcpStream, peer: PeerAddr) -> io::Result<()> {
+async fn send_hello(shared: &Shared, stream: &mut Stream, peer: PeerAddr) -> io::Result<()> {
     let mut out = BytesMut::new();
     let hello = Hello { versions: VERSIONS, group: shared.group, from: shared.nonce, to: peer.nonce };
     encode(&Frame::Hello(hello), &mut out);
-    stream.write_all(&out).await
+    stream.writer.write_all(&out).await
 }
 
 /// Reads until the hello is there; returns what came behind it.
-async fn expect_hello(shared: &Shared, stream: &mut TcpStream, peer: PeerAddr) -> Result<BytesMut, Close> {
+async fn expect_hello(shared: &Shared, stream: &mut Stream, peer: PeerAddr) -> Result<BytesMut, Close> {
     let mut input = BytesMut::new();
     let frame = loop {
         if let Some(frame) = decode(&mut input)? {
             break frame;
         }
-        if stream.read_buf(&mut input).await? == 0 {
+        if stream.reader.read_buf(&mut input).await? == 0 {
             return Err(Close::Eof);
         }
     };

@@ -1,8 +1,8 @@
 //! Two nodes over the loopback address, with tables in memory.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv6Addr, SocketAddrV6};
-use std::sync::{Arc, LazyLock};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel;
@@ -11,11 +11,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::{PeerAddr, ReplHandle, ReplOptions, spawn};
-use crate::model::StableId;
+use crate::model::{FtKeys, Secret, StableId};
 use crate::replication::record::{ConnGone, ConnKey, ConnRecord, DeltaEvent};
 use crate::replication::role::Role;
 use crate::replication::sender;
 use crate::replication::testing::{MemoryTable, connection, sticky};
+use crate::secure::Keys;
 
 struct Node {
     handle: ReplHandle,
@@ -28,6 +29,10 @@ const LOOPBACK: SocketAddrV6 = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 0, 0, 0);
 
 impl Node {
     fn start(nonce: u64) -> Self {
+        Self::with_keys(nonce, Keys::default())
+    }
+
+    fn with_keys(nonce: u64, keys: Keys) -> Self {
         let table = Arc::new(MemoryTable::default());
         let (events, source) = channel::bounded(10_000);
         let told = events.clone();
@@ -36,6 +41,7 @@ impl Node {
             nonce,
             interface: None,
             listen: LOOPBACK,
+            keys,
             failover: Duration::from_millis(150),
             sender: sender::Options::default(),
             table: Arc::<MemoryTable>::clone(&table),
@@ -126,7 +132,7 @@ async fn a_joiner_gets_a_snapshot_and_then_each_change() {
     })
     .await;
     let status = one.handle.status();
-    assert!(!status.encrypted);
+    assert!(!status.encrypted());
     let outgoing = status.outgoing.expect("the stream stands");
     println!("worst delta {:?}, last {:?}", outgoing.worst_ack, outgoing.last_ack);
     assert_eq!(outgoing.unacked, 0);
@@ -295,9 +301,7 @@ async fn a_stream_cut_within_the_snapshot_begins_anew() {
     one.fill(20_000);
     one.role(Role::Active);
     let listener = TcpListener::bind(LOOPBACK).await.expect("the loopback address is there");
-    let std::net::SocketAddr::V6(addr) = listener.local_addr().expect("it is bound") else {
-        panic!("not IPv6")
-    };
+    let SocketAddr::V6(addr) = listener.local_addr().expect("it is bound") else { panic!("not IPv6") };
     let (limits, receiver) = mpsc::channel(8);
     let proxy = tokio::spawn(cutting_proxy(listener, other.handle.local_addr(), receiver));
     // Within the hello, within the begin, and three times within the chunks: one connection is 49 octets.
@@ -327,4 +331,91 @@ async fn a_dropped_handle_frees_the_port() {
     drop(one);
     until("the port is free", || std::net::TcpListener::bind(address).is_ok()).await;
     until("the other has no stream", || other.handle.status().incoming.is_none()).await;
+}
+
+fn keys(sign: Option<&str>, accept: Option<&str>) -> Keys {
+    Keys::from(&FtKeys { sign: sign.map(Secret::new), accept: accept.map(Secret::new) })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_key_nothing_can_be_read_on_the_way() {
+    let one = Node::with_keys(1, keys(Some("one"), None));
+    let other = Node::with_keys(2, keys(Some("two"), Some("one")));
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let listener = TcpListener::bind(LOOPBACK).await.expect("the loopback address is there");
+    let SocketAddr::V6(tap) = listener.local_addr().expect("it is bound") else { panic!("not by IPv6") };
+    let tapped = tokio::spawn(tapping_proxy(listener, other.handle.local_addr(), Arc::clone(&heard)));
+    one.fill(5_000);
+    one.role(Role::Active);
+    other.handle.peer(Some(one.address()));
+    one.handle.peer(Some(PeerAddr { addr: tap, nonce: other.nonce }));
+    until("the standby says complete", || other.is_complete()).await;
+    assert_eq!(other.connections(), one.connections());
+    assert!(one.handle.status().outgoing_sealed && other.handle.status().incoming_sealed);
+    let heard = std::mem::take(&mut *heard.lock().expect("no panic"));
+    assert!(heard.len() > 5_000 * 40, "{} octets came by", heard.len());
+    // A hello begins with the magic, and each connection of IPv4 has the virtual address.
+    for plain in [*b"CSMR", [192, 158, 38, 30]] {
+        assert!(!heard.windows(plain.len()).any(|window| window == plain), "{plain:?} came by");
+    }
+    tapped.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_without_the_key_gets_nothing_and_a_key_ends_what_is_in_the_clear() {
+    let (one, other) = (Node::start(1), Node::start(2));
+    one.fill(10);
+    one.role(Role::Active);
+    introduce(&one, &other);
+    until("the standby says complete", || other.is_complete()).await;
+    // One box requires a key that the other has not: no stream either way, and both say why.
+    one.handle.keys(keys(Some("one"), None));
+    until("the stream in the clear is over", || {
+        let (here, there) = (one.handle.status(), other.handle.status());
+        here.outgoing.is_none() && here.incoming.is_none() && there.outgoing.is_none()
+    })
+    .await;
+    until("both say why", || {
+        let says =
+            |node: &Node, why: &str| node.handle.status().last_close.is_some_and(|close| close.contains(why));
+        says(&one, "it has no key, and this box requires one")
+            && says(&other, "it requires a key, and this box has none")
+    })
+    .await;
+    other.handle.keys(keys(Some("one"), None));
+    until("the stream is sealed", || {
+        other.is_complete() && one.handle.status().encrypted() && other.handle.status().encrypted()
+    })
+    .await;
+    assert_eq!(other.connections(), one.connections());
+    // A change of keys is nothing to a stream that stands.
+    let connects = one.handle.status().connects;
+    one.handle.keys(keys(Some("one"), Some("two")));
+    other.handle.keys(keys(Some("two"), Some("one")));
+    let record = connection(300_000, 102, 1);
+    one.open(record);
+    until("a change is there", || other.table.content().connections.contains_key(&record.key)).await;
+    assert_eq!(one.handle.status().connects, connects);
+}
+
+async fn tapping_proxy(listener: TcpListener, target: SocketAddrV6, heard: Arc<Mutex<Vec<u8>>>) {
+    while let Ok((mut client, _)) = listener.accept().await {
+        let mut server = TcpStream::connect(target).await.expect("the target listens");
+        let heard = Arc::clone(&heard);
+        tokio::spawn(async move {
+            let (mut from_client, mut to_client) = client.split();
+            let (mut from_server, mut to_server) = server.split();
+            let there = async {
+                let mut octets = vec![0; 16 * 1024];
+                while let Ok(count) = from_client.read(&mut octets).await
+                    && count > 0
+                {
+                    heard.lock().expect("no panic").extend_from_slice(&octets[..count]);
+                    to_server.write_all(&octets[..count]).await.expect("the target reads");
+                }
+            };
+            let back = async { tokio::io::copy(&mut from_server, &mut to_client).await };
+            tokio::join!(there, back)
+        });
+    }
 }

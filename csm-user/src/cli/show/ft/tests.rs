@@ -160,7 +160,7 @@ fn an_active_node() {
                   snapshot complete, lag 3 msec, refused 0, lost 5
                   tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
          failover: ready
-         FT messages are not authenticated and not encrypted
+         FT messages are not authenticated, replication is not encrypted
     "#]],
     );
 }
@@ -182,7 +182,7 @@ fn an_active_node_in_detail() {
                       snapshot complete, lag 3 msec, refused 0, lost 5
                       tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
              failover: ready
-             FT messages are not authenticated and not encrypted
+             FT messages are not authenticated, replication is not encrypted
              heartbeat paths:
               vlan 9 (ft): heard 12 msec ago, hears this box yes
                sent 1000, errors 2, received 990, missing 10 (1.0 %)
@@ -252,7 +252,7 @@ fn a_node_out_of_sync_with_an_incomplete_replica() {
              failover: not ready
                        snapshot is under way
                        configurations differ
-             FT messages are authenticated (configured key), not encrypted
+             FT messages are authenticated (configured key), replication is not encrypted
              heartbeat paths:
               vlan 9 (ft): heard 12 msec ago, hears this box yes
                sent 1000, errors 2, received 990, missing 10 (1.0 %)
@@ -325,7 +325,7 @@ fn a_node_alone() {
              replica: no stream to the peer (closed by the peer)
              failover: not ready
                        no peer is heard
-             FT messages are not authenticated and not encrypted
+             FT messages are not authenticated, replication is not encrypted
              heartbeat paths:
               vlan 9 (ft): heard 12 msec ago, hears this box yes
                sent 1000, errors 2, received 990, missing 10 (1.0 %)
@@ -387,7 +387,7 @@ fn a_standby_that_refuses_entries() {
                   refused 3: unknown virtual server
          failover: not ready
                    this box's replica is not complete
-         FT messages are not authenticated and not encrypted
+         FT messages are not authenticated, replication is not encrypted
     "#]],
     );
 }
