@@ -164,6 +164,7 @@ pub enum Id {
     FtGroup,
     Priority,
     Preempt,
+    SyncAuto,
     Heartbeat,
     Failover,
     AuthKey,
