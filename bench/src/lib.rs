@@ -32,6 +32,8 @@ pub fn large_config(vservers: u32) -> Config {
     Config {
         slot: 5,
         interfaces: [2, 3, 9].map(interface).to_vec(),
+        router: Vec::new(),
+        routes: Vec::new(),
         vlans: vec![
             Vlan { gateways: vec![Ipv4Addr::new(10, 0, 255, 254).into()], ..vlan(2, VlanRole::Client, 0) },
             Vlan { alias: Some(net(1, 253)), ..vlan(3, VlanRole::Server, 1) },

@@ -161,6 +161,12 @@ reasons! {
     DropStatic = "drop_static", Drop;
     /// ICMP error about a packet of a tunnel of this node: how long such packets may be is noted.
     DropNarrow = "drop_tunnel_too_big", Drop;
+    /// Routed by this host as the active router of an HSRP group.
+    RoutedHost = "routed_by_host", Forward;
+    /// For the MAC address of an HSRP group whose active router another one is, or for its address by ARP.
+    DropGroupStandby = "drop_hsrp_standby", Drop;
+    /// The module's packet for the router on the same host. Never counted: it ends in what the router does with it.
+    ToRouter = "to_router", Forward;
 }
 
 #[cfg(test)]

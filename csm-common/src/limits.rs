@@ -30,6 +30,8 @@ pub const TUNNELS_MAX: u32 = 4096;
 pub const ADDRESSES_MAX: u32 = 8192;
 /// Prefixes in the route table.
 pub const ROUTES_MAX: u32 = 4096;
+/// HSRP groups that this host speaks for.
+pub const GROUPS_MAX: u32 = 64;
 /// Bytes of the event ring: about 100,000 records.
 pub const EVENT_RING_BYTES: u32 = 1 << 23;
 /// Longest time a predecessor relays strays after a planned move, in seconds.

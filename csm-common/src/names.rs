@@ -12,6 +12,14 @@ pub const PROGRAM6: &str = "csm6";
 pub const FAMILIES: &str = "FAMILIES";
 /// Index of [`PROGRAM6`] in [`FAMILIES`].
 pub const FAMILY_V6: u32 = 0;
+/// The XDP program of the host as a router, which [`PROGRAM`] calls.
+pub const PROGRAM_ROUTER: &str = "csm_router";
+/// Index of [`PROGRAM_ROUTER`] in [`FAMILIES`].
+pub const FAMILY_ROUTER: u32 = 1;
+/// The XDP program for what the router hands to the module on the same host.
+pub const PROGRAM_INSIDE: &str = "csm_inside";
+/// Index of [`PROGRAM_INSIDE`] in [`FAMILIES`].
+pub const FAMILY_INSIDE: u32 = 2;
 /// [`crate::gate::Gate`], one entry, memory-mapped by the real-time thread.
 pub const GATE: &str = "GATE";
 /// [`crate::service::Settings`], one entry.
@@ -44,6 +52,16 @@ pub const NEXTHOPS: &str = "NEXTHOPS";
 pub const ROUTES: &str = "ROUTES";
 /// [`crate::net::AddressKey`] of a host on a connected network to its next-hop number.
 pub const NEIGHBOURS: &str = "NEIGHBOURS";
+/// [`crate::net::Group`] by number: the HSRP groups of this host.
+pub const GROUPS: &str = "GROUPS";
+/// [`crate::gate::Gate`] of each group, memory-mapped by the thread that speaks for them.
+pub const GROUP_GATES: &str = "GROUP_GATES";
+/// [`crate::net::GroupKey`] to the group's number.
+pub const GROUP_MACS: &str = "GROUP_MACS";
+/// [`crate::net::AddressKey`] of a virtual address to its group's number.
+pub const GROUP_ADDRESSES: &str = "GROUP_ADDRESSES";
+/// Longest prefix to [`crate::net::RouterRoute`]: the table of this host as a router.
+pub const ROUTER_ROUTES: &str = "ROUTER_ROUTES";
 /// [`crate::service::VserverKey`] to [`crate::service::Match`].
 pub const VSERVER_KEYS: &str = "VSERVER_KEYS";
 /// Longest prefix to [`crate::service::Networks`].

@@ -13,7 +13,7 @@ pub struct Port {
     pub vlan: u16,
     /// One of the `PORT_*` roles.
     pub role: u8,
-    /// [`PORT_TAGGED`] or 0.
+    /// `PORT_*` bits: [`PORT_TAGGED`], [`PORT_ROUTED`].
     pub flags: u8,
     /// The port's own MAC address.
     pub mac: [u8; 6],
@@ -53,9 +53,13 @@ pub const PORT_SERVER: u8 = 2;
 pub const PORT_FT: u8 = 3;
 /// The node's own kernel is behind this port: a veth whose frames leave by the port of that number.
 pub const PORT_VETH: u8 = 4;
+/// Only the host as a router is on this port or VLAN: the module is not.
+pub const PORT_ROUTER: u8 = 5;
 
 /// Frames leave the port with an 802.1Q tag.
 pub const PORT_TAGGED: u8 = 1;
+/// The host as a router has an interface there.
+pub const PORT_ROUTED: u8 = 2;
 
 /// No veth: see [`Port::veth`].
 pub const NO_VETH: u32 = u32::MAX;
@@ -123,17 +127,23 @@ pub struct NextHop<A: address::Address = u32> {
     pub mtu: u16,
     /// With [`NEXTHOP_TUNNEL`]: number in `TUNNELS`; else 0.
     pub tunnel: u16,
+    /// With [`NEXTHOP_GROUP`]: the HSRP group of this host whose virtual address the neighbour's is; else 0.
+    pub group: u16,
+    /// Must be 0.
+    pub pad: u16,
 }
-crate::map_type!(NextHop, 28);
-crate::map_type!(NextHop<V6>, 40);
+crate::map_type!(NextHop, 32);
+crate::map_type!(NextHop<V6>, 44);
 
 /// The neighbour's MAC is known.
 pub const NEXTHOP_RESOLVED: u16 = 1;
 /// The frame leaves with an 802.1Q tag of the next hop's VLAN.
 pub const NEXTHOP_TAGGED: u16 = 2;
-
+/// The neighbour's address is that of an HSRP group of this host: while the host is its active router, the packet goes on
+/// by the router's table.
+pub const NEXTHOP_GROUP: u16 = 4;
 /// The packet leaves in another one.
-pub const NEXTHOP_TUNNEL: u16 = 4;
+pub const NEXTHOP_TUNNEL: u16 = 8;
 
 /// Value of `TUNNELS`: what a packet is put into whose real is routed away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +184,46 @@ crate::map_type!(Route, 8);
 pub const ROUTE_VIA: u16 = 1;
 /// A connected network.
 pub const ROUTE_CONNECTED: u16 = 2;
+/// An address of this host's kernel.
+pub const ROUTE_LOCAL: u16 = 3;
+/// To the module, as one of its addresses on that VLAN.
+pub const ROUTE_MODULE: u16 = 4;
+
+/// A MAC address of an HSRP group, on its VLAN. Key of `GROUP_MACS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct GroupKey {
+    /// The group's virtual MAC.
+    pub mac: [u8; 6],
+    /// Its VLAN.
+    pub vlan: u16,
+}
+crate::map_type!(GroupKey, 8);
+
+/// An HSRP group of this host. Value of `GROUPS`; its gate stands in `GROUP_GATES` under the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Group {
+    /// Its virtual MAC.
+    pub mac: [u8; 6],
+    /// Its VLAN.
+    pub vlan: u16,
+}
+crate::map_type!(Group, 8);
+
+/// Value of `ROUTER_ROUTES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct RouterRoute {
+    /// As of the module's routes; [`ROUTE_LOCAL`] and [`ROUTE_MODULE`] besides.
+    pub route: Route,
+    /// Group whose MAC frames carry there while this host is its active router, or [`NO_GROUP`].
+    pub group: u32,
+}
+crate::map_type!(RouterRoute, 12);
+
+/// No HSRP group.
+pub const NO_GROUP: u32 = u32::MAX;
 
 /// The virtual MAC address of FT group `group`: the CSM's 00-01-64-f9-1a-XX.
 #[must_use]

@@ -4,10 +4,10 @@ use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::event::{EVENT_NEIGHBOUR, EVENT_RIVAL};
 use csm_common::gate::GateState;
-use csm_common::net::{AddressKey, PORT_FT, Port, ROUTE_CONNECTED};
+use csm_common::net::{AddressKey, PORT_FT, PORT_ROUTED, Port, ROUTE_CONNECTED};
 
 use crate::packet::{ETHERTYPE_IPV4, Ethernet, L3, Mac, header};
-use crate::{Outcome, bridge, event, forward, gate, maps, vlan};
+use crate::{Outcome, bridge, event, forward, gate, maps, router, vlan};
 
 const ETHERNET_HARDWARE: u16 = 1u16.to_be();
 const REQUEST: u16 = 1u16.to_be();
@@ -69,14 +69,16 @@ fn arp(ctx: &XdpContext, port: &Port) -> Outcome {
     if port.bridge == 0 || open {
         learn(sender_be, sender_mac, port);
     }
-    if operation_be != REQUEST || !is_ours(target_be, port.vlan) {
+    if operation_be != REQUEST {
         return Ok(others(ctx, port, target_be));
     }
-    if !open {
-        return Ok(Reason::DropArpStandby);
-    }
-    let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
-    let virtual_mac = Mac::of(&settings.virtual_mac);
+    let virtual_mac = match owner(target_be, port) {
+        Some(Ok(mac)) => mac,
+        Some(Err(reason)) => return Ok(reason),
+        None if !is_ours(target_be, port.vlan) => return Ok(others(ctx, port, target_be)),
+        None if !open => return Ok(Reason::DropArpStandby),
+        None => Mac::of(&maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?.virtual_mac),
+    };
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds of both.
     unsafe {
@@ -89,6 +91,16 @@ fn arp(ctx: &XdpContext, port: &Port) -> Outcome {
         (*ethernet).src = virtual_mac;
     }
     forward::out(ctx, port.number, vlan::tag_of(port), Reason::ArpReplied)
+}
+
+/// The MAC address of the HSRP group of this host that has `ip_be`, or why it is not told.
+#[inline(always)]
+fn owner(ip_be: u32, port: &Port) -> Option<Result<Mac, Reason>> {
+    if port.flags & PORT_ROUTED == 0 {
+        return None;
+    }
+    let (mac, active) = router::group_at(ip_be, port.vlan)?;
+    Some(if active { Ok(mac) } else { Err(Reason::DropGroupStandby) })
 }
 
 /// ARP that is not the group's: the kernel's, or bridged unless it asks for this node.
@@ -120,7 +132,7 @@ fn learn(ip_be: u32, mac: Mac, port: &Port) {
     let vlan = port.vlan;
     let connected = forward::route(ip_be).is_some_and(|route| {
         route.kind == ROUTE_CONNECTED && (route.vlan == vlan || route.vlan == port.bridge)
-    });
+    }) || (port.flags & PORT_ROUTED != 0 && router::is_connected(ip_be, vlan));
     if !connected {
         return;
     }

@@ -22,7 +22,8 @@ pub(crate) fn is_for_us<A: Family>(packet: &Packet<A>) -> bool {
 pub(crate) fn reply<A: Family>(ctx: &XdpContext, packet: &Packet<A>, l4: usize) -> Reason {
     let (Ok(reason) | Err(reason)) = answer(ctx, packet, l4);
     if packet.has_more() {
-        fragment::went_on(packet, l4, reason);
+        let answered = matches!(reason, Reason::ToRouter);
+        fragment::went_on(packet, l4, if answered { Reason::EchoReplied } else { reason });
     }
     reason
 }

@@ -36,6 +36,8 @@ pub(crate) trait Family: Address {
     const EVENT: u32;
     /// Packets, keys and entries stand in this CPU's scratch space from the start: they are too large for the stack.
     const IN_SCRATCH: bool;
+    /// The host may be a router of it.
+    const HAS_ROUTER: bool;
     /// Any place of a transport header, as a mask.
     const L4_MASK: u32;
 
@@ -106,6 +108,7 @@ impl Family for u32 {
     const TOO_BIG: (u8, u8) = (3, 4);
     const EVENT: u32 = 0;
     const IN_SCRATCH: bool = false;
+    const HAS_ROUTER: bool = true;
     const L4_MASK: u32 = 0x7f;
 
     maps_of! {
@@ -199,6 +202,7 @@ impl Family for V6 {
     const TOO_BIG: (u8, u8) = (2, 0);
     const EVENT: u32 = EVENT_V6;
     const IN_SCRATCH: bool = true;
+    const HAS_ROUTER: bool = false;
     const L4_MASK: u32 = 0xff;
 
     maps_of! {

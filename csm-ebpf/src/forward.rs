@@ -8,12 +8,12 @@ use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
 use csm_common::net::{
-    AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop, ROUTE_VIA, Route,
+    AddressKey, NEXTHOP_GROUP, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop, ROUTE_VIA, Route,
 };
 
 use crate::family::Family;
 use crate::packet::{Ethernet, Ingress, Mac, header};
-use crate::{Outcome, event, maps, tunnel, vlan};
+use crate::{Outcome, event, maps, router, tunnel, vlan};
 
 /// The most specific route to `ip_be`.
 #[inline(always)]
@@ -60,6 +60,9 @@ pub(crate) fn send<A: Family>(ctx: &XdpContext, hop: &NextHop<A>, reason: Reason
     if hop.flags & NEXTHOP_TUNNEL != 0 {
         tunnel::wrap(ctx, hop)?;
     }
+    if A::HAS_ROUTER && hop.flags & NEXTHOP_GROUP != 0 && router::takes(u32::from(hop.group), hop.vlan) {
+        return Ok(Reason::ToRouter);
+    }
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds; the MAC addresses stand at even offsets of an aligned map value.
     unsafe {
@@ -79,7 +82,7 @@ pub(crate) fn turn_back<A: Family>(
     src: Mac,
     reason: Reason,
 ) -> Outcome {
-    if ingress.relayed {
+    if ingress.relayed || ingress.routed {
         // The sender's MAC address was lost on the way: go by its address.
         return send(ctx, hop::<A>(next_hop(to_be)?)?, reason);
     }

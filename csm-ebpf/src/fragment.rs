@@ -168,7 +168,8 @@ const NOTED: u64 = u64::MAX;
 #[inline(never)]
 fn hold<A: Family>(ctx: &XdpContext, packet: &Packet<A>, key: &FragmentKey<A>, note: u64) -> Reason {
     let (now_ns, length) = (packet.now_ns, packet.length);
-    if length > HELD_MAX || !budget::take(Budget::Held, now_ns) {
+    // What came by way of the router would meet it once more.
+    if packet.ingress.routed || length > HELD_MAX || !budget::take(Budget::Held, now_ns) {
         return Reason::DropFragmentEarly;
     }
     if note != NOTED {

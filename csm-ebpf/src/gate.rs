@@ -8,9 +8,20 @@ use crate::maps;
 /// The state in force and the time it was judged by (CLOCK_MONOTONIC, ns).
 #[inline(always)]
 pub(crate) fn read() -> (GateState, u64) {
+    state(maps::GATE.get_ptr(0))
+}
+
+/// The same of HSRP group `number`.
+#[inline(always)]
+pub(crate) fn read_group(number: u32) -> (GateState, u64) {
+    state(maps::GROUP_GATES.get_ptr(number))
+}
+
+#[inline(always)]
+fn state(word: Option<*const Gate>) -> (GateState, u64) {
     // The word is read before the clock: a delay in between can only let the lease run out, never stretch it.
-    let gate = match maps::GATE.get_ptr(0) {
-        // SAFETY: the map's only element; volatile because the real-time thread writes it through its mapping.
+    let gate = match word {
+        // SAFETY: an element of a map; volatile because the real-time thread writes it through its mapping.
         Some(word) => unsafe { core::ptr::read_volatile(word) },
         None => Gate::CLOSED,
     };

@@ -31,6 +31,7 @@ const QUOTE_MAX: usize = 60 + TRANSPORT_QUOTED;
 #[inline(never)]
 pub(crate) fn time_exceeded(ctx: &XdpContext, packet: &Packet, l4: usize) -> Reason {
     match send(ctx, packet, l4, ICMP_TIME_EXCEEDED, 0) {
+        Ok(Reason::ToRouter) => Reason::ToRouter,
         Ok(_) => Reason::TimeExceeded,
         Err(_) => Reason::DropTtl,
     }
@@ -45,6 +46,7 @@ pub(crate) fn too_big(ctx: &XdpContext, packet: &Packet, l4: usize, mtu: u16) ->
         return Reason::DropTooBig;
     }
     match send(ctx, packet, l4, ICMP_UNREACHABLE, mtu) {
+        Ok(Reason::ToRouter) => Reason::ToRouter,
         Ok(_) => Reason::TooBig,
         Err(_) => Reason::DropTooBig,
     }

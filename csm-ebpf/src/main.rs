@@ -37,6 +37,7 @@ mod rebuild;
 mod relay;
 mod reset;
 mod rewrite;
+mod router;
 mod sticky;
 mod trace;
 mod transition;
@@ -51,7 +52,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use csm_common::counter::{Reason, Verdict};
 use csm_common::gate::GateState;
-use csm_common::net::{NO_VETH, PORT_FT, PORT_TAGGED, PORT_VETH, Port};
+use csm_common::net::{NO_VETH, PORT_FT, PORT_ROUTED, PORT_VETH, Port};
 
 use crate::packet::{
     ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ingress, Mac, PROTO_ICMP, Packet,
@@ -86,6 +87,9 @@ fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
             // walk all of it twice. SAFETY: a field of a map's value.
             let veth = unsafe { (&raw const port.veth).read_volatile() };
             let (Ok(reason) | Err(reason)) = frame(ctx, port, bytes - tag, tag);
+            if matches!(reason, Reason::ToRouter) {
+                router::leave(ctx, bytes);
+            }
             (reason, veth)
         }
         Err(reason) => (reason, NO_VETH),
@@ -132,7 +136,7 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32, tag: u32) -> Outcome {
     // SAFETY: `header` checked the bounds.
     match unsafe { (*ethernet).kind_be } {
         ETHERTYPE_ARP => Ok(arp::handle(ctx, port)),
-        ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet, length),
+        ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet, length, tag),
         _ if port.bridge != 0 => Ok(bridge::frame(ctx, port)),
         ETHERTYPE_IPV6 => Ok(v6::hand_over(ctx, port, tag)),
         _ => Ok(Reason::PassProtocol),
@@ -140,13 +144,16 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32, tag: u32) -> Outcome {
 }
 
 #[inline(always)]
-fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet, length: u32) -> Outcome {
+fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet, length: u32, tag: u32) -> Outcome {
     let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
     // SAFETY: `frame` checked the bounds.
     let (dst, src) = unsafe { ((*ethernet).dst, (*ethernet).src) };
     let from_peer = port.role == PORT_FT;
     // SAFETY: the first field of a map's value.
     if !from_peer && dst != unsafe { Mac::at(&raw const settings.virtual_mac) } {
+        if port.flags & PORT_ROUTED != 0 {
+            router::arrive(ctx, port, length + tag);
+        }
         if port.bridge == 0 {
             return Ok(Reason::PassHost);
         }
@@ -159,14 +166,17 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet, length: u32) -> 
         relay::take(port, dst, src, state)?
     } else {
         match state {
-            GateState::Open => {
-                let tagged = port.flags & PORT_TAGGED != 0;
-                Ingress { port: port.number, vlan: port.vlan, role: port.role, tagged, relayed: false }
-            }
+            GateState::Open => Ingress::at(port),
             GateState::RelayOut => return relay::hand_over(ctx, port, settings, ethernet),
             GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
         }
     };
+    balance(ctx, ingress, now_ns, length)
+}
+
+/// A packet for the group, which may have it.
+#[inline(always)]
+fn balance(ctx: &XdpContext, ingress: Ingress, now_ns: u64, length: u32) -> Outcome {
     let mut packet = Packet::new(ingress, now_ns, length);
     if !packet::is_plain(ctx)? {
         options::check(ctx)?;

@@ -13,7 +13,9 @@ use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::fragment::{Fragment, FragmentKey};
 use csm_common::gate::{Clock, Gate};
 use csm_common::limits::{self, Budget};
-use csm_common::net::{Address, AddressKey, NextHop, Port, PortSlot, Route, TagKey, Tunnel};
+use csm_common::net::{
+    Address, AddressKey, Group, GroupKey, NextHop, Port, PortSlot, Route, RouterRoute, TagKey, Tunnel,
+};
 use csm_common::service::{
     ClientKey, Match, Networks, Origin, Pool, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey,
 };
@@ -21,6 +23,7 @@ use csm_common::service::{
 use csm_common::trace::Filter;
 
 use crate::conn::Cold;
+use crate::router::Passage;
 use crate::trace::Traced;
 use crate::v6::{Handover, Quote};
 
@@ -60,6 +63,20 @@ pub(crate) static TUNNELS: Array<Tunnel> = Array::with_max_entries(limits::TUNNE
 pub(crate) static ROUTES: LpmTrie<u32, Route> = LpmTrie::with_max_entries(limits::ROUTES_MAX, 0);
 #[map]
 pub(crate) static NEIGHBOURS: HashMap<AddressKey, u32> = HashMap::with_max_entries(limits::NEXTHOPS_MAX, 0);
+#[map]
+pub(crate) static GROUPS: Array<Group> = Array::with_max_entries(limits::GROUPS_MAX, 0);
+#[map]
+pub(crate) static GROUP_GATES: Array<Gate> = Array::with_max_entries(limits::GROUPS_MAX, BPF_F_MMAPABLE);
+#[map]
+pub(crate) static GROUP_MACS: HashMap<GroupKey, u32> = HashMap::with_max_entries(limits::GROUPS_MAX, 0);
+#[map]
+pub(crate) static GROUP_ADDRESSES: HashMap<AddressKey, u32> =
+    HashMap::with_max_entries(limits::GROUPS_MAX, 0);
+#[map]
+pub(crate) static ROUTER_ROUTES: LpmTrie<u32, RouterRoute> = LpmTrie::with_max_entries(limits::ROUTES_MAX, 0);
+/// What this CPU hands to the router or from there to the module.
+#[map]
+pub(crate) static PASSAGE: PerCpuArray<Passage> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static VSERVER_KEYS: HashMap<VserverKey, Match> =
     HashMap::with_max_entries(2 * limits::VSERVERS_MAX, 0);
@@ -131,7 +148,7 @@ pub(crate) static REAL_COUNTS: PerCpuArray<ServiceCount> =
 
 /// Programs of other families, by `FAMILY_*`: they have a stack of their own, and the verifier walks each alone.
 #[map]
-pub(crate) static FAMILIES: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub(crate) static FAMILIES: ProgramArray = ProgramArray::with_max_entries(3, 0);
 /// What this CPU hands to one of them.
 #[map]
 pub(crate) static HANDOVER: PerCpuArray<Handover> = PerCpuArray::with_max_entries(1, 0);

@@ -10,6 +10,7 @@ use aya_ebpf::programs::XdpContext;
 use csm_common::address::Address;
 use csm_common::counter::Reason;
 use csm_common::flow::FlowKey;
+use csm_common::net::{PORT_TAGGED, Port};
 
 use crate::family::Family;
 
@@ -178,6 +179,17 @@ pub(crate) struct Ingress {
     pub(crate) tagged: bool,
     /// Came over the FT VLAN from the predecessor, which had it from `vlan`.
     pub(crate) relayed: bool,
+    /// Came by way of the router on this host.
+    pub(crate) routed: bool,
+}
+
+impl Ingress {
+    /// By `port` itself.
+    #[inline(always)]
+    pub(crate) const fn at(port: &Port) -> Self {
+        let tagged = port.flags & PORT_TAGGED != 0;
+        Self { port: port.number, vlan: port.vlan, role: port.role, tagged, relayed: false, routed: false }
+    }
 }
 
 /// A packet for the group.

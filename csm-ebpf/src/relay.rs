@@ -46,5 +46,5 @@ pub(crate) fn take(port: &Port, dst: Mac, src: Mac, state: GateState) -> Result<
         return Err(Reason::DropRelay);
     }
     let tagged = origin.flags & PORT_TAGGED != 0;
-    Ok(Ingress { port: origin.number, vlan, role: origin.role, tagged, relayed: true })
+    Ok(Ingress { port: origin.number, vlan, role: origin.role, tagged, relayed: true, routed: false })
 }

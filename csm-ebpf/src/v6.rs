@@ -15,7 +15,7 @@ use csm_common::address::{Address as _, V6};
 use csm_common::counter::Reason;
 use csm_common::gate::GateState;
 use csm_common::names::FAMILY_V6;
-use csm_common::net::{NO_VETH, PORT_FT, PORT_TAGGED, Port, Tunnel};
+use csm_common::net::{NO_VETH, PORT_FT, Port, Tunnel};
 
 use crate::packet::{self, Ethernet, Ingress, L3, Mac, PROTO_ICMPV6, Packet, header};
 use crate::{Outcome, conn, echo, forward, gate, maps, relay};
@@ -102,10 +102,7 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
         relay::take(port, dst, src, state)?
     } else {
         match state {
-            GateState::Open => {
-                let tagged = port.flags & PORT_TAGGED != 0;
-                Ingress { port: port.number, vlan: port.vlan, role: port.role, tagged, relayed: false }
-            }
+            GateState::Open => Ingress::at(port),
             GateState::RelayOut => return relay::hand_over(ctx, port, settings, ethernet),
             GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
         }

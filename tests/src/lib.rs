@@ -32,6 +32,7 @@ pub mod programs;
 pub mod report;
 pub mod rig;
 pub mod rig6;
+pub mod rig_router;
 pub mod scenario;
 pub mod service;
 pub mod sim;

@@ -64,8 +64,15 @@ pub const DNS: u32 = 1;
 pub const ANY_TCP: u32 = 2;
 
 /// Tables as small as most fixtures need: a full set takes half a second to allocate.
-pub const SMALL: Capacity =
-    Capacity { connections: 64, embryonic: 1024, sticky: 64, vservers: 16, reals: 16, ipv6: false };
+pub const SMALL: Capacity = Capacity {
+    connections: 64,
+    embryonic: 1024,
+    sticky: 64,
+    vservers: 16,
+    reals: 16,
+    ipv6: false,
+    router: false,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -199,7 +206,7 @@ impl Rig {
         Ok(rig)
     }
 
-    fn with_ports(ports: Vec<PortSpec>, capacity: Capacity) -> Result<Self> {
+    pub(crate) fn with_ports(ports: Vec<PortSpec>, capacity: Capacity) -> Result<Self> {
         let dataplane = Dataplane::load_with(&ports, AttachMode::Native, capacity)?;
         let counters = dataplane.map(names::COUNTERS)?;
         let clocks = dataplane.map(names::CLOCKS)?;
@@ -275,7 +282,7 @@ impl Rig {
     }
 
     /// `veth`: what the kernel is given goes through a veth.
-    fn run_at(&mut self, ifindex: u32, veth: bool, frame: &[u8]) -> Run {
+    pub(crate) fn run_at(&mut self, ifindex: u32, veth: bool, frame: &[u8]) -> Run {
         let before = self.counts();
         // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let length = u32::try_from(frame.len()).expect("a frame");
@@ -452,6 +459,8 @@ impl Rig {
                 ip_be: be(host.ip),
                 mtu: 1500,
                 tunnel: 0,
+                group: 0,
+                pad: 0,
             };
             hops.set(number, hop, 0)?;
             neighbours.insert(address_key(host.ip, host.vlan), number, 0)?;
@@ -519,7 +528,7 @@ fn the_change(before: &[Count], after: &[Count], bytes: u64) -> Reason {
 }
 
 /// Moves the calling thread to a new network namespace.
-fn enter_namespace() -> Result<()> {
+pub(crate) fn enter_namespace() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace (root?)")?;
     // The ports' peers would speak of their own accord: router solicitations, multicast reports.
     let ipv6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
@@ -552,7 +561,7 @@ fn facts(name: &str) -> Result<(u32, [u8; 6])> {
     Ok((ifindex, octets.try_into().ok().context("six octets")?))
 }
 
-fn make_port(name: &str, vlan: u16, role: u8) -> Result<PortSpec> {
+pub(crate) fn make_port(name: &str, vlan: u16, role: u8) -> Result<PortSpec> {
     make_pair(name, &format!("{name}x"))?;
     let (ifindex, mac) = facts(name)?;
     let name = name.to_owned();

@@ -153,6 +153,8 @@ fn fill_network(rig: &Rig) -> Result<()> {
             ip_be: host.ip.into(),
             mtu: 1500,
             tunnel: 0,
+            group: 0,
+            pad: 0,
         };
         hops.set(number, hop, 0)?;
         neighbours.insert(address_key(host.ip, host.vlan), number, 0)?;

@@ -17,10 +17,12 @@ use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
     ClientRange, Config, Encapsulation, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode,
-    Predictor, Probe, ProbeKind, Protocol, Real, RealAdmin, Secret, Serverfarm, Static, StaticAction,
-    StaticRoute, Sticky, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
+    Predictor, Probe, ProbeKind, Protocol, Real, RealAdmin, RouterInterface, Secret, Serverfarm, Static,
+    StaticAction, StaticRoute, Sticky, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver,
+    XdpMode, vlan_of_name,
 };
 
+mod router;
 pub(super) mod track;
 
 /// A configuration whose parts may still contradict one another.
@@ -40,16 +42,35 @@ pub(super) struct PortLines {
     pub(super) is_trunk: bool,
     pub(super) trunk: Trunk,
     pub(super) xdp: XdpMode,
+    /// What makes it an interface of the router.
+    pub(super) router: RouterInterface,
 }
 
 impl PortLines {
     /// The port; `None` if it carries nothing.
     pub(super) fn interface(&self) -> Option<Interface> {
-        let mode = match self.is_trunk {
-            true => PortMode::Trunk(self.trunk.clone()),
-            false => PortMode::Access(self.access?),
+        let mode = match (self.is_trunk, self.access) {
+            (true, _) => PortMode::Trunk(self.trunk.clone()),
+            (false, Some(vlan)) => PortMode::Access(vlan),
+            (false, None) if self.is_routed() && !self.is_vlan() => PortMode::Routed,
+            (false, None) => return None,
         };
         Some(Interface { name: self.name.clone(), mode, xdp: self.xdp })
+    }
+
+    /// `interface vlanN`: no port.
+    pub(super) fn is_vlan(&self) -> bool {
+        vlan_of_name(&self.name).is_some()
+    }
+
+    /// A port that is meant to carry VLANs.
+    pub(super) fn is_switched(&self) -> bool {
+        !self.is_vlan() && (self.is_trunk || self.access.is_some() || !self.is_routed())
+    }
+
+    /// Whether the router has anything to do with it.
+    pub(super) fn is_routed(&self) -> bool {
+        self.router.address.is_some() || !self.router.groups.is_empty() || self.router.version != 1
     }
 }
 
@@ -94,6 +115,8 @@ pub(super) fn build(tree: &mut Tree, source: Source<'_>, diagnostics: &mut Vec<D
         }
     }
     tree.forget(&refused.into_iter().collect::<Vec<_>>());
+    let routed = draft.ports.iter().filter(|port| port.is_routed());
+    draft.config.router = routed.map(|port| port.router.clone()).collect();
     draft.config.interfaces = draft.ports.iter().filter_map(PortLines::interface).collect();
     draft
 }
@@ -155,6 +178,7 @@ impl Draft {
                 self.config.slot = statement.number("SLOT")?;
                 Some(())
             }
+            Section::Global if statement.id == Id::IpRoute => router::route(self, statement),
             Section::Module if statement.id == Id::Natpool => put_pool(&mut self.config.natpools, statement),
             Section::Module
             | Section::Global
@@ -176,6 +200,7 @@ impl Draft {
             is_trunk: false,
             trunk: Trunk::default(),
             xdp: XdpMode::default(),
+            router: RouterInterface { name: name.to_owned(), address: None, version: 1, groups: Vec::new() },
         };
         let port = entry(&mut self.ports, |port| port.name == name, new);
         let all = VlanSet::default;
@@ -196,7 +221,8 @@ impl Draft {
             Id::TrunkAllowed => allowed.clone_from(statement.vlans()?),
             Id::TrunkAdd if statement.has("add") => *allowed = allowed.with(statement.vlans()?),
             Id::TrunkAdd => *allowed = allowed.without(statement.vlans()?),
-            _ => {}
+            Id::Interface => {}
+            _ => return router::interface(&mut port.router, statement),
         }
         Some(())
     }

@@ -5,7 +5,9 @@
 use super::grammar::{Arg, Fault, FaultKind, Piece, Syntax, Value, abbreviates, fit};
 use super::table;
 use super::token::Token;
-use crate::model::{Config, FtGroup, Interface, Natpool, Probe, Real, Serverfarm, Static, Vlan, Vserver};
+use crate::model::{
+    Config, FtGroup, Interface, Natpool, Probe, Real, RouterInterface, Serverfarm, Static, Vlan, Vserver,
+};
 
 /// Where a command is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,6 +110,16 @@ pub enum Id {
     TrunkAllowed,
     TrunkAdd,
     TrunkNative,
+    RouterAddress,
+    StandbyVersion,
+    StandbyIp,
+    StandbyPriority,
+    StandbyPreempt,
+    StandbyTimers,
+    StandbyAuthentication,
+    StandbyName,
+    StandbyTrack,
+    IpRoute,
     XdpMode,
     Module,
     Vlan,
@@ -221,6 +233,8 @@ pub enum Repeat {
 pub enum Print {
     Nothing,
     Global(fn(&Config) -> Vec<String>),
+    Config(fn(&Config) -> Vec<String>),
+    Router(fn(&RouterInterface) -> Vec<String>),
     Interface(fn(&Interface) -> Vec<String>),
     Vlan(fn(&Vlan) -> Vec<String>),
     Probe(fn(&Probe) -> Vec<String>),

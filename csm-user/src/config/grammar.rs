@@ -260,9 +260,9 @@ impl Kind {
             Self::ObscuredKey => Secret::from_obscured(word)
                 .map(Value::Key)
                 .ok_or_else(|| "this is no key of type 7".to_owned()),
-            Self::Interface => match is_interface_name(word) {
-                true => Ok(Value::Text(word.to_owned())),
-                false => Err(format!("`{word}` is not the name of a Linux interface")),
+            Self::Interface => match interface_name(word) {
+                Some(name) => Ok(Value::Text(name)),
+                None => Err(format!("`{word}` is not the name of a Linux interface")),
             },
         }
     }
@@ -303,6 +303,26 @@ pub fn is_unicast(address: IpAddr) -> bool {
         }
         IpAddr::V6(address) => !(address.is_multicast() || address.to_ipv4().is_some()),
     }
+}
+
+/// The name of an interface in this configuration: `vlanN` in lower case; a slot and port as Linux can have them, for it takes
+/// no slash: `fa3-6` for `FastEthernet3/6` or `Fa3/6`; all else as it is.
+fn interface_name(word: &str) -> Option<String> {
+    const KINDS: [&str; 4] = ["FastEthernet", "GigabitEthernet", "TenGigabitEthernet", "Ethernet"];
+    if crate::model::vlan_of_name(word).is_some() {
+        return Some(word.to_ascii_lowercase());
+    }
+    let digit = word.find(|c: char| c.is_ascii_digit()).unwrap_or(word.len());
+    let (kind, place) = word.split_at(digit);
+    let known = KINDS.into_iter().find(|known| kind.len() >= 2 && abbreviates(kind, known));
+    let is_place = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let name = match known {
+        Some(known) if place.contains('/') && place.split('/').all(is_place) => {
+            format!("{}{}", known[..2].to_ascii_lowercase(), place.replace('/', "-"))
+        }
+        _ => word.to_owned(),
+    };
+    is_interface_name(&name).then_some(name)
 }
 
 /// What Linux takes as a name (`dev_valid_name` in net/core/dev.c): up to 15 bytes without `/`, `:` or blanks.

@@ -2,18 +2,30 @@
 
 use super::command::{Command, Id, Mode, Print};
 use super::table::commands;
-use crate::model::Config;
+use crate::model::{Config, Interface, PortMode, RouterInterface, XdpMode, vlan_of_name};
 
 /// The configuration as `show running-config` prints it: defaults left out, one blank of indentation for each mode.
 #[must_use]
 pub fn print(config: &Config) -> String {
     let mut out = Lines::default();
-    for interface in &config.interfaces {
+    let routed = |name: &str| config.router.iter().find(|router| router.name == name);
+    let vlans = config.router.iter().filter(|router| vlan_of_name(&router.name).is_some());
+    let vlan = |router: &RouterInterface| Interface {
+        name: router.name.clone(),
+        mode: PortMode::Routed,
+        xdp: XdpMode::default(),
+    };
+    for interface in config.interfaces.iter().cloned().chain(vlans.map(vlan)) {
         out.section(0, Mode::Interface, |print| match print {
-            Print::Interface(line) => line(interface),
+            Print::Interface(line) => line(&interface),
+            Print::Router(line) => routed(&interface.name).map(line).unwrap_or_default(),
             _ => Vec::new(),
         });
     }
+    out.lines_of(0, Id::IpRoute, |print| match print {
+        Print::Config(line) => line(config),
+        _ => Vec::new(),
+    });
     out.section(0, Mode::Module, |print| match print {
         Print::Global(line) => line(config),
         _ => Vec::new(),

@@ -18,6 +18,7 @@ use crate::model::{PortMode, ProbeKind, Trunk, VlanRole, VlanSet, XdpMode};
 
 mod authentication;
 mod serverfarm;
+mod standby;
 mod statics;
 mod track;
 mod vserver;
@@ -68,6 +69,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
         .chain(vserver::APPLIED)
         .chain(authentication::APPLIED)
         .chain(track::APPLIED)
+        .chain(standby::APPLIED)
         .chain(UNSUPPORTED)
 }
 
@@ -81,9 +83,9 @@ static APPLIED: &[Command] = &[
         Global,
         &[
             Word("interface", "A port of this host"),
-            Slot("NAME", Kind::Interface, "Name in Linux, e.g. eth1"),
+            Slot("NAME", Kind::Interface, "Name in Linux, e.g. eth1; or vlanN"),
         ],
-        "Enters the configuration of a port.",
+        "Enters the configuration of a port, or of this host as a router on a VLAN.",
     )
     .removes_section()
     .repeats(Repeat::Adds)
@@ -118,7 +120,7 @@ static APPLIED: &[Command] = &[
     .repeats(Repeat::Conflicts)
     .prints(Print::Interface(|interface| match &interface.mode {
         PortMode::Access(vlan) => vec![format!("switchport access vlan {vlan}")],
-        PortMode::Trunk(_) => Vec::new(),
+        PortMode::Trunk(_) | PortMode::Routed => Vec::new(),
     })),
     Command::new(
         Id::PortMode,
@@ -132,7 +134,7 @@ static APPLIED: &[Command] = &[
     )
     .restores(None)
     .prints(Print::Interface(|interface| match &interface.mode {
-        PortMode::Access(_) => Vec::new(),
+        PortMode::Access(_) | PortMode::Routed => Vec::new(),
         PortMode::Trunk(_) => vec!["switchport mode trunk".to_owned()],
     })),
     Command::new(

@@ -20,9 +20,11 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A host with eth1 to eth4 and real-time scheduling.
+/// A host with eth1 to eth4, a port for the guide's HSRP listings, and real-time scheduling.
 fn host() -> HostFacts {
-    let interfaces: BTreeSet<String> = (1..=4).map(|n| format!("eth{n}")).collect();
+    let mut interfaces: BTreeSet<String> = (1..=4).map(|n| format!("eth{n}")).collect();
+    // What the guide calls FastEthernet3/6.
+    interfaces.insert("fa3-6".to_owned());
     HostFacts { interfaces: Some(interfaces), realtime: Some(true) }
 }
 
@@ -121,8 +123,12 @@ fn the_synchronization_listing_is_accepted_with_its_broken_lines_joined() {
 }
 
 #[test]
-fn the_hsrp_listing_is_refused_by_name_only_where_it_is_hsrp() {
-    golden("seed-hsrp-ft1", &read("seed-hsrp-ft1.cfg"));
+fn the_hsrp_listings_are_accepted_as_printed() {
+    for name in ["seed-hsrp-ft1", "seed-hsrp-ft2"] {
+        let config = golden(name, &read(&format!("{name}.cfg"))).config.expect("accepted");
+        let [outside, inside] = config.router.as_slice() else { panic!("two interfaces of the router") };
+        assert_eq!((outside.name.as_str(), inside.name.as_str()), ("fa3-6", "vlan136"));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::command::{
     Command, Effect,
-    Mode::{self, Ft, Global, Interface, Module, Probe, Real, Serverfarm, SwitchVlan, Vserver},
+    Mode::{self, Global, Interface, Module, Probe, Real, Serverfarm, SwitchVlan, Vserver},
 };
 use super::grammar::Kind::{self, Host, Mask};
 use super::grammar::Piece::{Either, Optional, Rest, Slot, Word};
@@ -13,8 +13,6 @@ const LAYER_7: &str = "it works on layer 7; this balancer works on layers 3 and 
 const LATER: &str = "it comes with a later release";
 const DROP: &str = "remove the line";
 const HOST_SYSTEM: &str = "it does nothing on Linux";
-const HSRP: &str =
-    "this host does not forward for the address of an HSRP group, and one that cannot must not speak for it";
 const CONFIGURE: &str = "a command of the privileged mode does nothing in a configuration";
 
 /// See [`super::table::commands`].
@@ -51,10 +49,7 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     .opens(SwitchVlan),
     Command::inert(SwitchVlan, &[Word("name", "Name of the VLAN"), Rest], Effect::Note(HOST_SYSTEM)),
     // Interface.
-    Command::inert(Interface, &[Word("switchport", "")], Effect::Silent).no(Effect::Refused {
-        why: "a port of this host is no routed port",
-        remedy: "remove the line; the VLAN has the address: `ip address` under `vlan N client|server`",
-    }),
+    Command::inert(Interface, &[Word("switchport", "")], Effect::Silent),
     Command::inert(
         Interface,
         &[
@@ -84,15 +79,9 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     ),
     Command::refused(
         Interface,
-        &[Word("ip", ""), Word("address", ""), Rest],
-        "this host's own addresses belong to its VLANs",
-        "give it by `ip address` under `vlan N client|server`",
-    ),
-    Command::refused(
-        Interface,
-        &[Word("standby", ""), Rest],
-        HSRP,
-        "leave HSRP to the routers; `track group N router ADDRESS` under `ft group` follows them",
+        &[Word("standby", ""), Optional(&[Slot("GROUP", Kind::Number(0, 4095), "")]), Word("ip", "")],
+        "a virtual address is not learned from the other router",
+        "add it: `standby N ip ADDRESS`, on both",
     ),
     Command::refused(
         Interface,
@@ -223,12 +212,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     ),
     Command::refused(Vserver, &[Word("domain", ""), Rest], LAYER_7, DROP),
     // Fault tolerance.
-    Command::refused(
-        Ft,
-        &[Word("track", ""), Word("group", ""), Slot("GROUP", Kind::Number(0, 4095), "Number")],
-        "this host speaks for no HSRP group, so the group's router must be named",
-        "add `router ADDRESS` with the own address of the router that should be active while this node is",
-    ),
     // Sections of the CSM that are refused by name.
     Command::refused(Module, &[Word("map", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
     Command::refused(

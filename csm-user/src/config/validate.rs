@@ -22,6 +22,7 @@ mod family;
 mod matching;
 mod nat;
 mod port;
+mod standby;
 mod track;
 
 /// What every check reads and writes.
@@ -59,6 +60,7 @@ pub(super) fn validate(
         checker.ft(ft);
         track::check(&mut checker, ft);
     }
+    standby::check(&mut checker);
     checker.limits();
 }
 
@@ -92,7 +94,7 @@ impl Checker<'_> {
     /// Without a single `interface`, as in the guide's listings, the ports are simply not said yet.
     fn vlans_have_ports(&mut self) {
         let ft = self.config.ft.as_ref().map(|ft| (ft.vlan, Section::Ft, Id::FtGroup));
-        if self.ports.is_empty() {
+        if !self.ports.iter().any(PortLines::is_switched) {
             let vlans = self.config.vlans.iter().map(|vlan| (vlan.id, Section::Vlan(vlan.id), Id::Vlan));
             if let Some((_, section, id)) = vlans.chain(ft).next() {
                 let place = self.tree.place(&section, id, "VLAN");
@@ -361,6 +363,12 @@ impl Checker<'_> {
             (translated, limits::STATICS_MAX, "hosts and networks of `static` sections, and their servers"),
             (clients, limits::CLIENTS_MAX, "networks of clients"),
             (reals, limits::REALS_MAX, "reals"),
+            (self.config.standby_groups().count(), limits::GROUPS_MAX, "HSRP groups"),
+            (
+                self.config.routes.len() + 4 * self.config.router.len(),
+                limits::ROUTES_MAX,
+                "routes of the router",
+            ),
             (routes, limits::ROUTES_MAX, "connected networks, routes and gateways"),
         ] {
             if u32::try_from(count).unwrap_or(u32::MAX) > limit {

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::host;
 use super::node::Node;
+use super::router;
 use crate::api::backend::{ConfigBackend, Fault};
 use crate::api::reply::config::{
     ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply,
@@ -28,7 +29,7 @@ use crate::dataplane::plan::{Desired, needed_hops};
 use crate::dataplane::table::monotonic_ns;
 use crate::ft::FtCommand;
 use crate::model::change::needs_restart;
-use crate::model::{Config, VlanId};
+use crate::model::{Config, Host, VlanId};
 use crate::neigh::groups::Groups;
 use crate::probe::target::targets;
 use crate::probe::task::ProbeReloads;
@@ -113,6 +114,11 @@ impl Changes {
         // The loop has ended: the node is being stopped.
         let _ended = self.wishes.blocking_send(wish);
     }
+}
+
+/// The neighbours that module and router need whatever the traffic.
+pub(super) fn wanted(config: &Config) -> HashSet<Host> {
+    needed_hops(config).into_iter().chain(router::gateways(config)).collect()
 }
 
 /// The addresses that each data port announces.
@@ -233,10 +239,11 @@ impl Node {
 
     fn carry_out(&self, before: &Config, after: Config) -> Result<(), Fault> {
         let after = Arc::new(after);
-        let (old, new) = (needed_hops(before), needed_hops(&after));
+        let (old, new) = (wanted(before), wanted(&after));
+        let of_module = needed_hops(&after);
         let known = self.desired();
         let mut hops = self.neighbours.want(&old.union(&new).copied().collect::<HashSet<_>>());
-        hops.retain(|host, _| new.contains(host));
+        hops.retain(|host, _| of_module.contains(host));
         self.runtime.block_on(self.changes.probes.reload(targets(&after)));
         let health = Arc::clone(&self.health.borrow());
         if let Err(error) = self.planner.change(&after, hops, &health) {

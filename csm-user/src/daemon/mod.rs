@@ -25,6 +25,7 @@ pub mod replica;
 mod replies;
 mod restart;
 mod route;
+mod router;
 pub mod saved;
 mod sole;
 pub mod standby;

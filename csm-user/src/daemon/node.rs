@@ -1,6 +1,6 @@
 //! What the running daemon is made of, as the API and the event loop share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,10 @@ use std::time::Instant;
 
 use aya::Pod;
 use csm_common::address::V6;
-use csm_common::net::{AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop, Tunnel};
+use csm_common::net::{
+    AddressKey, NEXTHOP_GROUP, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop, PORT_FT, PORT_ROUTER,
+    Tunnel,
+};
 use tokio::sync::watch;
 
 use super::apply::Changes;
@@ -80,7 +83,7 @@ pub struct Node {
     pub health: watch::Receiver<Arc<Health>>,
     /// The election; `None` without an FT group.
     pub ft: Option<FtControl>,
-    /// HSRP groups nearby; `None` if none is listened to.
+    /// HSRP groups of this host and nearby; `None` if there are none.
     pub standby: Option<Groups>,
     /// Tracking; `None` if nothing is tracked.
     pub track: Option<Running>,
@@ -154,9 +157,9 @@ impl Node {
         self.planner.desired()
     }
 
-    /// Ports but the FT VLAN's that cannot carry frames.
+    /// Ports of the module that cannot carry frames; the FT VLAN's is none of them.
     pub fn dead_ports(&self) -> impl Iterator<Item = &PortSpec> {
-        let data = self.ports.iter().filter(|port| port.spec.role != csm_common::net::PORT_FT);
+        let data = self.ports.iter().filter(|port| !matches!(port.spec.role, PORT_FT | PORT_ROUTER));
         data.filter(|port| !port.carrying.load(Ordering::Acquire)).map(|port| &port.spec)
     }
 
@@ -183,21 +186,36 @@ pub(super) struct Hops {
     v4: HopMaps,
     /// Of IPv6; `None`: the node was started without.
     v6: Option<HopMaps<V6>>,
+    /// Those that are HSRP groups of this host: number and virtual MAC.
+    groups: HashMap<Host, (u16, [u8; 6])>,
 }
 
 impl Hops {
     /// # Errors
     /// If a map is missing or of another shape.
-    pub(super) fn open(source: &impl MapSource, ipv6: bool) -> io::Result<Self> {
-        Ok(Self { v4: HopMaps::open(source)?, v6: ipv6.then(|| HopMaps::open(source)).transpose()? })
+    pub(super) fn open(
+        source: &impl MapSource,
+        ipv6: bool,
+        groups: HashMap<Host, (u16, [u8; 6])>,
+    ) -> io::Result<Self> {
+        Ok(Self { v4: HopMaps::open(source)?, v6: ipv6.then(|| HopMaps::open(source)).transpose()?, groups })
     }
 }
 
 impl HopSink for Hops {
     fn set_nexthop(&self, number: u32, hop: &Hop) -> io::Result<()> {
         match (hop.host.address, &self.v6) {
-            (IpAddr::V4(_), _) => write(&self.v4, number, hop),
-            (IpAddr::V6(_), Some(v6)) => write(v6, number, hop),
+            (IpAddr::V4(_), _) => {
+                let mut entry = next_hop(hop);
+                if let Some((group, mac)) = self.groups.get(&hop.host.neighbour()) {
+                    // Whoever is the active router has this address; nobody answers for it while this host is.
+                    entry.dst_mac = *mac;
+                    entry.flags |= NEXTHOP_GROUP | NEXTHOP_RESOLVED;
+                    entry.group = *group;
+                }
+                write(&self.v4, number, hop, &entry)
+            }
+            (IpAddr::V6(_), Some(v6)) => write(v6, number, hop, &next_hop(hop)),
             (IpAddr::V6(_), None) => Ok(()),
         }
     }
@@ -212,7 +230,7 @@ impl HopSink for Hops {
 }
 
 /// Writes a next hop; what it refers to first.
-fn write<A: Wire>(maps: &HopMaps<A>, number: u32, hop: &Hop) -> io::Result<()>
+fn write<A: Wire>(maps: &HopMaps<A>, number: u32, hop: &Hop, entry: &NextHop<A>) -> io::Result<()>
 where
     NextHop<A>: Pod,
     Tunnel<A>: Pod,
@@ -223,7 +241,7 @@ where
         let (local_be, remote_be) = (wire(tunnel.local), wire(tunnel.remote));
         maps.set_tunnel(index, &Tunnel { local_be, remote_be, port_be, pad: 0 })?;
     }
-    maps.set_nexthop(number, &next_hop(hop))
+    maps.set_nexthop(number, entry)
 }
 
 fn next_hop<A: Wire>(hop: &Hop) -> NextHop<A> {
@@ -239,6 +257,8 @@ fn next_hop<A: Wire>(hop: &Hop) -> NextHop<A> {
         ip_be: wire(hop.host.address),
         mtu: hop.mtu,
         tunnel: hop.tunnel.map_or(0, |(index, _)| index),
+        group: 0,
+        pad: 0,
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicBool;
 
-use csm_common::net::{PORT_CLIENT, PORT_FT, PORT_SERVER};
+use csm_common::net::{Group, PORT_CLIENT, PORT_FT, PORT_ROUTER, PORT_SERVER};
 
 use super::node::NodePort;
 use super::startup::Failure;
@@ -35,10 +36,32 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
             let carrying = AtomicBool::new(link.up && link.carrier);
             let mtu = link.ip_mtu();
             let Link { ifindex, name, mac, .. } = link;
+            let routed = is_routed(config, vlan);
             let (vlan, xdp) = (vlan.get(), interface.xdp);
-            let spec = PortSpec { ifindex, name, vlan, role, mac, mtu, tagged, veth, xdp, bridge: None };
+            let spec =
+                PortSpec { ifindex, name, vlan, role, mac, mtu, tagged, veth, xdp, bridge: None, routed };
             ports.push(NodePort { spec, carrying });
         }
+    }
+    for (interface, vlan) in config.routed_ports() {
+        let step_name = || format!("interface {}", interface.name);
+        let link = netlink.link(&interface.name).map_err(Failure::step(step_name()))?;
+        let link = link.ok_or_else(|| Failure::step(step_name())("it has gone: see `ip link`"))?;
+        let carrying = AtomicBool::new(link.up && link.carrier);
+        let mtu = link.ip_mtu();
+        let Link { ifindex, name, mac, .. } = link;
+        let spec = PortSpec {
+            ifindex,
+            name,
+            vlan: vlan.get(),
+            role: PORT_ROUTER,
+            mac,
+            mtu,
+            xdp: interface.xdp,
+            routed: true,
+            ..PortSpec::default()
+        };
+        ports.push(NodePort { spec, carrying });
     }
     for (client, server) in config.bridge_groups() {
         bridge(client, server, &mut netlink, pairs, &mut ports)?;
@@ -90,8 +113,14 @@ fn role(config: &Config, vlan: VlanId) -> u8 {
     match config.vlans.iter().find(|known| known.id == vlan).map(|vlan| vlan.role) {
         Some(VlanRole::Client) => PORT_CLIENT,
         Some(VlanRole::Server) => PORT_SERVER,
-        None => PORT_FT,
+        None if config.ft.as_ref().is_some_and(|ft| ft.vlan == vlan) => PORT_FT,
+        None => PORT_ROUTER,
     }
+}
+
+/// Whether this host as a router is on `vlan`.
+fn is_routed(config: &Config, vlan: VlanId) -> bool {
+    config.router_networks().any(|(_, known, _)| known == vlan)
 }
 
 /// Brings the ports up with the node's own addresses.
@@ -109,6 +138,10 @@ pub(super) fn raise(config: &Config, specs: &[PortSpec]) -> Result<OwnAddresses,
             }
             addresses.ensure(ifindex, address).map_err(step())?;
         }
+        let of_router = config.router_networks().filter(|(_, vlan, _)| vlan.get() == port.vlan);
+        for (_, _, address) in of_router {
+            addresses.ensure(ifindex, address.into()).map_err(step())?;
+        }
         if port.role == PORT_FT {
             addresses.ensure_link_local(ifindex, port.mac).map_err(step())?;
         }
@@ -116,17 +149,27 @@ pub(super) fn raise(config: &Config, specs: &[PortSpec]) -> Result<OwnAddresses,
     Ok(addresses)
 }
 
-/// Has the data ports accept frames to the virtual MAC, and trunks and bridged ports all frames.
-pub(super) fn accept(specs: &[PortSpec], vmac: [u8; 6]) -> Result<Vec<Membership>, Failure> {
+/// Has the data ports accept frames to the virtual MAC and those of `groups` of the router, and trunks and bridged ports all
+/// frames.
+pub(super) fn accept(
+    specs: &[PortSpec],
+    vmac: [u8; 6],
+    groups: &[(Group, Ipv4Addr)],
+) -> Result<Vec<Membership>, Failure> {
     let mut all = BTreeMap::new();
     for port in specs {
         *all.entry(port.ifindex).or_insert(false) |= port.tagged || port.bridge.is_some();
     }
-    let wanted = specs.iter().filter(|port| port.role != PORT_FT || port.tagged);
-    let wanted: BTreeMap<u32, &str> = wanted.map(|port| (port.ifindex, port.name.as_str())).collect();
+    let of_module = specs.iter().filter(|port| !matches!(port.role, PORT_FT | PORT_ROUTER) || port.tagged);
+    let of_module = of_module.map(|port| ((port.ifindex, vmac), port.name.as_str()));
+    let of_router = groups.iter().filter_map(|(group, _)| {
+        let port = specs.iter().find(|port| port.vlan == group.vlan)?;
+        Some(((port.ifindex, group.mac), port.name.as_str()))
+    });
+    let wanted: BTreeMap<(u32, [u8; 6]), &str> = of_module.chain(of_router).collect();
     wanted
         .into_iter()
-        .map(|(ifindex, name)| {
+        .map(|((ifindex, vmac), name)| {
             let step = || Failure::step::<io::Error>(format!("interface {name} and the virtual MAC"));
             if all.get(&ifindex) == Some(&true) {
                 return Membership::promiscuous(ifindex).map_err(step());

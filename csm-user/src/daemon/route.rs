@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use csm_common::net::PORT_FT;
+use csm_common::net::{PORT_FT, PORT_ROUTER};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -40,6 +40,9 @@ const RIVALS_EVERY: Duration = Duration::from_secs(10);
 const SYNC_EVERY: Duration = Duration::from_secs(5);
 /// A leaving node waits so long for the real-time thread to hand over or fence, then goes anyway: its lease ends.
 const LEAVE_MAX: Duration = Duration::from_secs(15);
+
+/// A leaving router goes on for so long after its resignation.
+const ROUTER_LEAVES: Duration = Duration::from_millis(300);
 
 /// Where events come from.
 pub(super) struct Inputs {
@@ -416,6 +419,11 @@ impl Router<'_> {
         if let Some(track) = &self.node.track {
             track.link(&mut self.tracked_links, event);
         }
+        if let Some(groups) = &self.node.standby {
+            let ports = || self.node.ports.iter().map(|port| &port.spec);
+            let name_of = |index| ports().find(|port| port.ifindex == index).map(|port| port.name.clone());
+            groups.link(event, |index| name_of(index).or_else(|| self.tracked_links.get(&index).cloned()));
+        }
         let (ifindex, carrying) = match event {
             LinkEvent::Changed(link) => (link.ifindex, link.up && link.carrier),
             LinkEvent::Gone(ifindex) => (*ifindex, false),
@@ -430,7 +438,7 @@ impl Router<'_> {
                 true => tracing::info!("link up: {name} (vlan {vlan})"),
                 false => tracing::warn!("link down: {name} (vlan {vlan})"),
             }
-            data |= port.spec.role != PORT_FT;
+            data |= !matches!(port.spec.role, PORT_FT | PORT_ROUTER);
         }
         if data {
             self.tell(FtCommand::Forwardable(self.node.can_forward()));
@@ -549,7 +557,21 @@ impl Router<'_> {
     }
 
     /// Hands the role over, or fences, going on with all other work meanwhile.
-    async fn leave(mut self, mut sources: Sources) {
+    async fn leave(self, sources: Sources) {
+        let resigned = self.node.standby.as_ref().is_some_and(|groups| {
+            let active = groups.is_active();
+            groups.handle.resign();
+            active
+        });
+        let since = Instant::now();
+        self.leave_pair(sources).await;
+        if resigned {
+            // What is on its way here goes on, until the switches know the successor.
+            tokio::time::sleep_until((since + ROUTER_LEAVES).into()).await;
+        }
+    }
+
+    async fn leave_pair(mut self, mut sources: Sources) {
         if sources.inputs.ft.is_none() {
             return;
         }

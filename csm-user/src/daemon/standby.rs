@@ -1,41 +1,189 @@
-//! HSRP within the daemon: the groups that tracking follows are listened to.
+//! HSRP within the daemon: the groups that this host speaks for, and those that tracking listens to.
 
+use std::collections::HashSet;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use csm_common::gate::{self, GateState};
+
 use super::node::Node;
+use super::router;
 use super::startup::Failure;
 use crate::api::reply::{StandbyReply, StandbyRouterReply, StandbyState};
+use crate::arp::frame::{Form, gratuitous, tagged};
 use crate::dataplane::load::PortSpec;
+use crate::dataplane::maps::MapSource;
+use crate::dataplane::table::monotonic_ns;
+use crate::dataplane::task::router::GroupGates;
 use crate::hsrp::machine::{PRIORITY, Params};
-use crate::hsrp::task::{GroupOptions, GroupStatus, Heard, HsrpHandle, spawn};
+use crate::hsrp::task::{
+    Authority, GroupOptions, GroupStatus, Heard, HsrpHandle, SpeakerPort, Wish, spawn, spawn_realtime,
+};
 use crate::hsrp::wire::{AUTHENTICATION, Authentication, State, Version};
-use crate::model::{Config, TrackedGroup};
+use crate::model::{Config, RouterInterface, StandbyGroup, TrackedGroup};
+use crate::neigh::netlink::Netlink;
+use crate::neigh::task::LinkEvent;
 
-/// The groups, in the order in which they are configured.
+/// The groups: first those that this host speaks for, then those that it listens to.
 pub struct Groups {
     /// As they run.
     pub(super) handle: HsrpHandle,
-    /// As they are tracked.
-    tracked: Vec<TrackedGroup>,
+    /// The first of [`Self::handle`]'s.
+    spoken: Vec<Spoken>,
+    /// What is tracked: index of the group, the group, its router.
+    tracked: Vec<(usize, TrackedGroup, Ipv4Addr)>,
+    /// Interfaces that groups depend on: those that are down.
+    down: Mutex<HashSet<String>>,
 }
 
-/// Listens to what the FT group tracks; `None` if that is no group.
-pub(super) fn start(config: &Config, specs: &[PortSpec]) -> Result<Option<Groups>, Failure> {
-    let tracked = config.ft.as_ref().map(|ft| ft.track.groups.clone()).unwrap_or_default();
-    if tracked.is_empty() {
+/// A group that this host speaks for.
+struct Spoken {
+    group: StandbyGroup,
+    /// Name of its port in Linux.
+    port: String,
+}
+
+impl Spoken {
+    fn wish(&self, down: &HashSet<String>) -> Wish {
+        let priority = self.group.priority_without(|name| down.contains(name));
+        Wish { up: !down.contains(&self.port), priority }
+    }
+}
+
+/// The gate of group `number`.
+struct Gate {
+    gates: Arc<GroupGates>,
+    number: usize,
+}
+
+impl Authority for Gate {
+    fn open(&self, lease: Duration) {
+        let lease = u64::try_from(lease.as_nanos()).unwrap_or(0);
+        self.gates.store(self.number, gate::Gate::new(GateState::Open, monotonic_ns() + lease));
+    }
+
+    fn drain(&self, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(0);
+        let end = (monotonic_ns() + time).min(self.gates.load(self.number).deadline_ns());
+        self.gates.store(self.number, gate::Gate::new(GateState::RelayOut, end));
+    }
+
+    fn is_open(&self) -> bool {
+        self.gates.load(self.number).state_at(monotonic_ns()) == GateState::Open
+    }
+}
+
+/// Speaks for the groups of this host, and listens to what the FT group tracks beside them; `None` if there is none.
+pub(super) fn start(
+    config: &Config,
+    specs: &[PortSpec],
+    source: &impl MapSource,
+) -> Result<Option<Groups>, Failure> {
+    let step = || Failure::step::<io::Error>("HSRP");
+    let gates = GroupGates::open(source).map_err(step())?;
+    let (mut options, mut spoken, mut tracked) = (Vec::new(), Vec::new(), Vec::new());
+    let names = config.router.iter().flat_map(|router| &router.groups).flat_map(|group| &group.track);
+    let names =
+        names.map(|track| track.interface.as_str()).chain(specs.iter().map(|port| port.name.as_str()));
+    let down = down(names).map_err(step())?;
+    for (number, (interface, vlan, group, address)) in config.standby_groups().enumerate() {
+        let Some(port) = specs.iter().find(|port| port.vlan == vlan.get()) else {
+            tracing::warn!("%HSRP: {} Grp {} has no port and does not run", interface.name, group.number);
+            continue;
+        };
+        let one = Spoken { group: group.clone(), port: port.name.clone() };
+        let authority = Arc::new(Gate { gates: Arc::clone(&gates), number });
+        options.push(speaker(interface, group, address, port, authority, one.wish(&down)));
+        spoken.push(one);
+    }
+    for group in config.ft.iter().flat_map(|ft| &ft.track.groups) {
+        let step = || Failure::step(format!("track group {}", group.group));
+        let router =
+            config.tracked_router(group).ok_or_else(|| step()("this host speaks for no such group"))?;
+        let index = match group.router {
+            None => spoken.iter().position(|known| known.group.number == group.group),
+            Some(_) => None,
+        };
+        let index = match index {
+            Some(index) => index,
+            None => {
+                options.push(
+                    listen(config, specs, group, router)
+                        .ok_or_else(|| step()("no interface carries a VLAN of its router's network"))?,
+                );
+                options.len() - 1
+            }
+        };
+        tracked.push((index, group.clone(), router));
+    }
+    if options.is_empty() {
         return Ok(None);
     }
-    let groups = tracked.iter().map(|tracked| {
-        let step = || Failure::step(format!("track group {}", tracked.group));
-        listen(config, specs, tracked)
-            .ok_or_else(|| step()("no interface carries a VLAN of its router's network"))
-    });
-    let handle = spawn(groups.collect::<Result<_, _>>()?).map_err(Failure::step("HSRP"))?;
-    Ok(Some(Groups { handle, tracked }))
+    let speaks = !spoken.is_empty();
+    let handle = if speaks { spawn_realtime(options) } else { spawn(options) }.map_err(step())?;
+    Ok(Some(Groups { handle, spoken, tracked, down: Mutex::new(down) }))
 }
 
-fn listen(config: &Config, specs: &[PortSpec], tracked: &TrackedGroup) -> Option<GroupOptions> {
-    let vlan = config.vlan_of(tracked.router)?;
+/// Those of `names` that are no interfaces with a link.
+fn down<'a>(names: impl Iterator<Item = &'a str>) -> io::Result<HashSet<String>> {
+    let mut netlink = Netlink::open()?;
+    let mut down = HashSet::new();
+    for name in names {
+        if !netlink.link(name)?.is_some_and(|link| link.up && link.carrier) {
+            down.insert(name.to_owned());
+        }
+    }
+    Ok(down)
+}
+
+fn speaker(
+    interface: &RouterInterface,
+    group: &StandbyGroup,
+    address: Ipv4Addr,
+    port: &PortSpec,
+    authority: Arc<Gate>,
+    wish: Wish,
+) -> GroupOptions {
+    let version = router::version(interface);
+    let mac = version.virtual_mac(group.number);
+    let tag = if port.tagged { port.vlan } else { 0 };
+    let announcement = [Form::Request, Form::Reply].map(|form| tagged(&gratuitous(form, mac, address), tag));
+    let text = group.authentication.as_deref().and_then(Authentication::new);
+    GroupOptions {
+        interface: port.kernel_name().to_owned(),
+        ifindex: port.kernel_ifindex(),
+        params: Params {
+            group: group.number,
+            version,
+            own: interface.address.map_or(Ipv4Addr::UNSPECIFIED, |net| net.addr()),
+            mac: port.mac,
+            address: Some(address),
+            priority: wish.priority,
+            preempt: group.preempt,
+            preempt_delay: group.preempt_delay,
+            timers: group.timers,
+            authentication: text.unwrap_or(AUTHENTICATION),
+            listen_only: false,
+        },
+        port: Some(SpeakerPort {
+            ifindex: port.ifindex,
+            tag,
+            announcement: announcement.to_vec(),
+            authority,
+        }),
+        wish,
+    }
+}
+
+fn listen(
+    config: &Config,
+    specs: &[PortSpec],
+    tracked: &TrackedGroup,
+    router: Ipv4Addr,
+) -> Option<GroupOptions> {
+    let vlan = config.vlan_of(router)?;
     let port = specs.iter().find(|port| port.vlan == vlan.id.get())?;
     let text = tracked.authentication.as_deref().and_then(Authentication::new);
     Some(GroupOptions {
@@ -54,17 +202,44 @@ fn listen(config: &Config, specs: &[PortSpec], tracked: &TrackedGroup) -> Option
             authentication: text.unwrap_or(AUTHENTICATION),
             listen_only: true,
         },
+        port: None,
+        wish: Wish { up: true, priority: PRIORITY },
     })
+}
+
+impl Groups {
+    /// A link has changed: tells the groups that depend on it.
+    pub(super) fn link(&self, event: &LinkEvent, name_of: impl Fn(u32) -> Option<String>) {
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            LinkEvent::Changed(link) if link.up && link.carrier => {
+                down.remove(&link.name);
+            }
+            LinkEvent::Changed(link) => {
+                down.insert(link.name.clone());
+            }
+            LinkEvent::Gone(ifindex) => down.extend(name_of(*ifindex)),
+        }
+        for (index, spoken) in self.spoken.iter().enumerate() {
+            self.handle.wish(index, spoken.wish(&down));
+        }
+    }
+
+    /// Whether this host is the active router of a group.
+    pub(super) fn is_active(&self) -> bool {
+        let status = self.handle.status();
+        status.iter().take(self.spoken.len()).any(|group| group.state == State::Active)
+    }
 }
 
 /// Tells tracking which groups have the router that they should have.
 pub(super) fn report(node: &Node) {
     let (Some(groups), Some(track)) = (&node.standby, &node.track) else { return };
-    for (tracked, status) in groups.tracked.iter().zip(groups.handle.status()) {
-        if status.known {
-            let active = status.active.map(|heard| heard.router.address);
-            track.group(tracked.group, tracked.router, active == Some(tracked.router));
-        }
+    let status = groups.handle.status();
+    for (index, tracked, router) in &groups.tracked {
+        let Some(status) = status.get(*index).filter(|status| status.known) else { continue };
+        let active = status.active.map(|heard| heard.router.address);
+        track.group(tracked.group, *router, active == Some(*router));
     }
 }
 

@@ -24,6 +24,7 @@ use super::ports;
 use super::replica::{DeltaQueue, KernelReplica};
 use super::restart;
 use super::route::{self, Inputs};
+use super::router;
 use super::saved::{self, Saved};
 use super::sole::Sole;
 use super::standby;
@@ -43,6 +44,7 @@ use crate::dataplane::task::adopted::Keep;
 use crate::dataplane::task::fragments::FragmentThread;
 use crate::dataplane::task::identities::Identities;
 use crate::dataplane::task::nudge::Nudger;
+use crate::dataplane::task::router::fill;
 use crate::dataplane::task::trace::Tracer;
 use crate::ft::parked::Parked;
 use crate::ft::{Controls, FtHandle};
@@ -253,6 +255,7 @@ impl Running {
             embryonic: (connections / EMBRYONIC_SHARE).max(EMBRYONIC_MIN),
             sticky: connections,
             ipv6,
+            router: !config.router.is_empty(),
             ..Capacity::default()
         };
         let keep = options.pins.as_deref().map(keep).transpose()?.flatten();
@@ -276,7 +279,7 @@ impl Running {
         pairs.keep();
         let tags = ports::keep_tags(&specs)?;
         let addresses = ports::raise(&config, &specs)?;
-        let memberships = ports::accept(&specs, vmac)?;
+        let memberships = ports::accept(&specs, vmac, &router::groups(&config))?;
         let settings = settings(&specs, vmac);
         let map_step = || Failure::step::<io::Error>("the dataplane's maps");
         let settings = Arc::new(SettingsCell::open(&dataplane, settings).map_err(map_step())?);
@@ -297,7 +300,11 @@ impl Running {
         } else {
             BTreeSet::new()
         };
-        let hops = neighbours.want(&needed_hops(&config));
+        let mut hops = neighbours.want(&apply::wanted(&config));
+        let of_router = router::routes(&config, &hops);
+        fill(&dataplane, &router::groups(&config), &of_router).map_err(map_step())?;
+        let of_module = needed_hops(&config);
+        hops.retain(|host, _| of_module.contains(host));
         let planner = Arc::new(Planner::new(
             (maps, maps6),
             identities,
@@ -394,7 +401,7 @@ impl Running {
         };
         let (ft, replication) = pair.unzip();
         let tracer = early.unwrap_or_else(|| tracer(&mut dataplane));
-        let standby = standby::start(&config, &specs)?;
+        let standby = standby::start(&config, &specs, &dataplane)?;
         let (track, tracked_links) = tracking::start(&config, &specs)?;
         let node = Arc::new(Node {
             started: Instant::now(),
@@ -507,11 +514,15 @@ fn follow_neighbours(
             mtu: spec.mtu,
             networks: {
                 let vlan = config.vlans.iter().find(|vlan| vlan.id.get() == spec.vlan);
-                Family::ALL.map(|family| vlan.and_then(|vlan| vlan.own(family)))
+                let router = config.router_networks().find(|(_, vlan, _)| vlan.get() == spec.vlan);
+                let of_router =
+                    |family| router.filter(|_| family == Family::V4).map(|(_, _, net)| net.into());
+                Family::ALL.map(|family| vlan.and_then(|vlan| vlan.own(family)).or_else(|| of_router(family)))
             },
         })
         .collect();
-    let sink = Hops::open(source, config.uses(Family::V6)).map_err(Failure::step("the dataplane's maps"))?;
+    let sink = Hops::open(source, config.uses(Family::V6), router::own_gateways(config))
+        .map_err(Failure::step("the dataplane's maps"))?;
     let on_link = move |event| {
         // Full only while the loop stands still; it reads the ports' state anew when it goes on.
         let _full = links.try_send(event);

@@ -38,7 +38,11 @@ pub(super) fn start(config: &Config, specs: &[PortSpec]) -> Result<(Option<Runni
         hold_down: tracking.hold_down,
         interval: tracking.interval,
         retries: tracking.retries,
-        groups: tracking.groups.iter().map(|tracked| (tracked.group, tracked.router)).collect(),
+        groups: tracking
+            .groups
+            .iter()
+            .filter_map(|tracked| Some((tracked.group, config.tracked_router(tracked)?)))
+            .collect(),
         gateways: gateways(config, tracking, specs)?,
         interfaces,
         slot: config.slot,

@@ -17,6 +17,8 @@ pub struct Capacity {
     pub reals: u32,
     /// IPv6 has tables of the same sizes. Without, its packets are the kernel's and its tables take no memory.
     pub ipv6: bool,
+    /// The host is a router, too: the program has two more parts.
+    pub router: bool,
 }
 
 impl Default for Capacity {
@@ -28,6 +30,7 @@ impl Default for Capacity {
             vservers: limits::VSERVERS_MAX,
             reals: limits::REALS_MAX,
             ipv6: false,
+            router: false,
         }
     }
 }

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, ProgramArray};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-
-use csm_common::net::{NO_VETH, PORT_CLIENT, PORT_TAGGED, PORT_VETH, Port, PortSlot, TagKey, port_slot};
+use csm_common::net::{
+    NO_VETH, PORT_CLIENT, PORT_ROUTED, PORT_TAGGED, PORT_VETH, Port, PortSlot, TagKey, port_slot,
+};
 use csm_common::{limits, names};
 
 use super::bpf::Runner;
@@ -60,6 +61,8 @@ pub struct PortSpec {
     pub xdp: model::XdpMode,
     /// The VLAN that it is bridged with, and this node's own address there.
     pub bridge: Option<(u16, Ipv4Addr)>,
+    /// The host as a router has an interface there.
+    pub routed: bool,
 }
 
 /// A veth pair between the program and the node's kernel.
@@ -225,7 +228,11 @@ impl Dataplane {
         let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
         verify(program(&mut ebpf, names::PROGRAM)?)?;
         if capacity.ipv6 {
-            take_ipv6(&mut ebpf)?;
+            take(&mut ebpf, names::PROGRAM6, names::FAMILY_V6)?;
+        }
+        if capacity.router {
+            take(&mut ebpf, names::PROGRAM_ROUTER, names::FAMILY_ROUTER)?;
+            take(&mut ebpf, names::PROGRAM_INSIDE, names::FAMILY_INSIDE)?;
         }
         let Some(Map::Array(gate)) = ebpf.map(names::GATE) else {
             return Err(LoadError::Missing(names::GATE));
@@ -347,7 +354,7 @@ impl Dataplane {
         let mut free = (0..).skip(ports.len());
         let mut veths = BTreeMap::new();
         for (number, spec) in (0..).zip(ports) {
-            let flags = if spec.tagged { PORT_TAGGED } else { 0 };
+            let flags = if spec.tagged { PORT_TAGGED } else { 0 } | if spec.routed { PORT_ROUTED } else { 0 };
             let (vlan, role, mac) = (spec.vlan, spec.role, spec.mac);
             let (bridge, own_be) = spec.bridge.map_or((0, 0), |(vlan, own)| (vlan, be(own)));
             let mut port = Port { number, vlan, role, flags, mac, bridge, veth: NO_VETH, own_be };
@@ -543,15 +550,15 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, Lo
     ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(LoadError::Missing(name))
 }
 
-/// Loads the program for IPv6 and has the first one call it.
-fn take_ipv6(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    let program = program(ebpf, names::PROGRAM6)?;
+/// Loads the program `name` and has the first one call it by its index.
+fn take(ebpf: &mut Ebpf, name: &'static str, index: u32) -> Result<(), LoadError> {
+    let program = program(ebpf, name)?;
     verify(program)?;
     let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?));
     let fd = fd.map_err(|error| LoadError::Object(Box::new(error.into())))?;
     let map = ebpf.map_mut(names::FAMILIES).ok_or(LoadError::Missing(names::FAMILIES))?;
     let mut families = ProgramArray::try_from(map).map_err(|source| map_error(names::FAMILIES, source))?;
-    families.set(names::FAMILY_V6, &fd, 0).map_err(|source| map_error(names::FAMILIES, source))
+    families.set(index, &fd, 0).map_err(|source| map_error(names::FAMILIES, source))
 }
 
 /// A descriptor of the loaded program `name`.

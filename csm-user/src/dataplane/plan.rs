@@ -260,7 +260,10 @@ fn of_family<A: Wire>(
     let source = |vlan: &model::Vlan| vlan.alias(A::FAMILY).or(vlan.own(A::FAMILY));
     let sources =
         config.vlans.iter().filter_map(|vlan| Some((vlan.id.get().into(), wire(source(vlan)?.addr()))));
-    contents.error_sources = sources.collect();
+    // Of the host as a router; where the module has a VLAN, too, its address stays.
+    let routers = config.router_networks().filter(|(_, _, net)| Family::of(net.addr()) == A::FAMILY);
+    contents.error_sources =
+        routers.map(|(_, vlan, net)| (vlan.get().into(), wire(net.addr()))).chain(sources).collect();
     Ok(contents)
 }
 

@@ -358,7 +358,9 @@ impl Machine {
             return;
         }
         self.learn(message);
-        if !better && self.may_speak() && self.params.preempt && !self.delayed && self.state != State::Learn {
+        // As IOS does it: of two with the same priority the one that is active stays so.
+        let preempts = self.params.preempt && sender.priority < self.params.priority;
+        if preempts && self.may_speak() && !self.delayed && self.state != State::Learn {
             self.become_active(true, effects);
             return;
         }

@@ -18,12 +18,12 @@
 //!                            +──────────────────────────────────────────────────+
 //! ```
 //!
-//! This host speaks for no group yet, since it does not forward for one: a speaker that cannot forward must not become
-//! the active router. It listens, so that tracking can follow groups that routers nearby speak; the lab's routers speak
-//! with the whole machine.
+//! This host speaks for the groups of its own interfaces, and forwards for one while its gate is open: see [`task::Authority`].
+//! To groups that routers nearby speak for it listens, so that tracking can follow them.
 //!
-//! Pure: [`wire`], [`machine`]. Shell: [`task`], sockets and timers of one interface.
+//! Pure: [`wire`], [`machine`], [`frame`]. Shell: [`task`], sockets and timers of one interface.
 
+pub mod frame;
 pub mod machine;
 pub mod task;
 pub mod wire;

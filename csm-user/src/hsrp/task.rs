@@ -1,18 +1,24 @@
-//! The shell: one task for each group, with its sockets and timers.
+//! The shell: one task for each group, with its sockets and timers; those that may forward run on a real-time thread.
+//!
+//! The right to forward is a lease: it lasts from one hello to before the others take this router for gone, so that a
+//! router that is stopped or late has stopped to forward before another one begins.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
 use tokio::net::UdpSocket;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::frame::frame;
 use super::machine::{Effect, Event, Ignored, Machine, Params, Router, Timer};
-use super::wire::{Message, PORT, State, Version};
+use super::wire::{Message, Op, PORT, State, Version};
 
 /// Messages in a row after which a timer that is due has its turn.
 const BURST: u32 = 32;
@@ -26,6 +32,59 @@ pub struct GroupOptions {
     pub ifindex: u32,
     /// The group.
     pub params: Params,
+    /// By which this host forwards for the group; `None`: others do, or the kernel.
+    pub port: Option<SpeakerPort>,
+    /// Whether the port has a link, and what tracking leaves of the priority.
+    pub wish: Wish,
+}
+
+/// What a group's speaker needs beside the kernel's interface.
+#[derive(Clone)]
+pub struct SpeakerPort {
+    /// Interface index of the port.
+    pub ifindex: u32,
+    /// VLAN of the tag that frames have there; 0: none.
+    pub tag: u16,
+    /// What tells the network where the virtual address is now: whole frames.
+    pub announcement: Vec<Vec<u8>>,
+    /// The group's gate.
+    pub authority: Arc<dyn Authority>,
+}
+
+impl fmt::Debug for SpeakerPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpeakerPort").field("ifindex", &self.ifindex).field("tag", &self.tag).finish()
+    }
+}
+
+/// The gate of a group.
+pub trait Authority: Send + Sync {
+    /// Forward for the group for so long from now on.
+    fn open(&self, lease: Duration);
+    /// Another router has it: take on for so long, and no longer than the lease lasts, what still comes.
+    fn drain(&self, time: Duration);
+    /// Whether it forwards now.
+    fn is_open(&self) -> bool;
+}
+
+/// What the daemon tells a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The interface has a link.
+    pub up: bool,
+    /// Priority, less what tracking takes from it.
+    pub priority: u8,
+}
+
+/// How long a router that has stepped down takes on what still comes to it.
+const DRAIN: Duration = Duration::from_secs(1);
+/// Announcements beside the first one, with the hellos that follow.
+const REPEATS: u8 = 3;
+
+/// How long after a hello the right to forward lasts: less than the hold time that the hello says, by an eighth or by half of
+/// what the hold time leaves beyond the next hello.
+fn lease(hello: Duration, hold: Duration) -> Duration {
+    hold - (hold / 8).min(hold.saturating_sub(hello) / 2)
 }
 
 /// A router and until when it counts.
@@ -84,12 +143,22 @@ pub struct GroupStatus {
 pub struct HsrpHandle {
     groups: Vec<Arc<Mutex<GroupStatus>>>,
     changed: watch::Receiver<u64>,
+    wishes: Vec<watch::Sender<Wish>>,
     stop: watch::Sender<bool>,
     epoch: Instant,
     tasks: JoinSet<()>,
+    /// Where they run, if they have a thread of their own.
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl HsrpHandle {
+    /// Tells group `index` of its interface and priority.
+    pub fn wish(&self, index: usize, wish: Wish) {
+        if let Some(known) = self.wishes.get(index) {
+            known.send_if_modified(|known| std::mem::replace(known, wish) != wish);
+        }
+    }
+
     /// Every group, in the order given.
     #[must_use]
     pub fn status(&self) -> Vec<GroupStatus> {
@@ -110,8 +179,13 @@ impl HsrpHandle {
 
     /// Ends all groups in order: an active router resigns.
     pub async fn leave(mut self) {
-        self.stop.send_replace(true);
+        self.resign();
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Has all groups end in order, without waiting for it.
+    pub fn resign(&self) {
+        self.stop.send_replace(true);
     }
 }
 
@@ -120,25 +194,82 @@ impl HsrpHandle {
 /// # Errors
 /// If a socket cannot be had.
 pub fn spawn(groups: Vec<GroupOptions>) -> io::Result<HsrpHandle> {
+    start(groups, None)
+}
+
+/// As [`spawn`], on a real-time thread of its own.
+///
+/// # Errors
+/// If a socket, the runtime or the thread cannot be had.
+pub fn spawn_realtime(groups: Vec<GroupOptions>) -> io::Result<HsrpHandle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    start(groups, Some(runtime))
+}
+
+fn start(groups: Vec<GroupOptions>, runtime: Option<Runtime>) -> io::Result<HsrpHandle> {
     let epoch = Instant::now();
     let (publish, changed) = watch::channel(0);
     let publish = Arc::new(publish);
     let (stop, stopped) = watch::channel(false);
-    let (mut shown, mut tasks) = (Vec::new(), JoinSet::new());
+    let (mut shown, mut wishes, mut ready) = (Vec::new(), Vec::new(), Vec::new());
+    let entered = runtime.as_ref().map(Runtime::enter);
     for options in groups {
-        let group = Group::new(options, epoch, Arc::clone(&publish))?;
+        let (wish, wished) = watch::channel(options.wish);
+        let group = Group::new(options, epoch, Arc::clone(&publish), wished)?;
         shown.push(Arc::clone(&group.shown));
-        tasks.spawn(group.run(stopped.clone()));
+        wishes.push(wish);
+        ready.push(group.run(stopped.clone()));
     }
-    Ok(HsrpHandle { groups: shown, changed, stop, epoch, tasks })
+    drop(entered);
+    let mut tasks = JoinSet::new();
+    let thread = match runtime {
+        None => {
+            ready.into_iter().for_each(|group| drop(tasks.spawn(group)));
+            None
+        }
+        Some(runtime) => Some(std::thread::Builder::new().name("csm-hsrp".into()).spawn(move || {
+            if let Err(error) = become_realtime() {
+                tracing::warn!(%error, "HSRP runs without real-time scheduling");
+            }
+            runtime.block_on(async {
+                let mut tasks: JoinSet<()> = JoinSet::new();
+                ready.into_iter().for_each(|group| drop(tasks.spawn(group)));
+                while tasks.join_next().await.is_some() {}
+            });
+        })?),
+    };
+    Ok(HsrpHandle { groups: shown, changed, wishes, stop, epoch, tasks, thread })
+}
+
+/// As the election's thread, and below it.
+fn become_realtime() -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority: 9 };
+    // SAFETY: the parameter lives through the call; 0 is the calling thread.
+    let set = unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameter)
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+impl Drop for HsrpHandle {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the HSRP thread panicked");
+        }
+    }
 }
 
 struct Group {
     interface: String,
     machine: Machine,
     ears: UdpSocket,
-    /// None of a listener.
-    mouth: Option<UdpSocket>,
+    mouth: Mouth,
+    wished: watch::Receiver<Wish>,
+    /// Announcements that are still to be repeated.
+    repeats: u8,
     deadlines: [Option<Instant>; Timer::ALL.len()],
     counts: Counts,
     changes: u32,
@@ -148,16 +279,32 @@ struct Group {
     publish: Arc<watch::Sender<u64>>,
 }
 
+/// By what a group speaks.
+enum Mouth {
+    /// It listens.
+    None,
+    /// The kernel's address.
+    Kernel(UdpSocket),
+    /// Whole frames on the port.
+    Port(Socket, SpeakerPort),
+}
+
 impl Group {
-    fn new(options: GroupOptions, epoch: Instant, publish: Arc<watch::Sender<u64>>) -> io::Result<Self> {
-        let GroupOptions { interface, ifindex, params } = options;
+    fn new(
+        options: GroupOptions,
+        epoch: Instant,
+        publish: Arc<watch::Sender<u64>>,
+        wished: watch::Receiver<Wish>,
+    ) -> io::Result<Self> {
+        let GroupOptions { interface, ifindex, mut params, port, wish } = options;
+        params.priority = wish.priority;
         let destination = params.version.destination();
         let ears = socket(&interface, params.version, destination)?;
         ears.join_multicast_v4_n(&destination, &InterfaceIndexOrAddress::Index(ifindex))?;
-        let mouth = if params.listen_only {
-            None
-        } else {
-            Some(tokio(socket(&interface, params.version, params.own)?)?)
+        let mouth = match port {
+            _ if params.listen_only => Mouth::None,
+            Some(port) => Mouth::Port(packet_socket(port.ifindex)?, port),
+            None => Mouth::Kernel(tokio(socket(&interface, params.version, params.own)?)?),
         };
         let machine = Machine::new(params);
         let status = status(&interface, &machine);
@@ -166,6 +313,8 @@ impl Group {
             machine,
             ears: tokio(ears)?,
             mouth,
+            wished,
+            repeats: 0,
             deadlines: [None; Timer::ALL.len()],
             counts: Counts::default(),
             changes: 0,
@@ -177,7 +326,9 @@ impl Group {
     }
 
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        self.event(&Event::Up);
+        if self.wished.borrow_and_update().up {
+            self.event(&Event::Up);
+        }
         let (mut buffer, mut burst) = ([0_u8; 256], 0);
         loop {
             let due = Timer::ALL
@@ -191,6 +342,7 @@ impl Group {
                 biased;
                 // A dropped sender means the same.
                 _ = stop.wait_for(|stop| *stop) => break,
+                Ok(()) = self.wished.changed() => self.wished(),
                 received = self.ears.recv_from(&mut buffer), if listens => {
                     burst += 1;
                     if let Ok((length, SocketAddr::V4(source))) = received {
@@ -209,6 +361,18 @@ impl Group {
         self.event(&Event::Down);
     }
 
+    fn wished(&mut self) {
+        let Wish { up, priority } = *self.wished.borrow_and_update();
+        self.event(&Event::Priority(priority));
+        self.event(if up { &Event::Up } else { &Event::Down });
+    }
+
+    /// A router that woke too late: its lease has ended, and another one may have the group. It begins anew.
+    fn overslept(&mut self) -> bool {
+        let Mouth::Port(_, port) = &self.mouth else { return false };
+        self.machine.state() == State::Active && !port.authority.is_open()
+    }
+
     fn received(&mut self, datagram: &[u8], source: SocketAddrV4) {
         match Message::decode(datagram) {
             Ok(message) if source.port() == PORT => {
@@ -224,15 +388,30 @@ impl Group {
 
     fn event(&mut self, event: &Event) {
         let mut effects = Vec::new();
+        if self.overslept() {
+            tracing::warn!(
+                "%HSRP-4-LATE: {} Grp {} was late: it listens again",
+                self.interface,
+                self.machine.params().group
+            );
+            self.machine.on_event(&Event::Down, &mut effects);
+            // Nothing more is said in the group's name.
+            effects.retain(|effect| !matches!(effect, Effect::Send(_)));
+            self.machine.on_event(&Event::Up, &mut effects);
+        }
+        let before = self.machine.state();
         self.machine.on_event(event, &mut effects);
+        self.gate(before);
         let mut roles = false;
         for effect in effects {
             match effect {
                 Effect::Arm(timer, time) => self.deadlines[timer as usize] = Some(Instant::now() + time),
                 Effect::Disarm(timer) => self.deadlines[timer as usize] = None,
                 Effect::Send(message) => self.send(&message),
-                // The state changes with it, and the status tells of that.
-                Effect::Announce => {}
+                Effect::Announce => {
+                    self.repeats = REPEATS;
+                    self.announce();
+                }
                 Effect::Roles => roles = true,
                 Effect::Became(state) => {
                     roles = true;
@@ -248,6 +427,30 @@ impl Group {
         self.show(roles || *event == Event::Timer(Timer::Active));
     }
 
+    /// Before anything is said: who steps down forwards no more, who becomes active does.
+    fn gate(&self, before: State) {
+        let Mouth::Port(_, port) = &self.mouth else { return };
+        match (before == State::Active, self.machine.state() == State::Active) {
+            (true, false) => port.authority.drain(DRAIN),
+            (false, true) => self.extend(),
+            _ => {}
+        }
+    }
+
+    fn extend(&self) {
+        let Mouth::Port(_, port) = &self.mouth else { return };
+        let (hello, hold) = self.machine.timers();
+        port.authority.open(lease(hello, hold));
+    }
+
+    fn announce(&self) {
+        let Mouth::Port(socket, port) = &self.mouth else { return };
+        for frame in &port.announcement {
+            // What is lost is repeated.
+            let _full = socket.send(frame);
+        }
+    }
+
     fn ignored(&mut self, why: Ignored) {
         self.counts.received -= 1;
         match why {
@@ -259,12 +462,29 @@ impl Group {
     }
 
     fn send(&mut self, message: &Message) {
-        let Some(mouth) = &self.mouth else { return };
-        let (bytes, length) = message.encode();
-        let to = SocketAddrV4::new(message.version.destination(), PORT);
         // What does not leave is as good as lost on the way; the next one comes soon.
-        if mouth.try_send_to(&bytes[..length], to.into()).is_ok() {
-            self.counts.sent += 1;
+        let sent = match &self.mouth {
+            Mouth::None => return,
+            Mouth::Kernel(mouth) => {
+                let (bytes, length) = message.encode();
+                let to = SocketAddrV4::new(message.version.destination(), PORT);
+                mouth.try_send_to(&bytes[..length], to.into()).is_ok()
+            }
+            Mouth::Port(socket, port) => {
+                let Params { own, mac, .. } = *self.machine.params();
+                socket.send(&frame(message, own, mac, port.tag)).is_ok()
+            }
+        };
+        if !sent {
+            return;
+        }
+        self.counts.sent += 1;
+        if message.op == Op::Hello && self.machine.state() == State::Active {
+            self.extend();
+            if self.repeats > 0 {
+                self.repeats -= 1;
+                self.announce();
+            }
         }
     }
 
@@ -309,6 +529,23 @@ fn socket(interface: &str, version: Version, address: Ipv4Addr) -> io::Result<So
     // Internetwork control, as routers send it.
     socket.set_tos_v4(0xc0)?;
     socket.bind(&SocketAddr::new(IpAddr::V4(address), PORT).into())?;
+    Ok(socket)
+}
+
+/// A packet socket that sends on `ifindex` and receives nothing.
+fn packet_socket(ifindex: u32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
+    // SAFETY: all zero is a valid `sockaddr_storage`, and it has room for a `sockaddr_ll`.
+    let (_, address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let address = storage.cast::<libc::sockaddr_ll>();
+            (*address).sll_family = libc::sa_family_t::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
+            (*address).sll_ifindex = i32::try_from(ifindex).map_err(io::Error::other)?;
+            *length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
+            Ok(())
+        })
+    }?;
+    socket.bind(&address)?;
     Ok(socket)
 }
 

@@ -15,6 +15,9 @@ pub fn needs_restart(before: &Config, after: &Config) -> Vec<String> {
     for id in ids {
         vlan(before, after, id, &mut parts);
     }
+    if before.router != after.router || before.routes != after.routes {
+        parts.push("the lines of this host as a router".to_owned());
+    }
     fault_tolerance(before.ft.as_ref(), after.ft.as_ref(), &mut parts);
     parts
 }

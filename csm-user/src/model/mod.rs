@@ -15,6 +15,7 @@ mod host;
 mod lease;
 mod natpool;
 mod port;
+mod router;
 mod secret;
 mod statics;
 mod track;
@@ -24,6 +25,7 @@ pub use host::{Encapsulation, Host, Tunnel};
 pub use natpool::Natpool;
 
 pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
+pub use router::{RouterInterface, RouterRoute, StandbyGroup, StandbyTrack, vlan_of_name};
 pub use secret::{FtKeys, KEY_MAX, Secret};
 pub use statics::{NatClient, Static, StaticAction};
 pub use track::{TrackMode, TrackedGroup, Tracking};
@@ -92,6 +94,10 @@ pub struct Config {
     pub slot: u8,
     /// `interface NAME` with its `switchport` lines.
     pub interfaces: Vec<Interface>,
+    /// `interface` lines of this host as a router.
+    pub router: Vec<RouterInterface>,
+    /// `ip route`.
+    pub routes: Vec<RouterRoute>,
     /// `vlan N client|server`.
     pub vlans: Vec<Vlan>,
     /// `probe NAME icmp|tcp`.
@@ -519,9 +525,11 @@ impl Config {
         }
     }
 
-    /// The module's VLANs, the FT VLAN included.
+    /// The VLANs in use: the module's, the FT VLAN, and those of the router alone.
     pub fn vlan_ids(&self) -> impl Iterator<Item = VlanId> {
-        self.vlans.iter().map(|vlan| vlan.id).chain(self.ft.iter().map(|ft| ft.vlan))
+        let of_module = || self.vlans.iter().map(|vlan| vlan.id).chain(self.ft.iter().map(|ft| ft.vlan));
+        let of_router = self.router.iter().filter_map(|interface| vlan_of_name(&interface.name));
+        of_module().chain(of_router.filter(move |vlan| !of_module().any(|known| known == *vlan)))
     }
 
     /// The farm called `name`.

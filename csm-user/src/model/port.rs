@@ -34,6 +34,8 @@ pub enum PortMode {
     Access(VlanId),
     /// `switchport mode trunk`: several VLANs, tagged.
     Trunk(Trunk),
+    /// None: `ip address` makes it a port of this host as a router.
+    Routed,
 }
 
 /// `switchport trunk ...`.
@@ -59,6 +61,7 @@ impl Interface {
     #[must_use]
     pub fn carries(&self, vlan: VlanId) -> Option<Carried> {
         match &self.mode {
+            PortMode::Routed => None,
             PortMode::Access(access) => (*access == vlan).then_some(Carried::Untagged),
             PortMode::Trunk(trunk) if !trunk.allowed.contains(vlan.get()) => None,
             PortMode::Trunk(trunk) if trunk.native == Some(vlan) => Some(Carried::Untagged),

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The `track ...` lines of an FT group: what must be up for this node to have the role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracking {
-    /// `track group N router A`.
+    /// `track group N [router A]`.
     pub groups: Vec<TrackedGroup>,
     /// `track gateway A`.
     pub gateways: Vec<Ipv4Addr>,
@@ -51,14 +51,15 @@ impl Default for Tracking {
     }
 }
 
-/// `track group N router A [version V] [authentication TEXT]`: an HSRP group of routers nearby, up while this node's own
+/// `track group N [router A] [version V] [authentication TEXT]`: an HSRP group of routers nearby, up while this node's own
 /// router is its active one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrackedGroup {
     /// Group, 0–255 in version 1, 0–4095 in version 2.
     pub group: u16,
     /// Own address of the router that should be active, in the network of a VLAN.
-    pub router: Ipv4Addr,
+    /// `None`: this host, which speaks for the group itself.
+    pub router: Option<Ipv4Addr>,
     /// Version of the protocol, 1 or 2, default 1.
     pub version: u8,
     /// Text of the group, 1–8 characters; `None`: the default.

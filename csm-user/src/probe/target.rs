@@ -144,6 +144,8 @@ mod tests {
                 mode: PortMode::Access(vlan),
                 xdp: XdpMode::Native,
             }],
+            router: Vec::new(),
+            routes: Vec::new(),
             vlans: vec![Vlan {
                 address: Some("192.158.39.10/24".parse().expect("a network")),
                 ..Vlan::new(vlan, VlanRole::Server)

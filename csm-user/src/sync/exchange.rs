@@ -33,6 +33,8 @@ pub fn for_peer(config: &Config) -> Result<Config, Vec<NoAlt>> {
     }
     let mut other = config.clone();
     other.interfaces.clear();
+    other.router.clear();
+    other.routes.clear();
     for vlan in &mut other.vlans {
         std::mem::swap(&mut vlan.address, &mut vlan.alt_address);
         std::mem::swap(&mut vlan.address6, &mut vlan.alt_address6);
@@ -63,6 +65,8 @@ pub fn received(own: &Config, name: &str, text: &str, host: &HostFacts) -> Outco
         return Outcome { config: None, diagnostics: vec![refusal] };
     }
     config.interfaces.clone_from(&own.interfaces);
+    config.router.clone_from(&own.router);
+    config.routes.clone_from(&own.routes);
     config.slot = own.slot;
     if let (Some(ft), Some(ours)) = (&mut config.ft, &own.ft) {
         ft.track.interfaces.clone_from(&ours.track.interfaces);
@@ -105,6 +109,8 @@ pub fn shared(config: &Config) -> String {
     let mut shared = config.clone();
     shared.slot = 0;
     shared.interfaces.clear();
+    shared.router.clear();
+    shared.routes.clear();
     for vlan in &mut shared.vlans {
         (vlan.address, vlan.alt_address) = (None, None);
         (vlan.address6, vlan.alt_address6) = (None, None);

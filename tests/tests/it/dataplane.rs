@@ -25,6 +25,7 @@ mod options;
 mod rebuild;
 mod replica;
 mod routed;
+mod router;
 mod statics;
 mod sticky;
 mod tcp;

@@ -42,6 +42,7 @@ fn the_program_and_the_model_agree() {
         vservers: 16,
         reals: 16,
         ipv6: false,
+        router: false,
     })
     .expect("the rig");
     let mut model = scene();

@@ -11,7 +11,7 @@ use csm_tests::link;
 use csm_tests::netns::{LabId, Netns};
 use csm_tests::wait;
 use csm_user::hsrp::machine::Params;
-use csm_user::hsrp::task::{GroupOptions, HsrpHandle, spawn};
+use csm_user::hsrp::task::{GroupOptions, HsrpHandle, Wish, spawn};
 use csm_user::hsrp::wire::{AUTHENTICATION, State, Version};
 
 use crate::out;
@@ -131,6 +131,7 @@ impl Cable {
     fn speak(&self, version: Version, group: u16) -> HsrpHandle {
         let start = || {
             let _context = self.runtime.enter();
+            let wish = Wish { up: true, priority: 100 };
             let params = Params {
                 group,
                 version,
@@ -145,7 +146,8 @@ impl Cable {
                 listen_only: false,
             };
             let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0");
-            spawn(vec![GroupOptions { interface: "eth0".to_owned(), ifindex, params }]).expect("a speaker")
+            spawn(vec![GroupOptions { interface: "eth0".to_owned(), ifindex, params, port: None, wish }])
+                .expect("a speaker")
         };
         self.ours.within(start).expect("a thread inside")
     }

@@ -19,6 +19,7 @@ mod pins;
 mod ready;
 mod replication;
 mod restart;
+mod router;
 mod services;
 mod shell;
 mod soon;

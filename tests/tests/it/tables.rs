@@ -35,8 +35,15 @@ use super::soon::soon;
 const REALS_HELD: u32 = 16;
 
 fn dataplane(connections: u32) -> Dataplane {
-    let capacity =
-        Capacity { connections, embryonic: 1024, sticky: 1024, vservers: 16, reals: REALS_HELD, ipv6: false };
+    let capacity = Capacity {
+        connections,
+        embryonic: 1024,
+        sticky: 1024,
+        vservers: 16,
+        reals: REALS_HELD,
+        ipv6: false,
+        router: false,
+    };
     Dataplane::load_with(&[], AttachMode::Native, capacity).expect("root and a kernel with XDP")
 }
 
@@ -342,6 +349,8 @@ fn counters_and_next_hops_are_read() {
         ip_be: 0xc09e_2765_u32.to_be(),
         mtu: 1500,
         tunnel: 0,
+        group: 0,
+        pad: 0,
     };
     hops.set_nexthop(7, &hop).unwrap();
     assert_eq!(hops.nexthop(7).unwrap(), Some(hop));

@@ -26,7 +26,8 @@ use super::tables::{config, connection, settings};
 const SECOND_NS: u64 = 1_000_000_000;
 
 fn dataplane(connections: u32, ipv6: bool) -> Dataplane {
-    let capacity = Capacity { connections, embryonic: 64, sticky: 1024, vservers: 16, reals: 16, ipv6 };
+    let capacity =
+        Capacity { connections, embryonic: 64, sticky: 1024, vservers: 16, reals: 16, ipv6, router: false };
     Dataplane::load_with(&[], AttachMode::Native, capacity).expect("root and a kernel with XDP")
 }
 

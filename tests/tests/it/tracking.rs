@@ -13,7 +13,7 @@ use csm_tests::status::Role;
 use csm_tests::topology::{ROUTER, Side, Wiring};
 use csm_tests::wait;
 use csm_user::hsrp::machine::Params;
-use csm_user::hsrp::task::{GroupOptions, HsrpHandle, spawn};
+use csm_user::hsrp::task::{GroupOptions, HsrpHandle, Wish, spawn};
 use csm_user::hsrp::wire::{AUTHENTICATION, State, Version};
 use serde_json::Value;
 
@@ -123,6 +123,7 @@ fn speak(runtime: &tokio::runtime::Runtime, netns: &Netns, own: Ipv4Addr, priori
         let _context = runtime.enter();
         let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0");
         let timers = Some((Duration::from_millis(100), Duration::from_millis(400)));
+        let wish = Wish { up: true, priority };
         let params = Params {
             group: HSRP_GROUP,
             version: Version::V2,
@@ -136,7 +137,8 @@ fn speak(runtime: &tokio::runtime::Runtime, netns: &Netns, own: Ipv4Addr, priori
             authentication: AUTHENTICATION,
             listen_only: false,
         };
-        spawn(vec![GroupOptions { interface: "eth0".to_owned(), ifindex, params }]).expect("a speaker")
+        spawn(vec![GroupOptions { interface: "eth0".to_owned(), ifindex, params, port: None, wish }])
+            .expect("a speaker")
     };
     netns.within(start).expect("a thread inside")
 }

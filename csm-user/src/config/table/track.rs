@@ -15,10 +15,12 @@ pub(super) static APPLIED: &[Command] = &[
         Ft,
         &[
             TRACK,
-            Word("group", "An HSRP group of routers nearby"),
+            Word("group", "An HSRP group of this host, or of routers nearby"),
             Slot("GROUP", Number(0, 4095), "Its number"),
-            Word("router", "The one that should be active while this node is"),
-            Slot("ADDRESS", Host, "Its own address, in the network of a VLAN"),
+            Optional(&[
+                Word("router", "The one that should be active while this node is; this host by default"),
+                Slot("ADDRESS", Host, "Its own address, in the network of a VLAN"),
+            ]),
             Optional(&[Word("version", "Of HSRP"), Slot("VERSION", Number(1, 2), "1 by default")]),
             Optional(&[
                 Word("authentication", "The group's text"),
@@ -115,5 +117,6 @@ fn group(tracked: &TrackedGroup) -> String {
     let TrackedGroup { group, router, version, authentication } = tracked;
     let version = if *version == 1 { String::new() } else { format!(" version {version}") };
     let text = authentication.iter().map(|text| format!(" authentication {text}")).collect::<String>();
-    format!("track group {group} router {router}{version}{text}")
+    let router = router.iter().map(|router| format!(" router {router}")).collect::<String>();
+    format!("track group {group}{router}{version}{text}")
 }

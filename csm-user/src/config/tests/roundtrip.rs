@@ -11,9 +11,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     ClientRange, Encapsulation, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode,
-    Predictor, Probe, ProbeKind, Protocol, Real, RealAdmin, Secret, Serverfarm, Static, StaticAction,
-    StaticRoute, Sticky, TrackMode, TrackedGroup, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet,
-    Vserver, XdpMode,
+    Predictor, Probe, ProbeKind, Protocol, Real, RealAdmin, RouterInterface, RouterRoute, Secret, Serverfarm,
+    StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode, TrackedGroup, Tracking,
+    Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -295,7 +295,7 @@ fn tracking() -> impl Strategy<Value = Tracking> {
             groups: (0..gateways)
                 .map(|n| TrackedGroup {
                     group: u16::from(retries),
-                    router: Ipv4Addr::new(10, 3, 1, n + 1),
+                    router: Some(Ipv4Addr::new(10, 3, 1, n + 1)),
                     version: 1 + n % 2,
                     authentication: all.then(|| format!("Text{n}")),
                 })
@@ -364,19 +364,103 @@ fn ports() -> impl Strategy<Value = Vec<Interface>> {
     prop_oneof![Just(vec![access(1, 2), access(2, 3), access(3, 9)]), trunk]
 }
 
+/// Group `number` with its virtual address on 10.`net`.0.0/16.
+fn standby(net: u8, number: u16) -> impl Strategy<Value = StandbyGroup> {
+    let seconds = (1..=99_u64, 100..=255_u64).prop_map(|(hello, hold)| (hello * 1000, hold * 1000));
+    let timers = of(prop_oneof![seconds, (15..=49_u64, 50..=3000_u64)]);
+    let timers = timers.prop_map(|timers| {
+        timers.map(|(hello, hold)| (Duration::from_millis(hello), Duration::from_millis(hold)))
+    });
+    let preempt = of(0..=3600_u64);
+    let track = of((1..=255_u8, 1..=4_u8));
+    (any::<bool>(), any::<u8>(), preempt, timers, of("[a-z]{1,8}"), any::<bool>(), track).prop_map(
+        move |(runs, priority, preempt, timers, text, named, track)| StandbyGroup {
+            address: Some(Ipv4Addr::new(10, net, 8, 1)).filter(|_| runs || priority == 100),
+            priority,
+            preempt: preempt.is_some(),
+            preempt_delay: Duration::from_secs(preempt.unwrap_or(0)),
+            timers,
+            authentication: text,
+            name: named.then(|| name('G', number.into())),
+            track: track
+                .map(|(decrement, port)| StandbyTrack { interface: format!("eth{port}"), decrement })
+                .into_iter()
+                .collect(),
+            ..StandbyGroup::new(number)
+        },
+    )
+}
+
+/// The router's interfaces, on VLAN 2 and on a port of its own, and its routes.
+fn router() -> impl Strategy<Value = (Vec<RouterInterface>, Vec<RouterRoute>)> {
+    let interface = |name: &str, number: u8, groups: Vec<StandbyGroup>, version| RouterInterface {
+        name: name.to_owned(),
+        address: Some(net(&format!("10.{number}.8.9/16"))),
+        version,
+        groups,
+    };
+    let groups = (of(standby(2, 1)), of(standby(200, 20)), any::<bool>(), any::<[bool; 2]>());
+    groups.prop_map(move |(inner, outer, second, [vlan, port])| {
+        let version = if second { 2 } else { 1 };
+        let outer = interface("eth4", 200, outer.into_iter().collect(), version);
+        let inner = interface("vlan2", 2, inner.into_iter().collect(), 1);
+        let gateway = Ipv4Addr::new(10, 200, 0, 9);
+        let route = RouterRoute { network: net("172.31.0.0/16"), gateway };
+        let routes = if port { vec![route] } else { Vec::new() };
+        let router = [(port, outer), (vlan, inner)];
+        (router.into_iter().filter(|(is, _)| *is).map(|(_, it)| it).collect(), routes)
+    })
+}
+
 fn config() -> impl Strategy<Value = Config> {
     (1..=13_u8, 0..3_usize, 0..3_usize, 0..5_usize).prop_flat_map(|(slot, probes, farms, vservers)| {
         let vlans = (2..=3).map(vlan).collect::<Vec<_>>();
         let probes_made = (0..probes).map(probe).collect::<Vec<_>>();
         let farms_made = (0..farms).map(|n| farm(n, probes)).collect::<Vec<_>>();
         let vservers_made = (0..vservers).map(|n| vserver(n, farms)).collect::<Vec<_>>();
-        (vlans, probes_made, (natpools(), statics()), farms_made, vservers_made, of(ft()), ports()).prop_map(
-            move |(mut vlans, probes, (natpools, statics), serverfarms, vservers, ft, interfaces)| {
-                // Of a pair's ports each node gives away its half.
-                vlans[1].alt_address = Some(net("10.3.0.2/16"));
-                Config { slot, interfaces, vlans, probes, natpools, statics, serverfarms, vservers, ft }
-            },
+        (
+            vlans,
+            probes_made,
+            (natpools(), statics()),
+            farms_made,
+            vservers_made,
+            of(ft()),
+            (ports(), router()),
         )
+            .prop_map(
+                move |(
+                    mut vlans,
+                    probes,
+                    (natpools, statics),
+                    serverfarms,
+                    vservers,
+                    ft,
+                    (mut interfaces, (router, routes)),
+                )| {
+                    if router.iter().any(|router| router.name == "eth4") {
+                        interfaces.push(Interface {
+                            name: "eth4".to_owned(),
+                            mode: PortMode::Routed,
+                            xdp: XdpMode::Native,
+                        });
+                    }
+                    // Of a pair's ports each node gives away its half.
+                    vlans[1].alt_address = Some(net("10.3.0.2/16"));
+                    Config {
+                        slot,
+                        interfaces,
+                        router,
+                        routes,
+                        vlans,
+                        probes,
+                        natpools,
+                        statics,
+                        serverfarms,
+                        vservers,
+                        ft,
+                    }
+                },
+            )
     })
 }
 

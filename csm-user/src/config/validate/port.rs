@@ -14,6 +14,9 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     for port in checker.ports {
         let section = Section::Interface(port.name.clone());
         let opener = checker.tree.place(&section, Id::Interface, "NAME");
+        if port.is_vlan() {
+            continue;
+        }
         let missing = checker.host.interfaces.as_ref().is_some_and(|known| !known.contains(&port.name));
         if missing {
             let remedy = "name an interface of `ip link`";
@@ -71,6 +74,7 @@ fn carried(checker: &mut Checker<'_>, port: &Interface, carriers: &mut HashMap<V
     let section = Section::Interface(port.name.clone());
     let place = match &port.mode {
         PortMode::Access(_) => checker.tree.place(&section, Id::AccessVlan, "VLAN"),
+        PortMode::Routed => checker.tree.place(&section, Id::RouterAddress, "ADDRESS"),
         PortMode::Trunk(_) => {
             let allowed = checker.tree.all(&section, Id::TrunkAllowed).next_back();
             let mode = || checker.tree.place(&section, Id::PortMode, "trunk");
@@ -79,6 +83,7 @@ fn carried(checker: &mut Checker<'_>, port: &Interface, carriers: &mut HashMap<V
     };
     let vlans: Vec<VlanId> = match &port.mode {
         PortMode::Access(vlan) => vec![*vlan],
+        PortMode::Routed => Vec::new(),
         PortMode::Trunk(_) => {
             checker.config.vlan_ids().filter(|vlan| port.carries(*vlan).is_some()).collect()
         }
@@ -95,7 +100,9 @@ fn carried(checker: &mut Checker<'_>, port: &Interface, carriers: &mut HashMap<V
         };
         let message = format!("VLAN {vlan} is on {other} already, {}", checker.line(first));
         let remedy = match port.mode {
-            PortMode::Access(_) => "one port carries a VLAN; join two links to a bond in Linux",
+            PortMode::Access(_) | PortMode::Routed => {
+                "one port carries a VLAN; join two links to a bond in Linux"
+            }
             PortMode::Trunk(_) => "one port carries a VLAN: leave it out of `switchport trunk allowed vlan`",
         };
         checker.error(place, message, remedy);

@@ -59,6 +59,10 @@ fn groups(checker: &mut Checker<'_>, ft: &FtGroup) {
             continue;
         };
         let (at, number) = (line.place("ADDRESS"), line.place("GROUP"));
+        let Some(router) = router else {
+            own_group(checker, tracked, number);
+            continue;
+        };
         if config.vlan_of(router).and_then(|vlan| config.interface_of(vlan.id)).is_none() {
             let message = format!("{router} is in no connected VLAN's network: its HSRP is not heard");
             let remedy = "name a router in the network of a VLAN that has an `ip address` and an interface";
@@ -67,7 +71,7 @@ fn groups(checker: &mut Checker<'_>, ft: &FtGroup) {
         if tracked.version == 1 && tracked.group > 255 {
             checker.error(number, "groups of version 1 are 0-255", "add `version 2`");
         }
-        let same = |other: &&TrackedGroup| (other.group, other.router) == (tracked.group, router);
+        let same = |other: &&TrackedGroup| (other.group, other.router) == (tracked.group, Some(router));
         if ft.track.groups.iter().filter(same).count() > 1 {
             checker.error(
                 at,
@@ -75,6 +79,16 @@ fn groups(checker: &mut Checker<'_>, ft: &FtGroup) {
                 "keep one line",
             );
         }
+    }
+}
+
+/// A group that this host speaks for itself.
+fn own_group(checker: &mut Checker<'_>, tracked: &TrackedGroup, place: Span) {
+    let group = tracked.group;
+    if checker.config.standby_groups().filter(|(_, _, known, _)| known.number == group).count() != 1 {
+        let message = format!("this host speaks for no HSRP group {group}, or on two interfaces");
+        let remedy = "add `standby N ip ADDRESS` under an `interface`, or `router ADDRESS` with the own address of the router that should be active while this node is";
+        checker.error(place, message, remedy);
     }
 }
 

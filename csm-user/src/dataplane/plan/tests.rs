@@ -30,6 +30,8 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
             Interface { name: "eth1".into(), mode: PortMode::Access(vlan(2)), xdp: XdpMode::Native },
             Interface { name: "eth2".into(), mode: PortMode::Access(vlan(3)), xdp: XdpMode::Native },
         ],
+        router: Vec::new(),
+        routes: Vec::new(),
         vlans: vec![
             side(2, VlanRole::Client, "192.158.38.10/24", &["192.158.38.20"], None),
             side(3, VlanRole::Server, "192.158.39.10/24", &[], Some("192.158.39.20/24")),

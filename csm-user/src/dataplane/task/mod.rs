@@ -8,4 +8,5 @@ pub mod identities;
 pub mod link;
 pub mod nudge;
 pub mod pins;
+pub mod router;
 pub mod trace;

@@ -121,10 +121,10 @@ fn with_preempt_a_worse_active_router_is_replaced_by_a_coup() {
         assert_eq!(sent(&effects), [(Op::Coup, State::Active), (Op::Hello, State::Active)]);
         assert_eq!(effects.last(), Some(&Effect::Announce));
     }
-    // Of the same priority the higher address wins.
+    // Of the same priority the one that is active stays so, whatever its address.
     assert_eq!(state(preempts, &[Event::Up, hello(State::Active, PRIORITY)]), State::Listen);
     let higher = Params { preempt: true, own: Ipv4Addr::new(10, 6, 0, 4), ..params() };
-    assert_eq!(state(higher, &[Event::Up, hello(State::Active, PRIORITY)]), State::Active);
+    assert_eq!(state(higher, &[Event::Up, hello(State::Active, PRIORITY)]), State::Listen);
 }
 
 #[test]

@@ -1,0 +1,309 @@
+//! The host as a router: what comes for the MAC address of one of its HSRP groups, and what the module hands to its gateway,
+//! goes on by the router's own prefix table while the group's gate is open.
+//!
+//! A program of its own, with its own stack, as IPv6's is: [`arrive`] calls it where the kernel would have had the frame, and
+//! [`leave`] at the end of the walk of a packet whose next hop is a group of this host. What it finds to be for the module
+//! it hands to `csm_inside`, the module's walk for a frame that comes from here.
+
+use aya_ebpf::macros::xdp;
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::programs::XdpContext;
+use csm_common::checksum;
+use csm_common::counter::Reason;
+use csm_common::gate::GateState;
+use csm_common::names::{FAMILY_INSIDE, FAMILY_ROUTER};
+use csm_common::net::{
+    AddressKey, Group, GroupKey, NEXTHOP_GROUP, NEXTHOP_TAGGED, NO_GROUP, NO_VETH, Port, ROUTE_CONNECTED,
+    ROUTE_LOCAL, ROUTE_MODULE, RouterRoute,
+};
+
+use crate::family::Family as _;
+use crate::packet::{self, Ethernet, Ingress, Ipv4, L3, Mac, PROTO_ICMP, Packet, header};
+use crate::{Outcome, balance, echo, end, forward, fragment, gate, icmp_send, maps, options, relay, vlan};
+
+/// What one program hands to another.
+pub(crate) struct Passage {
+    /// The VLAN that the frame came in on, as the next program is to see it.
+    vlan: u32,
+    /// Octets of the frame as it came in.
+    bytes: u32,
+    /// Not 0: the module sends it.
+    from_module: u32,
+}
+
+#[inline(always)]
+fn passage() -> Option<&'static mut Passage> {
+    // SAFETY: this CPU's element; the program does not nest.
+    maps::PASSAGE.get_ptr_mut(0).map(|passage| unsafe { &mut *passage })
+}
+
+/// Whether this host is the active router of group `number`.
+#[inline(never)]
+fn is_active(number: u32) -> bool {
+    gate::read_group(number).0 == GateState::Open
+}
+
+/// Whether this host routes for group `number`: as its active router, or for a moment after it was.
+#[inline(never)]
+fn routes(number: u32) -> bool {
+    matches!(gate::read_group(number).0, GateState::Open | GateState::RelayOut)
+}
+
+/// The module hands a packet to group `number` on `vlan`: whether the router on this host takes it.
+#[inline(never)]
+pub(crate) fn takes(number: u32, vlan: u16) -> bool {
+    let Some(passage) = passage() else { return false };
+    passage.vlan = u32::from(vlan);
+    matches!(gate::read_group(number).0, GateState::Open | GateState::RelayOut)
+}
+
+/// A frame of `bytes` on a port of the router that is not for the FT group: the router has it. Comes back if there is none.
+#[inline(always)]
+pub(crate) fn arrive(ctx: &XdpContext, port: &Port, bytes: u32) {
+    if let Some(passage) = passage() {
+        *passage = Passage { vlan: u32::from(port.vlan), bytes, from_module: 0 };
+        // SAFETY: the map holds programs of this type only. It does not come back but for an empty slot.
+        unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_ROUTER) };
+    }
+}
+
+/// The module's packet for the router: see [`takes`]. `bytes`: of the frame as it came in.
+#[inline(always)]
+pub(crate) fn leave(ctx: &XdpContext, bytes: u32) {
+    if let Some(passage) = passage() {
+        passage.bytes = bytes;
+        passage.from_module = 1;
+        // SAFETY: as in `arrive`.
+        unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_ROUTER) };
+    }
+}
+
+/// Entry point: only from the other programs.
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
+fn csm_router(ctx: XdpContext) -> u32 {
+    let (mut bytes, mut veth, mut reason) = (0, NO_VETH, Reason::DropInternal);
+    if let Some(passage) = passage() {
+        bytes = passage.bytes;
+        if let Some(port) = maps::VLANS.get(passage.vlan) {
+            // SAFETY: a field of a map's value.
+            veth = unsafe { (&raw const port.veth).read_volatile() };
+            let (Ok(ended) | Err(ended)) = frame(&ctx, port, passage.from_module != 0);
+            reason = ended;
+        }
+    }
+    end(bytes, reason, veth)
+}
+
+/// Entry point: only from the router. The FT group's gate was open just now, and is asked for the time.
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
+fn csm_inside(ctx: XdpContext) -> u32 {
+    let (mut bytes, mut reason) = (0, Reason::DropInternal);
+    if let Some(passage) = passage() {
+        bytes = passage.bytes;
+        if let Some(port) = maps::VLANS.get(passage.vlan) {
+            let (state, now_ns) = gate::read();
+            let ingress = Ingress { routed: true, ..Ingress::at(port) };
+            let walked = match state {
+                GateState::Open => balance(&ctx, ingress, now_ns, packet::length(&ctx)),
+                _ => Err(Reason::DropStandby),
+            };
+            let (Ok(ended) | Err(ended)) = walked;
+            reason = ended;
+        }
+    }
+    if matches!(reason, Reason::ToRouter) {
+        leave(&ctx, bytes);
+    }
+    end(bytes, reason, NO_VETH)
+}
+
+#[inline(always)]
+fn frame(ctx: &XdpContext, port: &Port, from_module: bool) -> Outcome {
+    let ethernet = header::<Ethernet>(ctx, 0)?;
+    let number = if from_module {
+        NO_GROUP
+    } else {
+        // SAFETY: `header` checked the bounds.
+        let dst = unsafe { (*ethernet).dst };
+        // SAFETY: a plain number.
+        let number = unsafe { maps::GROUP_MACS.get(GroupKey { mac: dst.bytes(), vlan: port.vlan }) };
+        let number = *number.ok_or(Reason::PassHost)?;
+        if !routes(number) {
+            return Err(Reason::DropGroupStandby);
+        }
+        number
+    };
+    match walk(ctx, port, number)? {
+        Some(reason) => Ok(reason),
+        None => inside(ctx),
+    }
+}
+
+/// Takes the packet on: it came in on `port` for group `number`, or from the module. `None`: it is for the module.
+#[inline(always)]
+fn walk(ctx: &XdpContext, port: &Port, number: u32) -> Result<Option<Reason>, Reason> {
+    if !packet::is_plain(ctx)? {
+        options::check(ctx)?;
+    }
+    let mut packet = Packet::new(Ingress::at(port), 0, packet::length(ctx));
+    let l4 = packet::parse_ip(ctx, &mut packet)?;
+    packet.now_ns = gate::read_group(0).1;
+    let (src_be, dst_be) = (packet.key.src_be, packet.key.dst_be);
+    if !src_be.is_host() || !dst_be.is_host() {
+        return Err(Reason::DropNoRoute);
+    }
+    let found: &RouterRoute = maps::ROUTER_ROUTES.get(Key::new(32, dst_be)).ok_or(Reason::DropNoRoute)?;
+    let route = &found.route;
+    if route.kind == ROUTE_LOCAL {
+        return local(ctx, port, number).map(Some);
+    }
+    let key = AddressKey { ip_be: dst_be, vlan: route.vlan, pad: 0 };
+    // SAFETY: a plain number.
+    let group = unsafe { maps::GROUP_ADDRESSES.get(key) }.copied().filter(|&group| is_active(group));
+    if group.is_some() {
+        return answer(ctx, &mut packet, l4, number).map(Some);
+    }
+    // To the module no error is sent: its own way back is not known here.
+    if packet.ttl <= 1 && number == NO_GROUP {
+        return Err(Reason::DropTtl);
+    }
+    if packet.ttl <= 1 {
+        return Ok(Some(stamped(ctx, number, port.vlan, icmp_send::time_exceeded(ctx, &packet, l4))));
+    }
+    // SAFETY: only presence counts.
+    if route.kind == ROUTE_MODULE || unsafe { maps::ADDRESSES.get(key) }.is_some() {
+        if number == NO_GROUP {
+            return Err(Reason::DropNoRoute);
+        }
+        age(ctx)?;
+        passage().ok_or(Reason::DropInternal)?.vlan = u32::from(route.vlan);
+        return Ok(None);
+    }
+    let hop = forward::hop::<u32>(forward::resolve(route, dst_be)?)?;
+    if hop.flags & NEXTHOP_GROUP != 0 && is_active(u32::from(hop.group)) {
+        return Err(Reason::DropNoRoute);
+    }
+    let too_big = packet.total > u32::from(hop.mtu);
+    if too_big && number == NO_GROUP {
+        return Err(Reason::DropTooBig);
+    }
+    if too_big {
+        return Ok(Some(stamped(ctx, number, port.vlan, icmp_send::too_big(ctx, &packet, l4, hop.mtu))));
+    }
+    age(ctx)?;
+    let src = source(found.group, hop.vlan)?;
+    let ethernet = header::<Ethernet>(ctx, 0)?;
+    // SAFETY: `header` checked the bounds; the MAC address stands at an even offset of an aligned map value.
+    unsafe {
+        (*ethernet).dst = Mac::at(&raw const hop.dst_mac);
+        (*ethernet).src = src;
+    }
+    let tag = if hop.flags & NEXTHOP_TAGGED == 0 { 0 } else { hop.vlan };
+    forward::out(ctx, hop.port, tag, Reason::RoutedHost).map(Some)
+}
+
+/// The source of frames on `vlan`: the MAC address of its group if this host is the active router there, else the port's own,
+/// or switches would look for the group here.
+#[inline(always)]
+fn source(group: u32, vlan: u16) -> Result<Mac, Reason> {
+    if group != NO_GROUP && is_active(group) {
+        let group: &Group = maps::GROUPS.get(group).ok_or(Reason::DropInternal)?;
+        // SAFETY: the first field of a map's value.
+        return Ok(unsafe { Mac::at(&raw const group.mac) });
+    }
+    maps::VLANS.get(u32::from(vlan)).map(|port: &Port| Mac::of(&port.mac)).ok_or(Reason::DropInternal)
+}
+
+/// For the kernel, which knows the port's own MAC address only.
+#[inline(always)]
+fn local(ctx: &XdpContext, port: &Port, number: u32) -> Result<Reason, Reason> {
+    // From the module it is on another port's way into the kernel.
+    if number == NO_GROUP {
+        return Err(Reason::DropNoRoute);
+    }
+    let ethernet = header::<Ethernet>(ctx, 0)?;
+    // SAFETY: `header` checked the bounds.
+    unsafe { (*ethernet).dst = Mac::of(&port.mac) };
+    Ok(Reason::PassHost)
+}
+
+/// For the group's own address: an echo is answered, and nothing else is served there.
+#[inline(always)]
+fn answer(ctx: &XdpContext, packet: &mut Packet, l4: usize, number: u32) -> Result<Reason, Reason> {
+    if number == NO_GROUP || packet.key.proto != PROTO_ICMP || fragment::is_later(ctx)? {
+        return Err(Reason::DropProtocol);
+    }
+    packet::parse_transport(ctx, l4, packet)?;
+    if packet.icmp != u32::ECHO_REQUEST {
+        return Err(Reason::DropProtocol);
+    }
+    Ok(stamped(ctx, number, packet.ingress.vlan, echo::reply(ctx, packet, l4)))
+}
+
+/// Gives a frame that goes back to where it came from its source: see [`source`].
+#[inline(always)]
+fn stamped(ctx: &XdpContext, number: u32, vlan: u16, reason: Reason) -> Reason {
+    if let (Ok(ethernet), Ok(src)) = (header::<Ethernet>(ctx, 0), source(number, vlan)) {
+        // SAFETY: `header` checked the bounds.
+        unsafe { (*ethernet).src = src };
+    }
+    reason
+}
+
+/// The TTL falls by one.
+#[inline(always)]
+fn age(ctx: &XdpContext) -> Result<(), Reason> {
+    let ip = header::<Ipv4>(ctx, L3)?;
+    let word = |ttl| u16::from_ne_bytes([ttl, 0]);
+    // SAFETY: `header` checked the bounds.
+    unsafe {
+        (*ip).ttl -= 1;
+        (*ip).checksum_be =
+            checksum::apply((*ip).checksum_be, checksum::fold(checksum::replace16(word(1), word(0))));
+    }
+    Ok(())
+}
+
+/// Hands the packet to the module, on the VLAN that the passage says. While the peer has the FT group, it goes to the peer.
+#[inline(always)]
+fn inside(ctx: &XdpContext) -> Outcome {
+    let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
+    let port: &Port =
+        maps::VLANS.get(passage().ok_or(Reason::DropInternal)?.vlan).ok_or(Reason::DropInternal)?;
+    let ethernet = header::<Ethernet>(ctx, 0)?;
+    match gate::read().0 {
+        GateState::Open => {
+            // SAFETY: as in `arrive`.
+            unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_INSIDE) };
+            Err(Reason::DropInternal)
+        }
+        GateState::RelayOut => relay::hand_over(ctx, port, settings, ethernet),
+        GateState::Closed | GateState::RelayIn => {
+            // SAFETY: `header` checked the bounds; the first field of a map's value.
+            unsafe {
+                (*ethernet).dst = Mac::at(&raw const settings.virtual_mac);
+                (*ethernet).src = Mac::of(&port.mac);
+            }
+            forward::out(ctx, port.number, vlan::tag_of(port), Reason::RoutedHost)
+        }
+    }
+}
+
+/// The group of this host that has `ip_be` on `vlan`, and whether it is the active router.
+#[inline(always)]
+pub(crate) fn group_at(ip_be: u32, vlan: u16) -> Option<(Mac, bool)> {
+    // SAFETY: a plain number.
+    let number = *unsafe { maps::GROUP_ADDRESSES.get(AddressKey { ip_be, vlan, pad: 0 }) }?;
+    let group: &Group = maps::GROUPS.get(number)?;
+    // SAFETY: the first field of a map's value.
+    Some((unsafe { Mac::at(&raw const group.mac) }, is_active(number)))
+}
+
+/// Whether `ip_be` is on the router's own network on `vlan`.
+#[inline(always)]
+pub(crate) fn is_connected(ip_be: u32, vlan: u16) -> bool {
+    let found: Option<&RouterRoute> = maps::ROUTER_ROUTES.get(Key::new(32, ip_be));
+    found.is_some_and(|found| found.route.kind == ROUTE_CONNECTED && found.route.vlan == vlan)
+}

@@ -1,0 +1,84 @@
+//! The host as a router: lines under `interface`, and `ip route`.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::super::command::Id;
+use super::super::grammar::Value;
+use super::super::parse::Statement;
+use super::{Draft, net, put};
+use crate::model::{RouterInterface, RouterRoute, StandbyGroup, StandbyTrack};
+
+/// Applies a line under `interface`; `None` if it lacks a word.
+pub(super) fn interface(router: &mut RouterInterface, statement: &Statement) -> Option<()> {
+    let no = statement.negated;
+    match statement.id {
+        Id::RouterAddress => {
+            router.address = if no { None } else { Some(net(statement, "ADDRESS", "MASK")?) }
+        }
+        Id::StandbyVersion => router.version = if no { 1 } else { statement.number("VERSION")? },
+        _ => return group(router, statement),
+    }
+    Some(())
+}
+
+fn group(router: &mut RouterInterface, statement: &Statement) -> Option<()> {
+    let no = statement.negated;
+    let number = statement.number("GROUP").unwrap_or(0);
+    let new = || StandbyGroup::new(number);
+    if no && statement.id == Id::StandbyIp {
+        router.groups.retain(|group| group.number != number);
+        return Some(());
+    }
+    let group = super::entry(&mut router.groups, |group| group.number == number, new);
+    let delay = || Duration::from_secs(statement.number("SECONDS").unwrap_or(0));
+    match statement.id {
+        Id::StandbyIp => group.address = Some(statement.address4("ADDRESS")?),
+        Id::StandbyPriority if no => group.priority = StandbyGroup::PRIORITY,
+        Id::StandbyPriority => {
+            group.priority = statement.number("PRIORITY")?;
+            if statement.has("preempt") {
+                (group.preempt, group.preempt_delay) = (true, delay());
+            }
+        }
+        Id::StandbyPreempt if no => (group.preempt, group.preempt_delay) = (false, Duration::ZERO),
+        Id::StandbyPreempt => (group.preempt, group.preempt_delay) = (true, delay()),
+        Id::StandbyTimers if no => group.timers = None,
+        Id::StandbyTimers => {
+            let time = |seconds, milliseconds| {
+                let seconds = statement.number(seconds).map(Duration::from_secs);
+                seconds.or_else(|| statement.number(milliseconds).map(Duration::from_millis))
+            };
+            group.timers = Some((time("HELLO", "HELLO-MSEC")?, time("HOLD", "HOLD-MSEC")?));
+        }
+        Id::StandbyAuthentication => group.authentication = text(statement, "TEXT").filter(|_| !no),
+        Id::StandbyName if no => group.name = None,
+        Id::StandbyName => group.name = Some(statement.name()?.clone()),
+        Id::StandbyTrack => {
+            let interface = text(statement, "INTERFACE")?;
+            group.track.retain(|track| track.interface != interface);
+            if !no {
+                let decrement = statement.number("DECREMENT").unwrap_or(StandbyGroup::DECREMENT);
+                group.track.push(StandbyTrack { interface, decrement });
+            }
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn text(statement: &Statement, slot: &str) -> Option<String> {
+    match &statement.arg(slot)?.value {
+        Value::Text(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// Applies `ip route`.
+pub(super) fn route(draft: &mut Draft, statement: &Statement) -> Option<()> {
+    let IpNet::V4(network) = statement.net("NETWORK", "MASK")?.trunc() else { return None };
+    let route = RouterRoute { network, gateway: statement.address4("ADDRESS")? };
+    put(&mut draft.config.routes, route, statement.negated);
+    Some(())
+}

@@ -1,0 +1,102 @@
+//! The maps of the host as a router: its groups, their gates, its prefix table.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use csm_common::gate::Gate;
+use csm_common::net::{AddressKey, Group, GroupKey, RouterRoute};
+use csm_common::{limits, names};
+use ipnet::Ipv4Net;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::super::bpf::{BpfMap, Update};
+use super::super::maps::{MapSource, PrefixKey};
+use super::super::routes::be;
+
+/// The gates of all groups, mapped into memory: a store is seen by the next packet.
+#[derive(Debug)]
+pub struct GroupGates {
+    words: NonNull<[AtomicU64; limits::GROUPS_MAX as usize]>,
+}
+
+// SAFETY: the mapping is not tied to a thread and is only reached through atomics.
+unsafe impl Send for GroupGates {}
+// SAFETY: as above.
+unsafe impl Sync for GroupGates {}
+
+const BYTES: NonZeroUsize = NonZeroUsize::new(limits::GROUPS_MAX as usize * size_of::<Gate>()).unwrap();
+
+impl GroupGates {
+    /// # Errors
+    /// If the map is missing or cannot be mapped.
+    pub fn open(source: &impl MapSource) -> io::Result<Arc<Self>> {
+        let map = source.descriptor(names::GROUP_GATES)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new shared mapping at an address of the kernel's choice aliases nothing of this process.
+        let page = unsafe { mmap(None, BYTES, protection, MapFlags::MAP_SHARED, map, 0) }?;
+        Ok(Arc::new(Self { words: page.cast() }))
+    }
+
+    /// Sets the gate of group `number`; no group has a number out of range.
+    pub fn store(&self, number: usize, gate: Gate) {
+        // SAFETY: `words` points to the mapping, page-aligned, which lives until `drop`.
+        if let Some(word) = unsafe { self.words.as_ref() }.get(number) {
+            word.store(gate.0, Ordering::Release);
+        }
+    }
+
+    /// The gate of group `number` as stored last.
+    #[must_use]
+    pub fn load(&self, number: usize) -> Gate {
+        // SAFETY: as in `store`.
+        let word = unsafe { self.words.as_ref() }.get(number);
+        word.map_or(Gate::CLOSED, |word| Gate(word.load(Ordering::Acquire)))
+    }
+}
+
+impl Drop for GroupGates {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `open` with this length, and no reference to it is left.
+        let unmapped = unsafe { munmap(self.words.cast(), BYTES.get()) };
+        debug_assert!(unmapped.is_ok(), "the gates were mapped by open");
+    }
+}
+
+/// Makes the maps hold these groups, with their virtual addresses, and routes, and nothing else.
+///
+/// # Errors
+/// If a map is missing, of another shape, or cannot be written.
+pub fn fill(
+    source: &impl MapSource,
+    groups: &[(Group, Ipv4Addr)],
+    routes: &[(Ipv4Net, RouterRoute)],
+) -> io::Result<()> {
+    let numbers: BpfMap<u32, Group> = BpfMap::new(source.descriptor(names::GROUPS)?)?;
+    let macs: BpfMap<GroupKey, u32> = BpfMap::new(source.descriptor(names::GROUP_MACS)?)?;
+    let addresses: BpfMap<AddressKey, u32> = BpfMap::new(source.descriptor(names::GROUP_ADDRESSES)?)?;
+    let table: BpfMap<PrefixKey<u32>, RouterRoute> = BpfMap::new(source.descriptor(names::ROUTER_ROUTES)?)?;
+    for (key, _) in macs.entries()? {
+        macs.delete(&key)?;
+    }
+    for (key, _) in addresses.entries()? {
+        addresses.delete(&key)?;
+    }
+    for (key, _) in table.entries()? {
+        table.delete(&key)?;
+    }
+    for (number, (group, address)) in (0..).zip(groups) {
+        numbers.set(&number, group, Update::Any)?;
+        macs.set(&GroupKey { mac: group.mac, vlan: group.vlan }, &number, Update::Any)?;
+        let key = AddressKey { ip_be: be(*address), vlan: group.vlan, pad: 0 };
+        addresses.set(&key, &number, Update::Any)?;
+    }
+    for (net, route) in routes {
+        let key = PrefixKey { bits: net.prefix_len().into(), address_be: be(net.network()) };
+        table.set(&key, route, Update::Any)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! This host as a router: `interface NAME` with `ip address`, `interface vlanN`, their HSRP groups, and `ip route`. Pure.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use super::{Config, Name, PortMode, TrackedGroup, VlanId};
+
+/// An interface of the router: a port without VLANs, or a VLAN (`interface vlanN`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterInterface {
+    /// Name of the port in Linux, or `vlanN`.
+    pub name: String,
+    /// `ip address A M`: the router's own address and its network.
+    pub address: Option<Ipv4Net>,
+    /// `standby version V`: of HSRP, 1 or 2; default 1.
+    pub version: u8,
+    /// `standby N ...`.
+    pub groups: Vec<StandbyGroup>,
+}
+
+/// An HSRP group that this host speaks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandbyGroup {
+    /// 0–255 in version 1, 0–4095 in version 2.
+    pub number: u16,
+    /// `ip A`: the virtual address. Without one the group does not run.
+    pub address: Option<Ipv4Addr>,
+    /// `priority P`: 0–255, default 100.
+    pub priority: u8,
+    /// `preempt`: takes the role from a worse active router.
+    pub preempt: bool,
+    /// `preempt delay minimum S`: not before so long after the start, 0–3600 s.
+    pub preempt_delay: Duration,
+    /// `timers H H`: hello and hold time; `None`: 3 s and 10 s, or as the active router has them.
+    pub timers: Option<(Duration, Duration)>,
+    /// `authentication TEXT`, 1–8 characters; `None`: the default.
+    pub authentication: Option<String>,
+    /// `name NAME`.
+    pub name: Option<Name>,
+    /// `track INTERFACE [DECREMENT]`.
+    pub track: Vec<StandbyTrack>,
+}
+
+/// `track INTERFACE [DECREMENT]`: the priority is less by so much while the interface has no link or is down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandbyTrack {
+    /// Name in Linux.
+    pub interface: String,
+    /// 1–255, default 10.
+    pub decrement: u8,
+}
+
+/// `ip route N M A`: a route of the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouterRoute {
+    /// Destination.
+    pub network: Ipv4Net,
+    /// Next router.
+    pub gateway: Ipv4Addr,
+}
+
+impl StandbyGroup {
+    /// IOS's priority.
+    pub const PRIORITY: u8 = 100;
+    /// IOS's decrement of a tracked interface.
+    pub const DECREMENT: u8 = 10;
+
+    /// Group `number` as IOS makes it.
+    #[must_use]
+    pub const fn new(number: u16) -> Self {
+        Self {
+            number,
+            address: None,
+            priority: Self::PRIORITY,
+            preempt: false,
+            preempt_delay: Duration::ZERO,
+            timers: None,
+            authentication: None,
+            name: None,
+            track: Vec::new(),
+        }
+    }
+
+    /// Its priority while the interfaces in `down` are down.
+    #[must_use]
+    pub fn priority_without(&self, down: impl Fn(&str) -> bool) -> u8 {
+        let less = self.track.iter().filter(|track| down(&track.interface)).map(|track| track.decrement);
+        less.fold(self.priority, u8::saturating_sub)
+    }
+}
+
+/// The VLAN of the interface called `vlanN`, in any case.
+#[must_use]
+pub fn vlan_of_name(name: &str) -> Option<VlanId> {
+    let digits = name.get(..4).filter(|head| head.eq_ignore_ascii_case("vlan")).and(name.get(4..))?;
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    VlanId::new(digits.parse().ok()?)
+}
+
+impl Config {
+    /// The VLAN by which the router's interface is known in the dataplane: its own, or for a port one that the configuration
+    /// does not use, from the highest downwards, as IOS's internal VLANs.
+    #[must_use]
+    pub fn router_vlan(&self, interface: &RouterInterface) -> Option<VlanId> {
+        if let Some(vlan) = vlan_of_name(&interface.name) {
+            return Some(vlan);
+        }
+        let ports = self.router.iter().filter(|known| vlan_of_name(&known.name).is_none());
+        let index = ports.into_iter().position(|known| known.name == interface.name)?;
+        let used: Vec<VlanId> = self.vlan_ids().collect();
+        (2..=4094).rev().filter_map(VlanId::new).filter(|vlan| !used.contains(vlan)).nth(index)
+    }
+
+    /// The routed ports with their VLANs: see [`Self::router_vlan`].
+    pub fn routed_ports(&self) -> impl Iterator<Item = (&super::Interface, VlanId)> {
+        let routed = self.interfaces.iter().filter(|port| port.mode == PortMode::Routed);
+        routed.filter_map(|port| {
+            let interface = self.router.iter().find(|interface| interface.name == port.name)?;
+            Some((port, self.router_vlan(interface)?))
+        })
+    }
+
+    /// The router's interfaces with their VLANs and addresses.
+    pub fn router_networks(&self) -> impl Iterator<Item = (&RouterInterface, VlanId, Ipv4Net)> {
+        self.router
+            .iter()
+            .filter_map(|interface| Some((interface, self.router_vlan(interface)?, interface.address?)))
+    }
+
+    /// Own address of the router that should be active while this node is: this host's, if none is named.
+    #[must_use]
+    pub fn tracked_router(&self, tracked: &TrackedGroup) -> Option<Ipv4Addr> {
+        let own = || {
+            let group = self.standby_groups().find(|(_, _, group, _)| group.number == tracked.group)?;
+            Some(group.0.address?.addr())
+        };
+        tracked.router.or_else(own)
+    }
+
+    /// The groups that this host speaks for, in the order of their numbers in the dataplane.
+    pub fn standby_groups(
+        &self,
+    ) -> impl Iterator<Item = (&RouterInterface, VlanId, &StandbyGroup, Ipv4Addr)> {
+        self.router_networks().flat_map(|(interface, vlan, _)| {
+            let groups = interface.groups.iter();
+            groups.filter_map(move |group| Some((interface, vlan, group, group.address?)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vlans_interface_is_known_by_its_name() {
+        let vlan = |name| vlan_of_name(name).map(VlanId::get);
+        assert_eq!((vlan("vlan136"), vlan("Vlan2")), (Some(136), Some(2)));
+        for other in ["vlan", "vlan1", "vlan4095", "vlan+5", "vlan2a", "eth1", "vla"] {
+            assert_eq!(vlan(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_down_takes_its_decrement() {
+        let track = |interface: &str, decrement| StandbyTrack { interface: interface.to_owned(), decrement };
+        let group = StandbyGroup { track: vec![track("a", 10), track("b", 95)], ..StandbyGroup::new(1) };
+        assert_eq!(group.priority_without(|_| false), 100);
+        assert_eq!(group.priority_without(|name| name == "a"), 90);
+        assert_eq!(group.priority_without(|_| true), 0);
+    }
+}
