@@ -245,6 +245,10 @@ impl Node {
             }
             let _ = kill(pid, Signal::SIGTERM);
             let _ = self.reap();
+        } else if self.programs.csmd.leading.is_empty() {
+            // One that was killed left its program and its tables.
+            let mut withdraw = Command::new(&self.programs.csmd.path);
+            let _ = crate::netns::run(withdraw.arg("--withdraw").arg("--socket").arg(&self.socket));
         }
     }
 

@@ -53,6 +53,8 @@ pub(super) struct Haste(());
 
 impl Haste {
     pub(super) fn begin() -> Self {
+        // What it starts is to be ordinary.
+        set_policy(libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK);
         set_nice(-20);
         Self(())
     }
@@ -61,7 +63,14 @@ impl Haste {
 impl Drop for Haste {
     fn drop(&mut self) {
         set_nice(0);
+        set_policy(libc::SCHED_OTHER);
     }
+}
+
+fn set_policy(policy: libc::c_int) {
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 stands for the calling thread, and the parameter outlives the call, which only reads it.
+    let _refused = unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) };
 }
 
 fn set_nice(nice: libc::c_int) {

@@ -183,7 +183,7 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     // Who has asked for something is answered first.
     let answered = tokio::time::timeout(ANSWERS_MAX, &mut api).await.is_ok();
     if let Ended::Reload(from) = ended
-        && node.outlived
+        && node.may_rest(from)
     {
         let failure = restart::execute(&options.image, &Handed { from, parked });
         // Nothing has been undone yet, so this goes on as if it had not been tried: the peer takes over.
@@ -196,6 +196,11 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
         .await
         .map_err(Failure::step("shutdown"))?;
     tracing::info!("stopped, nothing left behind");
+    if let Ended::Reload(from) = ended {
+        // Ports or addresses differ, so all was undone; the program may still be another one.
+        let failure = restart::execute(&options.image, &Handed { from, parked: None });
+        tracing::error!(image = %options.image.display(), %failure, "cannot be executed: starting anew in this process");
+    }
     Ok(ended)
 }
 
@@ -261,8 +266,6 @@ impl Running {
         let keep = options.pins.as_deref().map(keep).transpose()?.flatten();
         let mut dataplane = Dataplane::load_over(&specs, AttachMode::Native, capacity, keep)
             .map_err(Failure::step("the dataplane"))?;
-        // Before threads are made that would inherit it.
-        drop(haste);
         let has_adopted = dataplane.has_adopted();
         if has_adopted {
             tracing::info!("the tables of the csmd before are taken over");
@@ -399,6 +402,7 @@ impl Running {
                 (None, Some(sole))
             }
         };
+        drop(haste);
         let (ft, replication) = pair.unzip();
         let tracer = early.unwrap_or_else(|| tracer(&mut dataplane));
         let standby = standby::start(&config, &specs, &dataplane)?;

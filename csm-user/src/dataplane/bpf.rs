@@ -21,6 +21,9 @@ const LOOKUP_BATCH: libc::c_int = 24;
 const UPDATE_BATCH: libc::c_int = 26;
 const DELETE_BATCH: libc::c_int = 27;
 
+/// Elements of an array that are read at a time.
+const ELEMENTS_SLICE: usize = 8_192;
+
 /// What an update may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
@@ -213,6 +216,22 @@ impl<K: Pod, V: Pod> BpfMap<K, V> {
             }
         }
         Ok(entries)
+    }
+
+    /// All elements of an array, thousands with each system call.
+    ///
+    /// # Errors
+    /// Of the system calls.
+    pub fn elements(&self) -> io::Result<Vec<(K, V)>> {
+        let mut elements = Vec::with_capacity(self.max_entries as usize);
+        let mut walk = Walk::new((self.max_entries as usize).min(ELEMENTS_SLICE));
+        loop {
+            let (slice, last) = walk.next(self)?;
+            elements.extend(slice.map(|(key, value)| (*key, *value)));
+            if last {
+                return Ok(elements);
+            }
+        }
     }
 
     /// Writes `keys[i] = values[i]`, replacing what is there; returns how many were written before the first failure,

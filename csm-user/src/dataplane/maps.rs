@@ -198,16 +198,9 @@ fn no_real<A: Wire>() -> Real<A> {
     Real { ip_be: A::UNSPECIFIED, port_be: 0, vlan: 0, nexthop: 0, flags: 0, farm: 0 }
 }
 
-/// The elements of an array that are not all zero; about 10 ms for the largest.
+/// The elements of an array that are not all zero.
 fn used<V: Pod + PartialEq>(array: &BpfMap<u32, V>, empty: V) -> io::Result<BTreeMap<u32, V>> {
-    (0..array.max_entries())
-        .filter_map(|index| match array.get(&index) {
-            Ok(Some(value)) if value == empty => None,
-            Ok(Some(value)) => Some(Ok((index, value))),
-            Ok(None) => None,
-            Err(error) => Some(Err(error)),
-        })
-        .collect()
+    Ok(array.elements()?.into_iter().filter(|(_, value)| *value != empty).collect())
 }
 
 /// `NEXTHOPS` and `NEIGHBOURS` of family `A`, written by the neighbour table's shell.
@@ -247,13 +240,8 @@ where
     /// # Errors
     /// Of a system call.
     pub fn nexthops(&self) -> io::Result<Vec<(u32, NextHop<A>)>> {
-        let all = (0..self.nexthops.max_entries()).map(|number| Ok((number, self.nexthops.get(&number)?)));
-        let there = |entry: io::Result<(u32, Option<NextHop<A>>)>| match entry {
-            Ok((number, Some(hop))) if hop.ip_be != A::UNSPECIFIED => Some(Ok((number, hop))),
-            Ok(_) => None,
-            Err(error) => Some(Err(error)),
-        };
-        all.filter_map(there).collect()
+        let all = self.nexthops.elements()?.into_iter();
+        Ok(all.filter(|(_, hop)| hop.ip_be != A::UNSPECIFIED).collect())
     }
 
     /// Tunnel `number`.

@@ -121,12 +121,18 @@ fn a_restart_that_never_comes_back_is_a_failover_within_ten_seconds() {
     let (mut lab, program) = lab_with_own_program("broken");
     let active = lab.start(LIMIT).expect("one active, one standby");
     let mut traffic = Traffic::start(&lab, 100).expect("traffic");
+    let good = std::fs::read(&program).expect("the program");
     replace(&program, b"#!/bin/sh\nexec sleep 60\n");
     let begun = now_ns();
     lab.node(active).command("reload").expect("a restart");
     lab.node(active.peer()).wait_for(Role::Active, LIMIT).expect("takeover");
     let took = Duration::from_nanos(now_ns() - begun);
     assert!((Duration::from_secs(8)..Duration::from_secs(12)).contains(&took), "{took:?}");
+    // Repaired, it finds what was left, and is its peer's standby.
+    replace(&program, &good);
+    lab.fail(active, Fault::Kill).expect("kill");
+    lab.restore(active).expect("a start");
+    lab.node(active).wait_for(Role::Standby, LIMIT).expect("a standby");
     traffic.mark().expect("mark");
     let report = traffic.prove(LIMIT).expect("report");
     assert_eq!((report.alive, report.unproven), (100, 0), "{report:?}");

@@ -57,12 +57,7 @@ impl Identities {
 impl Ids {
     fn open(source: &impl MapSource, name: &str) -> io::Result<Self> {
         let map: BpfMap<u32, u64> = BpfMap::new(source.descriptor(name)?)?;
-        let mut written = BTreeMap::new();
-        for number in 0..map.max_entries() {
-            if let Some(id) = map.get(&number)?.filter(|&id| id != 0) {
-                written.insert(number, id);
-            }
-        }
+        let written = map.elements()?.into_iter().filter(|(_, id)| *id != 0).collect();
         Ok(Self { map, written: Mutex::new(written) })
     }
 

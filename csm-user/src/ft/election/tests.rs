@@ -190,6 +190,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           peer asks, outranks -> standby: PeerUp Arm(Silence 150ms) Gate(Closed) Send(Heartbeat 9) Arm(Heartbeat 50ms) Send(Relinquish 9)
           peer asks another boot: PeerUp Arm(Silence 150ms) Send(Heartbeat 9)
           peer offers -> standby: PeerUp Arm(Silence 150ms) Gate(Closed) Send(Heartbeat 9) Arm(Heartbeat 50ms)
+          peer restarts -> standby: PeerUp Arm(Silence 9602ms) Promise(9.602s) Gate(Closed) Send(Heartbeat 9) Arm(Heartbeat 50ms) Send(Heartbeat 9)
           peer yields 5: PeerUp Arm(Silence 150ms)
           peer yields 9: PeerUp Arm(Silence 150ms)
           force: Forced(Err(NotActive))
@@ -200,6 +201,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           replica complete: Send(Heartbeat 0)
           replica behind: 
           rival seen: 
+          hold: NotHeld(NotActive)
         standby
           start -> init: Gate(Closed) Send(Heartbeat 4) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
           lease expired: 
@@ -222,6 +224,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           peer asks, outranks: Arm(Silence 150ms) Send(Relinquish 9)
           peer asks another boot: Arm(Silence 150ms) Send(Heartbeat 9)
           peer offers -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          peer restarts: Arm(Silence 9602ms) Promise(9.602s) Send(Heartbeat 9)
           peer yields 5 -> candidate: Arm(Silence 150ms) Send(Elect 6) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
           peer yields 9 -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
           force: Forced(Err(NotActive))
@@ -232,6 +235,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           replica complete -> candidate: Send(Elect 5) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
           replica behind: 
           rival seen: 
+          hold: NotHeld(NotActive)
         candidate
           start -> init: Gate(Closed) Send(Heartbeat 5) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
           lease expired -> init: Gate(Closed) Send(Heartbeat 5) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
@@ -254,6 +258,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           peer asks, outranks -> standby: Arm(Silence 150ms) Gate(Closed) Send(Heartbeat 9) Arm(Heartbeat 50ms) Send(Relinquish 9)
           peer asks another boot: Arm(Silence 150ms) Send(Elect 10) Send(Heartbeat 10)
           peer offers: Arm(Silence 150ms) Send(Elect 10)
+          peer restarts: Arm(Silence 9602ms) Promise(9.602s) Send(Elect 10)
           peer yields 5 -> active: Arm(Silence 150ms) Adopt Send(Coup 5) Gate(Open) Announce(Preempt) Arm(Heartbeat 50ms)
           peer yields 9: Arm(Silence 150ms) Send(Elect 10)
           force: Forced(Err(NotActive))
@@ -264,6 +269,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           replica complete: 
           replica behind: Send(Heartbeat 5)
           rival seen: 
+          hold: NotHeld(NotActive)
         active
           start -> init: Gate(Closed) Send(Heartbeat 1) StopAnnounce Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
           lease expired -> init: Gate(Closed) Send(Heartbeat 1) StopAnnounce Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
@@ -286,6 +292,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           peer asks, outranks -> relay-out: Arm(Silence 150ms) Gate(RelayOut) Send(Relinquish 9) Arm(Relay 10000ms) StopAnnounce Arm(Heartbeat 50ms)
           peer asks another boot: Arm(Silence 150ms) Send(Heartbeat 1)
           peer offers -> standby: Arm(Silence 150ms) Overlap Gate(Closed) Send(Heartbeat 9) StopAnnounce Arm(Heartbeat 50ms)
+          peer restarts -> standby: Arm(Silence 9602ms) Promise(9.602s) Overlap Gate(Closed) Send(Heartbeat 9) StopAnnounce Arm(Heartbeat 50ms) Send(Heartbeat 9)
           peer yields 5: Arm(Silence 150ms)
           peer yields 9: Arm(Silence 150ms)
           force: Send(Offer) Arm(Retry 50ms)
@@ -296,6 +303,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           replica complete: 
           replica behind: 
           rival seen: Announce(Rival)
+          hold: Send(Heartbeat 1) Arm(Retry 50ms)
         relay-out
           start -> init: Gate(Closed) Send(Heartbeat 2) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
           lease expired: 
@@ -318,6 +326,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           peer asks, outranks: Arm(Silence 150ms) Send(Relinquish 9)
           peer asks another boot: Arm(Silence 150ms) Send(Heartbeat 9)
           peer offers -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
+          peer restarts: Arm(Silence 9602ms) Promise(9.602s)
           peer yields 5 -> candidate: Arm(Silence 150ms) Send(Elect 6) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
           peer yields 9 -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
           force: Forced(Err(NotActive))
@@ -328,6 +337,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           replica complete: 
           replica behind: Send(Heartbeat 2)
           rival seen: 
+          hold: NotHeld(NotActive)
         left
           start: 
           lease expired: 
@@ -350,6 +360,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           peer asks, outranks: 
           peer asks another boot: 
           peer offers: 
+          peer restarts: 
           peer yields 5: 
           peer yields 9: 
           force: 
@@ -360,6 +371,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           replica complete: 
           replica behind: 
           rival seen: 
+          hold: 
     "#]].assert_eq(&table);
 }
 
