@@ -37,6 +37,7 @@ pub mod standin;
 pub mod status;
 pub mod strays;
 pub mod timers;
+pub mod terminal;
 pub mod topology;
 pub mod traffic;
 pub mod trunk;
