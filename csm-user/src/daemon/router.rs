@@ -1,18 +1,13 @@
 //! The host as a router within the daemon: from the configuration to what the maps hold.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use csm_common::names;
 use csm_common::net::{
     Group, NO_GROUP, ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_MODULE, ROUTE_VIA, Route, RouterRoute,
 };
 use ipnet::Ipv4Net;
 
-use crate::dataplane::bpf::{BpfMap, Update};
-use crate::dataplane::maps::MapSource;
-use crate::dataplane::routes::be;
 use crate::hsrp::wire::Version;
 use crate::model::{Config, Host, RouterInterface, VlanId};
 

@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::netlink::{Link, Monitor, Netlink, Notice};
-use super::table::{Effect, Hop, NeighbourTable};
+use super::table::{Effect, Hop, Known, NeighbourTable};
 use crate::model::Host;
 
 /// Requests to the kernel that may wait; beyond that all hosts are asked for anew.

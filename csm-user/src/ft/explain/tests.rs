@@ -42,6 +42,7 @@ fn status(state: State, reason: Reason) -> FtStatus {
         heartbeat: MS(50),
         failover: MS(150),
         lease: MS(123),
+        hold: MS(8000),
         proven_only: false,
         mac: [0; 6],
         config_checksum: 0,
