@@ -153,6 +153,7 @@ pub enum Id {
     FtGroup,
     Priority,
     Preempt,
+    SyncAuto,
     Heartbeat,
     Failover,
     AuthKey,
