@@ -11,6 +11,7 @@
 //! - [`strays`]: frames that reach the wrong node, on purpose.
 //! - [`decapsulate`]: the far end of tunnels.
 //! - [`scenario`], [`report`], [`picture`]: a fault from beginning to end, and its line, table and picture.
+//! - [`matrix`]: each mode through each fault. [`timers`]: how soon, for each setting of the timers.
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
 
 pub mod capture;
@@ -21,6 +22,7 @@ pub mod figure;
 pub mod lab;
 pub mod link;
 pub mod loops;
+pub mod matrix;
 pub mod model;
 pub mod netns;
 pub mod node;
@@ -37,6 +39,7 @@ pub mod standin;
 pub mod status;
 pub mod strays;
 pub mod terminal;
+pub mod timers;
 pub mod topology;
 pub mod traffic;
 pub mod trunk;
