@@ -207,7 +207,7 @@ pub async fn tech_support(client: &Client, options: &Options, as_json: bool) -> 
     let (mut text, mut parts) = (String::new(), Vec::new());
     for command in BUNDLE {
         let command = command.replace("SLOT", &slot.to_string());
-        let Output { stdout, stderr, .. } = Box::pin(exec::run(&[command.clone()], &plain)).await;
+        let Output { stdout, stderr, .. } = Box::pin(exec::run(std::slice::from_ref(&command), &plain)).await;
         let output = without_keys(&(stdout + &stderr));
         if as_json {
             parts.push(json!({ "command": command, "output": output }));

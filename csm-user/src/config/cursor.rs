@@ -186,7 +186,7 @@ fn follow(stack: &mut Vec<&'static [Piece]>, words: &[&str], found: &mut Vec<Cho
         (Piece::Word(keyword, help), []) => choose(keyword.to_owned(), help, true),
         (Piece::Slot(.., help), []) => choose(piece.to_string(), help, false),
         (Piece::Word(keyword, _), [word, words @ ..]) if abbreviates(word, keyword) => {
-            follow(stack, words, found)
+            follow(stack, words, found);
         }
         (Piece::Slot(_, kind, _), [word, words @ ..]) if kind.looks_like(word) => follow(stack, words, found),
         (Piece::Word(..) | Piece::Slot(..), _) => {}

@@ -125,7 +125,7 @@ impl Node {
             gate_open: self.gate.load().state_at(monotonic_ns()) == GateState::Open,
             realtime: status.is_some_and(|status| status.realtime),
             locked: status.is_some_and(|status| status.memory_locked),
-            lacks: self.track.as_ref().map(|track| track.lacking()).unwrap_or_default(),
+            lacks: self.track.as_ref().map(super::tracking::Running::lacking).unwrap_or_default(),
             reals: self.found_reals(&config),
             unresolved: self.unresolved(&config),
             unreplicated: self.unreplicated(&config),
@@ -206,10 +206,7 @@ impl Node {
     fn replica_facts(&self) -> Option<Replica> {
         let status = self.replication.as_ref()?.status();
         let sender = status.outgoing.as_ref().filter(|_| status.active);
-        let sender = match sender {
-            Some(sender) => sender,
-            None => return status.active.then(Replica::default),
-        };
+        let Some(sender) = sender else { return status.active.then(Replica::default) };
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let coverage = sender.coverage.map(|(_, coverage)| coverage).unwrap_or_default();
         Some(Replica {

@@ -329,7 +329,7 @@ impl Checks {
         }
         match compared_ms {
             None => {
-                self.missing("replica", "both tables have not been compared yet", Some("wait some seconds"))
+                self.missing("replica", "both tables have not been compared yet", Some("wait some seconds"));
             }
             Some(ms) if ms > COMPARED_MAX_MS => {
                 let found = format!("both tables were compared {} s ago for the last time", ms / 1000);

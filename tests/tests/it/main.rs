@@ -11,6 +11,7 @@ mod ft;
 mod hsrp;
 mod keys;
 mod lab;
+mod matrix;
 mod network;
 mod operator;
 mod ready;

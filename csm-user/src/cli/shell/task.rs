@@ -225,7 +225,8 @@ impl Shell<'_> {
         let words = [command.to_owned()];
         let Some(Output { stdout, stderr, status }) = self.interruptible(exec::run(&words, &options)) else {
             self.status = exec::FAILED;
-            return Ok(println!());
+            println!();
+            return Ok(());
         };
         let written = lock(&screen).write(&stdout);
         if let Err(error) = written

@@ -14,7 +14,7 @@ pub fn write(out: &mut impl Write, reply: &ReadyReply) -> fmt::Result {
         (true, _) => writeln!(out, "yes: either box may be lost now, no client would notice")?,
         (false, 1) => writeln!(out, "no: clients might notice the loss of a box, 1 thing is missing")?,
         (false, _) => {
-            writeln!(out, "no: clients might notice the loss of a box, {missing} things are missing")?
+            writeln!(out, "no: clients might notice the loss of a box, {missing} things are missing")?;
         }
     }
     for check in of(CheckGrade::Missing) {
