@@ -34,6 +34,7 @@ pub mod sim;
 pub mod standin;
 pub mod status;
 pub mod strays;
+pub mod terminal;
 pub mod topology;
 pub mod traffic;
 pub mod trunk;

@@ -20,6 +20,7 @@ pub mod node;
 mod pair;
 pub mod planner;
 mod ports;
+mod ready;
 pub mod replica;
 mod replies;
 mod restart;

@@ -9,7 +9,7 @@
 //! claimed. Whoever drives it reads the clock for [`Session::receive`] after the datagram was read (never dated too early), and
 //! for [`Session::wake`] before it reads the datagrams (no silence is seen where a message lies waiting).
 
-mod report;
+pub(super) mod report;
 mod rest;
 
 use std::net::{IpAddr, Ipv6Addr};

@@ -138,6 +138,7 @@ impl Node {
                 priority: 10 * number,
                 alt_priority: None,
                 preempt: false,
+                sync_auto: false,
                 heartbeat: HEARTBEAT,
                 failover: FAILOVER,
                 keys: FtKeys::default(),
