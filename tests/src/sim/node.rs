@@ -5,10 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use csm_common::gate::{Gate, GateState};
-use csm_user::ft::election::{Election, Event, Params};
+use csm_user::ft::election::{Event, Params};
 use csm_user::ft::envelope::{self, DATAGRAM};
 use csm_user::ft::keyring::Keyring;
-use csm_user::ft::parked::Parked;
 use csm_user::ft::session::{Arrival, Port, Session};
 use csm_user::ft::wire::{Kind, LENGTH, Message};
 use csm_user::ft::{Controls, FtEvent, Refusal, State};
@@ -71,8 +70,6 @@ pub struct Outbox {
     pub announced: u64,
     /// Of these, how many came with the gate shut.
     pub announced_shut: u64,
-    /// Holds that were not had.
-    pub not_held: u64,
     /// Boots of the peer that were heard for the first time.
     pub peers: u64,
 }
@@ -89,12 +86,6 @@ pub struct Node {
     pub lease_message: Option<(u64, u64)>,
     /// Its daemon, while it runs.
     pub session: Option<Session>,
-    /// The session that rests while the daemon restarts.
-    pub resting: Option<Session>,
-    /// Its gate is open by a hold that it believes to be granted.
-    pub holds: bool,
-    /// What was promised to the peer, local time; it outlives the daemon, as the gate does.
-    pub promise: u64,
     /// SIGSTOP until then, true time.
     pub stopped_until: Option<u64>,
     /// How long its next turn is to be held up between the reading of the clock and everything else.
@@ -124,9 +115,6 @@ impl Node {
             gate: Gate::CLOSED,
             lease_message: None,
             session: None,
-            resting: None,
-            holds: false,
-            promise: 0,
             stopped_until: None,
             hold_up: None,
             held: None,
@@ -142,10 +130,8 @@ impl Node {
     /// Starts the daemon.
     pub fn start(&mut self, params: Params, controls: Controls, time: u64) {
         // tokio's liveness is simulated as a loss of the ability to forward.
-        let session = Session::new(params, 9, controls, Duration::from_secs(1 << 32));
-        self.session = Some(session.with_promise(self.promise));
-        self.resting = None;
-        (self.gate, self.holds) = (Gate::CLOSED, false);
+        self.session = Some(Session::new(params, 9, controls, Duration::from_secs(1 << 32)));
+        self.gate = Gate::CLOSED;
         self.act(time, |session, now, port| {
             session.start(now, port);
             session.alive(now, port);
@@ -153,28 +139,14 @@ impl Node {
         });
     }
 
-    /// The daemon is back from its restart: what it left went through memory.
-    pub fn come_back(&mut self, time: u64) {
-        let Some(resting) = self.resting.take() else { return };
-        let Some(parked) = resting.parked().and_then(|parked| Parked::decode(&parked.encode())) else {
-            return;
-        };
-        let (params, controls) = (*resting.election().params(), resting.controls());
-        self.session = Some(Session::new(params, 9, controls, Duration::from_secs(1 << 32)));
-        self.act(time, |session, now, port| {
-            session.resume(&parked, now, port);
-            session.alive(now, port);
-            session.command(Event::Forwardable(true), now, port);
-        });
-    }
-
-    /// Kills it; the dataplane goes on until its lease is over.
+    /// Kills it; the kernel detaches the program.
     pub fn kill(&mut self) {
-        (self.session, self.resting) = (None, None);
+        self.session = None;
         (self.stopped_until, self.hold_up, self.held, self.held_gate) = (None, None, None, None);
         self.held_sent.clear();
         self.inbox.clear();
         self.commands.clear();
+        self.gate = Gate::CLOSED;
     }
 
     /// A datagram arrives; tells whether the session took it for a message of its peer.
@@ -263,16 +235,10 @@ impl Node {
         peer.is_some_and(|peer| peer.state == State::Active)
     }
 
-    /// Its machine, also while it rests.
-    #[must_use]
-    pub fn election(&self) -> Option<&Election> {
-        self.session.as_ref().or(self.resting.as_ref()).map(Session::election)
-    }
-
     /// State of the machine.
     #[must_use]
     pub fn state(&self) -> Option<State> {
-        self.election().map(Election::state)
+        self.session.as_ref().map(|session| session.election().state())
     }
 
     /// What its dataplane does at `time`.
@@ -301,12 +267,7 @@ impl Node {
         let Some(mut session) = self.session.take() else { return };
         let mut port = Wire { node: self, last_sent: None, now, reading, held_up: 0, time };
         act(&mut session, reading, &mut port);
-        if let Some(parked) = session.parked() {
-            self.kill();
-            let lease = session.election().params().lease;
-            self.holds = Duration::from_nanos(parked.until_ns.saturating_sub(now)) > lease;
-            self.resting = Some(session);
-        } else if session.is_ended() {
+        if session.is_ended() {
             self.kill();
         } else {
             self.session = Some(session);
@@ -354,7 +315,6 @@ impl Port for Wire<'_> {
     }
 
     fn gate(&mut self, gate: Gate) {
-        self.node.holds = false;
         let before = self.node.held_gate.unwrap_or(self.node.gate);
         if before.state_at(self.now) != GateState::Open {
             self.node.gate_reading = self.reading;
@@ -390,13 +350,9 @@ impl Port for Wire<'_> {
         self.node.outbox.forced.push(outcome);
     }
 
-    fn not_held(&mut self, _: Refusal) {
-        self.node.outbox.not_held += 1;
-    }
+    fn not_held(&mut self, _: Refusal) {}
 
-    fn promised(&mut self, until_ns: u64) {
-        self.node.promise = until_ns;
-    }
+    fn promised(&mut self, _: u64) {}
 
     fn wall_ns(&self) -> u64 {
         0

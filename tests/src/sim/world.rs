@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use csm_user::ft::election::{Election, Event, Params};
+use csm_user::ft::session::Session;
 use csm_user::ft::wire::{LENGTH, Message};
 use csm_user::ft::{Controls, Reason, State};
 use csm_user::model::lease;
@@ -24,8 +25,6 @@ pub enum Defect {
     EndlessLease,
     /// The peer's lease is not waited for, and little else.
     ClaimWithoutWaiting,
-    /// A restart relies on a hold that the peer has not granted: [`Controls::hold_unheard`].
-    UnheardHold,
 }
 
 /// What happens to the pair.
@@ -39,8 +38,6 @@ pub enum Fault {
     Kill(usize),
     /// Power on, or restart.
     Start(usize),
-    /// The daemon restarts while its dataplane goes on, and is back after so long, ns; 0: never.
-    Restart(usize, u64),
     /// SIGSTOP for so long, ns.
     Stop(usize, u64),
     /// The node's thread is held up for so long, ns, in its next turn: after it has read its clock.
@@ -140,13 +137,7 @@ impl Plan {
         let node = if rng.chance(50) { 0 } else { 1 };
         let lasts = rng.pick(&[span / 4, span / 2, span, 3 * span, 6 * span]) + rng.within(0..span);
         let mut pair = |one, other| self.faults.extend([(time, one), (time + lasts, other)]);
-        match rng.within(0..16) {
-            14 | 15 => {
-                let away = rng.pick(&[span / 8, span / 2, span, 3 * span]);
-                self.faults.push((time, Fault::Restart(node, away)));
-                // One that does not come back, or not in time, is started anew.
-                self.faults.push((time + 4 * span, Fault::Start(node)));
-            }
+        match rng.within(0..14) {
             0 => {
                 pair(Fault::Cut(0), Fault::Mend(0));
                 pair(Fault::Cut(1), Fault::Mend(1));
@@ -184,8 +175,6 @@ pub struct Outcome {
     pub idle_worst_ns: u64,
     /// Forced switchovers that were carried out.
     pub forced: u64,
-    /// Daemons that restarted while their dataplane went on.
-    pub rested: u64,
     /// Index of the active node at the end.
     pub active: Option<usize>,
 }
@@ -193,8 +182,6 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Thing {
     Fault(usize),
-    /// A daemon is back from its restart.
-    ComeBack(usize),
     Wake(usize, u64),
     Arrive(usize, [u8; LENGTH]),
     /// The replica of a node, in this boot, has caught up.
@@ -234,15 +221,12 @@ pub struct World {
     leaving: [bool; 2],
     /// Is to be started once it has left.
     restart: [bool; 2],
-    /// How long its daemon is away when its session comes to rest; 0: it does not come back.
-    away: [u64; 2],
     failover_ns: u64,
     nonce: u64,
     boots: [u64; 2],
     /// The peer's boot that each node has heard.
     boots_heard: [u64; 2],
     forced: u64,
-    rested: u64,
     checker: Checker,
     trace: bool,
 }
@@ -272,13 +256,11 @@ impl World {
             known_term: [0; 2],
             leaving: [false; 2],
             restart: [false; 2],
-            away: [0; 2],
             failover_ns: nanos(plan.failover),
             nonce: 1,
             boots: [0; 2],
             boots_heard: [0; 2],
             forced: 0,
-            rested: 0,
             checker: Checker::new(nanos(plan.heartbeat), nanos(plan.failover), slack),
             trace,
             plan,
@@ -315,7 +297,6 @@ impl World {
             overlap_ns: self.checker.overlap_total,
             idle_worst_ns: self.checker.idle_worst,
             forced: self.forced,
-            rested: self.rested,
             active,
         })
     }
@@ -343,7 +324,7 @@ impl World {
 
     /// The term, and P4, at the moment that a node becomes active.
     fn look_at_claim(&mut self, index: usize, time: u64) -> Result<(), Violation> {
-        let election = self.nodes[index].election();
+        let election = self.nodes[index].session.as_ref().map(Session::election);
         let is_active = election.is_some_and(|election| election.state() == State::Active);
         if !is_active || std::mem::replace(&mut self.was_active[index], is_active) {
             self.was_active[index] = is_active;
@@ -362,7 +343,7 @@ impl World {
         };
         let covered = self.replica_of[index] == Some(self.generation_of_table);
         self.generation_of_table += 1;
-        let peer = self.nodes[other].election();
+        let peer = self.nodes[other].session.as_ref().map(Session::election);
         // Two that were active at once have a table each, and neither is the truth.
         let is_split =
             std::mem::replace(&mut self.split, peer.is_some_and(|peer| peer.state() == State::Active));
@@ -390,13 +371,6 @@ impl World {
     fn happen(&mut self, thing: Thing, time: u64) {
         match thing {
             Thing::Fault(index) => self.strike(self.plan.faults[index].1, time),
-            Thing::ComeBack(index) => {
-                if self.nodes[index].resting.is_some() {
-                    self.note(time, index, "comes back");
-                    self.nodes[index].come_back(time);
-                    self.follow(index, time);
-                }
-            }
             Thing::Wake(index, generation) if generation == self.generation[index] => {
                 if self.nodes[index].stopped_until.is_some() {
                     self.note(time, index, "resumes");
@@ -460,11 +434,6 @@ impl World {
             }
             self.transmit(index, datagram, time);
         }
-        if self.nodes[index].resting.is_some() && self.away[index] > 0 {
-            self.rested += 1;
-            let back = time + std::mem::take(&mut self.away[index]);
-            self.push(back, Thing::ComeBack(index));
-        }
         self.generation[index] += 1;
         if let Some(wake) = self.nodes[index].next_wake() {
             let late = self.rng.within(0..self.plan.jitter_max + 1);
@@ -524,12 +493,6 @@ impl World {
                 self.note(time, index, &name);
                 self.start(index, time);
             }
-            Fault::Restart(index, away) => {
-                self.note(time, index, &name);
-                self.nodes[index].command(Event::Hold, time);
-                self.away[index] = away;
-                self.follow(index, time);
-            }
             Fault::Stop(index, lasts) => {
                 self.note(time, index, &name);
                 let node = &mut self.nodes[index];
@@ -549,8 +512,6 @@ impl World {
                         self.able[index] = able;
                         self.able_since[index] = time;
                     }
-                    // While the daemon restarts there is nobody to be told.
-                    Event::Leave if self.nodes[index].resting.is_some() => {}
                     Event::Leave => self.leaving[index] = true,
                     _ => {}
                 }
@@ -575,7 +536,7 @@ impl World {
         let Ok(lease) = lease(heartbeat, failover) else { unreachable!("plans have timers with a lease") };
         let own_failover = match defect {
             Defect::ClaimWithoutWaiting => heartbeat + heartbeat / 8,
-            Defect::None | Defect::EndlessLease | Defect::UnheardHold => failover,
+            Defect::None | Defect::EndlessLease => failover,
         };
         let params = Params {
             group: 1,
@@ -592,11 +553,7 @@ impl World {
             config_checksum: 1,
             software_checksum: 1,
         };
-        let controls = Controls {
-            lease_off: defect == Defect::EndlessLease,
-            hold_unheard: defect == Defect::UnheardHold,
-            ..Controls::default()
-        };
+        let controls = Controls { lease_off: defect == Defect::EndlessLease, ..Controls::default() };
         self.nodes[index].start(params, controls, time);
         self.syncing[index] = false;
         self.follow(index, time);

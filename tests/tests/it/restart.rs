@@ -74,9 +74,12 @@ fn the_six_steps_of_an_upgrade_lose_nothing() {
     replace(&program, &next);
     lab.fail(standby, Fault::Leave).expect("an orderly end");
     lab.restore(standby).expect("a start");
-    lab.node(standby)
-        .wait_for(Role::Standby, LIMIT)
-        .expect("standby with the new build, its replica complete");
+    let complete = wait::until("a complete replica", LIMIT, Duration::from_millis(50), || {
+        let status = lab.node(standby).status().ok();
+        Ok(status
+            .filter(|status| status.role == Role::Standby && status.obstacles == ["the software differs"]))
+    });
+    complete.expect("standby with the new build, its replica complete");
     assert!(!software_in_sync(lab.node(active)), "the builds are the same: nothing was tested");
     // 4 and 5: as the program is in its place already.
     lab.fail(active, Fault::Leave).expect("an orderly end");
