@@ -11,7 +11,6 @@ mod ft;
 mod hsrp;
 mod keys;
 mod lab;
-mod least;
 mod network;
 mod operator;
 mod replication;
