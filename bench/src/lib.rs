@@ -47,6 +47,7 @@ pub fn large_config(vservers: u32) -> Config {
             priority: 20,
             alt_priority: None,
             preempt: true,
+            sync_auto: false,
             heartbeat: Duration::from_secs(1),
             failover: Duration::from_secs(3),
             keys: csm_user::model::FtKeys::default(),

@@ -318,6 +318,7 @@ pub(crate) fn parse(ctx: &XdpContext, packet: &mut Packet) -> Result<usize, Reas
 
 /// Parses and checks the transport header at `l4`.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "below 256")]
 pub(crate) fn parse_transport<A: Family>(
     ctx: &XdpContext,
     l4: usize,
@@ -327,7 +328,9 @@ pub(crate) fn parse_transport<A: Family>(
         PROTO_TCP => parse_tcp(ctx, l4, packet)?,
         PROTO_UDP => parse_udp(ctx, l4, packet)?,
         proto if proto == A::ICMP => parse_icmp(ctx, l4, packet)?,
-        // Without ports: the addresses tell its connections apart.
+        // Without ports: the addresses tell its connections apart. It ends behind its IP header, at least (RFC 1812, 5.2.2);
+        // the others look further.
+        _ if (LINK_HEADER + packet.total) < l4 as u32 => return Err(Reason::DropMalformed),
         _ => {}
     }
     if packet.has_more() && (packet.is_icmp_error() || !payload(packet, l4).is_multiple_of(8)) {

@@ -16,6 +16,7 @@ pub mod model;
 pub mod neigh;
 pub mod numbers;
 pub mod probe;
+pub mod readiness;
 pub mod replication;
 pub mod secure;
 pub mod state;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::topology::{ALIAS, ALIAS6, REALS6, ROUTER, ROUTER6, Side, VIP, VIP6, VLANS, Wiring};
+use crate::topology::{ALIAS, ALIAS6, ROUTER, ROUTER6, Side, VIP, VIP6, VLANS, Wiring};
 
 /// Port of the long-lived connections' virtual server.
 pub const MESSAGE_PORT: u16 = 9000;
@@ -61,13 +61,67 @@ pub struct Figure {
     pub wiring: Wiring,
 }
 
+/// What the farms do with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Forwarding {
+    /// `nat server`.
+    #[default]
+    ServerNat,
+    /// `no nat server`: the servers own the virtual address.
+    Dispatch,
+    /// `nat client POOL` beside it.
+    ClientNat,
+    /// Beside `nat server`, `predictor forward` to the servers' own network.
+    Onward,
+}
+
+/// The pool's addresses are the last of these with the hosts 50 to 53.
+fn natpools(wiring: Wiring, ipv6: bool) -> String {
+    let net = if wiring == Wiring::OneArmed { 38 } else { 39 };
+    match ipv6 {
+        false => {
+            format!(" natpool POOL 192.158.{net}.50 192.158.{net}.53 netmask 255.255.255.0\n")
+        }
+        true => format!(" natpool POOL6 fd00:{net}::50 fd00:{net}::53 prefix-length 64\n"),
+    }
+}
+
+impl Forwarding {
+    /// The farms' lines.
+    fn lines(self, pool: &str) -> String {
+        match self {
+            Self::ServerNat | Self::Onward => "  nat server\n  no nat client\n".into(),
+            Self::Dispatch => "  no nat server\n".into(),
+            Self::ClientNat => format!("  nat client {pool}\n"),
+        }
+    }
+
+    /// The farm and the virtual server for a network of servers.
+    fn onward(self, name: &str, network: &str) -> String {
+        if self != Self::Onward {
+            return String::new();
+        }
+        format!(
+            " exit\n serverfarm {name}\n  predictor forward\n vserver {name}\n  virtual {network} any\n  serverfarm {name}\n  \
+             replicate csrp connection\n  inservice\n"
+        )
+    }
+}
+
 impl Figure {
     /// The configuration text of one node.
     pub fn text(&self, side: Side) -> String {
+        self.text_of(side, Forwarding::ServerNat)
+    }
+
+    /// The same with farms that do this.
+    pub fn text_of(&self, side: Side, forwarding: Forwarding) -> String {
         let mut text = String::new();
+        let one_armed = self.wiring == Wiring::OneArmed;
         match self.wiring.is_trunk() {
             false => {
-                for (interface, vlan) in (1..).zip(VLANS) {
+                let used = |&(_, vlan): &(i32, u16)| !(one_armed && vlan == VLANS[1]);
+                for (interface, vlan) in (1..).zip(VLANS).filter(used) {
                     let _ = writeln!(text, "interface eth{interface}\n switchport access vlan {vlan}");
                 }
             }
@@ -87,12 +141,18 @@ impl Figure {
         let alias = if bridge { String::new() } else { format!("  alias {ALIAS} {mask}\n") };
         let _ = write!(
             text,
-            "module csm 5\n vlan 2 client\n  ip address {own2} {mask} alt {peer2} {mask}\n  gateway {ROUTER}\n \
-             vlan 3 server\n  ip address {own3} {mask} alt {peer3} {mask}\n{alias} \
-             probe TCP tcp\n  interval 5\n probe ICMP icmp\n  interval 5\n"
+            "module csm 5\n vlan 2 client\n  ip address {own2} {mask} alt {peer2} {mask}\n  gateway {ROUTER}\n"
         );
+        if !one_armed {
+            let _ = write!(text, " vlan 3 server\n  ip address {own3} {mask} alt {peer3} {mask}\n{alias}");
+        }
+        text.push_str(" probe TCP tcp\n  interval 5\n probe ICMP icmp\n  interval 5\n");
+        if forwarding == Forwarding::ClientNat {
+            text.push_str(&natpools(self.wiring, false));
+        }
         for (farm, probe) in [("WEB", "TCP"), ("MESSAGES", "TCP"), ("ECHO", "ICMP")] {
-            let _ = write!(text, " serverfarm {farm}\n  nat server\n  no nat client\n  probe {probe}\n");
+            let lines = forwarding.lines("POOL");
+            let _ = write!(text, " serverfarm {farm}\n{lines}  probe {probe}\n");
             for real in self.wiring.reals() {
                 let _ = write!(text, "  real {real}\n   weight 8\n   inservice\n");
             }
@@ -112,6 +172,7 @@ impl Figure {
             }
             text.push_str("  inservice\n");
         }
+        text.push_str(&forwarding.onward("ONWARD", "192.158.39.0 255.255.255.0"));
         text.push_str(&self.ft_group(side));
         text
     }
@@ -137,15 +198,19 @@ impl Figure {
 }
 
 /// More of `module csm` for one node: the same in IPv6.
-pub fn ipv6(side: Side) -> String {
+pub fn ipv6(side: Side, wiring: Wiring, forwarding: Forwarding) -> String {
     let ([own2, own3], [peer2, peer3]) = (side.addresses6(), side.peer().addresses6());
-    let mut text = format!(
-        " vlan 2 client\n  ipv6 address {own2}/64 alt {peer2}/64\n  gateway {ROUTER6}\n \
-         vlan 3 server\n  ipv6 address {own3}/64 alt {peer3}/64\n  alias {ALIAS6}/64\n"
-    );
+    let mut text = format!(" vlan 2 client\n  ipv6 address {own2}/64 alt {peer2}/64\n  gateway {ROUTER6}\n");
+    if wiring != Wiring::OneArmed {
+        let _ =
+            write!(text, " vlan 3 server\n  ipv6 address {own3}/64 alt {peer3}/64\n  alias {ALIAS6}/64\n");
+    }
+    if forwarding == Forwarding::ClientNat {
+        text.push_str(&natpools(wiring, true));
+    }
     for (farm, probe) in [("WEB6", "TCP"), ("MESSAGES6", "TCP"), ("ECHO6", "ICMP")] {
-        let _ = write!(text, " serverfarm {farm}\n  probe {probe}\n");
-        for real in REALS6 {
+        let _ = write!(text, " serverfarm {farm}\n{}  probe {probe}\n", forwarding.lines("POOL6"));
+        for real in wiring.reals6() {
             let _ = write!(text, "  real {real}\n   inservice\n");
         }
     }
@@ -159,7 +224,7 @@ pub fn ipv6(side: Side) -> String {
             " vserver {name}\n  virtual {VIP6} {to}\n  serverfarm {name}\n{sticky}  replicate csrp connection\n  inservice\n"
         );
     }
-    text
+    text + &forwarding.onward("ONWARD6", "fd00:39::/64")
 }
 
 #[cfg(test)]

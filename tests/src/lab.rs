@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::capture::Capture;
-use crate::figure::{self, Figure, Timers};
+use crate::figure::{self, Figure, Forwarding, Timers};
 use crate::netns::{self, LabId, Reaper};
 use crate::node::{Fault, NegativeControl, Node};
 use crate::ports::PortWatch;
 use crate::programs::Programs;
 use crate::service::{DOWNLOAD, Services};
 use crate::status::{Role, Status};
-use crate::topology::{REALS6, Side, Topology, VIP, Wiring};
+use crate::topology::{Side, Topology, VIP, VIP6, Wiring};
 use crate::traffic::download::Payload;
 use crate::wait;
 
@@ -31,6 +31,8 @@ pub struct Options {
     pub download: u64,
     /// Pause between the messages that the message servers send.
     pub message_interval: Duration,
+    /// Pause between the short requests of one client.
+    pub web_interval: Duration,
     /// Where logs and captures go.
     pub out: PathBuf,
     /// More of `module csm`, for both nodes: pools, farms, virtual servers.
@@ -39,8 +41,10 @@ pub struct Options {
     pub ipv6: bool,
     /// More of `ft group`, for A and for B.
     pub group: [String; 2],
-    /// Whether the servers own the VIP, which the [stand-in](crate::standin) needs.
+    /// Whether the servers own the VIP, which the [stand-in](crate::standin) and dispatch mode need.
     pub servers_own_vip: bool,
+    /// What the farms do.
+    pub forwarding: Forwarding,
 }
 
 impl Options {
@@ -53,11 +57,13 @@ impl Options {
             control: None,
             download: 20_000_000,
             message_interval: Duration::from_millis(100),
+            web_interval: Duration::from_millis(50),
             out,
             services: String::new(),
             ipv6: false,
             group: [const { String::new() }; 2],
             servers_own_vip,
+            forwarding: Forwarding::ServerNat,
         }
     }
 }
@@ -110,14 +116,22 @@ impl Lab {
                 server.ip(&[format!("addr add {VIP}/32 dev lo")])?;
                 server.sysctl("ipv4/conf/all/arp_ignore", "1")?;
             }
+            let mut addresses6 = Vec::new();
+            if options.ipv6 {
+                addresses6.extend(options.figure.wiring.reals6().get(n - 1));
+                if options.servers_own_vip {
+                    server.sysctl("ipv6/conf/lo/disable_ipv6", "0")?;
+                    server.ip(&[format!("addr add {VIP6}/128 dev lo nodad")])?;
+                    addresses6.push(VIP6);
+                }
+            }
             let name = format!("s{n}");
             let directory = runtime.0.join(&name);
             let (csm_lab, pace) = (&options.programs.csm_lab, options.message_interval);
-            let address6 = REALS6.get(n - 1).copied().filter(|_| options.ipv6);
             services.push(Services::start(
                 server,
                 &name,
-                (address, address6),
+                (address, &addresses6),
                 &directory,
                 &web_root,
                 csm_lab,
@@ -125,8 +139,12 @@ impl Lab {
             )?);
         }
         let node = |side: Side| {
-            let ipv6 = if options.ipv6 { figure::ipv6(side) } else { String::new() };
-            let text = options.figure.text(side) + &options.group[side as usize] + &ipv6 + &options.services;
+            let (wiring, forwarding) = (options.figure.wiring, options.forwarding);
+            let ipv6 = if options.ipv6 { figure::ipv6(side, wiring, forwarding) } else { String::new() };
+            let text = options.figure.text_of(side, forwarding)
+                + &options.group[side as usize]
+                + &ipv6
+                + &options.services;
             Node::new(side, &options.programs, &text, &runtime.0, &options.out, options.control)
         };
         let nodes = [node(Side::A)?, node(Side::B)?];

@@ -10,6 +10,7 @@
 //! - [`loops`]: whether frames go round.
 //! - [`strays`]: frames that reach the wrong node, on purpose.
 //! - [`scenario`], [`report`], [`picture`]: a fault from beginning to end, and its line, table and picture.
+//! - [`matrix`]: each mode through each fault. [`timers`]: how soon, for each setting of the timers.
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
 
 pub mod capture;
@@ -19,6 +20,7 @@ pub mod figure;
 pub mod lab;
 pub mod link;
 pub mod loops;
+pub mod matrix;
 pub mod model;
 pub mod netns;
 pub mod node;
@@ -34,6 +36,8 @@ pub mod sim;
 pub mod standin;
 pub mod status;
 pub mod strays;
+pub mod terminal;
+pub mod timers;
 pub mod topology;
 pub mod traffic;
 pub mod trunk;

@@ -23,9 +23,8 @@ use crate::wait::{self, now_ns};
 /// Connections that one process may hold: a process may have 20,000 open files on some machines, and a quarter of that
 /// keeps one core from being the bottleneck.
 const PER_PROCESS: usize = 5_000;
-/// Client addresses that make short requests, and each one's pause between two.
+/// Client addresses that make short requests.
 const WEB_CLIENTS: usize = 20;
-const WEB_INTERVAL: Duration = Duration::from_millis(50);
 /// The traffic's time before the fault: first the quiet reference, then the lead-in that the picture shows.
 const REFERENCE: Duration = Duration::from_millis(2_500);
 const LEAD_IN: Duration = Duration::from_millis(1_100);
@@ -40,8 +39,8 @@ const RIPEN: Duration = Duration::from_millis(600);
 #[derive(Debug)]
 pub struct Traffic {
     messages: Vec<Driver<msg_client::Report>>,
-    probe: Driver<udp::Report>,
-    web: Driver<http::Report>,
+    pub(crate) probe: Driver<udp::Report>,
+    pub(crate) web: Driver<http::Report>,
 }
 
 impl Traffic {
@@ -70,14 +69,15 @@ impl Traffic {
         let source = topology::clients(vip, 100)[99].to_string();
         let probe =
             Driver::start(client, program, &["udp-probe".into(), at(ECHO_PORT), source, "1000".into()])?;
-        let interval = WEB_INTERVAL.as_millis().to_string();
+        let interval = lab.options.web_interval.as_millis().to_string();
         let web =
             Driver::start(client, program, &["http".into(), at(WEB_PORT), WEB_CLIENTS.to_string(), interval])
                 .context("short requests")?;
         Ok(Self { messages, probe, web })
     }
 
-    fn mark(&mut self) -> Result<()> {
+    /// Begins a new window for all of it.
+    pub(crate) fn mark(&mut self) -> Result<()> {
         for messages in &mut self.messages {
             messages.mark()?;
         }
@@ -125,7 +125,7 @@ impl Traffic {
     }
 
     /// Waits until no short request from the outage is open any more: each ends by itself, answered or not.
-    fn settle_requests(&mut self) {
+    pub(crate) fn settle_requests(&mut self) {
         // Where the outage does not end, the report says so.
         let _ = wait::until(
             "the last short request",
@@ -306,7 +306,7 @@ pub fn apply(lab: &mut Lab, traffic: &mut Traffic, fault: Fault, rate: u64) -> R
 }
 
 /// Clients that more than one real server has answered.
-fn unstuck(web: &http::Report) -> usize {
+pub(crate) fn unstuck(web: &http::Report) -> usize {
     web.reals.values().filter(|reals| reals.len() > 1).count()
 }
 

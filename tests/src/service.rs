@@ -26,31 +26,30 @@ pub struct Services {
 }
 
 impl Services {
-    /// Starts all three, on the IPv6 address too if there is one, and waits until they listen. `web_root` holds the files that nginx serves.
+    /// Starts all three, on the IPv6 addresses too, and waits until they listen. `web_root` holds the files that nginx serves.
     ///
     /// # Errors
     /// When nginx is missing or a port is not to be had.
     pub fn start(
         netns: &Netns,
         name: &str,
-        (address, address6): (Ipv4Addr, Option<Ipv6Addr>),
+        (address, addresses6): (Ipv4Addr, &[Ipv6Addr]),
         directory: &Path,
         web_root: &Path,
         csm_lab: &Path,
         message_interval: Duration,
     ) -> Result<Self> {
-        let mut services = Self { children: vec![nginx(netns, name, address6, directory, web_root)?] };
+        let mut services = Self { children: vec![nginx(netns, name, addresses6, directory, web_root)?] };
         let pace = message_interval.as_millis().to_string();
         let any = |port: u16| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).to_string();
-        let any6 =
-            |port: u16| SocketAddr::from((address6.unwrap_or(Ipv6Addr::UNSPECIFIED), port)).to_string();
         let mut programs = vec![
             ["msg-server".to_owned(), any(MESSAGE_PORT), pace.clone()].to_vec(),
             ["udp-echo".to_owned(), any(ECHO_PORT)].to_vec(),
         ];
-        if address6.is_some() {
-            programs.push(["msg-server".to_owned(), any6(MESSAGE_PORT), pace].to_vec());
-            programs.push(["udp-echo".to_owned(), any6(ECHO_PORT)].to_vec());
+        for &address in addresses6 {
+            let at = |port: u16| SocketAddr::from((address, port)).to_string();
+            programs.push(["msg-server".to_owned(), at(MESSAGE_PORT), pace.clone()].to_vec());
+            programs.push(["udp-echo".to_owned(), at(ECHO_PORT)].to_vec());
         }
         for arguments in programs {
             let mut child = netns
@@ -96,15 +95,15 @@ impl Drop for Services {
 fn nginx(
     netns: &Netns,
     name: &str,
-    address6: Option<Ipv6Addr>,
+    addresses6: &[Ipv6Addr],
     directory: &Path,
     web_root: &Path,
 ) -> Result<Child> {
     std::fs::create_dir_all(directory)?;
     let configuration = directory.join("nginx.conf");
     let (here, root) = (directory.display(), web_root.display());
-    let listen6 =
-        address6.map(|address| format!(" listen [{address}]:{WEB_PORT} backlog=4096;\n")).unwrap_or_default();
+    let listen6: String =
+        addresses6.iter().map(|address| format!(" listen [{address}]:{WEB_PORT} backlog=4096;\n")).collect();
     let text = format!(
         "user root;\nworker_processes 1;\npid {here}/nginx.pid;\nerror_log {here}/error.log;\n\
          events {{ worker_connections 4096; }}\n\

@@ -82,6 +82,8 @@ pub enum Wiring {
     Bridge,
     /// As `Bridge`, on one trunk.
     BridgeOnTrunk,
+    /// As `Access`; clients and servers are both on the client VLAN, and eth2 is not used.
+    OneArmed,
 }
 
 impl Wiring {
@@ -95,11 +97,24 @@ impl Wiring {
         matches!(self, Self::Bridge | Self::BridgeOnTrunk)
     }
 
+    /// Whether the real servers' addresses are of the clients' network.
+    fn servers_near(self) -> bool {
+        self.is_bridge() || self == Self::OneArmed
+    }
+
     /// The real servers' addresses.
     pub fn reals(self) -> [Ipv4Addr; 3] {
-        match self.is_bridge() {
+        match self.servers_near() {
             true => [101, 102, 103].map(|host| Ipv4Addr::new(192, 158, 38, host)),
             false => REALS,
+        }
+    }
+
+    /// The real servers' IPv6 addresses.
+    pub fn reals6(self) -> [Ipv6Addr; 3] {
+        match self.servers_near() {
+            true => [0x101, 0x102, 0x103].map(|host| Ipv6Addr::new(0xfd00, 0x38, 0, 0, 0, 0, 0, host)),
+            false => REALS6,
         }
     }
 }
@@ -219,7 +234,9 @@ impl Topology {
     /// Of `ip`.
     pub fn uplinks(&self, side: Side, state: &str) -> Result<()> {
         let ports = match self.wiring {
-            Wiring::Access | Wiring::Bridge => (1..=3).map(|interface| side.port(interface)).collect(),
+            Wiring::Access | Wiring::Bridge | Wiring::OneArmed => {
+                (1..=3).map(|interface| side.port(interface)).collect()
+            }
             Wiring::Trunk | Wiring::BridgeOnTrunk => vec![side.trunk()],
         };
         let lines: Vec<_> = ports.iter().map(|port| format!("link set dev {port} {state}")).collect();
@@ -277,7 +294,8 @@ impl Topology {
         }
         plug("sw-router".into(), 2, "eth0", &self.router);
         for (n, server) in (1..).zip(&self.servers) {
-            plug(format!("sw-s{n}"), 3, "eth0", server);
+            let vlan = if self.wiring == Wiring::OneArmed { 2 } else { 3 };
+            plug(format!("sw-s{n}"), vlan, "eth0", server);
         }
         lines.extend(VLANS.iter().map(|vlan| format!("link set dev vlan{vlan} up")));
         self.switch.ip(&lines)?;
@@ -320,7 +338,7 @@ impl Topology {
         lines.push("link set dev eth0 up".into());
         lines.push("route add default via 10.20.0.1".into());
         self.client.ip(&lines)?;
-        let gateway = if self.wiring.is_bridge() { ROUTER } else { ALIAS };
+        let gateway = if self.wiring.servers_near() { ROUTER } else { ALIAS };
         for (server, address) in self.servers.iter().zip(self.wiring.reals()) {
             server.ip(&[
                 format!("addr add {address}/24 dev eth0"),
@@ -356,10 +374,11 @@ impl Topology {
             .collect();
         lines.push("route add default via fd00:20::1".into());
         self.client.ip(&lines)?;
-        for (server, address) in self.servers.iter().zip(REALS6) {
+        let gateway = if self.wiring.servers_near() { ROUTER6 } else { ALIAS6 };
+        for (server, address) in self.servers.iter().zip(self.wiring.reals6()) {
             server.ip(&[
                 format!("addr add {address}/64 dev eth0 nodad"),
-                format!("route add default via {ALIAS6}"),
+                format!("route add default via {gateway}"),
             ])?;
         }
         Ok(())

@@ -61,8 +61,10 @@ impl Soak {
             )
             .with_context(|| format!("soak round {round}"))?;
             fault_tolerance(&toolchain, round).with_context(|| format!("soak round {round}"))?;
-            exec::run(exec::command(bin_dir.join("csm-lab")).arg("run"))
-                .with_context(|| format!("soak round {round}"))?;
+            for words in ["run", "matrix", "timers"] {
+                exec::run(exec::command(bin_dir.join("csm-lab")).arg(words))
+                    .with_context(|| format!("soak round {round}"))?;
+            }
             if started.elapsed() >= length {
                 return Ok(());
             }

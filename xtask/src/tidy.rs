@@ -52,8 +52,19 @@ const SHELL_WORDS: [&str; 13] = [
 ];
 
 /// Features of csm-user; none imports another, `daemon` routes between them.
-const FEATURES: [&str; 10] =
-    ["arp", "dataplane", "ft", "hsrp", "neigh", "probe", "replication", "state", "sync", "track"];
+const FEATURES: [&str; 11] = [
+    "arp",
+    "dataplane",
+    "ft",
+    "hsrp",
+    "neigh",
+    "probe",
+    "readiness",
+    "replication",
+    "state",
+    "sync",
+    "track",
+];
 
 /// Marks of work left undone, written in two halves so that this file does not carry them.
 const UNDONE: [&str; 5] = [

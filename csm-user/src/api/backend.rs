@@ -2,9 +2,9 @@
 
 use super::reply::{CertifyRequest, DifferenceReply, DirectoryReply, ReloadRequest, SavedReply, SyncReply};
 use super::reply::{
-    ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, CountersReply, FtReply, NeighbourReply,
-    RealReply, RunningConfigReply, ServerfarmReply, StandbyReply, StickiesReply, SystemReply, TraceQuery,
-    VlanReply, VserverReply, WalkReply,
+    ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, CountersReply, ExplainReply, FtReply,
+    NeighbourReply, ReadyReply, RealReply, RunningConfigReply, ServerfarmReply, StandbyReply, StickiesReply,
+    SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
 };
 
 /// Why there is no answer.
@@ -37,6 +37,10 @@ pub trait Backend: ConfigBackend + StateBackend + SyncBackend {
     fn system(&self) -> Result<SystemReply, Fault>;
     /// The FT group; `None` if none is configured.
     fn ft(&self) -> Result<Option<FtReply>, Fault>;
+    /// Whether a box may be lost now; asks the peer.
+    fn readiness(&self) -> Result<ReadyReply, Fault>;
+    /// Why this node is what it is; `None` without an FT group.
+    fn explain(&self) -> Result<Option<ExplainReply>, Fault>;
     /// Hands the active role to the peer.
     fn force_standby(&self) -> Result<(), Fault>;
     /// Virtual servers in the order of the configuration.

@@ -20,6 +20,10 @@ pub mod path {
     pub const SYSTEM: &str = "/v1/system";
     /// GET [`FtReply`](super::reply::FtReply), or null without an FT group.
     pub const FT: &str = "/v1/ft";
+    /// GET [`ReadyReply`](super::reply::ReadyReply): whether a box may be lost.
+    pub const READINESS: &str = "/v1/ft/readiness";
+    /// GET [`ExplainReply`](super::reply::ExplainReply), or null without an FT group.
+    pub const EXPLAIN: &str = "/v1/ft/explain";
     /// POST: `clear module csm N ft active`. [`Done`](super::reply::Done).
     pub const FORCE_STANDBY: &str = "/v1/ft/force-standby";
     /// GET a list of [`VserverReply`](super::reply::VserverReply).

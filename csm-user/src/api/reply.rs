@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod ft;
+pub mod ready;
 pub mod standby;
 pub mod state;
 pub mod trace;
@@ -25,6 +26,7 @@ pub use ft::{
     PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply,
     RepairReply, ReplicationReply, SnapshotState, TableReply, UpdateCounters,
 };
+pub use ready::{CheckGrade, CheckReply, ExplainReply, FencedReply, RankReply, ReadyReply};
 pub use standby::{StandbyReply, StandbyRouterReply, StandbyState};
 pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 

@@ -138,6 +138,8 @@ fn router(backend: Arc<dyn Backend>) -> Router {
     Router::new()
         .route(path::SYSTEM, get(|State(b): Shared| reply(move || b.system())))
         .route(path::FT, get(|State(b): Shared| reply(move || b.ft())))
+        .route(path::READINESS, get(|State(b): Shared| reply(move || b.readiness())))
+        .route(path::EXPLAIN, get(|State(b): Shared| reply(move || b.explain())))
         .route(
             path::FORCE_STANDBY,
             post(|State(b): Shared| reply(move || b.force_standby().map(|()| Done {}))),

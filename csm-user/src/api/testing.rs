@@ -15,6 +15,7 @@ use super::reply::{
     Endpoint, FtReply, NeighbourReply, Protocol, RealReply, RealState, RunningConfigReply, ServerfarmReply,
     StandbyReply, StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
 };
+use super::reply::{CheckGrade, CheckReply, ExplainReply, ReadyReply};
 use super::server;
 
 /// The answers.
@@ -32,6 +33,18 @@ impl Backend for Fake {
     }
 
     fn ft(&self) -> Result<Option<FtReply>, Fault> {
+        Ok(None)
+    }
+
+    fn readiness(&self) -> Result<ReadyReply, Fault> {
+        let found = "no peer is heard".to_owned();
+        let about = "pair".to_owned();
+        let check = CheckReply { grade: CheckGrade::Missing, about, found, remedy: None };
+        let ready = self.peer.load(Ordering::Relaxed);
+        Ok(ReadyReply { ready, checks: if ready { Vec::new() } else { vec![check] } })
+    }
+
+    fn explain(&self) -> Result<Option<ExplainReply>, Fault> {
         Ok(None)
     }
 

@@ -3,17 +3,20 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use csm_user::api;
 use csm_user::cli::exec::{self, Options, Output};
+use csm_user::cli::shell;
 
 /// The Content Switching Module's commands, for the csmd of this host.
 #[derive(Parser)]
 #[command(
     name = "csm",
     version,
-    after_help = "`csm ?` lists the commands, `csm WORDS ?` what can follow.\n\
+    after_help = "Without a command: the shell.\n\
+                  `csm ?` lists the commands, `csm WORDS ?` what can follow.\n\
                   Exit status: 0 done, 1 refused or no answer, 2 bad input."
 )]
 struct Flags {
@@ -26,20 +29,24 @@ struct Flags {
     /// `check --host [FILE]`: the same as `check host`.
     #[arg(long)]
     host: bool,
+    /// What stands in the shell's prompt; the name of this host unless it is given.
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
     /// A command, in one argument or several, e.g. `show module csm 5 ft`.
     #[arg(value_name = "WORDS")]
     words: Vec<String>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Flags { socket, json, host, mut words } = Flags::parse();
+    let Flags { socket, json, host, hostname, mut words } = Flags::parse();
     if host {
         words.insert(words.len().min(1), "host".to_owned());
     }
-    if words.is_empty() {
-        return finish(&Output { stderr: exec::overview(), status: exec::BAD_INPUT, ..Output::default() });
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if words.is_empty() {
+        return shell::task::run(&runtime, socket, hostname).map(ExitCode::from);
+    }
+    let part: exec::Part = Arc::new(part);
     finish(&runtime.block_on(exec::run(&words, &Options { socket, json, part: Some(part) })))
 }
 

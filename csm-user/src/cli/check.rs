@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::exec::{BAD_INPUT, FAILED, OK, Output};
-use crate::config::{self, Diagnostic, HostFacts, Severity};
+use crate::config::{self, Diagnostic, HostFacts, Imported, NotCarried, Severity};
 use crate::host::{self, Finding, Grade, Wanted, survey};
 
 /// Checks `file`. Findings go to standard error, as a compiler's; with `as_json` to standard output.
@@ -16,6 +16,44 @@ pub fn check(file: &str, as_json: bool) -> Output {
         Ok(text) => report(file, &text, &host(), as_json),
         Err(output) => output,
     }
+}
+
+/// Makes a configuration of a CSM's listing: the text on standard output, what did not come along on standard error.
+#[must_use]
+pub fn import(file: &str, as_json: bool) -> Output {
+    match read(file) {
+        Ok(text) => imported(file, &text, as_json),
+        Err(output) => output,
+    }
+}
+
+fn imported(file: &str, listing: &str, as_json: bool) -> Output {
+    let Imported { config, text, not_carried, without_port } = config::import(listing);
+    if config.is_none() {
+        let stderr = format!("% {file} holds no `module csm N`, or nothing of it can be had here\n");
+        return Output { stderr, status: BAD_INPUT, ..Output::default() };
+    }
+    if as_json {
+        let rows: Vec<_> = not_carried
+            .iter()
+            .map(|NotCarried { line, text, why, remedy }| {
+                json!({ "line": line, "text": text, "why": why, "remedy": remedy })
+            })
+            .collect();
+        let reply = json!({ "text": text, "not_carried": rows, "vlans_without_port": without_port });
+        return Output { stdout: format!("{reply:#}\n"), ..Output::default() };
+    }
+    let mut list = String::new();
+    for NotCarried { line, text, why, remedy } in &not_carried {
+        list += &format!("{file}:{line}: not carried: {text}\n  {why}\n");
+        list.extend(remedy.iter().map(|remedy| format!("  remedy: {remedy}\n")));
+    }
+    for vlan in &without_port {
+        list += &format!(
+            "vlan {vlan} has no port yet: add `interface NAME` with `switchport access vlan {vlan}`, or a trunk\n"
+        );
+    }
+    Output { stdout: text, stderr: list, ..Output::default() }
 }
 
 fn read(file: &str) -> Result<String, Output> {
@@ -170,6 +208,22 @@ mod tests {
         let output = check_host(Some("/nonexistent/pair.cfg"), false);
         assert_eq!(output.status, BAD_INPUT);
         assert!(check_host(None, false).stdout.contains("kernel"));
+    }
+
+    #[test]
+    fn what_an_import_leaves_out_is_listed_with_its_line() {
+        let output = imported("cat.cfg", "hostname x\nmodule csm 4\n vlan 11 client\n map A url\n", false);
+        assert_eq!((output.status, output.stdout.as_str()), (OK, "module csm 4\n vlan 11 client\n"));
+        let list = output.stderr;
+        assert!(
+            list.contains("cat.cfg:4: not carried: map A url\n  `map A url` is not supported: "),
+            "{list}"
+        );
+        assert!(list.contains("vlan 11 has no port yet: add `interface NAME`"), "{list}");
+        assert_eq!(imported("cat.cfg", "hostname x\n", false).status, BAD_INPUT);
+        let json = imported("cat.cfg", "module csm 4\n vlan 11 client\n", true).stdout;
+        let reply: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(reply["vlans_without_port"], json!([11]));
     }
 
     #[test]

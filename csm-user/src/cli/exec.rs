@@ -3,19 +3,21 @@
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-use super::check::{check, check_host};
+use super::check::{check, check_host, import};
 use super::configure;
+use super::filter::Filter;
 use super::grammar::{self, Meaning, Request, Show};
 use super::show;
 use crate::api::client::{Client, ClientError, DEADLINE};
 use crate::api::path;
 use crate::api::reply::{
-    ConnFilter, CountersReply, DifferenceReply, FtReply, NeighbourReply, RealReply, RunningConfigReply,
-    ServerfarmReply, StandbyReply, StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply,
-    WAIT_MAX_MS,
+    ConnFilter, CountersReply, DifferenceReply, ExplainReply, FtReply, NeighbourReply, ReadyReply, RealReply,
+    RunningConfigReply, ServerfarmReply, StandbyReply, StickiesReply, SystemReply, TraceQuery, VlanReply,
+    VserverReply, WAIT_MAX_MS,
 };
 
 /// Exit status: done.
@@ -26,7 +28,7 @@ pub const FAILED: u8 = 1;
 pub const BAD_INPUT: u8 = 2;
 
 /// What does not stand in the command itself.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Where the daemon listens.
     pub socket: PathBuf,
@@ -37,7 +39,7 @@ pub struct Options {
 }
 
 /// Writes a part of the output.
-pub type Part = fn(&str) -> io::Result<()>;
+pub type Part = Arc<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 
 /// What a command left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,13 +93,40 @@ impl Error {
 
 /// Runs the command that `args` say.
 pub async fn run(args: &[String], options: &Options) -> Output {
-    let (request, json) = match grammar::parse(args) {
-        Ok(Meaning::Command { request, json }) => (request, json || options.json),
+    let (request, json, stages) = match grammar::parse_all(args) {
+        Ok(Meaning::Command { request, json, stages }) => (request, json || options.json, stages),
         Ok(Meaning::Help(words)) => return Output { stdout: lines(&words), ..Output::default() },
         Err(error) => return Output { stderr: format!("{error}\n"), status: BAD_INPUT, ..Output::default() },
     };
+    if stages.is_empty() {
+        return carry_out(request, json, options, options.part.clone()).await;
+    }
+    let filter = Arc::new(Mutex::new(Filter::new(&stages)));
+    let through = |text: &str| lock(&filter).push(text);
+    let part = options.part.clone().map(|part| -> Part {
+        let filter = Arc::clone(&filter);
+        Arc::new(move |text| {
+            let kept = lock(&filter).push(text);
+            if kept.is_empty() { Ok(()) } else { part(&kept) }
+        })
+    });
+    let mut output = carry_out(request, json, options, part).await;
+    output.stdout = through(&output.stdout);
+    output.stdout += &lock(&filter).finish();
+    output
+}
+
+fn lock(filter: &Mutex<Filter>) -> MutexGuard<'_, Filter> {
+    filter.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn carry_out(request: Request, json: bool, options: &Options, part: Option<Part>) -> Output {
     let client = Client::new(&options.socket, DEADLINE);
     let answer = match request {
+        Request::Shell(_) => {
+            let stderr = "% this means something in the shell only: give `csm` alone\n".to_owned();
+            return Output { stderr, status: BAD_INPUT, ..Output::default() };
+        }
         Request::Check { file } => return check(&file, json),
         Request::Configure { change, revert_s } => {
             return configure::change(&client, &change, revert_s, json).await;
@@ -109,7 +138,7 @@ pub async fn run(args: &[String], options: &Options) -> Output {
         Request::CheckHost { file } => return check_host(file.as_deref(), json),
         Request::Trace { client: address, vserver, count } => {
             let query = TraceQuery { client: address, vserver, wait_ms: Some(WAIT_MAX_MS) };
-            trace(&client, &query, count, json, options.part).await
+            trace(&client, &query, count, json, part).await
         }
         Request::RunningConfig => running_config(&client, json).await,
         Request::Standby { brief } => standby(&client, brief, json).await,
@@ -122,21 +151,19 @@ pub async fn run(args: &[String], options: &Options) -> Output {
                 return super::state::run(&client, super::state::Action::Sync, json).await;
             }
         }
-        Request::Show { slot, what } => show_module(&client, slot, what, json, options.part).await,
+        Request::Import { file } => return import(&file, json),
+        Request::TechSupport => return super::select::tech_support(&client, options, json).await,
+        Request::Select { slot, what } => match require_module(&client, slot).await {
+            Ok(()) => return super::select::run(&client, what, json).await,
+            Err(error) => Err(error),
+        },
+        Request::Readiness { slot } => return readiness(&client, slot, json).await,
+        Request::Show { slot, what } => show_module(&client, slot, what, json, part).await,
     };
     match answer {
         Ok(stdout) => Output { stdout, ..Output::default() },
-        Err(error) => {
-            let remedy = error.remedy().map_or_else(String::new, |remedy| format!("  remedy: {remedy}\n"));
-            Output { stderr: format!("% {error}\n{remedy}"), status: error.status(), ..Output::default() }
-        }
+        Err(error) => failed(&error),
     }
-}
-
-/// The first words of all commands, for one who gave none.
-#[must_use]
-pub fn overview() -> String {
-    format!("commands, `?` after any word lists what can follow:\n{}", lines(&grammar::help()))
 }
 
 fn lines(words: &[grammar::Continuation]) -> String {
@@ -207,6 +234,10 @@ async fn show_module(
             }
             Ok(text)
         }
+        Show::Explain => {
+            let reply: Option<ExplainReply> = client.get(path::EXPLAIN).await?;
+            output(&reply, json, |out, reply| show::ready::explain(out, reply.as_ref()))
+        }
         Show::Track => {
             let reply: Option<FtReply> = client.get(path::FT).await?;
             let tracking = reply.and_then(|ft| ft.tracking);
@@ -251,6 +282,28 @@ async fn show_module(
     }
 }
 
+/// The answer is also the exit status: 0 for yes.
+async fn readiness(client: &Client, slot: Option<u8>, json: bool) -> Output {
+    let ask = async {
+        if let Some(slot) = slot {
+            require_module(client, slot).await?;
+        }
+        let reply: ReadyReply = client.get(path::READINESS).await?;
+        Ok((reply.ready, output(&reply, json, show::ready::write)?))
+    };
+    match ask.await {
+        Ok((ready, stdout)) => {
+            Output { stdout, status: if ready { OK } else { FAILED }, ..Output::default() }
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &Error) -> Output {
+    let remedy = error.remedy().map_or_else(String::new, |remedy| format!("  remedy: {remedy}\n"));
+    Output { stderr: format!("% {error}\n{remedy}"), status: error.status(), ..Output::default() }
+}
+
 /// All connections, page by page: `part` takes each page as it comes, and the end is returned.
 /// The commands in which the pair differs; what stands against asking is a line, too.
 async fn differing(client: &Client) -> String {
@@ -289,7 +342,7 @@ async fn conns(
         if after.is_none() {
             break;
         }
-        if let Some(part) = part {
+        if let Some(part) = &part {
             part(&text)?;
             text.clear();
         }
@@ -325,7 +378,7 @@ async fn trace(
                 show::trace::write(&mut text, walk, *began_ns.get_or_insert(walk.at_ns))?;
             }
         }
-        if let Some(part) = part {
+        if let Some(part) = &part {
             part(&text)?;
             text.clear();
         }

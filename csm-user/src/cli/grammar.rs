@@ -3,13 +3,20 @@
 //! One table holds every command; a word may be shortened to any prefix that fits one keyword only, as in IOS. Small
 //! letters are keywords, capitals parameters.
 
+mod table;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
+use regex::Regex;
+
+use self::table::{COMMANDS, COUNT_MAX, Command, SHELL, WORDS};
 use super::configure::Change;
+use super::filter::{Keep, Stage};
+use super::select::Select;
 use super::state::Action;
-use crate::api::reply::{ConnFilter, StateDirectory};
+use crate::api::reply::ConnFilter;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +71,25 @@ pub enum Request {
         /// What of it.
         what: Show,
     },
+    /// `show module csm N ft readiness`.
+    Readiness {
+        /// N; `None`: whichever it is.
+        slot: Option<u8>,
+    },
+    /// `show module csm N …` of some things only.
+    Select {
+        /// N.
+        slot: u8,
+        /// Which.
+        what: Select,
+    },
+    /// `show tech-support`.
+    TechSupport,
+    /// `import FILE`: without a daemon.
+    Import {
+        /// The listing of a CSM.
+        file: String,
+    },
     /// `trace client A [vserver V] [count N]`.
     Trace {
         /// A.
@@ -73,6 +99,8 @@ pub enum Request {
         /// N; `None`: until it is interrupted.
         count: Option<u64>,
     },
+    /// What concerns the shell alone.
+    Shell(Shell),
     /// `clear module csm N ft active`.
     ForceStandby {
         /// N.
@@ -87,6 +115,19 @@ pub enum Request {
     },
 }
 
+/// What the shell is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// Nothing at all: it is so already.
+    Nothing,
+    /// To end.
+    Leave,
+    /// To show what was typed.
+    History,
+    /// To stop after so many lines; 0: never.
+    Length(usize),
+}
+
 /// What `show` shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Show {
@@ -97,6 +138,8 @@ pub enum Show {
     },
     /// What the FT group tracks.
     Track,
+    /// Why this node has its role.
+    Explain,
     /// Virtual servers.
     Vservers {
         /// All about each.
@@ -137,6 +180,8 @@ pub enum Meaning {
         request: Request,
         /// `| json`.
         json: bool,
+        /// Other bars.
+        stages: Vec<Stage>,
     },
     /// They ended in `?`: what can stand there.
     Help(Vec<Continuation>),
@@ -171,255 +216,37 @@ pub struct UsageError {
 
 impl std::error::Error for UsageError {}
 
+impl UsageError {
+    /// Characters before the first wrong one.
+    #[must_use]
+    pub const fn column(&self) -> usize {
+        self.column
+    }
+
+    /// What is wrong, and what would have been right.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let possible = if self.continuations.is_empty() { "" } else { "; possible here:" };
+        let words: String = self.continuations.iter().map(|word| format!("\n{word}")).collect();
+        format!("% {}{possible}{words}", self.problem)
+    }
+}
+
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.line)?;
         writeln!(f, "{:column$}^", "", column = self.column)?;
-        write!(f, "% {}", self.problem)?;
-        if !self.continuations.is_empty() {
-            write!(f, "; possible here:")?;
-        }
-        self.continuations.iter().try_for_each(|continuation| write!(f, "\n{continuation}"))
+        f.write_str(&self.sentence())
     }
 }
 
 type Values = BTreeMap<&'static str, String>;
-
-struct Command {
-    syntax: &'static str,
-    request: fn(&Values) -> Request,
-}
-
-const COMMANDS: &[Command] = &[
-    Command { syntax: "check FILE", request: |v| Request::Check { file: text(v, "FILE") } },
-    Command { syntax: "check host", request: |_| Request::CheckHost { file: None } },
-    Command { syntax: "check host FILE", request: |v| Request::CheckHost { file: Some(text(v, "FILE")) } },
-    Command { syntax: "clear module csm SLOT connections", request: clear_conns },
-    Command { syntax: "clear module csm SLOT connections client ADDRESS", request: clear_conns },
-    Command { syntax: "clear module csm SLOT connections real REAL", request: clear_conns },
-    Command { syntax: "clear module csm SLOT connections real REAL PORT", request: clear_conns },
-    Command { syntax: "clear module csm SLOT connections vserver NAME", request: clear_conns },
-    Command {
-        syntax: "clear module csm SLOT ft active",
-        request: |v| Request::ForceStandby { slot: slot(v) },
-    },
-    Command {
-        syntax: "copy FILE startup-config",
-        request: |v| Request::SetStartup { file: text(v, "FILE") },
-    },
-    Command { syntax: "copy running-config startup-config", request: |_| Request::State(Action::Write) },
-    Command { syntax: "copy working certified", request: |_| certify(false) },
-    Command { syntax: "copy working certified flash-synchro", request: |_| certify(true) },
-    // As the stack's guide prints it.
-    Command { syntax: "copy working certified flash-syncro", request: |_| certify(true) },
-    Command {
-        syntax: "hw-module csm SLOT standby config-sync",
-        request: |v| Request::Sync { slot: slot(v) },
-    },
-    Command { syntax: "reload", request: |_| reload(None) },
-    Command { syntax: "reload certified", request: |_| reload(Some(StateDirectory::Certified)) },
-    Command { syntax: "reload working", request: |_| reload(Some(StateDirectory::Working)) },
-    Command { syntax: "show running-directory", request: |_| Request::State(Action::Directory) },
-    Command {
-        syntax: "show running-config diff startup-config",
-        request: |_| Request::Difference { file: None },
-    },
-    Command { syntax: "show startup-config", request: |_| Request::State(Action::Startup) },
-    Command { syntax: "write memory", request: |_| Request::State(Action::Write) },
-    Command { syntax: "configure confirm", request: |_| Request::Confirm },
-    Command { syntax: "configure replace FILE", request: |v| configure(v, replace(v)) },
-    Command { syntax: "configure replace FILE revert timer MINUTES", request: |v| configure(v, replace(v)) },
-    Command {
-        syntax: "configure replace FILE revert timer sec SECONDS",
-        request: |v| configure(v, replace(v)),
-    },
-    Command { syntax: "configure terminal", request: |v| configure(v, Change::Terminal) },
-    Command {
-        syntax: "configure terminal revert timer MINUTES",
-        request: |v| configure(v, Change::Terminal),
-    },
-    Command {
-        syntax: "configure terminal revert timer sec SECONDS",
-        request: |v| configure(v, Change::Terminal),
-    },
-    Command { syntax: "show running-config", request: |_| Request::RunningConfig },
-    Command { syntax: "show standby", request: |_| Request::Standby { brief: false } },
-    Command { syntax: "show standby brief", request: |_| Request::Standby { brief: true } },
-    Command {
-        syntax: "show running-config diff FILE",
-        request: |v| Request::Difference { file: Some(text(v, "FILE")) },
-    },
-    Command { syntax: "show module csm all", request: |_| Request::Show { slot: None, what: Show::All } },
-    Command { syntax: "show module csm SLOT all", request: |v| show(v, Show::All) },
-    Command { syntax: "show module csm SLOT arp", request: |v| show(v, Show::Arp) },
-    Command { syntax: "show module csm SLOT conns", request: |v| conns(v, false) },
-    Command { syntax: "show module csm SLOT conns client ADDRESS", request: |v| conns(v, false) },
-    Command { syntax: "show module csm SLOT conns client ADDRESS detail", request: |v| conns(v, true) },
-    Command { syntax: "show module csm SLOT conns detail", request: |v| conns(v, true) },
-    Command { syntax: "show module csm SLOT conns real REAL", request: |v| conns(v, false) },
-    Command { syntax: "show module csm SLOT conns real REAL PORT", request: |v| conns(v, false) },
-    Command { syntax: "show module csm SLOT conns real REAL PORT detail", request: |v| conns(v, true) },
-    Command { syntax: "show module csm SLOT conns real REAL detail", request: |v| conns(v, true) },
-    Command { syntax: "show module csm SLOT conns vserver NAME", request: |v| conns(v, false) },
-    Command { syntax: "show module csm SLOT conns vserver NAME detail", request: |v| conns(v, true) },
-    Command { syntax: "show module csm SLOT ft", request: |v| show(v, Show::Ft { detail: false }) },
-    Command { syntax: "show module csm SLOT ft detail", request: |v| show(v, Show::Ft { detail: true }) },
-    Command { syntax: "show module csm SLOT ft track", request: |v| show(v, Show::Track) },
-    Command { syntax: "show module csm SLOT reals", request: |v| show(v, Show::Reals { detail: false }) },
-    Command {
-        syntax: "show module csm SLOT reals detail",
-        request: |v| show(v, Show::Reals { detail: true }),
-    },
-    Command { syntax: "show module csm SLOT serverfarms", request: |v| show(v, Show::Serverfarms) },
-    Command { syntax: "show module csm SLOT stats", request: |v| show(v, Show::Stats) },
-    Command { syntax: "show module csm SLOT sticky", request: |v| show(v, Show::Sticky) },
-    Command { syntax: "show module csm SLOT vlan", request: |v| show(v, Show::Vlan) },
-    Command {
-        syntax: "show module csm SLOT vservers",
-        request: |v| show(v, Show::Vservers { detail: false }),
-    },
-    Command {
-        syntax: "show module csm SLOT vservers detail",
-        request: |v| show(v, Show::Vservers { detail: true }),
-    },
-    Command { syntax: "trace client ADDRESS", request: trace },
-    Command { syntax: "trace client ADDRESS count COUNT", request: trace },
-    Command { syntax: "trace client ADDRESS vserver NAME", request: trace },
-    Command { syntax: "trace client ADDRESS vserver NAME count COUNT", request: trace },
-];
-
-/// Longest trace, in packets.
-const COUNT_MAX: u64 = 1_000_000;
-
-const WORDS: &[Continuation] = &[
-    Continuation { word: "active", help: "hand the active role to the peer" },
-    Continuation { word: "all", help: "everything but connections and sticky entries" },
-    Continuation { word: "arp", help: "addresses answered for, and next hops" },
-    Continuation { word: "brief", help: "a line for each" },
-    Continuation { word: "certified", help: "the copy that is known to be good" },
-    Continuation { word: "check", help: "a configuration file or this host, without a daemon" },
-    Continuation { word: "clear", help: "reset functions" },
-    Continuation { word: "client", help: "of one client only" },
-    Continuation { word: "configure", help: "change the configuration in force" },
-    Continuation { word: "config-sync", help: "put this configuration in force there" },
-    Continuation { word: "confirm", help: "keep a change that is to be taken back" },
-    Continuation { word: "connections", help: "reset connections at both ends" },
-    Continuation { word: "conns", help: "connections" },
-    Continuation { word: "copy", help: "startup configurations" },
-    Continuation { word: "count", help: "end after so many packets" },
-    Continuation { word: "csm", help: "Content Switching Module" },
-    Continuation { word: "detail", help: "all about each" },
-    Continuation { word: "diff", help: "- only in the file, + only in force" },
-    Continuation { word: "flash-synchro", help: "on the peer, too" },
-    Continuation { word: "flash-syncro", help: "the same, as the stack's guide prints it" },
-    Continuation { word: "ft", help: "fault tolerance" },
-    Continuation { word: "host", help: "this host: kernel, drivers, scheduling" },
-    Continuation { word: "hw-module", help: "a module's other half" },
-    Continuation { word: "json", help: "the same facts for programs" },
-    Continuation { word: "module", help: "a module" },
-    Continuation { word: "real", help: "of one real server only" },
-    Continuation { word: "reals", help: "real servers" },
-    Continuation { word: "reload", help: "hand the role over and start anew" },
-    Continuation { word: "replace", help: "by a file, all of it at once" },
-    Continuation { word: "revert", help: "take it back unless it is confirmed" },
-    Continuation { word: "running-config", help: "the configuration in force" },
-    Continuation { word: "running-directory", help: "which copy this node was started from" },
-    Continuation { word: "sec", help: "in seconds" },
-    Continuation { word: "serverfarms", help: "server farms" },
-    Continuation { word: "show", help: "the state of the system" },
-    Continuation { word: "standby", help: "the peer; HSRP groups" },
-    Continuation { word: "startup-config", help: "what a start takes" },
-    Continuation { word: "stats", help: "counters" },
-    Continuation { word: "sticky", help: "sticky entries" },
-    Continuation { word: "trace", help: "the walk of a client's packets through the XDP program" },
-    Continuation { word: "terminal", help: "by lines of standard input, all at once" },
-    Continuation { word: "timer", help: "after so much time" },
-    Continuation { word: "track", help: "what must be up for this box to have the role" },
-    Continuation { word: "vlan", help: "VLANs and the ports that carry them" },
-    Continuation { word: "vserver", help: "of one virtual server only" },
-    Continuation { word: "vservers", help: "virtual servers" },
-    Continuation { word: "memory", help: "save the configuration in force" },
-    Continuation { word: "working", help: "the copy that was saved last" },
-    Continuation { word: "write", help: "save" },
-    Continuation { word: "|", help: "another form of output" },
-    Continuation { word: "ADDRESS", help: "IPv4 or IPv6 address" },
-    Continuation { word: "COUNT", help: "packets, 1-1000000" },
-    Continuation { word: "FILE", help: "path" },
-    Continuation { word: "MINUTES", help: "1-120" },
-    Continuation { word: "NAME", help: "name of a virtual server" },
-    Continuation { word: "SECONDS", help: "1-7200" },
-    Continuation { word: "PORT", help: "port at the real server, 1-65535" },
-    Continuation { word: "REAL", help: "IPv4 or IPv6 address of a real server" },
-    Continuation { word: "SLOT", help: "number of the module, 1-255" },
-];
 
 /// Meant by a short form that fits others, too: what operators have in their fingers.
 const PREFERRED: &[&str] = &["running-config", "flash-synchro"];
 
 /// Nothing more.
 const END: &str = "<cr>";
-
-fn text(values: &Values, parameter: &str) -> String {
-    values.get(parameter).cloned().unwrap_or_default()
-}
-
-fn slot(values: &Values) -> u8 {
-    // Accepted only if it parses, see `accepts`.
-    values.get("SLOT").and_then(|slot| slot.parse().ok()).unwrap_or_default()
-}
-
-fn show(values: &Values, what: Show) -> Request {
-    Request::Show { slot: Some(slot(values)), what }
-}
-
-const fn certify(flash_synchro: bool) -> Request {
-    Request::State(Action::Certify { flash_synchro })
-}
-
-const fn reload(directory: Option<StateDirectory>) -> Request {
-    Request::State(Action::Reload { directory })
-}
-
-fn replace(values: &Values) -> Change {
-    Change::Replace(text(values, "FILE"))
-}
-
-fn configure(values: &Values, change: Change) -> Request {
-    let number = |parameter| values.get(parameter).and_then(|number| number.parse::<u32>().ok());
-    let revert_s = number("SECONDS").or(number("MINUTES").map(|minutes| minutes * 60));
-    Request::Configure { change, revert_s }
-}
-
-fn conns(values: &Values, detail: bool) -> Request {
-    show(values, Show::Conns { filter: conn_filter(values), detail })
-}
-
-fn clear_conns(values: &Values) -> Request {
-    Request::ClearConns { slot: slot(values), filter: conn_filter(values) }
-}
-
-fn conn_filter(values: &Values) -> ConnFilter {
-    let address = |of: &str| values.get(of)?.parse().ok();
-    ConnFilter {
-        // Names are kept in upper case.
-        vserver: values.get("NAME").map(|name| name.to_ascii_uppercase()),
-        real: address("REAL"),
-        port: values.get("PORT").and_then(|port| port.parse().ok()),
-        client: address("ADDRESS"),
-    }
-}
-
-fn trace(values: &Values) -> Request {
-    Request::Trace {
-        // Accepted only if it parses, see `accepts`.
-        client: values
-            .get("ADDRESS")
-            .and_then(|address| address.parse().ok())
-            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-        vserver: values.get("NAME").map(|name| name.to_ascii_uppercase()),
-        count: values.get("COUNT").and_then(|count| count.parse().ok()),
-    }
-}
 
 fn is_parameter(token: &str) -> bool {
     token.starts_with(|first: char| first.is_ascii_uppercase())
@@ -429,6 +256,9 @@ fn accepts(parameter: &str, word: &str) -> bool {
     match parameter {
         "SLOT" => word.parse::<u8>().is_ok_and(|slot| slot > 0),
         "COUNT" => word.parse::<u64>().is_ok_and(|count| (1..=COUNT_MAX).contains(&count)),
+        "GROUP" => word.parse::<u8>().is_ok(),
+        "VLAN" => word.parse::<u16>().is_ok_and(|vlan| (1..=4094).contains(&vlan)),
+        "LINES" => word.parse::<usize>().is_ok_and(|lines| lines <= 512),
         "MINUTES" => word.parse::<u32>().is_ok_and(|minutes| (1..=120).contains(&minutes)),
         "SECONDS" => word.parse::<u32>().is_ok_and(|seconds| (1..=7200).contains(&seconds)),
         "ADDRESS" | "REAL" => word.parse::<IpAddr>().is_ok(),
@@ -445,29 +275,64 @@ struct Word<'a> {
 
 /// What `args` mean: a command in one argument or in several. The file of `check` may hold blanks if it is an argument
 /// of its own.
+///
+/// # Errors
+/// The first word that means nothing.
 pub fn parse(args: &[String]) -> Result<Meaning, UsageError> {
+    parse_of(args, COMMANDS.iter().collect())
+}
+
+/// The same with the shell's own commands among them.
+///
+/// # Errors
+/// The first word that means nothing.
+pub fn parse_all(args: &[String]) -> Result<Meaning, UsageError> {
+    match parse(args) {
+        // What the shell alone knows is told so; to anything else it offers nothing.
+        Err(error) => match parse_of(args, SHELL.iter().collect()) {
+            Ok(meaning @ Meaning::Command { .. }) => Ok(meaning),
+            Ok(Meaning::Help(_)) | Err(_) => Err(error),
+        },
+        meaning => meaning,
+    }
+}
+
+/// The same of a line typed in the shell.
+///
+/// # Errors
+/// The first word that means nothing.
+pub fn parse_typed(line: &str) -> Result<Meaning, UsageError> {
+    parse_of(&[line.to_owned()], COMMANDS.iter().chain(SHELL).collect())
+}
+
+/// What can stand in the shell after the words `before`, of a word that begins with `partial`.
+#[must_use]
+pub fn choices(before: &[&str], partial: &str) -> Vec<Continuation> {
+    let Ok(Meaning::Help(words)) = parse_typed(&format!("{} ?", before.join(" "))) else { return Vec::new() };
+    let fits = |word: &str| match is_parameter(word) {
+        true => accepts(word, partial),
+        false => word.starts_with(&partial.to_ascii_lowercase()),
+    };
+    words.into_iter().filter(|word| partial.is_empty() || fits(word.word)).collect()
+}
+
+fn parse_of(args: &[String], commands: Vec<&'static Command>) -> Result<Meaning, UsageError> {
     let line = args.join(" ");
     let words = split(args, &line);
-    let (words, filter) = match words.iter().position(|word| word.text == "|") {
-        Some(bar) => (&words[..bar], Some(&words[bar + 1..])),
+    let (words, bar) = match words.iter().position(|word| word.text == "|") {
+        Some(bar) => (&words[..bar], Some(&words[bar])),
         None => (&words[..], None),
     };
     let wrong = |column, problem: String, continuations| {
         Err(UsageError { line: line.clone(), column, problem, continuations })
     };
-    let json = match filter {
-        None => false,
-        Some([word]) if !word.text.is_empty() && "json".starts_with(word.text) => true,
-        Some(rest) => {
-            let (column, problem) = match rest.iter().find(|word| !"json".starts_with(word.text)) {
-                Some(word) => (word.column, format!("unknown output form \"{}\"", word.text)),
-                None => (line.chars().count() + 1, "incomplete command".to_owned()),
-            };
-            return wrong(column, problem, vec![continuation("json")]);
-        }
+    let behind = match bar.map(|bar| behind_bar(&line, bar.column + 1)).transpose() {
+        Ok(behind) => behind.unwrap_or_default(),
+        Err((column, problem)) => return wrong(column, problem, forms()),
     };
+    let Behind::Stages { json, stages } = behind else { return Ok(Meaning::Help(forms())) };
     let mut alive: Vec<(Vec<&'static str>, &Command)> =
-        COMMANDS.iter().map(|command| (command.syntax.split(' ').collect(), command)).collect();
+        commands.into_iter().map(|command| (command.syntax.split(' ').collect(), command)).collect();
     let mut values = Values::new();
     for (index, word) in words.iter().enumerate() {
         if word.text == "?" {
@@ -490,7 +355,7 @@ pub fn parse(args: &[String]) -> Result<Meaning, UsageError> {
         }
     }
     match alive.iter().find(|(tokens, _)| tokens.len() == words.len()) {
-        Some((_, command)) => Ok(Meaning::Command { request: (command.request)(&values), json }),
+        Some((_, command)) => Ok(Meaning::Command { request: (command.request)(&values), json, stages }),
         None => {
             let end = words.last().map_or(0, |word| word.column + word.text.chars().count() + 1);
             wrong(end, "incomplete command".to_owned(), continuations(&alive, words.len()))
@@ -498,11 +363,64 @@ pub fn parse(args: &[String]) -> Result<Meaning, UsageError> {
     }
 }
 
-/// The commands' first words.
-#[must_use]
-pub fn help() -> Vec<Continuation> {
-    let all: Vec<_> = COMMANDS.iter().map(|command| (command.syntax.split(' ').collect(), command)).collect();
-    continuations(&all, 0)
+/// What stands behind the first bar.
+enum Behind {
+    /// A question.
+    Help,
+    /// What the output goes through.
+    Stages { json: bool, stages: Vec<Stage> },
+}
+
+impl Default for Behind {
+    fn default() -> Self {
+        Self::Stages { json: false, stages: Vec::new() }
+    }
+}
+
+/// What may stand behind a bar.
+fn forms() -> Vec<Continuation> {
+    let filters = Keep::ALL.into_iter().map(|(word, _, help)| Continuation { word, help });
+    let mut forms: Vec<_> = filters.chain([continuation("json")]).collect();
+    forms.sort_unstable();
+    forms
+}
+
+/// Reads what stands behind a bar, from character `from` of `line` on. A bar with blanks on both sides begins the next
+/// stage; any other belongs to the pattern.
+fn behind_bar(line: &str, from: usize) -> Result<Behind, (usize, String)> {
+    let tail: String = line.chars().skip(from).collect();
+    let (mut json, mut stages, mut at) = (false, Vec::new(), from);
+    for part in tail.split(" | ") {
+        let blanks = part.chars().take_while(|c| c.is_whitespace()).count();
+        let column = at + blanks;
+        at += part.chars().count() + 3;
+        let (word, pattern) = part.trim().split_once(char::is_whitespace).unwrap_or((part.trim(), ""));
+        let pattern = pattern.trim();
+        let lower = word.to_ascii_lowercase();
+        let fitting =
+            Keep::ALL.into_iter().find(|(keyword, ..)| !word.is_empty() && keyword.starts_with(&lower));
+        match fitting {
+            None if word == "?" => return Ok(Behind::Help),
+            None if word.is_empty() => {
+                return Err((line.chars().count() + 1, "incomplete command".to_owned()));
+            }
+            None if "json".starts_with(&lower) && pattern.is_empty() => json = true,
+            None => return Err((column, format!("unknown output form \"{word}\""))),
+            Some(_) if pattern.is_empty() => {
+                return Err((
+                    line.chars().count() + 1,
+                    "incomplete command: a regular expression is missing".to_owned(),
+                ));
+            }
+            Some((_, keep, _)) => {
+                let column = column + word.chars().count() + 1;
+                let pattern = Regex::new(pattern)
+                    .map_err(|_| (column, format!("\"{pattern}\" is not a regular expression")))?;
+                stages.push(Stage { keep, pattern });
+            }
+        }
+    }
+    Ok(Behind::Stages { json, stages })
 }
 
 enum Choice {

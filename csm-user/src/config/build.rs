@@ -361,6 +361,7 @@ impl Draft {
                 ft.alt_priority = if no { None } else { statement.number("PEER-PRIORITY") };
             }
             Id::Preempt => ft.preempt = !no,
+            Id::SyncAuto => ft.sync_auto = !no,
             Id::AuthKey => ft.keys.sign = key(statement),
             Id::AuthAccept => ft.keys.accept = key(statement),
             Id::Heartbeat => ft.heartbeat = time(statement, default::HEARTBEAT)?,
@@ -542,6 +543,7 @@ fn new_ft(group: u8, vlan: VlanId) -> FtGroup {
         priority: u8::try_from(default::PRIORITY).unwrap_or(u8::MAX),
         alt_priority: None,
         preempt: false,
+        sync_auto: false,
         heartbeat: Duration::from_secs(default::HEARTBEAT),
         failover: Duration::from_secs(default::FAILOVER),
         keys: FtKeys::default(),

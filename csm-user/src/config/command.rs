@@ -152,6 +152,7 @@ pub enum Id {
     FtGroup,
     Priority,
     Preempt,
+    SyncAuto,
     Heartbeat,
     Failover,
     AuthKey,

@@ -12,6 +12,9 @@ use super::service;
 use super::token::{Span, Token};
 use crate::model::{KEY_MAX, Name, Secret, VlanSet};
 
+/// Help of a keyword that is taken because a guide misprints it, and not offered.
+pub const MISPRINT: &str = "The same, as the guide misprints it";
+
 /// What a slot takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -200,7 +203,7 @@ impl Kind {
     }
 
     /// Whether `word` is meant as one, right or wrong.
-    fn looks_like(self, word: &str) -> bool {
+    pub(super) fn looks_like(self, word: &str) -> bool {
         let digit = word.starts_with(|c: char| c.is_ascii_digit());
         match self {
             Self::Number(..) => digit && !word.contains(['.', ':']),

@@ -16,10 +16,12 @@ use crate::model::Config;
 
 mod build;
 pub mod command;
+pub mod cursor;
 mod diagnostic;
 pub mod difference;
 mod edit;
 pub mod grammar;
+mod import;
 mod parse;
 mod print;
 mod reference;
@@ -32,9 +34,10 @@ mod validate;
 
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use edit::{Edit, edit};
+pub use import::{Imported, NotCarried, import};
 pub use print::print;
 pub use reference::reference;
-pub use token::Span;
+pub use token::{Span, split_prompt};
 
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,13 @@
 //!
 //! Never stops: a line that is wrong becomes a diagnostic, and the lines after it are read as if it had been right.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use super::command::{Effect, Id, Match, Miss, Mode, No, find_in};
+use super::command::{Command, Effect, Id, Match, Miss, Mode, No, find_in};
+use super::cursor::is_negation;
 use super::diagnostic::{Diagnostic, Severity};
 use super::grammar::{Arg, Fault, FaultKind, Value};
 use super::suggest;
@@ -16,9 +17,10 @@ use super::token::{Span, Token, lex};
 use crate::model::{Name, StaticAction, VlanId, VlanSet};
 
 /// What a statement is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Section {
     /// Nothing in particular.
+    #[default]
     Global,
     /// A port.
     Interface(String),
@@ -231,29 +233,58 @@ impl Tree {
 /// Reads `text`; every fault found is in the second part.
 #[must_use]
 pub(super) fn parse(text: &str) -> (Tree, Vec<Diagnostic>) {
-    let mut parser = Parser {
-        section: Section::Global,
-        module_seen: false,
-        tree: Tree::default(),
-        diagnostics: Vec::new(),
-    };
-    for words in lex(text) {
-        parser.line(&words);
-    }
+    let parser = Parser::default().read(text);
     (parser.tree, parser.diagnostics)
 }
 
+/// What typed lines come to, the last of them apart from the others.
+#[derive(Clone, Debug)]
+pub(super) struct Typed {
+    /// The section that the last line left open.
+    pub(super) section: Section,
+    /// Each section that was entered, with the line that did it.
+    pub(super) openers: Vec<(Section, String)>,
+    /// What is said of the lines by themselves.
+    pub(super) findings: Vec<Diagnostic>,
+    /// The entry of the last line, as the reference names it.
+    pub(super) command: Option<String>,
+    /// Numbers of the lines that configure something.
+    pub(super) statements: HashSet<usize>,
+}
+
+/// Reads `text` as typed on top of a configuration that has its module.
+#[must_use]
+pub(super) fn typed(text: &str) -> Typed {
+    let parser = Parser { module_seen: true, ..Parser::default() }.read(text);
+    let Parser { section, openers, tree, diagnostics: findings, last, .. } = parser;
+    let command = last.map(Command::name);
+    let statements = tree.statements.iter().map(|statement| statement.span.line).collect();
+    Typed { section, openers, findings, command, statements }
+}
+
+#[derive(Default)]
 struct Parser {
     section: Section,
+    openers: Vec<(Section, String)>,
+    /// The entry of the line before.
+    last: Option<&'static Command>,
     module_seen: bool,
     tree: Tree,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl Parser {
+    fn read(mut self, text: &str) -> Self {
+        for words in lex(text) {
+            self.line(&words);
+        }
+        self
+    }
+
     fn line(&mut self, line: &[Token<'_>]) {
-        let negated = line.first().is_some_and(|word| word.text.eq_ignore_ascii_case("no"));
+        let negated = line.first().is_some_and(|word| is_negation(word.text));
         let words = if negated { &line[1..] } else { line };
+        self.last = None;
         let Some(place) = line.first().map(|word| word.span) else { return };
         match self.find(negated, words) {
             Ok((found, section)) => self.found(found, section, line, place),
@@ -280,6 +311,7 @@ impl Parser {
 
     fn found(&mut self, found: Match, section: Section, line: &[Token<'_>], place: Span) {
         let Match { command, negated, args } = found;
+        self.last = Some(command);
         match command.id {
             Id::Exit => return self.section = self.section.parent(),
             Id::End => return self.section = Section::Global,
@@ -295,6 +327,11 @@ impl Parser {
             (true, _) => Effect::Applies,
         };
         let text = line.iter().map(|word| word.text).collect::<Vec<_>>().join(" ");
+        // A section has no default form: it is there, or it is not.
+        if negated && matches!(command.no, No::RemovesSection) && !text.starts_with(['n', 'N']) {
+            let fault = Diagnostic::error(place, "this command has no default form");
+            return self.diagnostics.push(fault.remedy("remove the section with `no`"));
+        }
         match effect {
             Effect::Note(why) => {
                 let note = Diagnostic::new(Severity::Note, place, format!("`{text}`: {why}"));
@@ -321,6 +358,7 @@ impl Parser {
             }
             if !negated {
                 self.section = statement.section.clone();
+                self.openers.push((self.section.clone(), statement.text.clone()));
             }
         }
         let lost = matches!(statement.section, Section::Lost(..));

@@ -461,6 +461,17 @@ static APPLIED: &[Command] = &[
     .restores(None)
     .prints(Print::Ft(|ft| ft.preempt.then(|| "preempt".to_owned()).into_iter().collect())),
     Command::new(
+        Id::SyncAuto,
+        Ft,
+        &[
+            Word("sync", "Configuration synchronization"),
+            Word("auto", "After each change of the active node, and whenever the peer has another configuration"),
+        ],
+        "Puts the active node's configuration in force on its peer without being told.",
+    )
+    .restores(None)
+    .prints(Print::Ft(|ft| ft.sync_auto.then(|| "sync auto".to_owned()).into_iter().collect())),
+    Command::new(
         Id::Heartbeat,
         Ft,
         &[

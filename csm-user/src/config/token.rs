@@ -74,6 +74,14 @@ fn words(line: &str, start: usize, number: usize) -> Vec<Token<'_>> {
     tokens
 }
 
+/// The prompt that `line` begins with, as in a pasted listing, and the command behind it.
+#[must_use]
+pub fn split_prompt(line: &str) -> (&str, &str) {
+    // The switches of the stack's guide ask by an arrow.
+    let arrow = line.trim_start().strip_prefix("->").map(|rest| line.len() - rest.len());
+    line.split_at(arrow.unwrap_or_else(|| prompt_width(line)))
+}
+
 /// Bytes of a leading prompt: `HOST#`, `HOST>`, or `HOST(MODE)` with or without a `#` after blanks.
 fn prompt_width(line: &str) -> usize {
     let body = line.trim_start();

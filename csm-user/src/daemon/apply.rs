@@ -38,6 +38,9 @@ use crate::state::Directory;
 /// Lines of a change that are logged; the rest is counted.
 const LOGGED_MAX: usize = 20;
 
+/// How long an answer to the peer takes at most that must be out before the node starts anew.
+const ANSWER_FIRST: Duration = Duration::from_millis(300);
+
 /// What a change needs besides the maps.
 pub struct Changes {
     /// One change at a time.
@@ -93,6 +96,16 @@ impl Changes {
     /// Holds off changes while the guard lives; `None` if one is still to be confirmed.
     pub(super) fn settled(&self) -> Option<impl Drop + '_> {
         Some(self.lock()).filter(|pending| pending.revert.is_none())
+    }
+
+    /// For the event loop, in a moment: whoever asked for it is to have the answer first.
+    pub(super) fn wish_soon(&self, runtime: &tokio::runtime::Handle, wish: Wish) {
+        let wishes = self.wishes.clone();
+        runtime.spawn(async move {
+            tokio::time::sleep(ANSWER_FIRST).await;
+            // The loop has ended: the node is being stopped.
+            let _ended = wishes.send(wish).await;
+        });
     }
 
     /// For the event loop.

@@ -12,10 +12,10 @@ use super::node::{Node, Walked};
 use super::{conns, replies};
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
-    ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, FtReply, NeighbourReply,
-    Protocol, ROWS_MAX, RealReply, RealState, ReasonCount, Replicate, ServerfarmReply, StandbyReply,
-    StickiesReply, StickyReply, StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply,
-    VserverState, WalkReply,
+    ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, ExplainReply, FtReply,
+    NeighbourReply, Protocol, ROWS_MAX, ReadyReply, RealReply, RealState, ReasonCount, Replicate,
+    ServerfarmReply, StandbyReply, StickiesReply, StickyReply, StickyRule, SystemReply, TraceQuery, Verdict,
+    VlanReply, VserverReply, VserverState, WalkReply,
 };
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::snapshot::StickyGroup;
@@ -48,6 +48,14 @@ impl Backend for Node {
 
     fn ft(&self) -> Result<Option<FtReply>, Fault> {
         Ok(self.ft.as_ref().map(|ft| replies::ft(self, ft)))
+    }
+
+    fn readiness(&self) -> Result<ReadyReply, Fault> {
+        Ok(self.ready_reply())
+    }
+
+    fn explain(&self) -> Result<Option<ExplainReply>, Fault> {
+        Ok(self.explain_reply())
     }
 
     fn force_standby(&self) -> Result<(), Fault> {
@@ -284,6 +292,14 @@ impl Node {
             client_packets: count.client_packets,
             server_packets: count.server_packets,
         })
+    }
+
+    /// Connections of `vserver` by the last walk.
+    pub(super) fn connections_of(&self, vserver: &Vserver) -> Option<u64> {
+        let index = vserver.virtual_server.as_ref().and_then(|server| {
+            self.directory.get().vserver_number(StableId::of_vserver(&vserver.name, server))
+        });
+        self.counted(index, |census| &census.vservers)
     }
 
     /// Connections of `number` by the last walk; what has no number has none.

@@ -18,6 +18,7 @@ pub mod host;
 pub mod node;
 pub mod planner;
 mod ports;
+mod ready;
 pub mod replica;
 mod replies;
 mod route;

@@ -69,7 +69,7 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
     }
 }
 
-const fn state(state: State) -> FtState {
+pub(super) const fn state(state: State) -> FtState {
     match state {
         State::Init | State::Left => FtState::Initializing,
         State::Active => FtState::Active,

@@ -34,6 +34,8 @@ use crate::track::task::TrackStatus;
 
 /// Between two log lines about boxes that use the group's addresses.
 const RIVALS_EVERY: Duration = Duration::from_secs(10);
+/// Between two looks at whether the peer is to be synchronized by itself.
+const SYNC_EVERY: Duration = Duration::from_secs(5);
 /// A leaving node waits so long for the real-time thread to hand over or fence, then goes anyway: its lease ends.
 const LEAVE_MAX: Duration = Duration::from_secs(15);
 
@@ -161,7 +163,16 @@ pub(super) async fn run(
     let tracked_links = std::mem::take(&mut sources.inputs.tracked_links);
     let active = Arc::clone(&sources.inputs.active);
     let (rivals, health) = (Rivals::default(), Arc::clone(&node.health.borrow()));
-    let mut router = Router { node, announcements, active, rivals, health, tracked_links, eligible: None };
+    let mut router = Router {
+        node,
+        announcements,
+        active,
+        rivals,
+        health,
+        tracked_links,
+        eligible: None,
+        synced: Instant::now(),
+    };
     super::standby::report(node);
     // Before it may claim.
     router.track();
@@ -192,6 +203,8 @@ struct Router<'a> {
     tracked_links: Names,
     /// What the real-time thread was told.
     eligible: Option<bool>,
+    /// When it was looked at last whether the peer is to be synchronized.
+    synced: Instant,
 }
 
 /// Tells of boxes that use the group's addresses, however many frames they send.
@@ -224,6 +237,7 @@ impl Router<'_> {
                 self.tell(FtCommand::Alive);
                 self.track();
                 self.stations();
+                self.sync();
             }
             Event::Health => self.replan(),
             Event::Standby => super::standby::report(self.node),
@@ -253,6 +267,17 @@ impl Router<'_> {
         let eligible = track.status().borrow().eligible;
         if self.eligible != Some(eligible) && self.tell(FtCommand::Eligible(eligible)) {
             self.eligible = Some(eligible);
+        }
+    }
+
+    /// A peer that came with another configuration, or was changed, gets this node's if it is to have it by itself.
+    fn sync(&mut self) {
+        if self.synced.elapsed() < SYNC_EVERY {
+            return;
+        }
+        self.synced = Instant::now();
+        if self.node.is_to_sync() {
+            self.wish(&Wish::CheckSync);
         }
     }
 

@@ -95,6 +95,16 @@ impl Node {
         })
     }
 
+    /// Checksum of the copy that a start would take, if it would take one.
+    pub(super) fn boot_checksum(&self) -> Option<u64> {
+        let (working, certified) =
+            (self.copy(Directory::Working).ok()?, self.copy(Directory::Certified).ok()?);
+        match choose(&working, &certified, None).ok()?.directory? {
+            Directory::Working => working.checksum(),
+            Directory::Certified => certified.checksum(),
+        }
+    }
+
     /// Makes one copy hold `text`.
     ///
     /// # Errors

@@ -49,6 +49,9 @@ impl Node {
     fn answer(&self, ask: Ask) -> Reply {
         let done = match ask {
             Ask::Shared => return Reply::Shared(exchange::shared(&self.config())),
+            Ask::Facts => {
+                return self.facts_for_peer().map_or_else(|error| refusal(error.to_string()), Reply::Facts);
+            }
             Ask::Apply(text) => self.take_over(&text),
             Ask::Save(text) => self.store(&text),
         };
@@ -98,7 +101,7 @@ impl Node {
             )));
         }
         self.save(Directory::Working, &config::print(&after))?;
-        self.changes.wish(Wish::Reload(Some(Directory::Working)));
+        self.changes.wish_soon(&self.runtime, Wish::Reload(Some(Directory::Working)));
         Ok(true)
     }
 
@@ -153,14 +156,33 @@ impl Node {
     fn differing(&self) -> Result<Vec<Difference>, Fault> {
         match self.ask(Ask::Shared)? {
             Reply::Shared(peer) => Ok(exchange::out_of_sync(&peer, &exchange::shared(&self.config()))),
-            Reply::Done { .. } | Reply::Refused { .. } => {
+            Reply::Facts(_) | Reply::Done { .. } | Reply::Refused { .. } => {
                 Err(Fault::Internal("the peer's answer does not belong to the question".to_owned()))
             }
         }
     }
 
-    /// After a change: says in the log what the peer has not. Without a peer there is nothing to say.
+    /// Whether this node has to give its configuration to a peer that has another: `sync auto`, on the active node. Waits
+    /// for nothing: the event loop asks.
+    pub(super) fn is_to_sync(&self) -> bool {
+        self.config().ft.as_ref().is_some_and(|ft| ft.sync_auto)
+            && self.ft.as_ref().map(crate::ft::FtControl::status).is_some_and(|status| {
+                let other = |peer: &crate::ft::status::PeerStatus| {
+                    !peer.config_in_sync && peer.state != State::Active
+                };
+                status.state == State::Active && status.peer.as_ref().is_some_and(other)
+            })
+    }
+
+    /// After a change, or where [`Node::is_to_sync`]: the peer gets this node's configuration if it is to have it by itself;
+    /// else the log says what it has not. Without a peer there is nothing to say.
     pub(super) fn check_sync(&self) {
+        let auto = self.config().ft.as_ref().is_some_and(|ft| ft.sync_auto);
+        if auto && self.state() == Some(State::Active) && self.changes.settled().is_some() {
+            // What stands against it is in the log.
+            let _said = self.bulk_sync("Automatic");
+            return;
+        }
         let Ok(found) = self.differing() else { return };
         if found.is_empty() {
             return;
@@ -179,27 +201,34 @@ impl SyncBackend for Node {
         if self.state() != Some(State::Active) {
             return Err(refused("this box is not active", "give the command on the active box"));
         }
+        self.bulk_sync("Manual")
+    }
+
+    fn sync_differences(&self) -> Result<Vec<DifferenceReply>, Fault> {
+        Ok(self.differing()?.iter().map(apply::difference_reply).collect())
+    }
+}
+
+impl Node {
+    fn bulk_sync(&self, kind: &str) -> Result<SyncReply, Fault> {
         let slot = self.config().slot;
-        let text = Self::text_for_peer(&self.config())?;
+        let failed = |error: &Fault| {
+            tracing::warn!(
+                "%CSM_SLB-4-REDUNDANCY_WARN:Module {slot} FT warning:Active:Bulk sync failed: {error}"
+            );
+        };
+        let text = Self::text_for_peer(&self.config()).inspect_err(failed)?;
         let message = |what: &str| {
             let message = format!("%CSM_SLB-6-REDUNDANCY_INFO:Module {slot} FT info:Active:{what}");
             tracing::info!("{message}");
             message
         };
         let started = message("Bulk sync started");
-        let reply = self.ask(Ask::Apply(text)).inspect_err(|error| {
-            tracing::warn!(
-                "%CSM_SLB-4-REDUNDANCY_WARN:Module {slot} FT warning:Active:Bulk sync failed: {error}"
-            );
-        })?;
+        let reply = self.ask(Ask::Apply(text)).inspect_err(failed)?;
         Ok(SyncReply {
-            messages: vec![started, message("Manual bulk sync completed")],
+            messages: vec![started, message(&format!("{kind} bulk sync completed"))],
             peer_reloads: matches!(reply, Reply::Done { reloads: true }),
         })
-    }
-
-    fn sync_differences(&self) -> Result<Vec<DifferenceReply>, Fault> {
-        Ok(self.differing()?.iter().map(apply::difference_reply).collect())
     }
 }
 

@@ -88,16 +88,17 @@ impl Running {
         !self.tracking.groups.is_empty()
     }
 
+    /// Tracked gateways and interfaces that are down, or not known to be up.
+    pub(super) fn lacking(&self) -> Vec<String> {
+        let status = self.handle.status().borrow().clone();
+        let objects = status.objects.iter();
+        let lacks = |tracked: &&Tracked| tracked.up != Some(true) && tracked.object.class() != Class::Group;
+        objects.filter(lacks).map(|tracked| tracked.object.to_string()).collect()
+    }
+
     /// What this node would lack as the active one. The routers' choice is none of it: that may move along.
     pub(super) fn obstacles(&self) -> Vec<String> {
-        let status = self.handle.status().borrow().clone();
-        let lacks = |tracked: &&Tracked| tracked.up != Some(true) && tracked.object.class() != Class::Group;
-        status
-            .objects
-            .iter()
-            .filter(lacks)
-            .map(|tracked| format!("this box lacks {}", tracked.object))
-            .collect()
+        self.lacking().iter().map(|object| format!("this box lacks {object}")).collect()
     }
 
     /// An HSRP group's active router is known: reports it if its group is tracked.

@@ -62,8 +62,7 @@ impl Params {
     /// How long nothing must be heard of a peer with `lease` before its lease is over for certain: the guard covers a
     /// fifth of it, as [`crate::model::lease`] requires of both nodes.
     fn silence(&self, peer_lease: Duration) -> Duration {
-        let guard = peer_lease / 5 + CLOCK_ERROR + MARGIN;
-        self.failover.max(peer_lease + guard)
+        silence(self.failover, peer_lease)
     }
 
     /// Between two heartbeats: three in a failover time at least, on every path.
@@ -75,6 +74,13 @@ impl Params {
     fn retry(&self) -> Duration {
         self.heartbeat.min(RETRY_MAX)
     }
+}
+
+/// How long a node with `failover` waits for a peer with `peer_lease`, see [`Params::silence`].
+#[must_use]
+pub fn silence(failover: Duration, peer_lease: Duration) -> Duration {
+    let guard = peer_lease / 5 + CLOCK_ERROR + MARGIN;
+    failover.max(peer_lease + guard)
 }
 
 /// A timer of the machine; there is one of each.

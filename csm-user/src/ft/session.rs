@@ -483,6 +483,7 @@ impl Session {
         status.forwardable = own.forwardable;
         status.eligible = own.eligible;
         status.replica_complete = own.complete;
+        status.keeper = own.keeper;
         status.replica_lag_ms = own.lag_ms;
         let age = Duration::from_nanos(self.heard_ns.map_or(0, |heard| now.saturating_sub(heard)));
         let address = self.told_peer.map_or(Ipv6Addr::UNSPECIFIED, |(_, address, _)| address);
@@ -518,6 +519,7 @@ fn peer_status(peer: &Message, own: &Message, address: Ipv6Addr, age: Duration) 
         forwardable: peer.forwardable,
         eligible: peer.eligible,
         replica_complete: peer.complete,
+        keeper: peer.keeper,
         replica_lag_ms: peer.lag_ms,
         hears_us: peer.hears_you && peer.peer_nonce == own.nonce,
         config_in_sync: peer.config_checksum == own.config_checksum,
@@ -527,11 +529,13 @@ fn peer_status(peer: &Message, own: &Message, address: Ipv6Addr, age: Duration) 
     }
 }
 
-fn blank(election: &Election, vlan: u16) -> FtStatus {
+pub(super) fn blank(election: &Election, vlan: u16) -> FtStatus {
     let params = election.params();
     FtStatus {
         group: params.group,
         vlan,
+        node: params.node,
+        keeper: false,
         state: election.state(),
         reason: election.reason(),
         term: election.term(),

@@ -19,6 +19,10 @@ pub struct FtStatus {
     pub group: u8,
     /// FT VLAN.
     pub vlan: u16,
+    /// Identity of this node.
+    pub node: u64,
+    /// It was active last, as far as it knows: its table is the newest.
+    pub keeper: bool,
     /// State of this node.
     pub state: State,
     /// Why it is in it.
@@ -106,6 +110,8 @@ pub struct PeerStatus {
     pub eligible: bool,
     /// Its replica is complete.
     pub replica_complete: bool,
+    /// It was active last, as far as it knows.
+    pub keeper: bool,
     /// Lag of its replica, ms.
     pub replica_lag_ms: u32,
     /// It hears this node; false for long: the link works in one direction only.

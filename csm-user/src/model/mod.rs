@@ -469,6 +469,8 @@ pub struct FtGroup {
     pub alt_priority: Option<u8>,
     /// `preempt`: default off.
     pub preempt: bool,
+    /// `sync auto`: the active node's configuration goes to its peer by itself; default off.
+    pub sync_auto: bool,
     /// `heartbeat-time S | msec N`: default 1 s; 10 ms at least.
     pub heartbeat: Duration,
     /// `failover S | msec N`: default 3 s; 30 ms at least.

@@ -25,6 +25,8 @@ pub struct Request {
 pub enum Ask {
     /// What both should have alike, as the peer has it.
     Shared,
+    /// How the peer stands: whether it could be lost, or take over.
+    Facts,
     /// To put this configuration in force: `hw-module csm N standby config-sync`.
     Apply(String),
     /// To save this configuration in both directories: `copy working certified flash-synchro`.
@@ -37,6 +39,8 @@ pub enum Ask {
 pub enum Reply {
     /// To [`Ask::Shared`].
     Shared(String),
+    /// To [`Ask::Facts`], in words that both features above know.
+    Facts(serde_json::Value),
     /// It is in force, or saved.
     Done {
         /// The peer starts anew with it: something in it cannot change while it runs.

@@ -10,11 +10,12 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use csm_tests::figure::{Figure, Timers};
 use csm_tests::lab::{Lab, Options};
+use csm_tests::matrix::{self, Bench, Mode, Trouble, table};
 use csm_tests::node::{Fault, NegativeControl};
 use csm_tests::programs::Programs;
 use csm_tests::scenario::{self, Outline, Traffic};
 use csm_tests::traffic::{http, msg_client, msg_server, udp};
-use csm_tests::{netns, picture, report, standin, topology, wait};
+use csm_tests::{netns, picture, report, standin, timers, topology, wait};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -29,6 +30,10 @@ struct Cli {
 enum Command {
     /// Raise the lab, take the active node away under traffic, print what the clients saw.
     Run(RunArgs),
+    /// Each way of forwarding through each fault, in both families; prints a table.
+    Matrix(MatrixArgs),
+    /// Many failovers for each setting of the timers: how soon, and what a client saw; prints a table.
+    Timers(TimersArgs),
     /// Remove what labs whose process has died have left behind.
     Clean,
     #[command(hide = true, about = "Remove a lab at the end of standard input")]
@@ -70,6 +75,38 @@ struct RunArgs {
     stand_in: bool,
 }
 
+#[derive(Debug, Args)]
+struct MatrixArgs {
+    /// Ways of forwarding; all when not given
+    #[arg(long)]
+    mode: Vec<Mode>,
+    /// Only faults whose name in the table holds this
+    #[arg(long)]
+    fault: Option<String>,
+    /// Long-lived connections in each family
+    #[arg(long, default_value_t = 100)]
+    connections: usize,
+    /// heartbeat-time/failover, milliseconds
+    #[arg(long, default_value = "100/300")]
+    timers: Timers,
+    /// Directory for logs and captures
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct TimersArgs {
+    /// heartbeat-time/failover, milliseconds; from the CSM's own down to 10/30 when not given
+    #[arg(long)]
+    timers: Vec<Timers>,
+    /// Failovers with each
+    #[arg(long, default_value_t = 30)]
+    failovers: usize,
+    /// Directory for logs
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum TrafficCommand {
     MsgServer { listen: SocketAddr, interval_ms: u64 },
@@ -104,6 +141,8 @@ fn main() -> ExitCode {
 fn obey(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(arguments) => return run(&arguments),
+        Command::Matrix(arguments) => return matrix(&arguments),
+        Command::Timers(arguments) => return failovers(&arguments),
         Command::Clean => {
             let removed = netns::sweep_dead();
             println!("{} namespaces removed{}", removed.len(), if removed.is_empty() { "" } else { ":" });
@@ -143,7 +182,8 @@ fn traffic(command: TrafficCommand) -> Result<()> {
     }
 }
 
-fn run(arguments: &RunArgs) -> Result<ExitCode> {
+/// Root, signals, and nothing left of labs that were killed.
+fn prepare() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the lab makes network namespaces: run it as root (sudo)");
     }
@@ -151,6 +191,73 @@ fn run(arguments: &RunArgs) -> Result<ExitCode> {
     for name in netns::sweep_dead() {
         eprintln!("removed {name}, left behind by a lab that was killed");
     }
+    Ok(())
+}
+
+fn matrix(arguments: &MatrixArgs) -> Result<ExitCode> {
+    prepare()?;
+    let out = arguments.out.clone().map_or_else(default_out, Ok)?;
+    let modes = if arguments.mode.is_empty() { Mode::ALL.to_vec() } else { arguments.mode.clone() };
+    println!("{}", table::head());
+    let (mut cells, mut wrong) = (0, 0);
+    for (mode, preempt, troubles) in matrix::plan(&modes) {
+        let wanted = |trouble: &Trouble| {
+            arguments.fault.as_ref().is_none_or(|wanted| trouble.name().contains(wanted.as_str()))
+        };
+        let troubles: Vec<_> = troubles.into_iter().filter(wanted).collect();
+        if troubles.is_empty() {
+            continue;
+        }
+        let out = out.join(format!("{}-{preempt}", mode.name()));
+        let programs = Programs::beside_this_one()?;
+        let mut bench = Bench::raise(mode, preempt, arguments.timers, arguments.connections, programs, out)?;
+        for trouble in troubles {
+            let cell = bench.cell(trouble).with_context(|| format!("{}: {}", mode.name(), trouble.name()));
+            cells += 1;
+            match cell {
+                Ok(cell) => {
+                    println!("{}", table::row(&cell));
+                    wrong += usize::from(!cell.complaints().is_empty());
+                }
+                Err(error) => {
+                    println!("{error:#}");
+                    wrong += 1;
+                    break;
+                }
+            }
+        }
+        let leaks = bench.take_down()?;
+        if !leaks.is_empty() {
+            bail!("left behind: {leaks:?}");
+        }
+    }
+    println!("\n{} of {cells} without a loss", cells - wrong);
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn failovers(arguments: &TimersArgs) -> Result<ExitCode> {
+    prepare()?;
+    let out = arguments.out.clone().map_or_else(default_out, Ok)?;
+    let settings = if arguments.timers.is_empty() {
+        let parsed: Result<Vec<Timers>, _> = timers::SETTINGS.iter().map(|text| text.parse()).collect();
+        parsed.map_err(anyhow::Error::msg)?
+    } else {
+        arguments.timers.clone()
+    };
+    println!("{}", timers::head());
+    let mut kept = true;
+    for timers in settings {
+        let out = out.join(timers.to_string().replace('/', "-"));
+        let setting =
+            timers::Setting::measure(timers, arguments.failovers, Programs::beside_this_one()?, out)?;
+        println!("{}", setting.row());
+        kept &= setting.connections[0] == setting.connections[1];
+    }
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run(arguments: &RunArgs) -> Result<ExitCode> {
+    prepare()?;
     let out = arguments.out.clone().map_or_else(default_out, Ok)?;
     let programs = if arguments.stand_in { Programs::stand_in()? } else { Programs::beside_this_one()? };
     let options = Options {

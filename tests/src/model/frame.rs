@@ -20,6 +20,14 @@ pub enum Kind {
     Malformed,
     /// Not in the model.
     LeftOut,
+    /// A fragment that no honest sender makes.
+    BadFragment,
+    /// A fragment with others before it.
+    Later,
+    /// ICMP that is neither echo nor an error that is translated.
+    OtherIcmp,
+    /// An ICMP error: unreachable, time exceeded, parameter problem.
+    Error,
     /// All headers are there.
     Transport(Transport),
 }
@@ -45,6 +53,8 @@ pub enum Transport {
         /// Identifier.
         id: u16,
     },
+    /// Of a protocol without ports.
+    Other,
 }
 
 /// A question or its answer.
@@ -62,7 +72,7 @@ impl Transport {
     pub const fn opens(self) -> bool {
         match self {
             Self::Tcp { flags, .. } => flags & SYN != 0 && flags & (FIN | RST | super::table::ACK) == 0,
-            Self::Udp => true,
+            Self::Udp | Self::Other => true,
             Self::Echo { kind, .. } => matches!(kind, Echo::Request),
         }
     }
@@ -140,6 +150,12 @@ impl Frame {
         self.mac(0)
     }
 
+    /// Who sent it.
+    #[must_use]
+    pub fn src_mac(&self) -> [u8; 6] {
+        self.mac(6)
+    }
+
     /// IPv4 source.
     #[must_use]
     pub fn src(&self) -> Ipv4Addr {
@@ -184,15 +200,40 @@ impl Frame {
         if (version, words) != (4, 5) || L2 + total > self.len() || self.src() == self.dst() {
             return Kind::Malformed;
         }
-        if self.u16(20) & 0x3fff != 0 {
-            return Kind::LeftOut;
+        if self.offset() != 0 {
+            return Kind::Later;
         }
-        match self.proto() {
+        let kind = match self.proto() {
             6 => self.tcp(total),
             17 => self.udp(total),
-            1 => self.echo(total),
-            _ => Kind::LeftOut,
+            1 => self.icmp(total),
+            _ if total < 20 => Kind::Malformed,
+            _ => Kind::Transport(Transport::Other),
+        };
+        let uneven = !self.payload().is_multiple_of(8);
+        match kind {
+            Kind::Error if self.has_more() => Kind::BadFragment,
+            Kind::Transport(_) if self.has_more() && uneven => Kind::BadFragment,
+            other => other,
         }
+    }
+
+    /// Octets behind the IP header, none if even that is longer.
+    #[must_use]
+    pub fn payload(&self) -> usize {
+        usize::from(self.u16(16)).saturating_sub(20)
+    }
+
+    /// Whether more fragments follow.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.0[20] & 0x20 != 0
+    }
+
+    /// Octets of the datagram before this fragment.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        usize::from(self.u16(20) & 0x1fff) * 8
     }
 
     fn tcp(&self, total: usize) -> Kind {
@@ -215,10 +256,12 @@ impl Frame {
             return Kind::Malformed;
         }
         let length = usize::from(self.u16(L4 + 4));
-        if length < 8 || 20 + length > total { Kind::Malformed } else { Kind::Transport(Transport::Udp) }
+        // Of a datagram in pieces not all of it is here.
+        let cut = 20 + length > total && !self.has_more();
+        if length < 8 || total < 28 || cut { Kind::Malformed } else { Kind::Transport(Transport::Udp) }
     }
 
-    fn echo(&self, total: usize) -> Kind {
+    fn icmp(&self, total: usize) -> Kind {
         if self.len() < L4 + 8 || total < 28 {
             return Kind::Malformed;
         }
@@ -226,7 +269,8 @@ impl Frame {
         match (self.0[L4], self.0[L4 + 1]) {
             (8, 0) => Kind::Transport(Transport::Echo { kind: Echo::Request, id }),
             (0, 0) => Kind::Transport(Transport::Echo { kind: Echo::Reply, id }),
-            _ => Kind::LeftOut,
+            (3 | 11 | 12, _) => Kind::Error,
+            _ => Kind::OtherIcmp,
         }
     }
 
@@ -256,6 +300,23 @@ impl Frame {
     pub fn send_to(&mut self, dst: [u8; 6], src: [u8; 6]) {
         self.0[..6].copy_from_slice(&dst);
         self.0[6..12].copy_from_slice(&src);
+    }
+
+    /// Gives a later fragment new addresses; its transport header is elsewhere.
+    pub fn readdress(&mut self, (src, dst): (Ipv4Addr, Ipv4Addr), ttl: u8) {
+        let before = self.header_error();
+        self.0[22] = ttl;
+        self.0[26..30].copy_from_slice(&src.octets());
+        self.0[30..34].copy_from_slice(&dst.octets());
+        self.put16(24, 0);
+        let found = self.header_error();
+        self.put16(24, u16::try_from((before + 65_535 - found) % 65_535).expect("below 65,535"));
+    }
+
+    /// As [`Frame::errors`], of the IP header alone.
+    fn header_error(&self) -> u64 {
+        let words = self.0[L2..L4].chunks(2);
+        words.map(|pair| u64::from(pair[0]) << 8 | u64::from(pair[1])).sum::<u64>() % 65_535
     }
 
     /// Makes an echo request its own answer.
@@ -289,7 +350,8 @@ impl Frame {
         match self.proto() {
             6 => Some(L4 + 16),
             17 => (self.u16(L4 + 6) != 0).then_some(L4 + 6),
-            _ => Some(L4 + 2),
+            1 => Some(L4 + 2),
+            _ => None,
         }
     }
 
@@ -303,7 +365,12 @@ impl Frame {
         };
         let end = L2 + usize::from(self.u16(16));
         let length = end - L4;
-        let length = if self.proto() == 17 { usize::from(self.u16(L4 + 4)) } else { length };
+        // Of a fragment the sum is of what is here: what counts is that it stays.
+        let length =
+            if self.proto() == 17 && !self.has_more() { usize::from(self.u16(L4 + 4)) } else { length };
+        if !matches!(self.proto(), 1 | 6 | 17) {
+            return (sum(&self.0[L2..L4]) % 65_535, 0);
+        }
         let mut segment = sum(&self.0[L4..L4 + length]);
         if self.proto() != 1 {
             segment += sum(&self.0[26..34]) + u64::from(self.proto()) + length as u64;
@@ -329,6 +396,19 @@ impl Frame {
             let sum = missing(segment, found_segment);
             self.put16(at, if sum == 0 && self.proto() == 17 { 0xffff } else { sum });
         }
+    }
+
+    /// Whether `other` is the same frame but for the two forms of zero at these `places`.
+    #[must_use]
+    pub fn same_but_zeros(&self, other: &[u8], places: &[usize]) -> bool {
+        let mut relaxed = self.clone();
+        for &at in places.iter().filter(|at| **at + 2 <= other.len().min(self.len())) {
+            let pair = [relaxed.u16(at), u16::from_be_bytes([other[at], other[at + 1]])];
+            if matches!(pair, [0, 0xffff] | [0xffff, 0]) {
+                relaxed.put16(at, pair[1]);
+            }
+        }
+        relaxed.0 == other
     }
 
     /// Whether `other` is the same frame. A checksum of 0 and one of FFFF are the same to who sums, and after a wrong checksum

@@ -2,9 +2,10 @@
 //! headers are read by hand, checksums summed anew, and a connection is one record, not two entries that find one another.
 //!
 //! The scene is the rig's (`crate::rig`): clients on VLAN 2, servers on VLAN 3, untagged ports, the gate open. What the
-//! model leaves out, [`Model::step`] says by `None`: fragments, IP options, other protocols than TCP, UDP and ICMP echo, a TTL
-//! that runs out, 802.1Q tags, the FT port.
+//! model leaves out, [`Model::step`] says by `None`: IP options, a TTL that runs out, 802.1Q tags, the FT port.
 
+pub mod error;
+pub mod fragment;
 pub mod frame;
 pub mod table;
 
@@ -13,6 +14,8 @@ use std::net::Ipv4Addr;
 use csm_common::counter::Reason;
 
 use crate::rig::{ALIAS, GATEWAY, NEAR_CLIENT, REALS, Side, VIP, VIRTUAL_MAC};
+use error::Quote;
+use fragment::{Datagrams, Fate};
 use frame::{Echo, Frame, Kind, Transport};
 use table::{Conn, Key, Outcome, Tables};
 
@@ -31,6 +34,8 @@ pub struct Service {
     pub in_service: bool,
     /// Turns taken.
     pub turns: u64,
+    /// In dispatch mode: its reals own the virtual address.
+    pub dispatch: bool,
 }
 
 /// Packets and octets that were sent on.
@@ -59,6 +64,8 @@ pub struct Model {
     pub services: Vec<Service>,
     /// The connections.
     pub tables: Tables,
+    /// What comes in pieces.
+    pub datagrams: Datagrams,
     /// By virtual server.
     pub sums: Vec<Sums>,
     /// By real.
@@ -72,6 +79,14 @@ pub struct End {
     pub reason: Reason,
     /// The frame that goes on; `None` where it is dropped.
     pub frame: Option<Frame>,
+    /// Of an ICMP error, whose quote may be cut: places of checksums, where 0 and FFFF are the same.
+    pub zeros: Vec<usize>,
+}
+
+impl End {
+    fn of(reason: Reason, frame: Option<Frame>) -> Self {
+        Self { reason, frame, zeros: Vec::new() }
+    }
 }
 
 impl Model {
@@ -80,15 +95,15 @@ impl Model {
     pub fn new(services: Vec<Service>) -> Self {
         let sums = vec![Sums::default(); services.len()];
         let real_sums = vec![Sums::default(); 2 * REALS.len()];
-        Self { services, tables: Tables::default(), sums, real_sums }
+        Self { services, tables: Tables::default(), datagrams: Datagrams::default(), sums, real_sums }
     }
 
     /// What becomes of a frame that comes in on `side`; `None` if the model does not say.
     pub fn step(&mut self, side: Side, bytes: &[u8]) -> Option<End> {
         let frame = Frame::of(bytes);
         let vlan = if side == Side::Client { 2 } else { 3 };
-        let end = |reason| Some(End { reason, frame: None });
-        let pass = |reason| Some(End { reason, frame: Some(frame.clone()) });
+        let end = |reason| Some(End::of(reason, None));
+        let pass = |reason| Some(End::of(reason, Some(frame.clone())));
         match frame.ethertype() {
             0x0806 => return Some(arp(vlan, &frame)),
             0x0800 => {}
@@ -101,6 +116,15 @@ impl Model {
         let transport = match frame.kind() {
             Kind::LeftOut => return None,
             Kind::Malformed => return end(Reason::DropMalformed),
+            Kind::BadFragment => return end(Reason::DropFragment),
+            Kind::Later => {
+                return match self.follow(vlan, &frame) {
+                    Ok(out) => out,
+                    Err(reason) => end(reason),
+                };
+            }
+            Kind::OtherIcmp => return end(Reason::DropProtocol),
+            Kind::Error => return Some(self.error(vlan, &frame).unwrap_or_else(|why| End::of(why, None))),
             Kind::Transport(transport) => transport,
         };
         if let Transport::Echo { kind: Echo::Request, .. } = transport
@@ -108,14 +132,59 @@ impl Model {
         {
             let mut reply = frame.clone();
             reply.answer_echo(VIRTUAL_MAC);
-            return Some(End { reason: Reason::EchoReplied, frame: Some(reply) });
+            if frame.has_more() {
+                self.datagrams.note(&frame, vlan, Fate::Answered);
+            }
+            return Some(End::of(Reason::EchoReplied, Some(reply)));
         }
         if frame.ttl() <= 1 {
             return None;
         }
         match self.walk(side, vlan, &frame, transport) {
-            Ok((reason, out)) => Some(End { reason, frame: Some(out) }),
+            Ok((reason, out)) => Some(End::of(reason, Some(out))),
             Err(reason) => end(reason),
+        }
+    }
+
+    /// An ICMP error about a packet that left here.
+    fn error(&mut self, vlan: u16, frame: &Frame) -> Result<End, Reason> {
+        let quote = Quote::of(frame, vlan)?;
+        let (id, forward) = self.tables.place(&quote.key).ok_or(Reason::DropIcmp)?;
+        let conn = self.tables.conn(id).clone();
+        let towards = if forward { conn.to_server } else { conn.to_client };
+        let mac = towards.ok_or(Reason::DropUnresolved)?;
+        let (mut out, zeros) = quote.translate(frame, &conn, forward);
+        out.send_to(mac, VIRTUAL_MAC);
+        self.count(conn.service, forward, frame);
+        Ok(End { reason: Reason::ForwardedIcmp, frame: Some(out), zeros })
+    }
+
+    /// A fragment with others before it.
+    fn follow(&mut self, vlan: u16, frame: &Frame) -> Result<Option<End>, Reason> {
+        let Some(fate) = self.datagrams.follow(frame, vlan)? else { return Ok(None) };
+        let mut out = frame.clone();
+        let reason = match fate {
+            Fate::Answered => {
+                out.readdress((frame.dst(), frame.src()), 64);
+                out.send_to(frame.src_mac(), VIRTUAL_MAC);
+                Reason::EchoReplied
+            }
+            Fate::Follows { addresses, mac, service, forward } => {
+                out.readdress(addresses, frame.ttl() - 1);
+                out.send_to(mac, VIRTUAL_MAC);
+                self.count(service, forward, frame);
+                Reason::ForwardedFragment
+            }
+        };
+        Ok(Some(End { zeros: vec![24], ..End::of(reason, Some(out)) }))
+    }
+
+    fn count(&mut self, service: Option<(u32, u32)>, forward: bool, frame: &Frame) {
+        let Some((service, real)) = service else { return };
+        for sums in [&mut self.sums[service as usize], &mut self.real_sums[real as usize]] {
+            let side = if forward { &mut sums.client } else { &mut sums.server };
+            side.0 += 1;
+            side.1 += frame.len() as u64;
         }
     }
 
@@ -153,13 +222,16 @@ impl Model {
         let towards = if forward { conn.to_server } else { conn.to_client };
         let Some(mac) = towards else { return Err(Reason::DropUnresolved) };
         out.send_to(mac, VIRTUAL_MAC);
-        if let Some((service, real)) = conn.service {
-            let octets = frame.len() as u64;
-            for sums in [&mut self.sums[service as usize], &mut self.real_sums[real as usize]] {
-                let side = if forward { &mut sums.client } else { &mut sums.server };
-                side.0 += 1;
-                side.1 += octets;
-            }
+        self.count(conn.service, forward, frame);
+        if frame.has_more() {
+            let ends =
+                if forward { (conn.client(), conn.server) } else { (conn.virtual_server(), conn.client()) };
+            let addresses = (ends.0.0, ends.1.0);
+            self.datagrams.note(
+                frame,
+                vlan,
+                Fate::Follows { addresses, mac, service: conn.service, forward },
+            );
         }
         let reason = match (conn.service, fresh) {
             (None, _) => Reason::ForwardedRouted,
@@ -203,9 +275,14 @@ impl Model {
         let turn = usize::try_from(service.turns).expect("a few");
         let (real, address, port) = service.ring[turn % service.ring.len()];
         service.turns += 1;
+        let server = if service.dispatch {
+            (key.dst, key.dport)
+        } else {
+            (address, if port == 0 { key.dport } else { port })
+        };
         let conn = Conn {
             key: *key,
-            server: (address, if port == 0 { key.dport } else { port }),
+            server,
             server_vlan: 3,
             service: Some((service.number, real)),
             to_server: REALS.iter().find(|host| host.ip == address).map(|host| host.mac),
@@ -298,8 +375,8 @@ fn way_back(src: Ipv4Addr, vlan: u16) -> Result<[u8; 6], Reason> {
 
 /// ARP on a data port.
 fn arp(vlan: u16, frame: &Frame) -> End {
-    let pass = End { reason: Reason::PassArp, frame: Some(frame.clone()) };
-    let Some(arp) = frame.arp() else { return End { reason: Reason::DropMalformed, frame: None } };
+    let pass = End::of(Reason::PassArp, Some(frame.clone()));
+    let Some(arp) = frame.arp() else { return End::of(Reason::DropMalformed, None) };
     let usual = arp.header == [0, 1, 8, 0, 6, 4];
     if !usual || arp.sender_mac[0] & 1 == 1 || is_ours(arp.sender, vlan) {
         return pass;
@@ -309,5 +386,5 @@ fn arp(vlan: u16, frame: &Frame) -> End {
     }
     let mut reply = frame.clone();
     reply.answer_arp(&arp, VIRTUAL_MAC);
-    End { reason: Reason::ArpReplied, frame: Some(reply) }
+    End::of(Reason::ArpReplied, Some(reply))
 }

@@ -39,6 +39,7 @@ impl Key {
     pub fn of(frame: &Frame, vlan: u16, transport: Transport) -> Self {
         let (sport, dport) = match transport {
             Transport::Echo { id, .. } => (id, id),
+            Transport::Other => (0, 0),
             _ => frame.ports(),
         };
         Self { src: frame.src(), dst: frame.dst(), sport, dport, vlan, proto: frame.proto() }
@@ -175,6 +176,12 @@ impl Tables {
     #[must_use]
     pub fn conns(&self) -> &[Conn] {
         &self.conns
+    }
+
+    /// Where a packet with `key` belongs, whatever it says: the connection, and whether it is its opener's place.
+    #[must_use]
+    pub fn place(&self, key: &Key) -> Option<(u32, bool)> {
+        self.proven.get(key).or_else(|| self.half_open.get(key)).copied()
     }
 
     fn conn_mut(&mut self, id: u32) -> &mut Conn {

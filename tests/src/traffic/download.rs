@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl Download {
     ///
     /// # Errors
     /// When curl or sha256sum is missing.
-    pub fn start(client: &Netns, from: Ipv4Addr, url: &str, bytes_per_second: u64) -> Result<Self> {
+    pub fn start(client: &Netns, from: impl Into<IpAddr>, url: &str, bytes_per_second: u64) -> Result<Self> {
         Self::fetch(client, from, &format!("{url}?rate={bytes_per_second}"), &[])
     }
 
@@ -76,17 +76,18 @@ impl Download {
     ///
     /// # Errors
     /// When curl or sha256sum is missing.
-    pub fn fetch(client: &Netns, from: Ipv4Addr, url: &str, words: &[&str]) -> Result<Self> {
+    pub fn fetch(client: &Netns, from: impl Into<IpAddr>, url: &str, words: &[&str]) -> Result<Self> {
         let mut curl = client
             .command("curl")?
             .args([
                 "--silent",
+                "--globoff",
                 "--show-error",
                 "--fail",
                 "--max-time",
                 "120",
                 "--interface",
-                &from.to_string(),
+                &from.into().to_string(),
             ])
             .args(words)
             .arg(url)

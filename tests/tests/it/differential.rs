@@ -10,11 +10,13 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use aya::maps::{HashMap, MapData};
+use csm_common::counter::Reason;
 use csm_common::flow::{
     FLAG_ACK, FLAG_FIN, FLAG_FORWARD, FlowEntry, FlowKey, STATE_CLOSED, STATE_CLOSING, STATE_ESTABLISHED,
     STATE_SYN, STATE_SYN_ACK,
 };
 use csm_common::names;
+use csm_common::service::VSERVER_DISPATCH;
 use csm_tests::model::frame::Frame;
 use csm_tests::model::table::{Conn, Key, State};
 use csm_tests::model::{Model, Service, Sums};
@@ -48,6 +50,7 @@ fn the_program_and_the_model_agree() {
         if fed >= frames {
             break;
         }
+        dispatch(&rig, &mut model, seed % 2 == 0);
         let mut generator = Generator::new(seed);
         for index in 0..SEQUENCE {
             let (side, bytes) = generator.frame(&model);
@@ -66,9 +69,13 @@ fn the_program_and_the_model_agree() {
                     hex(&run.frame),
                 )
             };
-            assert_eq!(run.reason, end.reason, "{}", at());
+            // Nobody empties the ring of fragments that wait: soon it has no room.
+            let full = (run.reason, end.reason) == (Reason::DropFragmentEarly, Reason::HeldFragment);
+            assert!(run.reason == end.reason || full, "{}", at());
             if let Some(frame) = &end.frame {
-                assert!(frame.same(&run.frame, &Frame::of(&bytes)), "other frame: {}", at());
+                let same = frame.same(&run.frame, &Frame::of(&bytes))
+                    || frame.same_but_zeros(&run.frame, &end.zeros);
+                assert!(same, "other frame: {}", at());
             }
             fed += 1;
             *ends.entry(end.reason.name()).or_default() += 1;
@@ -79,7 +86,17 @@ fn the_program_and_the_model_agree() {
     }
     println!("{fed} frames, {left_out} more left out; {ends:?}");
     let seen = |name: &str| ends.contains_key(name);
-    for name in ["forwarded_flow", "forwarded_new", "forwarded_routed", "arp_replied", "echo_replied"] {
+    for name in [
+        "forwarded_flow",
+        "forwarded_new",
+        "forwarded_routed",
+        "forwarded_icmp",
+        "forwarded_fragment",
+        "arp_replied",
+        "echo_replied",
+        "drop_protocol",
+        "drop_icmp_unmatched",
+    ] {
         assert!(seen(name), "the frames reach {name}: {ends:?}");
     }
 }
@@ -89,13 +106,29 @@ fn scene() -> Model {
     let ring = |first: u32, port: u16| {
         (first..).zip(REALS.iter()).map(|(number, host)| (number, host.ip, port)).collect::<Vec<_>>()
     };
-    let service =
-        |number, proto, port, ring| Service { number, proto, port, ring, in_service: true, turns: 0 };
+    let service = |number, proto, port, ring| Service {
+        number,
+        proto,
+        port,
+        ring,
+        in_service: true,
+        turns: 0,
+        dispatch: false,
+    };
     Model::new(vec![
         service(WEB, 6, 80, ring(0, 0)),
         service(DNS, 17, 53, ring(3, 5353)),
         service(ANY_TCP, 6, 0, vec![(0, REALS[0].ip, 0)]),
     ])
+}
+
+/// Has the web's reals own the virtual address, or not.
+fn dispatch(rig: &Rig, model: &mut Model, on: bool) {
+    rig.vserver(WEB, |vserver| {
+        vserver.flags &= !VSERVER_DISPATCH;
+        vserver.flags |= if on { VSERVER_DISPATCH } else { 0 };
+    });
+    model.services[WEB as usize].dispatch = on;
 }
 
 /// What is compared of an entry.

@@ -136,6 +136,7 @@ impl Node {
                 priority: 10 * number,
                 alt_priority: None,
                 preempt: false,
+                sync_auto: false,
                 heartbeat: HEARTBEAT,
                 failover: FAILOVER,
                 keys: FtKeys::default(),

@@ -124,3 +124,37 @@ fn a_bare_standby_gets_its_configuration_from_the_active_node_and_then_takes_ove
     assert!(String::from_utf8_lossy(&answer.stdout).starts_with('s'), "{answer:?}");
     finish(lab);
 }
+
+/// `sync auto`: a change of the active node, one of its peer, and a peer that starts with something else.
+#[test]
+fn with_sync_auto_the_standby_has_what_the_active_node_has_and_nothing_is_lost() {
+    let programs = Programs::beside_this_one().expect("csmd, csm and csm-lab");
+    let auto = "  sync auto\n".to_owned();
+    let mut options = Options::small(programs, out("sync-auto"));
+    options.group = [auto.clone(), auto];
+    let mut lab = Lab::build(options).expect("a lab");
+    let active = lab.start(LIMIT).expect("a pair");
+    let standby = active.peer();
+    let has = |lab: &mut Lab, side: Side, line: &str| {
+        let what = format!("{line:?} on {side:?}");
+        wait::until(&what, LIMIT, PACE, || {
+            Ok(lab.node(side).command("show running-config")?.contains(line).then_some(()))
+        })
+        .expect("its configuration");
+    };
+    assert_eq!(configure(&mut lab, active, "vserver VIP1\n idle 77\n"), "");
+    has(&mut lab, standby, "\n  idle 77\n");
+    wait_in_sync(&mut lab, true);
+    // What somebody changes on the standby does not stay.
+    assert_eq!(configure(&mut lab, standby, "vserver VIP1\n idle 5\n"), "");
+    has(&mut lab, standby, "\n  idle 77\n");
+    wait_in_sync(&mut lab, true);
+    // A peer that was away meanwhile.
+    lab.fail(standby, Fault::Kill).expect("killed");
+    assert_eq!(configure(&mut lab, active, "no vserver ECHO\n"), "");
+    lab.restore(standby).expect("csmd");
+    wait_in_sync(&mut lab, true);
+    let text = lab.node(standby).command("show running-config").expect("an answer");
+    assert!(!text.contains("ECHO\n  virtual"), "{text}");
+    finish(lab);
+}

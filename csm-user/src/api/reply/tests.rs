@@ -52,6 +52,8 @@ fn every_endpoint_is_documented_with_a_true_example() {
     check::<SyncReply>(&format!("POST {}", path::SYNC), &mut examples);
     check::<Vec<DifferenceReply>>(&get(path::SYNC_DIFFERENCES), &mut examples);
     check::<Option<FtReply>>(&get(path::FT), &mut examples);
+    check::<ReadyReply>(&get(path::READINESS), &mut examples);
+    check::<Option<ExplainReply>>(&get(path::EXPLAIN), &mut examples);
     check::<Done>(&format!("POST {}", path::FORCE_STANDBY), &mut examples);
     check::<Vec<VserverReply>>(&get(path::VSERVERS), &mut examples);
     check::<Vec<ServerfarmReply>>(&get(path::SERVERFARMS), &mut examples);

@@ -183,6 +183,8 @@ async fn refusals_faults_and_bad_input_differ_in_their_status() {
             % invalid word "please"; possible here:
               <cr>
               detail           all about each
+              explain          why this box has its role, what would change it
+              readiness        whether a box may be lost now, exit status 0 or 1
               track            what must be up for this box to have the role
         "#]],
     )

@@ -2,6 +2,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
+use crate::api::reply::StateDirectory;
 
 fn args(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
@@ -9,7 +10,7 @@ fn args(words: &[&str]) -> Vec<String> {
 
 fn command(line: &str) -> (Request, bool) {
     match parse(&args(&[line])) {
-        Ok(Meaning::Command { request, json }) => (request, json),
+        Ok(Meaning::Command { request, json, .. }) => (request, json),
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -52,7 +53,7 @@ fn every_command_in_full_and_as_short_as_possible() {
         ("show module csm 5 sticky", "s m c 5 stic", Show::Sticky),
         ("show module csm 5 vlan", "s m c 5 vl", Show::Vlan),
         ("show module csm 5 arp", "s m c 5 ar", Show::Arp),
-        ("show module csm 5 stats", "s m c 5 sta", Show::Stats),
+        ("show module csm 5 stats", "s m c 5 stats", Show::Stats),
         ("show module csm 5 all", "s m c 5 al", Show::All),
     ] {
         let wanted = shows(what);
@@ -71,6 +72,8 @@ fn every_command_in_full_and_as_short_as_possible() {
         ("copy work cert flash-syncro", Action::Certify { flash_synchro: true }),
         ("show running-d", Action::Directory),
         ("sh start", Action::Startup),
+        // As the stack's guide misprints it.
+        ("show running-configuration", Action::Directory),
         ("reload", Action::Reload { directory: None }),
         ("reload w", Action::Reload { directory: Some(StateDirectory::Working) }),
     ] {
@@ -112,14 +115,15 @@ fn json_is_asked_for_in_one_argument_or_several() {
         &["show", "module", "csm", "5", "ft", "| json"],
         &["show module csm 5", "ft|j"],
     ] {
-        let Ok(Meaning::Command { request, json }) = parse(&args(words)) else { panic!("{words:?}") };
+        let Ok(Meaning::Command { request, json, .. }) = parse(&args(words)) else { panic!("{words:?}") };
         assert_eq!((request, json), (shows(Show::Ft { detail: false }).0, true));
     }
 }
 
 #[test]
 fn a_file_that_is_an_argument_of_its_own_may_hold_anything() {
-    let Ok(Meaning::Command { request, json }) = parse(&args(&["check", "a | b.cfg", "|", "json"])) else {
+    let Ok(Meaning::Command { request, json, .. }) = parse(&args(&["check", "a | b.cfg", "|", "json"]))
+    else {
         panic!("a command");
     };
     assert_eq!((request, json), (Request::Check { file: "a | b.cfg".to_owned() }, true));
@@ -137,19 +141,23 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
     wrong(
         "show modul csm 5 fx detail",
         &expect![[r#"
-        show modul csm 5 fx detail
-                         ^
-        % invalid word "fx"; possible here:
-          all              everything but connections and sticky entries
-          arp              addresses answered for, and next hops
-          conns            connections
-          ft               fault tolerance
-          reals            real servers
-          serverfarms      server farms
-          stats            counters
-          sticky           sticky entries
-          vlan             VLANs and the ports that carry them
-          vservers         virtual servers"#]],
+            show modul csm 5 fx detail
+                             ^
+            % invalid word "fx"; possible here:
+              all              everything but connections and sticky entries
+              arp              addresses answered for, and next hops
+              conns            connections
+              ft               fault tolerance
+              natpool          pools of client NAT
+              probe            health probes
+              reals            real servers
+              serverfarms      server farms
+              stats            counters
+              status           the module
+              sticky           sticky entries
+              tech-support     everything for somebody far away, keys left out
+              vlan             VLANs and the ports that carry them
+              vservers         virtual servers"#]],
     );
     wrong(
         "shw",
@@ -161,7 +169,9 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
               clear            reset functions
               configure        change the configuration in force
               copy             startup configurations
+              ft               fault tolerance
               hw-module        a module's other half
+              import           a CSM's show running-config, without a daemon
               reload           hand the role over and start anew
               show             the state of the system
               trace            the walk of a client's packets through the XDP program
@@ -195,12 +205,13 @@ fn an_ambiguous_word_lists_what_it_could_be() {
     wrong(
         "show module csm 5 s",
         &expect![[r#"
-        show module csm 5 s
-                          ^
-        % ambiguous word "s"; possible here:
-          serverfarms      server farms
-          stats            counters
-          sticky           sticky entries"#]],
+            show module csm 5 s
+                              ^
+            % ambiguous word "s"; possible here:
+              serverfarms      server farms
+              stats            counters
+              status           the module
+              sticky           sticky entries"#]],
     );
 }
 
@@ -225,7 +236,9 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
               clear            reset functions
               configure        change the configuration in force
               copy             startup configurations
+              ft               fault tolerance
               hw-module        a module's other half
+              import           a CSM's show running-config, without a daemon
               reload           hand the role over and start anew
               show             the state of the system
               trace            the walk of a client's packets through the XDP program
@@ -247,23 +260,60 @@ fn words_after_the_end_are_refused() {
 }
 
 #[test]
-fn only_json_may_follow_the_bar() {
+fn what_may_follow_a_bar_is_offered() {
     wrong(
-        "show running-config | include vlan",
+        "show running-config | select vlan",
         &expect![[r#"
-        show running-config | include vlan
+        show running-config | select vlan
                               ^
-        % unknown output form "include"; possible here:
-          json             the same facts for programs"#]],
+        % unknown output form "select"; possible here:
+          begin            from the first line that matches
+          count            how many lines match
+          exclude          lines that do not match
+          include          lines that match
+          json             the same facts for programs
+          section          lines that match, and what is indented below them"#]],
     );
-    wrong(
-        "show running-config |",
-        &expect![[r#"
-        show running-config |
-                              ^
-        % incomplete command; possible here:
-          json             the same facts for programs"#]],
+    for (line, column, problem) in [
+        ("show running-config |", 22, "incomplete command"),
+        ("sh run | inc", 13, "incomplete command: a regular expression is missing"),
+        ("sh run | inc a(", 13, "\"a(\" is not a regular expression"),
+    ] {
+        let error = parse(&args(&[line])).expect_err(line);
+        assert_eq!((error.column(), error.problem.as_str()), (column, problem), "{line}");
+    }
+}
+
+#[test]
+fn bars_are_taken_one_behind_the_other_and_one_within_a_pattern_belongs_to_it() {
+    let stages = |line: &str| match parse(&args(&[line])) {
+        Ok(Meaning::Command { json, stages, .. }) => {
+            (json, stages.into_iter().map(|s| (s.keep, s.pattern.to_string())).collect::<Vec<_>>())
+        }
+        other => panic!("{line}: {other:?}"),
+    };
+    let one = |keep, pattern: &str| (keep, pattern.to_owned());
+    assert_eq!(stages("sh run | i vlan|alias"), (false, vec![one(Keep::Include, "vlan|alias")]));
+    assert_eq!(
+        stages("sh run | sec vserver WEB | ex idle"),
+        (false, vec![one(Keep::Section, "vserver WEB"), one(Keep::Exclude, "idle")])
     );
+    assert_eq!(stages("sh mod csm 5 ft | json | c state"), (true, vec![one(Keep::Count, "state")]));
+}
+
+#[test]
+fn what_the_shell_alone_knows_is_found_by_it_and_told_so_elsewhere() {
+    let typed = |line: &str| parse_typed(line).expect(line);
+    let is = |shell| Meaning::Command { request: Request::Shell(shell), json: false, stages: Vec::new() };
+    assert_eq!(typed("terminal length 0"), is(Shell::Length(0)));
+    assert_eq!(typed("exit"), is(Shell::Leave));
+    assert!(parse(&args(&["exit"])).is_err());
+    assert_eq!(parse_all(&args(&["exit"])), Ok(is(Shell::Leave)));
+    let words =
+        |before: &[&str], partial| choices(before, partial).into_iter().map(|c| c.word).collect::<Vec<_>>();
+    assert_eq!(words(&["show"], "run"), ["running-config", "running-configuration", "running-directory"]);
+    assert_eq!(words(&["show", "running-config", "|"], "e"), ["exclude"]);
+    assert_eq!(words(&["nothing"], ""), Vec::<&str>::new());
 }
 
 #[test]
@@ -277,7 +327,7 @@ fn a_question_mark_lists_what_can_stand_there() {
 
 #[test]
 fn every_word_of_the_table_has_a_help() {
-    for token in COMMANDS.iter().flat_map(|command| command.syntax.split(' ')) {
+    for token in COMMANDS.iter().chain(SHELL).flat_map(|command| command.syntax.split(' ')) {
         assert_ne!(continuation(token).help, "", "{token}");
     }
 }

@@ -6,7 +6,10 @@
 pub mod conn;
 pub mod counter;
 pub mod ft;
+pub mod natpool;
 pub mod neighbour;
+pub mod probe;
+pub mod ready;
 pub mod real;
 pub mod serverfarm;
 pub mod standby;

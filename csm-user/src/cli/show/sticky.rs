@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use super::{more, rule};
-use crate::api::reply::{StickiesReply, StickyReply};
+use super::{more, rule, yes};
+use crate::api::reply::{StickiesReply, StickyReply, StickyRule, VserverReply};
 
 /// Writes the listing.
 pub fn write(out: &mut impl Write, sticky: &StickiesReply) -> fmt::Result {
@@ -18,6 +18,25 @@ pub fn write(out: &mut impl Write, sticky: &StickiesReply) -> fmt::Result {
         }
     }
     more(out, sticky.entries.len(), sticky.total)
+}
+
+/// Writes which virtual servers share which group.
+pub fn write_groups(out: &mut impl Write, vservers: &[VserverReply]) -> fmt::Result {
+    writeln!(out, "group   vserver          netmask          timeout  replicated")?;
+    rule(out, 60)?;
+    let mut rows: Vec<_> =
+        vservers.iter().filter_map(|vserver| Some((vserver.sticky.as_ref()?, vserver))).collect();
+    rows.sort_by_key(|(sticky, vserver)| (sticky.group, &vserver.name));
+    for (StickyRule { minutes, group, netmask }, vserver) in rows {
+        let netmask = netmask.to_string();
+        writeln!(
+            out,
+            "{group:<7} {:<16} {netmask:<16} {minutes:<8} {}",
+            vserver.name,
+            yes(vserver.replicate.sticky)
+        )?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

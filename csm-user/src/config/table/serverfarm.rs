@@ -34,7 +34,7 @@ pub(super) static APPLIED: &[Command] = &[
         ],
         "Makes a pool of addresses for `nat client`. The active node answers ARP and neighbour discovery for them.",
     )
-    .removes()
+    .removes_section()
     .repeats(Repeat::Adds)
     .prints(Print::Natpool(|pool| vec![natpool(pool)])),
     Command::new(

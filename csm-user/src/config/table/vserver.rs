@@ -7,6 +7,7 @@ use crate::config::command::{
     Print, Repeat,
 };
 use crate::config::grammar::Kind::{self, Mask, Network, Number};
+use crate::config::grammar::MISPRINT;
 use crate::config::grammar::Piece::{Either, Optional, Slot, Word};
 use crate::config::service;
 use crate::model::{ClientRange, Virtual, prefix_mask};
@@ -161,7 +162,7 @@ pub(super) static APPLIED: &[Command] = &[
         &[
             Word("replicate", "Copy to the standby"),
             // The guide's task table prints `csrpf`.
-            Either(&[&[Word("csrp", "By the replication protocol")], &[Word("csrpf", "The same")]]),
+            Either(&[&[Word("csrp", "By the replication protocol")], &[Word("csrpf", MISPRINT)]]),
             Word("connection", "Connections"),
         ],
         "Copies connections to the standby, so that they survive a failover.",
@@ -176,7 +177,7 @@ pub(super) static APPLIED: &[Command] = &[
         Vserver,
         &[
             Word("replicate", "Copy to the standby"),
-            Either(&[&[Word("csrp", "By the replication protocol")], &[Word("csrpf", "The same")]]),
+            Either(&[&[Word("csrp", "By the replication protocol")], &[Word("csrpf", MISPRINT)]]),
             Word("sticky", "Sticky entries"),
         ],
         "Copies sticky entries to the standby, so that clients keep their real after a failover.",

@@ -314,19 +314,23 @@ fn ft() -> impl Strategy<Value = FtGroup> {
     let timers = timers.prop_filter("a lease", long_enough);
     let key = || of("[!-~]{1,64}").prop_map(|key| key.map(|key| Secret::new(&key)));
     let keys = (key(), key()).prop_map(|(sign, accept)| FtKeys { sign, accept });
-    (1..=254_u8, 1..=254_u8, of(1..=254_u8), any::<bool>(), timers, keys, tracking()).prop_map(
-        |(group, priority, alt_priority, preempt, (heartbeat, failover), keys, track)| FtGroup {
-            group,
-            vlan: vlan_id(9),
-            priority,
-            alt_priority,
-            preempt,
-            heartbeat,
-            failover,
-            keys,
-            track,
-        },
-    )
+    (1..=254_u8, 1..=254_u8, of(1..=254_u8), (any::<bool>(), any::<bool>()), timers, keys, tracking())
+        .prop_map(
+            |(group, priority, alt_priority, (preempt, sync_auto), (heartbeat, failover), keys, track)| {
+                FtGroup {
+                    group,
+                    vlan: vlan_id(9),
+                    priority,
+                    alt_priority,
+                    preempt,
+                    sync_auto,
+                    heartbeat,
+                    failover,
+                    keys,
+                    track,
+                }
+            },
+        )
 }
 
 /// VLANs 2, 3 and 9 on access ports, or 2 and 3 on a trunk.

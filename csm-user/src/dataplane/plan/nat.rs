@@ -72,6 +72,7 @@ mod tests {
             priority: 10,
             alt_priority: None,
             preempt: false,
+            sync_auto: false,
             heartbeat: Duration::from_secs(1),
             failover: Duration::from_secs(3),
             keys: crate::model::FtKeys::default(),

@@ -106,6 +106,18 @@ fn broadcasts_are_the_kernels() {
     expect_end(&mut rig, Side::Client, &frame, Reason::PassHost);
 }
 
+/// Of a protocol without ports nothing behind the IP header is read; that header must fit in all the same.
+#[test]
+fn a_packet_shorter_than_its_ip_header_is_malformed_whatever_its_protocol() {
+    let mut rig = Rig::new().expect("the rig");
+    for (total, reason) in [(19, Reason::DropMalformed), (20, Reason::DropNoVserver)] {
+        let mut bytes = to_vip(L4::Udp).bytes();
+        bytes[16..18].copy_from_slice(&[0, total]);
+        bytes[23] = 47;
+        assert_eq!(rig.run(Side::Client, &bytes).reason, reason, "total length {total}");
+    }
+}
+
 /// A small generator, so that a failure can be replayed from the seed in its message.
 fn noise(mut state: u64) -> impl FnMut() -> u64 {
     move || {

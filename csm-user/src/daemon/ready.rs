@@ -1,0 +1,255 @@
+//! `show ft readiness` and `ft explain` within the daemon: gathers what this box knows of itself, and asks the peer.
+
+use std::time::Duration;
+
+use csm_common::gate::GateState;
+use csm_common::net::PORT_FT;
+
+use super::node::Node;
+use super::replies;
+use crate::api::backend::Fault;
+use crate::api::reply::ready::{CheckGrade, CheckReply, ExplainReply, FencedReply, RankReply, ReadyReply};
+use crate::config;
+use crate::dataplane::load::AttachMode;
+use crate::dataplane::table::monotonic_ns;
+use crate::ft::State;
+use crate::ft::explain::explain;
+use crate::model::{Config, RealAdmin};
+use crate::probe::health::{RealHealth, RealKey};
+use crate::readiness::{self, BoxFacts, Grade, Pair, Replica, Role};
+use crate::state::image;
+use crate::sync::wire::{Ask, Reply};
+
+/// Longest wait for the peer's word.
+const ASK_MAX: Duration = Duration::from_secs(3);
+
+impl Node {
+    /// `show module csm N ft readiness`.
+    pub(super) fn ready_reply(&self) -> ReadyReply {
+        let pair = self.ft.as_ref().map(|ft| {
+            let status = ft.status();
+            let peer = status.peer.as_ref();
+            Pair {
+                heard: peer.is_some(),
+                hears_us: peer.is_some_and(|peer| peer.hears_us),
+                // A path is meant to be heard on once something was sent there: before there is no key to prove it by.
+                paths: status
+                    .paths
+                    .iter()
+                    .flatten()
+                    .filter(|path| path.sent > 0)
+                    .map(|path| (path.vlan, path.is_heard))
+                    .collect(),
+                config: peer.is_some_and(|peer| peer.config_in_sync),
+                software: peer.is_some_and(|peer| peer.software_in_sync),
+                timers: peer.is_some_and(|peer| peer.timers_in_sync),
+            }
+        });
+        let peer = match &pair {
+            Some(pair) if pair.heard => self.ask_facts(),
+            _ => Err("none is heard".to_owned()),
+        };
+        let slot = self.config().slot;
+        let checks =
+            readiness::judge(pair.as_ref(), &self.box_facts(), peer.as_ref().map_err(String::as_str));
+        ReadyReply {
+            ready: readiness::is_ready(&checks),
+            checks: checks.into_iter().map(|check| check_reply(check, slot)).collect(),
+        }
+    }
+
+    /// `show module csm N ft explain`.
+    pub(super) fn explain_reply(&self) -> Option<ExplainReply> {
+        let status = self.ft.as_ref()?.status();
+        let explained = explain(&status);
+        let slot = self.config().slot.to_string();
+        // As it can be typed.
+        let typed = |sentence: String| sentence.replace("module csm N", &format!("module csm {slot}"));
+        Some(ExplainReply {
+            state: replies::state(status.state),
+            machine: status.state.to_string(),
+            since_unix_ms: status.changed_wall_ns / 1_000_000,
+            term: status.term,
+            reason: status.reason.to_string(),
+            why: explained.why,
+            fenced: explained.fenced.map(|(wall_ns, reason)| FencedReply {
+                at_unix_ms: wall_ns / 1_000_000,
+                reason: reason.to_string(),
+            }),
+            ranks: explained
+                .ranks
+                .into_iter()
+                .enumerate()
+                .map(|(at, rank)| RankReply {
+                    what: rank.what.to_owned(),
+                    own: rank.own,
+                    peer: rank.peer,
+                    decides: explained.decides == Some(at),
+                })
+                .collect(),
+            changes: explained.changes.into_iter().map(typed).collect(),
+        })
+    }
+
+    fn ask_facts(&self) -> Result<BoxFacts, String> {
+        let Some(link) = &self.link else { return Err("no FT group is configured".to_owned()) };
+        let asked = async { tokio::time::timeout(ASK_MAX, link.ask(Ask::Facts)).await };
+        match self.runtime.block_on(asked) {
+            Err(_) => Err(format!("no answer within {} s", ASK_MAX.as_secs())),
+            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Ok(Reply::Facts(facts))) => serde_json::from_value(facts).map_err(|error| error.to_string()),
+            Ok(Ok(Reply::Refused { error, .. })) => Err(error),
+            Ok(Ok(Reply::Shared(_) | Reply::Done { .. })) => {
+                Err("its answer does not belong to the question".to_owned())
+            }
+        }
+    }
+
+    /// What this box knows of itself.
+    pub(super) fn box_facts(&self) -> BoxFacts {
+        let config = self.config();
+        let status = self.ft.as_ref().map(crate::ft::FtControl::status);
+        let status = status.as_ref();
+        let data = || self.ports.iter().filter(|port| port.spec.role != PORT_FT).map(|port| &port.spec);
+        let is_generic = |ifindex| self.modes.get(&ifindex) == Some(&AttachMode::Generic);
+        let name = |port: &crate::dataplane::load::PortSpec| format!("{} (vlan {})", port.name, port.vlan);
+        BoxFacts {
+            role: match status.map(|status| status.state) {
+                Some(State::Active) => Role::Active,
+                Some(State::Standby | State::RelayOut) => Role::Standby,
+                Some(State::Init | State::Candidate | State::Left) | None => Role::Starting,
+            },
+            dead_ports: self.dead_ports().map(name).collect(),
+            generic_ports: data().filter(|port| is_generic(port.ifindex)).map(name).collect(),
+            forwardable: status.is_some_and(|status| status.forwardable),
+            gate_open: self.gate.load().state_at(monotonic_ns()) == GateState::Open,
+            realtime: status.is_some_and(|status| status.realtime),
+            locked: status.is_some_and(|status| status.memory_locked),
+            lacks: self.track.as_ref().map(|track| track.lacking()).unwrap_or_default(),
+            reals: self.found_reals(&config),
+            unresolved: self.unresolved(&config),
+            unreplicated: self.unreplicated(&config),
+            replica: self.replica_facts(),
+            saved: self.is_saved(&config),
+            unconfirmed: self.changes.settled().is_none(),
+        }
+    }
+
+    fn found_reals(&self, config: &Config) -> std::collections::BTreeMap<String, Option<String>> {
+        let health = self.health.borrow();
+        let mut found = std::collections::BTreeMap::new();
+        for farm in &config.serverfarms {
+            for real in farm.reals.iter().filter(|real| real.admin == RealAdmin::InService) {
+                let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
+                let health = health.of(&key);
+                let port = real.port.map_or_else(String::new, |port| format!(" port {port}"));
+                let bad = (*health != RealHealth::Operational)
+                    .then(|| health.reason().unwrap_or_else(|| "its probes have not passed".to_owned()));
+                found.insert(format!("{}{port} ({})", real.address, farm.name), bad);
+            }
+        }
+        found
+    }
+
+    /// Next hops that a takeover would need and that are not known: gateways, and the hosts of reals that answer probes.
+    fn unresolved(&self, config: &Config) -> Vec<String> {
+        let health = self.health.borrow();
+        let mut found = Vec::new();
+        for (host, _, mac) in self.neighbours.list() {
+            if mac.is_some() {
+                continue;
+            }
+            let is_gateway = config.vlans.iter().any(|vlan| {
+                vlan.gateways.contains(&host.address)
+                    || vlan.routes.iter().any(|route| route.gateway == host.address)
+            });
+            let answers = || {
+                let farms = config.serverfarms.iter();
+                farms.flat_map(|farm| farm.reals.iter().map(move |real| (farm, real))).any(|(farm, real)| {
+                    let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
+                    real.address == host.address
+                        && real.admin == RealAdmin::InService
+                        && *health.of(&key) == RealHealth::Operational
+                })
+            };
+            let kind = match is_gateway {
+                true => "gateway",
+                false if answers() => "real",
+                false => continue,
+            };
+            found.push(format!("{kind} {} (vlan {})", host.address, host.vlan));
+        }
+        found.sort();
+        found
+    }
+
+    fn unreplicated(&self, config: &Config) -> Vec<String> {
+        let mut found = Vec::new();
+        let walked = self.walked.get();
+        for vserver in config.vservers.iter().filter(|vserver| vserver.inservice) {
+            let name = &vserver.name;
+            if !vserver.replicate_connection {
+                match self.connections_of(vserver) {
+                    Some(0) => {}
+                    Some(count) => found.push(format!("{count} connections of {name}")),
+                    None => found.push(format!("the connections of {name}, which were not counted yet,")),
+                }
+            }
+            let sticks = walked.as_ref().is_none_or(|walked| walked.census.sticky > 0);
+            if vserver.sticky.is_some() && !vserver.replicate_sticky && sticks {
+                found.push(format!("the sticky entries of {name}"));
+            }
+        }
+        found
+    }
+
+    fn replica_facts(&self) -> Option<Replica> {
+        let status = self.replication.as_ref()?.status();
+        let sender = status.outgoing.as_ref().filter(|_| status.active);
+        let sender = match sender {
+            Some(sender) => sender,
+            None => return status.active.then(Replica::default),
+        };
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let coverage = sender.coverage.map(|(_, coverage)| coverage).unwrap_or_default();
+        Some(Replica {
+            connected: true,
+            complete: sender.peer_complete && sender.snapshot_epoch != 0,
+            lag_ms: millis(sender.lag),
+            refused: sender.refused_buckets,
+            broken: sender.broken_buckets,
+            compared_ms: sender.coverage.map(|(age, _)| millis(age)),
+            connections: (coverage.connections_known, coverage.connections_held),
+            sticky: (coverage.sticky_known, coverage.sticky_held),
+        })
+    }
+
+    /// Whether a start would take what is in force; `None`: there is no state directory, or nothing was ever saved there,
+    /// and the file given with `--config` is taken.
+    fn is_saved(&self, config: &Config) -> Option<bool> {
+        let booted = self.boot_checksum()?;
+        Some(booted == image::checksum(&config::print(config)))
+    }
+}
+
+fn check_reply(check: readiness::Check, slot: u8) -> CheckReply {
+    CheckReply {
+        grade: match check.grade {
+            Grade::Good => CheckGrade::Good,
+            Grade::Remark => CheckGrade::Remark,
+            Grade::Missing => CheckGrade::Missing,
+        },
+        about: check.about.to_owned(),
+        found: check.found,
+        // As it can be typed.
+        remedy: check.remedy.map(|remedy| remedy.replace("csm N", &format!("csm {slot}"))),
+    }
+}
+
+/// The API's answers.
+impl Node {
+    /// What the peer is told when it asks how this box stands.
+    pub(super) fn facts_for_peer(&self) -> Result<serde_json::Value, Fault> {
+        serde_json::to_value(self.box_facts()).map_err(|error| Fault::Internal(error.to_string()))
+    }
+}
