@@ -10,8 +10,8 @@ use std::time::Instant;
 use aya::Pod;
 use csm_common::address::V6;
 use csm_common::net::{
-    AddressKey, NEXTHOP_GROUP, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop, PORT_FT, PORT_ROUTER,
-    Tunnel,
+    AddressKey, NEXTHOP_GROUP, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop, PORT_FT,
+    PORT_ROUTER, Tunnel,
 };
 use tokio::sync::watch;
 

@@ -12,7 +12,6 @@ mod hsrp;
 mod keys;
 mod lab;
 mod matrix;
-mod least;
 mod network;
 mod operator;
 mod pins;

@@ -28,8 +28,15 @@ impl Place {
     }
 
     fn load_by(&self, connections: u32, keep: Keep) -> Dataplane {
-        let capacity =
-            Capacity { connections, embryonic: 1024, sticky: 1024, vservers: 16, reals: 16, ipv6: false };
+        let capacity = Capacity {
+            connections,
+            embryonic: 1024,
+            sticky: 1024,
+            vservers: 16,
+            reals: 16,
+            ipv6: false,
+            router: false,
+        };
         Dataplane::load_over(&[], AttachMode::Native, capacity, Some(keep)).expect("a program")
     }
 }

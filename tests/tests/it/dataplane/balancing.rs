@@ -235,7 +235,7 @@ fn who_cannot_be_there_opens_nothing() {
 #[test]
 fn one_pair_of_addresses_and_ports_at_a_server_serves_one_connection() {
     let mut rig = Rig::new().expect("the rig");
-    super::frames::handshake(&mut rig);
+    handshake(&mut rig);
     let second = second_address(&rig);
     rig.ring(WEB, &[0]);
     let frame = Frame::from(&FAR_CLIENT, CLIENT_PORT, (second, 80), OPEN);
