@@ -215,7 +215,8 @@ fn family<A: Short, const TAG: usize>(ctx: &XdpContext, port: &Port, bytes: u32)
     }
     let hop = A::next_hops().get(entry.nexthop)?;
     let wanted = if TAG == 0 { NEXTHOP_RESOLVED } else { NEXTHOP_RESOLVED | NEXTHOP_TAGGED };
-    if hop.flags & (NEXTHOP_RESOLVED | NEXTHOP_TAGGED) != wanted || total > u32::from(hop.mtu) {
+    // No tunnel, no router on this host.
+    if hop.flags != wanted || total > u32::from(hop.mtu) {
         return None;
     }
     transition::acknowledged(flags, ack, entry);
