@@ -89,7 +89,7 @@ impl Keyring {
 
     /// The secret of this boot, and the peer's boot with its public key, for [`Keyring::restore`].
     #[must_use]
-    pub fn parts(&self) -> (Zeroizing<[u8; 32]>, Option<(u64, [u8; PUBLIC])>) {
+    pub fn parts(&self) -> (Key, Option<(u64, [u8; PUBLIC])>) {
         let secret = self.secret.as_ref().map_or([0; 32], StaticSecret::to_bytes);
         (Zeroizing::new(secret), self.agreed.as_ref().map(|&(boot, public, _)| (boot, public)))
     }

@@ -140,7 +140,6 @@ fn servers_of_ipv6_leave_as_their_virtual_address() {
         addresses: 1,
         port_first: PORT_FIRST,
         ports: PORTS,
-        ..Pool::default()
     };
     pools.set(7, pool, 0).expect("POOLS6");
     let mut statics: LpmTrie<MapData, V6, u32> = rig.map(names::STATICS6);
