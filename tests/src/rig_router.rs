@@ -55,10 +55,11 @@ impl Rig {
             PortSpec { routed: true, ..make_port("p3", OUTSIDE, PORT_ROUTER)? },
         ];
         let rig = Self::with_ports(ports, Capacity { router: true, ..SMALL })?;
+        let inner = u16::try_from(INNER)?;
         rig.next_hop(3, |hop| {
             hop.dst_mac = INNER_MAC;
             hop.flags |= NEXTHOP_GROUP;
-            hop.group = INNER as u16;
+            hop.group = inner;
         });
         let mut macs: HashMap<MapData, GroupKey, u32> = rig.map(names::GROUP_MACS);
         let mut groups: Array<MapData, Group> = rig.map(names::GROUPS);
@@ -77,7 +78,7 @@ impl Rig {
         let hop = NextHop {
             dst_mac: OUTSIDER.mac,
             src_mac: [0; 6],
-            port: OUTSIDE_PORT as u32,
+            port: u32::try_from(OUTSIDE_PORT)?,
             vlan: OUTSIDE,
             flags: NEXTHOP_RESOLVED,
             ip_be: be(OUTSIDER.ip),

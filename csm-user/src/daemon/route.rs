@@ -1,5 +1,7 @@
 //! The event loop: what one feature says becomes what others are told.
 
+mod end;
+
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddrV6};
@@ -21,7 +23,6 @@ use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::plan;
 use crate::dataplane::ring::Hint;
-use crate::dataplane::table::monotonic_ns;
 use crate::ft::parked::Parked;
 use crate::ft::task::handle::ALIVE_PERIOD;
 use crate::ft::{FtCommand, FtEvent, FtHandle, Reason, State};
@@ -38,12 +39,6 @@ use crate::track::task::TrackStatus;
 const RIVALS_EVERY: Duration = Duration::from_secs(10);
 /// Between two looks at whether the peer is to be synchronized by itself.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
-/// A leaving node waits so long for the real-time thread to hand over or fence, then goes anyway: its lease ends.
-const LEAVE_MAX: Duration = Duration::from_secs(15);
-
-/// A leaving router goes on for so long after its resignation.
-const ROUTER_LEAVES: Duration = Duration::from_millis(300);
-
 /// Where events come from.
 pub(super) struct Inputs {
     /// Hints of the event ring.
@@ -155,7 +150,7 @@ pub(super) async fn run(
     inputs: Inputs,
     announcements: &AnnounceThread,
     terminate: [Signal; 3],
-) -> (Ended, Option<Parked>) {
+) -> (Ended, Restart) {
     let mut alive = tokio::time::interval(ALIVE_PERIOD);
     alive.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut sources = Sources {
@@ -183,6 +178,7 @@ pub(super) async fn run(
         tracked_links,
         eligible: None,
         synced: Instant::now(),
+        stopping: false,
     };
     super::standby::report(node);
     // Before it may claim.
@@ -192,7 +188,10 @@ pub(super) async fn run(
     let ended = loop {
         match sources.next().await {
             Event::Terminate => break Ended::Stopped,
-            Event::Wish(Wish::Reload(directory)) => break Ended::Reload(directory),
+            Event::Wish(Wish::Reload(directory)) => match node.can_start(directory) {
+                Ok(()) => break Ended::Reload(directory),
+                Err(error) => tracing::error!(%error, "not started anew: everything stays as it is"),
+            },
             event => router.route(event),
         }
     };
@@ -200,14 +199,21 @@ pub(super) async fn run(
         Ended::Stopped => tracing::info!("told to stop"),
         Ended::Reload(_) => tracing::info!("told to reload"),
     }
-    let parked = match ended {
-        Ended::Reload(directory) if node.may_rest(directory) => router.rest(&mut sources).await,
-        Ended::Reload(_) | Ended::Stopped => None,
-    };
-    if parked.is_none() {
-        router.leave(sources).await;
+    let in_place = matches!(ended, Ended::Reload(directory) if node.may_rest(directory));
+    let parked = if in_place { router.rest(&mut sources).await } else { None };
+    if parked.is_none() && router.leave(sources).await {
+        return (Ended::Stopped, Restart::default());
     }
-    (ended, parked)
+    (ended, Restart { in_place, parked })
+}
+
+/// What a restart goes on from.
+#[derive(Default)]
+pub(super) struct Restart {
+    /// Nothing is to be undone before: the next program takes its place.
+    pub(super) in_place: bool,
+    /// The session of an active node at rest.
+    pub(super) parked: Option<Parked>,
 }
 
 struct Router<'a> {
@@ -226,6 +232,8 @@ struct Router<'a> {
     eligible: Option<bool>,
     /// When it was looked at last whether the peer is to be synchronized.
     synced: Instant,
+    /// Told to stop while it left for a restart.
+    stopping: bool,
 }
 
 /// A real as the plan names it.
@@ -274,7 +282,7 @@ impl Router<'_> {
             Event::Link(link) => self.link(&link),
             Event::Wish(wish) => self.wish(&wish),
             Event::Ft(event) => self.ft_event(&event),
-            Event::Terminate => {}
+            Event::Terminate => self.stopping = true,
         }
     }
 
@@ -524,79 +532,6 @@ impl Router<'_> {
     fn peer(&self, peer: Option<PeerAddr>) {
         if let Some(replication) = &self.node.replication {
             replication.peer(peer);
-        }
-    }
-
-    /// Has the session of an active node rest, its gate open; `None` if it does not, and has to leave.
-    async fn rest(&mut self, sources: &mut Sources) -> Option<Parked> {
-        let ft = self.node.ft.clone()?;
-        if ft.status().state != State::Active {
-            return None;
-        }
-        let held = ft.hold();
-        tokio::pin!(held);
-        let outcome = loop {
-            tokio::select! {
-                biased;
-                outcome = &mut held => break outcome,
-                event = sources.next() => self.route(event),
-            }
-        };
-        if let Err(refusal) = outcome {
-            tracing::warn!(%refusal, "no hold for the restart: the role is handed over");
-            return None;
-        }
-        let ft = sources.inputs.ft.take()?;
-        let parked = tokio::task::spawn_blocking(move || ft.join()).await.ok()?.ok()?;
-        let until = parked.as_ref().map_or(0, |parked| parked.until_ns.saturating_sub(monotonic_ns()));
-        tracing::info!(
-            milliseconds = until / 1_000_000,
-            "the dataplane goes on by itself during the restart"
-        );
-        parked
-    }
-
-    /// Hands the role over, or fences, going on with all other work meanwhile.
-    async fn leave(self, sources: Sources) {
-        let resigned = self.node.standby.as_ref().is_some_and(|groups| {
-            let active = groups.is_active();
-            groups.handle.resign();
-            active
-        });
-        let since = Instant::now();
-        self.leave_pair(sources).await;
-        if resigned {
-            // What is on its way here goes on, until the switches know the successor.
-            tokio::time::sleep_until((since + ROUTER_LEAVES).into()).await;
-        }
-    }
-
-    async fn leave_pair(mut self, mut sources: Sources) {
-        if sources.inputs.ft.is_none() {
-            return;
-        }
-        self.tell(FtCommand::Leave);
-        let left = async {
-            loop {
-                let event = sources.next().await;
-                let left = matches!(event, Event::Ft(FtEvent::Role { state: State::Left, .. }));
-                self.route(event);
-                if left {
-                    return;
-                }
-            }
-        };
-        if tokio::time::timeout(LEAVE_MAX, left).await.is_err() {
-            tracing::error!("the real-time thread did not leave in time; its lease ends by itself");
-            return;
-        }
-        if let Some(replication) = &self.node.replication {
-            // Bounded by replication itself.
-            replication.handed_over().await;
-        }
-        let Some(ft) = sources.inputs.ft.take() else { return };
-        if !matches!(tokio::task::spawn_blocking(move || ft.join()).await, Ok(Ok(_))) {
-            tracing::error!("the real-time thread panicked");
         }
     }
 }

@@ -89,7 +89,7 @@ impl Keyring {
 
     /// The secret of this boot, and the peer's boot with its public key, for [`Keyring::restore`].
     #[must_use]
-    pub fn parts(&self) -> (Zeroizing<[u8; 32]>, Option<(u64, [u8; PUBLIC])>) {
+    pub fn parts(&self) -> (Key, Option<(u64, [u8; PUBLIC])>) {
         let secret = self.secret.as_ref().map_or([0; 32], StaticSecret::to_bytes);
         (Zeroizing::new(secret), self.agreed.as_ref().map(|&(boot, public, _)| (boot, public)))
     }
@@ -167,7 +167,8 @@ impl Keyring {
         if !shared.was_contributory() {
             return;
         }
-        let own = self.public();
+        // What the boot says, or would say without a configured key.
+        let own = PublicKey::from(secret).to_bytes();
         let (low, high) = if own < public { (own, public) } else { (public, own) };
         let key = Sha256::new_with_prefix("csm ft agreed ")
             .chain_update([group])

@@ -93,7 +93,7 @@ fn check_group(checker: &mut Checker<'_>, port: &PortLines, group: &StandbyGroup
         let of_group = |statement: &&super::super::parse::Statement| {
             statement.number("GROUP").unwrap_or(0_u16) == number && !statement.negated
         };
-        let said = checker.tree.all(&section, id).filter(of_group).next_back();
+        let said = checker.tree.all(&section, id).rfind(of_group);
         said.map_or(Span::FILE, |statement| statement.place(slot))
     };
     let Some(address) = group.address else {

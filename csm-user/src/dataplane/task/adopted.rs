@@ -99,9 +99,11 @@ impl Keep {
                 (false, None) => (Taken::Left, as_it_was),
             };
             match how {
-                Taken::AsItIs => drop(adopted.paths.insert(name.clone(), self.pins.table(layout, &name))),
+                Taken::AsItIs => {
+                    adopted.paths.insert(name.clone(), self.pins.table(layout, &name));
+                }
                 Taken::Copied => {
-                    drop(adopted.copies.insert(name, (Source { map, shape: found, convert }, shape)))
+                    adopted.copies.insert(name, (Source { map, shape: found, convert }, shape));
                 }
                 Taken::Left => tracing::warn!(table = name, "of another shape: its contents are left behind"),
             }

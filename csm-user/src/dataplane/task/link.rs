@@ -78,7 +78,7 @@ impl Link {
     pub fn create(program: BorrowedFd<'_>, ifindex: u32, flags: u32) -> io::Result<Self> {
         let prog_fd = program.as_raw_fd().unsigned_abs();
         let attr = LinkCreate { prog_fd, target_ifindex: ifindex, attach_type: ATTACH_XDP, flags };
-        descriptor(LINK_CREATE, attr).map(Self)
+        descriptor(LINK_CREATE, &attr).map(Self)
     }
 
     /// The one that is pinned at `path`.
@@ -87,7 +87,7 @@ impl Link {
     /// Of the system call.
     pub fn pinned(path: &Path) -> io::Result<Self> {
         let path = c_path(path)?;
-        descriptor(OBJ_GET, Object { path: path.as_ptr() as u64, fd: 0, flags: 0 }).map(Self)
+        descriptor(OBJ_GET, &Object { path: path.as_ptr() as u64, fd: 0, flags: 0 }).map(Self)
     }
 
     /// Keeps it at `path` beyond the end of this process.
@@ -132,9 +132,9 @@ impl Link {
 }
 
 /// Runs a command that returns a new descriptor.
-fn descriptor<A>(command: libc::c_int, attr: A) -> io::Result<OwnedFd> {
+fn descriptor<A>(command: libc::c_int, attr: &A) -> io::Result<OwnedFd> {
     // SAFETY: `attr` is the form that `command` takes; an address in it is a string that the caller keeps.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, address(&attr), size_of_val(&attr)) };
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, address(attr), size_of_val(attr)) };
     match RawFd::try_from(fd) {
         // SAFETY: the kernel has just made it, and nobody else has it.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),

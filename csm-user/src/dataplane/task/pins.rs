@@ -286,9 +286,9 @@ fn remove_directory(path: &Path) -> io::Result<()> {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
-                remove_directory(&entry.path())?
+                remove_directory(&entry.path())?;
             } else {
-                remove_file(&entry.path())?
+                remove_file(&entry.path())?;
             }
         }
         fs::remove_dir(path)

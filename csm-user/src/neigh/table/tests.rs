@@ -178,11 +178,10 @@ fn a_way_through_a_tunnel_has_its_own_number_and_the_mac_of_the_neighbour_it_beg
     let number = numbers[&way];
     assert_ne!(table.number(&router), Some(number));
     let hop_to = |effects: &[Effect]| {
-        let found = effects.iter().filter_map(|effect| match effect {
+        effects.iter().rev().find_map(|effect| match effect {
             Effect::SetNextHop(written, hop) if *written == number => Some(*hop),
             _ => None,
-        });
-        found.last()
+        })
     };
     let told =
         |table: &mut NeighbourTable, state| hop_to(&table.discovered(13, router.address, state)).unwrap();

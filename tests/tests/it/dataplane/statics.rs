@@ -135,13 +135,7 @@ fn through_a_forwarding_virtual_server_with_nat_client_static_it_is_the_same() {
 fn servers_of_ipv6_leave_as_their_virtual_address() {
     let mut rig = rig6::rig().expect("the rig");
     let mut pools: Array<MapData, Pool<V6>> = rig.map(names::POOLS6);
-    let pool = Pool {
-        first_be: rig6::VIP6.into(),
-        addresses: 1,
-        port_first: PORT_FIRST,
-        ports: PORTS,
-        ..Pool::default()
-    };
+    let pool = Pool { first_be: rig6::VIP6.into(), addresses: 1, port_first: PORT_FIRST, ports: PORTS };
     pools.set(7, pool, 0).expect("POOLS6");
     let mut statics: LpmTrie<MapData, V6, u32> = rig.map(names::STATICS6);
     statics.insert(&Key::new(128, V6::from(rig6::REALS6[0].ip)), 7, 0).expect("STATICS6");
