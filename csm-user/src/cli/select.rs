@@ -224,11 +224,7 @@ pub async fn tech_support(client: &Client, options: &Options, as_json: bool) -> 
 
 /// A bundle leaves the house: no key goes with it, hidden or not.
 fn without_keys(text: &str) -> String {
-    let line = |line: &str| match line.split_once("key-string ") {
-        Some((command, _)) => format!("{command}key-string <removed>\n"),
-        None => format!("{line}\n"),
-    };
-    text.lines().map(line).collect()
+    text.lines().map(|line| format!("{}\n", config::without_secrets(line))).collect()
 }
 
 #[cfg(test)]
@@ -238,8 +234,10 @@ mod tests {
     #[test]
     fn no_key_is_in_a_bundle() {
         assert_eq!(
-            without_keys(" ft group 1 vlan 9\n  authentication key-string 7 0508\n  preempt\n"),
-            " ft group 1 vlan 9\n  authentication key-string <removed>\n  preempt\n"
+            without_keys(
+                " ft group 1 vlan 9\n  authentication key-string 7 0508\n  preempt\n standby 1 authentication text cat\n"
+            ),
+            " ft group 1 vlan 9\n  authentication key-string <removed>\n  preempt\n standby 1 authentication text <removed>\n"
         );
     }
 }

@@ -129,7 +129,13 @@ impl Session {
             ("do", 2..) => {
                 let command = line.trim_start().get(2..).unwrap_or_default().trim();
                 return match grammar::parse_typed(command) {
-                    Ok(_) => Act::Run(command.to_owned(), None),
+                    Ok(Meaning::Command {
+                        request:
+                            Request::Configure { change: Change::Terminal, .. }
+                            | Request::Shell(grammar::Shell::Leave | grammar::Shell::Nothing),
+                        ..
+                    }) => Act::Say("% not behind `do`: leave the configuration mode first\n".to_owned()),
+                    Ok(_) => self.privileged(command),
                     Err(error) => Act::Say(format!("{error}\n")),
                 };
             }

@@ -98,6 +98,14 @@ pub fn render(file: &str, text: &str, diagnostics: &[Diagnostic]) -> String {
     out
 }
 
+/// A line as it may stand in a log or a bundle: without the key or the text that proves who speaks, hidden or not.
+#[must_use]
+pub fn without_secrets(line: &str) -> String {
+    let before = ["key-string ", "authentication text ", "authentication "];
+    let cut = before.iter().find_map(|word| line.find(word).map(|at| at + word.len()));
+    cut.map_or_else(|| line.to_owned(), |at| format!("{}<removed>", &line[..at]))
+}
+
 /// What follows `key-string`, however it is cut short, is nobody's to read in a log: a star for each character.
 fn without_key(source: &str) -> String {
     const SHORTEST: usize = "key".len();

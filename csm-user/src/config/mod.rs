@@ -32,7 +32,7 @@ mod token;
 mod unsupported;
 mod validate;
 
-pub use diagnostic::{Diagnostic, Severity, render};
+pub use diagnostic::{Diagnostic, Severity, render, without_secrets};
 pub use edit::{Edit, edit};
 pub use import::{Imported, NotCarried, import};
 pub use print::print;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,8 @@ pub struct Changes {
     announcer: Arc<Announcer>,
     groups: Mutex<Groups>,
     wishes: mpsc::Sender<Wish>,
+    /// The peer is being compared, or synchronized.
+    pub(super) comparing: AtomicBool,
 }
 
 /// What a change leaves to the event loop.
@@ -87,7 +90,14 @@ impl Changes {
         groups: Groups,
         wishes: mpsc::Sender<Wish>,
     ) -> Self {
-        Self { state: Mutex::default(), probes, announcer, groups: Mutex::new(groups), wishes }
+        Self {
+            state: Mutex::default(),
+            probes,
+            announcer,
+            groups: Mutex::new(groups),
+            wishes,
+            comparing: AtomicBool::new(false),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
@@ -333,12 +343,7 @@ fn log(slot: u8, differences: &[Difference]) {
 pub(super) fn log_lines<'a>(differences: impl Iterator<Item = &'a Difference>) {
     for found in differences {
         let mark = if found.side == Side::First { '-' } else { '+' };
-        // No key in the log, not even a hidden one.
-        let line = found.to_string();
-        tracing::info!(
-            "{mark} {}",
-            line.split_once(" key-string ").map_or(line.as_str(), |(command, _)| command)
-        );
+        tracing::info!("{mark} {}", config::without_secrets(&found.to_string()));
     }
 }
 

@@ -1,5 +1,6 @@
 //! `show ft readiness` and `ft explain` within the daemon: gathers what this box knows of itself, and asks the peer.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use csm_common::gate::GateState;
@@ -119,7 +120,13 @@ impl Node {
                 Some(State::Standby | State::RelayOut) => Role::Standby,
                 Some(State::Init | State::Candidate | State::Left) | None => Role::Starting,
             },
-            dead_ports: self.dead_ports().map(name).collect(),
+            // Those of the host as a router, too: what comes to the other box must get in there.
+            dead_ports: self
+                .ports
+                .iter()
+                .filter(|port| port.spec.role != PORT_FT && !port.carrying.load(Ordering::Acquire))
+                .map(|port| name(&port.spec))
+                .collect(),
             generic_ports: data().filter(|port| is_generic(port.ifindex)).map(name).collect(),
             forwardable: status.is_some_and(|status| status.forwardable),
             gate_open: self.gate.load().state_at(monotonic_ns()) == GateState::Open,

@@ -150,7 +150,7 @@ pub(super) async fn run(
     inputs: Inputs,
     announcements: &AnnounceThread,
     terminate: [Signal; 3],
-) -> (Ended, Option<Parked>) {
+) -> (Ended, Restart) {
     let mut alive = tokio::time::interval(ALIVE_PERIOD);
     alive.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut sources = Sources {
@@ -178,6 +178,7 @@ pub(super) async fn run(
         tracked_links,
         eligible: None,
         synced: Instant::now(),
+        stopping: false,
     };
     super::standby::report(node);
     // Before it may claim.
@@ -187,7 +188,10 @@ pub(super) async fn run(
     let ended = loop {
         match sources.next().await {
             Event::Terminate => break Ended::Stopped,
-            Event::Wish(Wish::Reload(directory)) => break Ended::Reload(directory),
+            Event::Wish(Wish::Reload(directory)) => match node.can_start(directory) {
+                Ok(()) => break Ended::Reload(directory),
+                Err(error) => tracing::error!(%error, "not started anew: everything stays as it is"),
+            },
             event => router.route(event),
         }
     };
@@ -195,14 +199,21 @@ pub(super) async fn run(
         Ended::Stopped => tracing::info!("told to stop"),
         Ended::Reload(_) => tracing::info!("told to reload"),
     }
-    let parked = match ended {
-        Ended::Reload(directory) if node.may_rest(directory) => router.rest(&mut sources).await,
-        Ended::Reload(_) | Ended::Stopped => None,
-    };
-    if parked.is_none() {
-        router.leave(sources).await;
+    let in_place = matches!(ended, Ended::Reload(directory) if node.may_rest(directory));
+    let parked = if in_place { router.rest(&mut sources).await } else { None };
+    if parked.is_none() && router.leave(sources).await {
+        return (Ended::Stopped, Restart::default());
     }
-    (ended, parked)
+    (ended, Restart { in_place, parked })
+}
+
+/// What a restart goes on from.
+#[derive(Default)]
+pub(super) struct Restart {
+    /// Nothing is to be undone before: the next program takes its place.
+    pub(super) in_place: bool,
+    /// The session of an active node at rest.
+    pub(super) parked: Option<Parked>,
 }
 
 struct Router<'a> {
@@ -221,6 +232,8 @@ struct Router<'a> {
     eligible: Option<bool>,
     /// When it was looked at last whether the peer is to be synchronized.
     synced: Instant,
+    /// Told to stop while it left for a restart.
+    stopping: bool,
 }
 
 /// A real as the plan names it.
@@ -269,7 +282,7 @@ impl Router<'_> {
             Event::Link(link) => self.link(&link),
             Event::Wish(wish) => self.wish(&wish),
             Event::Ft(event) => self.ft_event(&event),
-            Event::Terminate => {}
+            Event::Terminate => self.stopping = true,
         }
     }
 

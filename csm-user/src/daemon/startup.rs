@@ -172,7 +172,7 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     };
     let exchange = sync::start(&node).map_err(Failure::step("configuration synchronization"))?;
     let api = tokio::spawn(server::serve(listener, Arc::clone(&node) as _, shutdown));
-    let (ended, parked) = route::run(&node, inputs, &announcements, terminate).await;
+    let (ended, restart) = route::run(&node, inputs, &announcements, terminate).await;
     // Fenced, handed over or at rest by now.
     drop((stop, exchange));
     let mut api = tokio::spawn(async move {
@@ -183,9 +183,9 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     // Who has asked for something is answered first.
     let answered = tokio::time::timeout(ANSWERS_MAX, &mut api).await.is_ok();
     if let Ended::Reload(from) = ended
-        && node.may_rest(from)
+        && restart.in_place
     {
-        let failure = restart::execute(&options.image, &Handed { from, parked });
+        let failure = restart::execute(&options.image, &Handed { from, parked: restart.parked });
         // Nothing has been undone yet, so this goes on as if it had not been tried: the peer takes over.
         tracing::error!(image = %options.image.display(), %failure, "cannot be executed: starting anew in this process");
     }

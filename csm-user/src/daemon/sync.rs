@@ -1,5 +1,6 @@
 //! Configuration synchronization within the daemon: both ends of the exchange, and the check after each change.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::apply::{self, Wish};
@@ -106,6 +107,9 @@ impl Node {
     }
 
     fn store(&self, text: &str) -> Result<bool, Fault> {
+        if self.state() == Some(State::Active) {
+            return Err(refused("that box is active", "give the command on the active box"));
+        }
         let text = config::print(&self.of_peer(text)?);
         self.save(Directory::Working, &text)?;
         self.save(Directory::Certified, &text)?;
@@ -177,6 +181,15 @@ impl Node {
     /// After a change, or where [`Node::is_to_sync`]: the peer gets this node's configuration if it is to have it by itself;
     /// else the log says what it has not. Without a peer there is nothing to say.
     pub(super) fn check_sync(&self) {
+        // One at a time: a later one may have the older text.
+        if self.changes.comparing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.compare();
+        self.changes.comparing.store(false, Ordering::Release);
+    }
+
+    fn compare(&self) {
         let auto = self.config().ft.as_ref().is_some_and(|ft| ft.sync_auto);
         if auto && self.state() == Some(State::Active) && self.changes.settled().is_some() {
             // What stands against it is in the log.

@@ -167,7 +167,8 @@ impl Keyring {
         if !shared.was_contributory() {
             return;
         }
-        let own = self.public();
+        // What the boot says, or would say without a configured key.
+        let own = PublicKey::from(secret).to_bytes();
         let (low, high) = if own < public { (own, public) } else { (public, own) };
         let key = Sha256::new_with_prefix("csm ft agreed ")
             .chain_update([group])

@@ -162,10 +162,6 @@ impl Session {
     /// Takes part from now on.
     pub fn start(&mut self, now: u64, port: &mut impl Port) {
         self.feed(Event::Start, now, port);
-        let listen = &mut self.deadlines[Timer::Listen as usize];
-        // None is longer than this, whatever an earlier daemon left.
-        let longest = now.saturating_add(nanos(PROMISE_MAX));
-        *listen = listen.map(|listen| listen.max(self.promised_until.min(longest)));
     }
 
     /// The negative controls in force.
@@ -223,8 +219,11 @@ impl Session {
             }
             self.status.counters.kind_mut(message.kind).received += 1;
             self.heard_ns = Some(now);
-            if message.hold.is_zero() && std::mem::take(&mut self.has_promised) {
-                port.promised(now);
+            if message.hold.is_zero() {
+                self.promised_until = 0;
+                if std::mem::take(&mut self.has_promised) {
+                    port.promised(now);
+                }
             }
         }
         self.paths.received(arrival.path, &message, &envelope, now);
@@ -391,7 +390,9 @@ impl Session {
                 }
             }
             Effect::Arm(timer, time) => {
-                self.deadlines[timer as usize] = Some(now.saturating_add(nanos(time)));
+                let at = now.saturating_add(nanos(time));
+                let at = if timer == Timer::Listen { at.max(self.promise(now)) } else { at };
+                self.deadlines[timer as usize] = Some(at);
             }
             Effect::Disarm(timer) => self.deadlines[timer as usize] = None,
             Effect::Gate(state) => self.set_gate(state, now, port),
@@ -425,6 +426,12 @@ impl Session {
             Effect::Dropped(cause) => self.record_drop(cause),
             Effect::End => self.ended = true,
         }
+    }
+
+    /// Until when nothing is claimed, as an earlier daemon promised, however often this one begins to listen. None is longer than
+    /// [`PROMISE_MAX`], whatever was left.
+    fn promise(&self, now: u64) -> u64 {
+        self.promised_until.min(now.saturating_add(nanos(PROMISE_MAX)))
     }
 
     /// On every path; off the FT VLAN nothing counts that has no tag.
