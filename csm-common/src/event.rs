@@ -56,8 +56,10 @@ pub struct Drain {
     /// CLOCK_MONOTONIC ns when a first packet saw records wait, with the reader at that position, for the first time; 0:
     /// none waited at the last look.
     pub since_ns: u64,
+    /// CLOCK_MONOTONIC ns: until then the controller is replaced, and its successor will read what waits; 0: it is not.
+    pub held_until_ns: u64,
 }
-crate::map_type!(Drain, 16);
+crate::map_type!(Drain, 24);
 
 /// Records that wait for longer than this, ns, while none is read: the controller is dead or stopped, and no new
 /// connection is taken that it would have to replicate. It reads within a millisecond unless it is kept from running.

@@ -100,6 +100,8 @@ pub const STICKY: &str = "STICKY";
 pub const EMBRYONIC_STICKY: &str = "EMBRYONIC_STICKY";
 /// Ring buffer of [`crate::event::Record`].
 pub const EVENTS: &str = "EVENTS";
+/// One [`crate::event::Drain`].
+pub const DRAIN: &str = "DRAIN";
 /// Per-CPU `u64` by [`crate::event::Lost`]: what found no room.
 pub const EVENTS_LOST: &str = "EVENTS_LOST";
 /// Per-CPU [`crate::counter::Count`] by [`crate::counter::Reason`].

@@ -119,12 +119,12 @@ pub const VSERVER_FTP: u32 = 64;
 pub const VSERVER_HASH_SOURCE: u32 = 128;
 /// `predictor hash address`: by the virtual address.
 pub const VSERVER_HASH_DESTINATION: u32 = 256;
-/// `predictor leastconns`: the ring holds each real once, with its weight ([`weighted_slot`]).
+/// `predictor leastconns`: the ring holds each real once, and their loads decide.
 pub const VSERVER_LEASTCONNS: u32 = 512;
 /// `nat client static`: the client's address is replaced as `STATICS` says.
 pub const VSERVER_STATIC: u32 = 1024;
 
-/// A ring's slot that holds a real with its weight.
+/// A ring's slot: a real with its weight, whatever the predictor.
 #[inline(always)]
 #[must_use]
 pub const fn weighted_slot(real: u32, weight: u8) -> u32 {

@@ -15,6 +15,10 @@ pub(crate) fn is_stalled(now_ns: u64) -> bool {
     let Some(drain) = maps::DRAIN.get_ptr_mut(0) else { return false };
     // SAFETY: the map's only element. Of CPUs that write at once either's word will do: both have just looked.
     let drain: &mut Drain = unsafe { &mut *drain };
+    // The ring outlives a controller that is replaced; its successor tells what waits there.
+    if now_ns < drain.held_until_ns {
+        return false;
+    }
     if maps::EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) == 0 {
         drain.since_ns = 0;
         return false;
@@ -22,7 +26,8 @@ pub(crate) fn is_stalled(now_ns: u64) -> bool {
     let read = maps::EVENTS.query(u64::from(BPF_RB_CONS_POS));
     // What waits may have come only now, however long ago anybody looked: the time runs from the first look that met it.
     if drain.since_ns == 0 || read != drain.read {
-        *drain = Drain { read, since_ns: now_ns };
+        drain.read = read;
+        drain.since_ns = now_ns;
         return false;
     }
     // Another CPU may have read its clock later.

@@ -135,10 +135,9 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING_B
 pub(crate) static DRAIN: Array<Drain> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::COUNT, 0);
-#[expect(clippy::cast_possible_truncation, reason = "some dozens")]
-const REASONS: u32 = Reason::ALL.len() as u32;
+const _: () = assert!(Reason::ALL.len() <= limits::REASONS_MAX as usize);
 #[map]
-pub(crate) static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(REASONS, 0);
+pub(crate) static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(limits::REASONS_MAX, 0);
 #[map]
 pub(crate) static VSERVER_COUNTS: PerCpuArray<ServiceCount> =
     PerCpuArray::with_max_entries(limits::VSERVERS_MAX, 0);

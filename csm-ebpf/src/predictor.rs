@@ -26,7 +26,7 @@ pub(crate) fn next<A: Family>(number: u32, vserver: &Vserver<A>, key: &FlowKey<A
     }
     if vserver.flags & (VSERVER_HASH_SOURCE | VSERVER_HASH_DESTINATION) != 0 {
         let slot = hash(vserver, key) % length;
-        return maps::RINGS.get(ring_slot(number, slot)).copied();
+        return maps::RINGS.get(ring_slot(number, slot)).map(|&slot| of_weighted_slot(slot).0);
     }
     let cursor = maps::CURSORS.get_ptr_mut(number)?;
     // SAFETY: an element of the array, aligned to 8, which is changed here only.
@@ -36,7 +36,7 @@ pub(crate) fn next<A: Family>(number: u32, vserver: &Vserver<A>, key: &FlowKey<A
         let real = least(number, length, slot);
         return (real != NONE).then_some(real);
     }
-    maps::RINGS.get(ring_slot(number, slot)).copied()
+    maps::RINGS.get(ring_slot(number, slot)).map(|&slot| of_weighted_slot(slot).0)
 }
 
 #[inline(always)]

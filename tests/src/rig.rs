@@ -397,7 +397,8 @@ impl Rig {
         self.vserver(number, |vserver| vserver.ring_len = length);
     }
 
-    pub(crate) fn change<T: aya::Pod>(&self, name: &'static str, number: u32, change: impl FnOnce(&mut T)) {
+    /// Changes element `number` of the array `name`.
+    pub fn change<T: aya::Pod>(&self, name: &'static str, number: u32, change: impl FnOnce(&mut T)) {
         let mut map: Array<MapData, T> = self.map(name);
         let mut value = map.get(&number, 0).expect(name);
         change(&mut value);

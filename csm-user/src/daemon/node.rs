@@ -24,7 +24,7 @@ use super::tracking::Running;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::family::{Wire, wire};
 use crate::dataplane::load::{AttachMode, MappedGate, PortSpec};
-use crate::dataplane::maps::{Counters, HopMaps, MapSource};
+use crate::dataplane::maps::{Counters, DrainCell, HopMaps, MapSource};
 use crate::dataplane::plan::Desired;
 use crate::dataplane::ring::DeltaSink;
 use crate::dataplane::snapshot::DirectoryCell;
@@ -63,6 +63,8 @@ pub struct Node {
     pub options: Options,
     /// The gate, as the program reads it.
     pub gate: Arc<MappedGate>,
+    /// Whether the program may expect a successor of this daemon.
+    pub drain: DrainCell,
     /// Connections and sticky entries of IPv4.
     pub table: Arc<Table>,
     /// Those of IPv6, if this node has it.

@@ -342,12 +342,16 @@ impl Router<'_> {
     /// Reals whose ARP fails leave rotation and come back like those whose probes do.
     fn neighbours(&mut self) {
         self.node.neighbours.widen(self.started.elapsed());
-        let silent = self.node.neighbours.silent();
+        let config = self.node.config();
+        // Nobody answers for a group of this host while it is the active router itself.
+        let own = super::router::own_gateways(&config);
+        let mut silent = self.node.neighbours.silent();
+        silent.retain(|host| !own.contains_key(&host.neighbour()));
         if silent == self.silent {
             return;
         }
         let before = std::mem::replace(&mut self.silent, silent.clone());
-        let slot = self.node.config().slot;
+        let slot = config.slot;
         for host in silent.symmetric_difference(&before) {
             let (Host { address, vlan, .. }, silent) = (host, silent.contains(host));
             let now = if silent { "does not answer" } else { "answers again" };

@@ -35,7 +35,7 @@ use crate::arp::announcer::Announcer;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, LoadError, MappedGate, PortSpec};
-use crate::dataplane::maps::{Counters, LoadMaps, MapSource, Maps, Promises, SettingsCell};
+use crate::dataplane::maps::{Counters, DrainCell, LoadMaps, MapSource, Maps, Promises, SettingsCell};
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
@@ -44,7 +44,7 @@ use crate::dataplane::task::adopted::Keep;
 use crate::dataplane::task::fragments::FragmentThread;
 use crate::dataplane::task::identities::Identities;
 use crate::dataplane::task::nudge::Nudger;
-use crate::dataplane::task::router::fill;
+use crate::dataplane::task::router::{GroupGates, fill};
 use crate::dataplane::task::trace::Tracer;
 use crate::ft::parked::Parked;
 use crate::ft::{Controls, FtHandle};
@@ -275,6 +275,10 @@ impl Running {
             // What another left open ends here; this node listens first.
             dataplane.gate().store(Gate::CLOSED);
         }
+        let drain = DrainCell::open(&dataplane).map_err(Failure::step("the dataplane's maps"))?;
+        if let Some(parked) = &parked {
+            drain.hold(parked.until_ns).map_err(Failure::step("the dataplane's maps"))?;
+        }
         // At once, since the verifier keeps a CPU busy, which the election's thread may need later; but not while the peer
         // holds for this node.
         let early = parked.is_none().then(|| tracer(&mut dataplane));
@@ -305,6 +309,9 @@ impl Running {
         };
         let mut hops = neighbours.want(&apply::wanted(&config));
         let of_router = router::routes(&config, &hops);
+        if parked.is_none() {
+            GroupGates::open(&dataplane).map_err(map_step())?.close();
+        }
         fill(&dataplane, &router::groups(&config), &of_router).map_err(map_step())?;
         let of_module = needed_hops(&config);
         hops.retain(|host, _| of_module.contains(host));
@@ -403,6 +410,7 @@ impl Running {
             }
         };
         drop(haste);
+        drain.hold(0).map_err(map_step())?;
         let (ft, replication) = pair.unzip();
         let tracer = early.unwrap_or_else(|| tracer(&mut dataplane));
         let standby = standby::start(&config, &specs, &dataplane)?;
@@ -415,6 +423,7 @@ impl Running {
             outlived: dataplane.is_kept(),
             options: options.clone(),
             gate,
+            drain,
             table,
             table6,
             directory,

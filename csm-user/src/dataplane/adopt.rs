@@ -21,7 +21,7 @@ const OF_ONE_START: [&str; 15] = [
     "COLD",
     "COLD6",
     "TRACED",
-    "DRAIN",
+    names::DRAIN,
     "HANDOVER",
     "QUOTE6",
 ];

@@ -169,7 +169,7 @@ mod tests {
     use crate::dataplane::plan::tests::{dual_stack, figure_7_1, hops};
     use crate::dataplane::plan::{Assignments, HealthView, plan};
     use crate::model::{self, Config, Name, Protocol, RealAdmin, Serverfarm, StableId, Virtual};
-    use csm_common::service::REAL_USABLE;
+    use csm_common::service::{REAL_USABLE, of_weighted_slot};
 
     /// The maps after `operations`, checking after each one that nothing refers to what is not there.
     fn apply<A: Wire>(mut maps: Contents<A>, operations: &[Operation<A>]) -> Contents<A> {
@@ -218,7 +218,7 @@ mod tests {
                 let ring = &maps.rings[number];
                 assert!(ring.len() >= vserver.ring_len as usize, "a ring is longer than what was written");
                 assert!(
-                    ring.iter().all(|real| maps.reals.contains_key(real)),
+                    ring.iter().all(|slot| maps.reals.contains_key(&of_weighted_slot(*slot).0)),
                     "a slot names an unwritten real"
                 );
             }
@@ -282,7 +282,11 @@ mod tests {
             let own = entry.sticky_group.checked_sub(crate::dataplane::plan::PRIVATE_STICKY) == Some(*number);
             let group = if own { 0 } else { entry.sticky_group };
             let ring = maps.rings.get(number).map_or(&[][..], |ring| &ring[..entry.ring_len as usize]);
-            let ring: Vec<_> = ring.iter().map(real).collect();
+            let slot = |&slot: &u32| {
+                let (number, weight) = of_weighted_slot(slot);
+                (real(&number), weight)
+            };
+            let ring: Vec<_> = ring.iter().map(slot).collect();
             let entry = Vserver { sticky_group: group, ..*entry };
             all.insert(format!("vserver {:?} {own} {entry:?} {ring:?}", vserver(*number)));
         }

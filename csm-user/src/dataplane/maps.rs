@@ -9,6 +9,7 @@ use aya::Pod;
 use aya::maps::Map;
 use csm_common::address::V6;
 use csm_common::counter::{Count, Reason, ServiceCount};
+use csm_common::event::Drain;
 use csm_common::net::{Address, AddressKey, NextHop, Route, Tunnel};
 use csm_common::service::{
     ClientPrefix, Match, Networks, Origin, Pool, Real, Settings, Vserver, VserverKey, ring_slot,
@@ -48,7 +49,7 @@ impl MapSource for aya::Ebpf {
 }
 
 /// Key of a longest-prefix map as the kernel has it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct PrefixKey<A> {
     /// Length of the prefix.
@@ -337,6 +338,27 @@ impl SettingsCell {
         let mut now = self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         change(&mut now);
         self.map.set(&0, &now, Update::Any)
+    }
+}
+
+/// `DRAIN`: whether the program may expect that its records are read.
+#[derive(Debug)]
+pub struct DrainCell(BpfMap<u32, Drain>);
+
+impl DrainCell {
+    /// # Errors
+    /// If the map is missing or of another shape.
+    pub fn open(source: &impl MapSource) -> io::Result<Self> {
+        Ok(Self(BpfMap::new(source.descriptor(names::DRAIN)?)?))
+    }
+
+    /// Until `until_ns` (CLOCK_MONOTONIC) a successor of this controller may be on its way, which will read what waits: first
+    /// packets are taken that long. 0: none is.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn hold(&self, until_ns: u64) -> io::Result<()> {
+        self.0.set(&0, &Drain { held_until_ns: until_ns, ..Drain::default() }, Update::Any)
     }
 }
 

@@ -3,6 +3,8 @@
 //! Each turn every real gains its weight, the richest is chosen and pays the total: after one round of the ring each
 //! real was chosen as often as its weight says, spread as evenly as the weights allow.
 
+use std::collections::HashMap;
+
 use csm_common::limits::RING_SLOTS;
 use csm_common::service::weighted_slot;
 
@@ -59,6 +61,16 @@ fn scale(reals: &mut [(u32, u32)]) {
 pub fn each_once(reals: &[(u32, u8)]) -> Vec<u32> {
     let weighted = reals.iter().filter(|(_, weight)| *weight > 0);
     weighted.map(|&(real, weight)| weighted_slot(real, weight)).take(RING_SLOTS as usize).collect()
+}
+
+/// The slots for `ring`, whose reals have the weights of `reals`. Whatever the predictor, they have one form: when it changes,
+/// slots are written before their virtual server says so.
+#[must_use]
+pub fn weighted(ring: &[u32], reals: &[(u32, u8)]) -> Vec<u32> {
+    let weights: HashMap<u32, u8> = reals.iter().copied().collect();
+    ring.iter()
+        .map(|real| weighted_slot(*real, weights.get(real).map_or(1, |weight| (*weight).max(1))))
+        .collect()
 }
 
 /// Slots of a hash table: a prime below [`RING_SLOTS`].

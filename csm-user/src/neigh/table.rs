@@ -165,13 +165,16 @@ impl NeighbourTable {
     }
 
     /// Hosts with their numbers and MACs as a controller before this one had them: their connections hold the numbers.
-    /// Of a host that no port leads to any more only the number stays. Before anything else.
+    /// Of a host that no port leads to any more, or that had left, only the number stays. Before anything else.
     pub fn adopt(&mut self, known: &[Known]) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        // A host that left may have come back under another number.
+        let mut known = known.to_vec();
+        known.sort_by_key(|one| (one.mac.is_none(), one.number));
         self.numbers = Numbers::restored(1, NEXTHOPS_MAX, known.iter().map(|one| (one.number, one.host)));
         let tunnels = known.iter().filter_map(|one| Some((u32::from(one.tunnel?), one.host)));
         self.tunnels = Numbers::restored(1, TUNNELS_MAX, tunnels);
-        let mut effects = Vec::new();
-        for &Known { host, number, mac, tunnel } in known {
+        for Known { host, number, mac, tunnel } in known {
             if self.numbers.get(&host) != Some(number) {
                 continue;
             }
@@ -181,8 +184,9 @@ impl NeighbourTable {
                 self.ways.insert(host, Way { number, tunnel });
                 continue;
             }
-            if !self.ports.contains_key(&host.vlan) {
+            if mac.is_none() || !self.ports.contains_key(&host.vlan) {
                 effects.push(Effect::RemoveNeighbour(host));
+                effects.push(Effect::SetNextHop(number, self.next_hop(host, None)));
                 continue;
             }
             // In use again.
@@ -190,11 +194,12 @@ impl NeighbourTable {
             self.learned += 1;
             let entry = Entry { number, mac, wanted: false, failed: false, entered: 0 };
             self.write(host, entry, &mut effects);
-            if mac.is_some() || self.is_bridged(host.vlan) {
-                effects.push(Effect::SetNeighbour(host, number));
-            }
+            effects.push(Effect::SetNeighbour(host, number));
             effects.extend(self.ask(&host));
         }
+        // What they begin at is known only now: its port and MTU may be others than before.
+        let ways = self.ways.iter().filter_map(|(key, way)| self.set_way(*key, *way));
+        effects.extend(ways);
         effects
     }
 
@@ -314,14 +319,15 @@ impl NeighbourTable {
 
     /// Writes the ways to `remote` anew.
     fn rewrite(&self, remote: IpAddr) -> Vec<Effect> {
-        let ways = self.ways.iter().filter_map(|(key, way)| Some((key, way, key.tunnel?)));
-        let there = ways.filter(|(_, _, tunnel)| tunnel.remote == remote);
-        let mac = |key: &Host| self.hosts.get(&key.neighbour()).and_then(|host| host.mac);
-        there
-            .map(|(key, way, tunnel)| {
-                Effect::SetNextHop(way.number, self.way_to(*key, way.tunnel, tunnel, mac(key)))
-            })
-            .collect()
+        let leads_there = |key: &Host| key.tunnel.is_some_and(|tunnel| tunnel.remote == remote);
+        let there = self.ways.iter().filter(|(key, _)| leads_there(key));
+        there.filter_map(|(key, way)| self.set_way(*key, *way)).collect()
+    }
+
+    /// Writes the next hop of a way, with what is known of the neighbour that it begins at.
+    fn set_way(&self, key: Host, way: Way) -> Option<Effect> {
+        let mac = self.hosts.get(&key.neighbour()).and_then(|host| host.mac);
+        Some(Effect::SetNextHop(way.number, self.way_to(key, way.tunnel, key.tunnel?, mac)))
     }
 
     /// All hosts are to be asked for again: notifications were lost, or an interface came back.
@@ -347,9 +353,18 @@ impl NeighbourTable {
         }
         self.tunnels.release(walk, |_| false);
         if self.learned > LEARNED_MAX / 2 {
-            let idle = |host: &Entry| !host.wanted && host.entered < walk && !in_use(host.number);
+            // A way that connections go is of no use without the neighbour it begins at.
+            let begins: HashSet<Host> = self
+                .ways
+                .iter()
+                .filter(|(_, way)| in_use(way.number))
+                .map(|(key, _)| key.neighbour())
+                .collect();
+            let idle = |key: &Host, host: &Entry| {
+                !host.wanted && host.entered < walk && !in_use(host.number) && !begins.contains(key)
+            };
             let leaving: Vec<Host> =
-                self.hosts.iter().filter(|(_, host)| idle(host)).map(|(key, _)| *key).collect();
+                self.hosts.iter().filter(|(key, host)| idle(key, host)).map(|(key, _)| *key).collect();
             for key in leaving {
                 self.leave(key, &mut effects);
             }
@@ -425,7 +440,8 @@ impl NeighbourTable {
 
     /// The number of the way through `tunnel` that begins at the neighbour of `key`, which is in the table.
     fn enter_way(&mut self, key: Host, tunnel: Tunnel, effects: &mut Vec<Effect>) -> Option<u32> {
-        if self.ways.contains_key(&key) {
+        if let Some(&way) = self.ways.get(&key) {
+            effects.extend(self.set_way(key, way));
             // Not retired any more.
             return self.numbers.assign(&key);
         }

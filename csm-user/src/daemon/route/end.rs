@@ -36,6 +36,11 @@ impl Router<'_> {
         let ft = sources.inputs.ft.take()?;
         let parked = tokio::task::spawn_blocking(move || ft.join()).await.ok()?.ok()?;
         let until = parked.as_ref().map_or(0, |parked| parked.until_ns.saturating_sub(monotonic_ns()));
+        if let Some(parked) = &parked
+            && let Err(error) = self.node.drain.hold(parked.until_ns)
+        {
+            tracing::warn!(%error, "new connections may be refused during the restart");
+        }
         tracing::info!(
             milliseconds = until / 1_000_000,
             "the dataplane goes on by itself during the restart"

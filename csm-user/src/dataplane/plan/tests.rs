@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::{Interface, PortMode, Protocol, Sticky, Virtual, Vlan, VlanRole, XdpMode};
-use csm_common::service::{VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY};
+use csm_common::service::{VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, of_weighted_slot};
 use std::time::Duration;
 
 pub(in crate::dataplane) fn vlan(number: u16) -> VlanId {
@@ -71,11 +71,30 @@ fn planned(config: &Config, health: &HealthView, numbers: &mut Assignments) -> D
     plan(config, health, &hops(config), numbers).unwrap()
 }
 
+/// The reals of a ring's slots.
+fn ring<A: Wire>(contents: &Contents<A>, vserver: u32) -> Vec<u32> {
+    contents.rings[&vserver].iter().map(|slot| of_weighted_slot(*slot).0).collect()
+}
+
+#[test]
+fn a_slot_has_one_form_whatever_the_predictor() {
+    use crate::model::Predictor;
+    let hash = Predictor::Hash { bits: 32, bits6: 128, source: true, destination: false };
+    for predictor in [Predictor::RoundRobin, Predictor::LeastConns { slowstart_s: 0 }, hash] {
+        let mut config = figure_7_1();
+        config.serverfarms[0].predictor = predictor;
+        let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+        let slots: BTreeSet<_> =
+            desired.contents.rings[&0].iter().map(|slot| of_weighted_slot(*slot)).collect();
+        assert_eq!(slots, BTreeSet::from([(0, 8), (1, 8), (2, 16)]), "{predictor:?}");
+    }
+}
+
 #[test]
 fn figure_7_1_becomes_maps() {
     let desired = planned(&figure_7_1(), &HealthView::default(), &mut Assignments::default());
     let contents = &desired.contents;
-    assert_eq!(contents.rings[&0], [2, 0, 1, 2], "weights 8, 8, 16");
+    assert_eq!(ring(contents, 0), [2, 0, 1, 2], "weights 8, 8, 16");
     let vserver = contents.vservers[&0];
     assert_eq!(vserver.flags, VSERVER_INSERVICE | VSERVER_REPLICATE | VSERVER_REPLICATE_STICKY);
     assert_eq!((vserver.ring_len, vserver.sticky_s, vserver.sticky_group), (4, 1800, 10));
@@ -99,7 +118,7 @@ fn a_failed_real_leaves_the_ring_and_takes_no_sticky_client() {
         HealthView { silent, ..HealthView::default() },
     ] {
         let desired = planned(&config, &health, &mut Assignments::default());
-        assert_eq!(desired.contents.rings[&0], [0, 1]);
+        assert_eq!(ring(&desired.contents, 0), [0, 1]);
         assert_eq!(desired.contents.reals[&2].flags, 0);
     }
 }
@@ -110,7 +129,7 @@ fn a_real_of_weight_0_keeps_its_sticky_clients_and_one_out_of_service_runs_empty
     config.serverfarms[0].reals[0].admin = RealAdmin::OutOfService;
     config.serverfarms[0].reals[1].weight = 0;
     let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
-    assert_eq!(desired.contents.rings[&0], [2]);
+    assert_eq!(ring(&desired.contents, 0), [2]);
     assert_eq!(desired.contents.reals[&0].flags, 0);
     assert_eq!(desired.contents.reals[&1].flags, REAL_STICKY);
 }
@@ -148,7 +167,7 @@ fn a_real_that_no_route_reaches_is_named_and_not_used() {
     config.serverfarms[0].reals[0].address = astray;
     let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
     assert_eq!(desired.unreachable, BTreeSet::from([astray]));
-    assert!(!desired.contents.rings[&0].contains(&0));
+    assert!(!ring(&desired.contents, 0).contains(&0));
 }
 
 #[test]
@@ -265,7 +284,7 @@ fn each_family_has_its_maps_and_numbers_are_one_space() {
     // Next hops apart, which are numbered anew, IPv4 is as it would be alone.
     assert_eq!((&desired.contents.rings, &desired.contents.vservers), (&four.rings, &four.vservers));
     assert!(contents.vservers.keys().eq(&[1]) && contents.reals.keys().eq(&[3, 4]));
-    assert_eq!(contents.rings[&1], [3, 4]);
+    assert_eq!(ring(contents, 1), [3, 4]);
     let key = VserverKey {
         ip_be: wire::<V6>("fd00:38::30".parse().unwrap()),
         port_be: 80_u16.to_be(),

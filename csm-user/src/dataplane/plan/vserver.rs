@@ -38,10 +38,13 @@ pub(super) fn plan<A: Wire>(
         (None, _) | (_, Some(Predictor::Forward)) => Vec::new(),
         (Some(reals), Some(Predictor::Hash { .. })) => {
             let id = |number| desired.reals.get(&number).map_or(0, |known: &RealName| known.id.0);
-            predictor::hash_table(&reals.iter().map(|&(number, _)| (number, id(number))).collect::<Vec<_>>())
+            let table = predictor::hash_table(
+                &reals.iter().map(|&(number, _)| (number, id(number))).collect::<Vec<_>>(),
+            );
+            predictor::weighted(&table, reals)
         }
         (Some(reals), Some(Predictor::LeastConns { .. })) => predictor::each_once(reals),
-        (Some(reals), _) => predictor::ring(reals),
+        (Some(reals), _) => predictor::weighted(&predictor::ring(reals), reals),
     };
     let ring_len = u32::try_from(ring.len()).unwrap_or(0);
     let pool = farm.and_then(|farm| config.pool_of(farm));

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aya::Pod;
 use csm_common::gate::Gate;
 use csm_common::net::{AddressKey, Group, GroupKey, RouterRoute};
 use csm_common::{limits, names};
@@ -39,6 +40,14 @@ impl GroupGates {
         // SAFETY: a new shared mapping at an address of the kernel's choice aliases nothing of this process.
         let page = unsafe { mmap(None, BYTES, protection, MapFlags::MAP_SHARED, map, 0) }?;
         Ok(Arc::new(Self { words: page.cast() }))
+    }
+
+    /// Closes all: their numbers are positions in a configuration, and that of a csmd before may have been another.
+    pub fn close(&self) {
+        // SAFETY: as in `store`.
+        for word in unsafe { self.words.as_ref() } {
+            word.store(Gate::CLOSED.0, Ordering::Release);
+        }
     }
 
     /// Sets the gate of group `number`; no group has a number out of range.
@@ -79,24 +88,29 @@ pub fn fill(
     let macs: BpfMap<GroupKey, u32> = BpfMap::new(source.descriptor(names::GROUP_MACS)?)?;
     let addresses: BpfMap<AddressKey, u32> = BpfMap::new(source.descriptor(names::GROUP_ADDRESSES)?)?;
     let table: BpfMap<PrefixKey<u32>, RouterRoute> = BpfMap::new(source.descriptor(names::ROUTER_ROUTES)?)?;
-    for (key, _) in macs.entries()? {
-        macs.delete(&key)?;
-    }
-    for (key, _) in addresses.entries()? {
-        addresses.delete(&key)?;
-    }
-    for (key, _) in table.entries()? {
-        table.delete(&key)?;
-    }
-    for (number, (group, address)) in (0..).zip(groups) {
+    for (number, (group, _)) in (0..).zip(groups) {
         numbers.set(&number, group, Update::Any)?;
-        macs.set(&GroupKey { mac: group.mac, vlan: group.vlan }, &number, Update::Any)?;
-        let key = AddressKey { ip_be: be(*address), vlan: group.vlan, pad: 0 };
-        addresses.set(&key, &number, Update::Any)?;
     }
-    for (net, route) in routes {
-        let key = PrefixKey { bits: net.prefix_len().into(), address_be: be(net.network()) };
-        table.set(&key, route, Update::Any)?;
+    let mac_of = |group: &Group| GroupKey { mac: group.mac, vlan: group.vlan };
+    replace(&macs, (0..).zip(groups).map(|(number, (group, _))| (mac_of(group), number)))?;
+    let address_of = |group: &Group, address| AddressKey { ip_be: be(address), vlan: group.vlan, pad: 0 };
+    replace(
+        &addresses,
+        (0..).zip(groups).map(|(number, (group, address))| (address_of(group, *address), number)),
+    )?;
+    let prefix = |net: &Ipv4Net| PrefixKey { bits: net.prefix_len().into(), address_be: be(net.network()) };
+    replace(&table, routes.iter().map(|(net, route)| (prefix(net), *route)))
+}
+
+/// Makes `map` hold `wanted` and nothing else, but never less than what stays: packets are looked up meanwhile.
+fn replace<K: Pod + Eq, V: Pod>(map: &BpfMap<K, V>, wanted: impl Iterator<Item = (K, V)>) -> io::Result<()> {
+    let mut keys = Vec::new();
+    for (key, value) in wanted {
+        map.set(&key, &value, Update::Any)?;
+        keys.push(key);
+    }
+    for (key, _) in map.entries()?.into_iter().filter(|(key, _)| !keys.contains(key)) {
+        map.delete(&key)?;
     }
     Ok(())
 }

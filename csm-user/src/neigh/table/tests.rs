@@ -165,6 +165,74 @@ fn of_ipv6_hosts_of_the_network_and_link_local_ones_are_learned() {
 }
 
 #[test]
+fn adopted_ways_are_written_anew_and_what_leads_nowhere_keeps_its_number_only() {
+    let mut table = table();
+    let router = key("192.158.39.1", 3);
+    let tunnel = Tunnel {
+        encapsulation: crate::model::Encapsulation::Ipip,
+        local: "192.158.39.20".parse().unwrap(),
+        remote: "10.7.0.1".parse().unwrap(),
+    };
+    let way = Host { tunnel: Some(tunnel), ..router };
+    let (gone, left) = (key("192.158.40.1", 4), key("192.158.38.77", 2));
+    let known = |host, number, mac, tunnel| Known { host, number, mac, tunnel };
+    let effects = table.adopt(&[
+        known(left, 2, None, None),
+        known(way, 3, Some(MAC), Some(1)),
+        known(router, 4, None, None),
+        known(gone, 5, Some(MAC), None),
+        known(router, 6, Some(MAC), None),
+    ]);
+    let written = |number: u32| {
+        let hops = effects.iter().filter_map(|effect| match effect {
+            Effect::SetNextHop(written, hop) if *written == number => Some(*hop),
+            _ => None,
+        });
+        hops.last()
+    };
+    let found = written(3).unwrap();
+    assert_eq!(
+        (found.mac, found.port, found.mtu, found.tunnel),
+        (Some(MAC), 1, 1500 - 20, Some((1, tunnel)))
+    );
+    assert_eq!(written(5).unwrap().mac, None);
+    assert!(effects.contains(&Effect::RemoveNeighbour(gone)));
+    assert_eq!(written(2).unwrap().mac, None);
+    let asked = |effect: &&Effect| matches!(effect, Effect::Resolve { .. });
+    assert_eq!(effects.iter().filter(asked).count(), 1, "the router alone");
+    assert_eq!((table.number(&router), table.number(&left)), (Some(6), None));
+    assert_eq!(table.learn(left).0, Some(2), "its number is still its own");
+    let (numbers, effects) = table.want(&HashSet::from([way]));
+    assert_eq!(numbers[&way], 3);
+    assert_eq!(hop_of(&effects).1.mac, Some(MAC));
+}
+
+#[test]
+fn a_neighbour_stays_while_a_way_that_begins_at_it_is_in_use() {
+    let mut table = table();
+    // A network with room for more learned hosts than the table keeps without need.
+    let port = HopPort { networks: [Some("10.1.0.10/16".parse().unwrap()), None], ..*table.port(3).unwrap() };
+    table.ports.insert(3, port);
+    let router = key("10.1.0.1", 3);
+    let tunnel = Tunnel {
+        encapsulation: crate::model::Encapsulation::Ipip,
+        local: "10.1.0.20".parse().unwrap(),
+        remote: "10.7.0.1".parse().unwrap(),
+    };
+    let way = Host { tunnel: Some(tunnel), ..router };
+    let number = table.want(&HashSet::from([way])).0[&way];
+    table.want(&HashSet::new());
+    for low in 0..=LEARNED_MAX / 2 {
+        let [high, low] = u16::try_from(256 + low).unwrap().to_be_bytes();
+        table.learn(Host::on(IpAddr::from([10, 1, high, low]), 3));
+    }
+    table.walk_begins(1);
+    table.walk_ended(1, |used| used == number);
+    assert_eq!(table.iter().count(), 2, "the way, and where it begins");
+    assert!(table.number(&router).is_some() && table.number(&way) == Some(number));
+}
+
+#[test]
 fn a_way_through_a_tunnel_has_its_own_number_and_the_mac_of_the_neighbour_it_begins_at() {
     let mut table = table();
     let router = key("192.158.39.1", 3);

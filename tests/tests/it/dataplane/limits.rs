@@ -1,5 +1,5 @@
 use csm_common::counter::Reason;
-use csm_common::event::{EVENT_CONNECTION, EVENT_NEIGHBOUR, Lost, STALL_NS};
+use csm_common::event::{Drain, EVENT_CONNECTION, EVENT_NEIGHBOUR, Lost, STALL_NS};
 use csm_common::flow::STATE_ESTABLISHED;
 use csm_common::limits::{EVENT_RING_BYTES, EVENT_RING_RESERVE};
 use csm_common::names;
@@ -79,6 +79,29 @@ fn a_controller_that_reads_nothing_gets_no_new_connection_to_replicate() {
 
     assert_eq!(rig.events().len(), 1);
     assert_eq!(rig.run(Side::Client, &first(port).bytes()).reason, Reason::ForwardedNew, "it reads again");
+}
+
+#[test]
+fn records_may_wait_for_a_controller_that_is_replaced() {
+    let mut rig = Rig::new().expect("the rig");
+    rig.vserver(WEB, |vserver| vserver.flags |= VSERVER_REPLICATE);
+    handshake(&mut rig);
+    let hold =
+        |rig: &Rig, until| rig.change(names::DRAIN, 0, |drain: &mut Drain| drain.held_until_ns = until);
+    let first = |port| Frame::from(&FAR_CLIENT, port, (VIP, 80), L4::Tcp { flags: SYN, seq: 1, ack: 0 });
+    let begin = now_ns();
+    hold(&rig, u64::MAX);
+    let mut port = 1;
+    soon("a long wait", || {
+        port += 1;
+        assert_eq!(rig.run(Side::Client, &first(port).bytes()).reason, Reason::ForwardedNew);
+        (now_ns() > begin + 3 * STALL_NS).then_some(())
+    });
+    hold(&rig, now_ns());
+    soon("a refusal", || {
+        port += 1;
+        (rig.run(Side::Client, &first(port).bytes()).reason == Reason::DropStalled).then_some(())
+    });
 }
 
 #[test]
