@@ -179,9 +179,10 @@ impl Session {
     /// What the session's future hangs on besides its machine: for each [`Timer`] in how many ns it is due, in how many the
     /// lease ends, how many ago a hold was asked for, and whether the daemon says that it can forward. For checkers; counters have no part in it.
     #[must_use]
-    pub fn outlook(&self, now: u64) -> ([Option<i64>; Timer::ALL.len()], [Option<i64>; 2], bool) {
+    pub fn outlook(&self, now: u64) -> ([Option<i64>; Timer::ALL.len()], [Option<i64>; 3], bool) {
         let left = |at: u64| at.cast_signed().wrapping_sub(now.cast_signed());
-        let moments = [self.lease_end, self.asked_ns].map(|moment| moment.map(left));
+        let moments = [self.lease_end, self.asked_ns, Some(self.promised_until).filter(|until| *until > now)]
+            .map(|moment| moment.map(left));
         (self.deadlines.map(|deadline| deadline.map(left)), moments, self.forwardable)
     }
 
