@@ -184,11 +184,10 @@ fn adopted_ways_are_written_anew_and_what_leads_nowhere_keeps_its_number_only() 
         known(router, 6, Some(MAC), None),
     ]);
     let written = |number: u32| {
-        let hops = effects.iter().filter_map(|effect| match effect {
+        effects.iter().rev().find_map(|effect| match effect {
             Effect::SetNextHop(written, hop) if *written == number => Some(*hop),
             _ => None,
-        });
-        hops.last()
+        })
     };
     let found = written(3).unwrap();
     assert_eq!(
