@@ -94,8 +94,9 @@ fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
         }
         Err(reason) => (reason, NO_VETH),
     };
+    let reason = if TRACED { trace::forget(reason) } else { reason };
     if TRACED {
-        trace::end(ctx, reason);
+        trace::end(ctx);
     }
     let action = end(bytes, reason, veth);
     if TRACED {
@@ -167,7 +168,7 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet, length: u32, tag
     } else {
         match state {
             GateState::Open => Ingress::at(port),
-            GateState::RelayOut => return relay::hand_over(ctx, port, settings, ethernet),
+            GateState::RelayOut => return relay::hand_over(ctx, port, settings),
             GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
         }
     };

@@ -279,7 +279,7 @@ fn inside(ctx: &XdpContext) -> Outcome {
             unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_INSIDE) };
             Err(Reason::DropInternal)
         }
-        GateState::RelayOut => relay::hand_over(ctx, port, settings, ethernet),
+        GateState::RelayOut => relay::hand_over(ctx, port, settings),
         GateState::Closed | GateState::RelayIn => {
             // SAFETY: `header` checked the bounds; the first field of a map's value.
             unsafe {

@@ -78,9 +78,21 @@ pub(crate) fn begin(ctx: &XdpContext, port: &Port) {
     traced.on = 1;
 }
 
+/// The same reason, as the verifier does not know it: what follows is walked once, not once for each reason.
+#[inline(always)]
+pub(crate) fn forget(reason: Reason) -> Reason {
+    let Some(traced) = maps::TRACED.get_ptr_mut(0) else { return Reason::DropInternal };
+    // SAFETY: as in `begin`; what is read was written just now.
+    unsafe {
+        let kept = (&raw mut (*traced).reason).cast::<Reason>();
+        kept.write_volatile(reason);
+        kept.read_volatile()
+    }
+}
+
 /// Looks at the same frame as the walk has left it.
 #[inline(never)]
-pub(crate) fn end(ctx: &XdpContext, reason: Reason) {
+pub(crate) fn end(ctx: &XdpContext) {
     let (Some(filter), Some(traced)) = (maps::TRACE.get(0), maps::TRACED.get_ptr_mut(0)) else { return };
     // SAFETY: as in `begin`.
     let traced = unsafe { &mut *traced };
@@ -90,7 +102,6 @@ pub(crate) fn end(ctx: &XdpContext, reason: Reason) {
         return;
     }
     traced.after = if traced.on == 0 { NOTHING } else { find(&traced.came) };
-    traced.reason = reason as u32;
     if let Ok(ethernet) = header::<Ethernet>(ctx, 0) {
         // SAFETY: `header` checked the bounds.
         unsafe { (traced.dst, traced.src) = ((*ethernet).dst.bytes(), (*ethernet).src.bytes()) };

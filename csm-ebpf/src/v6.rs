@@ -103,7 +103,7 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
     } else {
         match state {
             GateState::Open => Ingress::at(port),
-            GateState::RelayOut => return relay::hand_over(ctx, port, settings, ethernet),
+            GateState::RelayOut => return relay::hand_over(ctx, port, settings),
             GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
         }
     };

@@ -9,7 +9,7 @@ use csm_user::ft::election::{Election, Event, Params};
 use csm_user::ft::envelope::{self, DATAGRAM};
 use csm_user::ft::keyring::Keyring;
 use csm_user::ft::session::{Arrival, Port, Session};
-use csm_user::ft::wire::Message;
+use csm_user::ft::wire::{Kind, Message};
 use csm_user::ft::{Controls, FtEvent, Refusal, State};
 
 /// Messages that a stopped daemon's socket holds; more are lost.
@@ -102,6 +102,13 @@ impl Host {
     #[must_use]
     pub const fn is_awake(&self) -> bool {
         self.session.is_some() && self.stopped.is_none()
+    }
+
+    /// It asks for a hold, or rests.
+    #[must_use]
+    pub fn is_restarting(&self) -> bool {
+        let asks = |machine: &Election| !machine.message(Kind::Heartbeat).hold.is_zero();
+        self.resting.is_some() || self.election().is_some_and(asks)
     }
 
     /// Its machine.

@@ -53,6 +53,8 @@ pub struct Setting {
     pub restarts: u8,
     /// Single messages lost, doubled or held up.
     pub glitches: u8,
+    /// Faults and glitches come only while a hold is asked for, or in force.
+    pub in_hold: bool,
     /// What is wrong on purpose.
     pub defect: Option<Defect>,
 }
@@ -183,6 +185,7 @@ impl Setting {
             return;
         }
         let due = [0, 1].map(|host| world.hosts[host].is_due(self.now(world, host)));
+        let is_time = !self.in_hold || world.hosts.iter().any(Host::is_restarting);
         actions.extend([0, 1].into_iter().filter(|&host| due[host]).map(Action::Wake));
         for (index, letter) in world.letters.iter().enumerate() {
             let overtakes = |earlier: &Letter| earlier.to == letter.to && earlier.held.is_none();
@@ -190,11 +193,11 @@ impl Setting {
                 continue;
             }
             actions.push(Action::Deliver(index));
-            if world.glitches > 0 && letter.held.is_none() {
+            if is_time && world.glitches > 0 && letter.held.is_none() {
                 actions.extend([Action::Lose(index), Action::Duplicate(index), Action::Hold(index)]);
             }
         }
-        if world.faults > 0 {
+        if is_time && world.faults > 0 {
             for (index, host) in world.hosts.iter().enumerate() {
                 if host.is_awake() {
                     actions.extend([Action::Kill(index), Action::Stop(index)]);

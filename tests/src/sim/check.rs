@@ -150,6 +150,9 @@ impl Checker {
         };
         let Some(overlap) = self.overlap else {
             self.overlap = Some(Overlap { since: time, contact: [None; 2] });
+            if nodes.iter().any(|node| node.holds) {
+                return Err(Violation::OpenedInHold);
+            }
             if !self.lossy {
                 return Err(Violation::OverlapWithoutLoss);
             }

@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use csm_common::gate::{Gate, GateState};
-use csm_user::ft::election::{Event, Params};
+use csm_user::ft::election::{Election, Event, Params};
 use csm_user::ft::envelope::{self, DATAGRAM};
 use csm_user::ft::keyring::Keyring;
+use csm_user::ft::parked::Parked;
 use csm_user::ft::session::{Arrival, Port, Session};
 use csm_user::ft::wire::{Kind, LENGTH, Message};
-use csm_user::ft::{Controls, FtEvent, Refusal, State};
+use csm_user::ft::{Controls, FtEvent, Reason, Refusal, State};
 
 /// Datagrams that a stopped daemon's socket holds; more are lost.
 const INBOX_MAX: usize = 200;
@@ -70,6 +71,8 @@ pub struct Outbox {
     pub announced: u64,
     /// Of these, how many came with the gate shut.
     pub announced_shut: u64,
+    /// Reason and term of the last claim that was said, also if the thread was held up in it and the gate never opened.
+    pub claimed: Option<(Reason, u64)>,
     /// Boots of the peer that were heard for the first time.
     pub peers: u64,
 }
@@ -86,6 +89,12 @@ pub struct Node {
     pub lease_message: Option<(u64, u64)>,
     /// Its daemon, while it runs.
     pub session: Option<Session>,
+    /// The session that rests while the daemon restarts.
+    pub resting: Option<Session>,
+    /// Its gate is open by a hold that it believes to be granted.
+    pub holds: bool,
+    /// What was promised to the peer, local time; it outlives the daemon, as the gate does.
+    pub promise: u64,
     /// SIGSTOP until then, true time.
     pub stopped_until: Option<u64>,
     /// How long its next turn is to be held up between the reading of the clock and everything else.
@@ -115,6 +124,9 @@ impl Node {
             gate: Gate::CLOSED,
             lease_message: None,
             session: None,
+            resting: None,
+            holds: false,
+            promise: 0,
             stopped_until: None,
             hold_up: None,
             held: None,
@@ -130,7 +142,9 @@ impl Node {
     /// Starts the daemon.
     pub fn start(&mut self, params: Params, controls: Controls, time: u64) {
         // tokio's liveness is simulated as a loss of the ability to forward.
-        self.session = Some(Session::new(params, 9, controls, Duration::from_secs(1 << 32)));
+        let session = Session::new(params, 9, controls, Duration::from_secs(1 << 32));
+        self.session = Some(session.with_promise(self.promise));
+        (self.resting, self.holds) = (None, false);
         self.gate = Gate::CLOSED;
         self.act(time, |session, now, port| {
             session.start(now, port);
@@ -139,14 +153,28 @@ impl Node {
         });
     }
 
-    /// Kills it; the kernel detaches the program.
+    /// The daemon is back from its restart: what it left went through memory.
+    pub fn come_back(&mut self, time: u64) {
+        let Some(resting) = self.resting.take() else { return };
+        let Some(parked) = resting.parked().and_then(|parked| Parked::decode(&parked.encode())) else {
+            return;
+        };
+        let (params, controls) = (*resting.election().params(), resting.controls());
+        self.session = Some(Session::new(params, 9, controls, Duration::from_secs(1 << 32)));
+        self.act(time, |session, now, port| {
+            session.resume(&parked, now, port);
+            session.alive(now, port);
+            session.command(Event::Forwardable(true), now, port);
+        });
+    }
+
+    /// Kills it; the dataplane goes on until its lease is over.
     pub fn kill(&mut self) {
-        self.session = None;
+        (self.session, self.resting) = (None, None);
         (self.stopped_until, self.hold_up, self.held, self.held_gate) = (None, None, None, None);
         self.held_sent.clear();
         self.inbox.clear();
         self.commands.clear();
-        self.gate = Gate::CLOSED;
     }
 
     /// A datagram arrives; tells whether the session took it for a message of its peer.
@@ -235,10 +263,16 @@ impl Node {
         peer.is_some_and(|peer| peer.state == State::Active)
     }
 
+    /// Its machine, also while it rests.
+    #[must_use]
+    pub fn election(&self) -> Option<&Election> {
+        self.session.as_ref().or(self.resting.as_ref()).map(Session::election)
+    }
+
     /// State of the machine.
     #[must_use]
     pub fn state(&self) -> Option<State> {
-        self.session.as_ref().map(|session| session.election().state())
+        self.election().map(Election::state)
     }
 
     /// What its dataplane does at `time`.
@@ -265,9 +299,14 @@ impl Node {
     fn act_on(&mut self, reading: u64, time: u64, act: impl FnOnce(&mut Session, u64, &mut Wire<'_>)) {
         let now = self.clock.local(time);
         let Some(mut session) = self.session.take() else { return };
-        let mut port = Wire { node: self, last_sent: None, now, reading, held_up: 0, time };
+        let mut port = Wire { node: self, last_sent: None, coup: None, now, reading, held_up: 0, time };
         act(&mut session, reading, &mut port);
-        if session.is_ended() {
+        if let Some(parked) = session.parked() {
+            self.kill();
+            let lease = session.election().params().lease;
+            self.holds = Duration::from_nanos(parked.until_ns.saturating_sub(now)) > lease;
+            self.resting = Some(session);
+        } else if session.is_ended() {
             self.kill();
         } else {
             self.session = Some(session);
@@ -289,6 +328,8 @@ fn receive(session: &mut Session, datagram: &[u8; LENGTH], now: u64, port: &mut 
 struct Wire<'a> {
     node: &'a mut Node,
     last_sent: Option<(u64, u64)>,
+    /// The term that a coup of this turn says.
+    coup: Option<u64>,
     now: u64,
     reading: u64,
     /// How long the thread was held up after it sent.
@@ -300,7 +341,10 @@ struct Wire<'a> {
 impl Port for Wire<'_> {
     fn send(&mut self, _: usize, datagram: &[u8; DATAGRAM]) -> bool {
         let Some(message) = datagram.first_chunk() else { return false };
-        self.last_sent = Message::decode(message).ok().map(|message| (message.nonce, message.sequence));
+        if let Ok(Message { kind, nonce, sequence, term, .. }) = Message::decode(message) {
+            self.last_sent = Some((nonce, sequence));
+            self.coup = if kind == Kind::Coup { Some(term) } else { self.coup };
+        }
         if self.held_up > 0 {
             self.node.held_sent.push(*message);
             return true;
@@ -324,7 +368,7 @@ impl Port for Wire<'_> {
         } else {
             self.node.gate = gate;
         }
-        self.node.lease_message = self.last_sent;
+        (self.node.lease_message, self.node.holds) = (self.last_sent, false);
     }
 
     fn now_ns(&self) -> u64 {
@@ -343,6 +387,11 @@ impl Port for Wire<'_> {
 
     fn event(&mut self, event: FtEvent) -> bool {
         self.node.outbox.peers += u64::from(matches!(event, FtEvent::Peer { .. }));
+        if let FtEvent::Role { state: State::Active, reason, term, .. } = event
+            && self.coup == Some(term)
+        {
+            self.node.outbox.claimed = Some((reason, term));
+        }
         true
     }
 
@@ -352,7 +401,9 @@ impl Port for Wire<'_> {
 
     fn not_held(&mut self, _: Refusal) {}
 
-    fn promised(&mut self, _: u64) {}
+    fn promised(&mut self, until_ns: u64) {
+        self.node.promise = until_ns;
+    }
 
     fn wall_ns(&self) -> u64 {
         0

@@ -1,168 +1,18 @@
-//! The simulated world: hosts, link, faults and the order of things.
+//! The simulated world: hosts, link, and the order of things.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use csm_user::ft::election::{Election, Event, Params};
-use csm_user::ft::session::Session;
+use csm_user::ft::election::{Event, Params};
 use csm_user::ft::wire::{LENGTH, Message};
 use csm_user::ft::{Controls, Reason, State};
 use csm_user::model::lease;
 
 use crate::sim::check::{Checker, Violation};
-use crate::sim::node::{Clock, Node, Place};
+use crate::sim::node::Node;
+use crate::sim::plan::{Defect, Fault, Plan};
 use crate::sim::rng::Rng;
-
-const MS: u64 = 1_000_000;
-
-/// What is deliberately wrong with a run, to see the checkers fire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Defect {
-    /// Nothing.
-    None,
-    /// The lease never ends: [`Controls::lease_off`].
-    EndlessLease,
-    /// The peer's lease is not waited for, and little else.
-    ClaimWithoutWaiting,
-}
-
-/// What happens to the pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The link from this node is cut.
-    Cut(usize),
-    /// And restored.
-    Mend(usize),
-    /// kill -9.
-    Kill(usize),
-    /// Power on, or restart.
-    Start(usize),
-    /// SIGSTOP for so long, ns.
-    Stop(usize, u64),
-    /// The node's thread is held up for so long, ns, in its next turn: after it has read its clock.
-    HoldUp(usize, Place, u64),
-    /// A command to its daemon.
-    Command(usize, Event),
-}
-
-/// A run, as drawn from its seed.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Heartbeat interval.
-    pub heartbeat: Duration,
-    /// Failover time.
-    pub failover: Duration,
-    /// Of each node.
-    pub priority: [u8; 2],
-    /// Of each node.
-    pub preempt: [bool; 2],
-    /// With a configured key: a boot of the peer must prove that it is one.
-    pub proven_only: bool,
-    /// Of each node.
-    pub clocks: [Clock; 2],
-    /// Percent of messages lost.
-    pub loss: u64,
-    /// Percent sent twice.
-    pub duplication: u64,
-    /// Longest time on the link, ns; messages overtake one another.
-    pub delay_max: u64,
-    /// Longest time that a thread takes to run, ns.
-    pub jitter_max: u64,
-    /// What happens, and when, ns.
-    pub faults: Vec<(u64, Fault)>,
-    /// When the last fault is over and the link is good.
-    pub calm: u64,
-    /// The end.
-    pub end: u64,
-    /// What is wrong on purpose.
-    pub defect: Defect,
-}
-
-impl Plan {
-    /// The plan of `seed`.
-    #[must_use]
-    pub fn draw(seed: u64, defect: Defect) -> Self {
-        let mut rng = Rng::new(seed);
-        let (heartbeat, failover) =
-            rng.pick(&[(10, 30), (50, 150), (50, 150), (100, 500), (1_000, 3_000), (20, 60)]);
-        let priorities = [10, 10, 20, 30];
-        // The guard covers a fifth of the lease: two clocks that are wrong by 4 % each are well within.
-        let mut clock = || Clock {
-            offset: rng.within(1..1_000_000 * MS),
-            ppm: 40_000 - rng.within(0..80_000).cast_signed(),
-        };
-        let clocks = [clock(), clock()];
-        let span = failover * MS;
-        let mut plan = Self {
-            heartbeat: Duration::from_millis(heartbeat),
-            failover: Duration::from_millis(failover),
-            priority: [rng.pick(&priorities), rng.pick(&priorities)],
-            preempt: [rng.chance(50), rng.chance(50)],
-            proven_only: false,
-            clocks,
-            loss: rng.pick(&[0, 0, 2, 10, 25]),
-            duplication: rng.pick(&[0, 0, 5]),
-            delay_max: rng.pick(&[MS / 10, heartbeat * MS / 10, heartbeat * MS / 2]),
-            jitter_max: rng.pick(&[MS / 20, MS / 2, heartbeat * MS / 10]),
-            faults: vec![(0, Fault::Start(0))],
-            calm: 0,
-            end: 0,
-            defect,
-        };
-        let second = if rng.chance(50) { 0 } else { rng.within(0..4 * span) };
-        plan.faults.push((second, Fault::Start(1)));
-        let mut time = second;
-        for _ in 0..rng.within(0..7) {
-            time += rng.within(span / 10..4 * span);
-            plan.draw_fault(&mut rng, time, span);
-        }
-        plan.calm = plan.faults.iter().map(|&(time, _)| time).max().unwrap_or(0) + 6 * span;
-        plan.faults.sort_by_key(|&(time, _)| time);
-        plan.end = plan.calm + 12 * span;
-        plan.proven_only = rng.chance(50);
-        plan
-    }
-
-    /// The plan of `seed`, but that both nodes start at the same instant on a good link and nothing else happens.
-    #[must_use]
-    pub fn draw_cold_start(seed: u64) -> Self {
-        let plan = Self::draw(seed, Defect::None);
-        let faults = vec![(0, Fault::Start(0)), (0, Fault::Start(1))];
-        let end = 12 * u64::try_from(plan.failover.as_nanos()).unwrap_or(0);
-        Self { faults, calm: 0, end, ..plan }
-    }
-
-    fn draw_fault(&mut self, rng: &mut Rng, time: u64, span: u64) {
-        let node = if rng.chance(50) { 0 } else { 1 };
-        let lasts = rng.pick(&[span / 4, span / 2, span, 3 * span, 6 * span]) + rng.within(0..span);
-        let mut pair = |one, other| self.faults.extend([(time, one), (time + lasts, other)]);
-        match rng.within(0..14) {
-            0 => {
-                pair(Fault::Cut(0), Fault::Mend(0));
-                pair(Fault::Cut(1), Fault::Mend(1));
-            }
-            1 => pair(Fault::Cut(node), Fault::Mend(node)),
-            2 | 3 => pair(Fault::Kill(node), Fault::Start(node)),
-            4 | 5 => self.faults.push((time, Fault::Stop(node, lasts))),
-            // Up to three leases: the dangerous ones end between the lease and the stale renewal's end.
-            11..14 => {
-                let place = rng.pick(&[Place::BeforeAll, Place::BeforeGate]);
-                self.faults.push((time, Fault::HoldUp(node, place, rng.within(span / 8..3 * span))));
-            }
-            6 => pair(Fault::Command(node, Event::Leave), Fault::Start(node)),
-            7 => pair(
-                Fault::Command(node, Event::Forwardable(false)),
-                Fault::Command(node, Event::Forwardable(true)),
-            ),
-            8 => pair(
-                Fault::Command(node, Event::Eligible(false)),
-                Fault::Command(node, Event::Eligible(true)),
-            ),
-            _ => self.faults.push((time, Fault::Command(node, Event::ForceStandby))),
-        }
-    }
-}
 
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -175,6 +25,8 @@ pub struct Outcome {
     pub idle_worst_ns: u64,
     /// Forced switchovers that were carried out.
     pub forced: u64,
+    /// Daemons that restarted while their dataplane went on.
+    pub rested: u64,
     /// Index of the active node at the end.
     pub active: Option<usize>,
 }
@@ -182,6 +34,8 @@ pub struct Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Thing {
     Fault(usize),
+    /// A daemon is back from its restart.
+    ComeBack(usize),
     Wake(usize, u64),
     Arrive(usize, [u8; LENGTH]),
     /// The replica of a node, in this boot, has caught up.
@@ -221,12 +75,15 @@ pub struct World {
     leaving: [bool; 2],
     /// Is to be started once it has left.
     restart: [bool; 2],
+    /// How long its daemon is away when its session comes to rest; 0: it does not come back.
+    away: [u64; 2],
     failover_ns: u64,
     nonce: u64,
     boots: [u64; 2],
     /// The peer's boot that each node has heard.
     boots_heard: [u64; 2],
     forced: u64,
+    rested: u64,
     checker: Checker,
     trace: bool,
 }
@@ -256,11 +113,13 @@ impl World {
             known_term: [0; 2],
             leaving: [false; 2],
             restart: [false; 2],
+            away: [0; 2],
             failover_ns: nanos(plan.failover),
             nonce: 1,
             boots: [0; 2],
             boots_heard: [0; 2],
             forced: 0,
+            rested: 0,
             checker: Checker::new(nanos(plan.heartbeat), nanos(plan.failover), slack),
             trace,
             plan,
@@ -297,6 +156,7 @@ impl World {
             overlap_ns: self.checker.overlap_total,
             idle_worst_ns: self.checker.idle_worst,
             forced: self.forced,
+            rested: self.rested,
             active,
         })
     }
@@ -324,14 +184,10 @@ impl World {
 
     /// The term, and P4, at the moment that a node becomes active.
     fn look_at_claim(&mut self, index: usize, time: u64) -> Result<(), Violation> {
-        let election = self.nodes[index].session.as_ref().map(Session::election);
-        let is_active = election.is_some_and(|election| election.state() == State::Active);
-        if !is_active || std::mem::replace(&mut self.was_active[index], is_active) {
-            self.was_active[index] = is_active;
-            return Ok(());
-        }
-        let reason = election.map(Election::reason);
-        let term = election.map_or(0, Election::term);
+        let claimed = self.nodes[index].outbox.claimed.take();
+        let is_active = self.nodes[index].state() == Some(State::Active);
+        let was_active = std::mem::replace(&mut self.was_active[index], is_active);
+        let Some((reason, term)) = claimed.filter(|_| !was_active) else { return Ok(()) };
         if std::mem::replace(&mut self.known_term[index], term) >= term {
             return Err(Violation::TermReused);
         }
@@ -343,14 +199,14 @@ impl World {
         };
         let covered = self.replica_of[index] == Some(self.generation_of_table);
         self.generation_of_table += 1;
-        let peer = self.nodes[other].session.as_ref().map(Session::election);
+        let peer = self.nodes[other].election();
         // Two that were active at once have a table each, and neither is the truth.
         let is_split =
             std::mem::replace(&mut self.split, peer.is_some_and(|peer| peer.state() == State::Active));
         let lives = self.boots[other] == boot && self.nodes[other].session.is_some();
         // A silent node cannot be asked, and one that leaves or cannot forward, or could not when it yielded, does not
         // wait for ever.
-        let is_excused = matches!(reason, Some(Reason::PeerSilent | Reason::PeerLeft))
+        let is_excused = matches!(reason, Reason::PeerSilent | Reason::PeerLeft)
             || self.leaving[other]
             || !self.able[other]
             || time < self.able_since[other] + self.failover_ns
@@ -371,6 +227,13 @@ impl World {
     fn happen(&mut self, thing: Thing, time: u64) {
         match thing {
             Thing::Fault(index) => self.strike(self.plan.faults[index].1, time),
+            Thing::ComeBack(index) => {
+                if self.nodes[index].resting.is_some() {
+                    self.note(time, index, "comes back");
+                    self.nodes[index].come_back(time);
+                    self.follow(index, time);
+                }
+            }
             Thing::Wake(index, generation) if generation == self.generation[index] => {
                 if self.nodes[index].stopped_until.is_some() {
                     self.note(time, index, "resumes");
@@ -434,6 +297,11 @@ impl World {
             }
             self.transmit(index, datagram, time);
         }
+        if self.nodes[index].resting.is_some() && self.away[index] > 0 {
+            self.rested += 1;
+            let back = time + std::mem::take(&mut self.away[index]);
+            self.push(back, Thing::ComeBack(index));
+        }
         self.generation[index] += 1;
         if let Some(wake) = self.nodes[index].next_wake() {
             let late = self.rng.within(0..self.plan.jitter_max + 1);
@@ -493,6 +361,12 @@ impl World {
                 self.note(time, index, &name);
                 self.start(index, time);
             }
+            Fault::Restart(index, away) => {
+                self.note(time, index, &name);
+                self.nodes[index].command(Event::Hold, time);
+                self.away[index] = away;
+                self.follow(index, time);
+            }
             Fault::Stop(index, lasts) => {
                 self.note(time, index, &name);
                 let node = &mut self.nodes[index];
@@ -512,6 +386,8 @@ impl World {
                         self.able[index] = able;
                         self.able_since[index] = time;
                     }
+                    // While the daemon restarts there is nobody to be told.
+                    Event::Leave if self.nodes[index].resting.is_some() => {}
                     Event::Leave => self.leaving[index] = true,
                     _ => {}
                 }
@@ -536,7 +412,7 @@ impl World {
         let Ok(lease) = lease(heartbeat, failover) else { unreachable!("plans have timers with a lease") };
         let own_failover = match defect {
             Defect::ClaimWithoutWaiting => heartbeat + heartbeat / 8,
-            Defect::None | Defect::EndlessLease => failover,
+            Defect::None | Defect::EndlessLease | Defect::UnheardHold => failover,
         };
         let params = Params {
             group: 1,
@@ -553,7 +429,11 @@ impl World {
             config_checksum: 1,
             software_checksum: 1,
         };
-        let controls = Controls { lease_off: defect == Defect::EndlessLease, ..Controls::default() };
+        let controls = Controls {
+            lease_off: defect == Defect::EndlessLease,
+            hold_unheard: defect == Defect::UnheardHold,
+            ..Controls::default()
+        };
         self.nodes[index].start(params, controls, time);
         self.syncing[index] = false;
         self.follow(index, time);

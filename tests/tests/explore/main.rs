@@ -71,13 +71,20 @@ const CALM: Setting = Setting {
     faults: 0,
     commands: false,
     glitches: 0,
+    in_hold: false,
     restarts: 0,
     defect: None,
 };
 
+/// The daemon of the active node is restarted; no trouble comes before that.
+const RESTART: Setting =
+    Setting { name: "a restart", restarts: 1, in_hold: true, preempt: [false; 2], ..CALM };
+
 /// What CI has time for.
-const QUICK: [Setting; 4] = [
+const QUICK: [Setting; 6] = [
     CALM,
+    RESTART,
+    Setting { name: "a restart, a glitch in it", glitches: 1, ..RESTART },
     Setting { name: "a kill, a stop, or a direction cut", faults: 1, proven_only: true, ..CALM },
     Setting { name: "the same, one clock 18 % fast", faults: 1, skew: 18, preempt: [false; 2], ..CALM },
     Setting { name: "a message lost, doubled or held up", glitches: 1, preempt: [true; 2], ..CALM },
@@ -85,7 +92,7 @@ const QUICK: [Setting; 4] = [
 
 /// What it has not.
 const DEEP: [Setting; 9] = [
-    Setting { name: "a restart", restarts: 1, ..CALM },
+    Setting { name: "a restart, a fault in it", faults: 1, ..RESTART },
     Setting { name: "a restart and a glitch", restarts: 1, glitches: 1, ..CALM },
     Setting { name: "a restart and a fault", restarts: 1, faults: 1, ..CALM },
     Setting { name: "two restarts and a fault, clock 18 % fast", restarts: 2, faults: 1, skew: 18, ..CALM },
@@ -144,6 +151,14 @@ fn a_claim_that_does_not_wait_for_the_lease_is_caught() {
     let defect = Some(Defect::ClaimWithoutWaiting);
     let setting = Setting { name: "hasty claim", glitches: 1, resolution: 2, defect, ..CALM };
     assert_eq!(explore(setting), Some(Violation::TwoActiveWithPath));
+}
+
+#[test]
+fn a_restart_that_relies_on_a_hold_nobody_granted_is_caught() {
+    // The message that asks for it is lost.
+    let defect = Some(Defect::UnheardHold);
+    let setting = Setting { name: "unheard hold", restarts: 1, glitches: 1, defect, ..CALM };
+    assert_eq!(explore(setting), Some(Violation::OpenedInHold));
 }
 
 #[test]

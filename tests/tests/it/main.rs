@@ -11,6 +11,7 @@ mod ft;
 mod hsrp;
 mod keys;
 mod lab;
+mod least;
 mod matrix;
 mod network;
 mod operator;

@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Instant;
 
 use csm_tests::sim::check::Violation;
-use csm_tests::sim::world::{Defect, Plan, World, run};
+use csm_tests::sim::plan::{Defect, Plan};
+use csm_tests::sim::world::{World, run};
 
 const SEEDS: u64 = 10_000;
 /// CI has two processors.
@@ -23,6 +24,7 @@ struct Tally {
     openings: u64,
     overlaps: u64,
     forced: u64,
+    rested: u64,
     failed: Vec<(u64, Violation, u64)>,
 }
 
@@ -34,6 +36,7 @@ impl Tally {
                     tally.openings += outcome.openings;
                     tally.overlaps += u64::from(outcome.overlap_ns > 0);
                     tally.forced += outcome.forced;
+                    tally.rested += outcome.rested;
                 }
                 Err((violation, at)) => tally.failed.push((seed, violation, at)),
             }
@@ -47,6 +50,7 @@ impl Tally {
             openings: self.openings + other.openings,
             overlaps: self.overlaps + other.overlaps,
             forced: self.forced + other.forced,
+            rested: self.rested + other.rested,
             failed: self.failed,
         }
     }
@@ -68,9 +72,10 @@ fn promises_hold_over_all_seeds() {
         let threads: Vec<_> = (0..THREADS).map(|share| scope.spawn(move || run_share(share))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
     });
-    let Tally { openings, overlaps, forced, failed } = tallies.into_iter().fold(Tally::default(), Tally::and);
+    let Tally { openings, overlaps, forced, rested, failed } =
+        tallies.into_iter().fold(Tally::default(), Tally::and);
     println!(
-        "{seeds} seeds from {first} in {:.1} s: {openings} takeovers, {forced} forced, {overlaps} runs with an overlap for want of a path",
+        "{seeds} seeds from {first} in {:.1} s: {openings} takeovers, {forced} forced, {rested} restarts, {overlaps} runs with an overlap for want of a path",
         begun.elapsed().as_secs_f32()
     );
     assert!(
@@ -80,7 +85,7 @@ fn promises_hold_over_all_seeds() {
         &failed[..failed.len().min(10)]
     );
     // The faults must have been there, or the test has shown nothing.
-    assert!(openings > 2 * seeds && overlaps > 0 && forced > seeds / 20);
+    assert!(openings > 2 * seeds && overlaps > 0 && forced > seeds / 20 && rested > seeds / 20);
 }
 
 #[test]
@@ -112,6 +117,16 @@ fn violations(defect: Defect) -> Vec<Violation> {
 #[test]
 fn a_lease_that_never_ends_is_caught() {
     assert!(violations(Defect::EndlessLease).contains(&Violation::OpenedWithinLease));
+}
+
+#[test]
+fn a_restart_that_does_not_wait_for_the_peers_word_is_caught() {
+    let run = |defect| {
+        let plans = (0..200).map(move |seed| (seed, Plan::draw_restart(seed, defect)));
+        plans.filter_map(|(seed, plan)| World::new(plan, seed, false).run().err()).collect::<Vec<_>>()
+    };
+    assert_eq!(run(Defect::None), []);
+    assert!(run(Defect::UnheardHold).iter().any(|&(broken, _)| broken == Violation::OpenedInHold));
 }
 
 #[test]

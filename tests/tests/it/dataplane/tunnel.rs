@@ -15,6 +15,7 @@ use etherparse::{IpNumber, NetSlice, PacketBuilder, SlicedPacket, TransportSlice
 
 use super::frames::{ACK, CLIENT_ISN, CLIENT_PORT, FIN, Frame, L4, SYN, expect_end};
 use super::icmp_send::error;
+use super::trunk::tagged;
 
 const GUE: u16 = 6080;
 const MTU: u16 = 1500;
@@ -27,7 +28,10 @@ const ROUTER: csm_tests::rig::Host = REALS[1];
 
 /// A rig whose web server's first real is behind a tunnel to `port` (0: IP in IP).
 fn rig(port: u16) -> Rig {
-    let rig = Rig::new().expect("the rig");
+    tunnelled(Rig::new().expect("the rig"), port)
+}
+
+fn tunnelled(rig: Rig, port: u16) -> Rig {
     let mut tunnels: Array<MapData, Tunnel> = rig.map(names::TUNNELS);
     let tunnel = Tunnel { local_be: be(ALIAS), remote_be: be(REMOTE), port_be: port.to_be(), pad: 0 };
     tunnels.set(5, tunnel, 0).expect("TUNNELS");
@@ -93,15 +97,32 @@ fn a_connection_goes_inside_of_others_and_only_its_hop_limit_changes() {
     }
 }
 
+/// Takes the tag of the server VLAN off.
+#[track_caller]
+fn untagged(mut frame: Vec<u8>) -> Vec<u8> {
+    assert_eq!(frame[12..16], [0x81, 0, 0, 3]);
+    frame.drain(12..16);
+    frame
+}
+
+#[test]
+fn on_a_trunk_all_of_a_connection_goes_inside_of_others() {
+    let mut rig = tunnelled(Rig::on_trunk().expect("the rig"), GUE);
+    for (flags, seq) in [(SYN, 0), (ACK, 1), (ACK, 1), (FIN | ACK, 1)] {
+        let frame = Frame::client(flags, CLIENT_ISN + seq, 7);
+        let out = rig.run(Side::Client, &tagged(&frame.bytes(), 2)).frame;
+        assert_eq!(unwrapped(&untagged(out), GUE), packet(&frame), "flags {flags:#x}");
+    }
+    assert_eq!(rig.flows(names::FLOWS).len(), 2, "it was proven");
+}
+
 #[test]
 fn it_leaves_with_a_tag_where_the_vlan_has_one() {
     let mut rig = rig(0);
     rig.next_hop(0, |hop| hop.flags |= csm_common::net::NEXTHOP_TAGGED);
     let syn = Frame::client(SYN, CLIENT_ISN, 0);
-    let mut out = rig.run(Side::Client, &syn.bytes()).frame;
-    assert_eq!(out[12..16], [0x81, 0, 0, 3]);
-    out.drain(12..16);
-    assert_eq!(unwrapped(&out, 0), packet(&syn));
+    let out = rig.run(Side::Client, &syn.bytes()).frame;
+    assert_eq!(unwrapped(&untagged(out), 0), packet(&syn));
 }
 
 /// An IPv4 frame of so many octets with "do not fragment", as etherparse builds it.
@@ -154,49 +175,67 @@ fn a_tunnel_whose_router_is_silent_carries_nothing() {
     expect_end(&mut rig, Side::Client, &Frame::client(SYN, CLIENT_ISN, 0), Reason::DropUnresolved);
 }
 
+/// A rig whose web server of IPv6 has one real, behind a tunnel to `port`.
+fn tunnelled6(rig: Rig, port: u16) -> Rig {
+    let mut tunnels: Array<MapData, Tunnel<V6>> = rig.map(names::TUNNELS6);
+    let tunnel =
+        Tunnel { local_be: rig6::ALIAS6.into(), remote_be: REMOTE6.into(), port_be: port.to_be(), pad: 0 };
+    tunnels.set(5, tunnel, 0).expect("TUNNELS6");
+    rig6::next_hop(&rig, rig6::FIRST6, |hop| {
+        hop.flags |= NEXTHOP_TUNNEL;
+        hop.tunnel = 5;
+        hop.mtu = MTU - tunnel_overhead(40, port);
+    });
+    rig6::vserver(&rig, rig6::WEB6, |vserver| {
+        vserver.flags = VSERVER_INSERVICE | VSERVER_DISPATCH | VSERVER_UNIDIRECTIONAL;
+        vserver.ring_len = 1;
+    });
+    rig
+}
+
+/// A segment of the far client's: its first one, or one that goes on.
+fn segment6(first: bool, hop_limit: u8) -> Vec<u8> {
+    let seq = CLIENT_ISN + u32::from(!first);
+    let tcp = PacketBuilder::ethernet2(rig6::FAR6.mac, VIRTUAL_MAC)
+        .ipv6(rig6::FAR6.ip.octets(), rig6::VIP6.octets(), hop_limit)
+        .tcp(CLIENT_PORT, 80, seq, 65_000);
+    let mut bytes = Vec::new();
+    if first { tcp.syn() } else { tcp.ack(7) }.write(&mut bytes, b"early").expect("a frame");
+    bytes
+}
+
+/// As [`unwrapped`], of IPv6.
+#[track_caller]
+fn unwrapped6(frame: &[u8], port: u16) -> Vec<u8> {
+    assert_eq!(frame[..6], rig6::REALS6[0].mac, "the real's own MAC stands for the router's");
+    let packet = SlicedPacket::from_ethernet(frame).expect("a packet");
+    let Some(NetSlice::Ipv6(ip)) = &packet.net else { panic!("IPv6") };
+    let header = ip.header();
+    assert_eq!((header.source_addr(), header.destination_addr()), (rig6::ALIAS6, REMOTE6));
+    match &packet.transport {
+        Some(TransportSlice::Udp(udp)) if port != 0 && udp.destination_port() == port => udp.payload(),
+        None if port == 0 && header.next_header() == IpNumber::IPV6 => ip.payload().payload,
+        other => panic!("{other:?} by {port}"),
+    }
+    .to_vec()
+}
+
 #[test]
 fn packets_of_ipv6_go_inside_of_others_of_ipv6() {
     for port in [0, GUE] {
-        let mut rig = rig6::rig().expect("the rig");
-        let mut tunnels: Array<MapData, Tunnel<V6>> = rig.map(names::TUNNELS6);
-        let tunnel = Tunnel {
-            local_be: rig6::ALIAS6.into(),
-            remote_be: REMOTE6.into(),
-            port_be: port.to_be(),
-            pad: 0,
-        };
-        tunnels.set(5, tunnel, 0).expect("TUNNELS6");
-        rig6::next_hop(&rig, rig6::FIRST6, |hop| {
-            hop.flags |= NEXTHOP_TUNNEL;
-            hop.tunnel = 5;
-            hop.mtu = MTU - tunnel_overhead(40, port);
-        });
-        rig6::vserver(&rig, rig6::WEB6, |vserver| {
-            vserver.flags = VSERVER_INSERVICE | VSERVER_DISPATCH;
-            vserver.ring_len = 1;
-        });
-        let frame = |hop_limit: u8| {
-            let mut bytes = Vec::new();
-            PacketBuilder::ethernet2(rig6::FAR6.mac, VIRTUAL_MAC)
-                .ipv6(rig6::FAR6.ip.octets(), rig6::VIP6.octets(), hop_limit)
-                .tcp(CLIENT_PORT, 80, CLIENT_ISN, 65_000)
-                .syn()
-                .write(&mut bytes, b"early")
-                .expect("a frame");
-            bytes
-        };
-        let run = rig.run(Side::Client, &frame(64));
-        assert_eq!(run.reason, Reason::ForwardedNew);
-        assert_eq!(run.frame[..6], rig6::REALS6[0].mac, "the real's own MAC stands for the router's");
-        let packet = SlicedPacket::from_ethernet(&run.frame).expect("a packet");
-        let Some(NetSlice::Ipv6(ip)) = &packet.net else { panic!("IPv6") };
-        let header = ip.header();
-        assert_eq!((header.source_addr(), header.destination_addr()), (rig6::ALIAS6, REMOTE6));
-        let inside = match &packet.transport {
-            Some(TransportSlice::Udp(udp)) if port != 0 && udp.destination_port() == port => udp.payload(),
-            None if port == 0 && header.next_header() == IpNumber::IPV6 => ip.payload().payload,
-            other => panic!("{other:?} by {port}"),
-        };
-        assert_eq!(inside, &frame(63)[14..]);
+        // One after the other: a rig's ports are gone once the thread is in the next one's namespace.
+        for tag in [false, true] {
+            let bench = if tag { rig6::on_trunk() } else { rig6::rig() };
+            let mut rig = tunnelled6(bench.expect("the rig"), port);
+            for (first, reason) in
+                [(true, Reason::ForwardedNew), (false, Reason::ForwardedFlow), (false, Reason::ForwardedFlow)]
+            {
+                let frame = segment6(first, 64);
+                let run = rig.run(Side::Client, &if tag { tagged(&frame, 2) } else { frame });
+                let out = if tag { untagged(run.frame) } else { run.frame };
+                assert_eq!((run.reason, &unwrapped6(&out, port)[..]), (reason, &segment6(first, 63)[14..]));
+            }
+            assert_eq!(rig6::flows(&rig, names::FLOWS6).len(), 2, "it was proven");
+        }
     }
 }
