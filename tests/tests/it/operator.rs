@@ -300,8 +300,13 @@ fn a_second_csmd_touches_nothing_and_one_after_a_crash_cleans_up() {
     assert_eq!(host.ports(), running);
     assert!(first.csm("show module csm 5 vlan").is_ok() && !host.socket("other.sock").exists());
 
+    let attached = host.xdp_ports();
     assert_eq!(first.end(Signal::SIGKILL), None);
-    assert!(host.xdp_ports().is_empty(), "the program goes with its process");
+    assert_eq!(
+        host.xdp_ports(),
+        attached,
+        "the program outlives its process, until the next one takes its place"
+    );
     assert_ne!(host.ports(), before, "its addresses stay");
     let mut next = host.start(SINGLE, "first");
     assert_eq!(next.end(Signal::SIGINT), Some(0), "{}", next.log());
