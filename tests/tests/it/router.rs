@@ -244,7 +244,7 @@ impl Drop for Picture {
                 let _gone = (child.kill(), child.wait());
             }
             // What outlives a csmd that was killed.
-            let mut withdraw = std::process::Command::new(&self.programs.csmd.path);
+            let mut withdraw = Command::new(&self.programs.csmd.path);
             withdraw.args(&self.programs.csmd.leading).arg("--withdraw").arg("--socket").arg(&host.socket);
             let _withdrawn = withdraw.status();
         }
