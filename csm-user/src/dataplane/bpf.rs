@@ -38,12 +38,12 @@ pub enum Update {
 
 /// `union bpf_attr` for operations on one element (linux/bpf.h).
 #[repr(C)]
-struct Element {
-    map_fd: u32,
-    pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
+pub(super) struct Element {
+    pub(super) map_fd: u32,
+    pub(super) pad: u32,
+    pub(super) key: u64,
+    pub(super) value: u64,
+    pub(super) flags: u64,
 }
 
 /// `union bpf_attr` for batches (linux/bpf.h).

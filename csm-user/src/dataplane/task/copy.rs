@@ -4,21 +4,11 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::dataplane::adopt::{Convert, Shape};
-use crate::dataplane::bpf::{Update, bpf};
+use crate::dataplane::bpf::{Element, Update, bpf};
 
 const LOOKUP: libc::c_int = 1;
 const UPDATE: libc::c_int = 2;
 const NEXT_KEY: libc::c_int = 4;
-
-/// `union bpf_attr` for operations on one element (linux/bpf.h).
-#[repr(C)]
-struct Element {
-    map_fd: u32,
-    pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
 
 /// A map whose keys and values are octets.
 struct Octets<'a> {
