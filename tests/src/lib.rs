@@ -8,15 +8,18 @@
 //! - [`traffic`]: programs that check every byte and measure every pause.
 //! - [`capture`], [`ports`], [`checks`]: what the switch saw, and whether it was right.
 //! - [`loops`]: whether frames go round.
+//! - [`stall`]: a controller whose runtime stands still.
 //! - [`strays`]: frames that reach the wrong node, on purpose.
 //! - [`decapsulate`]: the far end of tunnels.
 //! - [`scenario`], [`report`], [`picture`]: a fault from beginning to end, and its line, table and picture.
 //! - [`matrix`]: each mode through each fault. [`timers`]: how soon, for each setting of the timers.
+//! - [`stream`], [`endure`]: every datagram of a steady load accounted for, through what must not be noticed.
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
 
 pub mod capture;
 pub mod checks;
 pub mod decapsulate;
+pub mod endure;
 pub mod explore;
 pub mod figure;
 pub mod lab;
@@ -36,9 +39,11 @@ pub mod rig_router;
 pub mod scenario;
 pub mod service;
 pub mod sim;
+pub mod stall;
 pub mod standin;
 pub mod status;
 pub mod strays;
+pub mod stream;
 pub mod terminal;
 pub mod timers;
 pub mod topology;

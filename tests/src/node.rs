@@ -189,6 +189,23 @@ impl Node {
         crate::netns::run(self.csm().args(words.split(' ')))
     }
 
+    /// `reload`, and waits until the next csmd answers.
+    ///
+    /// # Errors
+    /// With csmd's own words when it does not.
+    pub fn reload(&mut self, limit: Duration) -> Result<()> {
+        let starts = |log: &std::path::Path| {
+            fs::read_to_string(log).map(|text| text.matches(" runs module csm ").count())
+        };
+        let before = starts(&self.log)?;
+        self.command("reload")?;
+        let back = wait::until("csmd after its restart", limit, Duration::from_millis(20), || {
+            self.check_alive()?;
+            Ok((starts(&self.log)? > before && self.status().is_ok()).then_some(()))
+        });
+        back.with_context(|| self.last_words())
+    }
+
     /// The JSON answer to `show module csm 5 WHAT`.
     pub fn show(&self, what: &str) -> Result<serde_json::Value> {
         let text = crate::netns::run(

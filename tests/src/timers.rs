@@ -155,7 +155,8 @@ fn quantile(times: &[Duration], percent: usize) -> Duration {
     times.get(place.saturating_sub(1)).copied().unwrap_or(Duration::ZERO)
 }
 
-fn term(lab: &Lab, side: Side) -> Result<u64> {
+/// The term in which a node thinks its group is.
+pub(crate) fn term(lab: &Lab, side: Side) -> Result<u64> {
     let said = lab.nodes[side as usize].show("ft")?;
     said["term"].as_u64().with_context(|| format!("a term in {said}"))
 }

@@ -61,6 +61,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Keep::open(&pins)?.remove()?;
         return Ok(ExitCode::SUCCESS);
     }
+    // The group's keys are in this process's memory, and do not belong into a core file. Each program that is executed has to
+    // say so again.
+    nix::sys::prctl::set_dumpable(false).context("keep this process out of core files")?;
     let (controls, drop_deltas) = lab_fault(std::env::var(LAB_FAULT).ok().as_deref())?;
     let filter = EnvFilter::try_from_env("CSM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);

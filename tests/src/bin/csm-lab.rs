@@ -8,13 +8,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use csm_tests::endure::{self, CONNECTIONS, Deed, Endurance};
 use csm_tests::figure::{Figure, Timers};
 use csm_tests::lab::{Lab, Options};
 use csm_tests::matrix::{self, Bench, Mode, Trouble, table};
 use csm_tests::node::{Fault, NegativeControl};
 use csm_tests::programs::Programs;
 use csm_tests::scenario::{self, Outline, Traffic};
-use csm_tests::traffic::{http, msg_client, msg_server, udp};
+use csm_tests::traffic::{http, msg_client, msg_server, stream, udp};
 use csm_tests::{netns, picture, report, standin, timers, topology, wait};
 
 #[derive(Debug, Parser)]
@@ -34,6 +35,8 @@ enum Command {
     Matrix(MatrixArgs),
     /// Many failovers for each setting of the timers: how soon, and what a client saw; prints a table.
     Timers(TimersArgs),
+    /// What must not be noticed, under a steady load of which every datagram is accounted for; prints a table.
+    Endure(EndureArgs),
     /// Remove what labs whose process has died have left behind.
     Clean,
     #[command(hide = true, about = "Remove a lab at the end of standard input")]
@@ -107,13 +110,37 @@ struct TimersArgs {
     out: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Args)]
+struct EndureArgs {
+    /// What is done to the active node; each in turn when not given
+    #[arg(long)]
+    deed: Vec<Deed>,
+    /// How often
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// Length of a round in which nothing is done, seconds
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Datagrams a second
+    #[arg(long, default_value_t = 100_000)]
+    rate: u64,
+    /// heartbeat-time/failover, milliseconds
+    #[arg(long, default_value = "100/300")]
+    timers: Timers,
+    /// Directory for logs and captures
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
 enum TrafficCommand {
     MsgServer { listen: SocketAddr, interval_ms: u64 },
     MsgClient { target: SocketAddr, connections: usize, interval_ms: u64, first: u64 },
     UdpEcho { listen: SocketAddr },
     UdpProbe { target: SocketAddr, source: IpAddr, interval_us: u64 },
     Http { target: SocketAddr, clients: usize, interval_ms: u64 },
+    Stream { target: SocketAddr, rate: u64, sources: Vec<IpAddr> },
+    Sink { listen: SocketAddr },
 }
 
 #[derive(Debug, Subcommand)]
@@ -143,6 +170,7 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Run(arguments) => return run(&arguments),
         Command::Matrix(arguments) => return matrix(&arguments),
         Command::Timers(arguments) => return failovers(&arguments),
+        Command::Endure(arguments) => return endure(&arguments),
         Command::Clean => {
             let removed = netns::sweep_dead();
             println!("{} namespaces removed{}", removed.len(), if removed.is_empty() { "" } else { ":" });
@@ -179,6 +207,8 @@ fn traffic(command: TrafficCommand) -> Result<()> {
             let sources = topology::clients(target.ip(), clients);
             http::run(target, &sources, Duration::from_millis(interval_ms))
         }
+        TrafficCommand::Stream { target, rate, sources } => stream::send(target, &sources, rate),
+        TrafficCommand::Sink { listen } => stream::sink(listen),
     }
 }
 
@@ -254,6 +284,32 @@ fn failovers(arguments: &TimersArgs) -> Result<ExitCode> {
         kept &= setting.connections[0] == setting.connections[1];
     }
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn endure(arguments: &EndureArgs) -> Result<ExitCode> {
+    prepare()?;
+    let out = arguments.out.clone().map_or_else(default_out, Ok)?;
+    let deeds = match arguments.deed.as_slice() {
+        [] => &[Deed::Nothing, Deed::Restart, Deed::Switchover, Deed::Kill][..],
+        chosen => chosen,
+    };
+    println!("{}", endure::head());
+    let mut whole = true;
+    for deed in deeds {
+        let out = out.join(format!("{deed:?}"));
+        let mut lab = Endurance::begin(arguments.timers, arguments.rate, Programs::beside_this_one()?, out)?;
+        let mut rounds = Vec::new();
+        for _ in 0..arguments.rounds {
+            rounds.push(lab.round(*deed, Duration::from_secs(arguments.seconds))?);
+        }
+        let connections = lab.connections()?;
+        println!("{}", endure::row(*deed, &rounds, connections));
+        whole &= connections == CONNECTIONS
+            && rounds.iter().all(|round| round.unprovoked == 0)
+            && (*deed == Deed::Kill || rounds.iter().all(|round| round.account.lost() == 0));
+        lab.end()?;
+    }
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn run(arguments: &RunArgs) -> Result<ExitCode> {

@@ -12,8 +12,9 @@ use crate::checks;
 use crate::link::{self, Cut};
 use crate::scenario::unstuck;
 use crate::service::DOWNLOAD;
+use crate::stall::Stalled;
 use crate::status::Role;
-use crate::topology::{ALIAS, Side, VIP, clients};
+use crate::topology::{ALIAS, ROUTER, Side, VIP, clients};
 use crate::traffic::download::{Download, Outcome};
 use crate::wait::{self, now_ns};
 
@@ -83,6 +84,13 @@ impl Cell {
     }
 }
 
+/// What goes on until it is dropped.
+#[expect(dead_code, reason = "kept only to be dropped")]
+enum Lasting {
+    Busy(Busy),
+    Stalled(Stalled),
+}
+
 /// Busy processes; killed when dropped.
 struct Busy(Vec<Child>);
 
@@ -134,7 +142,7 @@ impl Bench {
         wait::observe(LEAD_IN)?;
         let under_way = downloads.iter_mut().map(Download::running).collect::<Result<Vec<_>>>()?;
 
-        let busy = self.apply(from, trouble)?;
+        let lasting = self.apply(from, trouble)?;
         let to = match trouble.moves() {
             Some(true) => {
                 wait::observe(failover + Duration::from_millis(300))?;
@@ -154,7 +162,7 @@ impl Bench {
         wait::observe(RIPEN)?;
         let around = self.each(|traffic| traffic.probe.report())?;
         let web = self.each(|traffic| traffic.web.report())?;
-        drop(busy);
+        drop(lasting);
 
         self.each(super::Traffic::mark)?;
         self.undo(from, trouble)?;
@@ -210,7 +218,7 @@ impl Bench {
         self.traffic.iter_mut().map(|(_, traffic)| act(traffic)).collect()
     }
 
-    fn apply(&mut self, side: Side, trouble: Trouble) -> Result<Option<Busy>> {
+    fn apply(&mut self, side: Side, trouble: Trouble) -> Result<Option<Lasting>> {
         let switch = &self.lab.topology.switch;
         match trouble {
             Trouble::Node(fault) => {
@@ -223,7 +231,12 @@ impl Bench {
                     link::cut(switch, &side.port(number), Cut::Both)?;
                 }
             }
-            Trouble::Starved(processes) => return Busy::start(processes).map(Some),
+            Trouble::Gateway(number) => link::mute(switch, &side.port(number), ROUTER)?,
+            Trouble::Stalled => {
+                let csmd = self.lab.node(side).pid().context("csmd is not running")?;
+                return Ok(Some(Lasting::Stalled(Stalled::new(csmd)?)));
+            }
+            Trouble::Starved(processes) => return Ok(Some(Lasting::Busy(Busy::start(processes)?))),
         }
         Ok(None)
     }
@@ -232,14 +245,14 @@ impl Bench {
         let switch = &self.lab.topology.switch;
         match trouble {
             Trouble::Node(_) => self.lab.restore(side)?,
-            Trouble::Cut(number, _) => link::mend(switch, &side.port(number))?,
+            Trouble::Cut(number, _) | Trouble::Gateway(number) => link::mend(switch, &side.port(number))?,
             Trouble::Carrier(number) => switch.ip(&[format!("link set dev {} up", side.port(number))])?,
             Trouble::Isolated => {
                 for number in CLIENT_LINK..=3 {
                     link::mend(switch, &side.port(number))?;
                 }
             }
-            Trouble::Starved(_) => {}
+            Trouble::Starved(_) | Trouble::Stalled => {}
         }
         Ok(())
     }

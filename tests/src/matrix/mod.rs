@@ -118,6 +118,10 @@ pub enum Trouble {
     Cut(usize, Cut),
     /// A link loses its carrier.
     Carrier(usize),
+    /// The router upstream, or the first server, has died as far as the node can see.
+    Gateway(usize),
+    /// The controller's tokio runtime stands still; its real-time thread does not.
+    Stalled,
     /// All links lose all frames silently; csmd lives.
     Isolated,
     /// So many busy processes beside the two nodes' own.
@@ -134,7 +138,7 @@ impl Trouble {
         Self::Node(Fault::Leave),
     ];
     /// What the network can do, and the machine.
-    pub const AROUND_IT: [Self; 12] = [
+    pub const AROUND_IT: [Self; 15] = [
         Self::Cut(CLIENT_LINK, Cut::Both),
         Self::Cut(CLIENT_LINK, Cut::FromNode),
         Self::Cut(CLIENT_LINK, Cut::ToNode),
@@ -145,6 +149,9 @@ impl Trouble {
         Self::Carrier(SERVER_LINK),
         Self::Cut(FT_LINK, Cut::Both),
         Self::Cut(FT_LINK, Cut::FromNode),
+        Self::Cut(FT_LINK, Cut::ToNode),
+        Self::Gateway(CLIENT_LINK),
+        Self::Stalled,
         Self::Isolated,
         Self::Starved(200),
     ];
@@ -158,6 +165,8 @@ impl Trouble {
             Self::Cut(number, Cut::FromNode) => format!("{} link cut from the node", link(number)),
             Self::Cut(number, Cut::ToNode) => format!("{} link cut to the node", link(number)),
             Self::Carrier(number) => format!("{} link down", link(number)),
+            Self::Gateway(number) => format!("gateway on the {} side dead", link(number)),
+            Self::Stalled => "runtime stalled".into(),
             Self::Isolated => "all links cut".into(),
             Self::Starved(processes) => format!("{processes} busy processes"),
         }
@@ -166,10 +175,19 @@ impl Trouble {
     /// Whether the role has to move; `None`: it may.
     fn moves(self) -> Option<bool> {
         match self {
-            Self::Node(_) | Self::Isolated => Some(true),
+            Self::Node(_) | Self::Isolated | Self::Stalled | Self::Gateway(_) => Some(true),
             Self::Cut(FT_LINK, _) => Some(false),
             Self::Cut(..) | Self::Carrier(_) => Some(true),
             Self::Starved(_) => None,
+        }
+    }
+
+    /// Whether it moves the role only by tracking, which needs preemption, as on the CSM.
+    fn is_tracked(self) -> bool {
+        match self {
+            Self::Cut(number, _) => number != FT_LINK,
+            Self::Carrier(_) | Self::Gateway(_) => true,
+            Self::Node(_) | Self::Stalled | Self::Isolated | Self::Starved(_) => false,
         }
     }
 
@@ -297,11 +315,12 @@ fn healthy6(lab: &mut Lab) -> Result<()> {
 pub fn plan(modes: &[Mode]) -> Vec<(Mode, bool, Vec<Trouble>)> {
     let mut plan = Vec::new();
     for &mode in modes {
-        plan.push((mode, false, Trouble::OF_THE_NODE.to_vec()));
+        let around = || Trouble::AROUND_IT.into_iter().filter(|trouble| trouble.exists(mode));
+        let untracked = around().filter(|trouble| !trouble.is_tracked());
+        plan.push((mode, false, Trouble::OF_THE_NODE.into_iter().chain(untracked).collect()));
         // A switchover on command needs preemption off, as on the CSM.
         let unplanned = [Fault::Kill, Fault::Stop, Fault::PowerOff].map(Trouble::Node);
-        let around = Trouble::AROUND_IT.into_iter().filter(|trouble| trouble.exists(mode));
-        plan.push((mode, true, unplanned.into_iter().chain(around).collect()));
+        plan.push((mode, true, unplanned.into_iter().chain(around()).collect()));
     }
     plan
 }

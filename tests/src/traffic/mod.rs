@@ -7,6 +7,7 @@ pub mod http;
 pub mod message;
 pub mod msg_client;
 pub mod msg_server;
+pub mod stream;
 pub mod udp;
 
 use serde::{Deserialize, Serialize};

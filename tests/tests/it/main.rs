@@ -6,6 +6,7 @@ mod configure;
 mod dataplane;
 mod differential;
 mod dualstack;
+mod endure;
 mod failover;
 mod ft;
 mod hsrp;

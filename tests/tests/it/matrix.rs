@@ -53,6 +53,11 @@ fn server_nat_survives_one_way_links_and_a_machine_that_is_busy_with_other_thing
     unnoticed(Mode::ServerNat, true, &[Trouble::Cut(2, Cut::FromNode), Trouble::Starved(50)]);
 }
 
+#[test]
+fn a_trunk_survives_a_runtime_that_stands_still_and_a_gateway_that_dies() {
+    unnoticed(Mode::Trunk, true, &[Trouble::Stalled, Trouble::Gateway(1)]);
+}
+
 /// Five failovers at 100/300: never before the time the peer is given, and with what a lease and an announcement cost
 /// after it; the table of all settings is `csm-lab timers`.
 #[test]

@@ -32,8 +32,7 @@ fn a_restart_loses_no_packet_and_does_not_move_the_role() {
     for round in 1..=2 {
         traffic.mark().expect("mark");
         let begun = now_ns();
-        lab.node(active).command("reload").expect("a restart");
-        comes_back(lab.node(active), round);
+        lab.node(active).reload(LIMIT).expect("a restart");
         let report = traffic.prove(LIMIT).expect("report");
         assert_eq!((report.alive, report.unproven), (200, 0), "round {round}: {report:?}");
         let probes = traffic.probes().expect("report");
@@ -145,16 +144,6 @@ fn a_restart_that_never_comes_back_is_a_failover_within_ten_seconds() {
 }
 
 /// Waits until the csmd after the `restarts`-th one answers.
-fn comes_back(node: &mut Node, restarts: usize) {
-    let back = wait::until("csmd after its restart", LIMIT, Duration::from_millis(20), || {
-        node.check_alive()?;
-        let log = std::fs::read_to_string(node.log())?;
-        let started = log.matches(" runs module csm ").count();
-        Ok((started > restarts && node.status().is_ok()).then_some(()))
-    });
-    back.unwrap_or_else(|error| panic!("{error:#}\n{}", node.last_words()));
-}
-
 /// Nobody has a replica: the peer is off. The crash is an interruption, and no connection is lost by it.
 #[test]
 fn the_tables_of_a_killed_csmd_are_taken_over_by_the_next_one() {

@@ -52,7 +52,7 @@ fn decisions(out: &mut impl Write, counters: &CountersReply) -> fmt::Result {
     writeln!(out, "      No policy:{no_policy}, No policy match {no_match},")?;
     writeln!(out, "      No real:{no_real}, ACL denied {denied}, Server initiated:-")?;
     writeln!(out, "Redirect Connections:0,  Redirect Dropped:0")?;
-    writeln!(out, "FTP Connections:           0")
+    writeln!(out, "FTP Connections:           -")
 }
 
 fn reasons(out: &mut impl Write, reasons: &[ReasonCount]) -> fmt::Result {
@@ -129,7 +129,7 @@ mod tests {
                   No policy:3, No policy match 5,
                   No real:2, ACL denied 0, Server initiated:-
             Redirect Connections:0,  Redirect Dropped:0
-            FTP Connections:           0
+            FTP Connections:           -
             Tables walked:             740.0 msec ago
 
             frames by reason          verdict  packets              bytes
