@@ -12,7 +12,7 @@ use csm_common::service::VSERVER_UNIDIRECTIONAL;
 use crate::conn::EEXIST;
 use crate::family::Family;
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
-use crate::{counter, event, predictor, sticky};
+use crate::{counter, event, room, sticky};
 
 /// What became of a half-open connection.
 #[derive(Clone, Copy)]
@@ -107,7 +107,7 @@ pub(crate) fn proven<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>) ->
         twin.state = state;
     }
     if closed {
-        predictor::closed::<A>(entry.vserver, entry.real);
+        room::give_back::<A>(entry.vserver, entry.real);
         event::connection(EVENT_CLOSED, entry.connection(&packet.key));
     }
     true
@@ -162,7 +162,7 @@ fn answer<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>, twin: &mut Fl
     };
     if entry.state != state {
         if state == STATE_CLOSED {
-            predictor::closed::<A>(entry.vserver, entry.real);
+            room::give_back::<A>(entry.vserver, entry.real);
         }
         entry.state = state;
         twin.state = state;

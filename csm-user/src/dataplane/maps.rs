@@ -11,8 +11,9 @@ use csm_common::address::V6;
 use csm_common::counter::{Count, Reason, ServiceCount};
 use csm_common::event::Drain;
 use csm_common::net::{Address, AddressKey, NextHop, Route, Tunnel};
+use csm_common::rate::Refused;
 use csm_common::service::{
-    ClientPrefix, Match, Networks, Origin, Pool, Real, Settings, Vserver, VserverKey, ring_slot,
+    self, ClientPrefix, Match, Networks, Origin, Pool, Real, Settings, Vserver, VserverKey, ring_slot,
 };
 use csm_common::{limits, names};
 use ipnet::IpNet;
@@ -163,7 +164,7 @@ where
         let vservers = used(&self.vservers, Vserver::default())?;
         let mut rings = BTreeMap::new();
         for (&number, vserver) in vservers.iter().filter(|(_, vserver)| vserver.ring_len > 0) {
-            let slots = (0..vserver.ring_len.min(limits::RING_SLOTS))
+            let slots = (0..(vserver.ring_len + u32::from(vserver.spare_len)).min(limits::RING_SLOTS))
                 .map(|slot| Ok(self.rings.get(&ring_slot(number, slot))?.unwrap_or_default()))
                 .collect::<io::Result<Vec<u32>>>()?;
             rings.insert(number, slots);
@@ -196,7 +197,16 @@ fn prefix_key<A: Wire>(net: IpNet) -> PrefixKey<A> {
 
 /// An element of `REALS` that is not in use.
 fn no_real<A: Wire>() -> Real<A> {
-    Real { ip_be: A::UNSPECIFIED, port_be: 0, vlan: 0, nexthop: 0, flags: 0, farm: 0 }
+    Real {
+        ip_be: A::UNSPECIFIED,
+        port_be: 0,
+        vlan: 0,
+        nexthop: 0,
+        flags: 0,
+        farm: 0,
+        max_conns: 0,
+        min_conns: 0,
+    }
 }
 
 /// The elements of an array that are not all zero.
@@ -390,7 +400,7 @@ impl Promises {
     }
 }
 
-/// `LOADS` and `LOAD_BASES`: what `predictor leastconns` goes by.
+/// `LOADS` and `LOAD_BASES`: what `predictor leastconns` and `maxconns` go by.
 #[derive(Debug)]
 pub struct LoadMaps {
     since: BpfMap<u32, u64>,
@@ -405,6 +415,15 @@ impl LoadMaps {
             since: BpfMap::new(source.descriptor(names::LOADS)?)?,
             bases: BpfMap::new(source.descriptor(names::LOAD_BASES)?)?,
         })
+    }
+
+    /// Connections of `real`, of a farm whose loads count.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn load(&self, real: u32) -> io::Result<u64> {
+        let [base, since] = [&self.bases, &self.since].map(|map| map.get(&real));
+        Ok(service::load(base?.unwrap_or(0), since?.unwrap_or(0)))
     }
 
     /// What the XDP program has counted for each of `reals`.
@@ -430,6 +449,9 @@ pub struct Counters {
     reasons: PerCpuArray<Count>,
     vservers: PerCpuArray<ServiceCount>,
     reals: PerCpuArray<ServiceCount>,
+    refused: PerCpuArray<Refused>,
+    loads: LoadMaps,
+    throttled: BpfMap<u32, u32>,
 }
 
 impl Counters {
@@ -440,6 +462,9 @@ impl Counters {
             reasons: PerCpuArray::new(source.descriptor(names::COUNTERS)?)?,
             vservers: PerCpuArray::new(source.descriptor(names::VSERVER_COUNTS)?)?,
             reals: PerCpuArray::new(source.descriptor(names::REAL_COUNTS)?)?,
+            refused: PerCpuArray::new(source.descriptor(names::REFUSED)?)?,
+            loads: LoadMaps::open(source)?,
+            throttled: BpfMap::new(source.descriptor(names::THROTTLED)?)?,
         })
     }
 
@@ -469,6 +494,30 @@ impl Counters {
         self.vservers.get(number).map(|counts| sum(&counts))
     }
 
+    /// First packets that vserver `number` refused, all CPUs together.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn refused(&self, number: u32) -> io::Result<Refused> {
+        let add = |sum: Refused, count: &Refused| Refused {
+            rate: sum.rate.wrapping_add(count.rate),
+            client_rate: sum.client_rate.wrapping_add(count.client_rate),
+            no_real: sum.no_real.wrapping_add(count.no_real),
+        };
+        Ok(self.refused.get(number)?.iter().fold(Refused::default(), add))
+    }
+
+    /// Whether real `number` gets no new connection by its limit: `max`, and below `min` again.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn is_full(&self, number: u32, max: u32, min: u32) -> io::Result<bool> {
+        let load = self.loads.load(number)?;
+        // Not taken back before a connection comes.
+        let throttled = self.throttled.get(&number)?.is_some_and(|throttled| throttled != 0);
+        Ok(load >= u64::from(if throttled { min } else { max }))
+    }
+
     /// Of real `number`, all CPUs together.
     ///
     /// # Errors
@@ -485,6 +534,7 @@ impl Counters {
     /// Of a system call.
     pub fn clear(&self, released: &Released) -> io::Result<()> {
         released.vservers.iter().try_for_each(|&number| self.vservers.clear(number))?;
+        released.vservers.iter().try_for_each(|&number| self.refused.clear(number))?;
         released.reals.iter().try_for_each(|&number| self.reals.clear(number))
     }
 }

@@ -1,6 +1,7 @@
 //! IPv6: what depends on the family, and that the rest goes by the shared stages.
 
 mod controller;
+mod edge;
 mod errors;
 mod frames;
 mod headers;
