@@ -158,6 +158,10 @@ pub const VSERVERS6: &str = "VSERVERS6";
 pub const REALS6: &str = "REALS6";
 /// [`ORIGINS`] of IPv6.
 pub const ORIGINS6: &str = "ORIGINS6";
+/// VLAN number to this node's own IPv6 address there, if it is bridged.
+pub const OWN6: &str = "OWN6";
+/// [`DIRECT`] of IPv6.
+pub const DIRECT6: &str = "DIRECT6";
 /// [`FLOWS`] of IPv6.
 pub const FLOWS6: &str = "FLOWS6";
 /// [`EMBRYONIC`] of IPv6.

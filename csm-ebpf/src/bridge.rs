@@ -12,10 +12,10 @@ use csm_common::net::{AddressKey, PORT_SERVER, Port};
 use csm_common::service::VserverKey;
 
 use crate::packet::{
-    ETHERTYPE_ARP, ETHERTYPE_IPV4, Ethernet, FRAGMENT_BITS, Ipv4, L3, L4, Mac, PROTO_TCP, PROTO_UDP, Ports,
-    TCP_ACK, TCP_RST, Tcp, VERSION_IHL, header,
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, FRAGMENT_BITS, Ipv4, L3, L4, Mac, PROTO_TCP,
+    PROTO_UDP, Ports, TCP_ACK, TCP_RST, Tcp, VERSION_IHL, header,
 };
-use crate::{Outcome, arp, forward, gate, maps, vlan};
+use crate::{Outcome, arp, forward, gate, maps, v6, vlan};
 
 /// Sends a frame that is not for the group to the other VLAN; what is for this node goes to its kernel.
 #[inline(never)]
@@ -128,16 +128,20 @@ pub(crate) fn from_kernel(ctx: &XdpContext, port: &Port) -> Reason {
 fn leave(ctx: &XdpContext, port: &Port) -> Outcome {
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
-    let receiver = match unsafe { (*ethernet).kind_be } {
-        ETHERTYPE_ARP => arp::target(ctx)?,
+    let is_there = match unsafe { (*ethernet).kind_be } {
+        ETHERTYPE_ARP => is_known(arp::target(ctx)?, port.bridge),
         // SAFETY: as above.
-        ETHERTYPE_IPV4 => unsafe { (*header::<Ipv4>(ctx, L3)?).dst_be },
-        _ => 0,
+        ETHERTYPE_IPV4 => is_known(unsafe { (*header::<Ipv4>(ctx, L3)?).dst_be }, port.bridge),
+        ETHERTYPE_IPV6 => v6::is_known(ctx, port.bridge)?,
+        _ => false,
     };
-    let host = AddressKey { ip_be: receiver, vlan: port.bridge, pad: 0 };
-    // SAFETY: only presence counts.
-    let is_there = unsafe { maps::NEIGHBOURS.get(host) }.is_some();
     let side = if is_there { port.bridge } else { port.vlan };
     let port = maps::VLANS.get(u32::from(side)).ok_or(Reason::DropInternal)?;
     forward::out(ctx, port.number, vlan::tag_of(port), Reason::ForwardedKernel)
+}
+
+#[inline(always)]
+fn is_known(ip_be: u32, vlan: u16) -> bool {
+    // SAFETY: only presence counts.
+    unsafe { maps::NEIGHBOURS.get(AddressKey { ip_be, vlan, pad: 0 }) }.is_some()
 }

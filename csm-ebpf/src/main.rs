@@ -141,8 +141,12 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32, tag: u32) -> Outcome {
     match unsafe { (*ethernet).kind_be } {
         ETHERTYPE_ARP => Ok(arp::handle(ctx, port)),
         ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet, length, tag),
+        ETHERTYPE_IPV6 => {
+            let reason = v6::hand_over(ctx, port, tag);
+            // Without a program for it it is bridged as any other protocol.
+            Ok(if port.bridge == 0 { reason } else { bridge::frame(ctx, port) })
+        }
         _ if port.bridge != 0 => Ok(bridge::frame(ctx, port)),
-        ETHERTYPE_IPV6 => Ok(v6::hand_over(ctx, port, tag)),
         _ => Ok(Reason::PassProtocol),
     }
 }

@@ -205,6 +205,11 @@ pub(crate) static REALS6: Array<Real<V6>> = Array::with_max_entries(limits::REAL
 #[map]
 pub(crate) static ORIGINS6: HashMap<VserverKey<V6>, Origin<V6>> =
     HashMap::with_max_entries(limits::ORIGINS_MAX, 0);
+/// This node's own address on a bridged VLAN, by VLAN.
+#[map]
+pub(crate) static OWN6: Array<V6> = Array::with_max_entries(limits::VLAN_IDS, 0);
+#[map]
+pub(crate) static DIRECT6: LruHashMap<FlowKey<V6>, u32> = LruHashMap::with_max_entries(limits::DIRECT_MAX, 0);
 /// What an error of this node quotes, one for each CPU.
 #[map]
 pub(crate) static QUOTE6: PerCpuArray<Quote> = PerCpuArray::with_max_entries(1, 0);

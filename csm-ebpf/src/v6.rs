@@ -3,6 +3,7 @@
 //! Its own are the headers; connections, predictors, stickiness and what else does not depend on them are shared with
 //! IPv4 (`family.rs`). A packet stands in this CPU's scratch space from the start, as its keys would fill the stack.
 
+mod bridge;
 mod fragment;
 mod header;
 mod icmp;
@@ -20,6 +21,7 @@ use csm_common::net::{NO_VETH, PORT_FT, Port, Tunnel};
 use crate::packet::{self, Ethernet, Ingress, L3, Mac, PROTO_ICMPV6, Packet, header};
 use crate::{Outcome, conn, echo, forward, gate, maps, relay};
 
+pub(crate) use bridge::is_known;
 pub(crate) use send::{time_exceeded, too_big};
 
 /// What the first program knows of a frame.
@@ -95,7 +97,12 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
         return Ok(neighbour::handle(ctx, port));
     }
     if !from_peer && !ours {
-        return Ok(Reason::PassHost);
+        if port.bridge == 0 {
+            return Ok(Reason::PassHost);
+        }
+        if let Some(reason) = bridge::frame(ctx, port) {
+            return Ok(reason);
+        }
     }
     let (state, now_ns) = gate::read();
     let ingress = if from_peer {

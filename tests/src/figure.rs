@@ -199,11 +199,16 @@ impl Figure {
 
 /// More of `module csm` for one node: the same in IPv6.
 pub fn ipv6(side: Side, wiring: Wiring, forwarding: Forwarding) -> String {
-    let ([own2, own3], [peer2, peer3]) = (side.addresses6(), side.peer().addresses6());
+    let bridge = wiring.is_bridge();
+    let addresses = |side: Side| {
+        let [on2, on3] = side.addresses6();
+        if bridge { [on2, on2] } else { [on2, on3] }
+    };
+    let ([own2, own3], [peer2, peer3]) = (addresses(side), addresses(side.peer()));
+    let alias = if bridge { String::new() } else { format!("  alias {ALIAS6}/64\n") };
     let mut text = format!(" vlan 2 client\n  ipv6 address {own2}/64 alt {peer2}/64\n  gateway {ROUTER6}\n");
     if wiring != Wiring::OneArmed {
-        let _ =
-            write!(text, " vlan 3 server\n  ipv6 address {own3}/64 alt {peer3}/64\n  alias {ALIAS6}/64\n");
+        let _ = write!(text, " vlan 3 server\n  ipv6 address {own3}/64 alt {peer3}/64\n{alias}");
     }
     if forwarding == Forwarding::ClientNat {
         text.push_str(&natpools(wiring, true));

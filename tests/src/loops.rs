@@ -15,8 +15,62 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::netns::Netns;
 
-/// IEEE 802, local experimental EtherType 1.
-const KIND: u16 = 0x88b5;
+/// What the frames are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marked {
+    /// IEEE 802, local experimental EtherType 1, broadcast.
+    Broadcast,
+    /// IPv6 with nothing in it, to all nodes.
+    Ipv6,
+}
+
+impl Marked {
+    fn ethertype(self) -> u16 {
+        match self {
+            Self::Broadcast => 0x88b5,
+            Self::Ipv6 => 0x86dd,
+        }
+    }
+
+    /// Where a frame's number stands.
+    fn number(self) -> std::ops::Range<usize> {
+        match self {
+            Self::Broadcast => 15..19,
+            Self::Ipv6 => 54..58,
+        }
+    }
+
+    fn frame(self, speaker: u8, number: u32) -> [u8; LENGTH] {
+        let mut frame = [0; LENGTH];
+        frame[6..11].copy_from_slice(&MAC);
+        frame[11] = speaker;
+        frame[12..14].copy_from_slice(&self.ethertype().to_be_bytes());
+        match self {
+            Self::Broadcast => frame[..6].fill(0xff),
+            Self::Ipv6 => {
+                frame[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]);
+                // Version 6, six octets of payload, no next header, for this link.
+                frame[14] = 0x60;
+                frame[18..22].copy_from_slice(&[0, 6, 59, 1]);
+                frame[22..24].copy_from_slice(&[0xfe, 0x80]);
+                frame[36..38].copy_from_slice(&[0x10, speaker]);
+                frame[38..40].copy_from_slice(&[0xff, 0x02]);
+                frame[53] = 1;
+            }
+        }
+        frame[self.number()].copy_from_slice(&number.to_be_bytes());
+        frame
+    }
+
+    /// The mark of a frame that is one.
+    fn mark(self, frame: &[u8]) -> Option<Mark> {
+        let number = frame.get(self.number())?.try_into().ok()?;
+        (frame[6..11] == MAC).then_some((frame[11], u32::from_be_bytes(number)))
+    }
+}
+
+/// What the speakers' MAC addresses begin with.
+const MAC: [u8; 5] = [0x02, 0x10, 0x0b, 0, 0];
 /// Between two frames of one sender.
 const PACE: Duration = Duration::from_millis(2);
 /// Octets of a frame.
@@ -54,15 +108,23 @@ impl LoopWatch {
     /// # Errors
     /// Without CAP_NET_RAW.
     pub fn start(stations: &[&Netns]) -> Result<Self> {
+        Self::of(Marked::Broadcast, stations)
+    }
+
+    /// The same with such frames.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn of(what: Marked, stations: &[&Netns]) -> Result<Self> {
         let (heard, stop) = (Heard::default(), Arc::new(AtomicBool::new(false)));
         let mut threads = Vec::new();
         for (number, station) in (0..).zip(stations) {
-            let socket = Arc::new(station.within(open)?.context("a station of the loop detector")?);
+            let socket = Arc::new(station.within(|| open(what))?.context("a station of the loop detector")?);
             let (kept, ended, ear) = (Arc::clone(&heard), Arc::clone(&stop), Arc::clone(&socket));
             let listener = usize::from(number);
-            threads.push(std::thread::spawn(move || listen(&ear, listener, &kept, &ended)));
+            threads.push(std::thread::spawn(move || listen(what, &ear, listener, &kept, &ended)));
             let ended = Arc::clone(&stop);
-            threads.push(std::thread::spawn(move || speak(&socket, number, &ended)));
+            threads.push(std::thread::spawn(move || speak(what, &socket, number, &ended)));
         }
         let names = stations.iter().map(|station| station.name().to_owned()).collect();
         Ok(Self { heard, stop, threads, names })
@@ -90,14 +152,14 @@ impl LoopWatch {
     }
 }
 
-fn open() -> io::Result<OwnedFd> {
-    let protocol = i32::from(KIND.to_be());
+fn open(what: Marked) -> io::Result<OwnedFd> {
+    let protocol = i32::from(what.ethertype().to_be());
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(protocol)))?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     // SAFETY: all zero is a valid `sockaddr_ll`.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
-    address.sll_protocol = KIND.to_be();
+    address.sll_protocol = what.ethertype().to_be();
     address.sll_ifindex = if_nametoindex("eth0")?.cast_signed();
     let length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
     // SAFETY: `address` is a `sockaddr_ll` of that length and lives through the call.
@@ -105,16 +167,10 @@ fn open() -> io::Result<OwnedFd> {
     if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(socket.into()) }
 }
 
-fn speak(socket: &OwnedFd, speaker: u8, stop: &AtomicBool) -> u32 {
+fn speak(what: Marked, socket: &OwnedFd, speaker: u8, stop: &AtomicBool) -> u32 {
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
-        let mut frame = [0; LENGTH];
-        frame[..6].fill(0xff);
-        frame[6..12].copy_from_slice(&[0x02, 0x10, 0x0b, 0, 0, speaker]);
-        frame[12..14].copy_from_slice(&KIND.to_be_bytes());
-        frame[14] = speaker;
-        frame[15..19].copy_from_slice(&u32::to_be_bytes(sent));
-        if nix::unistd::write(socket, &frame).is_ok() {
+        if nix::unistd::write(socket, &what.frame(speaker, sent)).is_ok() {
             sent += 1;
         }
         std::thread::sleep(PACE);
@@ -122,12 +178,11 @@ fn speak(socket: &OwnedFd, speaker: u8, stop: &AtomicBool) -> u32 {
     sent
 }
 
-fn listen(socket: &OwnedFd, listener: usize, heard: &Heard, stop: &AtomicBool) -> u32 {
+fn listen(what: Marked, socket: &OwnedFd, listener: usize, heard: &Heard, stop: &AtomicBool) -> u32 {
     let mut frame = [0; 128];
     while !stop.load(Ordering::Relaxed) {
         let Ok(length) = nix::unistd::read(socket, &mut frame) else { continue };
-        let Some(&[a, b, c, d]) = frame.get(15..19).filter(|_| length >= LENGTH) else { continue };
-        let mark = (frame[14], u32::from_be_bytes([a, b, c, d]));
+        let Some(mark) = what.mark(&frame[..length]) else { continue };
         *heard.lock().unwrap_or_else(PoisonError::into_inner).entry((listener, mark)).or_insert(0) += 1;
     }
     0

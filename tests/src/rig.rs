@@ -4,7 +4,7 @@
 //! The namespace belongs to the calling thread (libtest gives each test one) and goes with it. The map contents follow
 //! Figure 7-1: clients on VLAN 2, servers on VLAN 3, the FT VLAN 9.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::time::Duration;
 
@@ -192,15 +192,20 @@ impl Rig {
     /// # Errors
     /// As [`Self::new`].
     pub fn bridged() -> Result<Self> {
+        Self::bridged_with(SMALL, None)
+    }
+
+    pub(crate) fn bridged_with(capacity: Capacity, own6: Option<Ipv6Addr>) -> Result<Self> {
         enter_namespace()?;
         make_pair("x2", "v2")?;
         let (inner, outer) = (facts("x2")?.0, facts("v2")?.0);
         let veth = Veth { inner, inner_name: "x2".to_owned(), outer, outer_name: "v2".to_owned() };
         let client = make_port("p0", 2, PORT_CLIENT)?;
         let server = PortSpec { mac: client.mac, ..make_port("p1", 3, PORT_SERVER)? };
-        let joined = |port, other| PortSpec { veth: Some(veth.clone()), bridge: Some((other, OWN)), ..port };
+        let joined =
+            |port, other| PortSpec { veth: Some(veth.clone()), bridge: Some((other, OWN)), own6, ..port };
         let ports = vec![joined(client, 3), joined(server, 2), make_port("p2", 9, PORT_FT)?];
-        let rig = Self::with_ports(ports, SMALL)?;
+        let rig = Self::with_ports(ports, capacity)?;
         let mut addresses: HashMap<MapData, AddressKey, net::Address> = rig.map(names::ADDRESSES);
         addresses.insert(address_key(VIP, 3), net::Address { kind: ADDRESS_VIRTUAL }, 0)?;
         Ok(rig)

@@ -84,6 +84,17 @@ pub fn on_trunk() -> Result<Rig> {
     filled(Rig::on_trunk_with(CAPACITY)?)
 }
 
+/// As [`Rig::bridged`], with IPv6 and the node's own address [`OWN6`].
+///
+/// # Errors
+/// As [`Rig::new`].
+pub fn bridged() -> Result<Rig> {
+    let rig = filled(Rig::bridged_with(CAPACITY, Some(OWN6))?)?;
+    let mut addresses: HashMap<MapData, AddressKey<V6>, Address> = rig.map(names::ADDRESSES6);
+    addresses.insert(address_key(VIP6, 3), Address { kind: ADDRESS_VIRTUAL }, 0)?;
+    Ok(rig)
+}
+
 const CAPACITY: Capacity = Capacity { ipv6: true, ..SMALL };
 
 fn filled(rig: Rig) -> Result<Rig> {

@@ -12,7 +12,7 @@ use csm_common::net::{AddressKey, Port, ROUTE_CONNECTED};
 
 use super::Ipv6;
 use crate::packet::{self, Ethernet, L3, Mac, PROTO_ICMPV6, header};
-use crate::{Outcome, conn, event, forward, gate, maps, vlan};
+use crate::{Outcome, bridge, conn, event, forward, gate, maps, vlan};
 
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
@@ -66,6 +66,17 @@ pub(super) fn is_discovery(ctx: &XdpContext) -> bool {
     matches!(unsafe { (*discovery).kind }, SOLICITATION | ADVERTISEMENT)
 }
 
+/// Whom a solicitation asks for; `None`: it is none.
+#[inline(always)]
+pub(super) fn solicited(ctx: &XdpContext) -> Option<V6> {
+    let ip = header::<Ipv6>(ctx, L3).ok()?;
+    let discovery = header::<Discovery>(ctx, ICMP).ok()?;
+    // SAFETY: `header` checked the bounds.
+    unsafe {
+        ((*ip).next == PROTO_ICMPV6 && (*discovery).kind == SOLICITATION).then_some((*discovery).target_be)
+    }
+}
+
 /// Handles a solicitation or advertisement.
 #[inline(never)]
 pub(super) fn handle(ctx: &XdpContext, port: &Port) -> Reason {
@@ -84,7 +95,7 @@ fn discovery(ctx: &XdpContext, port: &Port) -> Outcome {
     };
     // A sender with a group address for its own would be answered to all.
     if hop_limit != HOP_LIMIT || code != 0 || sender.bytes()[0] & 1 != 0 {
-        return Ok(Reason::PassArp);
+        return Ok(others(ctx, port, target_be, sender));
     }
     let open = gate::read().0 == GateState::Open;
     let ours = conn::is_ours(target_be, port.vlan);
@@ -99,7 +110,8 @@ fn discovery(ctx: &XdpContext, port: &Port) -> Outcome {
         if !claims || !solicits {
             return Ok(Reason::PassArp);
         }
-    } else {
+    } else if port.bridge == 0 || open {
+        // A standby sees what the active node has bridged, and would look for the host on the wrong side.
         let (neighbour_be, wanted) =
             if solicits { (src_be, SOURCE_ADDRESS) } else { (target_be, TARGET_ADDRESS) };
         if let Some(mac) = link_address(ctx, wanted)
@@ -109,12 +121,35 @@ fn discovery(ctx: &XdpContext, port: &Port) -> Outcome {
         }
     }
     if !solicits || !ours {
-        return Ok(Reason::PassArp);
+        return Ok(others(ctx, port, target_be, sender));
     }
     if !open {
         return Ok(Reason::DropArpStandby);
     }
     answer(ctx, port, src_be, target_be, sender)
+}
+
+/// Discovery that is not the group's: the kernel's, or bridged unless it is about this node.
+#[inline(always)]
+fn others(ctx: &XdpContext, port: &Port, target_be: V6, sender: Mac) -> Reason {
+    // What this node itself asks comes back when its peer bridges: its kernel would take it for somebody else.
+    if port.bridge == 0 || (is_own(target_be, port) && sender != Mac::of(&port.mac)) {
+        return Reason::PassArp;
+    }
+    bridge::frame(ctx, port)
+}
+
+/// Whether it is this node's own address on a bridged VLAN, or the one of the link that its kernel has there.
+#[inline(always)]
+fn is_own(ip_be: V6, port: &Port) -> bool {
+    let [a, b, c, d, e, f] = port.mac;
+    let of_link = V6([
+        0xfe80_0000_u32.to_be(),
+        0,
+        u32::from_ne_bytes([a ^ 2, b, c, 0xff]),
+        u32::from_ne_bytes([0xfe, d, e, f]),
+    ]);
+    ip_be == of_link || maps::OWN6.get(u32::from(port.vlan)).is_some_and(|&own_be| ip_be == own_be)
 }
 
 /// The MAC address that the first option holds, if it is of the kind that is wanted.
@@ -127,16 +162,19 @@ fn link_address(ctx: &XdpContext, wanted: u8) -> Option<Mac> {
 }
 
 /// Tells the controller of a host on a connected network that has no next hop yet, or another MAC address than known. Of
-/// hosts with addresses of the link alone it wants to hear only if it knows them: as gateways.
+/// hosts with addresses of the link alone it wants to hear only if it knows them, as gateways, or where it must know on which
+/// side of a bridge group they are.
 #[inline(always)]
 fn learn(ip_be: V6, mac: Mac, port: &Port) {
     let vlan = port.vlan;
     // SAFETY: the value is a plain number; one that was just replaced is as good as the new one.
     let number = unsafe { maps::NEIGHBOURS6.get(AddressKey { ip_be, vlan, pad: 0 }) };
     let wanted = if ip_be.is_link_local() {
-        number.is_some()
+        number.is_some() || port.bridge != 0
     } else {
-        forward::route(ip_be).is_some_and(|route| route.kind == ROUTE_CONNECTED && route.vlan == vlan)
+        forward::route(ip_be).is_some_and(|route| {
+            route.kind == ROUTE_CONNECTED && (route.vlan == vlan || route.vlan == port.bridge)
+        })
     };
     let known = number
         .and_then(|&number| maps::NEXTHOPS6.get(number))

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Socket, Type};
 
-use super::frame::{Form, advertisement, gratuitous, tagged};
+use super::frame::{Form, advertisement, gratuitous, reverse, tagged};
 
 /// Frames that [`Announcer::announce_now`] sends at most, over all ports: about 0.3 ms. The rest, of a node with more
 /// than half as many addresses, follows at once from the announcer's own thread.
@@ -34,8 +34,8 @@ pub struct Station {
     pub tag: u16,
     /// The host's MAC.
     pub mac: [u8; 6],
-    /// Its address.
-    pub address: Ipv4Addr,
+    /// Its IPv4 address; `None`: it has another one, and is spoken for without it.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// What was sent.
@@ -98,13 +98,21 @@ impl Announcer {
     /// # Errors
     /// If a packet socket cannot be had or bound; the old ones stay then.
     pub fn set_stations(&self, mut stations: Vec<Station>) -> io::Result<()> {
+        // A host with several addresses, of IPv6 mostly, is learnt from one frame without any.
         stations.sort_unstable();
+        stations.dedup();
         let known = || self.stations.lock().unwrap_or_else(PoisonError::into_inner);
         if known().hosts == stations {
             return Ok(());
         }
         let bursts = |most| {
-            let frame = |host: &Station| tagged(&gratuitous(Form::Request, host.mac, host.address), host.tag);
+            let frame = |host: &Station| {
+                let frame = match host.address {
+                    Some(address) => gratuitous(Form::Request, host.mac, address),
+                    None => reverse(host.mac),
+                };
+                tagged(&frame, host.tag)
+            };
             let port =
                 |hosts: &[Station]| Burst::of(hosts[0].ifindex, hosts.iter().map(frame).collect(), most);
             stations

@@ -35,6 +35,18 @@ pub fn gratuitous(form: Form, mac: [u8; 6], address: Ipv4Addr) -> [u8; FRAME_LEN
     frame
 }
 
+/// Where `mac` is, and nothing else: a question that nobody answers (RARP, RFC 903), broadcast from it. For a host with
+/// IPv6 addresses only: an advertisement in its place would have to say whether it is a router.
+#[must_use]
+pub fn reverse(mac: [u8; 6]) -> [u8; FRAME_LEN] {
+    let mut frame = gratuitous(Form::Request, mac, Ipv4Addr::UNSPECIFIED);
+    frame[12..14].copy_from_slice(&0x8035_u16.to_be_bytes());
+    // "Request reverse", for the sender itself.
+    frame[20..22].copy_from_slice(&3_u16.to_be_bytes());
+    frame[32..38].copy_from_slice(&mac);
+    frame
+}
+
 /// Length of a neighbour advertisement with its link-layer address.
 const ADVERTISEMENT_LEN: usize = 14 + 40 + 32;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
@@ -113,6 +125,18 @@ mod tests {
         let body = &icmp.slice()[4..];
         assert_eq!((body[0], &body[4..20]), (0xa0, &address.octets()[..]), "router, override, not solicited");
         assert_eq!(body[20..], [2, 1, 0, 1, 0x64, 0xf9, 0x1a, 1]);
+    }
+
+    #[test]
+    fn a_reverse_request_tells_where_a_host_is_and_no_address() {
+        let frame = super::reverse(MAC);
+        assert_eq!(frame[..12], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 1, 0x64, 0xf9, 0x1a, 1]);
+        let mut body = vec![0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3];
+        for _ in 0..2 {
+            body.extend(MAC);
+            body.extend([0; 4]);
+        }
+        assert_eq!(frame[12..42], body);
     }
 
     #[test]

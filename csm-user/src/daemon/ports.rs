@@ -38,8 +38,19 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
             let Link { ifindex, name, mac, .. } = link;
             let routed = is_routed(config, vlan);
             let (vlan, xdp) = (vlan.get(), interface.xdp);
-            let spec =
-                PortSpec { ifindex, name, vlan, role, mac, mtu, tagged, veth, xdp, bridge: None, routed };
+            let spec = PortSpec {
+                ifindex,
+                name,
+                vlan,
+                role,
+                mac,
+                mtu,
+                tagged,
+                veth,
+                xdp,
+                routed,
+                ..PortSpec::default()
+            };
             ports.push(NodePort { spec, carrying });
         }
     }
@@ -79,9 +90,8 @@ fn bridge(
 ) -> Result<(), Failure> {
     let at = |vlan: VlanId| ports.iter().position(|port| port.spec.vlan == vlan.get());
     // One of them without a port: nothing is bridged, as the configuration's check has said.
-    let (Some(front), Some(back), Some(own)) = (at(client.id), at(server.id), client.address) else {
-        return Ok(());
-    };
+    let (Some(front), Some(back)) = (at(client.id), at(server.id)) else { return Ok(()) };
+    let own = client.address.map_or(Ipv4Addr::UNSPECIFIED, |own| own.addr());
     let name = ports[front].spec.name.clone();
     let step_name = || format!("interface {name}");
     let link = netlink.link(&name).map_err(Failure::step(step_name()))?;
@@ -89,7 +99,8 @@ fn bridge(
     let veth = veth(pairs, client.id, &link)?;
     for (at, other) in [(front, server), (back, client)] {
         let spec = &mut ports[at].spec;
-        spec.bridge = Some((other.id.get(), own.addr()));
+        spec.bridge = Some((other.id.get(), own));
+        spec.own6 = client.address6.map(|own| own.addr());
         spec.veth = Some(veth.clone());
         spec.mac = link.mac;
     }

@@ -329,11 +329,14 @@ impl Router<'_> {
             let Some((other, own)) = port.bridge else { continue };
             let (ifindex, tag) = (port.ifindex, if port.tagged { port.vlan } else { 0 });
             // Where this node is itself, its peer may have bridged it to.
-            stations.push(Station { ifindex, tag, mac: port.mac, address: own });
+            let of_v4 = |address: IpAddr| match address {
+                IpAddr::V4(address) if !address.is_unspecified() => Some(address),
+                _ => None,
+            };
+            stations.push(Station { ifindex, tag, mac: port.mac, address: of_v4(own.into()) });
             let there = hosts.iter().filter(|(key, ..)| key.vlan == other && key.tunnel.is_none());
-            stations.extend(there.filter_map(|&(host, _, mac)| match host.address {
-                IpAddr::V4(address) => Some(Station { ifindex, tag, mac: mac?, address }),
-                IpAddr::V6(_) => None,
+            stations.extend(there.filter_map(|&(host, _, mac)| {
+                Some(Station { ifindex, tag, mac: mac?, address: of_v4(host.address) })
             }));
         }
         self.announcements.stations(stations);

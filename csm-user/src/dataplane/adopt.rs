@@ -8,11 +8,12 @@ pub const LAYOUT: u32 = 1;
 
 /// Maps that each start makes anew: what they hold belongs to one program, or comes from the configuration before the
 /// program takes its place. All others outlive the controller.
-const OF_ONE_START: [&str; 15] = [
+const OF_ONE_START: [&str; 16] = [
     names::PORTS,
     names::TAGGED,
     names::PORT_SLOTS,
     names::VLANS,
+    names::OWN6,
     names::TX_PORTS,
     names::CLOCKS,
     names::BUDGETS,

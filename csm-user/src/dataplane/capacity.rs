@@ -79,6 +79,8 @@ impl Capacity {
             (names::NEIGHBOURS6, scaled(limits::NEXTHOPS_MAX)),
             (names::ADDRESSES6, scaled(limits::ADDRESSES_MAX)),
             (names::ERROR_SOURCES6, scaled(limits::VLAN_IDS)),
+            (names::OWN6, scaled(limits::VLAN_IDS)),
+            (names::DIRECT6, scaled(limits::DIRECT_MAX)),
             (names::POOLS6, scaled(limits::POOLS_MAX)),
             (names::STATICS6, scaled(limits::STATICS_MAX)),
             (names::TUNNELS6, scaled(limits::TUNNELS_MAX)),

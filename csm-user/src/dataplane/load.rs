@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, ProgramArray};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use csm_common::address::V6;
 use csm_common::net::{
     NO_VETH, PORT_CLIENT, PORT_ROUTED, PORT_TAGGED, PORT_VETH, Port, PortSlot, TagKey, port_slot,
 };
@@ -59,8 +60,10 @@ pub struct PortSpec {
     pub veth: Option<Veth>,
     /// How the program is to be attached.
     pub xdp: model::XdpMode,
-    /// The VLAN that it is bridged with, and this node's own address there.
+    /// The VLAN that it is bridged with, and this node's own address there, or 0.0.0.0.
     pub bridge: Option<(u16, Ipv4Addr)>,
+    /// This node's own IPv6 address there, if the VLAN is bridged.
+    pub own6: Option<Ipv6Addr>,
     /// The host as a router has an interface there.
     pub routed: bool,
 }
@@ -346,6 +349,7 @@ impl Dataplane {
         let mut slots: Array<MapData, PortSlot> = self.map(names::PORT_SLOTS)?;
         let mut by_tag: HashMap<MapData, TagKey, Port> = self.map(names::TAGGED)?;
         let mut by_vlan: Array<MapData, Port> = self.map(names::VLANS)?;
+        let mut own6: Array<MapData, V6> = self.map(names::OWN6)?;
         let mut devices: DevMap<MapData> = self.map(names::TX_PORTS)?;
         let mut device = |number, ifindex| {
             devices.set(number, ifindex, None, 0).map_err(|source| map_error(names::TX_PORTS, source))
@@ -380,6 +384,10 @@ impl Dataplane {
                     .map_err(|source| map_error(names::PORT_SLOTS, source))?;
             }
             by_vlan.set(u32::from(vlan), port, 0).map_err(|source| map_error(names::VLANS, source))?;
+            if let Some(own) = spec.own6 {
+                own6.set(u32::from(vlan), V6::from(own), 0)
+                    .map_err(|source| map_error(names::OWN6, source))?;
+            }
             device(number, spec.ifindex)?;
         }
         Ok(())

@@ -524,12 +524,15 @@ impl Config {
         self.interfaces.iter().find(|interface| interface.carries(vlan).is_some())
     }
 
-    /// The VLAN that `vlan` is bridged with: a client and a server VLAN with the same `ip address` are one network.
+    /// The VLAN that `vlan` is bridged with: a client and a server VLAN with the same `ip address` or `ipv6 address` are one
+    /// network.
     #[must_use]
     pub fn bridged_with(&self, vlan: VlanId) -> Option<&Vlan> {
         let this = self.vlans.iter().find(|known| known.id == vlan)?;
-        this.address?;
-        self.vlans.iter().find(|other| other.address == this.address && other.role != this.role)
+        let same = |other: &Vlan, family| {
+            this.own(family).is_some_and(|own| other.own(family) == Some(own)) && other.role != this.role
+        };
+        self.vlans.iter().find(|other| Family::ALL.iter().any(|&family| same(other, family)))
     }
 
     /// The client VLAN and the server VLAN of each bridge group.

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use csm_tests::figure::{Figure, Timers, WEB_PORT};
 use csm_tests::lab::{Lab, Options};
-use csm_tests::loops::LoopWatch;
+use csm_tests::loops::{LoopWatch, Marked};
 use csm_tests::netns;
 use csm_tests::node::Fault;
 use csm_tests::programs::Programs;
 use csm_tests::report::table;
 use csm_tests::scenario::{self, Traffic};
 use csm_tests::status::Role;
-use csm_tests::topology::Wiring;
+use csm_tests::topology::{VIP, VIP6, Wiring};
 use csm_tests::wait;
 
+use crate::dualstack::healthy_reals;
 use crate::{finish, out};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -69,6 +70,46 @@ fn connections_survive_a_planned_switchover_without_a_loop() {
 #[test]
 fn a_bridge_group_on_one_trunk_survives_power_off() {
     survives(Wiring::BridgeOnTrunk, Fault::PowerOff);
+}
+
+/// Both families' connections survive, the servers are reached by IPv6 themselves, too, and no IPv6 frame goes round.
+#[test]
+fn both_families_survive_kill_without_a_loop() {
+    const CONNECTIONS: usize = 50;
+    let options = Options { ipv6: true, ..options("dual", Wiring::Bridge) };
+    let mut lab = Lab::build(options).expect("a lab");
+    let active = lab.start(LIMIT).expect("one active, one standby");
+    healthy_reals(&mut lab, active);
+    let direct = |lab: &Lab| {
+        let real = SocketAddr::new(Wiring::Bridge.reals6()[1].into(), WEB_PORT);
+        let connect = || TcpStream::connect_timeout(&real, Duration::from_secs(5));
+        wait::until("a direct connection", LIMIT, Duration::from_millis(50), || {
+            Ok(lab.topology.client.within(connect)?.and_then(|stream| fetch(&stream)).ok())
+        })
+        .unwrap_or_else(|error| panic!("{real}: {error:#}"));
+    };
+    direct(&lab);
+    let [first, second] = [&lab.topology.servers[0], &lab.topology.servers[1]];
+    let watch =
+        LoopWatch::of(Marked::Ipv6, &[&lab.topology.router, first, second]).expect("the loop detector");
+    let start = |vip| Traffic::to(&lab, vip, CONNECTIONS).expect("traffic");
+    let mut traffic = [start(VIP.into()), start(VIP6.into())];
+    lab.fail(active, Fault::Kill).expect("kill");
+    lab.node(active.peer()).wait_for(Role::Active, LIMIT).expect("takeover");
+    for traffic in &mut traffic {
+        traffic.messages("mark").expect("mark");
+        let report = traffic.prove(LIMIT).expect("report");
+        assert_eq!((report.alive, report.unproven), (CONNECTIONS, 0), "{report:?}");
+    }
+    direct(&lab);
+    let report = watch.finish();
+    assert_eq!(report.copies, Vec::<String>::new(), "{:?} of {:?}", report.crossed, report.sent);
+    for (speaker, listener) in [(0, 1), (1, 0), (2, 0)] {
+        let (crossed, sent) = (report.crossed[speaker][listener], report.sent[speaker]);
+        assert!(crossed > sent / 2, "{speaker} to {listener}: {crossed} of {sent}");
+    }
+    drop(traffic);
+    finish(lab);
 }
 
 /// What is not the virtual server's is bridged, also to a balanced port of a server itself, and again after a takeover.

@@ -9,7 +9,7 @@ use csm_tests::node::Fault;
 use csm_tests::programs::Programs;
 use csm_tests::scenario::Traffic;
 use csm_tests::status::Role;
-use csm_tests::topology::{ALIAS6, VIP, VIP6, Wiring};
+use csm_tests::topology::{ALIAS6, Side, VIP, VIP6, Wiring};
 use csm_tests::wait;
 
 use crate::{finish, out};
@@ -41,6 +41,19 @@ fn proven(lab: &Lab, traffic: &mut [Traffic; 2], connections: usize) {
     run(&lab.topology.servers[0], "ping", &["-6", "-c", "1", "-W", "2", &ALIAS6.to_string()]);
 }
 
+/// No real is taken for healthy before its probe has passed.
+pub(super) fn healthy_reals(lab: &mut Lab, active: Side) {
+    wait::until("healthy IPv6 reals", LIMIT, Duration::from_millis(100), || {
+        let reals = lab.node(active).show("reals")?;
+        let healthy = |farm: &str| {
+            let rows = reals.as_array().into_iter().flatten().filter(|real| real["serverfarm"] == farm);
+            rows.filter(|real| real["state"] == "operational").count()
+        };
+        Ok(["WEB6", "MESSAGES6", "ECHO6"].into_iter().all(|farm| healthy(farm) == 3).then_some(()))
+    })
+    .expect("probes over IPv6");
+}
+
 #[test]
 fn connections_of_both_families_survive_either_node() {
     survive("dualstack", Wiring::Access);
@@ -58,16 +71,7 @@ fn survive(test: &str, wiring: Wiring) {
     let options = Options { figure, ipv6: true, ..Options::small(programs, out(test)) };
     let mut lab = Lab::build(options).expect("a lab");
     let mut active = lab.start(LIMIT).expect("one active, one standby");
-    // No real is taken for healthy before its probe has passed.
-    wait::until("healthy IPv6 reals", LIMIT, Duration::from_millis(100), || {
-        let reals = lab.node(active).show("reals")?;
-        let healthy = |farm: &str| {
-            let rows = reals.as_array().into_iter().flatten().filter(|real| real["serverfarm"] == farm);
-            rows.filter(|real| real["state"] == "operational").count()
-        };
-        Ok(["WEB6", "MESSAGES6", "ECHO6"].into_iter().all(|farm| healthy(farm) == 3).then_some(()))
-    })
-    .expect("probes over IPv6");
+    healthy_reals(&mut lab, active);
     let start = |vip| Traffic::to(&lab, vip, CONNECTIONS).expect("traffic");
     let mut traffic = [start(VIP.into()), start(VIP6.into())];
     proven(&lab, &mut traffic, CONNECTIONS);

@@ -106,17 +106,12 @@ fn networks_are_apart(checker: &mut Checker<'_>, family: Family) {
     for (index, vlan) in vlans.iter().enumerate() {
         let Some(net) = vlan.own(family) else { continue };
         let place = checker.tree.place(&Section::Vlan(vlan.id), own_id(family), "ADDRESS");
-        if family == Family::V6 && checker.config.bridged_with(vlan.id).is_some() {
-            let message = format!("VLAN {} is bridged: IPv6 is not balanced there", vlan.id);
-            checker.error(place, message, "remove the line, or give the two VLANs different networks");
-            continue;
-        }
         let overlaps = |other: &&Vlan| {
             other.own(family).is_some_and(|o| o.contains(&net.network()) || net.contains(&o.network()))
         };
         if let Some(other) = vlans[..index].iter().find(overlaps) {
-            if family == Family::V4 && other.address == vlan.address && other.role != vlan.role {
-                bridge_group(checker, other, vlan);
+            if other.own(family) == vlan.own(family) && other.role != vlan.role {
+                bridge_group(checker, other, vlan, family);
                 continue;
             }
             let first = checker.tree.place(&Section::Vlan(other.id), own_id(family), "ADDRESS");
@@ -125,28 +120,43 @@ fn networks_are_apart(checker: &mut Checker<'_>, family: Family) {
                 Family::V4 => {
                     "use different networks, or for bridge mode the same `ip address` on one client and one server VLAN"
                 }
-                Family::V6 => "use different networks: IPv6 is not bridged",
+                Family::V6 => {
+                    "use different networks, or for bridge mode the same `ipv6 address` on one client and one server VLAN"
+                }
             };
             checker.error(place, message, remedy);
         }
     }
 }
 
-/// Two VLANs of one network that the node bridges.
-fn bridge_group(checker: &mut Checker<'_>, first: &Vlan, second: &Vlan) {
+/// Two VLANs of one network that the node bridges, by the addresses of `family`.
+fn bridge_group(checker: &mut Checker<'_>, first: &Vlan, second: &Vlan, family: Family) {
     let vlans = &checker.config.vlans;
+    let section = Section::Vlan(second.id);
+    let place = checker.tree.place(&section, own_id(family), "ADDRESS");
     if let Some(third) = vlans
         .iter()
-        .find(|vlan| vlan.address == second.address && vlan.id != first.id && vlan.id != second.id)
+        .find(|vlan| vlan.own(family) == second.own(family) && vlan.id != first.id && vlan.id != second.id)
     {
-        let place = checker.tree.place(&Section::Vlan(second.id), Id::IpAddress, "ADDRESS");
         let message = format!("VLANs {}, {} and {} have the same address", first.id, second.id, third.id);
         checker.error(place, message, "a bridge group has one client VLAN and one server VLAN");
     }
-    if first.alt_address != second.alt_address {
-        let place = checker.tree.place(&Section::Vlan(second.id), Id::IpAddress, "ADDRESS");
+    let both = |family| {
+        let (line, address) = (own_line(family), written(family));
+        format!("give both the same `{line} alt {address}`")
+    };
+    if first.peer(family) != second.peer(family) {
         let message = format!("VLANs {} and {} are bridged, but their `alt` differ", first.id, second.id);
-        checker.error(place, message, "give both the same `ip address ADDRESS MASK alt ADDRESS MASK`");
+        checker.error(place, message, both(family));
+    }
+    // Whatever they have of the other family, too: each packet passes between them.
+    let other = if family == Family::V4 { Family::V6 } else { Family::V4 };
+    if first.own(other) != second.own(other) {
+        let has_it = if second.own(other).is_some() { second } else { first };
+        let place = checker.tree.place(&Section::Vlan(has_it.id), own_id(other), "ADDRESS");
+        let message =
+            format!("VLANs {} and {} are bridged, but not one network in {other}", first.id, second.id);
+        checker.error(place, message, both(other));
     }
 }
 

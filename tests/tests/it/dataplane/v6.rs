@@ -1,5 +1,6 @@
 //! IPv6: what depends on the family, and that the rest goes by the shared stages.
 
+mod bridge;
 mod controller;
 mod edge;
 mod errors;

@@ -12,12 +12,12 @@ use etherparse::Icmpv6Type;
 use super::frames::{Frame6, icmp};
 use crate::dataplane::frames::SYN;
 
-const SOLICITATION: u8 = 135;
-const ADVERTISEMENT: u8 = 136;
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+pub(super) const SOLICITATION: u8 = 135;
+pub(super) const ADVERTISEMENT: u8 = 136;
+pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// A solicitation or advertisement with the option `kind`, if that is not 0, and its checksum.
-fn discovery(
+pub(super) fn discovery(
     from: &Host6,
     src: Ipv6Addr,
     dst: Ipv6Addr,
@@ -35,7 +35,7 @@ fn discovery(
 }
 
 /// As a host asks for `target`, to its solicited-node group.
-fn asks(from: &Host6, target: Ipv6Addr) -> Vec<u8> {
+pub(super) fn asks(from: &Host6, target: Ipv6Addr) -> Vec<u8> {
     let group = V6::from(target).solicited_node();
     let mut frame = discovery(from, from.ip, group.into(), (SOLICITATION, 0), target, 1);
     frame[..6].copy_from_slice(&group.multicast_mac());
@@ -43,14 +43,14 @@ fn asks(from: &Host6, target: Ipv6Addr) -> Vec<u8> {
 }
 
 /// The group's answer.
-fn answer(to: &Host6, dst: Ipv6Addr, target: Ipv6Addr, flags: u32) -> Vec<u8> {
+pub(super) fn answer(to: &Host6, dst: Ipv6Addr, target: Ipv6Addr, flags: u32) -> Vec<u8> {
     let us = Host6 { mac: VIRTUAL_MAC, ..*to };
     let mut frame = discovery(&us, target, dst, (ADVERTISEMENT, flags), target, 2);
     frame[..6].copy_from_slice(&to.mac);
     frame
 }
 
-fn told(rig: &mut Rig) -> Vec<(u32, V6, u16, [u8; 6])> {
+pub(super) fn told(rig: &mut Rig) -> Vec<(u32, V6, u16, [u8; 6])> {
     rig6::events(rig).iter().map(|event| (event.kind, event.ip_be, event.vlan, event.mac)).collect()
 }
 
