@@ -166,6 +166,7 @@ pub enum Id {
     Priority,
     Preempt,
     SyncAuto,
+    TakeoverSynchronized,
     Heartbeat,
     Failover,
     AuthKey,

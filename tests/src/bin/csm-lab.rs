@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use csm_tests::edits::{self, Summary};
 use csm_tests::figure::{Figure, Timers};
 use csm_tests::lab::{Lab, Options};
 use csm_tests::matrix::{self, Bench, Mode, Trouble, table};
@@ -34,6 +35,8 @@ enum Command {
     Matrix(MatrixArgs),
     /// Many failovers for each setting of the timers: how soon, and what a client saw; prints a table.
     Timers(TimersArgs),
+    /// Random changes of the active node's configuration under traffic, against a start from the final text.
+    Edits(EditsArgs),
     /// Remove what labs whose process has died have left behind.
     Clean,
     #[command(hide = true, about = "Remove a lab at the end of standard input")]
@@ -42,6 +45,19 @@ enum Command {
     Traffic(TrafficCommand),
     #[command(hide = true, subcommand, about = "The product's stand-in")]
     StandIn(StandInCommand),
+}
+
+#[derive(Debug, Args)]
+struct EditsArgs {
+    /// How many
+    #[arg(default_value_t = 10_000)]
+    count: usize,
+    /// Another seed gives other edits
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Directory of the logs
+    #[arg(long)]
+    out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -143,6 +159,7 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Run(arguments) => return run(&arguments),
         Command::Matrix(arguments) => return matrix(&arguments),
         Command::Timers(arguments) => return failovers(&arguments),
+        Command::Edits(arguments) => return edit(&arguments),
         Command::Clean => {
             let removed = netns::sweep_dead();
             println!("{} namespaces removed{}", removed.len(), if removed.is_empty() { "" } else { ":" });
@@ -233,6 +250,27 @@ fn matrix(arguments: &MatrixArgs) -> Result<ExitCode> {
     }
     println!("\n{} of {cells} without a loss", cells - wrong);
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn edit(arguments: &EditsArgs) -> Result<ExitCode> {
+    prepare()?;
+    let out = arguments.out.clone().map_or_else(default_out, Ok)?;
+    let auto = "  sync auto\n".to_owned();
+    let mut options = Options::small(Programs::beside_this_one()?, out.clone());
+    options.group = [auto.clone(), auto];
+    let mut lab = Lab::build(options)?;
+    let found = edits::run(&mut lab, arguments.count, arguments.seed);
+    let leaks = lab.take_down()?;
+    let Summary { taken, refused, compared, took_ms: (average, longest) } =
+        found.with_context(|| format!("logs are in {}", out.display()))?;
+    println!(
+        "{taken} edits in force, {refused} refused, {average} ms each, {longest} ms at most; no connection lost; {compared} \
+         entries of the maps are those of a start from the final text"
+    );
+    if !leaks.is_empty() {
+        bail!("left behind: {leaks:?}");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn failovers(arguments: &TimersArgs) -> Result<ExitCode> {
