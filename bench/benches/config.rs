@@ -6,16 +6,22 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use csm_bench::large_config;
 use csm_user::config::{HostFacts, check, print};
 
-/// Virtual servers in the file.
-const VSERVERS: u32 = 1000;
+/// Virtual servers in the file, each with four reals.
+const VSERVERS: [u32; 2] = [1000, 5000];
 
 fn configuration(criterion: &mut Criterion) {
-    let config = large_config(VSERVERS);
+    for vservers in VSERVERS {
+        measure(criterion, vservers);
+    }
+}
+
+fn measure(criterion: &mut Criterion, vservers: u32) {
+    let config = large_config(vservers);
     let text = print(&config);
     let outcome = check("bench", &text, &HostFacts::default());
     assert_eq!(outcome.config.as_ref(), Some(&config), "{:?}", outcome.diagnostics.first());
 
-    let mut group = criterion.benchmark_group("config, 1000 vservers");
+    let mut group = criterion.benchmark_group(format!("config, {vservers} vservers"));
     group.throughput(Throughput::Bytes(text.len() as u64));
     group.bench_function("check", |bencher| {
         bencher.iter(|| check("bench", black_box(&text), &HostFacts::default()));

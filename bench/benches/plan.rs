@@ -8,8 +8,10 @@ use csm_bench::large_config;
 use csm_user::dataplane::plan::{Assignments, HealthView, RealKey, needed_hops, plan};
 use csm_user::model::{Config, Host};
 
-/// Virtual servers of the planned configuration.
+/// Virtual servers of the planned configuration, each with four reals.
 const VSERVERS: u32 = 1000;
+/// Of a large one.
+const MANY: u32 = 5000;
 
 fn hops(config: &Config) -> HashMap<Host, u32> {
     needed_hops(config).into_iter().zip(1..).collect()
@@ -17,11 +19,17 @@ fn hops(config: &Config) -> HashMap<Host, u32> {
 
 /// A first plan, as at start-up.
 fn first(criterion: &mut Criterion) {
-    let config = large_config(VSERVERS);
+    for vservers in [VSERVERS, MANY] {
+        first_of(criterion, vservers);
+    }
+}
+
+fn first_of(criterion: &mut Criterion, vservers: u32) {
+    let config = large_config(vservers);
     let hops = hops(&config);
     let mut group = criterion.benchmark_group("plan");
-    group.throughput(Throughput::Elements(u64::from(VSERVERS)));
-    group.bench_function("1000 vservers, first", |bencher| {
+    group.throughput(Throughput::Elements(u64::from(vservers)));
+    group.bench_function(format!("{vservers} vservers, first"), |bencher| {
         bencher.iter(|| {
             let mut numbers = Assignments::default();
             plan(black_box(&config), &HealthView::default(), &hops, &mut numbers).expect("it fits the maps")

@@ -50,6 +50,7 @@ pub fn large_config(vservers: u32) -> Config {
             alt_priority: None,
             preempt: true,
             sync_auto: false,
+            takeover_synchronized: false,
             heartbeat: Duration::from_secs(1),
             failover: Duration::from_secs(3),
             keys: csm_user::model::FtKeys::default(),

@@ -14,12 +14,15 @@
 //! - [`scenario`], [`report`], [`picture`]: a fault from beginning to end, and its line, table and picture.
 //! - [`matrix`]: each mode through each fault. [`timers`]: how soon, for each setting of the timers.
 //! - [`stream`], [`endure`]: every datagram of a steady load accounted for, through what must not be noticed.
+//! - [`edits`]: random changes of the configuration under traffic, and the kernel's maps after them.
+//! - [`openapi`]: csmd's answers against the document of its API.
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
 
 pub mod capture;
 pub mod checks;
 pub mod decapsulate;
 pub mod endure;
+pub mod edits;
 pub mod explore;
 pub mod figure;
 pub mod lab;
@@ -29,6 +32,7 @@ pub mod matrix;
 pub mod model;
 pub mod netns;
 pub mod node;
+pub mod openapi;
 pub mod picture;
 pub mod ports;
 pub mod programs;

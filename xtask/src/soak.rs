@@ -65,6 +65,12 @@ impl Soak {
                 exec::run(exec::command(bin_dir.join("csm-lab")).arg(words))
                     .with_context(|| format!("soak round {round}"))?;
             }
+            exec::run(
+                exec::command(bin_dir.join("csm-lab"))
+                    .args(["edits", "10000", "--seed"])
+                    .arg(round.to_string()),
+            )
+            .with_context(|| format!("soak round {round}"))?;
             if started.elapsed() >= length {
                 return Ok(());
             }

@@ -1,10 +1,12 @@
 //! What the daemon answers. The server calls it on blocking threads, so an answer may read maps and take locks.
 
-use super::reply::{CertifyRequest, DifferenceReply, DirectoryReply, ReloadRequest, SavedReply, SyncReply};
+use super::reply::{
+    CertifyRequest, DifferenceReply, DirectoryReply, ImageReply, ReloadRequest, SavedReply, SyncReply,
+};
 use super::reply::{
     ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, CountersReply, ExplainReply, FtReply,
     NeighbourReply, ReadyReply, RealReply, RunningConfigReply, ServerfarmReply, StandbyReply, StickiesReply,
-    SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
+    StickyFilter, SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
 };
 
 /// Why there is no answer.
@@ -32,7 +34,7 @@ pub enum Fault {
 }
 
 /// The daemon as the API sees it. Nothing is cached: each answer is read when asked for.
-pub trait Backend: ConfigBackend + StateBackend + SyncBackend {
+pub trait Backend: ConfigBackend + StateBackend + SyncBackend + ClearBackend {
     /// The process and its configuration.
     fn system(&self) -> Result<SystemReply, Fault>;
     /// The FT group; `None` if none is configured.
@@ -67,6 +69,16 @@ pub trait Backend: ConfigBackend + StateBackend + SyncBackend {
     fn trace(&self, query: &TraceQuery) -> Result<Vec<WalkReply>, Fault>;
 }
 
+/// What is cleared.
+pub trait ClearBackend: Send + Sync + 'static {
+    /// Starts all counters of the dataplane anew.
+    fn clear_counters(&self) -> Result<(), Fault>;
+    /// Deletes the sticky entries that `filter` lets through, on the peer, too.
+    fn clear_sticky(&self, filter: &StickyFilter) -> Result<ClearedReply, Fault>;
+    /// Asks for all next hops again.
+    fn clear_neighbours(&self) -> Result<(), Fault>;
+}
+
 /// The peer's configuration as the API sees it.
 pub trait SyncBackend: Send + Sync + 'static {
     /// Puts this node's configuration in force on the peer.
@@ -83,12 +95,18 @@ pub trait StateBackend: Send + Sync + 'static {
     fn set_startup(&self, request: &ChangeRequest) -> Result<SavedReply, Fault>;
     /// Makes the working copy the certified one.
     fn certify(&self, request: CertifyRequest) -> Result<SavedReply, Fault>;
+    /// Makes these octets the program of the working copy.
+    fn set_image(&self, octets: &[u8]) -> Result<ImageReply, Fault>;
+    /// The working copy names no program any more.
+    fn drop_image(&self) -> Result<SavedReply, Fault>;
     /// What stands where.
     fn directory(&self) -> Result<DirectoryReply, Fault>;
     /// The copy that a start would take.
     fn startup_config(&self) -> Result<RunningConfigReply, Fault>;
-    /// Hands the role over and starts anew.
+    /// Starts anew, now or later.
     fn reload(&self, request: ReloadRequest) -> Result<(), Fault>;
+    /// No planned reload, and this start stays.
+    fn cancel_reload(&self) -> Result<(), Fault>;
 }
 
 /// The configuration as the API sees it.

@@ -14,7 +14,8 @@ use tokio::net::UnixStream;
 
 use super::path;
 use super::reply::{
-    ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, Done, ErrorReply, TraceQuery, WalkReply,
+    ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnsReply, Done, ErrorReply, StickyFilter,
+    TraceQuery, WalkReply,
 };
 
 /// Longest wait for an answer.
@@ -93,6 +94,15 @@ impl Client {
         patient.post(&format!("{}?{}", path::CLEAR_CONNS, query(filter, None))).await
     }
 
+    /// `clear module csm N sticky`.
+    pub async fn clear_sticky(&self, filter: &StickyFilter) -> Result<ClearedReply, ClientError> {
+        let StickyFilter { group, client } = filter;
+        let pairs =
+            [group.map(|group| format!("group={group}")), client.map(|client| format!("client={client}"))];
+        let query = pairs.into_iter().flatten().collect::<Vec<_>>().join("&");
+        self.post(&format!("{}?{query}", path::CLEAR_STICKY)).await
+    }
+
     /// `clear module csm N ft active`.
     pub async fn force_standby(&self) -> Result<(), ClientError> {
         let Done {} = self.post(path::FORCE_STANDBY).await?;
@@ -127,6 +137,16 @@ impl Client {
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| ClientError::Garbled(error.to_string()))?;
         self.request(Method::POST, path, body.into()).await
+    }
+
+    /// POST `path` with a body of plain octets.
+    pub async fn send<T: DeserializeOwned>(&self, path: &str, octets: Vec<u8>) -> Result<T, ClientError> {
+        self.request(Method::POST, path, octets.into()).await
+    }
+
+    /// DELETE `path`.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.request(Method::DELETE, path, Bytes::new()).await
     }
 
     /// With another deadline.

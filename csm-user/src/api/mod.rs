@@ -2,10 +2,11 @@
 //!
 //! [`reply`] holds the types of both sides, [`backend`] what the daemon has to answer, [`server`] and [`client`] the two
 //! shells. The command line uses nothing else, so a program can do whatever the command line can. The endpoints, with
-//! examples, are in `docs/api.md`.
+//! examples, are in `docs/api.md`, and for programs in `docs/openapi.json`, which [`openapi`] makes.
 
 pub mod backend;
 pub mod client;
+pub mod openapi;
 pub mod reply;
 pub mod server;
 #[cfg(test)]
@@ -39,6 +40,13 @@ pub mod path {
     pub const CLEAR_CONNS: &str = "/v1/conns/clear";
     /// GET [`StickiesReply`](super::reply::StickiesReply).
     pub const STICKY: &str = "/v1/sticky";
+    /// POST: `clear module csm N sticky`. [`ClearedReply`](super::reply::ClearedReply); query
+    /// [`StickyFilter`](super::reply::StickyFilter).
+    pub const CLEAR_STICKY: &str = "/v1/sticky/clear";
+    /// POST: `clear module csm N arp-cache`. [`Done`](super::reply::Done).
+    pub const CLEAR_NEIGHBOURS: &str = "/v1/arp/clear";
+    /// POST: `clear module csm N counters`. [`Done`](super::reply::Done).
+    pub const CLEAR_COUNTERS: &str = "/v1/counters/clear";
     /// GET a list of [`StandbyReply`](super::reply::StandbyReply).
     pub const STANDBY: &str = "/v1/standby";
     /// GET a list of [`VlanReply`](super::reply::VlanReply).
@@ -73,4 +81,9 @@ pub mod path {
     pub const SYNC_DIFFERENCES: &str = "/v1/sync/differences";
     /// POST [`ReloadRequest`](super::reply::ReloadRequest). [`Done`](super::reply::Done).
     pub const RELOAD: &str = "/v1/reload";
+    /// POST: `copy FILE working image`, the body is the file. [`ImageReply`](super::reply::ImageReply). DELETE: `delete working
+    /// image`. [`SavedReply`](super::reply::SavedReply).
+    pub const IMAGE: &str = "/v1/image";
+    /// POST: `reload cancel`. [`Done`](super::reply::Done).
+    pub const RELOAD_CANCEL: &str = "/v1/reload/cancel";
 }

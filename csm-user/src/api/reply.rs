@@ -12,9 +12,13 @@ pub mod state;
 pub mod trace;
 pub mod track;
 
-pub use state::{CertifyRequest, CopyState, DirectoryReply, ReloadRequest, SavedReply, StateDirectory};
+pub use state::{
+    CertifyRequest, CopyReply, CopyState, DirectoryReply, ImageReply, PeerDirectoryReply, ReloadRequest,
+    SavedReply, StateDirectory,
+};
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use trace::{EntryReply, PacketReply, TraceQuery, WAIT_MAX_MS, WalkReply};
@@ -36,7 +40,7 @@ pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, 
 pub const ROWS_MAX: u32 = 65_536;
 
 /// A refusal or failure, the body of every reply with a status other than 200.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorReply {
     /// One sentence.
     pub error: String,
@@ -47,11 +51,11 @@ pub struct ErrorReply {
 }
 
 /// A command was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Done {}
 
 /// The process and its configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SystemReply {
     /// `module csm N`.
     pub module: u8,
@@ -64,7 +68,7 @@ pub struct SystemReply {
 }
 
 /// Transport or other protocol of a virtual server or connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// TCP.
@@ -93,7 +97,7 @@ impl Protocol {
 }
 
 /// State of a virtual server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VserverState {
     /// Takes connections.
@@ -103,7 +107,7 @@ pub enum VserverState {
 }
 
 /// What is replicated to the peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Replicate {
     /// `replicate csrp connection`.
     pub connection: bool,
@@ -112,7 +116,7 @@ pub struct Replicate {
 }
 
 /// `sticky M [group G] [netmask MASK | prefix-length L]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StickyRule {
     /// Minutes.
     pub minutes: u16,
@@ -123,7 +127,7 @@ pub struct StickyRule {
 }
 
 /// A virtual server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VserverReply {
     /// Name.
     pub name: String,
@@ -178,7 +182,7 @@ pub struct VserverReply {
 }
 
 /// State of a real.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RealState {
     /// In rotation.
@@ -196,7 +200,7 @@ pub enum RealState {
 }
 
 /// A real server in a farm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RealReply {
     /// Address.
     pub address: IpAddr,
@@ -227,7 +231,7 @@ pub struct RealReply {
 }
 
 /// A server farm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerfarmReply {
     /// Name.
     pub name: String,
@@ -245,8 +249,18 @@ pub struct ServerfarmReply {
     pub probes: Vec<String>,
 }
 
+/// Which sticky entries are meant: `group=10&client=192.0.2.7`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StickyFilter {
+    /// Of this group only; 0: of the groups that virtual servers have for themselves.
+    pub group: Option<u8>,
+    /// Of this client only.
+    pub client: Option<IpAddr>,
+}
+
 /// Which connections are asked for. As a query string: `vserver=WEB&client=192.0.2.7&limit=100`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConnFilter {
     /// Of this virtual server only.
@@ -261,7 +275,7 @@ pub struct ConnFilter {
 
 /// Which page of which connections: the query of [`path::CONNS`](super::path::CONNS). Written out, since a query cannot
 /// nest and still refuse unknown names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConnPage {
     /// As in [`ConnFilter`].
@@ -286,7 +300,7 @@ impl ConnPage {
 }
 
 /// State of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnState {
     /// The client's SYN was seen, or the first packet of another protocol.
@@ -317,7 +331,7 @@ impl ConnState {
 }
 
 /// An address and a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Endpoint {
     /// Address.
     pub address: IpAddr,
@@ -326,7 +340,7 @@ pub struct Endpoint {
 }
 
 /// A connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConnReply {
     /// Protocol.
     pub protocol: Protocol,
@@ -358,7 +372,7 @@ pub struct ConnReply {
 }
 
 /// A page of the connections: each is on one page, in the order of the table, and on its page in the order of clients.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConnsReply {
     /// Those that match; of a large table there may be pages without any.
     pub connections: Vec<ConnReply>,
@@ -367,14 +381,14 @@ pub struct ConnsReply {
 }
 
 /// What was cleared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClearedReply {
     /// Connections.
     pub cleared: u64,
 }
 
 /// A sticky entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StickyReply {
     /// Group; 0: private to the virtual server.
     pub group: u8,
@@ -391,7 +405,7 @@ pub struct StickyReply {
 }
 
 /// Sticky entries.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StickiesReply {
     /// How many there are, shown or not.
     pub total: u64,
@@ -400,7 +414,7 @@ pub struct StickiesReply {
 }
 
 /// Role of a VLAN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VlanRole {
     /// Clients and routers.
@@ -412,7 +426,7 @@ pub enum VlanRole {
 }
 
 /// How the program is attached to a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum XdpMode {
     /// In the driver.
@@ -422,7 +436,7 @@ pub enum XdpMode {
 }
 
 /// A VLAN.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VlanReply {
     /// Number.
     pub vlan: u16,
@@ -453,7 +467,7 @@ pub struct VlanReply {
 }
 
 /// What an address of the ARP listing is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NeighbourKind {
     /// Virtual address, answered with the virtual MAC by the active node.
@@ -471,7 +485,7 @@ pub enum NeighbourKind {
 }
 
 /// Whether an address can be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NeighbourStatus {
     /// An address of the group, which this node answers for.
@@ -485,7 +499,7 @@ pub enum NeighbourStatus {
 }
 
 /// A row of the ARP listing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NeighbourReply {
     /// Address.
     pub address: IpAddr,
@@ -500,7 +514,7 @@ pub struct NeighbourReply {
 }
 
 /// What became of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Sent on.
@@ -514,7 +528,7 @@ pub enum Verdict {
 }
 
 /// Count of one reason, over all CPUs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReasonCount {
     /// Name, see [`csm_common::counter::Reason::name`].
     pub reason: String,
@@ -529,7 +543,7 @@ pub struct ReasonCount {
 /// Life of connections on this node since its start. `None`: not measured.
 ///
 /// What came from the peer counts in `current` only: it was created elsewhere.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectionCounters {
     /// Proven by both sides.
     pub created: Option<u64>,
@@ -545,7 +559,7 @@ pub struct ConnectionCounters {
 }
 
 /// Counters of the dataplane.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CountersReply {
     /// Balanced connections.
     pub connections: ConnectionCounters,

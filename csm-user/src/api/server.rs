@@ -13,6 +13,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
 use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
@@ -20,11 +21,14 @@ use tokio::net::UnixListener;
 use super::backend::{Backend, Fault};
 use super::path;
 use super::reply::{
-    CertifyRequest, ChangeRequest, ConnFilter, ConnPage, Done, ErrorReply, ReloadRequest, TraceQuery,
+    CertifyRequest, ChangeRequest, ConnFilter, ConnPage, Done, ErrorReply, ReloadRequest, StickyFilter,
+    TraceQuery,
 };
 
 /// Octets of the largest request: a configuration of some 20,000 reals has less than two million.
 const BODY_MAX: usize = 16 << 20;
+/// Octets of the largest image that is sent.
+const IMAGE_MAX: usize = 256 << 20;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
 
@@ -151,6 +155,15 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(path::TRACE, post(trace))
         .route(path::CLEAR_CONNS, post(clear_conns))
         .route(path::STICKY, get(|State(b): Shared| reply(move || b.sticky())))
+        .route(path::CLEAR_STICKY, post(clear_sticky))
+        .route(
+            path::CLEAR_NEIGHBOURS,
+            post(|State(b): Shared| reply(move || b.clear_neighbours().map(|()| Done {}))),
+        )
+        .route(
+            path::CLEAR_COUNTERS,
+            post(|State(b): Shared| reply(move || b.clear_counters().map(|()| Done {}))),
+        )
         .route(path::STANDBY, get(|State(b): Shared| reply(move || b.standby())))
         .route(path::VLANS, get(|State(b): Shared| reply(move || b.vlans())))
         .route(path::NEIGHBOURS, get(|State(b): Shared| reply(move || b.neighbours())))
@@ -172,6 +185,12 @@ fn router(backend: Arc<dyn Backend>) -> Router {
             path::CERTIFY,
             post(|State(b): Shared, body: Body<CertifyRequest>| asked(body, move |r| b.certify(r))),
         )
+        .route(
+            path::IMAGE,
+            post(|State(b): Shared, octets: Bytes| reply(move || b.set_image(&octets)))
+                .delete(|State(b): Shared| reply(move || b.drop_image()))
+                .layer(DefaultBodyLimit::max(IMAGE_MAX)),
+        )
         .route(path::SYNC, post(|State(b): Shared| reply(move || b.sync_config())))
         .route(path::SYNC_DIFFERENCES, get(|State(b): Shared| reply(move || b.sync_differences())))
         .route(path::DIRECTORY, get(|State(b): Shared| reply(move || b.directory())))
@@ -180,6 +199,10 @@ fn router(backend: Arc<dyn Backend>) -> Router {
             post(|State(b): Shared, body: Body<ReloadRequest>| {
                 asked(body, move |r| b.reload(r).map(|()| Done {}))
             }),
+        )
+        .route(
+            path::RELOAD_CANCEL,
+            post(|State(b): Shared| reply(move || b.cancel_reload().map(|()| Done {}))),
         )
         .route(path::CONFIRM, post(|State(b): Shared| reply(move || b.confirm_config().map(|()| Done {}))))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
@@ -202,6 +225,16 @@ async fn conns(State(backend): Shared, page: Result<Query<ConnPage>, QueryReject
 async fn clear_conns(State(backend): Shared, filter: Result<Query<ConnFilter>, QueryRejection>) -> Response {
     match filter {
         Ok(Query(filter)) => reply(move || backend.clear_conns(&filter)).await,
+        Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text(), None),
+    }
+}
+
+async fn clear_sticky(
+    State(backend): Shared,
+    filter: Result<Query<StickyFilter>, QueryRejection>,
+) -> Response {
+    match filter {
+        Ok(Query(filter)) => reply(move || backend.clear_sticky(&filter)).await,
         Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text(), None),
     }
 }

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::backend::{Backend, ConfigBackend, Fault, StateBackend, SyncBackend};
-use super::reply::{CertifyRequest, CopyState, DirectoryReply, ReloadRequest, SavedReply, StateDirectory};
+use super::backend::{Backend, ClearBackend, ConfigBackend, Fault, StateBackend, SyncBackend};
+use super::reply::{
+    CertifyRequest, CopyReply, CopyState, DirectoryReply, ImageReply, ReloadRequest, SavedReply,
+    StateDirectory,
+};
 use super::reply::{
     ChangeReply, ChangeRequest, ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, CountersReply,
     Endpoint, FtReply, NeighbourReply, Protocol, RealReply, RealState, RunningConfigReply, ServerfarmReply,
-    StandbyReply, StickiesReply, SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
+    StandbyReply, StickiesReply, StickyFilter, SystemReply, TraceQuery, VlanReply, VserverReply, WalkReply,
 };
 use super::reply::{CheckGrade, CheckReply, ExplainReply, ReadyReply};
 use super::server;
@@ -153,6 +156,20 @@ impl Backend for Fake {
     }
 }
 
+impl ClearBackend for Fake {
+    fn clear_counters(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn clear_sticky(&self, filter: &StickyFilter) -> Result<ClearedReply, Fault> {
+        Ok(ClearedReply { cleared: filter.group.map_or(0, u64::from) })
+    }
+
+    fn clear_neighbours(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
 impl SyncBackend for Fake {
     fn sync_config(&self) -> Result<super::reply::SyncReply, Fault> {
         Ok(super::reply::SyncReply { messages: vec!["started".to_owned()], peer_reloads: false })
@@ -187,7 +204,27 @@ impl StateBackend for Fake {
             certify_needed: true,
             saved: true,
             peer_in_sync: None,
+            running: "csmd 0.1.0 layout 1".to_owned(),
+            working_copy: CopyReply { shared_checksum: Some("00".to_owned()), image: None },
+            certified_copy: CopyReply { shared_checksum: None, image: None },
+            peer: None,
+            differing: None,
+            reload_in_s: None,
+            rollback_in_s: None,
         })
+    }
+
+    fn set_image(&self, octets: &[u8]) -> Result<ImageReply, Fault> {
+        let version = "csmd 0.2.0 layout 1".to_owned();
+        Ok(ImageReply { checksum: "00".to_owned(), octets: octets.len() as u64, version })
+    }
+
+    fn drop_image(&self) -> Result<SavedReply, Fault> {
+        Ok(SavedReply { checksum: "00".to_owned(), certified: true })
+    }
+
+    fn cancel_reload(&self) -> Result<(), Fault> {
+        Err(Fault::Refused { error: "no reload waits".to_owned(), remedy: None })
     }
 
     fn startup_config(&self) -> Result<RunningConfigReply, Fault> {

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use csm_common::limits;
 use csm_user::api;
-use csm_user::daemon::{self, Ended, Failure, Handed, Options};
+use csm_user::daemon::{self, Ended, Failure, Handed, Options, Restarting};
 use csm_user::dataplane::task::adopted::Keep;
 use csm_user::dataplane::task::pins;
 use csm_user::ft::Controls;
@@ -29,7 +29,7 @@ const LAB_FAULT: &str = "CSM_LAB_FAULT";
 struct Flags {
     /// Configuration file; `csm check FILE` tells beforehand what is wrong with it. With --state it is the initial one,
     /// taken as long as nothing is saved.
-    #[arg(long, required_unless_present_any = ["state", "withdraw"])]
+    #[arg(long, required_unless_present_any = ["state", "withdraw", "identify"])]
     config: Option<PathBuf>,
     /// Directory of the startup configuration: `write memory` saves there, and starts take it from there.
     #[arg(long)]
@@ -44,6 +44,10 @@ struct Flags {
     /// Remove what a killed csmd left there, and end: its program leaves the ports.
     #[arg(long)]
     withdraw: bool,
+    /// Say what this program is and end: version, and layout of the tables that it takes over. With --config, say also
+    /// whether it would take that configuration.
+    #[arg(long)]
+    identify: bool,
     /// Proven connections that the table can hold; its memory (about 300 bytes each) is taken at the start.
     #[arg(long, default_value_t = limits::CONNECTIONS_MAX, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
     connections: u32,
@@ -53,9 +57,18 @@ struct Flags {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Flags { config, state, socket, pins, withdraw, connections, log } = Flags::parse();
+    let Flags { config, state, socket, pins, withdraw, identify, connections, log } = Flags::parse();
+    if identify {
+        return Ok(match daemon::identify(config.as_deref()) {
+            Ok(said) => {
+                println!("{said}");
+                ExitCode::SUCCESS
+            }
+            Err(failure) => failed(&failure),
+        });
+    }
     // Now: the file may be another one when it is executed.
-    let image = std::env::current_exe().context("this program's file")?;
+    let image = daemon::installed().context("this program's file")?;
     let pins = pins.unwrap_or_else(|| pins::directory(&socket));
     if withdraw {
         Keep::open(&pins)?.remove()?;
@@ -83,22 +96,30 @@ fn main() -> anyhow::Result<ExitCode> {
     });
     let ended = loop {
         match runtime.block_on(daemon::run(&options, handed)) {
-            Ok(Ended::Reload(from)) => handed = Handed { from, parked: None },
+            Ok(Ended::Reload(Restarting { from, rollback }, _)) => {
+                handed = Handed { cold: false, from, rollback, parked: None };
+            }
             Ok(Ended::Stopped) => break Ok(()),
             Err(failure) => break Err(failure),
         }
     };
     Ok(match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Config(report)) => {
+        Err(failure) => failed(&failure),
+    })
+}
+
+fn failed(failure: &Failure) -> ExitCode {
+    match failure {
+        Failure::Config(report) => {
             eprint!("{report}");
             ExitCode::from(2)
         }
-        Err(failure) => {
+        failure => {
             eprintln!("csmd: {failure}");
             ExitCode::FAILURE
         }
-    })
+    }
 }
 
 fn lab_fault(name: Option<&str>) -> anyhow::Result<(Controls, Option<NonZeroU32>)> {

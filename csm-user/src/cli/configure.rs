@@ -119,6 +119,11 @@ pub async fn difference(client: &Client, file: Option<&str>, json: bool) -> Outp
     }
 }
 
+/// A file as it is.
+pub(super) fn octets(file: &str) -> Result<Vec<u8>, Output> {
+    std::fs::read(file).map_err(|error| unreadable(file, &error))
+}
+
 fn unreadable(name: &str, error: &std::io::Error) -> Output {
     Output { stderr: format!("% cannot read {name}: {error}\n"), status: BAD_INPUT, ..Output::default() }
 }

@@ -134,6 +134,7 @@ async fn carry_out(request: Request, json: bool, options: &Options, part: Option
         Request::Confirm => return configure::confirm(&client).await,
         Request::State(action) => return super::state::run(&client, action, json).await,
         Request::SetStartup { file } => return configure::set_startup(&client, &file, json).await,
+        Request::SetImage { file } => return super::state::set_image(&client, &file, json).await,
         Request::Difference { file } => return configure::difference(&client, file.as_deref(), json).await,
         Request::CheckHost { file } => return check_host(file.as_deref(), json),
         Request::Trace { client: address, vserver, count } => {

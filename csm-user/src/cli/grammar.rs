@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use regex::Regex;
 
-use self::table::{COMMANDS, COUNT_MAX, Command, SHELL, WORDS};
+use self::table::{COMMANDS, COUNT_MAX, Command, DELAY_MAX, SHELL, WORDS};
 use super::configure::Change;
 use super::filter::{Keep, Stage};
 use super::select::Select;
@@ -61,6 +61,11 @@ pub enum Request {
     State(Action),
     /// `copy FILE startup-config`.
     SetStartup {
+        /// The file.
+        file: String,
+    },
+    /// `copy FILE working image`.
+    SetImage {
         /// The file.
         file: String,
     },
@@ -258,6 +263,7 @@ fn accepts(parameter: &str, word: &str) -> bool {
         "COUNT" => word.parse::<u64>().is_ok_and(|count| (1..=COUNT_MAX).contains(&count)),
         "GROUP" => word.parse::<u8>().is_ok(),
         "VLAN" => word.parse::<u16>().is_ok_and(|vlan| (1..=4094).contains(&vlan)),
+        "DELAY" => word.parse::<u32>().is_ok_and(|minutes| (1..=DELAY_MAX).contains(&minutes)),
         "LINES" => word.parse::<usize>().is_ok_and(|lines| lines <= 512),
         "MINUTES" => word.parse::<u32>().is_ok_and(|minutes| (1..=120).contains(&minutes)),
         "SECONDS" => word.parse::<u32>().is_ok_and(|seconds| (1..=7200).contains(&seconds)),

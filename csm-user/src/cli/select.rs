@@ -11,8 +11,8 @@ use super::show;
 use crate::api::client::{Client, ClientError};
 use crate::api::path;
 use crate::api::reply::{
-    RealReply, RunningConfigReply, ServerfarmReply, StickiesReply, SystemReply, VlanReply, VlanRole,
-    VserverReply,
+    Done, RealReply, RunningConfigReply, ServerfarmReply, StickiesReply, StickyFilter, SystemReply,
+    VlanReply, VlanRole, VserverReply,
 };
 use crate::config::{self, HostFacts};
 use crate::model::Config;
@@ -53,6 +53,18 @@ pub enum Select {
     Probe(Option<String>),
     /// `natpool [NAME]`.
     Natpool(Option<String>),
+    /// `probe [NAME] detail`.
+    ProbeDetail(Option<String>),
+    /// `policy`.
+    Policy,
+    /// `static`.
+    Static,
+    /// `clear module csm N counters`.
+    ClearCounters,
+    /// `clear module csm N arp-cache`.
+    ClearNeighbours,
+    /// `clear module csm N sticky …`.
+    ClearSticky(StickyFilter),
     /// `status`.
     Status,
 }
@@ -125,6 +137,37 @@ async fn ask(client: &Client, select: Select, as_json: bool) -> Result<String, C
             let rows: Vec<_> = pools.map(show::natpool::Row::of).collect();
             written(&rows, as_json, |out, rows| show::natpool::write(out, rows))
         }
+        Select::ProbeDetail(name) => {
+            let config = running(client).await?;
+            let reals: Vec<RealReply> = client.get(path::REALS).await?;
+            let rows = show::policy::probes(&config, &reals, name.as_deref());
+            written(&rows, as_json, |out, rows| show::policy::write_probes(out, rows))
+        }
+        Select::Policy => {
+            let rows: Vec<VserverReply> = client.get(path::VSERVERS).await?;
+            written(&rows, as_json, |out, rows| show::policy::write(out, rows))
+        }
+        Select::Static => {
+            let config = running(client).await?;
+            let rows: Vec<_> = config.statics.iter().map(show::policy::StaticRow::of).collect();
+            written(&rows, as_json, |out, rows| show::policy::write_statics(out, rows))
+        }
+        // Like IOS, a command that worked says nothing.
+        Select::ClearCounters => {
+            let done: Done = client.post(path::CLEAR_COUNTERS).await?;
+            written(&done, as_json, |_, _| Ok(()))
+        }
+        Select::ClearNeighbours => {
+            let done: Done = client.post(path::CLEAR_NEIGHBOURS).await?;
+            written(&done, as_json, |_, _| Ok(()))
+        }
+        Select::ClearSticky(filter) => {
+            let reply = client.clear_sticky(&filter).await?;
+            written(&reply, as_json, |out, reply| {
+                use fmt::Write as _;
+                writeln!(out, "sticky entries cleared: {}", reply.cleared)
+            })
+        }
         Select::Status => {
             let reply: SystemReply = client.get(path::SYSTEM).await?;
             written(&reply, as_json, |out, reply| {
@@ -191,7 +234,7 @@ const BUNDLE: [&str; 17] = [
     "show module csm SLOT vservers detail",
     "show module csm SLOT serverfarms",
     "show module csm SLOT reals detail",
-    "show module csm SLOT probe",
+    "show module csm SLOT probe detail",
     "show module csm SLOT arp",
     "show module csm SLOT stats",
     "check host",

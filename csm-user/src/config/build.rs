@@ -409,6 +409,7 @@ impl Draft {
             }
             Id::Preempt => ft.preempt = !no,
             Id::SyncAuto => ft.sync_auto = !no,
+            Id::TakeoverSynchronized => ft.takeover_synchronized = !no,
             Id::AuthKey => ft.keys.sign = key(statement),
             Id::AuthAccept => ft.keys.accept = key(statement),
             Id::Heartbeat => ft.heartbeat = time(statement, default::HEARTBEAT)?,
@@ -593,6 +594,7 @@ fn new_ft(group: u8, vlan: VlanId) -> FtGroup {
         alt_priority: None,
         preempt: false,
         sync_auto: false,
+        takeover_synchronized: false,
         heartbeat: Duration::from_secs(default::HEARTBEAT),
         failover: Duration::from_secs(default::FAILOVER),
         keys: FtKeys::default(),

@@ -170,6 +170,7 @@ pub enum Id {
     Priority,
     Preempt,
     SyncAuto,
+    TakeoverSynchronized,
     Heartbeat,
     Failover,
     AuthKey,

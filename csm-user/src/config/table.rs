@@ -474,6 +474,20 @@ static APPLIED: &[Command] = &[
     .restores(None)
     .prints(Print::Ft(|ft| ft.sync_auto.then(|| "sync auto".to_owned()).into_iter().collect())),
     Command::new(
+        Id::TakeoverSynchronized,
+        Ft,
+        &[
+            Word("takeover", "Which node may have the role"),
+            Word("synchronized", "One that has the active node's configuration and software, while that one can keep the role"),
+        ],
+        "Keeps a node with another configuration or software than the active one from taking the role while that one lives: \
+         it is not eligible, as if something tracked were down.",
+    )
+    .restores(None)
+    .prints(Print::Ft(|ft| {
+        ft.takeover_synchronized.then(|| "takeover synchronized".to_owned()).into_iter().collect()
+    })),
+    Command::new(
         Id::Heartbeat,
         Ft,
         &[

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::AtomicBool;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::host;
 use super::node::Node;
+use super::restart::Restarting;
 use super::router;
 use crate::api::backend::{ConfigBackend, Fault};
 use crate::api::reply::config::{
@@ -35,7 +37,6 @@ use crate::neigh::groups::Groups;
 use crate::probe::target::targets;
 use crate::probe::task::ProbeReloads;
 use crate::secure::Keys;
-use crate::state::Directory;
 
 /// Lines of a change that are logged; the rest is counted.
 const LOGGED_MAX: usize = 20;
@@ -53,6 +54,10 @@ pub struct Changes {
     wishes: mpsc::Sender<Wish>,
     /// The peer is being compared, or synchronized.
     pub(super) comparing: AtomicBool,
+    /// What stands against synchronizing it by itself, as the log has it.
+    pub(super) standing: Mutex<Option<String>>,
+    /// Boot nonce of the peer whose directories were compared last.
+    pub(super) greeted: AtomicU64,
 }
 
 /// What a change leaves to the event loop.
@@ -64,8 +69,21 @@ pub enum Wish {
     Revert(Instant, u64),
     /// The peer's configuration is to be compared.
     CheckSync,
-    /// To be started anew, from that copy.
-    Reload(Option<Directory>),
+    /// To be started anew, if that can be.
+    Reload(Restarting),
+    /// The same, by a program that has proven itself.
+    Execute(Restarting, PathBuf),
+    /// The same at that time, unless cancelled; the number is that of the plan.
+    ReloadAt {
+        /// When.
+        at: Instant,
+        /// Of the plan.
+        number: u64,
+        /// How.
+        wanted: Restarting,
+        /// Whatever clients might notice.
+        force: bool,
+    },
 }
 
 /// A change that is still to be confirmed.
@@ -97,6 +115,8 @@ impl Changes {
             groups: Mutex::new(groups),
             wishes,
             comparing: AtomicBool::new(false),
+            standing: Mutex::default(),
+            greeted: AtomicU64::new(0),
         }
     }
 

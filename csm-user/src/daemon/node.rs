@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::apply::Changes;
 use super::planner::Planner;
+use super::reloads::Reloads;
 use super::saved::Saved;
 use super::standby::Groups;
 use super::startup::Options;
@@ -101,6 +102,8 @@ pub struct Node {
     pub link: Option<Arc<Link>>,
     /// The state directory, if there is one.
     pub saved: Option<Saved>,
+    /// Starts anew that wait for their time.
+    pub reloads: Reloads,
 }
 
 /// What the walks over the tables met and removed.
@@ -133,6 +136,15 @@ impl WalkedCell {
     #[must_use]
     pub fn get(&self) -> Option<Arc<Walked>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What has ended so far is counted from 0 again.
+    pub fn forget_ended(&self) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(walked) = last.as_deref().cloned() {
+            let ended = Ended::default();
+            *last = Some(Arc::new(Walked { ended, ended_routed: ended, ..walked }));
+        }
     }
 
     /// A walk has ended.

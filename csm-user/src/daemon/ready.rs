@@ -100,7 +100,7 @@ impl Node {
             Ok(Err(error)) => Err(error.to_string()),
             Ok(Ok(Reply::Facts(facts))) => serde_json::from_value(facts).map_err(|error| error.to_string()),
             Ok(Ok(Reply::Refused { error, .. })) => Err(error),
-            Ok(Ok(Reply::Shared(_) | Reply::Done { .. })) => {
+            Ok(Ok(Reply::Shared(_) | Reply::Directory(_) | Reply::Held(_) | Reply::Done { .. })) => {
                 Err("its answer does not belong to the question".to_owned())
             }
         }
@@ -132,7 +132,14 @@ impl Node {
             gate_open: self.gate.load().state_at(monotonic_ns()) == GateState::Open,
             realtime: status.is_some_and(|status| status.realtime),
             locked: status.is_some_and(|status| status.memory_locked),
-            lacks: self.track.as_ref().map(super::tracking::Running::lacking).unwrap_or_default(),
+            lacks: self
+                .track
+                .as_ref()
+                .map(super::tracking::Running::lacking)
+                .unwrap_or_default()
+                .into_iter()
+                .chain(self.is_outdated().then(|| "the active box's configuration and software".to_owned()))
+                .collect(),
             reals: self.found_reals(&config),
             unresolved: self.unresolved(&config),
             unreplicated: self.unreplicated(&config),

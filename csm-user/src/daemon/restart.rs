@@ -4,28 +4,65 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use super::startup::Handed;
 use crate::ft::parked::{Parked, RECORD};
 use crate::state::Directory;
 
 /// Names the descriptor of what is handed over.
 const VARIABLE: &str = "CSM_RESTART";
-/// First octet of what is handed over: the copy to be started from.
+/// Names the program that is installed, where an image of the state directory runs in its place.
+const INSTALLED: &str = "CSM_INSTALLED";
+/// First octet of what is handed over: the copy to be started from. In capitals: four octets follow, the seconds after
+/// which the start is taken back unless it is confirmed.
 const COPIES: [(u8, Option<Directory>); 3] =
     [(b'-', None), (b'w', Some(Directory::Working)), (b'c', Some(Directory::Certified))];
 
-/// Goes on as `image`, with the arguments of this process. Returns only if that fails, with the reason: everything is as it
-/// was then.
-pub(super) fn execute(image: &Path, handed: &Handed) -> io::Error {
+/// How csmd is to be started anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restarting {
+    /// The copy to be started from; `None`: as any start chooses.
+    pub from: Option<Directory>,
+    /// Back to the certified copy after that time, unless somebody says that the start stays.
+    pub rollback: Option<Duration>,
+}
+
+/// What one process of csmd hands to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Handed {
+    /// Nothing was handed over: the first process of csmd.
+    pub cold: bool,
+    /// The copy to be started from.
+    pub from: Option<Directory>,
+    /// Back to the certified copy after that time.
+    pub rollback: Option<Duration>,
+    /// The election at rest, its dataplane going on.
+    pub parked: Option<Parked>,
+}
+
+/// The program that is installed: this one, unless an installed one has handed on to it.
+///
+/// # Errors
+/// If this process's file is not known.
+pub fn installed() -> io::Result<PathBuf> {
+    std::env::var_os(INSTALLED).map_or_else(std::env::current_exe, |path| Ok(path.into()))
+}
+
+/// Goes on as `image`, with the arguments of this process; `installed` is what runs where no image is named. Returns only if
+/// that fails, with the reason: everything is as it was then.
+pub(super) fn execute(image: &Path, installed: &Path, handed: &Handed) -> io::Error {
     let memory = match write(handed) {
         Ok(memory) => memory,
         Err(error) => return error,
     };
     let arguments = std::env::args_os().skip(1);
-    Command::new(image).args(arguments).env(VARIABLE, memory.as_raw_fd().to_string()).exec()
+    Command::new(image)
+        .args(arguments)
+        .env(VARIABLE, memory.as_raw_fd().to_string())
+        .env(INSTALLED, installed)
+        .exec()
 }
 
 /// What the process before has handed to this one.
@@ -33,7 +70,7 @@ pub(super) fn execute(image: &Path, handed: &Handed) -> io::Error {
 /// # Errors
 /// If what was handed over cannot be read.
 pub fn handed() -> io::Result<Handed> {
-    let Ok(number) = std::env::var(VARIABLE) else { return Ok(Handed::default()) };
+    let Ok(number) = std::env::var(VARIABLE) else { return Ok(Handed { cold: true, ..Handed::default() }) };
     let number: RawFd = number.parse().map_err(io::Error::other)?;
     // SAFETY: the process before left it to this one alone, and this is the only place that takes it: called once.
     let mut memory = File::from(unsafe { OwnedFd::from_raw_fd(number) });
@@ -41,10 +78,17 @@ pub fn handed() -> io::Result<Handed> {
     memory.rewind()?;
     memory.read_to_end(&mut octets)?;
     let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "not of this version");
-    let (&copy, record) = octets.split_first().ok_or_else(unreadable)?;
-    let &(_, from) = COPIES.iter().find(|(octet, _)| *octet == copy).ok_or_else(unreadable)?;
+    let (&copy, rest) = octets.split_first().ok_or_else(unreadable)?;
+    let small = copy.to_ascii_lowercase();
+    let &(_, from) = COPIES.iter().find(|(octet, _)| *octet == small).ok_or_else(unreadable)?;
+    let (rollback, record) = match rest.split_first_chunk() {
+        Some((seconds, record)) if copy != small => {
+            (Some(Duration::from_secs(u32::from_be_bytes(*seconds).into())), record)
+        }
+        _ => (None, rest),
+    };
     let parked = if record.is_empty() { None } else { Parked::decode(record) };
-    Ok(Handed { from, parked })
+    Ok(Handed { from, rollback, parked, cold: false })
 }
 
 /// The thread that made it comes before all ordinary ones while it lives: the peer holds for some seconds, and the kernel's
@@ -88,7 +132,14 @@ fn write(handed: &Handed) -> io::Result<File> {
     // SAFETY: the kernel has just made it, and nobody else has it.
     let mut memory = File::from(unsafe { OwnedFd::from_raw_fd(number) });
     let copy = COPIES.iter().find(|(_, from)| *from == handed.from).map_or(b'-', |(octet, _)| *octet);
-    memory.write_all(&[copy])?;
+    match handed.rollback {
+        None => memory.write_all(&[copy])?,
+        Some(after) => {
+            let seconds = u32::try_from(after.as_secs()).unwrap_or(u32::MAX);
+            memory.write_all(&[copy.to_ascii_uppercase()])?;
+            memory.write_all(&seconds.to_be_bytes())?;
+        }
+    }
     if let Some(parked) = &handed.parked {
         memory.write_all(&parked.encode())?;
     }

@@ -17,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 use super::apply::Wish;
 use super::conns::{self, Purges};
 use super::node::Node;
+use super::restart::Restarting;
 use super::startup::Ended;
 use super::tracking::{Names, Running};
 use crate::arp::announcer::Station;
@@ -110,7 +111,7 @@ impl Sources {
             biased;
             _ = sigterm.recv() => Event::Terminate,
             _ = sigint.recv() => Event::Terminate,
-            _ = sighup.recv() => Event::Wish(Wish::Reload(None)),
+            _ = sighup.recv() => Event::Wish(Wish::Reload(Restarting::default())),
             Some(event) = ft_event => Event::Ft(event),
             _ = self.alive.tick() => Event::Alive,
             Some(()) = standby => Event::Standby,
@@ -177,6 +178,7 @@ pub(super) async fn run(
         started: Instant::now(),
         tracked_links,
         eligible: None,
+        outdated: false,
         synced: Instant::now(),
         stopping: false,
     };
@@ -188,18 +190,15 @@ pub(super) async fn run(
     let ended = loop {
         match sources.next().await {
             Event::Terminate => break Ended::Stopped,
-            Event::Wish(Wish::Reload(directory)) => match node.can_start(directory) {
-                Ok(()) => break Ended::Reload(directory),
-                Err(error) => tracing::error!(%error, "not started anew: everything stays as it is"),
-            },
+            Event::Wish(Wish::Execute(wanted, program)) => break Ended::Reload(wanted, program),
             event => router.route(event),
         }
     };
-    match ended {
+    match &ended {
         Ended::Stopped => tracing::info!("told to stop"),
-        Ended::Reload(_) => tracing::info!("told to reload"),
+        Ended::Reload(..) => tracing::info!("told to reload"),
     }
-    let in_place = matches!(ended, Ended::Reload(directory) if node.may_rest(directory));
+    let in_place = matches!(&ended, Ended::Reload(wanted, _) if node.may_rest(wanted.from));
     let parked = if in_place { router.rest(&mut sources).await } else { None };
     if parked.is_none() && router.leave(sources).await {
         return (Ended::Stopped, Restart::default());
@@ -230,6 +229,8 @@ struct Router<'a> {
     tracked_links: Names,
     /// What the real-time thread was told.
     eligible: Option<bool>,
+    /// The active peer has what this node has not: `takeover synchronized`.
+    outdated: bool,
     /// When it was looked at last whether the peer is to be synchronized.
     synced: Instant,
     /// Told to stop while it left for a restart.
@@ -298,8 +299,21 @@ impl Router<'_> {
 
     /// The verdict of tracking goes to the election; again if it was not taken.
     fn track(&mut self) {
-        let Some(track) = &self.node.track else { return };
-        let eligible = track.status().borrow().eligible;
+        let tracked = self.node.track.as_ref().map(|track| track.status().borrow().eligible);
+        let outdated = self.node.is_outdated();
+        if self.outdated != outdated {
+            self.outdated = outdated;
+            match outdated {
+                true => tracing::warn!(
+                    "this box is not eligible beside the active one: it has to be synchronized"
+                ),
+                false => tracing::info!("nothing that the active box has is missing here any more"),
+            }
+        }
+        if tracked.is_none() && !outdated && self.eligible.is_none() {
+            return;
+        }
+        let eligible = tracked.unwrap_or(true) && !outdated;
         if self.eligible != Some(eligible) && self.tell(FtCommand::Eligible(eligible)) {
             self.eligible = Some(eligible);
         }
@@ -478,8 +492,26 @@ impl Router<'_> {
                 let check = move || node.upgrade().map(|node| node.check_sync());
                 drop(self.node.runtime.spawn_blocking(check));
             }
+            Wish::ReloadAt { at, number, wanted, force } => {
+                let node = Arc::downgrade(self.node);
+                self.node.runtime.spawn(async move {
+                    tokio::time::sleep_until(at.into()).await;
+                    let carry_out =
+                        move || node.upgrade().map(|node| node.reload_planned(number, wanted, force));
+                    // Fails only when the runtime ends.
+                    let _ended = tokio::task::spawn_blocking(carry_out).await;
+                });
+            }
+            Wish::Reload(wanted) => {
+                let node = Arc::clone(self.node);
+                // An image is read and asked what it is, for which this loop does not stand still.
+                drop(self.node.runtime.spawn_blocking(move || match node.can_start(wanted.from) {
+                    Ok(program) => node.changes.wish(Wish::Execute(wanted, program)),
+                    Err(error) => tracing::error!(%error, "not started anew: everything stays as it is"),
+                }));
+            }
             // Ends the loop that routes; what leads to it now is late.
-            Wish::Reload(_) => {}
+            Wish::Execute(..) => {}
         }
     }
 

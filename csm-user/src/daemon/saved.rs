@@ -1,31 +1,48 @@
 //! The startup configuration: which copy a start takes, and what `write memory` and `copy working certified` write.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::apply::Wish;
+use super::directory::image_reply;
 use super::host;
 use super::node::Node;
 use super::startup::{Failure, Options};
 use crate::api::backend::{Fault, StateBackend};
 use crate::api::reply::{
-    CertifyRequest, ChangeRequest, CopyState, DirectoryReply, ReloadRequest, RunningConfigReply, SavedReply,
-    StateDirectory,
+    CertifyRequest, ChangeRequest, DirectoryReply, ImageReply, ReloadRequest, RunningConfigReply, SavedReply,
 };
 use crate::config;
-use crate::ft::State;
 use crate::model::Config;
 use crate::model::change::needs_restart;
 use crate::state::Directory;
-use crate::state::boot::choose;
+use crate::state::boot::{Choice, choose};
 use crate::state::image::{self, Image};
+use crate::state::program::Program;
 use crate::state::store::Store;
 
 /// The state directory, and what the start took from it.
 #[derive(Clone, Debug)]
 pub struct Saved {
-    store: Store,
+    pub(super) store: Store,
     /// `None`: the initial configuration.
-    booted: Option<Directory>,
+    pub(super) booted: Option<Directory>,
+}
+
+/// What a start from the state directory takes: which copy, and what it holds.
+///
+/// # Errors
+/// If there is none, or it cannot be read.
+pub(super) fn choice(state: &Path, asked: Option<Directory>) -> Result<(Store, Choice, Image), Failure> {
+    let store = Store::new(state.to_owned());
+    let copy =
+        |directory| store.read(directory).map_err(Failure::step(store.file(directory).display().to_string()));
+    let (working, certified) = (copy(Directory::Working)?, copy(Directory::Certified)?);
+    let choice = choose(&working, &certified, asked).map_err(Failure::step(state.display().to_string()))?;
+    let image = match choice.directory {
+        Some(Directory::Working) => working,
+        Some(Directory::Certified) => certified,
+        None => Image::Absent,
+    };
+    Ok((store, choice, image))
 }
 
 /// The configuration of this start.
@@ -36,11 +53,7 @@ pub(super) fn boot(options: &Options, asked: Option<Directory>) -> Result<(Confi
     let Some(state) = &options.state else {
         return Ok((read(initial(options)?)?, None));
     };
-    let store = Store::new(state.clone());
-    let copy =
-        |directory| store.read(directory).map_err(Failure::step(store.file(directory).display().to_string()));
-    let (working, certified) = (copy(Directory::Working)?, copy(Directory::Certified)?);
-    let choice = choose(&working, &certified, asked).map_err(Failure::step(state.display().to_string()))?;
+    let (store, choice, _) = choice(state, asked)?;
     if let Some(warning) = choice.warning {
         tracing::warn!("{warning}");
     }
@@ -57,7 +70,11 @@ fn initial(options: &Options) -> Result<&Path, Failure> {
     })
 }
 
-fn read(path: &Path) -> Result<Config, Failure> {
+/// The configuration of a file.
+///
+/// # Errors
+/// If it cannot be read, or has faults.
+pub(super) fn read(path: &Path) -> Result<Config, Failure> {
     let bytes = std::fs::read(path).map_err(|error| Failure::Read(path.to_owned(), error))?;
     let text = String::from_utf8_lossy(&bytes);
     let name = path.display().to_string();
@@ -71,40 +88,34 @@ fn read(path: &Path) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn refused(error: &str, remedy: &str) -> Fault {
+pub(super) fn refused(error: &str, remedy: &str) -> Fault {
     Fault::Refused { error: error.to_owned(), remedy: Some(remedy.to_owned()) }
 }
 
-fn copy_state(image: &Image) -> CopyState {
-    match image {
-        Image::Absent => CopyState::Absent,
-        Image::Damaged => CopyState::Damaged,
-        Image::Whole { .. } => CopyState::Whole,
-    }
-}
-
 impl Node {
-    fn saved(&self) -> Result<&Saved, Fault> {
+    pub(super) fn saved(&self) -> Result<&Saved, Fault> {
         let remedy = "start csmd with --state DIRECTORY, e.g. /var/lib/csm";
         self.saved.as_ref().ok_or_else(|| refused("csmd has no state directory to save to", remedy))
     }
 
-    fn copy(&self, directory: Directory) -> Result<Image, Fault> {
+    pub(super) fn copy(&self, directory: Directory) -> Result<Image, Fault> {
         let store = &self.saved()?.store;
         store.read(directory).map_err(|error| {
             Fault::Internal(format!("{} cannot be read: {error}", store.file(directory).display()))
         })
     }
 
-    /// Whether this node can be started anew from `directory`.
+    /// Whether this node can be started anew from `directory`; returns what would be executed.
     ///
     /// # Errors
     /// If the program is none, or the configuration has faults.
-    pub(super) fn can_start(&self, directory: Option<Directory>) -> Result<(), Failure> {
-        let image = &self.options.image;
-        let named = || Failure::step(image.display().to_string());
-        nix::unistd::access(image, nix::unistd::AccessFlags::X_OK).map_err(named())?;
-        boot(&self.options, directory).map(drop)
+    pub(super) fn can_start(&self, directory: Option<Directory>) -> Result<PathBuf, Failure> {
+        let program = self.next_program(directory)?;
+        if program == self.options.image {
+            boot(&self.options, directory)?;
+        }
+        // Else it has said itself that it takes the configuration, which may have commands that are new to this one.
+        Ok(program)
     }
 
     /// Whether a start from `directory` finds ports, addresses and FT group as they are, so that what it replaces can go on
@@ -119,22 +130,36 @@ impl Node {
 
     /// Checksum of the copy that a start would take, if it would take one.
     pub(super) fn boot_checksum(&self) -> Option<u64> {
-        let (working, certified) =
-            (self.copy(Directory::Working).ok()?, self.copy(Directory::Certified).ok()?);
-        match choose(&working, &certified, None).ok()?.directory? {
-            Directory::Working => working.checksum(),
-            Directory::Certified => certified.checksum(),
-        }
+        choice(self.options.state.as_ref()?, None).ok()?.2.checksum()
     }
 
-    /// Makes one copy hold `text`.
+    /// Makes one copy hold `text` and name `program`.
     ///
     /// # Errors
     /// Without a state directory, or of the disk.
-    pub(super) fn save(&self, directory: Directory, text: &str) -> Result<(), Fault> {
+    pub(super) fn save(
+        &self,
+        directory: Directory,
+        text: &str,
+        program: Option<&Program>,
+    ) -> Result<(), Fault> {
         let store = &self.saved()?.store;
-        store.write(directory, text).map_err(|error| {
+        store.write(directory, text, program).map_err(|error| {
             Fault::Internal(format!("{} stays as it was: {error}", store.file(directory).display()))
+        })
+    }
+
+    /// Makes the working copy hold `text`; it keeps its program.
+    ///
+    /// # Errors
+    /// Without a state directory, or of the disk.
+    pub(super) fn save_working(&self, text: &str) -> Result<SavedReply, Fault> {
+        let program = self.copy(Directory::Working)?.program().cloned();
+        self.save(Directory::Working, text, program.as_ref())?;
+        let working = self.copy(Directory::Working)?;
+        Ok(SavedReply {
+            checksum: format!("{:016x}", image::checksum(text)),
+            certified: self.copy(Directory::Certified)? == working,
         })
     }
 }
@@ -145,89 +170,68 @@ impl StateBackend for Node {
             refused("a change waits to be confirmed", "give `configure confirm` before, or wait")
         })?;
         let text = config::print(&self.config());
-        self.save(Directory::Working, &text)?;
-        let checksum = image::checksum(&text);
-        Ok(SavedReply {
-            checksum: format!("{checksum:016x}"),
-            certified: self.copy(Directory::Certified)?.checksum() == Some(checksum),
-        })
+        self.save_working(&text)
     }
 
     fn set_startup(&self, request: &ChangeRequest) -> Result<SavedReply, Fault> {
         let (config, _) = super::apply::candidate(&self.config(), request)?;
         let text = config::print(&config);
-        self.save(Directory::Working, &text)?;
-        let checksum = image::checksum(&text);
-        let certified = self.copy(Directory::Certified)?.checksum() == Some(checksum);
-        Ok(SavedReply { checksum: format!("{checksum:016x}"), certified })
+        self.save_working(&text)
     }
 
     fn certify(&self, request: CertifyRequest) -> Result<SavedReply, Fault> {
-        let Image::Whole { text, checksum } = self.copy(Directory::Working)? else {
+        let Image::Whole { text, checksum, program } = self.copy(Directory::Working)? else {
             return Err(refused("`working` holds no whole configuration", "give `write memory` before"));
         };
-        self.save(Directory::Certified, &text)?;
+        if let Some(program) = &program {
+            let proven = self.saved()?.store.programs().proven(program.digest, None);
+            proven.map_err(|unfit| refused(&unfit.to_string(), "give `copy FILE working image` again"))?;
+        }
+        self.save(Directory::Certified, &text, program.as_ref())?;
+        // Whoever certifies what runs has seen that it is good.
+        self.reloads.keep();
+        self.forget_programs();
         if request.flash_synchro {
-            self.distribute(&text)?;
+            self.distribute(&text, program.as_ref(), false)?;
         }
         Ok(SavedReply { checksum: format!("{checksum:016x}"), certified: true })
     }
 
     fn directory(&self) -> Result<DirectoryReply, Fault> {
-        let (working, certified) = (self.copy(Directory::Working)?, self.copy(Directory::Certified)?);
-        let running = image::checksum(&config::print(&self.config()));
-        let status = self.ft.as_ref().map(crate::ft::FtControl::status);
-        Ok(DirectoryReply {
-            module: self.config().slot,
-            primary: status.as_ref().is_none_or(|status| status.state == State::Active),
-            pair: status.is_some(),
-            booted: self.saved()?.booted.map(|directory| match directory {
-                Directory::Working => StateDirectory::Working,
-                Directory::Certified => StateDirectory::Certified,
-            }),
-            working: copy_state(&working),
-            certified: copy_state(&certified),
-            certify_needed: working.checksum().is_some() && working.checksum() != certified.checksum(),
-            saved: working.checksum() == Some(running),
-            peer_in_sync: status.and_then(|status| status.peer).map(|peer| peer.config_in_sync),
-        })
+        self.directory_reply()
+    }
+
+    fn set_image(&self, octets: &[u8]) -> Result<ImageReply, Fault> {
+        self.take_image(octets).map(|program| image_reply(&program))
+    }
+
+    fn drop_image(&self) -> Result<SavedReply, Fault> {
+        let Image::Whole { text, program: Some(_), .. } = self.copy(Directory::Working)? else {
+            return Err(refused("`working` names no image", "a start takes the program that is installed"));
+        };
+        self.save(Directory::Working, &text, None)?;
+        self.forget_programs();
+        self.save_working(&text)
     }
 
     fn startup_config(&self) -> Result<RunningConfigReply, Fault> {
-        let (working, certified) = (self.copy(Directory::Working)?, self.copy(Directory::Certified)?);
-        let choice =
-            choose(&working, &certified, None).map_err(|error| Fault::Internal(error.to_string()))?;
-        let image = match choice.directory {
-            Some(Directory::Working) => working,
-            Some(Directory::Certified) => certified,
-            None => Image::Absent,
-        };
-        match image {
-            Image::Whole { text, .. } => Ok(RunningConfigReply { text }),
-            Image::Absent | Image::Damaged => Err(refused("nothing is saved yet", "give `write memory`")),
+        let state = &self.options.state;
+        let _saved = self.saved()?;
+        let image = state.as_ref().map(|state| choice(state, None)).transpose();
+        match image.map_err(|error| Fault::Internal(error.to_string()))? {
+            Some((.., Image::Whole { text, .. })) => Ok(RunningConfigReply { text }),
+            _ => Err(refused("nothing is saved yet", "give `write memory`")),
         }
     }
 
     fn reload(&self, request: ReloadRequest) -> Result<(), Fault> {
-        let directory = request.directory.map(|directory| match directory {
-            StateDirectory::Working => Directory::Working,
-            StateDirectory::Certified => Directory::Certified,
-        });
-        if let Some(asked) = directory
-            && !matches!(self.copy(asked)?, Image::Whole { .. })
-        {
-            return Err(refused(
-                &format!("`{asked}` holds no whole configuration"),
-                "give `write memory` before, or `reload` alone",
-            ));
+        self.ask_reload(request)
+    }
+
+    fn cancel_reload(&self) -> Result<(), Fault> {
+        match self.reloads.cancel() {
+            true => Ok(()),
+            false => Err(Fault::Refused { error: "no reload waits".to_owned(), remedy: None }),
         }
-        if let Err(failure) = boot(&self.options, directory) {
-            return Err(refused(
-                &format!("a start would fail, so csmd goes on as it is: {failure}"),
-                "repair what is saved: `configure replace FILE`, then `write memory`",
-            ));
-        }
-        self.changes.wish(Wish::Reload(directory));
-        Ok(())
     }
 }

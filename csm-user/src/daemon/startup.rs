@@ -17,12 +17,14 @@ use tokio::sync::mpsc;
 use super::adopted;
 use super::apply::{self, Changes};
 use super::host;
+use super::images;
 use super::node::{Hops, Node, NodePort, WalkedCell};
 use super::pair::{PairStart, identity};
 use super::planner::{Loads, Planner, ReplanError};
 use super::ports;
+use super::reloads::Reloads;
 use super::replica::{DeltaQueue, KernelReplica};
-use super::restart;
+use super::restart::{self, Handed, Restarting};
 use super::route::{self, Inputs};
 use super::router;
 use super::saved::{self, Saved};
@@ -57,7 +59,6 @@ use crate::neigh::table::{HopPort, NeighbourTable};
 use crate::neigh::task::{LinkEvent, Neighbours};
 use crate::neigh::veth::Pairs;
 use crate::probe;
-use crate::state::Directory;
 
 /// Half-open connections that the table holds: one for so many proven ones, as the limits have it.
 const EMBRYONIC_SHARE: u32 = limits::CONNECTIONS_MAX / limits::EMBRYONIC_MAX;
@@ -84,7 +85,7 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// The API's socket.
     pub socket: PathBuf,
-    /// The program that a `reload` executes.
+    /// The program that is installed: a start executes it where the directory names no image.
     pub image: PathBuf,
     /// Directory, in a BPF file system, of the tables that outlive this process; `None`: they do not.
     pub pins: Option<PathBuf>,
@@ -127,21 +128,12 @@ impl Failure {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// As told by a signal.
     Stopped,
-    /// To be run again, from that copy if one is named.
-    Reload(Option<Directory>),
-}
-
-/// What one process of csmd hands to the next.
-#[derive(Clone, Debug, Default)]
-pub struct Handed {
-    /// The copy to be started from.
-    pub from: Option<Directory>,
-    /// The election at rest, its dataplane going on.
-    pub parked: Option<Parked>,
+    /// To be run again, by that program.
+    Reload(Restarting, PathBuf),
 }
 
 /// Runs the daemon until SIGTERM, SIGINT or `reload`, going on with what was `handed` to it. To be called within a
@@ -151,7 +143,11 @@ pub struct Handed {
 /// See [`Failure`].
 pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     privileged()?;
-    let Handed { from, parked } = handed;
+    let Handed { cold, from, rollback, parked } = handed;
+    if cold {
+        // Another program may be the one to be started.
+        images::hand_on(options);
+    }
     let (config, saved) = saved::boot(options, from)?;
     let terminate = route::catch_signals().map_err(Failure::step("signals"))?;
     // Before all else: another csmd on this socket means that nothing must be touched.
@@ -170,6 +166,9 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
         // A dropped sender means the same.
         let _ = stopped.await;
     };
+    if let Some(after) = rollback {
+        node.take_back_after(after);
+    }
     let exchange = sync::start(&node).map_err(Failure::step("configuration synchronization"))?;
     let api = tokio::spawn(server::serve(listener, Arc::clone(&node) as _, shutdown));
     let (ended, restart) = route::run(&node, inputs, &announcements, terminate).await;
@@ -182,12 +181,13 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     });
     // Who has asked for something is answered first.
     let answered = tokio::time::timeout(ANSWERS_MAX, &mut api).await.is_ok();
-    if let Ended::Reload(from) = ended
+    if let Ended::Reload(Restarting { from, rollback }, program) = &ended
         && restart.in_place
     {
-        let failure = restart::execute(&options.image, &Handed { from, parked: restart.parked });
+        let handed = Handed { cold: false, from: *from, rollback: *rollback, parked: restart.parked };
+        let failure = restart::execute(program, &options.image, &handed);
         // Nothing has been undone yet, so this goes on as if it had not been tried: the peer takes over.
-        tracing::error!(image = %options.image.display(), %failure, "cannot be executed: starting anew in this process");
+        tracing::error!(image = %program.display(), %failure, "cannot be executed: starting anew in this process");
     }
     if !answered {
         api.await.map_err(Failure::step("shutdown"))?;
@@ -196,10 +196,11 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
         .await
         .map_err(Failure::step("shutdown"))?;
     tracing::info!("stopped, nothing left behind");
-    if let Ended::Reload(from) = ended {
+    if let Ended::Reload(Restarting { from, rollback }, program) = &ended {
         // Ports or addresses differ, so all was undone; the program may still be another one.
-        let failure = restart::execute(&options.image, &Handed { from, parked: None });
-        tracing::error!(image = %options.image.display(), %failure, "cannot be executed: starting anew in this process");
+        let handed = Handed { cold: false, from: *from, rollback: *rollback, parked: None };
+        let failure = restart::execute(program, &options.image, &handed);
+        tracing::error!(image = %program.display(), %failure, "cannot be executed: starting anew in this process");
     }
     Ok(ended)
 }
@@ -442,6 +443,7 @@ impl Running {
             changes,
             link,
             saved,
+            reloads: Reloads::default(),
         });
         Ok(Self {
             node,

@@ -1,11 +1,12 @@
 //! Configuration synchronization within the daemon: both ends of the exchange, and the check after each change.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use super::apply::{self, Wish};
 use super::host;
 use super::node::Node;
+use super::restart::Restarting;
 use crate::api::backend::{Fault, SyncBackend};
 use crate::api::reply::{DifferenceReply, SyncReply};
 use crate::config;
@@ -14,6 +15,9 @@ use crate::ft::State;
 use crate::model::FtGroup;
 use crate::model::change::needs_restart;
 use crate::state::Directory;
+use crate::state::image::Image;
+use crate::state::program::Program;
+use crate::sync::directory::is_to_distribute;
 use crate::sync::exchange::{self, for_peer};
 use crate::sync::task::{Link, Server, serve};
 use crate::sync::wire::{Ask, Reply};
@@ -54,7 +58,18 @@ impl Node {
                 return self.facts_for_peer().map_or_else(|error| refusal(error.to_string()), Reply::Facts);
             }
             Ask::Apply(text) => self.take_over(&text),
-            Ask::Save(text) => self.store(&text),
+            Ask::Save(text) => self.store(&text, None, false),
+            Ask::Directory => match self.box_directory() {
+                Ok(directory) => return Reply::Directory(Box::new(directory)),
+                Err(fault) => Err(fault),
+            },
+            Ask::ImageHeld { .. } | Ask::ImagePart { .. } | Ask::ImageWhole { .. } => {
+                return self.answer_image(&ask);
+            }
+            Ask::SaveWithImage { text, image, start } => match Program::parse(&image) {
+                Some(program) => self.store(&text, Some(&program), start),
+                None => Err(Fault::Internal("that is no image's name".to_owned())),
+            },
         };
         match done {
             Ok(reloads) => Reply::Done { reloads },
@@ -101,22 +116,35 @@ impl Node {
                 parts.join(", ")
             )));
         }
-        self.save(Directory::Working, &config::print(&after))?;
-        self.changes.wish_soon(&self.runtime, Wish::Reload(Some(Directory::Working)));
+        self.save_working(&config::print(&after))?;
+        let anew = Restarting { from: Some(Directory::Working), rollback: None };
+        self.changes.wish_soon(&self.runtime, Wish::Reload(anew));
         Ok(true)
     }
 
-    fn store(&self, text: &str) -> Result<bool, Fault> {
+    /// Both directories as the peer has them; `start`: they are to run, too.
+    fn store(&self, text: &str, program: Option<&Program>, start: bool) -> Result<bool, Fault> {
         if self.state() == Some(State::Active) {
             return Err(refused("that box is active", "give the command on the active box"));
         }
         let text = config::print(&self.of_peer(text)?);
-        self.save(Directory::Working, &text)?;
-        self.save(Directory::Certified, &text)?;
-        Ok(false)
+        if let Some(program) = program {
+            let programs = self.saved()?.store.programs();
+            let proven = programs.proven(program.digest, None);
+            proven.map_err(|unfit| Fault::Internal(unfit.to_string()))?;
+        }
+        self.save(Directory::Working, &text, program)?;
+        self.save(Directory::Certified, &text, program)?;
+        self.forget_programs();
+        let starts = start && program.is_some_and(|program| self.runs_other(program));
+        if starts {
+            tracing::info!("the peer gave this box an image: starting anew with it");
+            self.changes.wish_soon(&self.runtime, Wish::Reload(Restarting::default()));
+        }
+        Ok(starts)
     }
 
-    fn ask(&self, ask: Ask) -> Result<Reply, Fault> {
+    pub(super) fn ask(&self, ask: Ask) -> Result<Reply, Fault> {
         let Some(link) = &self.link else {
             return Err(refused("no FT group is configured", "configure `ft group N vlan M`"));
         };
@@ -144,25 +172,27 @@ impl Node {
         Ok(config::print(&other))
     }
 
-    /// `flash-synchro`: both copies on the peer hold `text`, as it is to be there.
+    /// `flash-synchro`: both copies on the peer hold `text`, as it is to be there, and name `program`, which it gets before
+    /// if it has not got it. `start`: it is to run it, too.
     ///
     /// # Errors
     /// If the peer has no state directory, does not answer, or an `alt` is missing.
-    pub(super) fn distribute(&self, text: &str) -> Result<(), Fault> {
+    pub(super) fn distribute(&self, text: &str, program: Option<&Program>, start: bool) -> Result<(), Fault> {
         let outcome = config::check("working", text, &config::HostFacts::default());
         let report = config::render("working", text, &outcome.diagnostics);
         let errors = outcome.errors();
         let config = outcome.config.ok_or(Fault::Rejected { errors, report })?;
-        self.ask(Ask::Save(Self::text_for_peer(&config)?)).map(drop)
+        let text = Self::text_for_peer(&config)?;
+        let Some(program) = program else { return self.ask(Ask::Save(text)).map(drop) };
+        self.send_program(program)?;
+        self.ask(Ask::SaveWithImage { text, image: program.to_string(), start }).map(drop)
     }
 
     /// The commands that one of the pair has and the other has not.
     fn differing(&self) -> Result<Vec<Difference>, Fault> {
         match self.ask(Ask::Shared)? {
             Reply::Shared(peer) => Ok(exchange::out_of_sync(&peer, &exchange::shared(&self.config()))),
-            Reply::Facts(_) | Reply::Done { .. } | Reply::Refused { .. } => {
-                Err(Fault::Internal("the peer's answer does not belong to the question".to_owned()))
-            }
+            _ => Err(Fault::Internal("the peer's answer does not belong to the question".to_owned())),
         }
     }
 
@@ -171,8 +201,10 @@ impl Node {
     pub(super) fn is_to_sync(&self) -> bool {
         self.config().ft.as_ref().is_some_and(|ft| ft.sync_auto)
             && self.ft.as_ref().map(crate::ft::FtControl::status).is_some_and(|status| {
+                let greeted = self.changes.greeted.load(Ordering::Acquire);
                 let other = |peer: &crate::ft::status::PeerStatus| {
-                    !peer.config_in_sync && peer.state != State::Active
+                    let is_new = self.saved.is_some() && peer.nonce != greeted;
+                    (!peer.config_in_sync || is_new) && peer.state != State::Active
                 };
                 status.state == State::Active && status.peer.as_ref().is_some_and(other)
             })
@@ -192,8 +224,11 @@ impl Node {
     fn compare(&self) {
         let auto = self.config().ft.as_ref().is_some_and(|ft| ft.sync_auto);
         if auto && self.state() == Some(State::Active) && self.changes.settled().is_some() {
-            // What stands against it is in the log.
-            let _said = self.bulk_sync("Automatic");
+            let is_new = self.greet();
+            let in_sync = self.ft.as_ref().map(crate::ft::FtControl::status).and_then(|status| status.peer);
+            if !(is_new && in_sync.is_some_and(|peer| peer.config_in_sync)) {
+                self.sync_by_itself();
+            }
             return;
         }
         let Ok(found) = self.differing() else { return };
@@ -214,7 +249,10 @@ impl SyncBackend for Node {
         if self.state() != Some(State::Active) {
             return Err(refused("this box is not active", "give the command on the active box"));
         }
-        self.bulk_sync("Manual")
+        let started = self.bulk_message("Bulk sync started");
+        let peer_reloads = self.give_config().inspect_err(|fault| self.bulk_failed(fault))?;
+        let completed = self.bulk_message("Manual bulk sync completed");
+        Ok(SyncReply { messages: vec![started, completed], peer_reloads })
     }
 
     fn sync_differences(&self) -> Result<Vec<DifferenceReply>, Fault> {
@@ -223,25 +261,82 @@ impl SyncBackend for Node {
 }
 
 impl Node {
-    fn bulk_sync(&self, kind: &str) -> Result<SyncReply, Fault> {
+    fn bulk_message(&self, what: &str) -> String {
         let slot = self.config().slot;
-        let failed = |error: &Fault| {
-            tracing::warn!(
-                "%CSM_SLB-4-REDUNDANCY_WARN:Module {slot} FT warning:Active:Bulk sync failed: {error}"
-            );
+        let message = format!("%CSM_SLB-6-REDUNDANCY_INFO:Module {slot} FT info:Active:{what}");
+        tracing::info!("{message}");
+        message
+    }
+
+    fn bulk_failed(&self, fault: &Fault) {
+        let slot = self.config().slot;
+        tracing::warn!(
+            "%CSM_SLB-4-REDUNDANCY_WARN:Module {slot} FT warning:Active:Bulk sync failed: {fault}"
+        );
+    }
+
+    /// This node's configuration in force on the peer; whether that starts anew with it.
+    fn give_config(&self) -> Result<bool, Fault> {
+        let reply = self.ask(Ask::Apply(Self::text_for_peer(&self.config())?))?;
+        Ok(matches!(reply, Reply::Done { reloads: true }))
+    }
+
+    /// `sync auto`: tried again and again, but what stands against it is told once, until it is something else.
+    fn sync_by_itself(&self) {
+        let mut standing = self.changes.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if standing.is_none() {
+            self.bulk_message("Bulk sync started");
+        }
+        match self.give_config() {
+            Ok(_) => {
+                *standing = None;
+                self.bulk_message("Automatic bulk sync completed");
+            }
+            Err(fault) => {
+                let said = fault.to_string();
+                if standing.as_ref() != Some(&said) {
+                    self.bulk_failed(&fault);
+                    *standing = Some(said);
+                }
+            }
+        }
+    }
+
+    /// `sync auto`: a peer that has just started gets this node's certified directory if its own is another, and starts
+    /// anew with its image. Returns whether there is such a peer.
+    fn greet(&self) -> bool {
+        let peer = self.ft.as_ref().map(crate::ft::FtControl::status).and_then(|status| status.peer);
+        let Some(peer) = peer.filter(|peer| peer.nonce != self.changes.greeted.load(Ordering::Acquire))
+        else {
+            return false;
         };
-        let text = Self::text_for_peer(&self.config()).inspect_err(failed)?;
-        let message = |what: &str| {
-            let message = format!("%CSM_SLB-6-REDUNDANCY_INFO:Module {slot} FT info:Active:{what}");
-            tracing::info!("{message}");
-            message
-        };
-        let started = message("Bulk sync started");
-        let reply = self.ask(Ask::Apply(text)).inspect_err(failed)?;
-        Ok(SyncReply {
-            messages: vec![started, message(&format!("{kind} bulk sync completed"))],
-            peer_reloads: matches!(reply, Reply::Done { reloads: true }),
-        })
+        // Asked again later: it may not be listening yet.
+        let (Ok(own), Ok(its)) = (self.box_directory(), self.peer_directory()) else { return true };
+        self.changes.greeted.store(peer.nonce, Ordering::Release);
+        if !is_to_distribute(&own, &its) {
+            return true;
+        }
+        let Ok(Image::Whole { text, program, .. }) = self.copy(Directory::Certified) else { return true };
+        self.bulk_message("The certified directory of the peer is another: distribution started");
+        match self.distribute(&text, program.as_ref(), true) {
+            Ok(()) => {
+                self.bulk_message("Distribution completed");
+            }
+            Err(fault) => self.bulk_failed(&fault),
+        }
+        true
+    }
+
+    /// `takeover synchronized`: whether this node has to leave the role to its peer, which has it, and another
+    /// configuration or software.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.config().ft.as_ref().is_some_and(|ft| ft.takeover_synchronized)
+            && self.ft.as_ref().map(crate::ft::FtControl::status).is_some_and(|status| {
+                let differs = |peer: &crate::ft::status::PeerStatus| {
+                    peer.state == State::Active && !(peer.config_in_sync && peer.software_in_sync)
+                };
+                status.state != State::Active && status.peer.as_ref().is_some_and(differs)
+            })
     }
 }
 

@@ -528,6 +528,30 @@ impl Counters {
 }
 
 impl Counters {
+    /// Starts the counter of a reason anew.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn clear_reason(&self, reason: Reason) -> io::Result<()> {
+        self.reasons.clear(reason as u32)
+    }
+
+    /// Starts the counters of vserver `number` anew.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn clear_vserver(&self, number: u32) -> io::Result<()> {
+        self.vservers.clear(number)
+    }
+
+    /// Starts the counters of real `number` anew.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn clear_real(&self, number: u32) -> io::Result<()> {
+        self.reals.clear(number)
+    }
+
     /// Starts the counters of released numbers anew, before others get them.
     ///
     /// # Errors

@@ -507,6 +507,9 @@ pub struct FtGroup {
     pub preempt: bool,
     /// `sync auto`: the active node's configuration goes to its peer by itself; default off.
     pub sync_auto: bool,
+    /// `takeover synchronized`: beside an active peer with another configuration or software this node is not eligible;
+    /// default off.
+    pub takeover_synchronized: bool,
     /// `heartbeat-time S | msec N`: default 1 s; 10 ms at least.
     pub heartbeat: Duration,
     /// `failover S | msec N`: default 3 s; 30 ms at least.

@@ -129,6 +129,11 @@ impl Neighbours {
         self.shared.change(|table| ((), table.heard(host, mac)));
     }
 
+    /// Asks for every host again; what is known of one counts until it answers otherwise.
+    pub fn resolve_all(&self) {
+        self.shared.change(|table| ((), table.resolve_all()));
+    }
+
     /// A walk over the connections begins.
     pub fn walk_begins(&self, walk: u64) {
         self.shared.lock().walk_begins(walk);

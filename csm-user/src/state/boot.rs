@@ -1,5 +1,5 @@
-//! Which copy a start takes: the working one if it is the certified one, too; else the certified one, which is known to
-//! be good, unless the working one is asked for.
+//! Which directory a start takes: the working one if it is the same as the certified one, program and configuration; else
+//! the certified one, which is known to be good, unless the working one is asked for.
 
 use super::Directory;
 use super::image::Image;
@@ -30,9 +30,7 @@ pub fn choose(working: &Image, certified: &Image, asked: Option<Directory>) -> R
     match (asked, working, certified) {
         (Some(D::Working), I::Whole { .. }, _) => of(D::Working, None),
         (Some(D::Certified), _, I::Whole { .. }) => of(D::Certified, None),
-        (_, I::Whole { checksum: one, .. }, I::Whole { checksum: other, .. }) if one == other => {
-            of(D::Working, None)
-        }
+        (_, I::Whole { .. }, I::Whole { .. }) if working == certified => of(D::Working, None),
         (_, I::Whole { .. }, I::Whole { .. }) => of(
             D::Certified,
             Some(
@@ -59,7 +57,7 @@ mod tests {
 
     #[test]
     fn the_certified_copy_is_taken_when_they_differ() {
-        let whole = |text: &str| decode(&encode(text));
+        let whole = |text: &str| decode(&encode(text, None));
         let (a, b) = (whole("a\n"), whole("b\n"));
         let taken = |working: &Image, certified: &Image, asked| {
             choose(working, certified, asked).map(|choice| choice.directory)
@@ -67,6 +65,10 @@ mod tests {
         let (working, certified) = (Ok(Some(Directory::Working)), Ok(Some(Directory::Certified)));
         assert_eq!(taken(&a, &a, None), working);
         assert_eq!(taken(&a, &b, None), certified);
+        let line = format!("! image {}, 7 octets, csmd 1 layout 2", "0a".repeat(32));
+        let program = crate::state::program::Program::parse(&line);
+        let upgraded = decode(&encode("a\n", program.as_ref()));
+        assert_eq!(taken(&upgraded, &a, None), certified, "another program is another directory");
         assert_eq!(taken(&a, &b, Some(Directory::Working)), working);
         assert_eq!(taken(&a, &a, Some(Directory::Certified)), certified);
         assert_eq!(taken(&a, &Image::Absent, None), working);

@@ -1,11 +1,13 @@
 //! The state directory: two copies of the startup configuration, `working` (the latest that was written) and `certified`
-//! (the last that is known to be good).
+//! (the last that is known to be good), each with the program that it is to be started with.
 //!
-//! Each is one file with its own checksum, replaced by rename only, so that whatever is interrupted leaves a whole one.
-//! Pure but for [`store`].
+//! Each copy is one file with its own checksum, replaced by rename only, so that whatever is interrupted leaves a whole one.
+//! It names its program, which stands beside both under its checksum and is never changed. Pure but for [`store`] and
+//! [`program::store`].
 
 pub mod boot;
 pub mod image;
+pub mod program;
 pub mod steps;
 pub mod store;
 

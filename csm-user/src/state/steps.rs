@@ -61,10 +61,10 @@ mod tests {
     #[test]
     fn a_power_cut_at_any_step_leaves_a_whole_configuration() {
         for old in [None, Some("module csm 5\n")] {
-            let mut disk = Disk { file: old.map(encode), ..Disk::default() };
+            let mut disk = Disk { file: old.map(|text| encode(text, None)), ..Disk::default() };
             let whole = |file: &Option<Vec<u8>>| file.as_ref().map_or(Image::Absent, |octets| decode(octets));
-            let (before, new) = (whole(&disk.file), decode(&encode("module csm 6\n")));
-            for step in replace(encode("module csm 6\n")) {
+            let (before, new) = (whole(&disk.file), decode(&encode("module csm 6\n", None)));
+            for step in replace(encode("module csm 6\n", None)) {
                 disk.step(&step);
                 for left in disk.after_a_cut() {
                     let left = whole(&left);

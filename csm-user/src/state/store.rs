@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Directory;
 use super::image::{self, Image};
+use super::program::Program;
+use super::program::store::Programs;
 use super::steps::{Step, replace};
 
 /// Name of the configuration in each of the two directories.
@@ -44,11 +46,17 @@ impl Store {
         }
     }
 
-    /// Makes one copy hold `text`: on the disk when it returns.
+    /// The programs that the copies name.
+    #[must_use]
+    pub fn programs(&self) -> Programs {
+        Programs::new(&self.0)
+    }
+
+    /// Makes one copy hold `text` and name `program`, which must be whole: on the disk when it returns.
     ///
     /// # Errors
     /// Of a system call; the copy is as it was then.
-    pub fn write(&self, directory: Directory, text: &str) -> io::Result<()> {
+    pub fn write(&self, directory: Directory, text: &str, program: Option<&Program>) -> io::Result<()> {
         let file = self.file(directory);
         let parent = file.parent().unwrap_or(&self.0).to_owned();
         // One writer at a time: the temporary file is the same for all.
@@ -60,7 +68,7 @@ impl Store {
                 File::open(made)?.sync_all()?;
             }
         }
-        for step in replace(image::encode(text)) {
+        for step in replace(image::encode(text, program)) {
             carry_out(&step, &file, &parent)?;
         }
         Ok(())
@@ -91,10 +99,10 @@ mod tests {
         let root = std::env::temp_dir().join(format!("csm-state-{}", std::process::id()));
         let store = Store::new(root.clone());
         assert_eq!(store.read(Directory::Working).expect("readable"), Image::Absent);
-        store.write(Directory::Working, "module csm 5\n").expect("written");
+        store.write(Directory::Working, "module csm 5\n", None).expect("written");
         let file = store.file(Directory::Working);
         let parent = file.parent().expect("a directory");
-        let steps = replace(image::encode("module csm 6\n"));
+        let steps = replace(image::encode("module csm 6\n", None));
         for done in 0..=steps.len() {
             for step in &steps[..done] {
                 carry_out(step, &file, parent).expect("a step");
@@ -104,7 +112,7 @@ mod tests {
             };
             assert_eq!(text, if done < 4 { "module csm 5\n" } else { "module csm 6\n" });
         }
-        store.write(Directory::Certified, "module csm 7\n").expect("written");
+        store.write(Directory::Certified, "module csm 7\n", None).expect("written");
         assert!(store.read(Directory::Certified).expect("readable").checksum().is_some());
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&file), mode(parent)), (0o600, 0o700), "a configuration may hold keys");

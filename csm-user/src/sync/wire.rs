@@ -1,7 +1,11 @@
 //! The messages: four octets of length in network order, then JSON. What a node of another version says and this one does
 //! not know is no message, and is answered by a refusal.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
+
+use super::directory::BoxDirectory;
 
 /// Octets of the largest message: some 20,000 reals in less than two million.
 pub const LENGTH_MAX: usize = 16 << 20;
@@ -31,6 +35,36 @@ pub enum Ask {
     Apply(String),
     /// To save this configuration in both directories: `copy working certified flash-synchro`.
     Save(String),
+    /// What stands in its directories.
+    Directory,
+    /// How much of an image the peer has.
+    ImageHeld {
+        /// The line that names it.
+        image: String,
+    },
+    /// To add a part to an image, behind the first `at` octets.
+    ImagePart {
+        /// The line that names it.
+        image: String,
+        /// Octets before it.
+        at: u64,
+        /// The part, in base64.
+        part: String,
+    },
+    /// To check an image of which all parts have come.
+    ImageWhole {
+        /// The line that names it.
+        image: String,
+    },
+    /// To save this configuration with an image in both directories.
+    SaveWithImage {
+        /// The configuration.
+        text: String,
+        /// The line that names the image, which the peer has.
+        image: String,
+        /// To start anew with them, where another image runs.
+        start: bool,
+    },
 }
 
 /// The peer's answer.
@@ -41,6 +75,10 @@ pub enum Reply {
     Shared(String),
     /// To [`Ask::Facts`], in words that both features above know.
     Facts(serde_json::Value),
+    /// To [`Ask::Directory`].
+    Directory(Box<BoxDirectory>),
+    /// To [`Ask::ImageHeld`] and [`Ask::ImagePart`]: octets that the peer has, from the first on.
+    Held(u64),
     /// It is in force, or saved.
     Done {
         /// The peer starts anew with it: something in it cannot change while it runs.
@@ -61,6 +99,20 @@ pub fn encode(message: &impl Serialize) -> Option<Vec<u8>> {
     let body = serde_json::to_vec(message).ok()?;
     let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= LENGTH_MAX)?;
     Some([&length.to_be_bytes()[..], &body].concat())
+}
+
+/// Octets as they stand in a message.
+#[must_use]
+pub fn part(octets: &[u8]) -> String {
+    BASE64_STANDARD.encode(octets)
+}
+
+/// The octets of a [`part`].
+///
+/// # Errors
+/// If it is none.
+pub fn octets(part: &str) -> Result<Vec<u8>, base64::DecodeError> {
+    BASE64_STANDARD.decode(part)
 }
 
 /// Octets of the length before a body.

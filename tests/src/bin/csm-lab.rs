@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use csm_tests::edits::{self, Summary};
 use csm_tests::endure::{self, CONNECTIONS, Deed, Endurance};
 use csm_tests::figure::{Figure, Timers};
 use csm_tests::lab::{Lab, Options};
@@ -37,6 +38,8 @@ enum Command {
     Timers(TimersArgs),
     /// What must not be noticed, under a steady load of which every datagram is accounted for; prints a table.
     Endure(EndureArgs),
+    /// Random changes of the active node's configuration under traffic, against a start from the final text.
+    Edits(EditsArgs),
     /// Remove what labs whose process has died have left behind.
     Clean,
     #[command(hide = true, about = "Remove a lab at the end of standard input")]
@@ -45,6 +48,19 @@ enum Command {
     Traffic(TrafficCommand),
     #[command(hide = true, subcommand, about = "The product's stand-in")]
     StandIn(StandInCommand),
+}
+
+#[derive(Debug, Args)]
+struct EditsArgs {
+    /// How many
+    #[arg(default_value_t = 10_000)]
+    count: usize,
+    /// Another seed gives other edits
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Directory of the logs
+    #[arg(long)]
+    out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -171,6 +187,7 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Matrix(arguments) => return matrix(&arguments),
         Command::Timers(arguments) => return failovers(&arguments),
         Command::Endure(arguments) => return endure(&arguments),
+        Command::Edits(arguments) => return edit(&arguments),
         Command::Clean => {
             let removed = netns::sweep_dead();
             println!("{} namespaces removed{}", removed.len(), if removed.is_empty() { "" } else { ":" });
@@ -263,6 +280,27 @@ fn matrix(arguments: &MatrixArgs) -> Result<ExitCode> {
     }
     println!("\n{} of {cells} without a loss", cells - wrong);
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn edit(arguments: &EditsArgs) -> Result<ExitCode> {
+    prepare()?;
+    let out = arguments.out.clone().map_or_else(default_out, Ok)?;
+    let auto = "  sync auto\n".to_owned();
+    let mut options = Options::small(Programs::beside_this_one()?, out.clone());
+    options.group = [auto.clone(), auto];
+    let mut lab = Lab::build(options)?;
+    let found = edits::run(&mut lab, arguments.count, arguments.seed);
+    let leaks = lab.take_down()?;
+    let Summary { taken, refused, compared, took_ms: (average, longest) } =
+        found.with_context(|| format!("logs are in {}", out.display()))?;
+    println!(
+        "{taken} edits in force, {refused} refused, {average} ms each, {longest} ms at most; no connection lost; {compared} \
+         entries of the maps are those of a start from the final text"
+    );
+    if !leaks.is_empty() {
+        bail!("left behind: {leaks:?}");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn failovers(arguments: &TimersArgs) -> Result<ExitCode> {

@@ -139,6 +139,7 @@ impl Node {
                 alt_priority: None,
                 preempt: false,
                 sync_auto: false,
+                takeover_synchronized: false,
                 heartbeat: HEARTBEAT,
                 failover: FAILOVER,
                 keys: FtKeys::default(),

@@ -126,7 +126,7 @@ fn a_restart_that_never_comes_back_is_a_failover_within_ten_seconds() {
     let good = std::fs::read(&program).expect("the program");
     replace(&program, b"#!/bin/sh\nexec sleep 60\n");
     let begun = now_ns();
-    lab.node(active).command("reload").expect("a restart");
+    lab.node(active).command("reload force").expect("a restart");
     lab.node(active.peer()).wait_for(Role::Active, LIMIT).expect("takeover");
     let took = Duration::from_nanos(now_ns() - begun);
     assert!((Duration::from_secs(8)..Duration::from_secs(12)).contains(&took), "{took:?}");

@@ -158,3 +158,64 @@ fn with_sync_auto_the_standby_has_what_the_active_node_has_and_nothing_is_lost()
     assert!(!text.contains("ECHO\n  virtual"), "{text}");
     finish(lab);
 }
+
+/// Ten ways to have something else than the peer: each is named, and gone after a synchronization, by the checksums of both.
+#[test]
+fn ten_ways_out_of_sync_are_each_named_and_repaired() {
+    let programs = Programs::beside_this_one().expect("csmd, csm and csm-lab");
+    let mut lab = Lab::build(Options::small(programs, out("ways"))).expect("a lab");
+    let active = lab.start(LIMIT).expect("a pair");
+    let standby = active.peer();
+    for (where_, lines, named) in [
+        ("an added farm", "serverfarm MORE\n real 192.158.39.101\n  inservice\n", "- serverfarm MORE"),
+        ("a removed virtual server", "no vserver ECHO\n", "+ vserver ECHO"),
+        ("a timer", "vserver VIP1\n idle 77\n", "- vserver VIP1 / idle 77"),
+        (
+            "a weight",
+            "serverfarm WEB\n real 192.158.39.101\n  weight 3\n",
+            "- serverfarm WEB / real 192.158.39.101 / weight 3",
+        ),
+        (
+            "a real out of service",
+            "serverfarm WEB\n real 192.158.39.102\n  no inservice\n",
+            "+ serverfarm WEB / real 192.158.39.102 / inservice",
+        ),
+        ("a predictor", "serverfarm WEB\n predictor leastconns\n", "- serverfarm WEB / predictor leastconns"),
+        ("a probe", "probe TCP tcp\n interval 9\n", "- probe TCP tcp / interval 9"),
+        (
+            "a pool",
+            "natpool POOL 192.158.39.60 192.158.39.61 netmask 255.255.255.0\n",
+            "- natpool POOL 192.158.39.60 192.158.39.61 netmask 255.255.255.0",
+        ),
+        (
+            "a route",
+            "vlan 3 server\n route 10.9.0.0 255.255.0.0 gateway 192.158.39.101\n",
+            "- vlan 3 server / route 10.9.0.0 255.255.0.0 gateway 192.158.39.101",
+        ),
+        (
+            "replication",
+            "vserver VIP1\n no replicate csrp sticky\n",
+            "+ vserver VIP1 / replicate csrp sticky",
+        ),
+    ] {
+        assert_eq!(configure(&mut lab, standby, lines), "", "{where_}");
+        wait_in_sync(&mut lab, false);
+        let shown = lab.node(active).command("show module csm 5 ft detail").expect("an answer");
+        assert!(shown.contains(&format!("  {named}\n")), "{where_}: {named} is not in\n{shown}");
+        lab.node(active).command("hw-module csm 5 standby config-sync").expect("synchronized");
+        wait_in_sync(&mut lab, true);
+        let shown = lab.node(active).command("show module csm 5 ft detail").expect("an answer");
+        assert!(!shown.contains("differing"), "{where_}: {shown}");
+    }
+    // What is saved is compared, too.
+    let saved = |lab: &mut Lab, side: Side| lab.node(side).command("write memory").expect("saved");
+    let shown = |lab: &mut Lab| lab.node(active).command("show running-directory").expect("an answer");
+    saved(&mut lab, active);
+    let first = shown(&mut lab);
+    assert!(first.contains("not the same on both boxes: the configuration in `working`\n"), "{first}");
+    assert!(first.contains("Flash Between CMMs       : NOT SYNCHRONIZED,\n"), "{first}");
+    lab.node(active).command("copy working certified flash-synchro").expect("distributed");
+    let second = shown(&mut lab);
+    assert!(second.contains("Flash Between CMMs       : SYNCHRONIZED,\n"), "{second}");
+    finish(lab);
+}

@@ -1,16 +1,17 @@
 //! The configuration in force, and changes of it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The configuration in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunningConfigReply {
     /// In canonical form, ends in a line feed.
     pub text: String,
 }
 
 /// What a text is to the configuration in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeMode {
     /// All of the new one: `configure replace`.
@@ -20,7 +21,7 @@ pub enum ChangeMode {
 }
 
 /// A change. It is made as a whole or not at all.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeRequest {
     /// What `text` is.
     pub mode: ChangeMode,
@@ -33,7 +34,7 @@ pub struct ChangeRequest {
 }
 
 /// A change was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeReply {
     /// Warnings and notes about the text, ready to print; empty without any.
     pub findings: String,
@@ -44,7 +45,7 @@ pub struct ChangeReply {
 }
 
 /// A line that one of two configurations has and the other has not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DifferenceReply {
     /// The lines that open its section, outermost first.
     pub section: Vec<String>,
@@ -55,7 +56,7 @@ pub struct DifferenceReply {
 }
 
 /// `hw-module csm N standby config-sync`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncReply {
     /// The CSM's messages.
     pub messages: Vec<String>,
@@ -64,7 +65,7 @@ pub struct SyncReply {
 }
 
 /// Which of two configurations has a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DifferenceSide {
     /// It was removed, or the peer has it.

@@ -1,11 +1,12 @@
 //! The FT group: election, lease, replication, and how late the real-time thread has been.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::track::TrackReply;
 
 /// State of this node or its peer (MIB: SlbFtState).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FtState {
     /// Listening before anything is claimed.
@@ -17,7 +18,7 @@ pub enum FtState {
 }
 
 /// The gate of the dataplane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GateState {
     /// Drops what comes for the virtual MAC.
@@ -31,7 +32,7 @@ pub enum GateState {
 }
 
 /// An FT group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FtReply {
     /// Group number.
     pub group: u8,
@@ -96,7 +97,7 @@ pub struct FtReply {
 }
 
 /// A way to the other node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PathReply {
     /// Its VLAN.
     pub vlan: u16,
@@ -125,7 +126,7 @@ impl PathReply {
 }
 
 /// The other node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerReply {
     /// Its identity, 16 hexadecimal digits.
     pub node: String,
@@ -148,7 +149,7 @@ pub struct PeerReply {
 }
 
 /// What would happen if the active failed now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReadinessReply {
     /// A takeover now would keep every replicated connection.
     pub ready: bool,
@@ -161,7 +162,7 @@ pub struct ReadinessReply {
 }
 
 /// State of the joiner's snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SnapshotState {
     /// No stream to or from the peer.
@@ -175,7 +176,7 @@ pub enum SnapshotState {
 }
 
 /// What the standby holds of what the active has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Coverage {
     /// Held, usable, by the standby.
     pub held: u64,
@@ -184,7 +185,7 @@ pub struct Coverage {
 }
 
 /// Contents of a node's own tables, replicated or not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TableReply {
     /// Proven connections.
     pub connections: u64,
@@ -195,7 +196,7 @@ pub struct TableReply {
 }
 
 /// A repair of what differed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RepairReply {
     /// Milliseconds since it was acknowledged.
     pub ms_ago: u64,
@@ -206,7 +207,7 @@ pub struct RepairReply {
 }
 
 /// Entries of one kind that the standby refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusalReply {
     /// Why, e.g. `unknown virtual server`.
     pub reason: String,
@@ -215,7 +216,7 @@ pub struct RefusalReply {
 }
 
 /// Replication of connections and sticky entries.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReplicationReply {
     /// The stream is up.
     pub connected: bool,
@@ -244,7 +245,7 @@ pub struct ReplicationReply {
 }
 
 /// Authority to forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseReply {
     /// The gate as the dataplane sees it now.
     pub gate: GateState,
@@ -257,7 +258,7 @@ pub struct LeaseReply {
 }
 
 /// How late the real-time thread woke.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LatenessReply {
     /// It runs under SCHED_FIFO.
     pub realtime: bool,
@@ -272,7 +273,7 @@ pub struct LatenessReply {
 }
 
 /// Wakings that were later than the bucket before says, and at most this late.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LatenessBucket {
     /// Upper bound, microseconds; `None`: whatever is later.
     pub up_to_us: Option<u64>,
@@ -281,7 +282,7 @@ pub struct LatenessBucket {
 }
 
 /// Sent and received.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Messages {
     /// Sent.
     pub sent: Option<u64>,
@@ -290,7 +291,7 @@ pub struct Messages {
 }
 
 /// Sticky updates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UpdateCounters {
     /// Sent.
     pub sent: Option<u64>,
@@ -301,7 +302,7 @@ pub struct UpdateCounters {
 }
 
 /// Packets on the FT VLAN.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PacketCounters {
     /// Received in all.
     pub received: Option<u64>,
@@ -318,7 +319,7 @@ pub struct PacketCounters {
 }
 
 /// Counters of `show ft detail`, in the CSM's order (MIB: cslbxFt…). `None`: not measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FtCounters {
     /// Changes that the replication queue has room for.
     pub total_buffers: Option<u64>,
@@ -355,7 +356,7 @@ pub struct FtCounters {
 }
 
 /// What the node did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RecorderAction {
     /// Opened its gate.
@@ -365,7 +366,7 @@ pub enum RecorderAction {
 }
 
 /// A claim or a fence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RecorderEntry {
     /// Wall clock, milliseconds since 1970 UTC.
     pub at_unix_ms: u64,

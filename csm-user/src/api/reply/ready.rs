@@ -1,11 +1,12 @@
 //! Whether a box may be lost, and why the node is what it is.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::FtState;
 
 /// `show module csm N ft readiness`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReadyReply {
     /// Either box could be lost now without a client noticing.
     pub ready: bool,
@@ -14,7 +15,7 @@ pub struct ReadyReply {
 }
 
 /// How a thing that was looked at stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckGrade {
     /// As it should be.
@@ -26,7 +27,7 @@ pub enum CheckGrade {
 }
 
 /// Something that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckReply {
     /// How it stands.
     pub grade: CheckGrade,
@@ -39,7 +40,7 @@ pub struct CheckReply {
 }
 
 /// `show module csm N ft explain`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainReply {
     /// State of this node, as the CSM calls it.
     pub state: FtState,
@@ -62,7 +63,7 @@ pub struct ExplainReply {
 }
 
 /// The role was given up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FencedReply {
     /// When, milliseconds since 1970 UTC.
     pub at_unix_ms: u64,
@@ -71,7 +72,7 @@ pub struct FencedReply {
 }
 
 /// A part of the ranks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RankReply {
     /// Which.
     pub what: String,

@@ -2,10 +2,11 @@
 
 use std::net::Ipv4Addr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// State of this node in a group (RFC 2281).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StandbyState {
     /// HSRP does not run.
@@ -23,7 +24,7 @@ pub enum StandbyState {
 }
 
 /// An HSRP group on an interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StandbyReply {
     /// Linux interface.
     pub interface: String,
@@ -62,7 +63,7 @@ pub struct StandbyReply {
 }
 
 /// A router of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StandbyRouterReply {
     /// Its own address.
     pub address: Ipv4Addr,

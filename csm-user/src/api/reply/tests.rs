@@ -48,6 +48,9 @@ fn every_endpoint_is_documented_with_a_true_example() {
     check::<SavedReply>(&format!("POST {}", path::WRITE_MEMORY), &mut examples);
     check::<SavedReply>(&format!("POST {}", path::CERTIFY), &mut examples);
     check::<DirectoryReply>(&get(path::DIRECTORY), &mut examples);
+    check::<ImageReply>(&format!("POST {}", path::IMAGE), &mut examples);
+    check::<SavedReply>(&format!("DELETE {}", path::IMAGE), &mut examples);
+    check::<Done>(&format!("POST {}", path::RELOAD_CANCEL), &mut examples);
     check::<Done>(&format!("POST {}", path::RELOAD), &mut examples);
     check::<SyncReply>(&format!("POST {}", path::SYNC), &mut examples);
     check::<Vec<DifferenceReply>>(&get(path::SYNC_DIFFERENCES), &mut examples);
@@ -61,6 +64,9 @@ fn every_endpoint_is_documented_with_a_true_example() {
     check::<ConnsReply>(&get(path::CONNS), &mut examples);
     check::<ClearedReply>(&format!("POST {}", path::CLEAR_CONNS), &mut examples);
     check::<StickiesReply>(&get(path::STICKY), &mut examples);
+    check::<ClearedReply>(&format!("POST {}", path::CLEAR_STICKY), &mut examples);
+    check::<Done>(&format!("POST {}", path::CLEAR_NEIGHBOURS), &mut examples);
+    check::<Done>(&format!("POST {}", path::CLEAR_COUNTERS), &mut examples);
     check::<Vec<StandbyReply>>(&get(path::STANDBY), &mut examples);
     check::<Vec<VlanReply>>(&get(path::VLANS), &mut examples);
     check::<Vec<NeighbourReply>>(&get(path::NEIGHBOURS), &mut examples);

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ConnState, Endpoint, Protocol, Verdict};
 
 /// Whose packets are told of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TraceQuery {
     /// The client.
     pub client: IpAddr,
@@ -21,7 +22,7 @@ pub struct TraceQuery {
 pub const WAIT_MAX_MS: u64 = 2000;
 
 /// Addresses of a packet; of ARP the sender's and the target's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PacketReply {
     /// Protocol; `None`: ARP.
     pub protocol: Option<Protocol>,
@@ -32,7 +33,7 @@ pub struct PacketReply {
 }
 
 /// A connection's entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EntryReply {
     /// In the table of proven connections, not of half-open ones.
     pub proven: bool,
@@ -45,7 +46,7 @@ pub struct EntryReply {
 }
 
 /// The walk of one frame.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WalkReply {
     /// CLOCK_MONOTONIC, ns; 0: known from its end only, as an answer to a client whose address is translated.
     pub at_ns: u64,

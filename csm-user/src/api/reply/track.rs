@@ -1,9 +1,10 @@
 //! What the FT group tracks.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `track mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TrackModeReply {
     /// Anything down counts.
@@ -13,7 +14,7 @@ pub enum TrackModeReply {
 }
 
 /// State of what is tracked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TrackState {
     /// As it should be.
@@ -25,7 +26,7 @@ pub enum TrackState {
 }
 
 /// Tracking of the FT group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TrackReply {
     /// `track mode`.
     pub mode: TrackModeReply,
@@ -46,7 +47,7 @@ pub struct TrackReply {
 }
 
 /// Something tracked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TrackObjectReply {
     /// As `track` names it, e.g. `gateway 192.158.38.20`.
     pub object: String,
@@ -57,7 +58,7 @@ pub struct TrackObjectReply {
 }
 
 /// A change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TrackChangeReply {
     /// Wall clock, milliseconds since 1970 UTC.
     pub at_unix_ms: u64,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Continuation, Request, Shell, Show, Values};
-use crate::api::reply::{ConnFilter, StateDirectory, VlanRole};
+use crate::api::reply::{ConnFilter, ReloadRequest, StateDirectory, StickyFilter, VlanRole};
 use crate::cli::configure::Change;
 use crate::cli::select::Select;
 use crate::cli::state::Action;
@@ -26,6 +26,21 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { syntax: "clear module csm SLOT connections real REAL", request: clear_conns },
     Command { syntax: "clear module csm SLOT connections real REAL PORT", request: clear_conns },
     Command { syntax: "clear module csm SLOT connections vserver NAME", request: clear_conns },
+    Command { syntax: "clear module csm SLOT arp-cache", request: |v| select(v, Select::ClearNeighbours) },
+    Command { syntax: "clear module csm SLOT counters", request: |v| select(v, Select::ClearCounters) },
+    Command { syntax: "clear module csm SLOT sticky", request: clear_sticky },
+    Command { syntax: "clear module csm SLOT sticky client ADDRESS", request: clear_sticky },
+    Command { syntax: "clear module csm SLOT sticky group GROUP", request: clear_sticky },
+    Command { syntax: "show module csm SLOT policy", request: |v| select(v, Select::Policy) },
+    Command { syntax: "show module csm SLOT static", request: |v| select(v, Select::Static) },
+    Command {
+        syntax: "show module csm SLOT probe detail",
+        request: |v| select(v, Select::ProbeDetail(None)),
+    },
+    Command {
+        syntax: "show module csm SLOT probe PROBE detail",
+        request: |v| select(v, Select::ProbeDetail(Some(name(v, "PROBE")))),
+    },
     Command {
         syntax: "clear module csm SLOT ft active",
         request: |v| Request::ForceStandby { slot: slot(v) },
@@ -95,9 +110,41 @@ pub(super) const COMMANDS: &[Command] = &[
     },
     Command { syntax: "show module csm SLOT vservers NAME", request: |v| vserver(v, false) },
     Command { syntax: "show module csm SLOT vservers NAME detail", request: |v| vserver(v, true) },
-    Command { syntax: "reload", request: |_| reload(None) },
-    Command { syntax: "reload certified", request: |_| reload(Some(StateDirectory::Certified)) },
-    Command { syntax: "reload working", request: |_| reload(Some(StateDirectory::Working)) },
+    Command { syntax: "copy FILE working image", request: |v| Request::SetImage { file: text(v, "FILE") } },
+    Command { syntax: "delete working image", request: |_| Request::State(Action::DropImage) },
+    Command { syntax: "reload", request: |v| reload(v, None, false) },
+    Command { syntax: "reload force", request: |v| reload(v, None, true) },
+    Command { syntax: "reload in DELAY", request: |v| reload(v, None, false) },
+    Command { syntax: "reload in DELAY force", request: |v| reload(v, None, true) },
+    Command { syntax: "reload certified", request: |v| reload(v, CERTIFIED, false) },
+    Command { syntax: "reload certified force", request: |v| reload(v, CERTIFIED, true) },
+    Command { syntax: "reload certified in DELAY", request: |v| reload(v, CERTIFIED, false) },
+    Command { syntax: "reload certified in DELAY force", request: |v| reload(v, CERTIFIED, true) },
+    Command { syntax: "reload working", request: |v| reload(v, WORKING, false) },
+    Command { syntax: "reload working force", request: |v| reload(v, WORKING, true) },
+    Command { syntax: "reload working in DELAY", request: |v| reload(v, WORKING, false) },
+    Command { syntax: "reload working in DELAY force", request: |v| reload(v, WORKING, true) },
+    Command { syntax: "reload working rollback-timeout MINUTES", request: |v| reload(v, WORKING, false) },
+    Command {
+        syntax: "reload working rollback-timeout MINUTES force",
+        request: |v| reload(v, WORKING, true),
+    },
+    Command { syntax: "reload working rollback-timeout sec SECONDS", request: |v| reload(v, WORKING, false) },
+    Command {
+        syntax: "reload working rollback-timeout sec SECONDS force",
+        request: |v| reload(v, WORKING, true),
+    },
+    Command {
+        syntax: "reload working in DELAY rollback-timeout MINUTES",
+        request: |v| reload(v, WORKING, false),
+    },
+    Command {
+        syntax: "reload working in DELAY rollback-timeout MINUTES force",
+        request: |v| reload(v, WORKING, true),
+    },
+    Command { syntax: "reload cancel", request: |_| Request::State(Action::CancelReload) },
+    // What waits for its time stands below the directories.
+    Command { syntax: "show reload", request: |_| Request::State(Action::Directory) },
     Command { syntax: "show running-directory", request: |_| Request::State(Action::Directory) },
     // As the stack's guide prints it above the directory's listing.
     Command { syntax: "show running-configuration", request: |_| Request::State(Action::Directory) },
@@ -188,6 +235,8 @@ pub(super) const SHELL: &[Command] = &[
     Command { syntax: "terminal length LINES", request: |v| Request::Shell(Shell::Length(lines(v))) },
 ];
 
+/// Longest delay of a reload, in minutes: a week.
+pub(super) const DELAY_MAX: u32 = 10_080;
 /// Longest trace, in packets.
 pub(super) const COUNT_MAX: u64 = 1_000_000;
 
@@ -207,6 +256,17 @@ pub(super) const WORDS: &[Continuation] = &[
     Continuation { word: "connections", help: "reset connections at both ends" },
     Continuation { word: "conns", help: "connections" },
     Continuation { word: "copy", help: "startup configurations" },
+    Continuation { word: "arp-cache", help: "ask for all next hops again" },
+    Continuation { word: "counters", help: "count from 0 again" },
+    Continuation { word: "policy", help: "what virtual servers do with a client" },
+    Continuation { word: "static", help: "connections that servers open" },
+    Continuation { word: "cancel", help: "call off what waits for its time" },
+    Continuation { word: "delete", help: "what a directory holds" },
+    Continuation { word: "force", help: "even if the peer could not take over now" },
+    Continuation { word: "image", help: "the program that a start executes" },
+    Continuation { word: "in", help: "after so many minutes" },
+    Continuation { word: "rollback-timeout", help: "back to certified unless it is said that it stays" },
+    Continuation { word: "DELAY", help: "minutes, 1-10080" },
     Continuation { word: "count", help: "end after so many packets" },
     Continuation { word: "csm", help: "Content Switching Module" },
     Continuation { word: "detail", help: "all about each" },
@@ -311,6 +371,12 @@ fn sticky(values: &Values) -> Request {
     select(values, Select::Sticky { client, group })
 }
 
+fn clear_sticky(values: &Values) -> Request {
+    let client = values.get("ADDRESS").and_then(|address| address.parse().ok());
+    let group = values.get("GROUP").and_then(|group| group.parse().ok());
+    select(values, Select::ClearSticky(StickyFilter { group, client }))
+}
+
 fn lines(values: &Values) -> usize {
     // Accepted only if it parses, see `accepts`.
     values.get("LINES").and_then(|lines| lines.parse().ok()).unwrap_or_default()
@@ -333,8 +399,18 @@ const fn certify(flash_synchro: bool) -> Request {
     Request::State(Action::Certify { flash_synchro })
 }
 
-const fn reload(directory: Option<StateDirectory>) -> Request {
-    Request::State(Action::Reload { directory })
+const WORKING: Option<StateDirectory> = Some(StateDirectory::Working);
+const CERTIFIED: Option<StateDirectory> = Some(StateDirectory::Certified);
+
+fn reload(values: &Values, directory: Option<StateDirectory>, force: bool) -> Request {
+    let number = |parameter| values.get(parameter).and_then(|number| number.parse::<u32>().ok());
+    let minutes = |parameter| number(parameter).map(|minutes| minutes * 60);
+    Request::State(Action::Reload(ReloadRequest {
+        directory,
+        in_s: minutes("DELAY"),
+        rollback_s: number("SECONDS").or(minutes("MINUTES")),
+        force,
+    }))
 }
 
 fn replace(values: &Values) -> Change {

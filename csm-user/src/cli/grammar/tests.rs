@@ -2,7 +2,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::reply::StateDirectory;
+use crate::api::reply::{ReloadRequest, StateDirectory};
 
 fn args(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
@@ -64,6 +64,7 @@ fn every_command_in_full_and_as_short_as_possible() {
     assert_eq!(command("sh run").0, Request::RunningConfig);
     assert_eq!(command("sh run d a.cfg").0, Request::Difference { file: Some("a.cfg".to_owned()) });
     assert_eq!(command("sh run d start").0, Request::Difference { file: None });
+    let working = Some(StateDirectory::Working);
     for (words, action) in [
         ("wr m", Action::Write),
         ("copy run start", Action::Write),
@@ -74,11 +75,24 @@ fn every_command_in_full_and_as_short_as_possible() {
         ("sh start", Action::Startup),
         // As the stack's guide misprints it.
         ("show running-configuration", Action::Directory),
-        ("reload", Action::Reload { directory: None }),
-        ("reload w", Action::Reload { directory: Some(StateDirectory::Working) }),
+        ("reload", Action::Reload(ReloadRequest::default())),
+        ("reload w", Action::Reload(ReloadRequest { directory: working, ..ReloadRequest::default() })),
+        (
+            "reload work in 2 rollb 3 force",
+            Action::Reload(ReloadRequest {
+                directory: working,
+                in_s: Some(120),
+                rollback_s: Some(180),
+                force: true,
+            }),
+        ),
+        ("reload cancel", Action::CancelReload),
+        ("delete working image", Action::DropImage),
     ] {
         assert_eq!(command(words).0, Request::State(action), "{words}");
     }
+    let image = Request::SetImage { file: "csmd-2".to_owned() };
+    assert_eq!(command("copy csmd-2 work image").0, image);
     assert_eq!(command("copy a.cfg start").0, Request::SetStartup { file: "a.cfg".to_owned() });
     let configure = |change, revert_s| Request::Configure { change, revert_s };
     assert_eq!(command("conf t").0, configure(Change::Terminal, None));
@@ -169,6 +183,7 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
               clear            reset functions
               configure        change the configuration in force
               copy             startup configurations
+              delete           what a directory holds
               ft               fault tolerance
               hw-module        a module's other half
               import           a CSM's show running-config, without a daemon
@@ -236,6 +251,7 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
               clear            reset functions
               configure        change the configuration in force
               copy             startup configurations
+              delete           what a directory holds
               ft               fault tolerance
               hw-module        a module's other half
               import           a CSM's show running-config, without a daemon

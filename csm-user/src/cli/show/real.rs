@@ -50,7 +50,8 @@ fn address(real: &RealReply) -> String {
     }
 }
 
-const fn state(state: RealState) -> &'static str {
+/// As the CSM writes it.
+pub(super) const fn state(state: RealState) -> &'static str {
     match state {
         RealState::Operational => "OPERATIONAL",
         RealState::OutOfService => "OUTOFSERVICE",

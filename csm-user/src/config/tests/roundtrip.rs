@@ -351,9 +351,25 @@ fn ft() -> impl Strategy<Value = FtGroup> {
     let timers = timers.prop_filter("a lease", long_enough);
     let key = || of("[!-~]{1,64}").prop_map(|key| key.map(|key| Secret::new(&key)));
     let keys = (key(), key()).prop_map(|(sign, accept)| FtKeys { sign, accept });
-    (1..=254_u8, 1..=254_u8, of(1..=254_u8), (any::<bool>(), any::<bool>()), timers, keys, tracking())
+    (
+        1..=254_u8,
+        1..=254_u8,
+        of(1..=254_u8),
+        (any::<bool>(), any::<bool>(), any::<bool>()),
+        timers,
+        keys,
+        tracking(),
+    )
         .prop_map(
-            |(group, priority, alt_priority, (preempt, sync_auto), (heartbeat, failover), keys, track)| {
+            |(
+                group,
+                priority,
+                alt_priority,
+                (preempt, sync_auto, takeover_synchronized),
+                (heartbeat, failover),
+                keys,
+                track,
+            )| {
                 FtGroup {
                     group,
                     vlan: vlan_id(9),
@@ -361,6 +377,7 @@ fn ft() -> impl Strategy<Value = FtGroup> {
                     alt_priority,
                     preempt,
                     sync_auto,
+                    takeover_synchronized,
                     heartbeat,
                     failover,
                     keys,

@@ -73,6 +73,7 @@ mod tests {
             alt_priority: None,
             preempt: false,
             sync_auto: false,
+            takeover_synchronized: false,
             heartbeat: Duration::from_secs(1),
             failover: Duration::from_secs(3),
             keys: crate::model::FtKeys::default(),
