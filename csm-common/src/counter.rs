@@ -167,6 +167,8 @@ reasons! {
     DropGroupStandby = "drop_hsrp_standby", Drop;
     /// The module's packet for the router on the same host. Never counted: it ends in what the router does with it.
     ToRouter = "to_router", Forward;
+    /// A stray for the successor that is longer than the MTU of the FT VLAN.
+    DropRelayTooBig = "drop_relay_too_big", Drop;
 }
 
 #[cfg(test)]

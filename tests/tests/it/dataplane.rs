@@ -7,6 +7,7 @@ mod arp;
 mod balancing;
 mod bridge;
 mod cleared;
+mod close;
 mod echo;
 mod fragments;
 mod frames;

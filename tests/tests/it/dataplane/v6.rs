@@ -1,9 +1,11 @@
 //! IPv6: what depends on the family, and that the rest goes by the shared stages.
 
+mod close;
 mod controller;
 mod errors;
 mod frames;
 mod headers;
+mod jumbo;
 mod modes;
 mod neighbour;
 mod tcp;
