@@ -10,6 +10,7 @@
 //! - [`loops`]: whether frames go round.
 //! - [`strays`]: frames that reach the wrong node, on purpose.
 //! - [`decapsulate`]: the far end of tunnels.
+//! - [`racing`]: frames on two CPUs at once.
 //! - [`scenario`], [`report`], [`picture`]: a fault from beginning to end, and its line, table and picture.
 //! - [`matrix`]: each mode through each fault. [`timers`]: how soon, for each setting of the timers.
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
@@ -29,6 +30,7 @@ pub mod node;
 pub mod picture;
 pub mod ports;
 pub mod programs;
+pub mod racing;
 pub mod report;
 pub mod rig;
 pub mod rig6;

@@ -23,6 +23,7 @@ mod malformed;
 mod matching;
 mod modes;
 mod options;
+mod race;
 mod rebuild;
 mod replica;
 mod routed;
