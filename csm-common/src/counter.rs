@@ -173,6 +173,8 @@ reasons! {
     DropClientRate = "drop_client_rate_limit", Drop;
     /// First packet to a virtual server whose reals in rotation are all at their `maxconns`.
     DropMaxConns = "drop_max_conns", Drop;
+    /// A stray for the successor that is longer than the MTU of the FT VLAN.
+    DropRelayTooBig = "drop_relay_too_big", Drop;
 }
 
 #[cfg(test)]

@@ -148,6 +148,8 @@ pub const FLAG_ACK: u8 = 16;
 pub const FLAG_REBUILT: u8 = 32;
 /// Cleared: the sender of this direction's packets was sent a reset, or sent one itself.
 pub const FLAG_RESET: u8 = 64;
+/// Of the client's direction: the end of the connection was told.
+pub const FLAG_ENDED: u8 = 128;
 
 /// [`FlowEntry::ack`] is written when it has moved by so many octets, so that a busy entry stays clean in every cache.
 pub const ACK_STEP: u32 = 1 << 14;

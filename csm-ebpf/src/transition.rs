@@ -1,11 +1,15 @@
 //! What a packet does to its connection's state: handshake, close, reset. State is written on transitions only.
 
+use core::arch::asm;
+use core::mem::offset_of;
+
 use aya_ebpf::bindings::BPF_NOEXIST;
+use csm_common::address::V6;
 use csm_common::counter::Reason;
 use csm_common::event::{EVENT_CLOSED, EVENT_CONNECTION};
 use csm_common::flow::{
-    ACK_STEP, FLAG_ACK, FLAG_FIN, FLAG_FORWARD, FLAG_REBUILT, FlowEntry, FlowKey, NONE, STATE_CLEARED,
-    STATE_CLOSED, STATE_CLOSING, STATE_ESTABLISHED, STATE_SYN, STATE_SYN_ACK,
+    ACK_STEP, FLAG_ACK, FLAG_ENDED, FLAG_FIN, FLAG_FORWARD, FLAG_REBUILT, FlowEntry, FlowKey, NONE,
+    STATE_CLEARED, STATE_CLOSED, STATE_CLOSING, STATE_ESTABLISHED, STATE_SYN, STATE_SYN_ACK,
 };
 use csm_common::service::VSERVER_UNIDIRECTIONAL;
 
@@ -13,6 +17,9 @@ use crate::conn::EEXIST;
 use crate::family::Family;
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::{counter, event, room, sticky};
+
+/// Both directions of a connection are made within this time, which is more than two CPUs' readings of the clock differ by.
+const MAKING_NS: u64 = 20_000_000;
 
 /// What became of a half-open connection.
 #[derive(Clone, Copy)]
@@ -88,30 +95,76 @@ pub(crate) fn proven<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>) ->
     if packet.flags & (TCP_RST | TCP_FIN) == 0 || entry.state >= STATE_CLOSED {
         return true;
     }
-    let closed = if packet.flags & TCP_RST != 0 {
+    let mut twin = twin;
+    if packet.flags & TCP_RST != 0 {
         if !believed(packet, entry, twin.as_deref()) {
             return true;
         }
-        true
     } else {
-        entry.flags |= FLAG_FIN;
-        // Of two FINs that cross on two CPUs the retransmission or a later FIN sees both. A server that was never seen
-        // here will not show its own: then the entry lasts as long as the client goes on.
-        twin.as_deref().is_some_and(|twin| {
-            twin.flags & FLAG_FIN != 0 || twin.flags & FLAG_ACK == 0 && is_unidirectional(entry)
-        })
-    };
-    let state = if closed { STATE_CLOSED } else { STATE_CLOSING };
-    entry.state = state;
-    if let Some(twin) = twin {
-        twin.state = state;
+        // Of two FINs that cross on two CPUs one at least sees both: each sets its own before it looks for the other.
+        set_flag(entry, FLAG_FIN);
+        if !is_over(entry, twin.as_deref()) {
+            set_states(entry, twin.as_deref_mut(), STATE_CLOSING);
+            // What came meanwhile may have been overwritten by that.
+            set_flag(entry, FLAG_FIN);
+            if !is_over(entry, twin.as_deref()) {
+                return true;
+            }
+        }
     }
-    if closed {
+    let of_client = match twin.as_deref_mut() {
+        Some(twin) if entry.flags & FLAG_FORWARD == 0 => set_flag(twin, FLAG_ENDED),
+        _ => set_flag(entry, FLAG_ENDED),
+    };
+    set_states(entry, twin, STATE_CLOSED);
+    // Of two CPUs that see the end one tells of it.
+    if of_client & FLAG_ENDED == 0 {
         room::give_back::<A>(entry.vserver, entry.real);
         event::connection(EVENT_CLOSED, entry.connection(&packet.key));
     }
     true
 }
+
+/// Whether a connection with a FIN in this direction has ended: by one in the other, by a reset, or because its server, which was
+/// never seen here, will not show its own: then the entry lasts as long as the client goes on.
+#[inline(always)]
+fn is_over<A: Family>(entry: &FlowEntry<A>, twin: Option<&FlowEntry<A>>) -> bool {
+    let Some(twin) = twin else { return false };
+    // SAFETY: a field of a map's value; another CPU may write it.
+    let flags = unsafe { (&raw const twin.flags).read_volatile() };
+    (flags | entry.flags) & FLAG_ENDED != 0
+        || flags & FLAG_FIN != 0
+        || flags & FLAG_ACK == 0 && is_unidirectional(entry)
+}
+
+#[inline(always)]
+fn set_states<A: Family>(entry: &mut FlowEntry<A>, twin: Option<&mut FlowEntry<A>>, state: u8) {
+    // SAFETY: fields of map values; volatile, so that they stand in this order with what is read after them.
+    unsafe {
+        (&raw mut entry.state).write_volatile(state);
+        if let Some(twin) = twin {
+            (&raw mut twin.state).write_volatile(state);
+        }
+    }
+}
+
+/// Sets a flag, and gives all as they were before. What other CPUs wrote before they set theirs is seen after this, as by them
+/// what this one wrote before.
+#[inline(always)]
+fn set_flag<A: Family>(entry: &mut FlowEntry<A>, flag: u8) -> u8 {
+    let word = (&raw mut entry.egress_vlan).cast::<u64>();
+    let mut value = u64::from_ne_bytes([0, 0, 0, flag, 0, 0, 0, 0]);
+    // SAFETY: an aligned word of a map's value (below), which the kernel's verifier checks.
+    unsafe {
+        asm!("{value} = atomic_fetch_or((u64 *)({word} + 0), {value})", word = in(reg) word, value = inout(reg) value);
+    }
+    let [_, _, _, flags, ..] = value.to_ne_bytes();
+    flags
+}
+const _: () =
+    assert!(offset_of!(FlowEntry, egress_vlan) % 8 == 0 && offset_of!(FlowEntry<V6>, egress_vlan) % 8 == 0);
+const _: () = assert!(offset_of!(FlowEntry, flags) == offset_of!(FlowEntry, egress_vlan) + 3);
+const _: () = assert!(offset_of!(FlowEntry<V6>, flags) == offset_of!(FlowEntry<V6>, egress_vlan) + 3);
 
 /// Any packet on a half-open entry.
 #[inline(never)]
@@ -122,8 +175,7 @@ pub(crate) fn half_open<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>)
     let twin_key = entry.twin_key(packet.key.proto);
     // Looked up for every packet: it keeps both directions equally recent in the table that evicts.
     let Some(twin) = twin_of(A::embryonic().get_ptr_mut(twin_key), entry, &packet.key) else {
-        let _ = A::embryonic().remove(&packet.key);
-        return if forward { Next::Absent } else { Next::Drop(Reason::DropNoConnection) };
+        return alone(packet, entry, &twin_key);
     };
     if forward && packet.opens() && entry.state >= STATE_CLOSED {
         let _ = A::embryonic().remove(twin_key);
@@ -141,6 +193,27 @@ pub(crate) fn half_open<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>)
         return promote(packet, entry, &twin_key, twin);
     }
     Next::Stays
+}
+
+/// A packet on a half-open entry without its other half.
+#[inline(never)]
+fn alone<A: Family>(packet: &Packet<A>, entry: &FlowEntry<A>, twin_key: &FlowKey<A>) -> Next {
+    // Another CPU has just proven the connection.
+    if A::flows().get_ptr(&packet.key).is_some() {
+        return Next::Proven;
+    }
+    let forward = entry.flags & FLAG_FORWARD != 0;
+    // Another CPU is just making it, for the same SYN; another connection has not taken the other direction.
+    let fresh = packet.now_ns < entry.last_seen_ns + MAKING_NS;
+    // SAFETY: see `conn::forward`; read only.
+    let taken = A::embryonic()
+        .get_ptr(twin_key)
+        .is_some_and(|twin| unsafe { (*twin).generation } != entry.generation);
+    if forward && packet.opens() && fresh && !taken {
+        return Next::Stays;
+    }
+    let _ = A::embryonic().remove(&packet.key);
+    if forward { Next::Absent } else { Next::Drop(Reason::DropNoConnection) }
 }
 
 /// What the server's packet does to a half-open connection: `entry` is its direction, `twin` the client's.

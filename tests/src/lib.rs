@@ -11,6 +11,7 @@
 //! - [`stall`]: a controller whose runtime stands still.
 //! - [`strays`]: frames that reach the wrong node, on purpose.
 //! - [`decapsulate`]: the far end of tunnels.
+//! - [`racing`]: frames on two CPUs at once.
 //! - [`scenario`], [`report`], [`picture`]: a fault from beginning to end, and its line, table and picture.
 //! - [`matrix`]: each mode through each fault. [`timers`]: how soon, for each setting of the timers.
 //! - [`stream`], [`endure`]: every datagram of a steady load accounted for, through what must not be noticed.
@@ -36,6 +37,7 @@ pub mod openapi;
 pub mod picture;
 pub mod ports;
 pub mod programs;
+pub mod racing;
 pub mod report;
 pub mod rig;
 pub mod rig6;

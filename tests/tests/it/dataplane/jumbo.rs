@@ -1,22 +1,37 @@
 //! Frames in several buffers: an MTU of 9000 on the ports.
 
 use std::process::Command;
+use std::time::Duration;
 
 use csm_common::counter::Reason;
-use csm_tests::rig::{FAR_CLIENT, REALS, Rig, Run, Side, VIP};
+use csm_common::gate::GateState;
+use csm_common::net::{NEXTHOP_TAGGED, relay_mac, tunnel_overhead};
+use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, Run, Side, VIP};
 
-use super::frames::{ACK, CLIENT_ISN, Frame, PSH, SERVER_ISN, handshake};
+use super::frames::{ACK, CLIENT_ISN, FIN, Frame, PSH, SERVER_ISN, SYN, expect, handshake};
 use super::live::Wire;
+use super::trunk::tagged;
+use super::tunnel::{GUE, packet, tunnelled, untagged, unwrapped};
 
-/// A rig that takes and sends packets of 9000 octets.
+/// Packets of so many octets are taken and sent.
+pub(super) const JUMBO: u16 = 9000;
+/// Octets of payload around a page less head room, where a second buffer begins, and near the MTU.
+pub(super) const PAYLOADS: [usize; 6] = [3000, 3500, 4000, 4096, 8000, 8800];
+
+/// Sets a port's MTU, with the program attached.
+pub(super) fn set_mtu(port: &str, mtu: u16) {
+    let set = Command::new("ip").args(["link", "set", port, "mtu", &mtu.to_string()]).status().expect("ip");
+    assert!(set.success(), "{port} takes an MTU of {mtu} with the program attached");
+}
+
+/// A rig whose data VLANs take and send packets of 9000 octets.
 fn jumbo_rig() -> Rig {
     let rig = Rig::new().expect("the rig");
     for port in ["p0", "p0x", "p1", "p1x"] {
-        let set = Command::new("ip").args(["link", "set", port, "mtu", "9000"]).status().expect("ip");
-        assert!(set.success(), "{port} takes an MTU of 9000 with the program attached");
+        set_mtu(port, JUMBO);
     }
     for hop in 0..5 {
-        rig.next_hop(hop, |hop| hop.mtu = 9000);
+        rig.next_hop(hop, |hop| hop.mtu = JUMBO);
     }
     rig
 }
@@ -74,4 +89,130 @@ fn long_frames_cross_the_ports() {
         client.send(&data);
         server.expect(&data.sent_to(&REALS[0], 80));
     }
+}
+
+/// `frame` with the tag of the VLAN on `side`, if it has one there.
+fn on(side: Side, with_tag: bool, frame: &Frame) -> Vec<u8> {
+    let vlan = [2, 3, 9][side as usize];
+    if with_tag { tagged(&frame.bytes(), vlan) } else { frame.bytes() }
+}
+
+#[test]
+fn tags_are_put_on_taken_off_and_rewritten_in_long_frames() {
+    for (came, leaves) in [(true, true), (true, false), (false, true)] {
+        let mut rig = if came { Rig::on_trunk() } else { Rig::new() }.expect("the rig");
+        for hop in 0..5 {
+            rig.next_hop(hop, |hop| {
+                hop.mtu = JUMBO;
+                hop.flags = hop.flags & !NEXTHOP_TAGGED | if leaves { NEXTHOP_TAGGED } else { 0 };
+            });
+        }
+        let cross = |rig: &mut Rig, from_client: bool, flags: u8, numbers: (u32, u32), octets: usize| {
+            let payload = vec![0xa5; octets];
+            let (from, to, frame, out) = if from_client {
+                let frame = Frame::client(flags, numbers.0, numbers.1).payload(&payload);
+                (Side::Client, Side::Server, frame.clone(), frame.sent_to(&REALS[0], 80))
+            } else {
+                let frame = Frame::server(flags, numbers.0, numbers.1).payload(&payload);
+                (Side::Server, Side::Client, frame.clone(), frame.answered_as(VIP, 80, &FAR_CLIENT))
+            };
+            let run = rig.run(from, &on(from, came, &frame));
+            assert_eq!(run.frame, on(to, leaves, &out), "{octets} octets, {came} to {leaves}");
+            run.reason
+        };
+        let (client_next, server_next) = (CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1));
+        cross(&mut rig, true, SYN, (CLIENT_ISN, 0), 0);
+        cross(&mut rig, false, SYN | ACK, (SERVER_ISN, client_next), 0);
+        cross(&mut rig, true, ACK, (client_next, server_next), 0);
+        // By the short way, and a FIN by the long one.
+        for flags in [PSH | ACK, FIN | ACK] {
+            for octets in PAYLOADS {
+                let ways = [(true, (client_next, server_next)), (false, (server_next, client_next))];
+                for (from_client, numbers) in ways {
+                    assert_eq!(cross(&mut rig, from_client, flags, numbers, octets), Reason::ForwardedFlow);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn long_frames_go_inside_of_longer_ones() {
+    for (port, trunk) in [(0, false), (GUE, false), (GUE, true)] {
+        let bench = if trunk { Rig::on_trunk() } else { Rig::new() };
+        let mut rig = tunnelled(bench.expect("the rig"), port);
+        let fits = JUMBO - tunnel_overhead(20, port);
+        rig.next_hop(0, |hop| hop.mtu = fits);
+        let mut cross = |flags, seq, payload: &[u8]| {
+            let frame = Frame::client(flags, CLIENT_ISN + seq, 7).payload(payload);
+            let run = rig.run(Side::Client, &on(Side::Client, trunk, &frame));
+            let out = if trunk && run.reason != Reason::TooBig { untagged(run.frame) } else { run.frame };
+            (run.reason, out, packet(&frame))
+        };
+        for (flags, seq) in [(SYN, 0), (ACK, 1)] {
+            let (_, out, packet) = cross(flags, seq, b"");
+            assert_eq!(unwrapped(&out, port), packet);
+        }
+        let largest = usize::from(fits) - 40;
+        for octets in PAYLOADS.into_iter().chain([largest]) {
+            let (reason, out, packet) = cross(PSH | ACK, 1, &vec![0xa5; octets]);
+            assert_eq!(
+                (reason, out.len()),
+                (Reason::ForwardedFlow, 14 + usize::from(JUMBO - fits) + 40 + octets)
+            );
+            assert_eq!(unwrapped(&out, port), packet, "{octets} octets by {port}");
+        }
+        let (reason, told, _) = cross(PSH | ACK, 1, &vec![0xa5; largest + 1]);
+        let size = if trunk { &told[44..46] } else { &told[40..42] };
+        assert_eq!((reason, size), (Reason::TooBig, &fits.to_be_bytes()[..]), "by {port}");
+    }
+}
+
+/// As the predecessor sends it to its peer, and as the successor gets such a frame.
+fn stray(rig: &Rig, frame: &Frame) -> [Frame; 2] {
+    [PEER_MAC, rig.own_mac(Side::Ft)].map(|dst_mac| Frame { src_mac: relay_mac(2), dst_mac, ..frame.clone() })
+}
+
+#[test]
+fn strays_of_several_buffers_cross_the_ft_vlan() {
+    let mut rig = jumbo_rig();
+    handshake(&mut rig);
+    for port in ["p2", "p2x"] {
+        set_mtu(port, JUMBO);
+    }
+    let life = Duration::from_secs(60);
+    for octets in PAYLOADS.into_iter().chain([usize::from(JUMBO) - 40]) {
+        let [sent, got] = stray(&rig, &ups(octets));
+        rig.gate(GateState::RelayOut, life);
+        expect(&mut rig, Side::Client, &ups(octets), Reason::Relayed, &sent);
+        rig.gate(GateState::RelayIn, life);
+        expect(&mut rig, Side::Ft, &got, Reason::ForwardedFlow, &ups(octets).sent_to(&REALS[0], 80));
+    }
+    // Not only in a test run.
+    rig.gate(GateState::RelayOut, life);
+    let (mut client, mut ft) = (Wire::open("p0x").expect("a wire"), Wire::open("p2x").expect("the FT wire"));
+    client.send(&ups(8960));
+    ft.expect(&stray(&rig, &ups(8960))[0]);
+}
+
+#[test]
+fn a_stray_that_is_too_long_for_the_ft_vlan_is_counted_as_that() {
+    let mut rig = jumbo_rig();
+    handshake(&mut rig);
+    rig.gate(GateState::RelayOut, Duration::from_secs(60));
+    // The MTU as it is when the stray comes.
+    for mtu in [1500, 3000, 1280] {
+        set_mtu("p2", mtu);
+        set_mtu("p2x", mtu);
+        let fits = ups(usize::from(mtu) - 40);
+        let [sent, _] = stray(&rig, &fits);
+        expect(&mut rig, Side::Client, &fits, Reason::Relayed, &sent);
+        for more in [1, 4, 500, 5000] {
+            let long = ups(usize::from(mtu) - 40 + more);
+            expect(&mut rig, Side::Client, &long, Reason::DropRelayTooBig, &long);
+        }
+    }
+    let (mut client, mut ft) = (Wire::open("p0x").expect("a wire"), Wire::open("p2x").expect("the FT wire"));
+    client.send(&ups(1240));
+    ft.expect(&stray(&rig, &ups(1240))[0]);
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use aya::programs::TestRunOptions;
 use csm_common::counter::Reason;
 use csm_common::gate::GateState;
 use csm_common::net::relay_mac;
@@ -89,6 +90,24 @@ fn the_kernel_takes_part_through_the_veth_whatever_the_gate() {
     }
 }
 
+/// `frame` as the trunk receives it goes to the node's kernel by the port itself, no octet changed: there is no VLAN whose veth
+/// it could be meant for.
+#[track_caller]
+fn left_alone(rig: &mut Rig, frame: &[u8]) {
+    let length = u32::try_from(frame.len()).expect("a frame");
+    let context: Vec<u8> =
+        [0, length, 0, rig.ports()[0].ifindex, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let mut out = vec![0; frame.len()];
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        ctx_in: Some(&context),
+        ..TestRunOptions::default()
+    };
+    let result = rig.dataplane.test_run(options).expect("a test run");
+    assert_eq!((result.return_value, result.data_size_out, &out[..]), (2, length, frame));
+}
+
 #[test]
 fn what_is_not_the_modules_is_left_to_the_kernel_as_it_is() {
     let mut rig = Rig::on_trunk().expect("the rig");
@@ -107,6 +126,7 @@ fn what_is_not_the_modules_is_left_to_the_kernel_as_it_is() {
     let mut alone = tagged(&frame, 2);
     alone[12..14].copy_from_slice(&[0x88, 0xa8]);
     for provider in [outer, alone] {
+        left_alone(&mut rig, &provider);
         assert_eq!(rig.run_from_kernel(Side::Client, &provider).reason, Reason::ForwardedKernel);
     }
 }

@@ -17,7 +17,7 @@ use super::frames::{ACK, CLIENT_ISN, CLIENT_PORT, FIN, Frame, L4, SYN, expect_en
 use super::icmp_send::error;
 use super::trunk::tagged;
 
-const GUE: u16 = 6080;
+pub(super) const GUE: u16 = 6080;
 const MTU: u16 = 1500;
 /// Where the first real is, behind a router of the server side: the second one.
 const REMOTE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -31,7 +31,7 @@ fn rig(port: u16) -> Rig {
     tunnelled(Rig::new().expect("the rig"), port)
 }
 
-fn tunnelled(rig: Rig, port: u16) -> Rig {
+pub(super) fn tunnelled(rig: Rig, port: u16) -> Rig {
     let mut tunnels: Array<MapData, Tunnel> = rig.map(names::TUNNELS);
     let tunnel = Tunnel { local_be: be(ALIAS), remote_be: be(REMOTE), port_be: port.to_be(), pad: 0 };
     tunnels.set(5, tunnel, 0).expect("TUNNELS");
@@ -49,7 +49,7 @@ fn tunnelled(rig: Rig, port: u16) -> Rig {
 
 /// What is inside of `frame`, which must be a good packet of the pair's to the real by way of the router.
 #[track_caller]
-fn unwrapped(frame: &[u8], port: u16) -> Vec<u8> {
+pub(super) fn unwrapped(frame: &[u8], port: u16) -> Vec<u8> {
     assert_eq!((&frame[..6], &frame[6..12]), (&ROUTER.mac[..], &VIRTUAL_MAC[..]));
     let packet = SlicedPacket::from_ethernet(frame).expect("a packet");
     let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("IPv4") };
@@ -66,7 +66,7 @@ fn unwrapped(frame: &[u8], port: u16) -> Vec<u8> {
 }
 
 /// The IP packet of `frame` as it is sent on, whoever's MAC addresses it has.
-fn packet(frame: &Frame) -> Vec<u8> {
+pub(super) fn packet(frame: &Frame) -> Vec<u8> {
     frame.clone().routed_to(&ROUTER).bytes()[14..].to_vec()
 }
 
@@ -99,7 +99,7 @@ fn a_connection_goes_inside_of_others_and_only_its_hop_limit_changes() {
 
 /// Takes the tag of the server VLAN off.
 #[track_caller]
-fn untagged(mut frame: Vec<u8>) -> Vec<u8> {
+pub(super) fn untagged(mut frame: Vec<u8>) -> Vec<u8> {
     assert_eq!(frame[12..16], [0x81, 0, 0, 3]);
     frame.drain(12..16);
     frame
@@ -176,7 +176,7 @@ fn a_tunnel_whose_router_is_silent_carries_nothing() {
 }
 
 /// A rig whose web server of IPv6 has one real, behind a tunnel to `port`.
-fn tunnelled6(rig: Rig, port: u16) -> Rig {
+pub(super) fn tunnelled6(rig: Rig, port: u16) -> Rig {
     let mut tunnels: Array<MapData, Tunnel<V6>> = rig.map(names::TUNNELS6);
     let tunnel =
         Tunnel { local_be: rig6::ALIAS6.into(), remote_be: REMOTE6.into(), port_be: port.to_be(), pad: 0 };
@@ -206,7 +206,7 @@ fn segment6(first: bool, hop_limit: u8) -> Vec<u8> {
 
 /// As [`unwrapped`], of IPv6.
 #[track_caller]
-fn unwrapped6(frame: &[u8], port: u16) -> Vec<u8> {
+pub(super) fn unwrapped6(frame: &[u8], port: u16) -> Vec<u8> {
     assert_eq!(frame[..6], rig6::REALS6[0].mac, "the real's own MAC stands for the router's");
     let packet = SlicedPacket::from_ethernet(frame).expect("a packet");
     let Some(NetSlice::Ipv6(ip)) = &packet.net else { panic!("IPv6") };
