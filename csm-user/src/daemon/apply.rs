@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::host;
 use super::node::Node;
+use super::repeat::Repeat;
 use super::router;
 use crate::api::backend::{ConfigBackend, Fault};
 use crate::api::reply::config::{
@@ -27,6 +27,7 @@ use crate::config::difference::{self, Difference, Side};
 use crate::config::{self, Severity};
 use crate::dataplane::load::PortSpec;
 use crate::dataplane::plan::{Desired, needed_hops};
+use crate::dataplane::ring::Delta;
 use crate::dataplane::table::monotonic_ns;
 use crate::ft::FtCommand;
 use crate::model::change::needs_restart;
@@ -52,7 +53,7 @@ pub struct Changes {
     groups: Mutex<Groups>,
     wishes: mpsc::Sender<Wish>,
     /// The peer is being compared, or synchronized.
-    pub(super) comparing: AtomicBool,
+    pub(super) comparing: Repeat,
 }
 
 /// What a change leaves to the event loop.
@@ -66,6 +67,8 @@ pub enum Wish {
     CheckSync,
     /// To be started anew, from that copy.
     Reload(Option<Directory>),
+    /// The same for the peer, whose configuration the copy holds: unless this node is active by then.
+    Follow(Directory),
 }
 
 /// A change that is still to be confirmed.
@@ -96,7 +99,7 @@ impl Changes {
             announcer,
             groups: Mutex::new(groups),
             wishes,
-            comparing: AtomicBool::new(false),
+            comparing: Repeat::default(),
         }
     }
 
@@ -256,10 +259,14 @@ impl Node {
         hops.retain(|host, _| of_module.contains(host));
         self.runtime.block_on(self.changes.probes.reload(targets(&after)));
         let health = Arc::clone(&self.health.borrow());
+        let directory = self.directory.get();
         if let Err(error) = self.planner.change(&after, hops, &health) {
             let _numbers = self.neighbours.want(&old);
             self.runtime.block_on(self.changes.probes.reload(targets(before)));
             return Err(Fault::Internal(format!("the configuration stays as it was: {error}")));
+        }
+        if self.directory.get().replicates_otherwise(&directory) {
+            (self.deltas)(Delta::Rescoped);
         }
         let _numbers = self.neighbours.want(&new);
         if let Err(error) = self.announce_changes(&known) {

@@ -21,6 +21,7 @@ mod pair;
 pub mod planner;
 mod ports;
 mod ready;
+mod repeat;
 pub mod replica;
 mod replies;
 mod restart;

@@ -1,5 +1,6 @@
 //! The event loop: what one feature says becomes what others are told.
 
+mod again;
 mod end;
 
 use std::collections::{BTreeSet, HashSet};
@@ -34,11 +35,14 @@ use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
 use crate::sync;
 use crate::track::task::TrackStatus;
+use again::{Cleared, Start, Starts};
 
 /// Between two log lines about boxes that use the group's addresses.
 const RIVALS_EVERY: Duration = Duration::from_secs(10);
 /// Between two looks at whether the peer is to be synchronized by itself.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
+/// Work of the event loop that takes longer is told of: without its signs of life for some times as long the node yields.
+const HELD_UP: Duration = Duration::from_millis(250);
 /// Where events come from.
 pub(super) struct Inputs {
     /// Hints of the event ring.
@@ -67,6 +71,24 @@ enum Event {
     Standby,
     Track,
     Terminate,
+}
+
+impl Event {
+    /// For the log.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Alive => "its own period",
+            Self::Health => "a change of health",
+            Self::Completeness => "replication",
+            Self::Hint(_) => "the network",
+            Self::Link(_) => "a link",
+            Self::Wish(_) => "a change of the configuration",
+            Self::Ft(_) => "the election",
+            Self::Standby => "HSRP",
+            Self::Track => "tracking",
+            Self::Terminate => "a signal",
+        }
+    }
 }
 
 struct Sources {
@@ -185,21 +207,28 @@ pub(super) async fn run(
     router.track();
     router.tell(FtCommand::Forwardable(node.can_forward()));
     router.replica();
-    let ended = loop {
-        match sources.next().await {
-            Event::Terminate => break Ended::Stopped,
-            Event::Wish(Wish::Reload(directory)) => match node.can_start(directory) {
-                Ok(()) => break Ended::Reload(directory),
-                Err(error) => tracing::error!(%error, "not started anew: everything stays as it is"),
-            },
-            event => router.route(event),
+    let mut starts = Starts::default();
+    let cleared = loop {
+        let event = tokio::select! {
+            biased;
+            cleared = starts.next(node) => break Some(cleared),
+            event = sources.next() => event,
+        };
+        match event {
+            Event::Terminate => break None,
+            Event::Wish(Wish::Reload(from)) => starts.ask(node, Start { from, for_peer: false }),
+            Event::Wish(Wish::Follow(from)) => starts.ask(node, Start { from: Some(from), for_peer: true }),
+            event => router.watched(event),
         }
+    };
+    let (ended, in_place) = match cleared {
+        None => (Ended::Stopped, false),
+        Some(Cleared { from, in_place }) => (Ended::Reload(from), in_place),
     };
     match ended {
         Ended::Stopped => tracing::info!("told to stop"),
         Ended::Reload(_) => tracing::info!("told to reload"),
     }
-    let in_place = matches!(ended, Ended::Reload(directory) if node.may_rest(directory));
     let parked = if in_place { router.rest(&mut sources).await } else { None };
     if parked.is_none() && router.leave(sources).await {
         return (Ended::Stopped, Restart::default());
@@ -265,6 +294,16 @@ impl Rivals {
 }
 
 impl Router<'_> {
+    /// As [`Self::route`]; what takes so long that the election might soon give this node up is told of.
+    fn watched(&mut self, event: Event) {
+        let (begun, what) = (Instant::now(), event.name());
+        self.route(event);
+        let took = begun.elapsed();
+        if took > HELD_UP {
+            tracing::warn!(milliseconds = took.as_millis(), "the event loop was held up by {what}");
+        }
+    }
+
     fn route(&mut self, event: Event) {
         match event {
             Event::Alive => {
@@ -476,7 +515,7 @@ impl Router<'_> {
                 drop(self.node.runtime.spawn_blocking(check));
             }
             // Ends the loop that routes; what leads to it now is late.
-            Wish::Reload(_) => {}
+            Wish::Reload(_) | Wish::Follow(_) => {}
         }
     }
 

@@ -96,25 +96,25 @@ impl Node {
         })
     }
 
-    /// Whether this node can be started anew from `directory`.
+    /// The configuration with which this node would be started anew from `directory`. Takes as long as a start does: not on
+    /// the event loop.
     ///
     /// # Errors
     /// If the program is none, or the configuration has faults.
-    pub(super) fn can_start(&self, directory: Option<Directory>) -> Result<(), Failure> {
+    pub(super) fn can_start(&self, directory: Option<Directory>) -> Result<Config, Failure> {
         let image = &self.options.image;
         let named = || Failure::step(image.display().to_string());
         nix::unistd::access(image, nix::unistd::AccessFlags::X_OK).map_err(named())?;
-        boot(&self.options, directory).map(drop)
+        boot(&self.options, directory).map(|(config, _)| config)
     }
 
-    /// Whether a start from `directory` finds ports, addresses and FT group as they are, so that what it replaces can go on
+    /// Whether a start with `next` finds ports, addresses and FT group as they are, so that what it replaces can go on
     /// until it is there. As the active router of an HSRP group it cannot: the group is handed over first.
-    pub(super) fn may_rest(&self, directory: Option<Directory>) -> bool {
+    pub(super) fn may_rest(&self, next: &Config) -> bool {
         if self.standby.as_ref().is_some_and(super::standby::Groups::is_active) {
             return false;
         }
-        let next = boot(&self.options, directory);
-        self.outlived && next.is_ok_and(|(next, _)| needs_restart(&self.config(), &next).is_empty())
+        self.outlived && needs_restart(&self.config(), next).is_empty()
     }
 
     /// Checksum of the copy that a start would take, if it would take one.

@@ -1,6 +1,5 @@
 //! Configuration synchronization within the daemon: both ends of the exchange, and the check after each change.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::apply::{self, Wish};
@@ -102,7 +101,7 @@ impl Node {
             )));
         }
         self.save(Directory::Working, &config::print(&after))?;
-        self.changes.wish_soon(&self.runtime, Wish::Reload(Some(Directory::Working)));
+        self.changes.wish_soon(&self.runtime, Wish::Follow(Directory::Working));
         Ok(true)
     }
 
@@ -181,12 +180,14 @@ impl Node {
     /// After a change, or where [`Node::is_to_sync`]: the peer gets this node's configuration if it is to have it by itself;
     /// else the log says what it has not. Without a peer there is nothing to say.
     pub(super) fn check_sync(&self) {
-        // One at a time: a later one may have the older text.
-        if self.changes.comparing.swap(true, Ordering::AcqRel) {
+        // One at a time: a later one may have the older text. But what it has seen may be old, too, when it ends.
+        if !self.changes.comparing.ask() {
             return;
         }
         self.compare();
-        self.changes.comparing.store(false, Ordering::Release);
+        while !self.changes.comparing.is_done() {
+            self.compare();
+        }
     }
 
     fn compare(&self) {
