@@ -136,7 +136,8 @@ pub const STATE_CLEARED: u8 = 6;
 
 /// This entry is the client → server direction.
 pub const FLAG_FORWARD: u8 = 1;
-/// The connection is replicated (`replicate csrp connection`).
+/// The connection's virtual server had `replicate csrp connection` when the entry was made; it is replicated as long as that
+/// stands.
 pub const FLAG_REPLICATE: u8 = 2;
 /// Learned from the peer, not seen here yet.
 pub const FLAG_REPLICA: u8 = 4;

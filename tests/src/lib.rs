@@ -22,8 +22,8 @@
 pub mod capture;
 pub mod checks;
 pub mod decapsulate;
-pub mod endure;
 pub mod edits;
+pub mod endure;
 pub mod explore;
 pub mod figure;
 pub mod lab;

@@ -7,8 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::host;
 use super::node::Node;
+use super::repeat::Repeat;
 use super::restart::Restarting;
 use super::router;
 use crate::api::backend::{ConfigBackend, Fault};
@@ -29,6 +29,7 @@ use crate::config::difference::{self, Difference, Side};
 use crate::config::{self, Severity};
 use crate::dataplane::load::PortSpec;
 use crate::dataplane::plan::{Desired, needed_hops};
+use crate::dataplane::ring::Delta;
 use crate::dataplane::table::monotonic_ns;
 use crate::ft::FtCommand;
 use crate::model::change::needs_restart;
@@ -53,7 +54,7 @@ pub struct Changes {
     groups: Mutex<Groups>,
     wishes: mpsc::Sender<Wish>,
     /// The peer is being compared, or synchronized.
-    pub(super) comparing: AtomicBool,
+    pub(super) comparing: Repeat,
     /// What stands against synchronizing it by itself, as the log has it.
     pub(super) standing: Mutex<Option<String>>,
     /// Boot nonce of the peer whose directories were compared last.
@@ -71,9 +72,9 @@ pub enum Wish {
     CheckSync,
     /// To be started anew, if that can be.
     Reload(Restarting),
-    /// The same, by a program that has proven itself.
-    Execute(Restarting, PathBuf),
-    /// The same at that time, unless cancelled; the number is that of the plan.
+    /// The same for the peer, whose configuration or image the copy holds: unless this node is active by then.
+    Follow(Restarting),
+    /// To be started anew at that time, unless cancelled; the number is that of the plan.
     ReloadAt {
         /// When.
         at: Instant,
@@ -114,7 +115,7 @@ impl Changes {
             announcer,
             groups: Mutex::new(groups),
             wishes,
-            comparing: AtomicBool::new(false),
+            comparing: Repeat::default(),
             standing: Mutex::default(),
             greeted: AtomicU64::new(0),
         }
@@ -276,10 +277,14 @@ impl Node {
         hops.retain(|host, _| of_module.contains(host));
         self.runtime.block_on(self.changes.probes.reload(targets(&after)));
         let health = Arc::clone(&self.health.borrow());
+        let directory = self.directory.get();
         if let Err(error) = self.planner.change(&after, hops, &health) {
             let _numbers = self.neighbours.want(&old);
             self.runtime.block_on(self.changes.probes.reload(targets(before)));
             return Err(Fault::Internal(format!("the configuration stays as it was: {error}")));
+        }
+        if self.directory.get().replicates_otherwise(&directory) {
+            (self.deltas)(Delta::Rescoped);
         }
         let _numbers = self.neighbours.want(&new);
         if let Err(error) = self.announce_changes(&known) {

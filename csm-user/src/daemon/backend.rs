@@ -325,14 +325,6 @@ impl Node {
         })
     }
 
-    /// Connections of `vserver` by the last walk.
-    pub(super) fn connections_of(&self, vserver: &Vserver) -> Option<u64> {
-        let index = vserver.virtual_server.as_ref().and_then(|server| {
-            self.directory.get().vserver_number(StableId::of_vserver(&vserver.name, server))
-        });
-        self.counted(index, |census| &census.vservers)
-    }
-
     /// Connections of `number` by the last walk; what has no number has none.
     fn counted(&self, number: Option<u32>, kind: fn(&Census) -> &BTreeMap<u32, u64>) -> Option<u64> {
         let Some(number) = number else { return Some(0) };

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use csm_common::flow::{FLAG_REPLICA, FLAG_REPLICATE};
+use csm_common::flow::FLAG_REPLICA;
 use csm_common::gate::GateState;
 
 use super::backend::SECOND_NS;
@@ -15,6 +15,7 @@ use crate::api::reply::{ClearedReply, ConnFilter, ConnReply, ConnState, ConnsRep
 use crate::dataplane::clear;
 use crate::dataplane::plan::Desired;
 use crate::dataplane::selection::Selection;
+use crate::dataplane::snapshot::Directory;
 use crate::dataplane::table::family::TableFamily;
 use crate::dataplane::table::{Position, Seen, Table, monotonic_ns};
 
@@ -26,6 +27,7 @@ struct View {
     /// Virtual servers by number: name, and whether the service is FTP.
     vservers: BTreeMap<u32, (String, bool)>,
     desired: Arc<Desired>,
+    directory: Arc<Directory>,
     /// This node sees the connections' packets.
     forwarding: bool,
     now_ns: u64,
@@ -40,7 +42,8 @@ impl View {
         };
         let vservers = desired.vservers.iter();
         let vservers = vservers.map(|(number, known)| (*number, (known.name.to_string(), ftp(&known.name))));
-        Self { vservers: vservers.collect(), forwarding: is_open(node), desired, now_ns }
+        let directory = node.directory.get();
+        Self { vservers: vservers.collect(), forwarding: is_open(node), desired, directory, now_ns }
     }
 
     /// `filter` in this node's numbers.
@@ -86,7 +89,7 @@ impl View {
             state: ConnState::from_flow(connection.state)?,
             vserver: vserver.map(|(name, _)| name.clone()),
             ftp: vserver.is_some_and(|(_, ftp)| *ftp),
-            replicated: seen.flags & FLAG_REPLICATE != 0,
+            replicated: self.directory.is_replicated(connection.vserver, seen.flags),
             replica,
             idle_s: (self.forwarding && !replica)
                 .then(|| self.now_ns.saturating_sub(seen.last_seen_ns) / SECOND_NS),

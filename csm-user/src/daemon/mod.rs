@@ -25,6 +25,7 @@ pub mod planner;
 mod ports;
 mod ready;
 pub mod reloads;
+mod repeat;
 pub mod replica;
 mod replies;
 mod restart;

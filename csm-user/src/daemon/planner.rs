@@ -82,6 +82,19 @@ impl Planner {
         }
     }
 
+    /// Learns what drained when an earlier csmd ended, from the maps that it left: its connections are told of, counted and
+    /// timed as before. To be called before the first plan.
+    ///
+    /// # Errors
+    /// Of the maps.
+    pub fn recall(&self) -> io::Result<()> {
+        let inputs = self.inputs();
+        let left = self.maps.read_back()?;
+        let left6 = self.maps6.as_ref().map(Maps::read_back).transpose()?.unwrap_or_default();
+        self.directory.set(Directory::left(&left, &left6, &inputs.numbers));
+        Ok(())
+    }
+
     /// Brings the maps in line with the configuration in force and `health`; returns how many operations that took.
     ///
     /// # Errors
@@ -190,6 +203,13 @@ impl Planner {
             self.directory.set(Directory::clone(&self.directory.get()).known_to(numbers));
             if let Err(error) = self.identities.write(numbers) {
                 tracing::warn!(%error, "released numbers could not be noted; the next plan tries again");
+            }
+            // Whoever gets the number next may be of the other family: what stands there must not be taken for it.
+            let forgotten = self.maps.forget(&released);
+            let forgotten =
+                forgotten.and_then(|()| self.maps6.as_ref().map_or(Ok(()), |maps| maps.forget(&released)));
+            if let Err(error) = forgotten {
+                tracing::warn!(%error, "elements of released numbers could not be cleared");
             }
         }
         released

@@ -11,13 +11,15 @@ use super::replies;
 use crate::api::backend::Fault;
 use crate::api::reply::ready::{CheckGrade, CheckReply, ExplainReply, FencedReply, RankReply, ReadyReply};
 use crate::config;
+use crate::dataplane::covered;
 use crate::dataplane::load::AttachMode;
 use crate::dataplane::table::monotonic_ns;
 use crate::ft::State;
 use crate::ft::explain::explain;
+use crate::ft::status::FtStatus;
 use crate::model::{Config, RealAdmin};
 use crate::probe::health::{RealHealth, RealKey};
-use crate::readiness::{self, BoxFacts, Grade, Pair, Replica, Role};
+use crate::readiness::{self, BoxFacts, Grade, Pair, Replica, Role, Way};
 use crate::state::image;
 use crate::sync::wire::{Ask, Reply};
 
@@ -33,14 +35,7 @@ impl Node {
             Pair {
                 heard: peer.is_some(),
                 hears_us: peer.is_some_and(|peer| peer.hears_us),
-                // A path is meant to be heard on once something was sent there: before there is no key to prove it by.
-                paths: status
-                    .paths
-                    .iter()
-                    .flatten()
-                    .filter(|path| path.sent > 0)
-                    .map(|path| (path.vlan, path.is_heard))
-                    .collect(),
+                ways: ways(&status).collect(),
                 config: peer.is_some_and(|peer| peer.config_in_sync),
                 software: peer.is_some_and(|peer| peer.software_in_sync),
                 timers: peer.is_some_and(|peer| peer.timers_in_sync),
@@ -142,10 +137,16 @@ impl Node {
                 .collect(),
             reals: self.found_reals(&config),
             unresolved: self.unresolved(&config),
-            unreplicated: self.unreplicated(&config),
+            unreplicated: covered::unreplicated(
+                &self.desired(),
+                &self.directory.get(),
+                self.walked.get().as_ref().map(|walked| &walked.census),
+            ),
             replica: self.replica_facts(),
             saved: self.is_saved(&config),
             unconfirmed: self.changes.settled().is_none(),
+            unheard: status.into_iter().flat_map(ways).filter(|way| !way.heard).map(|way| way.vlan).collect(),
+            routers: self.standby.as_ref().map(super::standby::Groups::facts).unwrap_or_default(),
         }
     }
 
@@ -197,39 +198,22 @@ impl Node {
         found
     }
 
-    fn unreplicated(&self, config: &Config) -> Vec<String> {
-        let mut found = Vec::new();
-        let walked = self.walked.get();
-        for vserver in config.vservers.iter().filter(|vserver| vserver.inservice) {
-            let name = &vserver.name;
-            if !vserver.replicate_connection {
-                match self.connections_of(vserver) {
-                    Some(0) => {}
-                    Some(count) => found.push(format!("{count} connections of {name}")),
-                    None => found.push(format!("the connections of {name}, which were not counted yet,")),
-                }
-            }
-            let sticks = walked.as_ref().is_none_or(|walked| walked.census.sticky > 0);
-            if vserver.sticky.is_some() && !vserver.replicate_sticky && sticks {
-                found.push(format!("the sticky entries of {name}"));
-            }
-        }
-        found
-    }
-
     fn replica_facts(&self) -> Option<Replica> {
         let status = self.replication.as_ref()?.status();
         let sender = status.outgoing.as_ref().filter(|_| status.active);
         let Some(sender) = sender else { return status.active.then(Replica::default) };
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let coverage = sender.coverage.map(|(_, coverage)| coverage).unwrap_or_default();
+        // A comparison of what was replicated before says nothing of what is replicated now.
+        let rescoped = self.directory.rescoped().map(|at| at.elapsed());
+        let compared = sender.coverage.filter(|(age, _)| rescoped.is_none_or(|since| *age < since));
+        let coverage = compared.map(|(_, coverage)| coverage).unwrap_or_default();
         Some(Replica {
             connected: true,
             complete: sender.peer_complete && sender.snapshot_epoch != 0,
             lag_ms: millis(sender.lag),
             refused: sender.refused_buckets,
             broken: sender.broken_buckets,
-            compared_ms: sender.coverage.map(|(age, _)| millis(age)),
+            compared_ms: compared.map(|(age, _)| millis(age)),
             connections: (coverage.connections_known, coverage.connections_held),
             sticky: (coverage.sticky_known, coverage.sticky_held),
         })
@@ -241,6 +225,12 @@ impl Node {
         let booted = self.boot_checksum()?;
         Some(booted == image::checksum(&config::print(config)))
     }
+}
+
+/// The ways to the peer. One is meant to be heard on once something was sent there: before there is no key to prove it by.
+fn ways(status: &FtStatus) -> impl Iterator<Item = Way> {
+    let used = status.paths.iter().flatten().filter(|path| path.sent > 0);
+    used.map(|path| Way { vlan: path.vlan, heard: path.is_heard, hears_us: path.hears_us })
 }
 
 fn check_reply(check: readiness::Check, slot: u8) -> CheckReply {

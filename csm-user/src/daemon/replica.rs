@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::channel::Sender;
 use csm_common::address::V6;
-use csm_common::flow::{Connection, FLAG_REPLICATE, FlowKey, NONE, STATE_CLOSING, STATE_ESTABLISHED};
+use csm_common::flow::{Connection, FlowKey, NONE, STATE_CLOSING, STATE_ESTABLISHED};
 use csm_common::service::{StickyEntry, StickyKey as LocalStickyKey};
 
 use crate::dataplane::ring::{Change, Delta};
@@ -158,7 +158,7 @@ impl KernelReplica {
             let (directory, now_ns) = (self.directory.get(), monotonic_ns());
             let records: Vec<ConnRecord> = chunk
                 .iter()
-                .filter(|seen| seen.flags & FLAG_REPLICATE != 0)
+                .filter(|seen| directory.is_replicated(seen.connection.vserver, seen.flags))
                 .filter_map(|seen| globalize(&seen.connection, idle_s(seen, now_ns), &directory))
                 .collect();
             flow = visit(&records);
@@ -428,6 +428,7 @@ const fn weight(event: &DeltaEvent) -> u64 {
     match event {
         DeltaEvent::Lost(count) => *count,
         DeltaEvent::Flushed => 0,
+        // What was lost is repaired, and so is this.
         _ => 1,
     }
 }
@@ -438,6 +439,7 @@ fn translate(delta: Delta, directory: &Directory) -> Option<DeltaEvent> {
         Delta::V6(change) => translate_change(change, directory),
         Delta::Lost(count) => Some(DeltaEvent::Lost(count)),
         Delta::Flushed => Some(DeltaEvent::Flushed),
+        Delta::Rescoped => Some(DeltaEvent::Rescoped),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The event loop: what one feature says becomes what others are told.
 
+mod again;
 mod end;
 
 use std::collections::{BTreeSet, HashSet};
@@ -35,11 +36,14 @@ use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
 use crate::sync;
 use crate::track::task::TrackStatus;
+use again::{Cleared, Start, Starts};
 
 /// Between two log lines about boxes that use the group's addresses.
 const RIVALS_EVERY: Duration = Duration::from_secs(10);
 /// Between two looks at whether the peer is to be synchronized by itself.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
+/// Work of the event loop that takes longer is told of: without its signs of life for some times as long the node yields.
+const HELD_UP: Duration = Duration::from_millis(250);
 /// Where events come from.
 pub(super) struct Inputs {
     /// Hints of the event ring.
@@ -68,6 +72,24 @@ enum Event {
     Standby,
     Track,
     Terminate,
+}
+
+impl Event {
+    /// For the log.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Alive => "its own period",
+            Self::Health => "a change of health",
+            Self::Completeness => "replication",
+            Self::Hint(_) => "the network",
+            Self::Link(_) => "a link",
+            Self::Wish(_) => "a change of the configuration",
+            Self::Ft(_) => "the election",
+            Self::Standby => "HSRP",
+            Self::Track => "tracking",
+            Self::Terminate => "a signal",
+        }
+    }
 }
 
 struct Sources {
@@ -187,18 +209,28 @@ pub(super) async fn run(
     router.track();
     router.tell(FtCommand::Forwardable(node.can_forward()));
     router.replica();
-    let ended = loop {
-        match sources.next().await {
-            Event::Terminate => break Ended::Stopped,
-            Event::Wish(Wish::Execute(wanted, program)) => break Ended::Reload(wanted, program),
-            event => router.route(event),
+    let mut starts = Starts::default();
+    let cleared = loop {
+        let event = tokio::select! {
+            biased;
+            cleared = starts.next(node) => break Some(cleared),
+            event = sources.next() => event,
+        };
+        match event {
+            Event::Terminate => break None,
+            Event::Wish(Wish::Reload(wanted)) => starts.ask(node, Start { wanted, for_peer: false }),
+            Event::Wish(Wish::Follow(wanted)) => starts.ask(node, Start { wanted, for_peer: true }),
+            event => router.watched(event),
         }
+    };
+    let (ended, in_place) = match cleared {
+        None => (Ended::Stopped, false),
+        Some(Cleared { wanted, program, in_place }) => (Ended::Reload(wanted, program), in_place),
     };
     match &ended {
         Ended::Stopped => tracing::info!("told to stop"),
         Ended::Reload(..) => tracing::info!("told to reload"),
     }
-    let in_place = matches!(&ended, Ended::Reload(wanted, _) if node.may_rest(wanted.from));
     let parked = if in_place { router.rest(&mut sources).await } else { None };
     if parked.is_none() && router.leave(sources).await {
         return (Ended::Stopped, Restart::default());
@@ -266,6 +298,16 @@ impl Rivals {
 }
 
 impl Router<'_> {
+    /// As [`Self::route`]; what takes so long that the election might soon give this node up is told of.
+    fn watched(&mut self, event: Event) {
+        let (begun, what) = (Instant::now(), event.name());
+        self.route(event);
+        let took = begun.elapsed();
+        if took > HELD_UP {
+            tracing::warn!(milliseconds = took.as_millis(), "the event loop was held up by {what}");
+        }
+    }
+
     fn route(&mut self, event: Event) {
         match event {
             Event::Alive => {
@@ -502,16 +544,8 @@ impl Router<'_> {
                     let _ended = tokio::task::spawn_blocking(carry_out).await;
                 });
             }
-            Wish::Reload(wanted) => {
-                let node = Arc::clone(self.node);
-                // An image is read and asked what it is, for which this loop does not stand still.
-                drop(self.node.runtime.spawn_blocking(move || match node.can_start(wanted.from) {
-                    Ok(program) => node.changes.wish(Wish::Execute(wanted, program)),
-                    Err(error) => tracing::error!(%error, "not started anew: everything stays as it is"),
-                }));
-            }
             // Ends the loop that routes; what leads to it now is late.
-            Wish::Execute(..) => {}
+            Wish::Reload(_) | Wish::Follow(_) => {}
         }
     }
 

@@ -27,6 +27,15 @@ pub struct Saved {
     pub(super) booted: Option<Directory>,
 }
 
+/// What a start anew would execute.
+#[derive(Clone, Debug)]
+pub(super) struct Next {
+    /// The program.
+    pub(super) program: PathBuf,
+    /// Its configuration, as far as this program understands it.
+    pub(super) config: Option<Config>,
+}
+
 /// What a start from the state directory takes: which copy, and what it holds.
 ///
 /// # Errors
@@ -105,27 +114,28 @@ impl Node {
         })
     }
 
-    /// Whether this node can be started anew from `directory`; returns what would be executed.
+    /// What would be executed if this node were started anew from `directory`, and with which configuration. Takes as long as
+    /// a start does: not on the event loop.
     ///
     /// # Errors
     /// If the program is none, or the configuration has faults.
-    pub(super) fn can_start(&self, directory: Option<Directory>) -> Result<PathBuf, Failure> {
+    pub(super) fn can_start(&self, directory: Option<Directory>) -> Result<Next, Failure> {
         let program = self.next_program(directory)?;
+        let config = boot(&self.options, directory).map(|(config, _)| config);
         if program == self.options.image {
-            boot(&self.options, directory)?;
+            return Ok(Next { program, config: Some(config?) });
         }
-        // Else it has said itself that it takes the configuration, which may have commands that are new to this one.
-        Ok(program)
+        // It has said itself that it takes the configuration, which may have commands that are new to this one.
+        Ok(Next { program, config: config.ok() })
     }
 
-    /// Whether a start from `directory` finds ports, addresses and FT group as they are, so that what it replaces can go on
+    /// Whether a start with `next` finds ports, addresses and FT group as they are, so that what it replaces can go on
     /// until it is there. As the active router of an HSRP group it cannot: the group is handed over first.
-    pub(super) fn may_rest(&self, directory: Option<Directory>) -> bool {
+    pub(super) fn may_rest(&self, next: &Config) -> bool {
         if self.standby.as_ref().is_some_and(super::standby::Groups::is_active) {
             return false;
         }
-        let next = boot(&self.options, directory);
-        self.outlived && next.is_ok_and(|(next, _)| needs_restart(&self.config(), &next).is_empty())
+        self.outlived && needs_restart(&self.config(), next).is_empty()
     }
 
     /// Checksum of the copy that a start would take, if it would take one.

@@ -1,6 +1,6 @@
 //! HSRP within the daemon: the groups that this host speaks for, and those that tracking listens to.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +25,7 @@ use crate::hsrp::wire::{AUTHENTICATION, Authentication, State, Version};
 use crate::model::{Config, RouterInterface, StandbyGroup, TrackedGroup};
 use crate::neigh::netlink::Netlink;
 use crate::neigh::task::LinkEvent;
+use crate::readiness::RouterFacts;
 
 /// The groups: first those that this host speaks for, then those that it listens to.
 pub struct Groups {
@@ -225,6 +226,18 @@ impl Groups {
         }
     }
 
+    /// This host's part in the groups that it speaks for.
+    pub(super) fn facts(&self) -> BTreeMap<String, RouterFacts> {
+        let status = self.handle.status();
+        let spoken = status.iter().take(self.spoken.len());
+        let part = |group: &GroupStatus| RouterFacts {
+            active: group.state == State::Active,
+            has_active: group.state == State::Active || group.active.is_some(),
+            has_standby: group.state == State::Standby || group.standby.is_some(),
+        };
+        spoken.map(|group| (named(group), part(group))).collect()
+    }
+
     /// Whether this host is the active router of a group.
     pub(super) fn is_active(&self) -> bool {
         let status = self.handle.status();
@@ -241,6 +254,12 @@ pub(super) fn report(node: &Node) {
         let active = status.active.map(|heard| heard.router.address);
         track.group(tracked.group, *router, active == Some(*router));
     }
+}
+
+/// The same on both boxes.
+fn named(group: &GroupStatus) -> String {
+    let address = group.address.map(|address| format!(" ({address})")).unwrap_or_default();
+    format!("HSRP group {}{address}", group.params.group)
 }
 
 /// The API's view.

@@ -324,6 +324,9 @@ impl Running {
             Arc::clone(&directory),
             options.drop_deltas.is_none(),
         ));
+        if has_adopted {
+            planner.recall().map_err(map_step())?;
+        }
         let config = planner.config();
         let probes = probe::task::spawn(probe::target::targets(&config), config.slot, &healthy);
         planner

@@ -118,7 +118,7 @@ impl Node {
         }
         self.save_working(&config::print(&after))?;
         let anew = Restarting { from: Some(Directory::Working), rollback: None };
-        self.changes.wish_soon(&self.runtime, Wish::Reload(anew));
+        self.changes.wish_soon(&self.runtime, Wish::Follow(anew));
         Ok(true)
     }
 
@@ -139,7 +139,7 @@ impl Node {
         let starts = start && program.is_some_and(|program| self.runs_other(program));
         if starts {
             tracing::info!("the peer gave this box an image: starting anew with it");
-            self.changes.wish_soon(&self.runtime, Wish::Reload(Restarting::default()));
+            self.changes.wish_soon(&self.runtime, Wish::Follow(Restarting::default()));
         }
         Ok(starts)
     }
@@ -213,12 +213,14 @@ impl Node {
     /// After a change, or where [`Node::is_to_sync`]: the peer gets this node's configuration if it is to have it by itself;
     /// else the log says what it has not. Without a peer there is nothing to say.
     pub(super) fn check_sync(&self) {
-        // One at a time: a later one may have the older text.
-        if self.changes.comparing.swap(true, Ordering::AcqRel) {
+        // One at a time: a later one may have the older text. But what it has seen may be old, too, when it ends.
+        if !self.changes.comparing.ask() {
             return;
         }
         self.compare();
-        self.changes.comparing.store(false, Ordering::Release);
+        while !self.changes.comparing.is_done() {
+            self.compare();
+        }
     }
 
     fn compare(&self) {

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use csm_common::flow::{
-    Connection, FLAG_ACK, FLAG_FORWARD, FLAG_REPLICATE, FlowEntry, FlowKey, STATE_CLOSED, STATE_ESTABLISHED,
+    Connection, FLAG_ACK, FLAG_FORWARD, FlowEntry, FlowKey, STATE_CLOSED, STATE_ESTABLISHED,
 };
 
 use super::bpf::{BpfMap, Update, Walk};
@@ -59,7 +59,7 @@ impl Nudge {
 }
 
 /// Clears those connections of `table` that `selection` takes, half-open ones included, and returns how many. `deltas` is
-/// told of what is replicated, `nudge` sends. `rest` waits between slices and says whether to stop.
+/// told of the proven ones, `nudge` sends. `rest` waits between slices and says whether to stop.
 ///
 /// # Errors
 /// Of a system call; what was cleared before it stays cleared.
@@ -84,7 +84,7 @@ pub fn clear<A: TableFamily>(
                     continue;
                 }
                 cleared += 1;
-                if entry.flags & FLAG_REPLICATE != 0 && entry.state >= STATE_ESTABLISHED {
+                if entry.state >= STATE_ESTABLISHED {
                     deltas(A::delta(Change::Closed(connection)));
                 }
             }

@@ -8,11 +8,17 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use csm_common::net::{Address, AddressKey, Route};
-use csm_common::service::{ClientPrefix, Match, Networks, Origin, Pool, Real, Vserver, VserverKey};
+use csm_common::service::{
+    ClientPrefix, Match, Networks, Origin, Pool, Real, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY,
+    VSERVER_UNIDIRECTIONAL, Vserver, VserverKey,
+};
 use ipnet::IpNet;
 
 use super::family::Wire;
 use super::plan::Contents;
+
+/// What a virtual server that is gone still is to its connections.
+const DRAINING: u32 = VSERVER_REPLICATE | VSERVER_REPLICATE_STICKY | VSERVER_UNIDIRECTIONAL;
 
 /// One write to a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,9 +141,14 @@ fn removals<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operat
     operations.extend(gone.map(|&net| Operation::RemoveRoute(net)));
     for (&number, vserver) in &current.vservers {
         if !desired.vservers.contains_key(&number) && *vserver != Vserver::default() {
-            // Its connections drain by the idle time it had.
-            let drained =
-                Vserver { idle_s: vserver.idle_s, pending_s: vserver.pending_s, ..Vserver::default() };
+            // Its connections drain as they lived. All that counts for them stands here, so that a restart finds it.
+            let drained = Vserver {
+                flags: vserver.flags & DRAINING,
+                idle_s: vserver.idle_s,
+                pending_s: vserver.pending_s,
+                sticky_group: vserver.sticky_group,
+                ..Vserver::default()
+            };
             if *vserver != drained {
                 operations.push(Operation::SetVserver(number, drained));
             }
@@ -255,7 +266,10 @@ mod tests {
         assert!(matches!(operations[3], Operation::RemoveVserverKey(_)));
         let maps = apply(before.clone(), &operations);
         assert!(maps.reals.values().all(|real| real.flags & REAL_USABLE == 0 && real.nexthop != 0));
-        assert_eq!(maps.vservers[&0].idle_s, 3600, "old connections keep their idle time");
+        let drained = maps.vservers[&0];
+        assert_eq!(drained.idle_s, 3600, "old connections keep their idle time");
+        let replicates = VSERVER_REPLICATE | VSERVER_REPLICATE_STICKY;
+        assert_eq!((drained.flags, drained.sticky_group), (replicates, before.vservers[&0].sticky_group));
         assert_eq!(diff(&after, &maps), [], "drained entries are left alone");
     }
 

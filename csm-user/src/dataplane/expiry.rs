@@ -14,9 +14,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use csm_common::address::V6;
-use csm_common::flow::{
-    Connection, FLAG_FORWARD, FLAG_REPLICATE, FlowEntry, FlowKey, NONE, STATE_CLOSED, STATE_ESTABLISHED,
-};
+use csm_common::flow::{Connection, FLAG_FORWARD, FlowEntry, FlowKey, NONE, STATE_CLOSED, STATE_ESTABLISHED};
 use csm_common::service::{StickyEntry, StickyKey};
 
 use super::bpf::{BpfMap, Walk};
@@ -55,6 +53,8 @@ pub struct Census {
     pub connections: u64,
     /// Sticky entries.
     pub sticky: u64,
+    /// The same by their group's number in the map.
+    pub groups: BTreeMap<u32, u64>,
     /// Entries (pairs count once) that were removed.
     pub expired: u64,
     /// Of these, balanced connections, by cause.
@@ -250,7 +250,7 @@ impl Expiry {
         let (clock, directory) = (self.clock(), self.directory.get());
         let (entries, last) = position.next(map)?;
         for (key, entry) in entries {
-            let times = times(&directory, entry.vserver, key.proto);
+            let times = times(&directory, entry, key.proto);
             // Alone, as if its twin were as old: what is fresh by itself needs no further look. Any quiet entry may
             // be an orphan, and only a look-up tells; so not on each walk.
             let suspect = judge(entry, Some(entry), times, clock) != Verdict::Keep
@@ -300,14 +300,14 @@ impl Expiry {
             verdict @ (Verdict::Idle | Verdict::Closed | Verdict::Pending) => {
                 let connection = entry.connection(key);
                 table.delete_pair(map, &connection)?;
-                self.tell(&connection, entry.flags, clock);
+                self.tell(&connection, times.replicated, clock);
                 Ok(Outcome::Removed(verdict))
             }
         }
     }
 
-    fn tell<A: TableFamily>(&self, connection: &Connection<A>, flags: u8, clock: Clock) {
-        if clock.active && flags & FLAG_REPLICATE != 0 && connection.state >= STATE_ESTABLISHED {
+    fn tell<A: TableFamily>(&self, connection: &Connection<A>, replicated: bool, clock: Clock) {
+        if clock.active && replicated && connection.state >= STATE_ESTABLISHED {
             (self.deltas)(A::delta(Change::Closed(*connection)));
         }
     }
@@ -327,6 +327,7 @@ impl Expiry {
                 continue;
             }
             census.sticky += 1;
+            *census.groups.entry(key.group).or_default() += 1;
             census.reals_in_use.insert(entry.real);
             if let Some(vserver) = key.group.checked_sub(super::plan::PRIVATE_STICKY) {
                 census.vservers_in_use.insert(vserver);
@@ -353,7 +354,8 @@ impl Expiry {
     }
 }
 
-fn times(directory: &Directory, vserver: u32, proto: u8) -> Times {
-    let (idle_s, pending_s) = directory.times(vserver, proto).unwrap_or((DEFAULT_IDLE_S, DEFAULT_PENDING_S));
-    Times { idle_s, pending_s }
+fn times<A: TableFamily>(directory: &Directory, entry: &FlowEntry<A>, proto: u8) -> Times {
+    let times = directory.times(entry.vserver, proto);
+    let (idle_s, pending_s) = times.unwrap_or((DEFAULT_IDLE_S, DEFAULT_PENDING_S));
+    Times { replicated: directory.is_replicated(entry.vserver, entry.flags), idle_s, pending_s }
 }

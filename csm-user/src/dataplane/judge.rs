@@ -1,9 +1,7 @@
 //! What becomes of an entry of the connection and sticky tables. Pure.
 
 use csm_common::address::Address;
-use csm_common::flow::{
-    FLAG_REPLICATE, FLAG_RESET, FlowEntry, STATE_CLEARED, STATE_CLOSED, STATE_ESTABLISHED,
-};
+use csm_common::flow::{FLAG_RESET, FlowEntry, STATE_CLEARED, STATE_CLOSED, STATE_ESTABLISHED};
 use csm_common::service::StickyEntry;
 
 /// How long a finished connection stays for late segments.
@@ -16,9 +14,11 @@ const BARRED_S: u32 = 3600;
 const COARSE_NS: u64 = SECOND;
 const SECOND: u64 = 1_000_000_000;
 
-/// Times that count for one connection, in seconds.
+/// What counts for one connection; times are in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
+    /// It is replicated.
+    pub replicated: bool,
     /// Proven and idle; 0: never.
     pub idle_s: u32,
     /// Half-open.
@@ -79,7 +79,7 @@ pub fn judge<A: Address>(
     if state == STATE_CLOSED {
         return if beyond(CLOSED_NS) { Verdict::Closed } else { Verdict::Keep };
     }
-    if entry.flags & FLAG_REPLICATE != 0 && state >= STATE_ESTABLISHED && !clock.active {
+    if times.replicated && state >= STATE_ESTABLISHED && !clock.active {
         return Verdict::Keep;
     }
     if state < STATE_ESTABLISHED {
@@ -100,9 +100,9 @@ pub fn sticky_over(entry: &StickyEntry, replicated: bool, clock: Clock) -> bool 
 mod tests {
     use super::*;
     use crate::dataplane::table::tests::connection;
-    use csm_common::flow::{Connection, FLAG_REPLICA, Local, STATE_SYN};
+    use csm_common::flow::{Connection, Local, STATE_SYN};
 
-    const TIMES: Times = Times { idle_s: 60, pending_s: 30 };
+    const TIMES: Times = Times { replicated: false, idle_s: 60, pending_s: 30 };
     const ACTIVE: Clock = Clock { now_ns: 1000 * SECOND, adopted_ns: 0, active: true };
 
     fn entry(seen_s: u64, state: u8, flags: u8) -> FlowEntry {
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn idle_times_start_anew_at_a_takeover() {
-        let old = entry(1, STATE_ESTABLISHED, FLAG_REPLICA | FLAG_REPLICATE);
+        let old = entry(1, STATE_ESTABLISHED, 0);
         assert_eq!(
             judge(&old, Some(&old), TIMES, Clock { adopted_ns: 990 * SECOND, ..ACTIVE }),
             Verdict::Keep
@@ -143,11 +143,11 @@ mod tests {
     #[test]
     fn a_standby_keeps_what_the_active_replicates() {
         let standby = Clock { active: false, ..ACTIVE };
-        let replica = entry(1, STATE_ESTABLISHED, FLAG_REPLICA | FLAG_REPLICATE);
-        assert_eq!(judge(&replica, Some(&replica), TIMES, standby), Verdict::Keep);
-        let own = entry(1, STATE_ESTABLISHED, 0);
-        assert_eq!(judge(&own, Some(&own), TIMES, standby), Verdict::Idle, "nobody else will delete it");
-        assert_eq!(judge(&replica, None, TIMES, standby), Verdict::Orphan);
+        let old = entry(1, STATE_ESTABLISHED, 0);
+        let replicated = Times { replicated: true, ..TIMES };
+        assert_eq!(judge(&old, Some(&old), replicated, standby), Verdict::Keep);
+        assert_eq!(judge(&old, Some(&old), TIMES, standby), Verdict::Idle, "nobody else will delete it");
+        assert_eq!(judge(&old, None, replicated, standby), Verdict::Orphan);
     }
 
     #[test]

@@ -156,6 +156,17 @@ where
         }
     }
 
+    /// Clears the elements of numbers that nothing refers to any more.
+    ///
+    /// # Errors
+    /// Of the first system call that fails.
+    pub fn forget(&self, released: &Released) -> io::Result<()> {
+        for number in &released.vservers {
+            self.vservers.set(number, &Vserver::default(), Update::Any)?;
+        }
+        released.reals.iter().try_for_each(|number| self.reals.set(number, &no_real(), Update::Any))
+    }
+
     /// What the kernel's maps hold now.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ pub mod adopt;
 pub mod bpf;
 pub mod capacity;
 pub mod clear;
+pub mod covered;
 pub mod diff;
 pub mod expiry;
 pub mod family;

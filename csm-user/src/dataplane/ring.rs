@@ -49,6 +49,8 @@ pub enum Delta {
     Lost(u64),
     /// All records were told that the ring held when [`Flusher::flush`] was called.
     Flushed,
+    /// Other entries are replicated than before, which no record told of.
+    Rescoped,
 }
 
 /// Takes deltas; is called from the ring's and the expiry's thread and must not block: what finds no room is counted

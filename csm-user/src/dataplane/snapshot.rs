@@ -5,15 +5,17 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
-use csm_common::address::Address;
-use csm_common::flow::NONE;
+use csm_common::address::{Address, V6};
+use csm_common::flow::{FLAG_REPLICA, FLAG_REPLICATE, NONE};
 use csm_common::service::{VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver};
 
 use crate::model::{Host, Protocol, StableId};
 use crate::numbers::Numbers;
 
-use super::plan::{Assignments, Desired, PRIVATE_STICKY};
+use super::family::Wire;
+use super::plan::{Assignments, Contents, Desired, PRIVATE_STICKY};
 use super::routes::Routes;
 
 /// A sticky group as both nodes know it.
@@ -95,6 +97,34 @@ impl Directory {
         }
     }
 
+    /// Of what the maps of both families hold, in numbers of whoever wrote them: at a start, what earlier connections were
+    /// made by. Only what drains is told by it as it is to be, see [`Self::keeping`].
+    #[must_use]
+    pub fn left(contents: &Contents, contents6: &Contents<V6>, numbers: &Assignments) -> Self {
+        let mut left = Self::default();
+        left.note(contents, numbers);
+        left.note(contents6, numbers);
+        left
+    }
+
+    fn note<A: Wire>(&mut self, contents: &Contents<A>, numbers: &Assignments) {
+        for (&number, vserver) in &contents.vservers {
+            let Some(&id) = numbers.vservers.key(number) else { continue };
+            self.vservers.insert(number, Facts::of(id, vserver));
+            self.vserver_numbers.insert(id, number);
+            if vserver.flags & VSERVER_REPLICATE_STICKY != 0 && vserver.sticky_group != 0 {
+                self.replicated_groups.insert(vserver.sticky_group);
+            }
+        }
+        // One that nothing reaches has no next hop.
+        for (&number, real) in contents.reals.iter().filter(|(_, real)| real.nexthop != 0) {
+            if let Some(&id) = numbers.reals.key(number) {
+                self.reals.insert(number, (id, real.nexthop));
+                self.real_numbers.insert(id, number);
+            }
+        }
+    }
+
     /// With what was removed since `before` but whose number is in use by `numbers` still: its connections drain, and are
     /// replicated, counted and timed as before until the last has ended.
     #[must_use]
@@ -150,6 +180,36 @@ impl Directory {
     pub fn replicates(&self, vserver: u32) -> bool {
         vserver == NONE
             || self.vservers.get(&vserver).is_some_and(|facts| facts.flags & VSERVER_REPLICATE != 0)
+    }
+
+    /// True if a connection of this virtual server, whose entry has these flags, is replicated. What is configured now counts,
+    /// not what was when the entry was made; and what the peer told and no packet here has used is the peer's.
+    #[must_use]
+    pub fn is_replicated(&self, vserver: u32, flags: u8) -> bool {
+        let known = vserver == NONE || self.vservers.contains_key(&vserver);
+        flags & FLAG_REPLICA != 0
+            || if known { self.replicates(vserver) } else { flags & FLAG_REPLICATE != 0 }
+    }
+
+    /// Virtual servers whose connections are not replicated, those that drain included.
+    pub fn unreplicated(&self) -> impl Iterator<Item = u32> {
+        self.vservers.keys().copied().filter(|number| !self.replicates(*number))
+    }
+
+    /// True if what both know of is replicated by one of them and not by the other: there may be entries that the peer was
+    /// never told of, or that it is to have no more.
+    #[must_use]
+    pub fn replicates_otherwise(&self, before: &Self) -> bool {
+        let known = |number: &u32, facts: &Facts| {
+            before.vservers.get(number).filter(|earlier| earlier.id == facts.id).copied()
+        };
+        self.vservers.iter().any(|(number, facts)| {
+            known(number, facts).is_some_and(|earlier| {
+                let group = earlier.sticky_group;
+                (earlier.flags ^ facts.flags) & VSERVER_REPLICATE != 0
+                    || before.replicates_sticky(group) != self.replicates_sticky(group)
+            })
+        })
     }
 
     /// This node's number of a real and the next hop to it.
@@ -217,27 +277,46 @@ fn drains(numbers: &Numbers<StableId>, number: u32, id: StableId) -> bool {
 
 /// The directory in force, for several readers.
 #[derive(Debug, Default)]
-pub struct DirectoryCell(RwLock<Arc<Directory>>);
+pub struct DirectoryCell(RwLock<InForce>);
+
+#[derive(Debug, Default)]
+struct InForce {
+    directory: Arc<Directory>,
+    rescoped: Option<Instant>,
+}
 
 impl DirectoryCell {
     /// The directory in force.
     #[must_use]
     pub fn get(&self) -> Arc<Directory> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).directory)
     }
 
     /// A new plan is in the maps.
     pub fn set(&self, directory: Directory) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
+        let mut in_force = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if directory.replicates_otherwise(&in_force.directory) {
+            in_force.rescoped = Some(Instant::now());
+        }
+        in_force.directory = Arc::new(directory);
+    }
+
+    /// When it changed last what of the known is replicated: comparisons of both nodes' tables that are older do not speak
+    /// for what there is now.
+    #[must_use]
+    pub fn rescoped(&self) -> Option<Instant> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).rescoped
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Directory, NONE, StickyGroup};
+    use super::{Directory, DirectoryCell, FLAG_REPLICA, FLAG_REPLICATE, NONE, StickyGroup};
+    use crate::dataplane::diff::{Operation, diff};
     use crate::dataplane::plan::tests::{figure_7_1, hops, name};
-    use crate::dataplane::plan::{Assignments, HealthView, plan};
-    use crate::model::StableId;
+    use crate::dataplane::plan::{Assignments, Contents, HealthView, plan};
+    use crate::model::{Config, StableId};
+    use crate::numbers::Numbers;
     use std::net::IpAddr;
 
     #[test]
@@ -265,6 +344,77 @@ mod tests {
         assert_eq!(directory.sticky_number(StickyGroup::Private(id)), Some(256));
         assert_eq!(directory.sticky_group(10), Some(StickyGroup::Shared(10)));
         assert!(directory.replicates_sticky(256) && !directory.replicates_sticky(10));
+    }
+
+    #[test]
+    fn what_is_replicated_is_what_is_configured_now() {
+        let mut config = figure_7_1();
+        let hops = hops(&config);
+        let mut numbers = Assignments::default();
+        let mut directory =
+            |config: &_| Directory::of(&plan(config, &HealthView::default(), &hops, &mut numbers).unwrap());
+        let on = directory(&config);
+        config.vservers[0].replicate_connection = false;
+        let off = directory(&config);
+        // An entry that was made before the option, and one that was made with it.
+        assert!(on.is_replicated(0, 0) && !off.is_replicated(0, FLAG_REPLICATE));
+        assert!(off.is_replicated(0, FLAG_REPLICA), "it is the peer's");
+        assert!(off.is_replicated(NONE, 0), "of a server's own connections all are");
+        assert!(off.is_replicated(7, FLAG_REPLICATE) && !off.is_replicated(7, 0), "as it was made");
+        assert_eq!((on.unreplicated().count(), off.unreplicated().collect::<Vec<_>>()), (0, vec![0]));
+        assert!(on.replicates_otherwise(&off) && off.replicates_otherwise(&on));
+        assert!(!on.replicates_otherwise(&on) && !on.replicates_otherwise(&Directory::default()));
+        config.vservers[0].replicate_connection = true;
+        config.vservers[0].replicate_sticky = false;
+        assert!(directory(&config).replicates_otherwise(&on));
+
+        let cell = DirectoryCell::default();
+        cell.set(off.clone());
+        cell.set(off);
+        assert_eq!(cell.rescoped(), None, "nothing was known before");
+        cell.set(on);
+        assert!(cell.rescoped().is_some());
+    }
+
+    #[test]
+    fn what_drains_is_known_to_the_next_csmd_by_what_the_maps_hold() {
+        let mut config = figure_7_1();
+        config.vservers[0].idle = std::time::Duration::from_secs(86_400);
+        let (all, hops) = (config.clone(), hops(&config));
+        let mut numbers = Assignments::default();
+        let mut maps = Contents::default();
+        let mut put = |config: &Config, numbers: &mut Assignments| {
+            let desired = plan(config, &HealthView::default(), &hops, numbers).unwrap();
+            for operation in diff(&desired.contents, &maps) {
+                match operation {
+                    Operation::SetVserver(number, vserver) => drop(maps.vservers.insert(number, vserver)),
+                    Operation::SetReal(number, real) => drop(maps.reals.insert(number, real)),
+                    _ => {}
+                }
+            }
+            (Directory::of(&desired), maps.clone())
+        };
+        let (before, _) = put(&config, &mut numbers);
+        let vserver = StableId::of_vserver(&name("VIP1"), &config.vservers[0].virtual_server.unwrap());
+        let gone = config.serverfarms[0].reals.remove(1);
+        let real = StableId::of_real(&config.serverfarms[0].name, gone.address, gone.port);
+        config.vservers.remove(0);
+        let (_, left) = put(&config, &mut numbers);
+
+        // Another process, which has the maps and who had which number.
+        let given = |numbers: &Numbers<StableId>| numbers.iter().map(|(n, id)| (n, *id)).collect::<Vec<_>>();
+        let mut numbers = Assignments::restored(given(&numbers.vservers), given(&numbers.reals));
+        let left = Directory::left(&left, &Contents::default(), &numbers);
+        let (bare, _) = put(&config, &mut numbers);
+        let known = bare.keeping(&left, &numbers);
+        assert_eq!((known.vserver_number(vserver), known.vserver_id(0)), (Some(0), Some(vserver)));
+        assert!(known.replicates(0) && known.replicates_sticky(10), "as before");
+        assert_eq!(known.times(0, 6), before.times(0, 6));
+        assert_eq!(known.real(real), before.real(real));
+        // What is configured is as it is configured.
+        let (bare, _) = put(&all, &mut numbers);
+        let all = bare.clone().keeping(&left, &numbers);
+        assert_eq!((all.real(real), all.times(0, 6)), (bare.real(real), bare.times(0, 6)));
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! Whether either box could be lost now without a client noticing: what both boxes say of themselves, judged. Pure.
 //!
-//! Each node gathers [`BoxFacts`] of itself and is given those of its peer over the FT VLAN; [`judge`] is the same on
-//! both, so either may be asked. Nothing is taken for good that was not looked at: a peer that does not answer is a
+//! Each node gathers [`BoxFacts`] of itself and is given those of its peer over the FT VLAN; [`judge`] goes by the facts
+//! of both, so either may be asked. Nothing is taken for good that was not looked at: a peer that does not answer is a
 //! reason to say no.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod routers;
 #[cfg(test)]
 mod tests;
+mod ways;
+
+pub use routers::RouterFacts;
+pub use ways::Way;
 
 /// Oldest comparison of both kernels' tables that still speaks for them, ms.
 pub const COMPARED_MAX_MS: u64 = 30_000;
@@ -53,7 +58,7 @@ pub struct BoxFacts {
     pub reals: BTreeMap<String, Option<String>>,
     /// Next hops whose MAC address is not known, as `gateway 192.158.38.20 (vlan 2)`.
     pub unresolved: Vec<String>,
-    /// Virtual servers in service that have connections, or sticky entries, which are not replicated.
+    /// Connections and sticky entries that stand and are not replicated, as `3 connections of VIP1`.
     pub unreplicated: Vec<String>,
     /// The replica, by what this box sends.
     pub replica: Option<Replica>,
@@ -61,6 +66,10 @@ pub struct BoxFacts {
     pub saved: Option<bool>,
     /// A change waits to be confirmed.
     pub unconfirmed: bool,
+    /// VLANs on which the other box should be heard, and is not.
+    pub unheard: Vec<u16>,
+    /// The HSRP groups that it speaks for, as `HSRP group 1 (192.158.38.20)`, and its part in them.
+    pub routers: BTreeMap<String, RouterFacts>,
 }
 
 /// The standby's replica, by the active box.
@@ -92,8 +101,8 @@ pub struct Pair {
     pub heard: bool,
     /// It hears this box.
     pub hears_us: bool,
-    /// Ways to the peer on which something should be heard: VLAN, and whether it is; the FT VLAN first.
-    pub paths: Vec<(u16, bool)>,
+    /// Ways to the peer on which something should be heard; the FT VLAN first.
+    pub ways: Vec<Way>,
     /// Its configuration is this box's.
     pub config: bool,
     /// Its software is this box's.
@@ -145,6 +154,7 @@ pub fn judge(pair: Option<&Pair>, own: &BoxFacts, peer: Result<&BoxFacts, &str>)
         .filter_map(|(who, of)| Some((who, of?)))
         .collect();
     checks.links(&boxes);
+    checks.routers(&boxes);
     checks.role(own, peer.ok());
     checks.replica(own, peer.ok());
     if pair.heard {
@@ -204,45 +214,6 @@ impl Checks {
         }
         if self.0.len() == before {
             self.good(about, good);
-        }
-    }
-
-    fn pair(&mut self, pair: &Pair, peer: Result<&BoxFacts, &str>) {
-        if !pair.heard {
-            self.missing(
-                "pair",
-                "no peer is heard",
-                Some("start the other box, or check the FT VLAN's link"),
-            );
-            return;
-        }
-        let before = self.0.len();
-        if !pair.hears_us {
-            self.missing(
-                "pair",
-                "the peer does not hear this box",
-                Some("check the FT VLAN in that direction"),
-            );
-        }
-        for (number, (vlan, _)) in pair.paths.iter().enumerate().filter(|(_, (_, heard))| !heard) {
-            match number {
-                0 => self.missing(
-                    "pair",
-                    format!("the FT VLAN is down (vlan {vlan}): nothing can be replicated"),
-                    Some("check its link on both boxes"),
-                ),
-                _ => self.missing(
-                    "pair",
-                    format!("the peer is not heard on vlan {vlan}"),
-                    Some("check both boxes' ports of that VLAN, and the switch between them"),
-                ),
-            }
-        }
-        if let Err(why) = peer {
-            self.missing("pair", format!("the peer does not say how it stands: {why}"), None);
-        }
-        if self.0.len() == before {
-            self.good("pair", "both boxes hear each other on every path");
         }
     }
 

@@ -27,8 +27,8 @@ fn facts(role: Role) -> BoxFacts {
 }
 
 fn pair() -> Pair {
-    let paths = vec![(9, true), (2, true), (3, true)];
-    Pair { heard: true, hears_us: true, paths, config: true, software: true, timers: true }
+    let ways = [9, 2, 3].map(|vlan| Way { vlan, heard: true, hears_us: true }).to_vec();
+    Pair { heard: true, hears_us: true, ways, config: true, software: true, timers: true }
 }
 
 /// What stands against it, by each of the boxes: all that is missing, in words.
@@ -53,6 +53,53 @@ fn a_pair_that_lacks_nothing_is_ready_by_either_box() {
     );
 }
 
+fn routers(active: bool, has_active: bool, has_standby: bool) -> BTreeMap<String, RouterFacts> {
+    let facts = RouterFacts { active, has_active, has_standby };
+    [("HSRP group 1 (192.158.38.20)".to_owned(), facts)].into()
+}
+
+/// What only one box knows of a way is told by both: the box that is not heard on it may hear the other there.
+#[test]
+fn a_way_that_works_in_one_direction_only_is_none_by_either_box() {
+    let (active, mut standby) = (facts(Role::Active), facts(Role::Standby));
+    standby.unheard.push(2);
+    let asked = |pair: &Pair, own, peer| {
+        let checks = judge(Some(pair), own, Ok(peer));
+        let found: Vec<_> = checks
+            .iter()
+            .filter(|check| check.grade == Grade::Missing)
+            .map(|check| check.found.clone())
+            .collect();
+        assert!(!is_ready(&checks) && found.len() == 1, "{found:?}");
+        found[0].clone()
+    };
+    let unheard = "the peer does not hear this box on vlan 2";
+    assert_eq!(asked(&pair(), &active, &standby), unheard);
+    // It sends nothing there: by its own account there is no such way.
+    let mut silent = pair();
+    silent.ways.retain(|way| way.vlan != 2);
+    assert_eq!(asked(&silent, &active, &standby), unheard);
+    let mut deaf = pair();
+    deaf.ways[1].heard = false;
+    assert_eq!(asked(&deaf, &standby, &active), "the peer is not heard on vlan 2");
+}
+
+#[test]
+fn groups_with_a_successor_are_told_of_and_no_groups_are_not() {
+    let (mut active, mut standby) = (facts(Role::Active), facts(Role::Standby));
+    let about = |active: &BoxFacts, standby: &BoxFacts| {
+        let checks = judge(Some(&pair()), active, Ok(standby));
+        assert!(is_ready(&checks), "{checks:?}");
+        checks.iter().any(|check| check.about == "routers")
+    };
+    assert!(!about(&active, &standby));
+    (active.routers, standby.routers) = (routers(true, true, true), routers(false, true, true));
+    assert!(about(&active, &standby));
+    // A third router forwards, and neither box.
+    active.routers = routers(false, true, true);
+    assert!(about(&active, &standby));
+}
+
 /// One thing at a time is broken; both boxes name it, and nothing else.
 #[test]
 fn each_thing_that_is_missing_is_named_by_either_box() {
@@ -60,13 +107,26 @@ fn each_thing_that_is_missing_is_named_by_either_box() {
     fn replica(active: &mut BoxFacts) -> &mut Replica {
         active.replica.as_mut().expect("the active box has one")
     }
-    let cases: [(Break, &str); 24] = [
+    let cases: [(Break, &str); 28] = [
         (|pair, _, _| pair.hears_us = false, "pair: the peer does not hear this box"),
         (
-            |pair, _, _| pair.paths[0].1 = false,
+            |pair, _, _| pair.ways[0].heard = false,
             "pair: the FT VLAN is down (vlan 9): nothing can be replicated",
         ),
-        (|pair, _, _| pair.paths[2].1 = false, "pair: the peer is not heard on vlan 3"),
+        (|pair, _, _| pair.ways[2].heard = false, "pair: the peer is not heard on vlan 3"),
+        (|pair, _, _| pair.ways[1].hears_us = false, "pair: the peer does not hear this box on vlan 2"),
+        (
+            |_, a, s| (a.routers, s.routers) = (routers(true, true, true), routers(true, true, true)),
+            "routers: both boxes are the active router of HSRP group 1 (192.158.38.20)",
+        ),
+        (
+            |_, a, s| (a.routers, s.routers) = (routers(false, false, true), routers(false, false, false)),
+            "routers: HSRP group 1 (192.158.38.20) has no active router",
+        ),
+        (
+            |_, a, s| (a.routers, s.routers) = (routers(false, true, true), routers(true, true, false)),
+            "routers: BOX is the active router of HSRP group 1 (192.158.38.20), and no router stands by",
+        ),
         (|_, _, s| s.dead_ports.push("eth2 (vlan 3)".to_owned()), "links: BOX has no link on eth2 (vlan 3)"),
         (|_, _, s| s.forwardable = false, "links: BOX cannot forward: its controller stalls"),
         (|_, a, _| a.gate_open = false, "role: the active box's gate is closed"),

@@ -5,6 +5,7 @@
 
 use proptest::prelude::*;
 
+use super::record::DeltaEvent;
 use super::sender::{LAG_MAX, Options};
 use super::testing::connection;
 use pair::{Pair, Step, any_step, small};
@@ -61,6 +62,29 @@ fn a_silent_difference_is_found_and_repaired() {
     let repair = pair.sender.status(pair.now).last_repair.expect("a repair");
     assert_ne!(Some(repair), before);
     assert!(repair.buckets <= 2, "{repair:?}");
+}
+
+/// As when `replicate csrp connection` is given to a virtual server that has connections: nothing tells of them one by one.
+#[test]
+fn what_is_to_be_replicated_from_now_on_is_missing_at_once_and_sent() {
+    let mut pair = Pair::new(Options::default());
+    pair.settle();
+    assert!(pair.sender.is_caught_up(pair.now));
+    for number in 0..300 {
+        let record = connection(number, 101, 5);
+        pair.source.content().connections.insert(record.key, record);
+    }
+    pair.sender.event(pair.now, DeltaEvent::Rescoped);
+    assert!(!pair.sender.is_caught_up(pair.now), "before any time has passed");
+    assert_eq!(pair.sender.status(pair.now).broken_buckets, 256);
+    pair.settle();
+    assert!(pair.tables_are_equal() && pair.sender.is_caught_up(pair.now));
+    // The other way round: the peer is to have them no more.
+    pair.source.content().connections.clear();
+    pair.sender.event(pair.now, DeltaEvent::Rescoped);
+    assert!(!pair.sender.is_caught_up(pair.now));
+    pair.settle();
+    assert!(pair.tables_are_equal() && pair.replica.content().connections.is_empty());
 }
 
 #[test]

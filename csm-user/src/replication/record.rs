@@ -175,8 +175,8 @@ pub enum Conflict {
 /// The kernel's connection and sticky tables, as replication needs them. Called from blocking threads only, from
 /// several at once; a call may take as long as its map operations do.
 ///
-/// *Replicated* is an entry whose virtual server has `replicate csrp connection` (or `sticky`) on, and every entry that
-/// was inserted through this trait. Connections in the table of half-open ones, and finished ones that are only kept
+/// *Replicated* is an entry whose virtual server has `replicate csrp connection` (or `sticky`) on now, whenever it was made,
+/// and every entry that was inserted through this trait and that no packet here has used. Connections in the table of half-open ones, and finished ones that are only kept
 /// for late segments, are not replicated.
 ///
 /// An entry learned through this trait is not expired by a node that is not active: its idle time is the active's to
@@ -227,6 +227,8 @@ pub enum DeltaEvent {
     Lost(u64),
     /// The answer to [`super::task::ReplOptions::flush`]: all that happened before it was asked for has been told.
     Flushed,
+    /// The configuration says of entries that stand that they are replicated from now on, or no more.
+    Rescoped,
 }
 
 #[cfg(test)]

@@ -197,6 +197,13 @@ impl Sender {
                 self.broken = BucketSet::ALL;
                 self.lose(count);
             }
+            // The receiver holds another choice of entries, and a comparison that runs may have read either.
+            DeltaEvent::Rescoped if self.duty == Duty::Tell => {
+                self.broken = BucketSet::ALL;
+                self.compare.cancel();
+            }
+            // What it holds in the old way is as good as before.
+            DeltaEvent::Rescoped => {}
             DeltaEvent::Flushed => {
                 if let Duty::HandOver(handover) = &mut self.duty {
                     handover.flushed();

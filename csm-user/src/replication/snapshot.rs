@@ -118,9 +118,18 @@ impl Retry {
 
     /// A transfer was completed: what it refused is tried again, the rest of what it spoke for is settled.
     pub fn transferred(&mut self, now: Duration, done: &Transferred) {
-        let again = self.buckets.minus(&self.buckets.minus(&done.refused));
-        self.attempts = if again.is_empty() { 0 } else { self.attempts.saturating_add(1) };
-        self.buckets = self.buckets.minus(&done.buckets).union(&done.refused);
+        let rest = self.buckets.minus(&done.buckets);
+        if rest == self.buckets && done.refused.is_empty() {
+            // It offered none of them: that is no attempt, and nothing to wait after.
+            return;
+        }
+        let is_again = self.buckets.minus(&done.refused) != self.buckets;
+        self.buckets = rest.union(&done.refused);
+        self.attempts = match is_again {
+            _ if self.buckets.is_empty() => 0,
+            true => self.attempts.saturating_add(1),
+            false => self.attempts,
+        };
         self.at = now + self.pause();
     }
 
@@ -132,5 +141,47 @@ impl Retry {
 
     const fn pause(&self) -> Duration {
         if self.attempts < ATTEMPTS { SOON } else { LATER }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{ATTEMPTS, BucketSet, LATER, Retry, SOON, Transfer};
+
+    /// A transfer of `buckets` that ended at `at`, with entries refused in `refused`.
+    fn transfer(at: Duration, buckets: &[u8], refused: &[u8]) -> super::Transferred {
+        let mut set = BucketSet::EMPTY;
+        buckets.iter().for_each(|bucket| set.insert(*bucket));
+        let mut transfer = Transfer::new(at, 1, set, BucketSet::EMPTY);
+        refused.iter().for_each(|bucket| transfer.refuse(*bucket));
+        transfer.finish(at)
+    }
+
+    #[test]
+    fn what_is_refused_stays_settled_whatever_else_is_rewritten() {
+        let (mut retry, mut now) = (Retry::default(), Duration::ZERO);
+        retry.refuse(now, 7);
+        for attempt in 0..ATTEMPTS {
+            assert!(!retry.is_settled(), "{attempt} attempts");
+            now += SOON;
+            assert!(retry.due(now).contains(7));
+            retry.transferred(now, &transfer(now, &[7], &[7]));
+        }
+        let again = now + LATER;
+        assert!(retry.is_settled() && retry.due(now + SOON).is_empty());
+        for _ in 0..5 {
+            now += SOON;
+            retry.transferred(now, &transfer(now, &[1, 2], &[]));
+            assert!(retry.is_settled(), "another part of the table was rewritten");
+        }
+        assert!(retry.due(again).contains(7), "in its own time");
+        retry.transferred(again, &transfer(again, &[7, 8], &[8]));
+        assert!(retry.is_settled() && retry.buckets.contains(8) && !retry.buckets.contains(7));
+        retry.transferred(again, &transfer(again, &[8], &[]));
+        assert!(retry.buckets.is_empty());
+        retry.refuse(again, 9);
+        assert!(!retry.is_settled(), "and the next is offered as often");
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use csm_tests::lab::{Lab, Options};
 use csm_tests::node::Fault;
 use csm_tests::programs::Programs;
+use csm_tests::scenario::Traffic;
+use csm_tests::status::Role;
 use csm_tests::topology::Side;
 use csm_tests::wait;
 
@@ -46,7 +48,8 @@ fn no(lab: &mut Lab, side: Side, missing: &str) {
     assert!(named.is_ok(), "{side:?}, {missing}: {last}");
 }
 
-fn configure(lab: &mut Lab, side: Side, lines: &str) {
+/// Gives these lines to `configure terminal` on a node.
+pub(crate) fn configure(lab: &mut Lab, side: Side, lines: &str) {
     let mut command = lab.node(side).csm();
     let mut csm = command.args(["configure", "terminal"]).stdin(Stdio::piped()).spawn().expect("csm starts");
     csm.stdin.take().expect("piped").write_all(lines.as_bytes()).expect("it reads");
@@ -92,9 +95,31 @@ fn a_pair_says_that_a_box_may_be_lost_and_names_what_is_missing_where_it_may_not
     assert!(explained.contains("this box takes the role after "), "{explained}");
     assert!(explained.contains("on the peer: this box takes the role at once"), "{explained}");
 
-    lab.fail(standby, Fault::Kill).expect("killed");
-    no(&mut lab, active, "missing  pair           no peer is heard");
-    let explained = lab.node(active).command("ft explain").expect("an answer");
+    // Connections that are older than the option by which they are replicated, and that go on while nothing is in service.
+    let synchronize = |lab: &mut Lab| {
+        lab.node(active).command("hw-module csm 5 standby config-sync").expect("synchronized");
+    };
+    configure(&mut lab, active, "vserver MESSAGES\n no replicate csrp connection\n");
+    synchronize(&mut lab);
+    let mut traffic = Traffic::start(&lab, 100).expect("traffic");
+    let lost = "missing  services       100 connections of MESSAGES would be lost: they are not replicated";
+    no(&mut lab, active, lost);
+    configure(&mut lab, active, "vserver MESSAGES\n no inservice\n");
+    synchronize(&mut lab);
+    // Of nothing else it would say no now.
+    no(&mut lab, standby, lost);
+    configure(&mut lab, active, "vserver MESSAGES\n inservice\n replicate csrp connection\n");
+    synchronize(&mut lab);
+    yes(&mut lab);
+    lab.fail(active, Fault::Kill).expect("killed");
+    lab.node(standby).wait_for(Role::Active, LIMIT).expect("takeover");
+    traffic.messages("mark").expect("mark");
+    let report = traffic.prove(LIMIT).expect("report");
+    assert_eq!((report.alive, report.unproven), (100, 0), "{report:?}");
+    drop(traffic);
+
+    no(&mut lab, standby, "missing  pair           no peer is heard");
+    let explained = lab.node(standby).command("ft explain").expect("an answer");
     assert!(
         explained.contains(" - nothing: no peer is heard, and nobody could take the role\n"),
         "{explained}"

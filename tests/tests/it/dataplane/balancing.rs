@@ -6,7 +6,9 @@ use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::names;
-use csm_common::service::{Match, VSERVER_COUNTED, VSERVER_INSERVICE, VSERVER_LEASTCONNS, VserverKey, weighted_slot};
+use csm_common::service::{
+    Match, VSERVER_COUNTED, VSERVER_INSERVICE, VSERVER_LEASTCONNS, VserverKey, weighted_slot,
+};
 use csm_tests::rig::{
     ALIAS, FAR_CLIENT, GATEWAY, Host, NEAR_CLIENT, REALS, Rig, STRANGER, Side, VIP, WEB, be,
 };
