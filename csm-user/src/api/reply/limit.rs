@@ -1,9 +1,10 @@
 //! Limits of virtual servers, and who stands in.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A backup farm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupReply {
     /// Its name.
     pub serverfarm: String,
@@ -14,7 +15,7 @@ pub struct BackupReply {
 }
 
 /// A rate of new connections.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RateLimitReply {
     /// Connections a second.
     pub per_second: u32,
@@ -25,7 +26,7 @@ pub struct RateLimitReply {
 }
 
 /// First packets that a virtual server refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedReply {
     /// Beyond the rate of all clients.
     pub rate_limit: u64,
