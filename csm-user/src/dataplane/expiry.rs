@@ -18,7 +18,7 @@ use csm_common::flow::{Connection, FLAG_FORWARD, FlowEntry, FlowKey, NONE, STATE
 use csm_common::service::{StickyEntry, StickyKey};
 
 use super::bpf::{BpfMap, Walk};
-use super::judge::{Clock, Times, Verdict, judge, sticky_over};
+use super::judge::{CROWDED, Clock, Times, Verdict, judge, pressed, sticky_over};
 use super::maps::SettingsCell;
 use super::ring::{Change, DeltaSink};
 use super::snapshot::{Directory, DirectoryCell};
@@ -213,14 +213,17 @@ impl Expiry {
         rest: &mut dyn FnMut(Duration) -> bool,
     ) -> io::Result<bool> {
         // Half-open ones first: one that is proven meanwhile is then met among the proven.
+        let mut stay = 0;
         for (map, proven) in [(&table.embryonic, false), (&table.flows, true)] {
             let mut position = Walk::new(self.pace.slice);
-            while !self.slice(table, map, proven, &mut position, census)? {
+            stay = 0;
+            while !self.slice(table, map, proven, &mut position, (&mut *census, &mut stay))? {
                 if rest(self.pace.rest) {
                     return Ok(false);
                 }
             }
         }
+        filled(table, stay);
         let mut position = Walk::new(self.pace.slice);
         while !self.sticky_slice(table, &mut position, census)? {
             if rest(self.pace.rest) {
@@ -245,12 +248,13 @@ impl Expiry {
         map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
         proven: bool,
         position: &mut Walk<FlowKey<A>, FlowEntry<A>>,
-        census: &mut Census,
+        (census, stay): (&mut Census, &mut u64),
     ) -> io::Result<bool> {
-        let (clock, directory) = (self.clock(), self.directory.get());
+        let (clock, directory, fill) =
+            (self.clock(), self.directory.get(), table.fill.load(Ordering::Relaxed));
         let (entries, last) = position.next(map)?;
         for (key, entry) in entries {
-            let times = times(&directory, entry, key.proto);
+            let times = times(&directory, entry, key.proto, fill);
             // Alone, as if its twin were as old: what is fresh by itself needs no further look. Any quiet entry may
             // be an orphan, and only a look-up tells; so not on each walk.
             let suspect = judge(entry, Some(entry), times, clock) != Verdict::Keep
@@ -265,6 +269,7 @@ impl Expiry {
                     continue;
                 }
             }
+            *stay += 1;
             census.hops_in_use.insert(entry.nexthop);
             census.vservers_in_use.insert(entry.vserver);
             census.reals_in_use.insert(entry.real);
@@ -354,8 +359,25 @@ impl Expiry {
     }
 }
 
-fn times<A: TableFamily>(directory: &Directory, entry: &FlowEntry<A>, proto: u8) -> Times {
+/// A walk has left `stay` entries of proven connections: notes how full that is, and says where it begins to matter.
+fn filled<A: TableFamily>(table: &Table<A>, stay: u64) {
+    let fill = stay * 1000 / u64::from(table.flows.max_entries().max(1));
+    let fill = u32::try_from(fill).unwrap_or(u32::MAX);
+    let before = table.fill.swap(fill, Ordering::Relaxed);
+    match (before > CROWDED, fill > CROWDED) {
+        (false, true) => {
+            tracing::warn!("the table of connections is {} % full: idle times shrink", fill / 10);
+        }
+        (true, false) => {
+            tracing::info!("the table of connections has room again: idle times are as configured")
+        }
+        (true, true) | (false, false) => {}
+    }
+}
+
+fn times<A: TableFamily>(directory: &Directory, entry: &FlowEntry<A>, proto: u8, fill: u32) -> Times {
     let times = directory.times(entry.vserver, proto);
     let (idle_s, pending_s) = times.unwrap_or((DEFAULT_IDLE_S, DEFAULT_PENDING_S));
-    Times { replicated: directory.is_replicated(entry.vserver, entry.flags), idle_s, pending_s }
+    let replicated = directory.is_replicated(entry.vserver, entry.flags);
+    Times { replicated, idle_s: pressed(idle_s, fill), pending_s }
 }

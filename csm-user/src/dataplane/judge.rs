@@ -25,6 +25,22 @@ pub struct Times {
     pub pending_s: u32,
 }
 
+/// Thousandths of a table that are taken before its idle times shrink.
+pub const CROWDED: u32 = 800;
+/// No idle time shrinks below so many seconds.
+const IDLE_LEAST_S: u32 = 60;
+
+/// What is left of the idle time `idle_s` in a table of which `fill` thousandths are taken: all of it up to [`CROWDED`], a minute
+/// in a full one, in proportion between. So idle connections make room before new ones find none; whatever has packets
+/// stays, and so does what has no idle time (0).
+#[must_use]
+pub fn pressed(idle_s: u32, fill: u32) -> u32 {
+    let room = 1000 - fill.clamp(CROWDED, 1000);
+    let least = idle_s.min(IDLE_LEAST_S);
+    let rest = u64::from(idle_s - least) * u64::from(room) / u64::from(1000 - CROWDED);
+    least + u32::try_from(rest).unwrap_or(u32::MAX - least)
+}
+
 /// What is the same for all entries at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
@@ -125,6 +141,19 @@ mod tests {
         assert_eq!(judge(&at(939), Some(&at(939)), TIMES, ACTIVE), Verdict::Keep);
         assert_eq!(judge(&at(938), Some(&at(938)), TIMES, ACTIVE), Verdict::Idle);
         assert_eq!(judge(&at(1), Some(&at(1)), Times { idle_s: 0, ..TIMES }, ACTIVE), Verdict::Keep);
+    }
+
+    #[test]
+    fn in_a_crowded_table_idle_times_shrink_to_a_minute() {
+        for (fill, left) in [(0, 3600), (800, 3600), (900, 1830), (1000, 60), (2000, 60)] {
+            assert_eq!(pressed(3600, fill), left, "{fill}");
+        }
+        assert_eq!(
+            [0, 30, 60].map(|idle_s| pressed(idle_s, 1000)),
+            [0, 30, 60],
+            "never, and what is short already"
+        );
+        assert_eq!(pressed(u32::MAX, 0), u32::MAX);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicU32;
 
 use csm_common::flow::{
     Connection, FLAG_FORWARD, FLAG_REPLICA, FLAG_REPLICATE, FlowEntry, FlowKey, Local, STATE_CLOSED,
@@ -99,6 +100,8 @@ pub struct Table<A: TableFamily = u32> {
     pub(super) flows: BpfMap<FlowKey<A>, FlowEntry<A>>,
     pub(super) embryonic: BpfMap<FlowKey<A>, FlowEntry<A>>,
     pub(super) sticky: BpfMap<StickyKey<A>, StickyEntry>,
+    /// Thousandths of `flows` that are taken, by the last walk over it.
+    pub(super) fill: AtomicU32,
 }
 
 impl<A: TableFamily> Table<A> {
@@ -109,6 +112,7 @@ impl<A: TableFamily> Table<A> {
             flows: BpfMap::new(source.descriptor(A::FLOWS)?)?,
             embryonic: BpfMap::new(source.descriptor(A::EMBRYONIC)?)?,
             sticky: BpfMap::new(source.descriptor(A::STICKY)?)?,
+            fill: AtomicU32::new(0),
         })
     }
 

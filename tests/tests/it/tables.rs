@@ -266,6 +266,34 @@ fn expiry_removes_what_is_over_and_counts_the_rest() {
     assert!(map.get(&0).unwrap().unwrap().adopted_ns >= now_ns);
 }
 
+/// Promise P7: before new connections find no room, those that have been idle for longest make some.
+#[test]
+fn a_crowded_table_has_shorter_idle_times_from_the_next_walk_on() {
+    let dataplane = dataplane(1000);
+    let table = Arc::new(Table::open(&dataplane).unwrap());
+    let idle = |idle_s: u64| {
+        move |client| Insert { idle_ns: idle_s * 1_000_000_000, ..insert(connection(client, 1)) }
+    };
+    let old: Vec<Insert> = (0..200).map(idle(1900)).collect();
+    let younger: Vec<Insert> = (200..900).map(idle(1000)).collect();
+    for inserts in [&old, &younger] {
+        assert!(table.insert(inserts, Conflict::Replace).iter().all(Result::is_ok));
+    }
+    let expiry = Expiry {
+        table: Arc::clone(&table),
+        table6: None,
+        settings: Arc::new(SettingsCell::open(&dataplane, settings()).unwrap()),
+        directory: Arc::default(),
+        active: Arc::new(AtomicBool::new(true)),
+        deltas: Arc::new(|_| {}),
+        pace: Pace { slice: 64, rest: Duration::ZERO, between: Duration::ZERO },
+    };
+    let walk = |number| expiry.walk(number, &mut |_| false).unwrap().unwrap().connections;
+    assert_eq!(walk(1), 900, "an hour is not over for any: but nine tenths are taken");
+    assert_eq!(walk(2), 700, "half an hour is");
+    assert_eq!(walk(3), 700, "there is room");
+}
+
 /// A farm of two reals behind a vserver, one gateway.
 pub(super) fn config() -> Config {
     let name = |text| Name::new(text).unwrap();
