@@ -170,6 +170,7 @@ pub enum Id {
     Failover,
     AuthKey,
     AuthAccept,
+    Witness,
     TrackGroup,
     TrackGateway,
     TrackInterface,

@@ -33,6 +33,8 @@ pub mod startup;
 mod sync;
 mod trace;
 pub mod tracking;
+mod witness;
 
 pub use restart::handed;
 pub use startup::{Ended, Failure, Handed, Options, run};
+pub use witness::witness;

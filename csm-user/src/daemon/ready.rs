@@ -44,6 +44,7 @@ impl Node {
                 config: peer.is_some_and(|peer| peer.config_in_sync),
                 software: peer.is_some_and(|peer| peer.software_in_sync),
                 timers: peer.is_some_and(|peer| peer.timers_in_sync),
+                witness: status.witness.is_some(),
             }
         });
         let peer = match &pair {
@@ -139,6 +140,10 @@ impl Node {
             replica: self.replica_facts(),
             saved: self.is_saved(&config),
             unconfirmed: self.changes.settled().is_none(),
+            unwitnessed: status
+                .and_then(|status| status.witness)
+                .filter(|witness| !witness.answers)
+                .map(|witness| witness.address.ip().to_string()),
         }
     }
 

@@ -61,6 +61,8 @@ pub struct BoxFacts {
     pub saved: Option<bool>,
     /// A change waits to be confirmed.
     pub unconfirmed: bool,
+    /// The address of a witness that does not answer this box.
+    pub unwitnessed: Option<String>,
 }
 
 /// The standby's replica, by the active box.
@@ -100,6 +102,8 @@ pub struct Pair {
     pub software: bool,
     /// Its timers are this box's.
     pub timers: bool,
+    /// There is a witness.
+    pub witness: bool,
 }
 
 /// How a thing that was looked at stands.
@@ -144,6 +148,21 @@ pub fn judge(pair: Option<&Pair>, own: &BoxFacts, peer: Result<&BoxFacts, &str>)
         .into_iter()
         .filter_map(|(who, of)| Some((who, of?)))
         .collect();
+    if pair.witness {
+        checks.each(
+            "witness",
+            "the witness answers both boxes",
+            &boxes,
+            |of| of.unwitnessed.iter().cloned().collect(),
+            |who, witness| {
+                let found = format!(
+                    "witness {witness} does not answer {who}: it would not take the role from a dead box"
+                );
+                (Grade::Missing, found)
+            },
+            "check the host of the witness, `csmd --witness` there, the way to it, and the key",
+        );
+    }
     checks.links(&boxes);
     checks.role(own, peer.ok());
     checks.replica(own, peer.ok());

@@ -28,7 +28,7 @@ fn facts(role: Role) -> BoxFacts {
 
 fn pair() -> Pair {
     let paths = vec![(9, true), (2, true), (3, true)];
-    Pair { heard: true, hears_us: true, paths, config: true, software: true, timers: true }
+    Pair { heard: true, hears_us: true, paths, config: true, software: true, timers: true, witness: false }
 }
 
 /// What stands against it, by each of the boxes: all that is missing, in words.
