@@ -40,6 +40,9 @@ fn heartbeat() -> Message {
         mac: [0x02, 0, 0, 0, 0, 1],
         hold: Duration::ZERO,
         held: 0,
+        witness: false,
+        heard: 0,
+        claimed: 0,
     }
 }
 

@@ -54,6 +54,7 @@ pub fn large_config(vservers: u32) -> Config {
             heartbeat: Duration::from_secs(1),
             failover: Duration::from_secs(3),
             keys: csm_user::model::FtKeys::default(),
+            witness: None,
             track: csm_user::model::Tracking::default(),
         }),
     }

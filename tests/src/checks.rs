@@ -256,6 +256,8 @@ mod tests {
             lease: Duration::from_micros(123_333),
             hold: csm_user::ft::wire::HOLD_MAX,
             proven_only: false,
+            witness: false,
+            damping: Duration::ZERO,
             mac: OTHER,
             config_checksum: 0,
             software_checksum: 0,

@@ -51,13 +51,17 @@ struct Flags {
     /// Proven connections that the table can hold; its memory (about 300 bytes each) is taken at the start.
     #[arg(long, default_value_t = limits::CONNECTIONS_MAX, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
     connections: u32,
+    /// Do nothing but be the witness of a pair, on a third host: one box at a time gets the role granted. Group and keys come from
+    /// the file of --config, which may be the pair's own.
+    #[arg(long, value_name = "ADDRESS:PORT", num_args = 0..=1, default_missing_value = "0.0.0.0:21986", requires = "config")]
+    witness: Option<std::net::SocketAddr>,
     /// Append the log to this file instead of standard error.
     #[arg(long)]
     log: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Flags { config, state, socket, pins, withdraw, identify, connections, log } = Flags::parse();
+    let Flags { config, state, socket, pins, withdraw, identify, connections, witness, log } = Flags::parse();
     if identify {
         return Ok(match daemon::identify(config.as_deref()) {
             Ok(said) => {
@@ -86,6 +90,12 @@ fn main() -> anyhow::Result<ExitCode> {
             logging.with_writer(file.with_context(|| path.display().to_string())?).init();
         }
         None => logging.with_writer(std::io::stderr).init(),
+    }
+    if let (Some(address), Some(config)) = (witness, &config) {
+        return match daemon::witness(config, address) {
+            Ok(never) => match never {},
+            Err(failure) => Ok(failed(&failure)),
+        };
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let options =

@@ -4,7 +4,7 @@
 //! addresses of one virtual server) they contradict each other and are refused.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -410,6 +410,7 @@ impl Draft {
             Id::Preempt => ft.preempt = !no,
             Id::SyncAuto => ft.sync_auto = !no,
             Id::TakeoverSynchronized => ft.takeover_synchronized = !no,
+            Id::Witness => ft.witness = if no { None } else { Some(witness(statement)?) },
             Id::AuthKey => ft.keys.sign = key(statement),
             Id::AuthAccept => ft.keys.accept = key(statement),
             Id::Heartbeat => ft.heartbeat = time(statement, default::HEARTBEAT)?,
@@ -586,6 +587,11 @@ fn key(statement: &Statement) -> Option<Secret> {
     })
 }
 
+fn witness(statement: &Statement) -> Option<SocketAddr> {
+    let port = statement.number("PORT").or(u16::try_from(default::WITNESS_PORT).ok())?;
+    Some(SocketAddr::new(statement.address("ADDRESS")?, port))
+}
+
 fn new_ft(group: u8, vlan: VlanId) -> FtGroup {
     FtGroup {
         group,
@@ -598,6 +604,7 @@ fn new_ft(group: u8, vlan: VlanId) -> FtGroup {
         heartbeat: Duration::from_secs(default::HEARTBEAT),
         failover: Duration::from_secs(default::FAILOVER),
         keys: FtKeys::default(),
+        witness: None,
         track: Tracking::default(),
     }
 }

@@ -175,6 +175,7 @@ pub enum Id {
     Failover,
     AuthKey,
     AuthAccept,
+    Witness,
     TrackGroup,
     TrackGateway,
     TrackInterface,

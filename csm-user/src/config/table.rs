@@ -22,6 +22,7 @@ mod standby;
 mod statics;
 mod track;
 mod vserver;
+mod witness;
 
 /// Defaults, in the unit of the command.
 pub mod default {
@@ -53,6 +54,8 @@ pub mod default {
     pub const HEARTBEAT: u64 = 1;
     /// Seconds.
     pub const FAILOVER: u64 = 3;
+    /// UDP port of a witness.
+    pub const WITNESS_PORT: u64 = 21_986;
 }
 
 pub(super) const VLAN: Kind = Number(2, 4094);
@@ -68,6 +71,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
         .chain(serverfarm::APPLIED)
         .chain(vserver::APPLIED)
         .chain(authentication::APPLIED)
+        .chain(witness::APPLIED)
         .chain(track::APPLIED)
         .chain(standby::APPLIED)
         .chain(UNSUPPORTED)

@@ -333,6 +333,15 @@ impl Checker<'_> {
             };
             self.error(place, message, remedy);
         }
+        if ft.witness.is_some() && ft.keys.sign.is_none() {
+            let place = self.tree.place(&Section::Ft, Id::Witness, "ADDRESS");
+            let message = "the witness believes only who has the group's key, and none is configured";
+            self.error(
+                place,
+                message.to_owned(),
+                "add `authentication key-string KEY`, on both boxes and on the witness",
+            );
+        }
         if self.host.realtime == Some(false) && ft.failover < FAILOVER_MIN_WITHOUT_REALTIME {
             let message = format!(
                 "failover {} needs real-time scheduling, which this host does not grant",

@@ -38,7 +38,9 @@ pub mod startup;
 mod sync;
 mod trace;
 pub mod tracking;
+mod witness;
 
 pub use images::identify;
 pub use restart::{Handed, Restarting, handed, installed};
 pub use startup::{Ended, Failure, Options, run};
+pub use witness::witness;

@@ -39,6 +39,7 @@ impl Node {
                 config: peer.is_some_and(|peer| peer.config_in_sync),
                 software: peer.is_some_and(|peer| peer.software_in_sync),
                 timers: peer.is_some_and(|peer| peer.timers_in_sync),
+                witness: status.witness.is_some(),
             }
         });
         let peer = match &pair {
@@ -147,6 +148,10 @@ impl Node {
             unconfirmed: self.changes.settled().is_none(),
             unheard: status.into_iter().flat_map(ways).filter(|way| !way.heard).map(|way| way.vlan).collect(),
             routers: self.standby.as_ref().map(super::standby::Groups::facts).unwrap_or_default(),
+            unwitnessed: status
+                .and_then(|status| status.witness)
+                .filter(|witness| !witness.answers)
+                .map(|witness| witness.address.ip().to_string()),
         }
     }
 

@@ -8,9 +8,9 @@ use csm_common::net::{ADDRESS_ALIAS, PORT_CLIENT, PORT_FT};
 
 use super::node::{Node, NodePort};
 use crate::api::reply::ft::{
-    Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
-    PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply,
-    RepairReply, ReplicationReply, SnapshotState, TableReply,
+    Coverage, FtCounters, FtReply, FtState, GateState, GrantHolder, LatenessBucket, LatenessReply,
+    LeaseReply, Messages, PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction,
+    RecorderEntry, RefusalReply, RepairReply, ReplicationReply, SnapshotState, TableReply, WitnessReply,
 };
 use crate::api::reply::{NeighbourKind, NeighbourReply, NeighbourStatus, VlanReply, VlanRole, XdpMode};
 use crate::dataplane::load::AttachMode;
@@ -18,6 +18,7 @@ use crate::dataplane::table::monotonic_ns;
 use crate::ft::keyring::Trust;
 use crate::ft::paths::PathStatus;
 use crate::ft::status::{FlightKind, FtStatus, KindCount, LATENESS_BOUNDS_US, PeerStatus};
+use crate::ft::witness::votes::WitnessStatus;
 use crate::ft::{FtControl, State};
 use crate::model::{Family, FtGroup, Vlan, VlanId};
 use crate::replication::record::Refusal;
@@ -48,6 +49,8 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
             .or(peer.map(|peer| peer.priority)),
         preempt: status.preempt,
         preempt_held: status.preempt_held,
+        preempt_damped_ms: status.preempt_damped.map(millis),
+        returns: status.returns,
         heartbeat_ms: millis32(status.heartbeat),
         failover_ms: millis32(status.failover),
         config_in_sync: peer.map(|peer| peer.config_in_sync),
@@ -56,6 +59,7 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         authenticated: authenticated(status.trust).map(str::to_owned),
         paths: status.paths.iter().flatten().map(path_reply).collect(),
         encrypted: replication.encrypted(),
+        witness: status.witness.as_ref().map(|witness| witness_reply(witness, status.node)),
         peer: peer.map(peer_reply),
         tracking: node.track.as_ref().map(super::tracking::reply),
         readiness: readiness(node, &status, &replication),
@@ -96,6 +100,28 @@ fn path_reply(path: &PathStatus) -> PathReply {
         send_errors: path.send_errors,
         received: path.received,
         missing: path.missing,
+    }
+}
+
+fn witness_reply(witness: &WitnessStatus, node: u64) -> WitnessReply {
+    WitnessReply {
+        address: witness.address.ip().to_string(),
+        port: witness.address.port(),
+        answers: witness.answers,
+        answered_ms_ago: witness.age.map(millis),
+        holder: match witness.holder {
+            0 => GrantHolder::Nobody,
+            holder if holder == node => GrantHolder::ThisBox,
+            _ => GrantHolder::Another,
+        },
+        granted_us: witness.granted.map(micros),
+        spoken_for_us: witness.spoken_for.map(micros),
+        peer_has_one: witness.peer_has_one,
+        sent: witness.sent,
+        send_errors: witness.send_errors,
+        received: witness.received,
+        refused: witness.refused,
+        dropped: witness.dropped,
     }
 }
 

@@ -3,6 +3,7 @@
 //! It knows no time: it arms timers by [`Effect::Arm`] and hears of them by [`Event::Timer`]. When a gate that
 //! [`Effect::Gate`] opens shuts by itself is the business of [`crate::ft::session`], which holds the lease.
 
+mod damping;
 mod hear;
 mod hold;
 mod outlook;
@@ -11,6 +12,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub use damping::FREE as FREE_RETURNS;
 pub use restore::Rest;
 
 use std::time::Duration;
@@ -57,6 +59,10 @@ pub struct Params {
     /// A boot of the peer is believed only once it echoes this one's nonce, also when nobody is heard: with a configured key,
     /// so that a recorded message changes nothing.
     pub proven_only: bool,
+    /// There is a witness: silence is no ground for a claim without its grant.
+    pub witness: bool,
+    /// How long preemption waits at first when the role has come back too often; zero: never.
+    pub damping: Duration,
     /// Of the FT port.
     pub mac: [u8; 6],
     /// Of the configuration.
@@ -78,7 +84,7 @@ impl Params {
     }
 
     /// Between two requests, or two offers.
-    fn retry(&self) -> Duration {
+    pub(in crate::ft) fn retry(&self) -> Duration {
         self.heartbeat.min(RETRY_MAX)
     }
 }
@@ -86,8 +92,18 @@ impl Params {
 /// How long a node with `failover` waits for a peer with `peer_lease`, see [`Params::silence`].
 #[must_use]
 pub fn silence(failover: Duration, peer_lease: Duration) -> Duration {
-    let guard = peer_lease / 5 + CLOCK_ERROR + MARGIN;
-    failover.max(peer_lease + guard)
+    failover.max(peer_lease + guard(peer_lease))
+}
+
+/// By how much a lease is outwaited.
+fn guard(lease: Duration) -> Duration {
+    lease / 5 + CLOCK_ERROR + MARGIN
+}
+
+/// After how many ns a lease of another host is over for certain.
+#[must_use]
+pub(in crate::ft) fn guarded(lease: Duration) -> u64 {
+    u64::try_from((lease + guard(lease)).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A timer of the machine; there is one of each.
@@ -108,11 +124,13 @@ pub enum Timer {
     Patience,
     /// Standby that was refused: may ask again.
     Cooling,
+    /// Preemption has waited long enough, or the role has not come back for long.
+    Damping,
 }
 
 impl Timer {
     /// All timers, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Heartbeat,
         Self::Listen,
         Self::Silence,
@@ -120,6 +138,7 @@ impl Timer {
         Self::Relay,
         Self::Patience,
         Self::Cooling,
+        Self::Damping,
     ];
 }
 
@@ -155,6 +174,13 @@ pub enum Event {
     Hold,
     /// The first event instead of [`Event::Start`], after [`Election::restore`].
     Resume,
+    /// The witness's grant is in force, or no longer.
+    Granted {
+        /// In force.
+        granted: bool,
+        /// The highest term that the witness knows.
+        term: u64,
+    },
     /// A frame of another owner of the addresses was seen.
     RivalSeen,
     /// The configuration was changed.
@@ -232,6 +258,7 @@ struct Rank {
     forwardable: bool,
     complete: bool,
     keeper: bool,
+    claimed: u64,
     eligible: bool,
     priority: u8,
     node: u64,
@@ -239,8 +266,8 @@ struct Rank {
 
 impl Rank {
     const fn of(message: &Message) -> Self {
-        let Message { forwardable, complete, keeper, eligible, priority, node, .. } = *message;
-        Self { forwardable, complete, keeper, eligible, priority, node }
+        let Message { forwardable, complete, keeper, claimed, eligible, priority, node, .. } = *message;
+        Self { forwardable, complete, keeper, claimed, eligible, priority, node }
     }
 }
 
@@ -288,6 +315,14 @@ pub struct Election {
     leaving: bool,
     /// Relay-out and leaving: the successor is active, the end is set.
     lingering: bool,
+    /// The witness's grant is in force.
+    granted: bool,
+    /// The last term in which it was active.
+    claimed: u64,
+    /// Times that the role came back by preemption.
+    returns: u8,
+    /// It did so too often, and preemption waits.
+    damped: bool,
 }
 
 impl Election {
@@ -318,6 +353,10 @@ impl Election {
             held: false,
             leaving: false,
             lingering: false,
+            granted: false,
+            claimed: 0,
+            returns: 0,
+            damped: false,
         }
     }
 
@@ -357,6 +396,17 @@ impl Election {
         self.held
     }
 
+    /// Only the witness can give the role to this node, or is to go on giving it.
+    #[must_use]
+    pub const fn wants_grant(&self) -> bool {
+        let is_alone = self.peer.is_none() && self.forwardable && !self.leaving;
+        match self.state {
+            State::Active => true,
+            State::Standby | State::Candidate | State::RelayOut => is_alone,
+            State::Init | State::Left => false,
+        }
+    }
+
     /// See [`Params::proven_only`].
     pub const fn require_proof(&mut self, proven_only: bool) {
         self.params.proven_only = proven_only;
@@ -367,6 +417,8 @@ impl Election {
     pub fn message(&self, kind: Kind) -> Message {
         let Params { group, node, nonce, priority, heartbeat, failover, lease, mac, .. } = self.params;
         let Params { config_checksum, software_checksum, .. } = self.params;
+        // One that knows of none does not expect these fields.
+        let has_witness = self.params.witness || self.peer.is_some_and(|peer| peer.witness);
         Message {
             kind,
             group,
@@ -374,7 +426,9 @@ impl Election {
             priority,
             forwardable: self.forwardable,
             eligible: self.eligible,
-            preempt: self.params.preempt && !self.held,
+            preempt: self.params.preempt
+                && !self.held
+                && !self.peer.is_some_and(|peer| self.damped && peer.eligible),
             complete: self.replica_ready(),
             hears_you: self.peer.is_some(),
             offer: false,
@@ -393,6 +447,9 @@ impl Election {
             mac,
             hold: if self.hold.is_some() { self.params.hold } else { Duration::ZERO },
             held: self.peer.map_or(0, |peer| if peer.hold.is_zero() { 0 } else { peer.sequence }),
+            witness: self.params.witness,
+            heard: self.peer.filter(|_| has_witness).map_or(0, |peer| peer.sequence),
+            claimed: if self.keeper && has_witness { self.claimed } else { 0 },
         }
     }
 
@@ -444,6 +501,16 @@ impl Election {
                 effects,
             ),
 
+            (_, E::Granted { granted, term }) => {
+                self.granted = granted;
+                if granted {
+                    if self.state != S::Active {
+                        self.term = self.term.max(term);
+                    }
+                    self.reconsider(effects);
+                }
+            }
+
             (S::Active, E::RivalSeen) => effects.push(Effect::Announce(Reason::Rival)),
             (S::Init | S::Standby | S::Candidate | S::RelayOut, E::RivalSeen) => {}
         }
@@ -459,6 +526,7 @@ impl Election {
                 self.patient = false;
                 self.offer_if_unable(true, effects);
             }
+            Timer::Damping => self.undamp(effects),
             // Disarmed when the role was taken.
             Timer::Listen | Timer::Relay | Timer::Cooling => {}
         }
@@ -474,6 +542,7 @@ impl Election {
             }
             (State::Candidate, Timer::Retry) => self.ask_again(effects),
             (State::RelayOut, Timer::Relay) => self.enter(State::Standby, Reason::RelayOver, effects),
+            (_, Timer::Damping) => self.undamp(effects),
             (State::Standby, Timer::Cooling) => {
                 self.cooling = false;
                 self.reconsider(effects);

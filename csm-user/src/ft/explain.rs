@@ -93,6 +93,9 @@ const fn why(state: State, reason: Reason) -> &'static str {
         (State::Standby, Reason::Outranked) => "no box was active, and the peer ranks higher",
         (State::Standby, Reason::PeerSilent) => "nobody is heard, and this box cannot forward",
         (State::Standby, Reason::Unable) => "this box cannot forward",
+        (State::Standby, Reason::NoWitness) => {
+            "nothing is heard of the peer, and the witness has not granted the role to this box"
+        }
         (State::Standby, Reason::Rival) => {
             "both boxes were active, and the peer's claim was the later one, or it ranks higher"
         }
@@ -103,7 +106,8 @@ const fn why(state: State, reason: Reason) -> &'static str {
         }
         (State::Candidate, _) => "this box wants the role, and asks the peer for it",
         (State::Init, Reason::LeaseExpired) => {
-            "the lease ran out before it was renewed: this box, or its timers, had stopped"
+            "the lease ran out before it was renewed: this box, or its timers, had stopped, or neither peer nor witness \
+             spoke for it"
         }
         (State::Init, Reason::WokeLate) => {
             "a timer fired so late that what it stood for may no longer be true"
@@ -116,12 +120,16 @@ const fn why(state: State, reason: Reason) -> &'static str {
 
 fn of_active(status: &FtStatus) -> Vec<String> {
     let Some(peer) = &status.peer else {
-        return vec!["nothing: no peer is heard, and nobody could take the role".to_owned()];
+        let lives = status.witness.map(|witness| {
+            format!("witness {} stops to answer: this box forwards nothing any more", witness.address.ip())
+        });
+        let nothing = || "nothing: no peer is heard, and nobody could take the role".to_owned();
+        return vec![lives.unwrap_or_else(nothing)];
     };
     // The peer's waiting time for this node, as it computes it.
     let waiting = silence(peer.failover, status.lease);
     vec![
-        silent("this box", "the peer", waiting, peer.forwardable),
+        silent("this box", "the peer", waiting, peer.forwardable, status.witness.map(|_| true)),
         command(forced(peer.hears_us, peer.forwardable, peer.replica_complete), "here", "the peer"),
         unable("this box", "the peer", peer.forwardable, peer.failover),
         preemption(
@@ -129,7 +137,10 @@ fn of_active(status: &FtStatus) -> Vec<String> {
             &Side { name: "this box", priority: status.priority, eligible: status.eligible },
             // What the peer says is whether it would, now.
             &[
-                (peer.preempt, "the peer is not configured to preempt, or was made standby by command"),
+                (
+                    peer.preempt,
+                    "the peer is not configured to preempt, was made standby by command, or had the role back too often lately",
+                ),
                 (peer.replica_complete, "the peer's replica is not complete"),
                 (peer.forwardable, "the peer cannot forward"),
             ],
@@ -139,15 +150,35 @@ fn of_active(status: &FtStatus) -> Vec<String> {
 
 fn of_standby(status: &FtStatus) -> Vec<String> {
     let Some(peer) = &status.peer else {
-        return vec!["this box takes the role as soon as it can forward: no peer is heard".to_owned()];
+        return vec![match &status.witness {
+            Some(witness) => {
+                let answers = if witness.answers { "which answers" } else { "which does not answer" };
+                format!(
+                    "this box takes the role as soon as it can forward and witness {}, {answers}, grants it: no peer is heard",
+                    witness.address.ip()
+                )
+            }
+            None => "this box takes the role as soon as it can forward: no peer is heard".to_owned(),
+        }];
     };
     if peer.state != State::Active {
         return vec![
             "no box is active: the one that ranks higher takes the role as soon as both know it".to_owned(),
         ];
     }
+    let damped = format!(
+        "the role has come back to this box {} times lately, and it waits {} s more",
+        status.returns,
+        status.preempt_damped.unwrap_or_default().as_secs()
+    );
     vec![
-        silent("the peer", "this box", silence(status.failover, peer.lease), status.forwardable),
+        silent(
+            "the peer",
+            "this box",
+            silence(status.failover, peer.lease),
+            status.forwardable,
+            status.witness.map(|witness| witness.answers),
+        ),
         command(
             forced(peer.hears_us, status.forwardable, status.replica_complete),
             "on the peer",
@@ -159,6 +190,7 @@ fn of_standby(status: &FtStatus) -> Vec<String> {
             &Side { name: "the peer", priority: peer.priority, eligible: peer.eligible },
             &[
                 (status.preempt, "`preempt` is not configured"),
+                (status.preempt_damped.is_none() || !peer.eligible, &damped),
                 (!status.preempt_held, "this box was made standby by `clear module csm N ft active`"),
                 (peer.hears_us, "the peer does not hear this box"),
                 (status.replica_complete, "the replica is not complete"),
@@ -168,9 +200,16 @@ fn of_standby(status: &FtStatus) -> Vec<String> {
     ]
 }
 
-fn silent(active: &str, standby: &str, waiting: Duration, able: bool) -> String {
+/// `witness`: whether it would grant the role, as far as is known.
+fn silent(active: &str, standby: &str, waiting: Duration, able: bool, witness: Option<bool>) -> String {
     let ms = waiting.as_millis();
     match able {
+        true if witness == Some(false) => format!(
+            "{active} dies, stops or is cut off: nobody takes the role, for {standby} gets no answer of the witness"
+        ),
+        true if witness.is_some() => format!(
+            "{active} dies, stops or is cut off: {standby} takes the role after {ms} msec of silence, granted by the witness"
+        ),
         true => {
             format!("{active} dies, stops or is cut off: {standby} takes the role after {ms} msec of silence")
         }

@@ -42,6 +42,7 @@ pub mod session;
 pub mod status;
 pub mod task;
 pub mod wire;
+pub mod witness;
 
 pub use status::FtStatus;
 pub use task::handle::{
@@ -151,6 +152,8 @@ pub enum Reason {
     RelayOver,
     /// The daemon was restarted while its dataplane went on.
     Restarted,
+    /// Nothing is heard of the peer, and the witness has not granted the role.
+    NoWitness,
 }
 
 impl fmt::Display for Reason {
@@ -174,6 +177,7 @@ impl fmt::Display for Reason {
             Self::NoAnswer => "no answer from peer",
             Self::RelayOver => "relay ended",
             Self::Restarted => "restarted",
+            Self::NoWitness => "waiting for the witness",
         })
     }
 }

@@ -9,6 +9,7 @@
 //! claimed. Whoever drives it reads the clock for [`Session::receive`] after the datagram was read (never dated too early), and
 //! for [`Session::wake`] before it reads the datagrams (no silence is seen where a message lies waiting).
 
+mod poll;
 pub(super) mod report;
 mod rest;
 
@@ -23,6 +24,8 @@ use crate::ft::keyring::{AuthError, Keyring, Trust};
 use crate::ft::paths::Paths;
 use crate::ft::status::{FLIGHTS_MAX, Flight, FlightKind, FtStatus};
 use crate::ft::wire::{HOLD_MAX, Message};
+use crate::ft::witness::votes::Votes;
+use crate::ft::witness::wire as witness;
 use crate::ft::{Controls, FtEvent, Reason, Refusal, State};
 use crate::model::FtKeys;
 
@@ -33,6 +36,8 @@ const PROMISE_MAX: Duration = HOLD_MAX.saturating_mul(2);
 pub trait Port {
     /// Sends a datagram on a path, of which 0 is the FT VLAN; `false` if the kernel did not take it.
     fn send(&mut self, path: usize, datagram: &[u8; DATAGRAM]) -> bool;
+    /// Sends a request to the witness; `false` if the kernel did not take it.
+    fn ask(&mut self, request: &[u8; witness::DATAGRAM]) -> bool;
     /// Stores the gate word.
     fn gate(&mut self, gate: Gate);
     /// CLOCK_MONOTONIC, read anew; not before what the session was last given.
@@ -104,6 +109,10 @@ pub struct Session {
     promised_until: u64,
     /// The daemon was told of a promise that is not over yet.
     has_promised: bool,
+    /// With a witness: what it and the peer let this node do.
+    votes: Option<Votes>,
+    /// A heartbeat was due in this turn.
+    beaten: bool,
 }
 
 impl Session {
@@ -133,6 +142,8 @@ impl Session {
             parked_until: None,
             promised_until: 0,
             has_promised: false,
+            votes: None,
+            beaten: false,
         }
     }
 
@@ -162,6 +173,7 @@ impl Session {
     /// Takes part from now on.
     pub fn start(&mut self, now: u64, port: &mut impl Port) {
         self.feed(Event::Start, now, port);
+        self.poll(now, port);
     }
 
     /// The negative controls in force.
@@ -196,12 +208,18 @@ impl Session {
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
         let stall = self.able.then_some(self.alive_until);
-        self.deadlines.iter().copied().flatten().chain(stall).min().filter(|_| !self.ended)
+        let asks = self.votes.as_ref().and_then(Votes::due);
+        self.deadlines.iter().copied().flatten().chain(stall).chain(asks).min().filter(|_| !self.ended)
     }
 
     /// A datagram has come.
     pub fn receive(&mut self, datagram: &[u8], arrival: Arrival, now: u64, port: &mut impl Port) {
         self.catch_up(now, port);
+        self.take(datagram, arrival, now, port);
+        self.poll(now, port);
+    }
+
+    fn take(&mut self, datagram: &[u8], arrival: Arrival, now: u64, port: &mut impl Port) {
         self.status.counters.packets += 1;
         let Some((message, envelope)) = self.open(datagram, arrival) else {
             self.status.counters.dropped += 1;
@@ -213,6 +231,9 @@ impl Session {
             // Another path was faster.
             self.status.counters.copies += 1;
         } else {
+            if let Some(votes) = &mut self.votes {
+                votes.peer_said(&message, &self.election);
+            }
             let dropped = self.status.counters.dropped;
             self.feed(Event::Received(message), now, port);
             if self.status.counters.dropped != dropped {
@@ -279,6 +300,7 @@ impl Session {
         while let Some((timer, deadline)) = self.due(now) {
             self.fire(timer, deadline, now, port);
         }
+        self.poll(now, port);
     }
 
     /// The daemon's word. [`Event::Forwardable`] holds only while tokio lives.
@@ -290,6 +312,7 @@ impl Session {
         } else {
             self.feed(event, now, port);
         }
+        self.poll(now, port);
     }
 
     /// tokio lives.
@@ -297,6 +320,7 @@ impl Session {
         self.catch_up(now, port);
         self.alive_until = now.saturating_add(self.alive_timeout);
         self.tell_able(now, port);
+        self.poll(now, port);
     }
 
     fn due(&self, now: u64) -> Option<(Timer, u64)> {
@@ -311,6 +335,7 @@ impl Session {
     /// learns first that it was away. A heartbeat timer is always armed, hence no absence of more than a heartbeat and
     /// half a failover time stays unnoticed, and in less a peer that left cannot have come back and claimed.
     fn catch_up(&mut self, now: u64, port: &mut impl Port) {
+        self.tell_granted(now, port);
         if self.lease_end.take_if(|end| now >= *end).is_some() {
             // The heartbeat that should have renewed it is armed anew by what follows, so its lateness is noted here.
             let late_ns = self.due(now).map_or(0, |(_, deadline)| now - deadline);
@@ -341,6 +366,7 @@ impl Session {
 
     fn fire(&mut self, timer: Timer, deadline: u64, now: u64, port: &mut impl Port) {
         self.deadlines[timer as usize] = None;
+        self.beaten |= timer == Timer::Heartbeat;
         self.late_ns = now - deadline;
         self.note_lateness(self.late_ns);
         if self.late_ns > self.too_late() {
@@ -437,6 +463,9 @@ impl Session {
 
     /// On every path; off the FT VLAN nothing counts that has no tag.
     fn send(&mut self, message: &Message, now: u64, port: &mut impl Port) {
+        if let Some(votes) = &mut self.votes {
+            votes.message_sent(message.sequence, now, self.election.params());
+        }
         let datagram = envelope::seal(message, self.paths.heard(now), &self.keyring);
         let paths = if self.keyring.trust() == Trust::None { 1 } else { self.paths.len() };
         let mut is_taken = false;
@@ -459,7 +488,10 @@ impl Session {
     }
 
     fn set_gate(&mut self, state: GateState, now: u64, port: &mut impl Port) {
-        let lease_end = now.saturating_add(nanos(self.election.params().lease));
+        let lease_end = match &self.votes {
+            Some(votes) if state == GateState::Open => votes.until(),
+            _ => now.saturating_add(nanos(self.election.params().lease)),
+        };
         self.lease_end = matches!(state, GateState::Open | GateState::RelayIn).then_some(lease_end);
         port.gate(match state {
             GateState::Closed => Gate::CLOSED,
@@ -475,7 +507,11 @@ impl Session {
     fn has_lapsed(&mut self, now: u64, port: &impl Port) -> bool {
         if matches!(self.election.state().gate(), GateState::Open | GateState::RelayIn) {
             let again = port.now_ns();
-            let is_over = self.lease_end.is_some_and(|end| again >= end);
+            let is_open = self.election.state() == State::Active;
+            let is_over = match &self.votes {
+                Some(votes) if is_open => again >= votes.until(),
+                _ => self.lease_end.is_some_and(|end| again >= end),
+            };
             self.lapsed |= is_over || again.saturating_sub(now) > self.too_late();
         }
         self.lapsed

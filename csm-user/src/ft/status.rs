@@ -7,6 +7,7 @@ use crate::ft::envelope::PATHS_MAX;
 use crate::ft::keyring::Trust;
 use crate::ft::paths::PathStatus;
 use crate::ft::wire::{DecodeCounts, Kind};
+use crate::ft::witness::votes::WitnessStatus;
 use crate::ft::{Reason, Refusal, State};
 
 /// Entries that the flight recorder keeps.
@@ -47,6 +48,10 @@ pub struct FtStatus {
     pub preempt: bool,
     /// Preemption waits, because `clear module csm N ft active` was given here.
     pub preempt_held: bool,
+    /// Preemption waits for so long yet, because the role has come back too often.
+    pub preempt_damped: Option<Duration>,
+    /// How often it came back by preemption lately.
+    pub returns: u8,
     /// Able to forward, tokio alive.
     pub forwardable: bool,
     /// By tracking.
@@ -61,6 +66,8 @@ pub struct FtStatus {
     pub paths: [Option<PathStatus>; PATHS_MAX],
     /// What proves who speaks.
     pub trust: Trust,
+    /// The third host that is asked; `None`: there is none.
+    pub witness: Option<WitnessStatus>,
     /// Messages.
     pub counters: FtCounters,
     /// The thread runs under SCHED_FIFO.

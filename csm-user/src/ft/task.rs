@@ -29,18 +29,22 @@ use crate::ft::parked::Parked;
 use crate::ft::session::{Arrival, Port, Session};
 use crate::ft::status::FtStatus;
 use crate::ft::wire::HOLD_MAX;
+use crate::ft::witness::votes::Votes;
+use crate::ft::witness::wire as witness;
 use crate::ft::{FtEvent, Refusal};
 use crate::model::{FAILOVER_MIN_WITHOUT_REALTIME, lease};
 use handle::{
     ALIVE_TIMEOUT, COMMANDS_MAX, EVENTS_MAX, FtCommand, FtControl, FtHandle, FtOptions, GateCell, SpawnError,
     TakeoverActions,
 };
-use socket::{Buffer, FtSocket};
+use socket::{Buffer, FtSocket, WitnessSocket};
 
 pub use socket::{GROUP, PORT};
 
 /// SCHED_FIFO priority: above every ordinary thread, below the kernel's own (interrupt threads run at 50).
 const PRIORITY: i32 = 40;
+/// First wait of a role that came back too often; doubled with each return, and forgotten after 5 minutes.
+const DAMPING: Duration = Duration::from_secs(10);
 /// Datagrams of a path that are taken in one turn, so that a flood cannot keep the thread from its ticks.
 const TURN_MAX: usize = 256;
 
@@ -63,6 +67,8 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
         lease: lease.length,
         hold: HOLD_MAX,
         proven_only: options.group.keys.sign.is_some(),
+        witness: options.group.witness.is_some(),
+        damping: DAMPING,
         mac: options.mac,
         config_checksum: options.config_checksum,
         software_checksum: options.software_checksum,
@@ -71,12 +77,15 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
     let vlans: Vec<_> = data_paths.iter().map(|path| path.vlan).collect();
     let session = Session::new(params, options.group.vlan.get(), options.controls, ALIVE_TIMEOUT)
         .with_paths(Keyring::new(&options.group.keys, options.secret), &vlans)
-        .with_promise(options.promised_ns);
+        .with_promise(options.promised_ns)
+        .with_witness(options.group.witness.map(|address| Votes::new(address, options.group.failover)));
     let system = |what| move |cause| SpawnError::System { what, cause };
     let mut sockets = vec![FtSocket::open(&options.interface, options.ifindex).map_err(system("FT socket"))?];
     for path in data_paths {
         sockets.push(FtSocket::open_data(path).map_err(system("socket of a data VLAN"))?);
     }
+    let witness = options.group.witness.map(WitnessSocket::open).transpose();
+    let witness = witness.map_err(system("socket of the witness"))?;
     let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
         .map_err(|errno| system("eventfd")(errno.into()))?;
     let wake = Arc::new(wake);
@@ -89,6 +98,7 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
     let mut thread = Thread {
         session,
         sockets,
+        witness,
         commands: command_queue,
         wake: Arc::clone(&wake),
         status: Arc::clone(&status),
@@ -123,6 +133,7 @@ struct Thread {
     session: Session,
     /// By path, the FT VLAN's first.
     sockets: Vec<FtSocket>,
+    witness: Option<WitnessSocket>,
     commands: Receiver<FtCommand>,
     wake: Arc<EventFd>,
     status: Arc<Mutex<FtStatus>>,
@@ -158,6 +169,7 @@ impl Thread {
             self.wait();
             let woken_ns = monotonic_ns();
             self.take_datagrams();
+            self.take_answers();
             self.take_commands();
             self.with_port(|session, port| session.wake(woken_ns, port));
         }
@@ -173,7 +185,8 @@ impl Thread {
     }
 
     fn with_port(&mut self, act: impl FnOnce(&mut Session, &mut Wired<'_>)) {
-        act(&mut self.session, &mut Wired { sockets: &self.sockets, outside: &mut self.outside });
+        let (sockets, witness) = (self.sockets.as_slice(), self.witness.as_ref());
+        act(&mut self.session, &mut Wired { sockets, witness, outside: &mut self.outside });
     }
 
     /// Until something arrives or is due.
@@ -181,8 +194,10 @@ impl Thread {
         let Some(due) = self.session.next_wake() else { return };
         let left = i64::try_from(due.saturating_sub(monotonic_ns())).unwrap_or(i64::MAX);
         // Where there are fewer paths the last of all is named again, which does no harm.
-        let mut fds: [_; PATHS_MAX + 1] = std::array::from_fn(|at| {
-            let fd = self.sockets.get(at).map_or(self.wake.as_fd(), AsFd::as_fd);
+        let witness = self.witness.as_ref().map_or(self.wake.as_fd(), AsFd::as_fd);
+        let mut fds: [_; PATHS_MAX + 2] = std::array::from_fn(|at| {
+            let other = if at == PATHS_MAX { witness } else { self.wake.as_fd() };
+            let fd = self.sockets.get(at).map_or(other, AsFd::as_fd);
             PollFd::new(fd, PollFlags::POLLIN)
         });
         // An interrupted or failed wait only makes the turn come early.
@@ -198,6 +213,17 @@ impl Thread {
                 let arrival = Arrival { path, source: datagram.source, hops: datagram.hops };
                 self.with_port(|session, port| session.receive(bytes, arrival, now, port));
             }
+        }
+    }
+
+    fn take_answers(&mut self) {
+        let mut buffer = [0; witness::DATAGRAM + 1];
+        for _ in 0..TURN_MAX {
+            let Some(length) = self.witness.as_ref().and_then(|socket| socket.receive(&mut buffer)) else {
+                break;
+            };
+            let now = monotonic_ns();
+            self.with_port(|session, port| session.receive_witness(&buffer[..length], now, port));
         }
     }
 
@@ -274,12 +300,17 @@ struct Outside {
 
 struct Wired<'a> {
     sockets: &'a [FtSocket],
+    witness: Option<&'a WitnessSocket>,
     outside: &'a mut Outside,
 }
 
 impl Port for Wired<'_> {
     fn send(&mut self, path: usize, datagram: &[u8; DATAGRAM]) -> bool {
         self.sockets.get(path).is_some_and(|socket| socket.send(datagram).is_ok())
+    }
+
+    fn ask(&mut self, request: &[u8; witness::DATAGRAM]) -> bool {
+        self.witness.is_some_and(|socket| socket.send(request).is_ok())
     }
 
     fn gate(&mut self, gate: Gate) {
@@ -331,12 +362,12 @@ impl Port for Wired<'_> {
 }
 
 /// CLOCK_MONOTONIC, the clock that the XDP program compares the gate's deadline with.
-fn monotonic_ns() -> u64 {
+pub(super) fn monotonic_ns() -> u64 {
     let read = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| time.num_nanoseconds());
     u64::try_from(read).unwrap_or(0)
 }
 
-fn become_realtime() -> io::Result<()> {
+pub(super) fn become_realtime() -> io::Result<()> {
     let parameter = libc::sched_param { sched_priority: PRIORITY };
     // SAFETY: pid 0 is the calling thread, and the parameter outlives the call, which only reads it.
     let done = unsafe {

@@ -10,7 +10,8 @@
 //!  12     1   group, 1-254
 //!  13     1   state of the sender: 0 init .. 5 left (ft::State)
 //!  14     1   priority, 1-254
-//!  15     1   flags: 1 forwardable, 2 eligible, 4 preempt, 8 replica complete, 16 I hear you, 32 offer, 64 keeper
+//!  15     1   flags: 1 forwardable, 2 eligible, 4 preempt, 8 replica complete, 16 I hear you, 32 offer, 64 keeper,
+//!              128 I claim only with a witness
 //!  16     8   node, not 0
 //!  24     8   boot nonce of the sender, not 0
 //!  32     8   boot nonce of the peer as the sender knows it, 0: heard nobody
@@ -25,7 +26,9 @@
 //! 100     6   MAC address of the sender's FT port
 //! 106     4   hold, ms: how long this message's lease may last, 0: no longer than usual
 //! 110     8   sequence of the message whose hold the sender grants, 0: none
-//! 118    18   reserved, 0
+//! 118     8   sequence of the receiver's newest message that was taken, if either has a witness, else 0
+//! 126     8   term in which the sender, a keeper, was active last, if either has a witness, else 0
+//! 134     2   reserved, 0
 //! ```
 
 use std::time::Duration;
@@ -43,7 +46,7 @@ const LENGTH_FIELD: [u8; 2] = 136_u16.to_be_bytes();
 const _: () = assert!(u16::from_be_bytes(LENGTH_FIELD) as usize == LENGTH);
 const MAGIC: [u8; 4] = *b"CSMf";
 const CHECKSUM: std::ops::Range<usize> = 8..12;
-const RESERVED: std::ops::Range<usize> = 118..LENGTH;
+const RESERVED: std::ops::Range<usize> = 134..LENGTH;
 
 /// What a message is for. Every kind carries the sender's whole state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,6 +121,12 @@ pub struct Message {
     pub hold: Duration,
     /// Sequence of the receiver's message whose hold the sender grants: it claims nothing in that time. 0: none.
     pub held: u64,
+    /// The sender has a witness: it claims with its grant only, and wants to know what of its own was heard.
+    pub witness: bool,
+    /// Sequence of the receiver's newest message that the sender took, if either of them has a witness. 0: none.
+    pub heard: u64,
+    /// The last term in which the sender, a keeper, was active, if either of them has a witness. 0: none.
+    pub claimed: u64,
 }
 
 impl Message {
@@ -212,7 +221,7 @@ const COMPLETE: u8 = 8;
 const HEARS_YOU: u8 = 16;
 const OFFER: u8 = 32;
 const KEEPER: u8 = 64;
-const ALL_FLAGS: u8 = 127;
+const WITNESS: u8 = 128;
 
 impl Message {
     /// The message as it goes on the wire. Intervals are cut to whole microseconds.
@@ -247,6 +256,8 @@ impl Message {
         let hold = u32::try_from(self.hold.as_millis()).unwrap_or(u32::MAX);
         bytes[106..110].copy_from_slice(&hold.to_be_bytes());
         bytes[110..118].copy_from_slice(&self.held.to_be_bytes());
+        bytes[118..126].copy_from_slice(&self.heard.to_be_bytes());
+        bytes[126..134].copy_from_slice(&self.claimed.to_be_bytes());
         let sum = checksum(&bytes);
         bytes[CHECKSUM].copy_from_slice(&sum.to_be_bytes());
         bytes
@@ -261,6 +272,7 @@ impl Message {
             (self.hears_you, HEARS_YOU),
             (self.offer, OFFER),
             (self.keeper, KEEPER),
+            (self.witness, WITNESS),
         ]
         .into_iter()
         .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags })
@@ -288,7 +300,7 @@ impl Message {
         let state =
             State::ALL.into_iter().find(|&state| state as u8 == bytes[13]).ok_or(DecodeError::State)?;
         let flags = bytes[15];
-        if flags & !ALL_FLAGS != 0 || bytes[RESERVED].iter().any(|&byte| byte != 0) {
+        if bytes[RESERVED].iter().any(|&byte| byte != 0) {
             return Err(DecodeError::Reserved);
         }
         let mut words = [0; 10];
@@ -335,6 +347,9 @@ impl Message {
                 u32::from_be_bytes([bytes[106], bytes[107], bytes[108], bytes[109]]).into(),
             ),
             held: u64::from_be_bytes(*bytes[110..118].first_chunk().unwrap_or(&[0; 8])),
+            witness: flags & WITNESS != 0,
+            heard: u64::from_be_bytes(*bytes[118..126].first_chunk().unwrap_or(&[0; 8])),
+            claimed: u64::from_be_bytes(*bytes[126..134].first_chunk().unwrap_or(&[0; 8])),
         };
         message.check()?;
         Ok(message)
@@ -388,7 +403,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn message() -> impl Strategy<Value = Message> {
-        let facts = (0..4_usize, 1..=254_u8, 0..6_usize, 1..=254_u8, any::<[bool; 7]>(), any::<[u8; 6]>());
+        let facts = (0..4_usize, 1..=254_u8, 0..6_usize, 1..=254_u8, any::<[bool; 8]>(), any::<[u8; 6]>());
         let words = (1..=u64::MAX, 1..=u64::MAX, any::<[u64; 5]>(), any::<u32>());
         let timers = (1_000..1_000_000_u64, 1_000..1_000_000_u64, 1..1_000_000_u64);
         let hold = (0..=8_000_u64, any::<u64>());
@@ -396,6 +411,9 @@ mod tests {
             Message {
                 hold: Duration::from_millis(hold),
                 held,
+                witness: facts.4[7],
+                heard: held.rotate_left(7),
+                claimed: held.rotate_left(9),
                 kind: Kind::ALL[facts.0],
                 group: facts.1,
                 state: State::ALL[facts.2],
@@ -470,9 +488,9 @@ mod tests {
             (7, 1, DecodeError::Length),
             (5, 9, DecodeError::Kind),
             (13, 6, DecodeError::State),
-            (15, 128, DecodeError::Reserved),
-            (119, 1, DecodeError::Reserved),
-            (120, 1, DecodeError::Reserved),
+            (134, 1, DecodeError::Reserved),
+            (135, 1, DecodeError::Reserved),
+            (135, 255, DecodeError::Reserved),
             (12, 0, DecodeError::Range),
             (14, 255, DecodeError::Range),
             (72, 255, DecodeError::Timers),
@@ -554,6 +572,9 @@ mod tests {
             mac: [2, 0, 0, 0, 0, 1],
             hold: Duration::from_secs(8),
             held: 77,
+            witness: false,
+            heard: 0,
+            claimed: 0,
         }
     }
 }

@@ -68,6 +68,9 @@ fn fault_tolerance(before: Option<&FtGroup>, after: Option<&FtGroup>, parts: &mu
             if (old.heartbeat, old.failover) != (new.heartbeat, new.failover) {
                 parts.push("the timers `heartbeat-time` and `failover`".to_owned());
             }
+            if old.witness != new.witness {
+                parts.push("the line `witness`".to_owned());
+            }
             if old.track != new.track {
                 parts.push("the lines `track`".to_owned());
             }
@@ -137,6 +140,7 @@ module csm 5
             ("interface eth1\n xdp mode generic", "interface eth1"),
             ("interface eth4\n switchport access vlan 4", "interface eth4"),
             ("vlan 3 server\n ip address 192.158.39.11 255.255.255.0", "`ip address` of vlan 3"),
+            ("ft group 1 vlan 9\n authentication key-string k\n witness 10.0.0.9", "the line `witness`"),
             ("ft group 1 vlan 9\n failover 5", "the timers `heartbeat-time` and `failover`"),
             ("no ft group 1 vlan 9", "ft group 1 vlan 9"),
         ] {

@@ -4,7 +4,7 @@
 //! renderers. Nothing here is node-local except what the configuration itself says.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -516,6 +516,8 @@ pub struct FtGroup {
     pub failover: Duration,
     /// `authentication`.
     pub keys: FtKeys,
+    /// `witness ADDRESS [port N]`: the third host without whose grant nobody claims who hears no peer; default none.
+    pub witness: Option<SocketAddr>,
     /// `track ...`.
     pub track: Tracking,
 }

@@ -70,6 +70,8 @@ pub struct BoxFacts {
     pub unheard: Vec<u16>,
     /// The HSRP groups that it speaks for, as `HSRP group 1 (192.158.38.20)`, and its part in them.
     pub routers: BTreeMap<String, RouterFacts>,
+    /// The address of a witness that does not answer this box.
+    pub unwitnessed: Option<String>,
 }
 
 /// The standby's replica, by the active box.
@@ -109,6 +111,8 @@ pub struct Pair {
     pub software: bool,
     /// Its timers are this box's.
     pub timers: bool,
+    /// There is a witness.
+    pub witness: bool,
 }
 
 /// How a thing that was looked at stands.
@@ -153,6 +157,21 @@ pub fn judge(pair: Option<&Pair>, own: &BoxFacts, peer: Result<&BoxFacts, &str>)
         .into_iter()
         .filter_map(|(who, of)| Some((who, of?)))
         .collect();
+    if pair.witness {
+        checks.each(
+            "witness",
+            "the witness answers both boxes",
+            &boxes,
+            |of| of.unwitnessed.iter().cloned().collect(),
+            |who, witness| {
+                let found = format!(
+                    "witness {witness} does not answer {who}: it would not take the role from a dead box"
+                );
+                (Grade::Missing, found)
+            },
+            "check the host of the witness, `csmd --witness` there, the way to it, and the key",
+        );
+    }
     checks.links(&boxes);
     checks.routers(&boxes);
     checks.role(own, peer.ok());

@@ -28,7 +28,7 @@ fn facts(role: Role) -> BoxFacts {
 
 fn pair() -> Pair {
     let ways = [9, 2, 3].map(|vlan| Way { vlan, heard: true, hears_us: true }).to_vec();
-    Pair { heard: true, hears_us: true, ways, config: true, software: true, timers: true }
+    Pair { heard: true, hears_us: true, ways, config: true, software: true, timers: true, witness: false }
 }
 
 /// What stands against it, by each of the boxes: all that is missing, in words.

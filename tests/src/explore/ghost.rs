@@ -44,12 +44,14 @@ pub struct Ghost {
     split: bool,
     /// The host's replica is that of the newest table.
     pub replica: [bool; 2],
+    /// There is a witness: two gates are never open.
+    strict: bool,
 }
 
 impl Ghost {
     /// At the beginning: nothing happened yet. `failover` in ticks of true time, as each host's clock has it.
     #[must_use]
-    pub const fn new(failover: [u8; 2]) -> Self {
+    pub const fn new(failover: [u8; 2], strict: bool) -> Self {
         Self {
             violation: None,
             failover,
@@ -66,6 +68,7 @@ impl Ghost {
             keeper: None,
             split: false,
             replica: [false; 2],
+            strict,
         }
     }
 
@@ -73,14 +76,15 @@ impl Ghost {
         self.failover[0].max(self.failover[1])
     }
 
-    /// A tick passes; `still` tells that no trouble is under way.
-    pub fn tick(&mut self, hosts: &[Host; 2], still: bool) {
+    /// A tick passes; `still` tells that no trouble is under way, `served` that the host could have the role: without a witness
+    /// always, else if two of the three are there to agree.
+    pub fn tick(&mut self, hosts: &[Host; 2], served: [bool; 2], still: bool) {
         let longest = self.longest();
         let later = |count: &mut u8, most: u8| *count = count.saturating_add(1).min(most);
         for (index, host) in hosts.iter().enumerate() {
             later(&mut self.heard[index], longest);
             later(&mut self.able_changed[index], longest);
-            if host.is_awake() && host.able {
+            if host.is_awake() && host.able && served[index] {
                 later(&mut self.able[index], PATIENCE * longest + 1);
             } else {
                 self.able[index] = 0;
@@ -153,6 +157,9 @@ impl Ghost {
         if self.open != [true; 2] {
             self.overlap = None;
             return Ok(());
+        }
+        if self.strict {
+            return Err(Violation::TwoActiveWithWitness);
         }
         if let Some(contact) = self.overlap {
             let late = matches!(contact, [Some(one), Some(other)] if one.min(other) > CONTACT_MAX);

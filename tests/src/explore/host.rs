@@ -1,6 +1,6 @@
 //! A host of the model: a session, its gate, and what waits for it.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +10,21 @@ use csm_user::ft::envelope::{self, DATAGRAM};
 use csm_user::ft::keyring::Keyring;
 use csm_user::ft::session::{Arrival, Port, Session};
 use csm_user::ft::wire::{Kind, Message};
+use csm_user::ft::witness::votes::Votes;
+use csm_user::ft::witness::wire::{self as witness, Word};
 use csm_user::ft::{Controls, FtEvent, Refusal, State};
 
 /// Messages that a stopped daemon's socket holds; more are lost.
 const INBOX_MAX: usize = 3;
+
+/// What comes to a host.
+#[derive(Clone, Copy, Debug)]
+pub enum Mail {
+    /// Of its peer.
+    Peer(Message),
+    /// Of the witness.
+    Witness(Word),
+}
 
 /// A host at one moment.
 #[derive(Clone, Debug)]
@@ -31,7 +42,7 @@ pub struct Host {
     /// For so many ticks.
     pub stopped: Option<u8>,
     /// What came meanwhile.
-    pub inbox: Vec<Message>,
+    pub inbox: Vec<Mail>,
     /// Boot nonce and sequence of the message that went out with the lease in force.
     pub lease_message: Option<(u64, u64)>,
     /// Told to leave.
@@ -47,6 +58,8 @@ pub struct Host {
 pub struct Turn {
     /// What it sent, in order.
     pub sent: Vec<Message>,
+    /// What it asked the witness, in order.
+    pub asked: Vec<Word>,
     /// It announced with its gate shut.
     pub announced_shut: bool,
     /// It heard a boot of its peer for the first time.
@@ -90,7 +103,8 @@ impl Host {
             return Turn::default();
         };
         let params = *resting.election().params();
-        self.session = Some(Arc::new(Session::new(params, 9, controls, Duration::from_secs(1 << 32))));
+        let session = Session::new(params, 9, controls, Duration::from_secs(1 << 32));
+        self.session = Some(Arc::new(session.with_witness(votes(&params))));
         self.act(now, |session, port| {
             session.resume(&parked, now, port);
             session.alive(now, port);
@@ -141,6 +155,7 @@ impl Host {
         // tokio's liveness is no part of the model.
         let session =
             Session::new(params, 9, controls, Duration::from_secs(1 << 32)).with_promise(self.promise);
+        let session = session.with_witness(votes(&params));
         *self = Self { session: Some(Arc::new(session)), promise: self.promise, ..Self::off() };
         self.act(now, |session, port| {
             session.start(now, port);
@@ -149,26 +164,26 @@ impl Host {
         })
     }
 
-    /// A message comes in.
-    pub fn deliver(&mut self, message: &Message, now: u64) -> Turn {
+    /// Something comes in.
+    pub fn deliver(&mut self, mail: &Mail, now: u64) -> Turn {
         if self.stopped.is_some() {
             if self.inbox.len() < INBOX_MAX {
-                self.inbox.push(*message);
+                self.inbox.push(*mail);
             }
             return Turn::default();
         }
         let mut took = false;
-        let turn = self.act(now, |session, port| took = receive(session, message, now, port));
+        let turn = self.act(now, |session, port| took = receive(session, mail, now, port));
         Turn { took, ..turn }
     }
 
     /// The daemon runs again: it reads what has come, then sees to its timers. Tells what of it was taken.
-    pub fn resume(&mut self, now: u64) -> (Turn, Vec<Message>) {
+    pub fn resume(&mut self, now: u64) -> (Turn, Vec<Mail>) {
         self.stopped = None;
         let inbox = std::mem::take(&mut self.inbox);
         let mut taken = Vec::new();
         let turn = self.act(now, |session, port| {
-            taken.extend(inbox.into_iter().filter(|message| receive(session, message, now, port)));
+            taken.extend(inbox.into_iter().filter(|mail| receive(session, mail, now, port)));
             session.wake(now, port);
         });
         (turn, taken)
@@ -203,10 +218,23 @@ impl Host {
     }
 }
 
+/// A host's side of the witness, if it has one.
+fn votes(params: &Params) -> Option<Votes> {
+    let address = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 1);
+    params.witness.then(|| Votes::new(address, params.failover))
+}
+
 /// How everything comes.
 const LINK: Arrival = Arrival { path: 0, source: IpAddr::V6(Ipv6Addr::LOCALHOST), hops: Some(255) };
 
-fn receive(session: &mut Session, message: &Message, now: u64, port: &mut Wire<'_>) -> bool {
+fn receive(session: &mut Session, mail: &Mail, now: u64, port: &mut Wire<'_>) -> bool {
+    let message = match mail {
+        Mail::Peer(message) => message,
+        Mail::Witness(word) => {
+            session.witness_said(word, now, port);
+            return false;
+        }
+    };
     let dropped = session.status(now).counters.dropped;
     let sealed = envelope::seal(message, [0; envelope::PATHS_MAX], &Keyring::default());
     session.receive(&sealed, LINK, now, port);
@@ -222,6 +250,11 @@ struct Wire<'a> {
 impl Port for Wire<'_> {
     fn send(&mut self, _: usize, datagram: &[u8; DATAGRAM]) -> bool {
         self.turn.sent.extend(envelope::open(datagram).ok().map(|(message, ..)| message));
+        true
+    }
+
+    fn ask(&mut self, request: &[u8; witness::DATAGRAM]) -> bool {
+        self.turn.asked.extend(witness::open(request).map(|(word, ..)| word));
         true
     }
 

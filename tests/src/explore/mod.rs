@@ -8,4 +8,5 @@
 pub mod ghost;
 pub mod host;
 pub mod print;
+mod third;
 pub mod world;

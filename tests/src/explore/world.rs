@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use csm_user::ft::election::{Event, Params};
-use csm_user::ft::wire::Message;
-use csm_user::ft::{Controls, State};
+use csm_user::ft::election::{Election, Event, Params};
+use csm_user::ft::wire::{Kind, Message};
+use csm_user::ft::witness::grants::Grants;
+use csm_user::ft::{Controls, Reason, State};
 use csm_user::model::lease;
 
 use crate::explore::ghost::Ghost;
-use crate::explore::host::{Host, Turn};
+use crate::explore::host::{Host, Mail, Turn};
 use crate::sim::check::Violation;
 
 const SECOND: u64 = 1_000_000_000;
 /// How long a peer holds for a daemon that restarts.
 const HOLD: Duration = Duration::from_secs(4);
 /// The hosts' clocks at the beginning, ns: a session must not start at 0.
-const EPOCH: u64 = 1_000 * SECOND;
+pub(super) const EPOCH: u64 = 1_000 * SECOND;
 
 /// What is deliberately wrong, to see the promises broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Defect {
     UnheardHold,
     /// Every node says that its replica is complete at once, so preemption and elections do not wait for it.
     FalseReplica,
+    /// A witness that has started grants at once, though what it granted before may last.
+    ForgetfulWitness,
 }
 
 /// One pair, and how much trouble it is to see.
@@ -55,6 +58,13 @@ pub struct Setting {
     pub glitches: u8,
     /// Faults and glitches come only while a hold is asked for, or in force.
     pub in_hold: bool,
+    /// A third host is asked. What it is asked comes at once, or not at all, and so do its answers unless they are `letters`.
+    pub witness: bool,
+    /// Its answers are on their way as messages are.
+    pub letters: bool,
+    /// The faults are that the hosts are parted from one another once one is active and the other its standby, and then that one is
+    /// parted from the witness, or that the witness is restarted.
+    pub partings: bool,
     /// What is wrong on purpose.
     pub defect: Option<Defect>,
 }
@@ -78,6 +88,14 @@ pub enum Action {
     Cut(usize),
     /// And arrives again.
     Mend(usize),
+    /// What either host sends to the other is lost from now on.
+    Part,
+    /// What this host and the witness send to one another is lost from now on.
+    CutWitness(usize),
+    /// And arrives again.
+    MendWitness(usize),
+    /// The witness ends, and starts at once.
+    RestartWitness,
     /// kill -9, or power off.
     Kill(usize),
     /// A host starts.
@@ -108,7 +126,7 @@ pub struct Letter {
     /// To this host.
     pub to: usize,
     /// What it says.
-    pub message: Message,
+    pub mail: Mail,
     /// Held up for so many ticks already.
     pub held: Option<u8>,
 }
@@ -124,6 +142,10 @@ pub struct World {
     pub letters: Vec<Letter>,
     /// What each host sends is lost.
     pub cut: [bool; 2],
+    /// The third host.
+    pub witness: Option<Grants>,
+    /// Between this host and the witness all is lost.
+    pub cut_witness: [bool; 2],
     /// Still to come.
     pub faults: u8,
     /// Still to come.
@@ -137,12 +159,18 @@ pub struct World {
 }
 
 impl Setting {
-    const fn heartbeat(&self) -> u64 {
+    pub(super) const fn heartbeat(&self) -> u64 {
         SECOND
     }
 
     const fn failover(&self) -> u64 {
         3 * self.heartbeat()
+    }
+
+    pub(super) fn lease(&self) -> Duration {
+        let (heartbeat, failover) = (self.heartbeat(), self.failover());
+        let heartbeat = Duration::from_nanos(heartbeat);
+        lease(heartbeat, Duration::from_nanos(failover)).map_or(heartbeat, |lease| lease.length)
     }
 
     fn tick(&self, host: usize) -> u64 {
@@ -171,11 +199,13 @@ impl Setting {
             hosts: [Host::off(), Host::off()],
             letters: Vec::new(),
             cut: [false; 2],
+            witness: self.witness.then(|| Grants::new(1, self.lease(), EPOCH)),
+            cut_witness: [false; 2],
             faults: self.faults,
             glitches: self.glitches,
             restarts: self.restarts,
             boots: 0,
-            ghost: Ghost::new(failover),
+            ghost: Ghost::new(failover, self.witness),
         }
     }
 
@@ -188,7 +218,10 @@ impl Setting {
         let is_time = !self.in_hold || world.hosts.iter().any(Host::is_restarting);
         actions.extend([0, 1].into_iter().filter(|&host| due[host]).map(Action::Wake));
         for (index, letter) in world.letters.iter().enumerate() {
-            let overtakes = |earlier: &Letter| earlier.to == letter.to && earlier.held.is_none();
+            let overtakes = |earlier: &Letter| {
+                let way = |letter: &Letter| (letter.to, matches!(letter.mail, Mail::Peer(_)));
+                way(earlier) == way(letter) && earlier.held.is_none()
+            };
             if letter.held.is_none() && world.letters[..index].iter().any(overtakes) {
                 continue;
             }
@@ -198,13 +231,24 @@ impl Setting {
             }
         }
         if is_time && world.faults > 0 {
-            for (index, host) in world.hosts.iter().enumerate() {
+            for (index, host) in world.hosts.iter().enumerate().filter(|_| !self.partings) {
                 if host.is_awake() {
                     actions.extend([Action::Kill(index), Action::Stop(index)]);
                 }
                 if !world.cut[index] {
                     actions.push(Action::Cut(index));
                 }
+            }
+            if world.witness.is_some() && (!self.partings || world.cut == [true; 2]) {
+                actions.push(Action::RestartWitness);
+                actions.extend(
+                    [0, 1].into_iter().filter(|&host| !world.cut_witness[host]).map(Action::CutWitness),
+                );
+            }
+            let pair = [world.hosts[0].state(), world.hosts[1].state()];
+            let is_settled = pair.contains(&Some(State::Active)) && pair.contains(&Some(State::Standby));
+            if world.witness.is_some() && world.cut == [false; 2] && (is_settled || !self.partings) {
+                actions.push(Action::Part);
             }
         }
         if due == [false; 2] && world.letters.iter().all(|letter| letter.held.is_some()) {
@@ -221,6 +265,9 @@ impl Setting {
         for (index, host) in world.hosts.iter().enumerate() {
             if world.cut[index] {
                 actions.push(Action::Mend(index));
+            }
+            if world.cut_witness[index] {
+                actions.push(Action::MendWitness(index));
             }
             if host.session.is_none() {
                 actions.push(Action::Start(index));
@@ -306,6 +353,17 @@ impl Setting {
                 world.faults -= u8::from(world.cut[host]);
                 world.ghost.trouble();
             }
+            Action::Part => {
+                world.cut = [true; 2];
+                world.faults -= 1;
+                world.ghost.trouble();
+            }
+            Action::CutWitness(host) | Action::MendWitness(host) => {
+                world.cut_witness[host] = matches!(action, Action::CutWitness(_));
+                world.faults -= u8::from(world.cut_witness[host]);
+                world.ghost.trouble();
+            }
+            Action::RestartWitness => self.restart_witness(world),
             Action::Sync(host) => {
                 world.ghost.replica[host] = true;
                 world.ghost.trouble();
@@ -366,9 +424,10 @@ impl Setting {
     fn pass_time(&self, world: &mut World) {
         let longest = self.longest();
         let still = world.cut == [false; 2]
+            && world.cut_witness == [false; 2]
             && world.letters.is_empty()
             && world.hosts.iter().all(|host| host.is_awake() && host.able && !host.leaving);
-        world.ghost.tick(&world.hosts, still);
+        world.ghost.tick(&world.hosts, self.served(world), still);
         world.ticks += 1;
         for stopped in world.hosts.iter_mut().filter_map(|host| host.stopped.as_mut()) {
             *stopped += 1;
@@ -379,10 +438,12 @@ impl Setting {
         world.letters.retain(|letter| letter.held <= Some(longest));
     }
 
-    fn deliver(&self, world: &mut World, letter: &Letter) {
-        let turn = world.hosts[letter.to].deliver(&letter.message, self.now(world, letter.to));
-        if turn.took {
-            world.ghost.took(letter.to, &letter.message);
+    pub(super) fn deliver(&self, world: &mut World, letter: &Letter) {
+        let turn = world.hosts[letter.to].deliver(&letter.mail, self.now(world, letter.to));
+        if let Mail::Peer(message) = &letter.mail
+            && turn.took
+        {
+            world.ghost.took(letter.to, message);
         }
         self.follow(world, letter.to, turn);
     }
@@ -390,7 +451,11 @@ impl Setting {
     fn resume(&self, world: &mut World, host: usize) {
         world.ghost.trouble();
         let (turn, taken) = world.hosts[host].resume(self.now(world, host));
-        taken.iter().for_each(|message| world.ghost.took(host, message));
+        for mail in &taken {
+            if let Mail::Peer(message) = mail {
+                world.ghost.took(host, message);
+            }
+        }
         self.follow(world, host, turn);
     }
 
@@ -399,7 +464,7 @@ impl Setting {
         world.ghost.start(host);
         let (heartbeat, failover) =
             (Duration::from_nanos(self.heartbeat()), Duration::from_nanos(self.failover()));
-        let lease = lease(heartbeat, failover).map_or(heartbeat, |lease| lease.length);
+        let lease = self.lease();
         // One of them: two that are hasty would also beat faster.
         let hasty = host == 1 && self.defect == Some(Defect::ClaimWithoutWaiting);
         let failover = if hasty { heartbeat + heartbeat / 8 } else { failover };
@@ -414,6 +479,9 @@ impl Setting {
             lease: lease.min(failover - Duration::from_micros(1)),
             hold: HOLD,
             proven_only: self.proven_only,
+            witness: self.witness,
+            // Its times would make the space many times larger, and it opens nothing.
+            damping: Duration::ZERO,
             mac: [2, 0, 0, 0, 0, 1],
             config_checksum: 1,
             software_checksum: 1,
@@ -443,6 +511,16 @@ impl Setting {
         for message in turn.sent {
             self.transmit(world, host, message);
         }
+        for word in turn.asked {
+            self.ask(world, host, &word);
+        }
+        let waits = |machine: &Election| {
+            let is_alone = machine.reason() == Reason::NoWitness && machine.peer().is_none();
+            is_alone && !machine.message(Kind::Heartbeat).complete
+        };
+        if world.hosts[host].election().is_some_and(waits) {
+            world.ghost.replica[host] = false;
+        }
         if turn.met_peer {
             world.ghost.replica[host] = false;
             let complete = self.defect == Some(Defect::FalseReplica);
@@ -454,7 +532,7 @@ impl Setting {
 
     fn lacks_replica(&self, world: &World, host: usize) -> bool {
         let machine = world.hosts[host].election().filter(|machine| machine.state() == State::Standby);
-        machine.is_some_and(|machine| !machine.message(csm_user::ft::wire::Kind::Heartbeat).complete)
+        machine.is_some_and(|machine| !machine.message(Kind::Heartbeat).complete)
     }
 
     fn transmit(&self, world: &mut World, from: usize, message: Message) {
@@ -466,7 +544,7 @@ impl Setting {
             Some(Defect::ClaimWithoutWaiting) => Duration::from_micros(1),
             _ => message.lease,
         };
-        let letter = Letter { to, message: Message { lease, ..message }, held: None };
+        let letter = Letter { to, mail: Mail::Peer(Message { lease, ..message }), held: None };
         if world.hosts[to].is_awake() {
             world.letters.push(letter);
         } else {

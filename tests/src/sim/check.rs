@@ -21,6 +21,8 @@ pub enum Violation {
     OverlapAfterContact,
     /// P1: both forward although nothing was lost on the link since the start: whoever stops or is held up fences.
     OverlapWithoutLoss,
+    /// P1: both forward although a witness is asked, whatever is lost.
+    TwoActiveWithWitness,
     /// P4: the role left a node that could forward, and went to one whose replica of its table was not complete.
     RoleWithoutReplica,
     /// A node became active in a term that it had known an active node in before.
@@ -61,6 +63,8 @@ pub struct Checker {
     /// A message was lost, or the link is cut.
     lossy: bool,
     announced_shut: bool,
+    /// There is a witness: two gates are never open.
+    strict: bool,
     /// Since when a node is up, not stopped and able to forward.
     able_since: [Option<u64>; 2],
     /// Time with both gates open, ns.
@@ -78,7 +82,7 @@ const IDLE_MAX: u64 = 6;
 impl Checker {
     /// For nodes with these timers, ns of true time; `slack` is how late a node's thread may be.
     #[must_use]
-    pub fn new(heartbeat: u64, failover: u64, slack: u64) -> Self {
+    pub fn new(heartbeat: u64, failover: u64, slack: u64, strict: bool) -> Self {
         Self {
             heartbeat,
             failover,
@@ -90,6 +94,7 @@ impl Checker {
             idle_since: Some(0),
             lossy: false,
             announced_shut: false,
+            strict,
             able_since: [None; 2],
             overlap_total: 0,
             idle_worst: 0,
@@ -109,6 +114,11 @@ impl Checker {
     /// A message was lost on the link.
     pub fn lost(&mut self) {
         self.lossy = true;
+    }
+
+    /// Of the three that agree on the role less than two may be there, so nobody need be active.
+    pub fn excuse(&mut self, time: u64) {
+        self.idle_since = self.idle_since.map(|_| time);
     }
 
     /// A node announced with its gate shut.
@@ -148,6 +158,9 @@ impl Checker {
             }
             return Ok(());
         };
+        if self.strict {
+            return Err(Violation::TwoActiveWithWitness);
+        }
         let Some(overlap) = self.overlap else {
             self.overlap = Some(Overlap { since: time, contact: [None; 2] });
             if nodes.iter().any(|node| node.holds) {

@@ -1,7 +1,7 @@
 //! A simulated host: a clock of its own, a dataplane's gate, and a session while its daemon is up.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use csm_common::gate::{Gate, GateState};
@@ -11,6 +11,8 @@ use csm_user::ft::keyring::Keyring;
 use csm_user::ft::parked::Parked;
 use csm_user::ft::session::{Arrival, Port, Session};
 use csm_user::ft::wire::{Kind, LENGTH, Message};
+use csm_user::ft::witness::votes::Votes;
+use csm_user::ft::witness::wire::{self as witness, Word};
 use csm_user::ft::{Controls, FtEvent, Reason, Refusal, State};
 
 /// Datagrams that a stopped daemon's socket holds; more are lost.
@@ -53,10 +55,19 @@ pub enum Place {
     BeforeGate,
 }
 
+/// What comes to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mail {
+    /// A datagram of its peer.
+    Peer([u8; LENGTH]),
+    /// An answer of the witness.
+    Witness(Word),
+}
+
 /// What a thread was about to do when it was held up, after it had read its clock.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
-    Datagram([u8; LENGTH]),
+    Datagram(Mail),
     Timers,
 }
 
@@ -65,6 +76,8 @@ enum Turn {
 pub struct Outbox {
     /// Messages, in order.
     pub sent: Vec<[u8; LENGTH]>,
+    /// Requests to the witness, in order.
+    pub asked: Vec<Word>,
     /// Outcome of forced switchovers.
     pub forced: Vec<Result<(), Refusal>>,
     /// Announcements.
@@ -104,10 +117,11 @@ pub struct Node {
     /// The gate that is not stored yet, and the messages that are not sent yet.
     held_gate: Option<Gate>,
     held_sent: Vec<[u8; LENGTH]>,
+    held_asked: Vec<Word>,
     /// Reading of the clock on which the gate was opened, local time.
     pub gate_reading: u64,
     /// Datagrams that wait for a stopped daemon.
-    pub inbox: VecDeque<[u8; LENGTH]>,
+    pub inbox: VecDeque<Mail>,
     /// Commands that wait for it.
     pub commands: Vec<Event>,
     /// What it did.
@@ -132,6 +146,7 @@ impl Node {
             held: None,
             held_gate: None,
             held_sent: Vec::new(),
+            held_asked: Vec::new(),
             gate_reading: 0,
             inbox: VecDeque::new(),
             commands: Vec::new(),
@@ -143,7 +158,7 @@ impl Node {
     pub fn start(&mut self, params: Params, controls: Controls, time: u64) {
         // tokio's liveness is simulated as a loss of the ability to forward.
         let session = Session::new(params, 9, controls, Duration::from_secs(1 << 32));
-        self.session = Some(session.with_promise(self.promise));
+        self.session = Some(session.with_promise(self.promise).with_witness(votes(&params)));
         (self.resting, self.holds) = (None, false);
         self.gate = Gate::CLOSED;
         self.act(time, |session, now, port| {
@@ -160,7 +175,8 @@ impl Node {
             return;
         };
         let (params, controls) = (*resting.election().params(), resting.controls());
-        self.session = Some(Session::new(params, 9, controls, Duration::from_secs(1 << 32)));
+        let session = Session::new(params, 9, controls, Duration::from_secs(1 << 32));
+        self.session = Some(session.with_witness(votes(&params)));
         self.act(time, |session, now, port| {
             session.resume(&parked, now, port);
             session.alive(now, port);
@@ -173,12 +189,13 @@ impl Node {
         (self.session, self.resting) = (None, None);
         (self.stopped_until, self.hold_up, self.held, self.held_gate) = (None, None, None, None);
         self.held_sent.clear();
+        self.held_asked.clear();
         self.inbox.clear();
         self.commands.clear();
     }
 
     /// A datagram arrives; tells whether the session took it for a message of its peer.
-    pub fn deliver(&mut self, datagram: &[u8; LENGTH], time: u64) -> bool {
+    pub fn deliver(&mut self, datagram: &Mail, time: u64) -> bool {
         if self.stopped_until.is_some() {
             if self.inbox.len() < INBOX_MAX {
                 self.inbox.push_back(*datagram);
@@ -194,7 +211,7 @@ impl Node {
     }
 
     /// The daemon runs again: reads what waits, then sees to its timers. Returns the messages it took, and as of when.
-    pub fn resume(&mut self, time: u64) -> Vec<([u8; LENGTH], u64)> {
+    pub fn resume(&mut self, time: u64) -> Vec<(Mail, u64)> {
         self.stopped_until = None;
         let inbox = std::mem::take(&mut self.inbox);
         let commands = std::mem::take(&mut self.commands);
@@ -203,6 +220,7 @@ impl Node {
             self.gate = gate;
         }
         self.outbox.sent.append(&mut self.held_sent);
+        self.outbox.asked.append(&mut self.held_asked);
         if let Some((turn, read_at)) = self.held.take() {
             self.act_on(self.clock.local(read_at), time, |session, now, port| match turn {
                 Turn::Datagram(datagram) if receive(session, &datagram, now, port) => {
@@ -314,10 +332,23 @@ impl Node {
     }
 }
 
+/// A host's side of the witness, if it has one.
+fn votes(params: &Params) -> Option<Votes> {
+    let address = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 1);
+    params.witness.then(|| Votes::new(address, params.failover))
+}
+
 /// How everything comes.
 const LINK: Arrival = Arrival { path: 0, source: IpAddr::V6(Ipv6Addr::LOCALHOST), hops: Some(255) };
 
-fn receive(session: &mut Session, datagram: &[u8; LENGTH], now: u64, port: &mut Wire<'_>) -> bool {
+fn receive(session: &mut Session, mail: &Mail, now: u64, port: &mut Wire<'_>) -> bool {
+    let datagram = match mail {
+        Mail::Peer(datagram) => datagram,
+        Mail::Witness(word) => {
+            session.witness_said(word, now, port);
+            return false;
+        }
+    };
     let dropped = session.status(now).counters.dropped;
     let Ok(message) = Message::decode(datagram) else { return false };
     let sealed = envelope::seal(&message, [0; envelope::PATHS_MAX], &Keyring::default());
@@ -354,6 +385,16 @@ impl Port for Wire<'_> {
             self.node.hold_up = None;
             self.held_up = lasts;
             self.node.stopped_until = Some(self.time + lasts);
+        }
+        true
+    }
+
+    fn ask(&mut self, request: &[u8; witness::DATAGRAM]) -> bool {
+        let word = witness::open(request).map(|(word, ..)| word);
+        if self.held_up > 0 {
+            self.node.held_asked.extend(word);
+        } else {
+            self.node.outbox.asked.extend(word);
         }
         true
     }

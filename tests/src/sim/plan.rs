@@ -20,6 +20,8 @@ pub enum Defect {
     ClaimWithoutWaiting,
     /// A restart relies on a hold that the peer has not granted: [`Controls::hold_unheard`].
     UnheardHold,
+    /// A witness that has started grants at once, though what it granted before may last.
+    ForgetfulWitness,
 }
 
 /// What happens to the pair.
@@ -41,6 +43,14 @@ pub enum Fault {
     HoldUp(usize, Place, u64),
     /// A command to its daemon.
     Command(usize, Event),
+    /// Between this node and the witness all is lost.
+    CutWitness(usize),
+    /// And is not any more.
+    MendWitness(usize),
+    /// The witness ends.
+    StopWitness,
+    /// And starts.
+    StartWitness,
 }
 
 /// A run, as drawn from its seed.
@@ -56,6 +66,10 @@ pub struct Plan {
     pub preempt: [bool; 2],
     /// With a configured key: a boot of the peer must prove that it is one.
     pub proven_only: bool,
+    /// A third host is asked.
+    pub witness: bool,
+    /// Its clock.
+    pub witness_clock: Clock,
     /// Of each node.
     pub clocks: [Clock; 2],
     /// Percent of messages lost.
@@ -97,6 +111,8 @@ impl Plan {
             priority: [rng.pick(&priorities), rng.pick(&priorities)],
             preempt: [rng.chance(50), rng.chance(50)],
             proven_only: false,
+            witness: false,
+            witness_clock: clocks[0],
             clocks,
             loss: rng.pick(&[0, 0, 2, 10, 25]),
             duplication: rng.pick(&[0, 0, 5]),
@@ -118,7 +134,45 @@ impl Plan {
         plan.faults.sort_by_key(|&(time, _)| time);
         plan.end = plan.calm + 12 * span;
         plan.proven_only = rng.chance(50);
+        // Last of all, so that a seed without a witness is what it was before there were any.
+        if rng.chance(50) {
+            plan.draw_witness(&mut rng, span);
+        }
         plan
+    }
+
+    /// A witness, and what happens to it and the ways to it; as often as not while the nodes are parted.
+    fn draw_witness(&mut self, rng: &mut Rng, span: u64) {
+        self.witness = true;
+        self.witness_clock = Clock {
+            offset: rng.within(1..1_000_000 * MS),
+            ppm: 40_000 - rng.within(0..80_000).cast_signed(),
+        };
+        let last = self.calm - 6 * span;
+        for _ in 0..rng.within(0..5) {
+            let time = rng.within(0..last + span);
+            let lasts = rng.pick(&[span / 4, span, 3 * span, 6 * span]) + rng.within(0..span);
+            let node = if rng.chance(50) { 0 } else { 1 };
+            let mut pair = |one, other| self.faults.extend([(time, one), (time + lasts, other)]);
+            if rng.chance(50) {
+                pair(Fault::Cut(0), Fault::Mend(0));
+                pair(Fault::Cut(1), Fault::Mend(1));
+            }
+            match rng.within(0..4) {
+                0 => pair(Fault::StopWitness, Fault::StartWitness),
+                1 => {
+                    self.faults.extend([(time, Fault::StopWitness), (time + span / 100, Fault::StartWitness)])
+                }
+                2 => {
+                    pair(Fault::CutWitness(0), Fault::MendWitness(0));
+                    pair(Fault::CutWitness(1), Fault::MendWitness(1));
+                }
+                _ => pair(Fault::CutWitness(node), Fault::MendWitness(node)),
+            }
+        }
+        self.calm = self.faults.iter().map(|&(time, _)| time).max().unwrap_or(0) + 6 * span;
+        self.faults.sort_by_key(|&(time, _)| time);
+        self.end = self.calm + 12 * span;
     }
 
     /// The plan of `seed`, but that both nodes start at the same instant on a good link and nothing else happens.
@@ -127,7 +181,7 @@ impl Plan {
         let plan = Self::draw(seed, Defect::None);
         let faults = vec![(0, Fault::Start(0)), (0, Fault::Start(1))];
         let end = 12 * u64::try_from(plan.failover.as_nanos()).unwrap_or(0);
-        Self { faults, calm: 0, end, ..plan }
+        Self { faults, calm: 0, end, witness: false, ..plan }
     }
 
     /// The plan of `seed`, but that both nodes start at once on a bad link, and that all that happens is a restart of the
@@ -140,7 +194,7 @@ impl Plan {
         // Whichever of them is not active refuses.
         faults.extend([0, 1].map(|node| (4 * span, Fault::Restart(node, 0))));
         faults.extend([0, 1].map(|node| (12 * span, Fault::Start(node))));
-        Self { faults, loss: 25, calm: 14 * span, end: 26 * span, ..plan }
+        Self { faults, witness: false, loss: 25, calm: 14 * span, end: 26 * span, ..plan }
     }
 
     fn draw_fault(&mut self, rng: &mut Rng, time: u64, span: u64) {

@@ -5,12 +5,14 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use csm_user::ft::election::{Event, Params};
-use csm_user::ft::wire::{LENGTH, Message};
+use csm_user::ft::wire::{Kind, LENGTH, Message};
+use csm_user::ft::witness::grants::Grants;
+use csm_user::ft::witness::wire::Word;
 use csm_user::ft::{Controls, Reason, State};
 use csm_user::model::lease;
 
 use crate::sim::check::{Checker, Violation};
-use crate::sim::node::Node;
+use crate::sim::node::{Mail, Node};
 use crate::sim::plan::{Defect, Fault, Plan};
 use crate::sim::rng::Rng;
 
@@ -27,6 +29,8 @@ pub struct Outcome {
     pub forced: u64,
     /// Daemons that restarted while their dataplane went on.
     pub rested: u64,
+    /// There was a witness.
+    pub witnessed: bool,
     /// Index of the active node at the end.
     pub active: Option<usize>,
 }
@@ -37,7 +41,9 @@ enum Thing {
     /// A daemon is back from its restart.
     ComeBack(usize),
     Wake(usize, u64),
-    Arrive(usize, [u8; LENGTH]),
+    Arrive(usize, Mail),
+    /// A request comes to the witness from this node.
+    Asked(usize, Word),
     /// The replica of a node, in this boot, has caught up.
     Replica(usize, u64),
     /// A lease ends.
@@ -54,6 +60,10 @@ pub struct World {
     /// Wakings of older generations are void.
     generation: [u64; 2],
     cut: [bool; 2],
+    /// The third host, while it runs, and how often it was started.
+    witness: Option<Grants>,
+    witness_boots: u64,
+    cut_witness: [bool; 2],
     able: [bool; 2],
     /// When that last changed.
     able_since: [u64; 2],
@@ -102,6 +112,9 @@ impl World {
             order: 0,
             generation: [0; 2],
             cut: [false; 2],
+            witness: None,
+            witness_boots: 0,
+            cut_witness: [false; 2],
             able: [false; 2],
             able_since: [0; 2],
             syncing: [false; 2],
@@ -120,10 +133,13 @@ impl World {
             boots_heard: [0; 2],
             forced: 0,
             rested: 0,
-            checker: Checker::new(nanos(plan.heartbeat), nanos(plan.failover), slack),
+            checker: Checker::new(nanos(plan.heartbeat), nanos(plan.failover), slack, plan.witness),
             trace,
             plan,
         };
+        if world.plan.witness {
+            world.start_witness(0);
+        }
         for index in 0..world.plan.faults.len() {
             world.push(world.plan.faults[index].0, Thing::Fault(index));
         }
@@ -157,6 +173,7 @@ impl World {
             idle_worst_ns: self.checker.idle_worst,
             forced: self.forced,
             rested: self.rested,
+            witnessed: self.plan.witness,
             active,
         })
     }
@@ -179,6 +196,9 @@ impl World {
             let node = &self.nodes[index];
             self.able[index] && node.session.is_some() && node.stopped_until.is_none()
         });
+        if !self.is_served(time) {
+            self.checker.excuse(time);
+        }
         self.checker.look(&self.nodes, able, time).map_err(|violation| (violation, time))
     }
 
@@ -245,6 +265,7 @@ impl World {
                 }
                 self.follow(index, time);
             }
+            Thing::Asked(from, word) => self.asked(from, &word, time),
             Thing::Arrive(index, datagram) => {
                 if self.nodes[index].deliver(&datagram, time) {
                     self.took(index, &datagram, time);
@@ -264,8 +285,10 @@ impl World {
         }
     }
 
-    fn took(&mut self, index: usize, datagram: &[u8; LENGTH], time: u64) {
-        if let Ok(message) = Message::decode(datagram) {
+    fn took(&mut self, index: usize, mail: &Mail, time: u64) {
+        if let Mail::Peer(datagram) = mail
+            && let Ok(message) = Message::decode(datagram)
+        {
             self.checker.taken(index, &message, time);
             if message.state == State::Active {
                 self.known_term[index] = self.known_term[index].max(message.term);
@@ -280,12 +303,18 @@ impl World {
         }
         let node = &mut self.nodes[index];
         let sent = std::mem::take(&mut node.outbox.sent);
+        let asked = std::mem::take(&mut node.outbox.asked);
         let forced = std::mem::take(&mut node.outbox.forced);
         if std::mem::take(&mut node.outbox.peers) > 0 && self.boots_heard[index] != self.boots[1 - index] {
             // A replica is that of one boot's table.
             self.boots_heard[index] = self.boots[1 - index];
             self.replica_of[index] = None;
             node.command(Event::Replica { complete: false, lag_ms: 0 }, time);
+        }
+        let waits = |own: &Message| !own.complete;
+        let own = node.election().filter(|own| own.reason() == Reason::NoWitness && own.peer().is_none());
+        if own.map(|machine| machine.message(Kind::Heartbeat)).as_ref().is_some_and(waits) {
+            self.replica_of[index] = None;
         }
         self.forced += forced.iter().filter(|outcome| outcome.is_ok()).count() as u64;
         for datagram in sent {
@@ -296,6 +325,9 @@ impl World {
                 self.note(time, index, &format!("sends {kind:?} {sequence} {state} term {term}"));
             }
             self.transmit(index, datagram, time);
+        }
+        for word in asked {
+            self.ask(index, word, time);
         }
         if self.nodes[index].resting.is_some() && self.away[index] > 0 {
             self.rested += 1;
@@ -332,9 +364,62 @@ impl World {
             if self.cut[from] || self.rng.chance(loss) {
                 self.checker.lost();
             } else {
-                self.push(time + delay, Thing::Arrive(1 - from, self.spoil(datagram)));
+                self.push(time + delay, Thing::Arrive(1 - from, Mail::Peer(self.spoil(datagram))));
             }
         }
+    }
+
+    /// A request is on its way to the witness.
+    fn ask(&mut self, from: usize, word: Word, time: u64) {
+        if self.trace {
+            self.note(time, from, &format!("asks {:?} {} holds {}", word.kind, word.number, word.holds));
+        }
+        if let Some(delay) = self.way_to_witness(from, time) {
+            self.push(time + delay, Thing::Asked(from, word));
+        }
+    }
+
+    /// A request has come to the witness.
+    fn asked(&mut self, from: usize, word: &Word, time: u64) {
+        let now = self.plan.witness_clock.local(time);
+        let Some((Some(answer), _)) = self.witness.as_mut().map(|witness| witness.answer(word, now)) else {
+            return;
+        };
+        if self.trace {
+            self.note(time, from, &format!("is answered {:?} {}", answer.kind, answer.number));
+        }
+        if let Some(delay) = self.way_to_witness(from, time) {
+            self.push(time + delay, Thing::Arrive(from, Mail::Witness(answer)));
+        }
+    }
+
+    /// How long it takes between a node and the witness, if it is not lost.
+    fn way_to_witness(&mut self, node: usize, time: u64) -> Option<u64> {
+        let delay = self.rng.within(1_000..self.plan.delay_max + 1_001);
+        let loss = if time >= self.plan.calm { 0 } else { self.plan.loss };
+        let is_lost = self.rng.chance(loss) || self.cut_witness[node];
+        (!is_lost).then_some(delay)
+    }
+
+    fn start_witness(&mut self, time: u64) {
+        self.witness_boots += 1;
+        let now = self.plan.witness_clock.local(time);
+        let Plan { heartbeat, failover, defect, .. } = self.plan;
+        let longest = lease(heartbeat, failover).map_or(failover, |lease| lease.length);
+        let (longest, since) = match defect {
+            Defect::ForgetfulWitness => (Duration::ZERO, 0),
+            _ => (longest, now),
+        };
+        self.witness = Some(Grants::new(self.witness_boots, longest, since));
+    }
+
+    /// Two of the three that agree on the role may well be there.
+    fn is_served(&self, time: u64) -> bool {
+        let now = self.plan.witness_clock.local(time);
+        let settled = self.witness.as_ref().is_some_and(|witness| witness.outlook(now).1 == 0);
+        let all = settled && self.cut_witness == [false; 2];
+        let both = self.cut == [false; 2] && self.nodes.iter().all(|node| node.session.is_some());
+        !self.plan.witness || all || both
     }
 
     fn spoil(&self, datagram: [u8; LENGTH]) -> [u8; LENGTH] {
@@ -349,6 +434,10 @@ impl World {
     fn strike(&mut self, fault: Fault, time: u64) {
         let name = format!("{fault:?}");
         match fault {
+            Fault::CutWitness(node) => self.cut_witness[node] = true,
+            Fault::MendWitness(node) => self.cut_witness[node] = false,
+            Fault::StopWitness => self.witness = None,
+            Fault::StartWitness => self.start_witness(time),
             Fault::Cut(from) => self.cut[from] = true,
             Fault::Mend(from) => self.cut[from] = false,
             Fault::Kill(index) => {
@@ -412,7 +501,7 @@ impl World {
         let Ok(lease) = lease(heartbeat, failover) else { unreachable!("plans have timers with a lease") };
         let own_failover = match defect {
             Defect::ClaimWithoutWaiting => heartbeat + heartbeat / 8,
-            Defect::None | Defect::EndlessLease | Defect::UnheardHold => failover,
+            Defect::None | Defect::EndlessLease | Defect::UnheardHold | Defect::ForgetfulWitness => failover,
         };
         let params = Params {
             group: 1,
@@ -425,6 +514,8 @@ impl World {
             lease: lease.length.min(own_failover - Duration::from_micros(1)),
             hold: 2 * failover,
             proven_only: self.plan.proven_only,
+            witness: self.plan.witness,
+            damping: failover,
             mac: [2, 0, 0, 0, 0, 1],
             config_checksum: 1,
             software_checksum: 1,

@@ -67,6 +67,9 @@ const CALM: Setting = Setting {
     preempt: [false, true],
     resolution: 1,
     proven_only: false,
+    witness: false,
+    letters: false,
+    partings: false,
     skew: 0,
     faults: 0,
     commands: false,
@@ -90,8 +93,27 @@ const QUICK: [Setting; 6] = [
     Setting { name: "a message lost, doubled or held up", glitches: 1, preempt: [true; 2], ..CALM },
 ];
 
+/// With a third host. The hosts are parted, and then one of them is from the witness too, or the witness is restarted.
+const WITNESS: Setting = Setting {
+    name: "witness, parted, and its loss",
+    witness: true,
+    partings: true,
+    faults: 2,
+    preempt: [false; 2],
+    ..CALM
+};
+
 /// What it has not.
-const DEEP: [Setting; 9] = [
+const DEEP: [Setting; 12] = [
+    Setting { name: "witness, any fault", faults: 1, partings: false, proven_only: true, ..WITNESS },
+    Setting {
+        name: "witness, its answers on their way",
+        faults: 1,
+        partings: false,
+        letters: true,
+        ..WITNESS
+    },
+    Setting { name: "witness, a fault, clock 18 % fast", faults: 1, partings: false, skew: 18, ..WITNESS },
     Setting { name: "a restart, a fault in it", faults: 1, ..RESTART },
     Setting { name: "a restart and a glitch", restarts: 1, glitches: 1, ..CALM },
     Setting { name: "a restart and a fault", restarts: 1, faults: 1, ..CALM },
@@ -165,4 +187,16 @@ fn a_restart_that_relies_on_a_hold_nobody_granted_is_caught() {
 fn preemption_without_a_replica_is_caught() {
     let setting = Setting { name: "false replica", faults: 1, defect: Some(Defect::FalseReplica), ..CALM };
     assert_eq!(explore(setting), Some(Violation::RoleWithoutReplica));
+}
+
+#[test]
+fn with_a_witness_two_gates_are_never_open() {
+    assert_eq!(explore(WITNESS), None);
+}
+
+#[test]
+fn a_witness_that_forgets_at_its_restart_is_caught() {
+    let defect = Some(Defect::ForgetfulWitness);
+    let setting = Setting { name: "forgetful witness", defect, ..WITNESS };
+    assert_eq!(explore(setting), Some(Violation::TwoActiveWithWitness));
 }

@@ -143,6 +143,7 @@ impl Node {
                 heartbeat: HEARTBEAT,
                 failover: FAILOVER,
                 keys: FtKeys::default(),
+                witness: None,
                 track: csm_user::model::Tracking::default(),
             },
             interface: "ft0".into(),

@@ -122,6 +122,8 @@ fn rival(key: Option<&str>) -> Vec<u8> {
         lease: timers.heartbeat * 2,
         hold: Duration::ZERO,
         proven_only: false,
+        witness: false,
+        damping: Duration::ZERO,
         mac: [2, 0, 0, 0, 0, 7],
         config_checksum: 0,
         software_checksum: 0,

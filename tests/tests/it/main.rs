@@ -32,6 +32,7 @@ mod tables6;
 mod tracking;
 mod trunk;
 mod wire;
+mod witness;
 
 use std::path::PathBuf;
 

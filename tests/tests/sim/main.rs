@@ -25,6 +25,7 @@ struct Tally {
     overlaps: u64,
     forced: u64,
     rested: u64,
+    witnessed: u64,
     failed: Vec<(u64, Violation, u64)>,
 }
 
@@ -37,6 +38,7 @@ impl Tally {
                     tally.overlaps += u64::from(outcome.overlap_ns > 0);
                     tally.forced += outcome.forced;
                     tally.rested += outcome.rested;
+                    tally.witnessed += u64::from(outcome.witnessed);
                 }
                 Err((violation, at)) => tally.failed.push((seed, violation, at)),
             }
@@ -51,6 +53,7 @@ impl Tally {
             overlaps: self.overlaps + other.overlaps,
             forced: self.forced + other.forced,
             rested: self.rested + other.rested,
+            witnessed: self.witnessed + other.witnessed,
             failed: self.failed,
         }
     }
@@ -72,10 +75,10 @@ fn promises_hold_over_all_seeds() {
         let threads: Vec<_> = (0..THREADS).map(|share| scope.spawn(move || run_share(share))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
     });
-    let Tally { openings, overlaps, forced, rested, failed } =
+    let Tally { openings, overlaps, forced, rested, witnessed, failed } =
         tallies.into_iter().fold(Tally::default(), Tally::and);
     println!(
-        "{seeds} seeds from {first} in {:.1} s: {openings} takeovers, {forced} forced, {rested} restarts, {overlaps} runs with an overlap for want of a path",
+        "{seeds} seeds from {first} in {:.1} s: {openings} takeovers, {forced} forced, {rested} restarts, {overlaps} runs with an overlap for want of a path, none of {witnessed} with a witness",
         begun.elapsed().as_secs_f32()
     );
     assert!(
@@ -86,6 +89,7 @@ fn promises_hold_over_all_seeds() {
     );
     // The faults must have been there, or the test has shown nothing.
     assert!(openings > 2 * seeds && overlaps > 0 && forced > seeds / 20 && rested > seeds / 20);
+    assert!(witnessed > seeds / 3);
 }
 
 #[test]
@@ -132,4 +136,14 @@ fn a_restart_that_does_not_wait_for_the_peers_word_is_caught() {
 #[test]
 fn a_claim_without_waiting_is_caught() {
     assert!(violations(Defect::ClaimWithoutWaiting).contains(&Violation::TwoActiveWithPath));
+}
+
+#[test]
+fn a_witness_that_forgets_at_its_restart_is_caught() {
+    let violations: Vec<_> =
+        (0..2_000).filter_map(|seed| run(seed, Defect::ForgetfulWitness, false).err()).collect();
+    assert!(
+        violations.iter().any(|&(broken, _)| broken == Violation::TwoActiveWithWitness),
+        "{violations:?}"
+    );
 }

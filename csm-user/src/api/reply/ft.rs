@@ -58,6 +58,10 @@ pub struct FtReply {
     pub preempt: bool,
     /// Preemption waits, because `clear module csm N ft active` was given here.
     pub preempt_held: bool,
+    /// Preemption waits for so many milliseconds yet, because the role has come back too often; `None`: it does not.
+    pub preempt_damped_ms: Option<u64>,
+    /// How often the role came back to this node by preemption lately.
+    pub returns: u8,
     /// Heartbeat interval, milliseconds.
     pub heartbeat_ms: u32,
     /// Failover time, milliseconds.
@@ -74,6 +78,8 @@ pub struct FtReply {
     pub encrypted: bool,
     /// The ways to the other node, the FT VLAN first.
     pub paths: Vec<PathReply>,
+    /// The third host that is asked before the role is taken from a silent peer; `None`: there is none.
+    pub witness: Option<WitnessReply>,
     /// The other node; `None`: not heard.
     pub peer: Option<PeerReply>,
     /// What is tracked; `None`: nothing.
@@ -123,6 +129,49 @@ impl PathReply {
     pub const fn used(&self) -> bool {
         self.sent > 0
     }
+}
+
+/// The witness.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessReply {
+    /// Its address.
+    pub address: String,
+    /// Its UDP port.
+    pub port: u16,
+    /// It answered within the failover time.
+    pub answers: bool,
+    /// Milliseconds since it did; `None`: never.
+    pub answered_ms_ago: Option<u64>,
+    /// To whom it has granted the role, by its last answer.
+    pub holder: GrantHolder,
+    /// How long this node's grant lasts yet, microseconds; `None`: it has none.
+    pub granted_us: Option<u64>,
+    /// How long this node's gate may stay open by the peer's word, microseconds; `None`: it may not.
+    pub spoken_for_us: Option<u64>,
+    /// The peer has a witness too; `None`: no peer is heard.
+    pub peer_has_one: Option<bool>,
+    /// Requests handed to the kernel.
+    pub sent: u64,
+    /// Not taken by it.
+    pub send_errors: u64,
+    /// Answers.
+    pub received: u64,
+    /// Of these, refusals.
+    pub refused: u64,
+    /// What came and was no answer: late, of another, or without the group's key.
+    pub dropped: u64,
+}
+
+/// To whom a witness has granted the role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantHolder {
+    /// Nobody, or it has not answered.
+    Nobody,
+    /// This node.
+    ThisBox,
+    /// The other one.
+    Another,
 }
 
 /// The other node.

@@ -1,6 +1,7 @@
 //! `show module csm N ft [detail]`.
 
 mod paths;
+mod witness;
 
 use std::fmt::{self, Write};
 
@@ -17,6 +18,7 @@ pub fn write(out: &mut impl Write, ft: Option<&FtReply>, detail: bool) -> fmt::R
     let Some(ft) = ft else { return writeln!(out, "FT group is not configured") };
     summary(out, ft)?;
     paths::faults(out, &ft.paths)?;
+    witness::summary(out, ft.witness.as_ref())?;
     peer(out, ft.peer.as_ref())?;
     replica(out, ft.state, &ft.replication)?;
     track::summary(out, ft.tracking.as_ref())?;
@@ -27,6 +29,7 @@ pub fn write(out: &mut impl Write, ft: Option<&FtReply>, detail: bool) -> fmt::R
         counters(out, &ft.counters)?;
         machine(out, ft)?;
         lease(out, &ft.lease)?;
+        witness::detail(out, ft.witness.as_ref())?;
         lateness(out, &ft.lateness)?;
         recorder(out, &ft.recorder)?;
     }
@@ -69,10 +72,13 @@ fn summary(out: &mut impl Write, ft: &FtReply) -> fmt::Result {
     if ft.timers_in_sync == Some(false) {
         writeln!(out, " Timers are out-of-sync")?;
     }
-    let preempt = match (ft.preempt, ft.preempt_held) {
-        (true, true) => "on, but held by clear ft active",
-        (true, false) => "on",
-        (false, _) => "off",
+    let preempt = match (ft.preempt, ft.preempt_held, ft.preempt_damped_ms) {
+        (true, true, _) => "on, but held by clear ft active".to_owned(),
+        (true, false, Some(ms)) => {
+            format!("on, but held for {} s: the role has come back {} times", ms.div_ceil(1000), ft.returns)
+        }
+        (true, false, None) => "on".to_owned(),
+        (false, ..) => "off".to_owned(),
     };
     let priority = ft.priority;
     writeln!(

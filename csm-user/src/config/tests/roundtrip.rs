@@ -350,7 +350,14 @@ fn ft() -> impl Strategy<Value = FtGroup> {
         |(heartbeat, failover): &(Duration, Duration)| crate::model::lease(*heartbeat, *failover).is_ok();
     let timers = timers.prop_filter("a lease", long_enough);
     let key = || of("[!-~]{1,64}").prop_map(|key| key.map(|key| Secret::new(&key)));
-    let keys = (key(), key()).prop_map(|(sign, accept)| FtKeys { sign, accept });
+    // Without a key there is no witness.
+    let witness = of((any::<bool>(), prop_oneof![Just(21_986), 1..=u16::MAX]));
+    let keys = (key(), key(), witness).prop_map(|(sign, accept, witness)| {
+        let address = |six| if six { "2001:db8::9" } else { "10.0.0.9" }.parse().expect("an address");
+        let witness = witness.filter(|_| sign.is_some());
+        let witness = witness.map(|(six, port)| std::net::SocketAddr::new(address(six), port));
+        (FtKeys { sign, accept }, witness)
+    });
     (
         1..=254_u8,
         1..=254_u8,
@@ -367,7 +374,7 @@ fn ft() -> impl Strategy<Value = FtGroup> {
                 alt_priority,
                 (preempt, sync_auto, takeover_synchronized),
                 (heartbeat, failover),
-                keys,
+                (keys, witness),
                 track,
             )| {
                 FtGroup {
@@ -381,6 +388,7 @@ fn ft() -> impl Strategy<Value = FtGroup> {
                     heartbeat,
                     failover,
                     keys,
+                    witness,
                     track,
                 }
             },

@@ -77,6 +77,7 @@ mod tests {
             heartbeat: Duration::from_secs(1),
             failover: Duration::from_secs(3),
             keys: crate::model::FtKeys::default(),
+            witness: None,
             track: crate::model::Tracking::default(),
         });
         config.vlans[1].alt_address = Some("192.158.39.40/24".parse().unwrap());

@@ -41,7 +41,12 @@ impl Election {
         self.heard(self.word(message), message, effects);
         // A starting peer learns at once how things stand, and one that restarts that it was heard.
         let is_asking = message.hold > Duration::ZERO && self.state == State::Standby;
-        if (is_asking || !self.is_heard_by(message)) && self.peer.is_some() && self.state != State::Left {
+        // The lease of an active node with a witness runs from what it knows to be heard.
+        let is_counting = message.witness && message.state == State::Active && self.state != State::Active;
+        if (is_asking || is_counting || !self.is_heard_by(message))
+            && self.peer.is_some()
+            && self.state != State::Left
+        {
             self.send(Kind::Heartbeat, effects);
         }
         if self.is_granted_by(message) {

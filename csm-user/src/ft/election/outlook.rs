@@ -52,16 +52,36 @@ impl Election {
             held,
             leaving,
             lingering,
+            granted,
+            claimed,
+            returns,
+            damped,
         } = self;
         (params.nonce, params.priority, params.preempt).hash(hasher);
         (state, reason, term(*own_term), last.0).hash(hasher);
         for (nonce, number) in self.accepted() {
             (nonce, sequence(nonce, number)).hash(hasher);
         }
+        if *keeper && params.witness {
+            term(*claimed).hash(hasher);
+        }
+        returns.hash(hasher);
         (peer.as_ref().map(message), retired, lag_ms, offer, tries).hash(hasher);
         hold.map(|number| sequence(params.nonce, number)).hash(hasher);
-        let flags =
-            [forwardable, eligible, complete, keeper, offered, cooling, patient, held, leaving, lingering];
+        let flags = [
+            forwardable,
+            eligible,
+            complete,
+            keeper,
+            offered,
+            cooling,
+            patient,
+            held,
+            leaving,
+            lingering,
+            granted,
+            damped,
+        ];
         flags.iter().fold(0_u16, |word, flag| word << 1 | u16::from(**flag)).hash(hasher);
     }
 }

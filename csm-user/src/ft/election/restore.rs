@@ -40,7 +40,20 @@ impl Election {
         let Rest { node, nonce, term, sequence, peer, last, retired, seen } = *rest;
         let fresh = Self::new(Params { node, nonce, ..params });
         let (state, reason) = (State::Active, Reason::Restarted);
-        let (forwardable, keeper) = (true, true);
-        Self { state, reason, term, sequence, peer, last, retired, seen, forwardable, keeper, ..fresh }
+        let (forwardable, keeper, claimed) = (true, true, term);
+        Self {
+            state,
+            reason,
+            term,
+            sequence,
+            peer,
+            last,
+            retired,
+            seen,
+            forwardable,
+            keeper,
+            claimed,
+            ..fresh
+        }
     }
 }

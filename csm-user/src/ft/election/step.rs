@@ -38,13 +38,17 @@ impl Election {
         let forced = self.leave_behind(before, state, effects);
         self.state = state;
         self.reason = reason;
+        // The silent peer may go on by the witness's grant, and its table with it.
+        self.complete &= reason != Reason::NoWitness;
         match state {
             State::Active => {
                 (self.held, self.offered, self.cooling, self.keeper) = (false, false, false, true);
+                self.claimed = self.term;
                 effects.push(Effect::Adopt);
                 self.send(Kind::Coup, effects);
                 effects.push(Effect::Gate(GateState::Open));
                 effects.push(Effect::Announce(reason));
+                self.note_return(reason, effects);
             }
             State::Candidate => {
                 self.tries = TRIES;
@@ -96,6 +100,7 @@ impl Election {
                     effects.push(Effect::NotHeld(Refusal::Overtaken));
                 }
                 effects.extend([Effect::Disarm(Timer::Retry), Effect::Disarm(Timer::Patience)]);
+                self.note_loss(effects);
                 if self.offer.take() == Some(Reason::Forced) {
                     self.held = next == State::RelayOut;
                     return Some(if self.held { Ok(()) } else { Err(Refusal::Overtaken) });
@@ -126,7 +131,8 @@ impl Election {
 
     pub(super) fn listened(&mut self, effects: &mut Vec<Effect>) {
         match (self.peer, self.forwardable, self.wanted()) {
-            (None, true, _) => self.claim(Reason::PeerSilent, effects),
+            (None, true, _) if self.may_claim() => self.claim(Reason::PeerSilent, effects),
+            (None, true, _) => self.enter(State::Standby, Reason::NoWitness, effects),
             (None, false, _) => self.enter(State::Standby, Reason::PeerSilent, effects),
             (Some(_), _, Some(reason)) => self.ask(reason, effects),
             (Some(peer), _, None) if peer.state == State::Active => {
@@ -134,6 +140,11 @@ impl Election {
             }
             (Some(_), _, None) => self.enter(State::Standby, Reason::Outranked, effects),
         }
+    }
+
+    /// Silence is ground enough, or there is more.
+    const fn may_claim(&self) -> bool {
+        !self.params.witness || self.granted
     }
 
     /// Takes the role in a new term, on silence or on the peer's word that it is gone.
@@ -202,6 +213,7 @@ impl Election {
         self.params.preempt
             && !self.held
             && !self.cooling
+            && !(self.damped && peer.eligible)
             && self.is_heard_by(peer)
             && self.replica_ready()
             && better
@@ -245,8 +257,12 @@ impl Election {
     /// The peer's lease is over: by silence, or by its own word.
     pub(super) fn act_on_silence(&mut self, reason: Reason, effects: &mut Vec<Effect>) {
         match self.state {
-            State::Standby | State::Candidate | State::RelayOut if self.forwardable => {
+            State::Standby | State::Candidate | State::RelayOut if self.forwardable && self.may_claim() => {
                 self.claim(reason, effects);
+            }
+            State::Standby if self.reason == Reason::NoWitness => {}
+            State::Standby | State::Candidate | State::RelayOut if self.forwardable => {
+                self.enter(State::Standby, Reason::NoWitness, effects);
             }
             State::Candidate => self.enter(State::Standby, Reason::Unable, effects),
             State::RelayOut if self.leaving => self.enter(State::Left, Reason::Leave, effects),

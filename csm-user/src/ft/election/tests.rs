@@ -7,8 +7,10 @@ use expect_test::expect;
 use super::*;
 use crate::model::lease;
 
+mod damping;
 mod keeper;
 mod properties;
+mod told;
 
 const OWN: u64 = 0xa;
 const PEER: u64 = 0xb;
@@ -28,6 +30,8 @@ fn params() -> Params {
         lease: lease(heartbeat, failover).unwrap().length,
         hold: Duration::from_secs(8),
         proven_only: false,
+        witness: false,
+        damping: Duration::ZERO,
         mac: [2, 0, 0, 0, 0, 0xa],
         config_checksum: 1,
         software_checksum: 2,
@@ -178,6 +182,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           Relay: 
           Patience: 
           Cooling: 
+          Damping: 
           late: Gate(Closed) Send(Heartbeat 0) Arm(Heartbeat 50ms) Arm(Listen 150ms)
           peer init: PeerUp Arm(Silence 150ms)
           peer standby: PeerUp Arm(Silence 150ms)
@@ -212,6 +217,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           Relay: 
           Patience: 
           Cooling: 
+          Damping: 
           late -> init: Gate(Closed) Send(Heartbeat 4) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
           peer init: Arm(Silence 150ms)
           peer standby: Arm(Silence 150ms)
@@ -246,6 +252,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           Relay: 
           Patience: 
           Cooling: 
+          Damping: 
           late -> init: Gate(Closed) Send(Heartbeat 5) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
           peer init: Arm(Silence 150ms) Send(Elect 10)
           peer standby: Arm(Silence 150ms) Send(Elect 10)
@@ -280,6 +287,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           Relay: 
           Patience: 
           Cooling: 
+          Damping: 
           late: Send(Heartbeat 1) Gate(Open) Arm(Heartbeat 50ms)
           peer init: Arm(Silence 150ms)
           peer standby: Arm(Silence 150ms)
@@ -314,6 +322,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           Relay -> standby: Gate(Closed) Send(Heartbeat 2) Arm(Heartbeat 50ms)
           Patience: 
           Cooling: 
+          Damping: 
           late -> init: Gate(Closed) Send(Heartbeat 2) Arm(Heartbeat 50ms) Arm(Listen 150ms) Arm(Silence 150ms)
           peer init -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
           peer standby -> candidate: Arm(Silence 150ms) Send(Elect 10) Gate(RelayIn) Arm(Retry 50ms) Arm(Heartbeat 50ms)
@@ -348,6 +357,7 @@ fn every_event_in_every_state_does_what_the_table_says() {
           Relay: 
           Patience: 
           Cooling: 
+          Damping: 
           late: 
           peer init: 
           peer standby: 
@@ -573,23 +583,5 @@ fn a_term_that_is_over_is_yielded_to_nobody() {
         assert!(yields(last + 1), "{state}");
         // The active node has that term itself.
         assert_eq!(yields(last), state != State::Active, "{state}");
-    }
-}
-
-#[test]
-fn what_the_peer_decides_by_it_learns_at_once_and_once() {
-    let told = |machine: &mut Election, event| {
-        let mut effects = Vec::new();
-        machine.on_event(event, &mut effects);
-        effects.iter().filter(|effect| matches!(effect, Effect::Send(_))).count()
-    };
-    // A better peer is active: no reason to ask it for anything.
-    let mut machine = in_state(State::Standby);
-    let active = Message { priority: 30, sequence: 1_001, ..from_peer(State::Active, Kind::Heartbeat, 4) };
-    machine.on_event(Event::Received(active), &mut Vec::new());
-    let complete = |lag_ms| Event::Replica { complete: true, lag_ms };
-    assert_eq!([0, 7, 101, 102, 9].map(|lag_ms| told(&mut machine, complete(lag_ms))), [1, 0, 1, 0, 1]);
-    for event in [Event::Eligible(false), Event::Forwardable(false)] {
-        assert_eq!([told(&mut machine, event), told(&mut machine, event)], [1, 0]);
     }
 }

@@ -44,6 +44,8 @@ fn status(state: State, reason: Reason) -> FtStatus {
         lease: MS(123),
         hold: MS(8000),
         proven_only: false,
+        witness: false,
+        damping: Duration::ZERO,
         mac: [0; 6],
         config_checksum: 0,
         software_checksum: 0,
@@ -76,7 +78,7 @@ fn the_active_node_says_why_what_decides_and_what_would_move_the_role() {
             "this box loses the link of a data port: the peer is given the role once its replica is complete, or after 150 \
              msec",
             "preemption: the peer does not take the role, for the peer has priority 10, which is not above 20, and the \
-             peer is not configured to preempt, or was made standby by command",
+             peer is not configured to preempt, was made standby by command, or had the role back too often lately",
         ]
     );
 }

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::Session;
-use crate::ft::election::Election;
+use crate::ft::election::{Election, Timer};
 use crate::ft::envelope;
 use crate::ft::keyring::Trust;
 use crate::ft::status::{FLIGHTS_MAX, FtCounters, FtStatus, Lateness, PeerStatus};
@@ -20,6 +20,9 @@ impl Session {
         status.term = own.term;
         (status.priority, status.preempt) = (own.priority, self.election.params().preempt);
         status.preempt_held = self.election.is_preempt_held();
+        let damped = self.deadlines[Timer::Damping as usize].filter(|_| self.election.is_damped());
+        status.preempt_damped = damped.map(|until| Duration::from_nanos(until.saturating_sub(now)));
+        status.returns = self.election.returns();
         status.forwardable = own.forwardable;
         status.eligible = own.eligible;
         status.replica_complete = own.complete;
@@ -30,6 +33,7 @@ impl Session {
         status.peer = self.election.peer().map(|peer| peer_status(peer, &own, address, age));
         status.paths = self.paths.status(now);
         status.trust = self.keyring.trust();
+        status.witness = self.votes.as_ref().map(|votes| votes.status(now, &self.election));
         status
     }
 
@@ -88,6 +92,8 @@ pub(in crate::ft) fn blank(election: &Election, vlan: u16) -> FtStatus {
         guard: params.failover.saturating_sub(params.lease),
         preempt: params.preempt,
         preempt_held: false,
+        preempt_damped: None,
+        returns: 0,
         forwardable: false,
         eligible: true,
         replica_complete: false,
@@ -95,6 +101,7 @@ pub(in crate::ft) fn blank(election: &Election, vlan: u16) -> FtStatus {
         peer: None,
         paths: [None; envelope::PATHS_MAX],
         trust: Trust::None,
+        witness: None,
         counters: FtCounters::default(),
         realtime: false,
         memory_locked: false,

@@ -20,11 +20,15 @@ impl Session {
         // What this node says next makes the peer wait for the usual lease again, so that is all it has from here on.
         let lease = now.saturating_add(nanos(self.election.params().lease)).min(parked.until_ns);
         self.lease_end = Some(lease);
+        if let Some(votes) = &mut self.votes {
+            votes.held(lease);
+        }
         port.gate(Gate::new(GateState::Open, lease));
         self.catch_up(now, port);
         if self.election.state() == State::Active {
             self.feed(Event::Resume, now, port);
         }
+        self.poll(now, port);
     }
 
     /// What is needed to go on, once the session rests.

@@ -1,4 +1,5 @@
 mod rest;
+mod witnessed;
 
 use super::*;
 use crate::ft::wire::Kind;
@@ -21,6 +22,7 @@ struct Recorded {
     not_held: Vec<Refusal>,
     promised: u64,
     mac: Option<[u8; 6]>,
+    asked: Vec<witness::Word>,
     /// How long the thread is held up after it has read its clock, and when it last did.
     held_up: u64,
     read_at: u64,
@@ -28,6 +30,11 @@ struct Recorded {
 
 impl Port for Recorded {
     fn send(&mut self, _: usize, _: &[u8; DATAGRAM]) -> bool {
+        true
+    }
+
+    fn ask(&mut self, request: &[u8; witness::DATAGRAM]) -> bool {
+        self.asked.extend(witness::open(request).map(|(word, ..)| word));
         true
     }
 
@@ -84,6 +91,8 @@ fn params() -> Params {
         lease: lease(heartbeat, failover).unwrap().length,
         hold: Duration::from_secs(8),
         proven_only: false,
+        witness: false,
+        damping: Duration::ZERO,
         mac: [2, 0, 0, 0, 0, 1],
         config_checksum: 1,
         software_checksum: 1,

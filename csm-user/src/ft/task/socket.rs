@@ -2,7 +2,7 @@
 //! and all-nodes multicast, a client or server VLAN's with the two nodes' own IPv4 addresses.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -107,6 +107,46 @@ impl FtSocket {
 }
 
 impl AsFd for FtSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The socket to the witness, a host that the kernel's routes lead to.
+pub(super) struct WitnessSocket {
+    socket: UdpSocket,
+    to: SocketAddr,
+}
+
+impl WitnessSocket {
+    pub(super) fn open(to: SocketAddr) -> io::Result<Self> {
+        let any: IpAddr = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+        socket.set_nonblocking(true)?;
+        let class = socket2::SockRef::from(&socket);
+        match to {
+            SocketAddr::V4(_) => class.set_tos_v4(CLASS)?,
+            SocketAddr::V6(_) => class.set_tclass_v6(CLASS)?,
+        }
+        Ok(Self { socket, to })
+    }
+
+    /// Never waits; that there is no way to it is an error like any other.
+    pub(super) fn send(&self, request: &[u8]) -> io::Result<()> {
+        self.socket.send_to(request, self.to).map(drop)
+    }
+
+    /// Length of the next datagram, if one is waiting. From where it comes does not matter, for a host with several addresses
+    /// may answer from any: the tag tells who speaks. An error that an earlier request came to ends the reading like emptiness.
+    pub(super) fn receive(&self, buffer: &mut [u8]) -> Option<usize> {
+        self.socket.recv(buffer).ok()
+    }
+}
+
+impl AsFd for WitnessSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -17,6 +17,8 @@ fn active() -> FtReply {
         alternate_priority: Some(10),
         preempt: true,
         preempt_held: false,
+        preempt_damped_ms: None,
+        returns: 0,
         heartbeat_ms: 50,
         failover_ms: 150,
         config_in_sync: Some(true),
@@ -25,6 +27,7 @@ fn active() -> FtReply {
         authenticated: None,
         paths: vec![path(9, 12), path(2, 13)],
         encrypted: false,
+        witness: None,
         peer: Some(PeerReply {
             node: "000002000000000b".to_owned(),
             address: "fe80::ff:fe00:b".to_owned(),
