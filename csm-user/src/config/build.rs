@@ -4,7 +4,7 @@
 //! addresses of one virtual server) they contradict each other and are refused.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -12,16 +12,17 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::Source;
 use super::command::{Id, Repeat};
 use super::diagnostic::Diagnostic;
-use super::grammar::{Arg, Value};
+use super::grammar::Arg;
 use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
-    ClientRange, Config, ConnectionLimit, Encapsulation, FtGroup, FtKeys, Interface, Name, NatClient,
-    Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol, RateLimits, Real, RealAdmin, RouterInterface,
-    Secret, Serverfarm, Static, StaticAction, StaticRoute, Sticky, Tracking, Trunk, Virtual, Vlan, VlanId,
-    VlanRole, VlanSet, Vserver, XdpMode, vlan_of_name,
+    ClientRange, Config, ConnectionLimit, Encapsulation, Interface, Name, NatClient, Natpool, PortMode,
+    Predictor, Probe, ProbeKind, Protocol, RateLimits, Real, RealAdmin, RouterInterface, Serverfarm, Static,
+    StaticAction, StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
+    vlan_of_name,
 };
 
+mod ft;
 mod limit;
 mod router;
 pub(super) mod track;
@@ -174,7 +175,7 @@ impl Draft {
             Section::Serverfarm(name) => self.serverfarm(name, statement),
             Section::Real(farm, address, port) => self.real(farm, *address, *port, statement),
             Section::Vserver(name) => self.vserver(name, statement),
-            Section::Ft => self.ft(statement),
+            Section::Ft => ft::apply(&mut self.config.ft, statement),
             Section::Module if statement.id == Id::Module => {
                 self.config.slot = statement.number("SLOT")?;
                 Some(())
@@ -391,35 +392,6 @@ impl Draft {
         Some(())
     }
 
-    fn ft(&mut self, statement: &Statement) -> Option<()> {
-        let no = statement.negated;
-        if statement.id == Id::FtGroup {
-            if no {
-                self.config.ft = None;
-            } else if self.config.ft.is_none() {
-                self.config.ft = Some(new_ft(statement.number("GROUP")?, statement.vlan()?));
-            }
-            return Some(());
-        }
-        let ft = self.config.ft.as_mut()?;
-        match statement.id {
-            Id::Priority => {
-                ft.priority = number(statement, "PRIORITY", default::PRIORITY)?;
-                ft.alt_priority = if no { None } else { statement.number("PEER-PRIORITY") };
-            }
-            Id::Preempt => ft.preempt = !no,
-            Id::SyncAuto => ft.sync_auto = !no,
-            Id::TakeoverSynchronized => ft.takeover_synchronized = !no,
-            Id::Witness => ft.witness = if no { None } else { Some(witness(statement)?) },
-            Id::AuthKey => ft.keys.sign = key(statement),
-            Id::AuthAccept => ft.keys.accept = key(statement),
-            Id::Heartbeat => ft.heartbeat = time(statement, default::HEARTBEAT)?,
-            Id::Failover => ft.failover = time(statement, default::FAILOVER)?,
-            _ => return track::apply(&mut ft.track, statement),
-        }
-        Some(())
-    }
-
     fn farm(&mut self, name: &Name) -> &mut Serverfarm {
         let new = || Serverfarm::new(name.clone());
         entry(&mut self.config.serverfarms, |farm| farm.name == *name, new)
@@ -575,36 +547,5 @@ const fn new_vserver(name: Name) -> Vserver {
         replicate_connection: false,
         replicate_sticky: false,
         inservice: false,
-    }
-}
-
-/// The key of a statement, of which `no` has none.
-fn key(statement: &Statement) -> Option<Secret> {
-    let slots = ["KEY", "HIDDEN"].into_iter().filter(|_| !statement.negated);
-    slots.filter_map(|slot| statement.arg(slot)).find_map(|arg| match &arg.value {
-        Value::Key(secret) => Some(secret.clone()),
-        _ => None,
-    })
-}
-
-fn witness(statement: &Statement) -> Option<SocketAddr> {
-    let port = statement.number("PORT").or(u16::try_from(default::WITNESS_PORT).ok())?;
-    Some(SocketAddr::new(statement.address("ADDRESS")?, port))
-}
-
-fn new_ft(group: u8, vlan: VlanId) -> FtGroup {
-    FtGroup {
-        group,
-        vlan,
-        priority: u8::try_from(default::PRIORITY).unwrap_or(u8::MAX),
-        alt_priority: None,
-        preempt: false,
-        sync_auto: false,
-        takeover_synchronized: false,
-        heartbeat: Duration::from_secs(default::HEARTBEAT),
-        failover: Duration::from_secs(default::FAILOVER),
-        keys: FtKeys::default(),
-        witness: None,
-        track: Tracking::default(),
     }
 }

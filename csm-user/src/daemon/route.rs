@@ -2,6 +2,7 @@
 
 mod again;
 mod end;
+mod rivals;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -37,9 +38,8 @@ use crate::replication::task::{PORT, PeerAddr};
 use crate::sync;
 use crate::track::task::TrackStatus;
 use again::{Cleared, Start, Starts};
+use rivals::Rivals;
 
-/// Between two log lines about boxes that use the group's addresses.
-const RIVALS_EVERY: Duration = Duration::from_secs(10);
 /// Between two looks at whether the peer is to be synchronized by itself.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
 /// Work of the event loop that takes longer is told of: without its signs of life for some times as long the node yields.
@@ -272,29 +272,6 @@ struct Router<'a> {
 /// A real as the plan names it.
 fn planned(real: &RealKey) -> plan::RealKey {
     plan::RealKey { farm: real.farm.clone(), address: real.address, port: real.port }
-}
-
-/// Tells of boxes that use the group's addresses, however many frames they send.
-#[derive(Default)]
-struct Rivals {
-    told: Option<Instant>,
-    untold: u64,
-}
-
-impl Rivals {
-    fn seen(&mut self, slot: u8, host: Host, mac: [u8; 6]) {
-        self.untold += 1;
-        if self.told.is_some_and(|told| told.elapsed() < RIVALS_EVERY) {
-            return;
-        }
-        let (address, vlan, frames) = (host.address, host.vlan, self.untold);
-        let mac = super::replies::mac(mac);
-        tracing::warn!(
-            "%CSM_SLB-4-REDUNDANCY_WARN: Module {slot} FT warning: {mac} uses {address} on vlan {vlan}, an address of \
-             this group: announcing it again ({frames} frames)"
-        );
-        *self = Self { told: Some(Instant::now()), untold: 0 };
-    }
 }
 
 impl Router<'_> {

@@ -132,7 +132,7 @@ impl PathReply {
 }
 
 /// The witness.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WitnessReply {
     /// Its address.
     pub address: String,
@@ -163,7 +163,7 @@ pub struct WitnessReply {
 }
 
 /// To whom a witness has granted the role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantHolder {
     /// Nobody, or it has not answered.
