@@ -6,7 +6,7 @@
 //! - [`figure`]: the nodes' configuration. [`node`], [`status`]: csmd, what it says, and the faults.
 //! - [`lab`]: all of that as one value, gone when dropped.
 //! - [`traffic`]: programs that check every byte and measure every pause.
-//! - [`capture`], [`ports`], [`checks`]: what the switch saw, and whether it was right.
+//! - [`capture`], [`ports`], [`checks`], [`announcement`]: what the switch saw, and whether it was right.
 //! - [`loops`]: whether frames go round.
 //! - [`strays`]: frames that reach the wrong node, on purpose.
 //! - [`decapsulate`]: the far end of tunnels.
@@ -15,6 +15,7 @@
 //! - [`matrix`]: each mode through each fault. [`timers`]: how soon, for each setting of the timers.
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
 
+pub mod announcement;
 pub mod capture;
 pub mod checks;
 pub mod decapsulate;
