@@ -94,7 +94,7 @@ pub fn heartbeats(frames: &[Frame]) -> Vec<Said> {
 }
 
 /// Whose port of the switch a frame came in by.
-fn sender(frame: &Frame) -> Option<Side> {
+pub(crate) fn sender(frame: &Frame) -> Option<Side> {
     let port = frame.port.strip_prefix("sw-")?;
     Side::BOTH.into_iter().find(|side| port.starts_with(side.letter()))
 }

@@ -6,7 +6,7 @@
 //! - [`figure`]: the nodes' configuration. [`node`], [`status`]: csmd, what it says, and the faults.
 //! - [`lab`]: all of that as one value, gone when dropped.
 //! - [`traffic`]: programs that check every byte and measure every pause.
-//! - [`capture`], [`ports`], [`checks`]: what the switch saw, and whether it was right.
+//! - [`capture`], [`ports`], [`checks`], [`announcement`]: what the switch saw, and whether it was right.
 //! - [`loops`]: whether frames go round.
 //! - [`stall`]: a controller whose runtime stands still.
 //! - [`strays`]: frames that reach the wrong node, on purpose.
@@ -19,6 +19,7 @@
 //! - [`openapi`]: csmd's answers against the document of its API.
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
 
+pub mod announcement;
 pub mod capture;
 pub mod checks;
 pub mod decapsulate;

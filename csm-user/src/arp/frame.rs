@@ -27,9 +27,10 @@ pub fn gratuitous(form: Form, mac: [u8; 6], address: Ipv4Addr) -> [u8; FRAME_LEN
     frame[20..22].copy_from_slice(&(form as u16).to_be_bytes());
     frame[22..28].copy_from_slice(&mac);
     frame[28..32].copy_from_slice(&address.octets());
-    // The target's MAC: not known in a request, all in a reply to all.
+    // The target's MAC: not used in a request, the sender's own in a reply (RFC 5944, section 4.6). Linux would take another for
+    // a reply to somebody else, and not let it change what it has learnt within the last second.
     if form == Form::Reply {
-        frame[32..38].fill(0xff);
+        frame[32..38].copy_from_slice(&mac);
     }
     frame[38..42].copy_from_slice(&address.octets());
     frame

@@ -1,6 +1,7 @@
 //! Tests that need root: packet fixtures, the kernel's tables, the real-time thread, replication, and the lab; each in
 //! network namespaces of its own.
 
+mod announce;
 mod bridge;
 mod configure;
 mod dataplane;
@@ -33,6 +34,7 @@ mod tracking;
 mod trunk;
 mod wire;
 mod witness;
+mod wire6;
 
 use std::path::PathBuf;
 

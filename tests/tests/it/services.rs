@@ -192,7 +192,7 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
     let ends =
         lab.topology.servers.iter().map(|server| Decapsulator::start(server, GUE_PORT).expect("an end"));
     let ends: Vec<Decapsulator> = ends.collect();
-    let wanted: [(&str, String, &[&str]); 9] = [
+    let wanted: [(&str, String, &[&str]); 10] = [
         ("DISPATCH", web(DISPATCH), &[]),
         ("IPIP", web(IPIP), &[]),
         ("GUE", web(GUE), &[]),
@@ -201,7 +201,8 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
         ("NETWORK", web(OF_NETWORK), &[]),
         ("FTP, EPSV", ftp.clone(), &[]),
         ("FTP, PASV", ftp.clone(), &["--disable-epsv", "--no-ftp-skip-pasv-ip"]),
-        ("FTP, active", ftp.clone(), &["--ftp-port", "-"]),
+        ("FTP, EPRT", ftp.clone(), &["--ftp-port", "-"]),
+        ("FTP, PORT", ftp.clone(), &["--ftp-port", "-", "--disable-eprt"]),
     ];
     let mut downloads: Vec<_> = (0..)
         .zip(&wanted)
@@ -210,7 +211,7 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
             (name, download.expect("curl"))
         })
         .collect();
-    // Control and data connection of three, and one each of six.
+    // Control and data connection of four, and one each of six.
     let standby = active.peer();
     let mut seen = BTreeMap::new();
     let outbound =
@@ -223,7 +224,7 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
             .iter()
             .all(|name| held.contains_key(*name));
         let of = |name: &str| held.get(name).map_or(0, Vec::len);
-        Ok((all && of("FTP") >= 6 && of("") == 2).then_some(held))
+        Ok((all && of("FTP") >= 8 && of("") == 2).then_some(held))
     });
     let Ok(held) = held else {
         let outcome = |(name, download): (_, Download)| (name, download.finish(&lab.payload, Duration::ZERO));
@@ -241,7 +242,7 @@ fn a_connection_of_each_mode_survives_the_active_nodes_death() {
     lab.fail(active, Fault::Kill).expect("kill");
     lab.node(standby).wait_for(Role::Active, LIMIT).expect("takeover");
     let under_way = downloads.iter_mut().map(|(_, download)| download.running().expect("curl"));
-    assert_eq!(under_way.collect::<Vec<_>>(), [true; 9], "each spans the takeover");
+    assert_eq!(under_way.collect::<Vec<_>>(), [true; 10], "each spans the takeover");
     assert_eq!(held, connections(&lab, standby).expect("conns"), "the successor goes by its replicas");
     for mut connection in outbound {
         connection.talk().expect("a server's own connection goes on");

@@ -18,14 +18,14 @@ use csm_tests::netns::{LabId, Netns, run};
 use csm_tests::programs::Programs;
 use csm_tests::wait;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const PACE: Duration = Duration::from_millis(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PACE: Duration = Duration::from_millis(20);
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 30);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 100);
-const TCP_PORT: u16 = 80;
-const UDP_PORT: u16 = 5000;
+pub(super) const TCP_PORT: u16 = 80;
+pub(super) const UDP_PORT: u16 = 5000;
 /// Octets of a download or upload.
-const TRANSFER: usize = 600_000;
+pub(super) const TRANSFER: usize = 600_000;
 const CONFIG: &str = "interface eth1
  switchport access vlan 2
 interface eth2
@@ -231,11 +231,11 @@ fn web() -> SocketAddr {
     SocketAddr::from((VIP, TCP_PORT))
 }
 
-fn payload() -> Vec<u8> {
+pub(super) fn payload() -> Vec<u8> {
     (0..TRANSFER).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect()
 }
 
-fn serve_one(mut stream: TcpStream) {
+pub(super) fn serve_one(mut stream: TcpStream) {
     let mut wish = [0];
     if stream.read_exact(&mut wish).is_err() {
         return;
@@ -252,7 +252,7 @@ fn serve_one(mut stream: TcpStream) {
 }
 
 /// A cable between two hosts.
-fn cable(near: &Netns, near_end: &str, far: &Netns, far_end: &str) {
+pub(super) fn cable(near: &Netns, near_end: &str, far: &Netns, far_end: &str) {
     near.ip(&[
         format!("link add {near_end} type veth peer name {far_end} netns {}", far.name()),
         format!("link set {near_end} up"),
@@ -265,7 +265,7 @@ fn cable(near: &Netns, near_end: &str, far: &Netns, far_end: &str) {
     }
 }
 
-fn address(netns: &Netns, addresses: &[&str], route: &str) {
+pub(super) fn address(netns: &Netns, addresses: &[&str], route: &str) {
     let mut lines: Vec<String> = addresses.iter().map(|address| format!("addr add {address}")).collect();
     lines.extend((!route.is_empty()).then(|| format!("route add {route}")));
     netns.ip(&lines).expect("addresses and routes");
