@@ -104,7 +104,8 @@ const WITNESS: Setting = Setting {
 };
 
 /// What it has not.
-const DEEP: [Setting; 12] = [
+const DEEP: [Setting; 13] = [
+    WITNESS,
     Setting { name: "witness, any fault", faults: 1, partings: false, proven_only: true, ..WITNESS },
     Setting {
         name: "witness, its answers on their way",
@@ -191,7 +192,8 @@ fn preemption_without_a_replica_is_caught() {
 
 #[test]
 fn with_a_witness_two_gates_are_never_open() {
-    assert_eq!(explore(WITNESS), None);
+    // The second fault, the loss of the witness, makes the space too large for this.
+    assert_eq!(explore(Setting { name: "witness, parted", faults: 1, ..WITNESS }), None);
 }
 
 #[test]

@@ -124,15 +124,20 @@ fn with_a_witness_exactly_one_box_forwards_whatever_is_parted() {
     let active = lab.start(LIMIT).expect("a pair");
     let standby = active.peer();
     for side in Side::BOTH {
-        says(&mut lab, side, "show ft readiness", "the witness answers both boxes");
+        says(&mut lab, side, "show module csm 5 ft readiness", "the witness answers both boxes");
     }
     let role = if active == Side::A { "this box" } else { "another box" };
-    says(&mut lab, Side::A, "show ft", &format!(" and grants the role to {role}\n"));
+    says(&mut lab, Side::A, "show module csm 5 ft", &format!(" and grants the role to {role}\n"));
 
     // Parted on every VLAN, the witness in reach of both.
     let ports: Vec<_> = (1..=3).map(|interface| active.port(interface)).collect();
     ports.iter().for_each(|port| link::cut(&lab.topology.switch, port, Cut::Both).expect("a cut"));
-    says(&mut lab, standby, "show ft explain", "the witness has not granted the role to this box");
+    says(
+        &mut lab,
+        standby,
+        "show module csm 5 ft explain",
+        "the witness has not granted the role to this box",
+    );
     stays(&mut lab, active);
     // Now of the standby only.
     witness.cable(active, "down");
@@ -145,7 +150,7 @@ fn with_a_witness_exactly_one_box_forwards_whatever_is_parted() {
     stays(&mut lab, standby);
     ports.iter().for_each(|port| link::mend(&lab.topology.switch, port).expect("mended"));
     waits_for(&mut lab, active, Role::Standby);
-    says(&mut lab, standby, "show ft readiness", "yes: ");
+    says(&mut lab, standby, "show module csm 5 ft readiness", "yes: ");
 
     // A box dies: the other one has the role as soon as without a witness.
     lab.fail(standby, Fault::Kill).expect("a kill");
@@ -164,21 +169,21 @@ fn with_a_witness_exactly_one_box_forwards_whatever_is_parted() {
     // Without the witness the pair goes on, and says that it would not survive a death.
     witness.stop();
     let found = "witness 10.9.0.9 does not answer";
-    says(&mut lab, active, "show ft readiness", &format!("{found} the peer"));
-    says(&mut lab, standby, "show ft readiness", &format!("{found} this box"));
+    says(&mut lab, active, "show module csm 5 ft readiness", &format!("{found} the peer"));
+    says(&mut lab, standby, "show module csm 5 ft readiness", &format!("{found} this box"));
     says(
         &mut lab,
         standby,
-        "show ft",
+        "show module csm 5 ft",
         "without it this box does not take the role from a peer that is silent",
     );
-    says(&mut lab, standby, "show ft explain", "nobody takes the role");
+    says(&mut lab, standby, "show module csm 5 ft explain", "nobody takes the role");
     stays(&mut lab, active);
     lab.fail(active, Fault::Kill).expect("a kill");
     says(
         &mut lab,
         standby,
-        "show ft explain",
+        "show module csm 5 ft explain",
         "nothing is heard of the peer, and the witness has not granted",
     );
     let end = Instant::now() + LONG;
