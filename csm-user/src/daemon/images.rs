@@ -65,8 +65,8 @@ fn refused(unfit: &Unfit) -> Fault {
     Fault::Refused { error: unfit.to_string(), remedy: Some("the directories are as they were".to_owned()) }
 }
 
-fn refusal(error: impl ToString) -> Reply {
-    Reply::Refused { error: error.to_string(), report: None }
+fn refusal(error: impl Into<String>) -> Reply {
+    Reply::Refused { error: error.into(), report: None }
 }
 
 impl Node {
@@ -201,7 +201,7 @@ impl Node {
                 _ => Ok(refusal("that is not about an image")),
             }
         };
-        answer().unwrap_or_else(refusal)
+        answer().unwrap_or_else(|fault| refusal(fault.to_string()))
     }
 
     /// Whether this process is not the program that `program` names.

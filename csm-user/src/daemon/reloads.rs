@@ -102,6 +102,12 @@ impl Node {
                 "give `write memory` before, or `reload` alone",
             ));
         }
+        if wanted.rollback.is_some() && wanted.from != Some(Directory::Working) {
+            return Err(refused(
+                "only `working` is taken back",
+                "name it: `reload working rollback-timeout N`",
+            ));
+        }
         if wanted.rollback.is_some() && !matches!(self.copy(Directory::Certified)?, Image::Whole { .. }) {
             return Err(refused(
                 "nothing is certified: there is nothing to go back to",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use aya::maps::MapData;
-use csm_common::service::{MATCH_FTP, Real, VSERVER_LEASTCONNS, Vserver, of_weighted_slot};
+use csm_common::service::{MATCH_FTP, Real, Vserver, of_weighted_slot};
 use csm_user::dataplane::adopt::LAYOUT;
 use csm_user::dataplane::maps::{HopMaps, MapSource, Maps};
 use csm_user::dataplane::plan::Contents;
@@ -139,12 +139,9 @@ impl Reader<'_> {
         }
         let slots: Vec<_> = runs
             .into_iter()
-            .map(|(slot, times)| match flags & VSERVER_LEASTCONNS {
-                0 => format!("{times} {}", self.real(slot, Some(vserver))),
-                _ => {
-                    let (real, weight) = of_weighted_slot(slot);
-                    format!("weight {weight} {}", self.real(real, Some(vserver)))
-                }
+            .map(|(slot, times)| {
+                let (real, weight) = of_weighted_slot(slot);
+                format!("{times} of weight {weight}: {}", self.real(real, Some(vserver)))
             })
             .collect();
         format!(

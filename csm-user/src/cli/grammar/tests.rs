@@ -112,9 +112,9 @@ fn every_command_in_full_and_as_short_as_possible() {
     }
     for (words, filter) in [
         ("clear module csm 5 connections", ConnFilter::default()),
-        ("cl m c 5 c r 10.0.0.1 8080", of_real(Some(8080))),
-        ("cl m c 5 c v web", ConnFilter { vserver: Some("WEB".to_owned()), ..ConnFilter::default() }),
-        ("cl m c 5 c c 10.0.0.1", ConnFilter { client: of_real(None).real, ..ConnFilter::default() }),
+        ("cl m c 5 conn r 10.0.0.1 8080", of_real(Some(8080))),
+        ("cl m c 5 conn v web", ConnFilter { vserver: Some("WEB".to_owned()), ..ConnFilter::default() }),
+        ("cl m c 5 conn c 10.0.0.1", ConnFilter { client: of_real(None).real, ..ConnFilter::default() }),
     ] {
         assert_eq!(command(words).0, Request::ClearConns { slot: 5, filter }, "{words}");
     }
@@ -163,9 +163,11 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
               conns            connections
               ft               fault tolerance
               natpool          pools of client NAT
+              policy           what virtual servers do with a client
               probe            health probes
               reals            real servers
               serverfarms      server farms
+              static           connections that servers open
               stats            counters
               status           the module
               sticky           sticky entries
@@ -224,6 +226,7 @@ fn an_ambiguous_word_lists_what_it_could_be() {
                               ^
             % ambiguous word "s"; possible here:
               serverfarms      server farms
+              static           connections that servers open
               stats            counters
               status           the module
               sticky           sticky entries"#]],
@@ -238,8 +241,11 @@ fn an_incomplete_command_lists_how_it_can_go_on() {
             clear module csm 5
                                ^
             % incomplete command; possible here:
+              arp-cache        ask for all next hops again
               connections      reset connections at both ends
-              ft               fault tolerance"#]],
+              counters         count from 0 again
+              ft               fault tolerance
+              sticky           sticky entries"#]],
     );
     wrong(
         "",
