@@ -40,6 +40,8 @@ pub struct Planner {
     /// Whether connections that this node does not know may be rebuilt.
     rebuild: bool,
     desired: RwLock<Arc<Desired>>,
+    /// When it changed last what is replicated of what stands.
+    rescoped: Mutex<Option<Instant>>,
 }
 
 /// What plans are made from. Under one lock: a plan by an older configuration must never follow one by a newer.
@@ -79,6 +81,7 @@ impl Planner {
             directory,
             rebuild,
             desired: RwLock::default(),
+            rescoped: Mutex::default(),
         }
     }
 
@@ -162,7 +165,12 @@ impl Planner {
         }
         self.identities.write(numbers)?;
         // Before the maps: a replica that arrives meanwhile finds the new numbers, never old ones for new entries.
-        self.directory.set(Directory::of(&desired).keeping(&self.directory.get(), numbers));
+        let before = self.directory.get();
+        let directory = Directory::of(&desired).keeping(&before, numbers);
+        if directory.replicates_otherwise(&before) {
+            *self.rescoped.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        self.directory.set(directory);
         let mut operations = self.maps.reconcile(&desired.contents)?;
         if let Some(maps6) = &self.maps6 {
             operations += maps6.reconcile(&desired.contents6)?;
@@ -180,6 +188,13 @@ impl Planner {
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When it changed last what is replicated of what stands: comparisons of both nodes' tables that are older do not speak
+    /// for what there is now.
+    #[must_use]
+    pub fn rescoped(&self) -> Option<Instant> {
+        *self.rescoped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The plan in force.

@@ -209,7 +209,7 @@ impl Node {
         let Some(sender) = sender else { return status.active.then(Replica::default) };
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         // A comparison of what was replicated before says nothing of what is replicated now.
-        let rescoped = self.directory.rescoped().map(|at| at.elapsed());
+        let rescoped = self.planner.rescoped().map(|at| at.elapsed());
         let compared = sender.coverage.filter(|(age, _)| rescoped.is_none_or(|since| *age < since));
         let coverage = compared.map(|(_, coverage)| coverage).unwrap_or_default();
         Some(Replica {

@@ -2,9 +2,10 @@
 
 mod again;
 mod end;
+mod replans;
 mod rivals;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -17,27 +18,26 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::apply::Wish;
-use super::conns::{self, Purges};
 use super::node::Node;
 use super::restart::Restarting;
 use super::startup::Ended;
 use super::tracking::{Names, Running};
 use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
-use crate::dataplane::plan;
 use crate::dataplane::ring::Hint;
 use crate::ft::parked::Parked;
 use crate::ft::task::handle::ALIVE_PERIOD;
 use crate::ft::{FtCommand, FtEvent, FtHandle, Reason, State};
-use crate::model::{Host, Name};
+use crate::model::Host;
 use crate::neigh::task::LinkEvent;
-use crate::probe::health::{Health, RealKey};
+use crate::probe::health::Health;
 use crate::replication::role::Role;
 use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
 use crate::sync;
 use crate::track::task::TrackStatus;
 use again::{Cleared, Start, Starts};
+use replans::Replans;
 use rivals::Rivals;
 
 /// Between two looks at whether the peer is to be synchronized by itself.
@@ -194,9 +194,8 @@ pub(super) async fn run(
         announcements,
         active,
         rivals,
-        health,
+        replans: Arc::new(Replans::new(health)),
         silent,
-        purges: Arc::default(),
         started: Instant::now(),
         tracked_links,
         eligible: None,
@@ -252,11 +251,9 @@ struct Router<'a> {
     announcements: &'a AnnounceThread,
     active: Arc<AtomicBool>,
     rivals: Rivals,
-    /// As the maps show it.
-    health: Arc<Health>,
-    /// Neighbours that do not answer, as the maps show it.
+    replans: Arc<Replans>,
+    /// Neighbours that do not answer, as was said last.
     silent: HashSet<Host>,
-    purges: Arc<Purges>,
     started: Instant,
     tracked_links: Names,
     /// What the real-time thread was told.
@@ -267,11 +264,6 @@ struct Router<'a> {
     synced: Instant,
     /// Told to stop while it left for a restart.
     stopping: bool,
-}
-
-/// A real as the plan names it.
-fn planned(real: &RealKey) -> plan::RealKey {
-    plan::RealKey { farm: real.farm.clone(), address: real.address, port: real.port }
 }
 
 impl Router<'_> {
@@ -294,7 +286,7 @@ impl Router<'_> {
                 self.sync();
                 self.neighbours();
             }
-            Event::Health => self.replan(),
+            Event::Health => self.replans.begin(self.node),
             Event::Standby => super::standby::report(self.node),
             Event::Track => self.track(),
             Event::Completeness => self.replica(),
@@ -395,53 +387,8 @@ impl Router<'_> {
                 "%CSM_SLB-6-RSERVERSTATE: Module {slot} server state changed: SLB-NETMGT: {address} on vlan {vlan} {now}"
             );
         }
-        self.node.planner.silence(silent.clone());
-        self.replan();
-        let failed: HashSet<Host> = silent.difference(&before).copied().collect();
-        self.purge_behind(&failed);
-    }
-
-    /// Resets the connections of the reals that are, or are reached by way of, one of `hosts`, where their farm says so.
-    fn purge_behind(&self, hosts: &HashSet<Host>) {
-        let all = self.node.neighbours.list().into_iter();
-        let ways: HashSet<u32> =
-            all.filter(|(host, ..)| hosts.contains(&host.neighbour())).map(|(_, number, _)| number).collect();
-        let desired = self.node.desired();
-        let behind = |number: &u32| desired.nexthop(*number).is_some_and(|hop| ways.contains(&hop));
-        let failed = desired.reals.iter().filter(|(number, _)| behind(number));
-        self.purge(&failed.map(|(_, known)| &known.key).collect::<Vec<_>>());
-    }
-
-    fn replan(&mut self) {
-        let health = Arc::clone(&self.node.health.borrow());
-        let before = std::mem::replace(&mut self.health, Arc::clone(&health));
-        match self.node.planner.replan(&health) {
-            Ok(operations) => tracing::debug!(operations, "health changed, maps brought in line"),
-            Err(error) => {
-                tracing::error!(%error, "health changed, but the maps could not be brought in line");
-            }
-        }
-        // Only now: whoever is reset and comes again must not get the same real.
-        let failed: Vec<_> = health.failed_since(&before).map(planned).collect();
-        self.purge(&failed.iter().collect::<Vec<_>>());
-    }
-
-    /// Resets the connections of those reals that have just `failed` and whose farm says so.
-    fn purge(&self, failed: &[&plan::RealKey]) {
-        let config = self.node.config();
-        let purges = |farm: &Name| config.serverfarm(farm).is_some_and(|farm| farm.purge);
-        let meant = |known: &plan::RealKey| purges(&known.farm) && failed.contains(&known);
-        let desired = self.node.desired();
-        let numbers: BTreeSet<u32> =
-            desired.reals.iter().filter(|(_, known)| meant(&known.key)).map(|(number, _)| *number).collect();
-        if numbers.is_empty() {
-            return;
-        }
-        if !self.purges.add(numbers) {
-            return;
-        }
-        let (node, purges) = (Arc::clone(self.node), Arc::clone(&self.purges));
-        tokio::task::spawn_blocking(move || conns::purge(&node, &purges));
+        self.replans.silence(silent.clone(), silent.difference(&before).copied());
+        self.replans.begin(self.node);
     }
 
     fn replica(&self) {
@@ -535,11 +482,7 @@ impl Router<'_> {
                 );
                 self.active.store(state == State::Active, Ordering::Release);
                 if state == State::Active {
-                    // What failed while another was active, or failed with it, is this node's to reset now.
-                    let health = Arc::clone(&self.health);
-                    let failed: Vec<_> = health.failed_since(&Health::default()).map(planned).collect();
-                    self.purge(&failed.iter().collect::<Vec<_>>());
-                    self.purge_behind(&self.silent);
+                    self.replans.purge_all(self.node, &self.silent);
                 }
                 if let Some(replication) = &self.node.replication {
                     replication.role(replication_role(state, reason), at_ns);

@@ -369,7 +369,7 @@ fn filled<A: TableFamily>(table: &Table<A>, stay: u64) {
             tracing::warn!("the table of connections is {} % full: idle times shrink", fill / 10);
         }
         (true, false) => {
-            tracing::info!("the table of connections has room again: idle times are as configured")
+            tracing::info!("the table of connections has room again: idle times are as configured");
         }
         (true, true) | (false, false) => {}
     }

@@ -5,7 +5,6 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
 
 use csm_common::address::{Address, V6};
 use csm_common::flow::{FLAG_REPLICA, FLAG_REPLICATE, NONE};
@@ -277,41 +276,24 @@ fn drains(numbers: &Numbers<StableId>, number: u32, id: StableId) -> bool {
 
 /// The directory in force, for several readers.
 #[derive(Debug, Default)]
-pub struct DirectoryCell(RwLock<InForce>);
-
-#[derive(Debug, Default)]
-struct InForce {
-    directory: Arc<Directory>,
-    rescoped: Option<Instant>,
-}
+pub struct DirectoryCell(RwLock<Arc<Directory>>);
 
 impl DirectoryCell {
     /// The directory in force.
     #[must_use]
     pub fn get(&self) -> Arc<Directory> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).directory)
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A new plan is in the maps.
     pub fn set(&self, directory: Directory) {
-        let mut in_force = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if directory.replicates_otherwise(&in_force.directory) {
-            in_force.rescoped = Some(Instant::now());
-        }
-        in_force.directory = Arc::new(directory);
-    }
-
-    /// When it changed last what of the known is replicated: comparisons of both nodes' tables that are older do not speak
-    /// for what there is now.
-    #[must_use]
-    pub fn rescoped(&self) -> Option<Instant> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).rescoped
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Directory, DirectoryCell, FLAG_REPLICA, FLAG_REPLICATE, NONE, StickyGroup};
+    use super::{Directory, FLAG_REPLICA, FLAG_REPLICATE, NONE, StickyGroup};
     use crate::dataplane::diff::{Operation, diff};
     use crate::dataplane::plan::tests::{figure_7_1, hops, name};
     use crate::dataplane::plan::{Assignments, Contents, HealthView, plan};
@@ -367,13 +349,6 @@ mod tests {
         config.vservers[0].replicate_connection = true;
         config.vservers[0].replicate_sticky = false;
         assert!(directory(&config).replicates_otherwise(&on));
-
-        let cell = DirectoryCell::default();
-        cell.set(off.clone());
-        cell.set(off);
-        assert_eq!(cell.rescoped(), None, "nothing was known before");
-        cell.set(on);
-        assert!(cell.rescoped().is_some());
     }
 
     #[test]
