@@ -15,6 +15,7 @@ mod adopted;
 pub mod apply;
 pub mod backend;
 mod conns;
+mod counts;
 pub mod host;
 pub mod node;
 mod pair;
