@@ -11,6 +11,16 @@ pub struct Count {
 }
 crate::map_type!(Count, 16);
 
+/// Frames of no interface that has a slot of its own.
+pub const NOT_COUNTED: u32 = 0;
+
+/// Index in `COUNTERS` of what came in by the interface of slot `counted` and ended for `reason`.
+#[inline(always)]
+#[must_use]
+pub const fn index(counted: u32, reason: Reason) -> u32 {
+    counted * crate::limits::REASONS_MAX + reason as u32
+}
+
 /// Per vserver and per real.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -30,7 +40,7 @@ crate::map_type!(ServiceCount, 40);
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $verdict:ident;)+) => {
-        /// Why a frame ended as it did. The number is the index in `COUNTERS`.
+        /// Why a frame ended as it did. The number is the place among an interface's in `COUNTERS`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u32)]
         pub enum Reason { $($(#[doc = $doc])+ $name),+ }

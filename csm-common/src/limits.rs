@@ -30,7 +30,9 @@ pub const TUNNELS_MAX: u32 = 4096;
 pub const ADDRESSES_MAX: u32 = 8192;
 /// Prefixes in the route table.
 pub const ROUTES_MAX: u32 = 4096;
-/// Elements of `COUNTERS`: more than there are reasons, so that a new one does not cost the counts of the others when the
+/// Interfaces whose frames are counted apart, and one slot for those of all others.
+pub const COUNTED_MAX: u32 = 64;
+/// Elements of `COUNTERS` for an interface: more than there are reasons, so that a new one does not cost the counts of the others when the
 /// program is replaced.
 pub const REASONS_MAX: u32 = 128;
 /// HSRP groups that this host speaks for.

@@ -10,6 +10,14 @@ pub const TRACE: &str = "TRACE";
 pub const PROGRAM6: &str = "csm6";
 /// Programs that [`PROGRAM`] hands other families to, by `FAMILY_*`.
 pub const FAMILIES: &str = "FAMILIES";
+/// Its traced form.
+pub const PROGRAM6_TRACED: &str = "csm6_traced";
+/// Index of [`PROGRAM6_TRACED`] in [`FAMILIES`].
+pub const FAMILY_V6_TRACED: u32 = 3;
+/// The XDP program that tells of a packet of IPv6 at its end.
+pub const PROGRAM6_TOLD: &str = "csm6_told";
+/// Index of [`PROGRAM6_TOLD`] in [`FAMILIES`].
+pub const FAMILY_V6_TOLD: u32 = 4;
 /// Index of [`PROGRAM6`] in [`FAMILIES`].
 pub const FAMILY_V6: u32 = 0;
 /// The XDP program of the host as a router, which [`PROGRAM`] calls.
@@ -104,8 +112,10 @@ pub const EVENTS: &str = "EVENTS";
 pub const DRAIN: &str = "DRAIN";
 /// Per-CPU `u64` by [`crate::event::Lost`]: what found no room.
 pub const EVENTS_LOST: &str = "EVENTS_LOST";
-/// Per-CPU [`crate::counter::Count`] by [`crate::counter::Reason`].
+/// Per-CPU [`crate::counter::Count`] by [`crate::counter::index`].
 pub const COUNTERS: &str = "COUNTERS";
+/// Interface index to its slot in [`COUNTERS`].
+pub const COUNTED: &str = "COUNTED";
 /// Per-CPU [`crate::counter::ServiceCount`] by vserver number.
 pub const VSERVER_COUNTS: &str = "VSERVER_COUNTS";
 /// A `u64`, CLOCK_MONOTONIC ns: until when this node has promised its peer to claim nothing. Of the controller alone.

@@ -24,8 +24,10 @@ pub struct Port {
     pub veth: u32,
     /// The node's own address on a bridged VLAN, network order; else 0.
     pub own_be: u32,
+    /// Where its interface's frames are counted: see [`crate::counter::index`].
+    pub counted: u32,
 }
-crate::map_type!(Port, 24);
+crate::map_type!(Port, 28);
 
 /// Value of `PORT_SLOTS`: the port with that interface index, if it is this slot's. The others are found in `PORTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

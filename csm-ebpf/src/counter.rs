@@ -1,17 +1,24 @@
 //! Per-CPU counters: no cache line is shared between CPUs.
 
 use aya_ebpf::maps::PerCpuArray;
-use csm_common::counter::{Reason, ServiceCount};
+use csm_common::counter::{NOT_COUNTED, Reason, ServiceCount, index};
 use csm_common::event::Lost;
 use csm_common::flow::{FLAG_FORWARD, FlowEntry, NONE};
 
 use crate::family::Family;
 use crate::maps;
 
-/// Counts a frame of `bytes`, as it came in, under the reason that ended it.
+/// The slot of an interface of which nothing else is known.
 #[inline(always)]
-pub(crate) fn frame(bytes: u64, reason: Reason) {
-    if let Some(count) = maps::COUNTERS.get_ptr_mut(reason as u32) {
+pub(crate) fn slot(ifindex: u32) -> u32 {
+    // SAFETY: a plain number.
+    unsafe { maps::COUNTED.get(&ifindex) }.copied().unwrap_or(NOT_COUNTED)
+}
+
+/// Counts a frame of `bytes`, as it came in by the interface of slot `counted`, under the reason that ended it.
+#[inline(always)]
+pub(crate) fn frame(counted: u32, bytes: u64, reason: Reason) {
+    if let Some(count) = maps::COUNTERS.get_ptr_mut(index(counted, reason)) {
         // SAFETY: this CPU's element; the program does not nest.
         unsafe {
             (*count).packets += 1;

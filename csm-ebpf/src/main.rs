@@ -81,27 +81,29 @@ fn csm_traced(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
     let bytes = packet::length(ctx);
-    let (reason, veth) = match vlan::arrive::<TRACED>(ctx, bytes) {
+    let (reason, veth, counted) = match vlan::arrive::<TRACED>(ctx, bytes) {
         Ok((port, tag)) => {
             if TRACED {
-                trace::begin(ctx, port);
+                trace::begin::<u32>(ctx, port);
             }
             // Read before the walk: kept until after it, a port of one map and a port of another would make the verifier
-            // walk all of it twice. SAFETY: a field of a map's value.
-            let veth = unsafe { (&raw const port.veth).read_volatile() };
-            let (Ok(reason) | Err(reason)) = frame(ctx, port, bytes - tag, tag);
+            // walk all of it twice. SAFETY: fields of a map's value.
+            let (veth, counted) = unsafe {
+                ((&raw const port.veth).read_volatile(), (&raw const port.counted).read_volatile())
+            };
+            let (Ok(reason) | Err(reason)) = frame::<TRACED>(ctx, port, bytes - tag, tag);
             if matches!(reason, Reason::ToRouter) {
-                router::leave(ctx, bytes);
+                router::leave(ctx, bytes, counted);
             }
-            (reason, veth)
+            (reason, veth, counted)
         }
-        Err(reason) => (reason, NO_VETH),
+        Err((counted, reason)) => (reason, NO_VETH, counted),
     };
-    let reason = if TRACED { trace::forget(reason) } else { reason };
+    let reason = if TRACED { trace::forget::<u32>(reason) } else { reason };
     if TRACED {
         trace::end(ctx);
     }
-    let action = end(bytes, reason, veth);
+    let action = end(counted, bytes, reason, veth);
     if TRACED {
         trace::tell(ctx);
     }
@@ -110,8 +112,8 @@ fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
 
 /// Counts a frame of `bytes`, as it came in, and gives the verdict that its reason stands for.
 #[inline(always)]
-fn end(bytes: u32, reason: Reason, veth: u32) -> u32 {
-    counter::frame(u64::from(bytes), reason);
+fn end(counted: u32, bytes: u32, reason: Reason, veth: u32) -> u32 {
+    counter::frame(counted, u64::from(bytes), reason);
     match reason.verdict() {
         Verdict::Forward => xdp_action::XDP_REDIRECT,
         Verdict::Pass => to_kernel(veth),
@@ -129,7 +131,7 @@ fn to_kernel(veth: u32) -> u32 {
 }
 
 #[inline(always)]
-fn frame(ctx: &XdpContext, port: &Port, length: u32, tag: u32) -> Outcome {
+fn frame<const TRACED: bool>(ctx: &XdpContext, port: &Port, length: u32, tag: u32) -> Outcome {
     if port.role == PORT_VETH {
         if port.bridge != 0 {
             return Ok(bridge::from_kernel(ctx, port));
@@ -142,7 +144,7 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32, tag: u32) -> Outcome {
         ETHERTYPE_ARP => Ok(arp::handle(ctx, port)),
         ETHERTYPE_IPV4 => ipv4(ctx, port, ethernet, length, tag),
         ETHERTYPE_IPV6 => {
-            let reason = v6::hand_over(ctx, port, tag);
+            let reason = v6::hand_over::<TRACED>(ctx, port, tag);
             // Without a program for it it is bridged as any other protocol.
             Ok(if port.bridge == 0 { reason } else { bridge::frame(ctx, port) })
         }

@@ -116,7 +116,9 @@ pub(crate) static COLD: PerCpuArray<Cold<u32>> = PerCpuArray::with_max_entries(1
 pub(crate) static TRACE: Array<Filter> = Array::with_max_entries(1, 0);
 /// Scratch space of the traced form, one for each CPU.
 #[map]
-pub(crate) static TRACED: PerCpuArray<Traced> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static TRACED: PerCpuArray<Traced<u32>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub(crate) static TRACED6: PerCpuArray<Traced<V6>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> =
     HashMap::with_max_entries(2 * limits::CONNECTIONS_MAX, 0);
@@ -138,7 +140,10 @@ pub(crate) static DRAIN: Array<Drain> = Array::with_max_entries(1, 0);
 pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(Lost::COUNT, 0);
 const _: () = assert!(Reason::ALL.len() <= limits::REASONS_MAX as usize);
 #[map]
-pub(crate) static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(limits::REASONS_MAX, 0);
+pub(crate) static COUNTERS: PerCpuArray<Count> =
+    PerCpuArray::with_max_entries(limits::COUNTED_MAX * limits::REASONS_MAX, 0);
+#[map]
+pub(crate) static COUNTED: HashMap<u32, u32> = HashMap::with_max_entries(limits::COUNTED_MAX, 0);
 #[map]
 pub(crate) static VSERVER_COUNTS: PerCpuArray<ServiceCount> =
     PerCpuArray::with_max_entries(limits::VSERVERS_MAX, 0);
@@ -161,7 +166,7 @@ pub(crate) static THROTTLED: Array<u32> = Array::with_max_entries(limits::REALS_
 
 /// Programs of other families, by `FAMILY_*`: they have a stack of their own, and the verifier walks each alone.
 #[map]
-pub(crate) static FAMILIES: ProgramArray = ProgramArray::with_max_entries(3, 0);
+pub(crate) static FAMILIES: ProgramArray = ProgramArray::with_max_entries(5, 0);
 /// What this CPU hands to one of them.
 #[map]
 pub(crate) static HANDOVER: PerCpuArray<Handover> = PerCpuArray::with_max_entries(1, 0);

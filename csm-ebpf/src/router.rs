@@ -9,7 +9,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::XdpContext;
 use csm_common::checksum;
-use csm_common::counter::Reason;
+use csm_common::counter::{NOT_COUNTED, Reason};
 use csm_common::gate::GateState;
 use csm_common::names::{FAMILY_INSIDE, FAMILY_ROUTER};
 use csm_common::net::{
@@ -27,6 +27,8 @@ pub(crate) struct Passage {
     vlan: u32,
     /// Octets of the frame as it came in.
     bytes: u32,
+    /// Slot of the counts of the interface that it came in by.
+    counted: u32,
     /// Not 0: the module sends it.
     from_module: u32,
 }
@@ -61,17 +63,19 @@ pub(crate) fn takes(number: u32, vlan: u16) -> bool {
 #[inline(always)]
 pub(crate) fn arrive(ctx: &XdpContext, port: &Port, bytes: u32) {
     if let Some(passage) = passage() {
-        *passage = Passage { vlan: u32::from(port.vlan), bytes, from_module: 0 };
+        *passage = Passage { vlan: u32::from(port.vlan), bytes, counted: port.counted, from_module: 0 };
         // SAFETY: the map holds programs of this type only. It does not come back but for an empty slot.
         unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_ROUTER) };
     }
 }
 
-/// The module's packet for the router: see [`takes`]. `bytes`: of the frame as it came in.
+/// The module's packet for the router: see [`takes`]. `bytes`: of the frame as it came in, by an interface whose counts are in
+/// slot `counted`.
 #[inline(always)]
-pub(crate) fn leave(ctx: &XdpContext, bytes: u32) {
+pub(crate) fn leave(ctx: &XdpContext, bytes: u32, counted: u32) {
     if let Some(passage) = passage() {
         passage.bytes = bytes;
+        passage.counted = counted;
         passage.from_module = 1;
         // SAFETY: as in `arrive`.
         unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_ROUTER) };
@@ -82,9 +86,10 @@ pub(crate) fn leave(ctx: &XdpContext, bytes: u32) {
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 fn csm_router(ctx: XdpContext) -> u32 {
-    let (mut bytes, mut veth, mut reason) = (0, NO_VETH, Reason::DropInternal);
+    let (mut bytes, mut counted, mut veth, mut reason) = (0, NOT_COUNTED, NO_VETH, Reason::DropInternal);
     if let Some(passage) = passage() {
         bytes = passage.bytes;
+        counted = passage.counted;
         if let Some(port) = maps::VLANS.get(passage.vlan) {
             // SAFETY: a field of a map's value.
             veth = unsafe { (&raw const port.veth).read_volatile() };
@@ -92,16 +97,17 @@ fn csm_router(ctx: XdpContext) -> u32 {
             reason = ended;
         }
     }
-    end(bytes, reason, veth)
+    end(counted, bytes, reason, veth)
 }
 
 /// Entry point: only from the router. The FT group's gate was open just now, and is asked for the time.
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 fn csm_inside(ctx: XdpContext) -> u32 {
-    let (mut bytes, mut reason) = (0, Reason::DropInternal);
+    let (mut bytes, mut counted, mut reason) = (0, NOT_COUNTED, Reason::DropInternal);
     if let Some(passage) = passage() {
         bytes = passage.bytes;
+        counted = passage.counted;
         if let Some(port) = maps::VLANS.get(passage.vlan) {
             let (state, now_ns) = gate::read();
             let ingress = Ingress { routed: true, ..Ingress::at(port) };
@@ -114,9 +120,9 @@ fn csm_inside(ctx: XdpContext) -> u32 {
         }
     }
     if matches!(reason, Reason::ToRouter) {
-        leave(&ctx, bytes);
+        leave(&ctx, bytes, counted);
     }
-    end(bytes, reason, NO_VETH)
+    end(counted, bytes, reason, NO_VETH)
 }
 
 #[inline(always)]

@@ -9,32 +9,51 @@
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::info;
+use csm_common::address::{Address, V6};
 use csm_common::counter::Reason;
-use csm_common::flow::{FlowEntry, FlowKey};
+use csm_common::flow::FlowKey;
+use csm_common::names::FAMILY_V6_TOLD;
 use csm_common::net::Port;
+use csm_common::trace::Filter;
 
-use crate::maps;
+use crate::family::Family;
 use crate::packet::{
-    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_VLAN, Echo, Ethernet, FRAGMENT_OFFSET, Ipv4, L3, PROTO_ICMP,
-    PROTO_TCP, PROTO_UDP, Ports, header, length,
+    ETHERTYPE_ARP, ETHERTYPE_VLAN, Echo, Ethernet, FRAGMENT_OFFSET, Ipv4, L3, PROTO_TCP, PROTO_UDP, Ports,
+    header, length,
 };
+use crate::{maps, v6};
 
 /// The frame that this CPU works on. All that is told goes by way of this: of a map's content the verifier knows nothing,
 /// so the telling, which is long, is walked once and not once for each way to it.
-pub(crate) struct Traced {
+pub(crate) struct Traced<A: Address> {
     /// CLOCK_MONOTONIC; 0: known from its end only.
     now_ns: u64,
-    came: FlowKey,
-    left: FlowKey,
+    came: FlowKey<A>,
+    left: FlowKey<A>,
     before: Found,
     after: Found,
     octets: u32,
     reason: u32,
+    /// Of a packet that another program tells of: as in [`End`].
+    bytes: u32,
+    counted: u32,
+    veth: u32,
     /// Whom it was sent to, and as whom.
     dst: [u8; 6],
     src: [u8; 6],
     /// Not 0: it is told of.
     on: u32,
+}
+
+/// How a walk ended.
+pub(crate) struct End {
+    /// Slot of the counts of the interface that the frame came in by.
+    pub(crate) counted: u32,
+    /// Octets of the frame as it came in.
+    pub(crate) bytes: u32,
+    pub(crate) reason: Reason,
+    /// As in [`Port`].
+    pub(crate) veth: u32,
 }
 
 /// What the tables say of a packet.
@@ -48,8 +67,6 @@ struct Found {
 }
 
 const NOTHING: Found = Found { table: 0, state: 0, vserver: 0, real: 0 };
-const NOWHERE: FlowKey =
-    FlowKey { src_be: 0, dst_be: 0, sport_be: 0, dport_be: 0, vlan: 0, proto: 0, pad: 0 };
 
 /// Octets of an 802.1Q tag.
 const TAG: usize = 4;
@@ -57,20 +74,144 @@ const TAG: usize = 4;
 const ARP_SENDER: usize = L3 + 14;
 const ARP_TARGET: usize = L3 + 24;
 
+/// A family's own part.
+pub(crate) trait Told: Family {
+    /// Whose packets are told of; unspecified: nobody's.
+    fn client(filter: &Filter) -> Self;
+    /// The frame that this CPU works on.
+    fn traced() -> Option<*mut Traced<Self>>;
+    /// Reads the IP header at `l3`, and what says more of its packet; false: it is cut short.
+    fn read(ctx: &XdpContext, l3: usize, key: &mut FlowKey<Self>) -> bool;
+    /// The same of what resolves addresses outside of IP.
+    fn read_resolution(ctx: &XdpContext, kind_be: u16, key: &mut FlowKey<Self>) -> bool;
+}
+
+impl Told for u32 {
+    #[inline(always)]
+    fn client(filter: &Filter) -> Self {
+        filter.client_be
+    }
+
+    #[inline(always)]
+    fn traced() -> Option<*mut Traced<Self>> {
+        maps::TRACED.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn read(ctx: &XdpContext, l3: usize, key: &mut FlowKey<Self>) -> bool {
+        let Ok(ip) = header::<Ipv4>(ctx, l3) else { return false };
+        // SAFETY: `header` checked the bounds.
+        let (words, fragment_be) = unsafe {
+            (key.src_be, key.dst_be, key.proto) = ((*ip).src_be, (*ip).dst_be, (*ip).proto);
+            ((*ip).version_ihl & 0xf, (*ip).fragment_be)
+        };
+        if u16::from_be(fragment_be) & FRAGMENT_OFFSET == 0 {
+            read_ports(ctx, l3 + usize::from(words) * 4, key);
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn read_resolution(ctx: &XdpContext, kind_be: u16, key: &mut FlowKey<Self>) -> bool {
+        if kind_be != ETHERTYPE_ARP {
+            return false;
+        }
+        let (Ok(sender), Ok(target)) =
+            (header::<[u16; 2]>(ctx, ARP_SENDER), header::<[u16; 2]>(ctx, ARP_TARGET))
+        else {
+            return false;
+        };
+        // SAFETY: `header` checked the bounds.
+        (key.src_be, key.dst_be) =
+            unsafe { (sender.cast::<u32>().read_unaligned(), target.cast::<u32>().read_unaligned()) };
+        key.proto = 0;
+        true
+    }
+}
+
+impl Told for V6 {
+    #[inline(always)]
+    fn client(filter: &Filter) -> Self {
+        filter.client6_be
+    }
+
+    #[inline(always)]
+    fn traced() -> Option<*mut Traced<Self>> {
+        maps::TRACED6.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn read(ctx: &XdpContext, l3: usize, key: &mut FlowKey<Self>) -> bool {
+        let Ok(ip) = header::<v6::Ipv6>(ctx, l3) else { return false };
+        // SAFETY: `header` checked the bounds.
+        unsafe { (key.src_be, key.dst_be, key.proto) = ((*ip).src_be, (*ip).dst_be, (*ip).next) };
+        if let Some((l4, proto)) = v6::transport(ctx, l3) {
+            key.proto = proto;
+            read_ports(ctx, l4, key);
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn read_resolution(_ctx: &XdpContext, _kind_be: u16, _key: &mut FlowKey<Self>) -> bool {
+        false
+    }
+}
+
+// What looks into the frame is inlined: a call would hand over its start and end as plain numbers, as LLVM sees no harm in.
+
+/// Reads the ports of what stands at `l4`, or the identifier of an echo.
+#[inline(always)]
+fn read_ports<A: Family>(ctx: &XdpContext, l4: usize, key: &mut FlowKey<A>) {
+    if matches!(key.proto, PROTO_TCP | PROTO_UDP)
+        && let Ok(ports) = header::<Ports>(ctx, l4)
+    {
+        // SAFETY: `header` checked the bounds.
+        unsafe { (key.sport_be, key.dport_be) = ((*ports).sport_be, (*ports).dport_be) };
+    }
+    if key.proto == A::ICMP
+        && let Ok(echo) = header::<Echo>(ctx, l4)
+    {
+        // SAFETY: as above.
+        unsafe { (key.sport_be, key.dport_be) = ((*echo).id_be, (*echo).id_be) };
+    }
+}
+
+/// Writes into `key` what the frame says of itself; false: nothing. Its tag counts only if `tags`.
+#[inline(always)]
+fn look<A: Told>(ctx: &XdpContext, vlan: u16, tags: bool, key: &mut FlowKey<A>) -> bool {
+    (key.src_be, key.dst_be) = (A::UNSPECIFIED, A::UNSPECIFIED);
+    (key.sport_be, key.dport_be, key.vlan, key.proto, key.pad) = (0, 0, vlan, 0, 0);
+    let Ok(ethernet) = header::<Ethernet>(ctx, 0) else { return false };
+    // SAFETY: `header` checked the bounds.
+    let kind_be = unsafe { (*ethernet).kind_be };
+    if kind_be == A::ETHERTYPE {
+        return A::read(ctx, L3, key);
+    }
+    if tags {
+        kind_be == ETHERTYPE_VLAN && A::read(ctx, L3 + TAG, key)
+    } else {
+        A::read_resolution(ctx, kind_be, key)
+    }
+}
+
 /// Looks at a frame without its tag, before the walk.
 #[inline(never)]
-pub(crate) fn begin(ctx: &XdpContext, port: &Port) {
-    let (Some(filter), Some(traced)) = (maps::TRACE.get(0), maps::TRACED.get_ptr_mut(0)) else { return };
+pub(crate) fn begin<A: Told>(ctx: &XdpContext, port: &Port) {
+    let (Some(filter), Some(traced)) = (maps::TRACE.get(0), A::traced()) else { return };
     // SAFETY: this CPU's element; the program does not nest.
     let traced = unsafe { &mut *traced };
     traced.on = 0;
     traced.now_ns = 0;
     traced.before = NOTHING;
-    let Some(key) = untagged(ctx, port.vlan) else { return };
-    if key.src_be != filter.client_be && key.dst_be != filter.client_be {
+    if !look::<A>(ctx, port.vlan, false, &mut traced.came) {
         return;
     }
-    traced.came = key;
+    let client_be = A::client(filter);
+    let is_its = traced.came.src_be == client_be || traced.came.dst_be == client_be;
+    if client_be == A::UNSPECIFIED || !is_its {
+        return;
+    }
     traced.octets = length(ctx);
     traced.before = find(&traced.came);
     // SAFETY: the helper has no preconditions.
@@ -80,8 +221,8 @@ pub(crate) fn begin(ctx: &XdpContext, port: &Port) {
 
 /// The same reason, as the verifier does not know it: what follows is walked once, not once for each reason.
 #[inline(always)]
-pub(crate) fn forget(reason: Reason) -> Reason {
-    let Some(traced) = maps::TRACED.get_ptr_mut(0) else { return Reason::DropInternal };
+pub(crate) fn forget<A: Told>(reason: Reason) -> Reason {
+    let Some(traced) = A::traced() else { return Reason::DropInternal };
     // SAFETY: as in `begin`; what is read was written just now.
     unsafe {
         let kept = (&raw mut (*traced).reason).cast::<Reason>();
@@ -90,15 +231,46 @@ pub(crate) fn forget(reason: Reason) -> Reason {
     }
 }
 
+/// Calls the program that tells of it; comes back if there is none.
+#[inline(always)]
+pub(crate) fn hand_over(ctx: &XdpContext, end: End) {
+    let Some(traced) = V6::traced() else { return };
+    // SAFETY: as in `begin`.
+    unsafe {
+        (&raw mut (*traced).reason).cast::<Reason>().write_volatile(end.reason);
+        ((*traced).bytes, (*traced).counted, (*traced).veth) = (end.bytes, end.counted, end.veth);
+        // The map holds programs of this type only.
+        maps::FAMILIES.tail_call(ctx, FAMILY_V6_TOLD);
+    }
+}
+
+/// How the walk ended that the program before this one has made, and a look at what became of the frame.
+#[inline(always)]
+pub(crate) fn take_over(ctx: &XdpContext) -> Option<End> {
+    look_back::<V6>(ctx);
+    let traced = V6::traced()?;
+    // SAFETY: as in `begin`; what is read was written by `hand_over`.
+    unsafe {
+        let reason = (&raw const (*traced).reason).cast::<Reason>().read_volatile();
+        Some(End { counted: (*traced).counted, bytes: (*traced).bytes, reason, veth: (*traced).veth })
+    }
+}
+
 /// Looks at the same frame as the walk has left it.
 #[inline(never)]
 pub(crate) fn end(ctx: &XdpContext) {
-    let (Some(filter), Some(traced)) = (maps::TRACE.get(0), maps::TRACED.get_ptr_mut(0)) else { return };
+    look_back::<u32>(ctx);
+}
+
+#[inline(always)]
+fn look_back<A: Told>(ctx: &XdpContext) {
+    let (Some(filter), Some(traced)) = (maps::TRACE.get(0), A::traced()) else { return };
     // SAFETY: as in `begin`.
     let traced = unsafe { &mut *traced };
-    traced.left = left(ctx).unwrap_or(NOWHERE);
+    look::<A>(ctx, 0, true, &mut traced.left);
+    let client_be = A::client(filter);
     // With client NAT the client is seen in the answer only once that is rewritten.
-    if traced.on == 0 && traced.left.dst_be != filter.client_be {
+    if traced.on == 0 && (client_be == A::UNSPECIFIED || traced.left.dst_be != client_be) {
         return;
     }
     traced.after = if traced.on == 0 { NOTHING } else { find(&traced.came) };
@@ -119,75 +291,37 @@ pub(crate) fn tell(ctx: &XdpContext) {
         return;
     }
     if traced.now_ns != 0 {
-        info!(ctx, "{} begin ns={} vlan={} octets={}", cpu(), traced.now_ns, traced.came.vlan, traced.octets);
+        beginning(ctx, traced.now_ns, traced.came.vlan, traced.octets);
         packet(ctx, &traced.came);
         found(ctx, &traced.before);
         found(ctx, &traced.after);
     }
     packet(ctx, &traced.left);
-    info!(ctx, "{} end {:mac} {:mac} reason={}", cpu(), traced.dst, traced.src, traced.reason);
+    ending(ctx, traced.dst, traced.src, traced.reason);
     // A frame that comes on no port is not looked at before.
     traced.on = 0;
     traced.now_ns = 0;
 }
 
-// What looks into the frame is inlined: a call would hand over its start and end as plain numbers, as LLVM sees no harm in.
-
-/// What the frame says of itself, by where its network header stands.
-#[inline(always)]
-fn key_at(ctx: &XdpContext, l3: usize, vlan: u16) -> Option<FlowKey> {
-    let ip = header::<Ipv4>(ctx, l3).ok()?;
-    // SAFETY: `header` checked the bounds.
-    let (words, proto, fragment_be, src_be, dst_be) =
-        unsafe { ((*ip).version_ihl & 0xf, (*ip).proto, (*ip).fragment_be, (*ip).src_be, (*ip).dst_be) };
-    let mut key = FlowKey { src_be, dst_be, sport_be: 0, dport_be: 0, vlan, proto, pad: 0 };
-    let l4 = l3 + usize::from(words) * 4;
-    if u16::from_be(fragment_be) & FRAGMENT_OFFSET != 0 {
-        return Some(key);
+/// The same of IPv6.
+#[inline(never)]
+pub(crate) fn tell6(ctx: &XdpContext) {
+    let Some(traced) = maps::TRACED6.get_ptr_mut(0) else { return };
+    // SAFETY: as in `begin`.
+    let traced = unsafe { &mut *traced };
+    if traced.on != 2 {
+        return;
     }
-    if matches!(proto, PROTO_TCP | PROTO_UDP)
-        && let Ok(ports) = header::<Ports>(ctx, l4)
-    {
-        // SAFETY: as above.
-        unsafe { (key.sport_be, key.dport_be) = ((*ports).sport_be, (*ports).dport_be) };
+    if traced.now_ns != 0 {
+        beginning(ctx, traced.now_ns, traced.came.vlan, traced.octets);
+        packet6(ctx, &traced.came);
+        found(ctx, &traced.before);
+        found(ctx, &traced.after);
     }
-    if proto == PROTO_ICMP
-        && let Ok(echo) = header::<Echo>(ctx, l4)
-    {
-        // SAFETY: as above.
-        unsafe { (key.sport_be, key.dport_be) = ((*echo).id_be, (*echo).id_be) };
-    }
-    Some(key)
-}
-
-#[inline(always)]
-fn untagged(ctx: &XdpContext, vlan: u16) -> Option<FlowKey> {
-    let ethernet = header::<Ethernet>(ctx, 0).ok()?;
-    // SAFETY: `header` checked the bounds.
-    match unsafe { (*ethernet).kind_be } {
-        ETHERTYPE_IPV4 => key_at(ctx, L3, vlan),
-        ETHERTYPE_ARP => {
-            let (sender, target) =
-                (header::<[u16; 2]>(ctx, ARP_SENDER).ok()?, header::<[u16; 2]>(ctx, ARP_TARGET).ok()?);
-            // SAFETY: as above.
-            let (src_be, dst_be) =
-                unsafe { (sender.cast::<u32>().read_unaligned(), target.cast::<u32>().read_unaligned()) };
-            Some(FlowKey { src_be, dst_be, sport_be: 0, dport_be: 0, vlan, proto: 0, pad: 0 })
-        }
-        _ => None,
-    }
-}
-
-/// The packet as it leaves, perhaps with a tag.
-#[inline(always)]
-fn left(ctx: &XdpContext) -> Option<FlowKey> {
-    let ethernet = header::<Ethernet>(ctx, 0).ok()?;
-    // SAFETY: `header` checked the bounds.
-    match unsafe { (*ethernet).kind_be } {
-        ETHERTYPE_IPV4 => key_at(ctx, L3, 0),
-        ETHERTYPE_VLAN => key_at(ctx, L3 + TAG, 0),
-        _ => None,
-    }
+    packet6(ctx, &traced.left);
+    ending(ctx, traced.dst, traced.src, traced.reason);
+    traced.on = 0;
+    traced.now_ns = 0;
 }
 
 #[inline(always)]
@@ -196,9 +330,26 @@ fn cpu() -> u32 {
     unsafe { bpf_get_smp_processor_id() }
 }
 
+#[inline(always)]
+fn beginning(ctx: &XdpContext, now_ns: u64, vlan: u16, octets: u32) {
+    info!(ctx, "{} begin ns={} vlan={} octets={}", cpu(), now_ns, vlan, octets);
+}
+
+#[inline(always)]
+fn ending(ctx: &XdpContext, dst: [u8; 6], src: [u8; 6], reason: u32) {
+    info!(ctx, "{} end {:mac} {:mac} reason={}", cpu(), dst, src, reason);
+}
+
 #[inline(never)]
 fn packet(ctx: &XdpContext, key: &FlowKey) {
     let (src, dst) = (u32::from_be(key.src_be), u32::from_be(key.dst_be));
+    let (sport, dport) = (u16::from_be(key.sport_be), u16::from_be(key.dport_be));
+    info!(ctx, "{} packet {:i} {} {:i} {} proto={}", cpu(), src, sport, dst, dport, key.proto);
+}
+
+#[inline(never)]
+fn packet6(ctx: &XdpContext, key: &FlowKey<V6>) {
+    let (src, dst) = (key.src_be.octets(), key.dst_be.octets());
     let (sport, dport) = (u16::from_be(key.sport_be), u16::from_be(key.dport_be));
     info!(ctx, "{} packet {:i} {} {:i} {} proto={}", cpu(), src, sport, dst, dport, key.proto);
 }
@@ -211,13 +362,13 @@ fn found(ctx: &XdpContext, found: &Found) {
 
 /// The connection that packets with `key` belong to.
 #[inline(never)]
-fn find(key: &FlowKey) -> Found {
-    let (table, entry) = match (maps::FLOWS.get_ptr(key), maps::EMBRYONIC.get_ptr(key)) {
+fn find<A: Told>(key: &FlowKey<A>) -> Found {
+    let (table, entry) = match (A::flows().get_ptr(key), A::embryonic().get_ptr(key)) {
         (Some(entry), _) => (1, entry),
         (None, Some(entry)) => (2, entry),
         (None, None) => return NOTHING,
     };
     // SAFETY: an element of a preallocated table; read only.
-    let entry: &FlowEntry = unsafe { &*entry };
+    let entry = unsafe { &*entry };
     Found { table, state: u32::from(entry.state), vserver: entry.vserver, real: entry.real }
 }

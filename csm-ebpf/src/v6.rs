@@ -10,18 +10,21 @@ mod icmp;
 mod neighbour;
 mod send;
 
+use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use csm_common::address::{Address as _, V6};
-use csm_common::counter::Reason;
+use csm_common::counter::{NOT_COUNTED, Reason};
 use csm_common::gate::GateState;
-use csm_common::names::FAMILY_V6;
+use csm_common::names::{FAMILY_V6, FAMILY_V6_TRACED};
 use csm_common::net::{NO_VETH, PORT_FT, Port, Tunnel};
 
 use crate::packet::{self, Ethernet, Ingress, L3, Mac, PROTO_ICMPV6, Packet, header};
-use crate::{Outcome, conn, echo, forward, gate, maps, relay};
+use crate::trace::End;
+use crate::{Outcome, conn, echo, forward, gate, maps, relay, trace};
 
 pub(crate) use bridge::is_known;
+pub(crate) use header::transport;
 pub(crate) use send::{time_exceeded, too_big};
 
 /// What the first program knows of a frame.
@@ -37,10 +40,10 @@ pub(crate) struct Ipv6 {
     /// Version, traffic class, flow label.
     version_be: u32,
     payload_be: u16,
-    next: u8,
+    pub(crate) next: u8,
     hop_limit: u8,
-    src_be: V6,
-    dst_be: V6,
+    pub(crate) src_be: V6,
+    pub(crate) dst_be: V6,
 }
 
 /// No traffic class, no flow label.
@@ -54,12 +57,12 @@ pub(crate) type Quote = [u32; QUOTE_MAX / 4];
 /// Calls the program for IPv6; without one the frame is the kernel's.
 // Not a call: from one no other program may be called with much on the stack.
 #[inline(always)]
-pub(crate) fn hand_over(ctx: &XdpContext, port: &Port, tag: u32) -> Reason {
+pub(crate) fn hand_over<const TRACED: bool>(ctx: &XdpContext, port: &Port, tag: u32) -> Reason {
     if let Some(handover) = maps::HANDOVER.get_ptr_mut(0) {
         // SAFETY: this CPU's element; the program does not nest.
         unsafe { *handover = Handover { vlan: u32::from(port.vlan), tag } };
         // SAFETY: the map holds programs of this type only. It does not come back but for an empty slot.
-        unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_V6) };
+        unsafe { maps::FAMILIES.tail_call(ctx, if TRACED { FAMILY_V6_TRACED } else { FAMILY_V6 }) };
     }
     Reason::PassProtocol
 }
@@ -68,20 +71,53 @@ pub(crate) fn hand_over(ctx: &XdpContext, port: &Port, tag: u32) -> Reason {
 #[xdp(frags)]
 #[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
 fn csm6(ctx: XdpContext) -> u32 {
-    let length = packet::length(&ctx);
-    let (mut bytes, mut veth, mut reason) = (length, NO_VETH, Reason::DropInternal);
+    run::<false>(&ctx)
+}
+
+/// The same, and has another program tell of it (`trace.rs`).
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
+fn csm6_traced(ctx: XdpContext) -> u32 {
+    run::<true>(&ctx)
+}
+
+/// Entry point: only from the one before. The telling is long, and would be too much for one program.
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
+fn csm6_told(ctx: XdpContext) -> u32 {
+    let Some(End { counted, bytes, reason, veth }) = trace::take_over(&ctx) else {
+        return xdp_action::XDP_DROP;
+    };
+    let action = crate::end(counted, bytes, reason, veth);
+    trace::tell6(&ctx);
+    action
+}
+
+#[inline(always)]
+fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
+    let length = packet::length(ctx);
+    let (mut bytes, mut counted, mut veth, mut reason) = (length, NOT_COUNTED, NO_VETH, Reason::DropInternal);
     if let Some(handover) = maps::HANDOVER.get_ptr(0) {
         // SAFETY: this CPU's element.
         let (vlan, tag) = unsafe { ((*handover).vlan, (*handover).tag) };
         bytes += tag;
         if let Some(port) = maps::VLANS.get(vlan) {
-            // SAFETY: a field of a map's value; read before the walk, as there.
-            veth = unsafe { (&raw const port.veth).read_volatile() };
-            let (Ok(ended) | Err(ended)) = frame(&ctx, port, length);
+            if TRACED {
+                trace::begin::<V6>(ctx, port);
+            }
+            // SAFETY: fields of a map's value; read before the walk, as there.
+            unsafe {
+                veth = (&raw const port.veth).read_volatile();
+                counted = (&raw const port.counted).read_volatile();
+            }
+            let (Ok(ended) | Err(ended)) = frame(ctx, port, length);
             reason = ended;
         }
     }
-    crate::end(bytes, reason, veth)
+    if TRACED {
+        trace::hand_over(ctx, End { counted, bytes, reason, veth });
+    }
+    crate::end(counted, bytes, reason, veth)
 }
 
 #[inline(always)]

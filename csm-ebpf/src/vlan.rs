@@ -9,7 +9,7 @@ use csm_common::counter::Reason;
 use csm_common::net::{PORT_TAGGED, Port, TagKey, port_slot};
 
 use crate::packet::{ETHERTYPE_VLAN, Ethernet, Mac, header};
-use crate::{hot, maps};
+use crate::{counter, hot, maps};
 
 /// VLAN number of a tag's control information.
 const VLAN_BITS: u16 = 0x0fff;
@@ -41,24 +41,27 @@ struct Tagged {
 }
 
 /// The VLAN's port that a frame of `bytes` came in by, and how many octets it is shorter by now: it has no tag any more.
-/// `Err` is the end of it, which may be that it went on by the short way; a traced one does not.
+/// `Err` is the end of it, which may be that it went on by the short way, with the slot of its interface's counts; a traced one
+/// does not.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "32 bits in the kernel")]
 pub(crate) fn arrive<const TRACED: bool>(
     ctx: &XdpContext,
     bytes: u32,
-) -> Result<(&'static Port, u32), Reason> {
+) -> Result<(&'static Port, u32), (u32, Reason)> {
     let ifindex = ctx.ingress_ifindex() as u32;
-    let ethernet = header::<Ethernet>(ctx, 0)?;
+    // Of no port, or not known to be of one.
+    let nobodys = |reason| (counter::slot(ifindex), reason);
+    let ethernet = header::<Ethernet>(ctx, 0).map_err(nobodys)?;
     // SAFETY: `header` checked the bounds.
     if unsafe { (*ethernet).kind_be } != ETHERTYPE_VLAN {
-        let port = untagged(ifindex).ok_or(Reason::PassHost)?;
+        let port = untagged(ifindex).ok_or(Reason::PassHost).map_err(nobodys)?;
         if !TRACED && let Some(reason) = hot::forward::<0>(ctx, port, bytes) {
-            return Err(reason);
+            return Err((port.counted, reason));
         }
         return Ok((port, 0));
     }
-    let tagged = header::<Tagged>(ctx, 0)?;
+    let tagged = header::<Tagged>(ctx, 0).map_err(nobodys)?;
     // SAFETY: `header` checked the bounds.
     let vlan = u16::from_be(unsafe { (*tagged).tag.control_be }) & VLAN_BITS;
     let port = match vlan {
@@ -66,11 +69,11 @@ pub(crate) fn arrive<const TRACED: bool>(
         // SAFETY: ports are set before the program is attached and never removed while it is.
         _ => unsafe { maps::TAGGED.get(TagKey { ifindex, vlan, pad: 0 }) },
     };
-    let port = port.ok_or(Reason::PassVlan)?;
+    let port = port.ok_or(Reason::PassVlan).map_err(nobodys)?;
     if !TRACED && let Some(reason) = hot::forward::<TAG>(ctx, port, bytes) {
-        return Err(reason);
+        return Err((port.counted, reason));
     }
-    pop(ctx)?;
+    pop(ctx).map_err(|reason| (port.counted, reason))?;
     Ok((port, TAG as u32))
 }
 

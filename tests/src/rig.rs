@@ -4,6 +4,7 @@
 //! The namespace belongs to the calling thread (libtest gives each test one) and goes with it. The map contents follow
 //! Figure 7-1: clients on VLAN 2, servers on VLAN 3, the FT VLAN 9.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, Pe
 use aya::programs::TestRunOptions;
 use aya::util::nr_cpus;
 use csm_common::address::Address;
-use csm_common::counter::{Count, Reason, ServiceCount, Verdict};
+use csm_common::counter::{Count, NOT_COUNTED, Reason, ServiceCount, Verdict, index};
 use csm_common::event::{Lost, Record};
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::gate::{Clock, Gate, GateState};
@@ -120,6 +121,8 @@ pub struct Rig {
     pub dataplane: Dataplane,
     ports: Vec<PortSpec>,
     counters: PerCpuArray<MapData, Count>,
+    /// Where the frames of an interface are counted.
+    slots: BTreeMap<u32, u32>,
     clocks: PerCpuArray<MapData, Clock>,
     events: RingBuf<MapData>,
 }
@@ -216,7 +219,9 @@ impl Rig {
         let counters = dataplane.map(names::COUNTERS)?;
         let clocks = dataplane.map(names::CLOCKS)?;
         let events = dataplane.map(names::EVENTS)?;
-        let mut rig = Self { dataplane, ports, counters, clocks, events };
+        let counted: HashMap<MapData, u32, u32> = dataplane.map(names::COUNTED)?;
+        let slots = counted.iter().collect::<Result<_, _>>()?;
+        let mut rig = Self { dataplane, ports, counters, slots, clocks, events };
         rig.fill()?;
         rig.gate(GateState::Open, 3600 * SECOND);
         Ok(rig)
@@ -288,7 +293,7 @@ impl Rig {
 
     /// `veth`: what the kernel is given goes through a veth.
     pub(crate) fn run_at(&mut self, ifindex: u32, veth: bool, frame: &[u8]) -> Run {
-        let before = self.counts();
+        let before = self.counts(ifindex);
         // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let length = u32::try_from(frame.len()).expect("a frame");
         let words = [0, length, 0, ifindex, 0, 0];
@@ -304,7 +309,7 @@ impl Rig {
             })
             .unwrap_or_else(|error| panic!("test run: {error:?}"));
         out.truncate(result.data_size_out as usize);
-        let reason = the_change(&before, &self.counts(), u64::from(length));
+        let reason = the_change(&before, &self.counts(ifindex), u64::from(length));
         let action = match reason.verdict() {
             Verdict::Drop | Verdict::Hold => 1,
             Verdict::Pass if veth && reason != Reason::PassVlan => 4,
@@ -410,11 +415,17 @@ impl Rig {
         map.set(number, value, 0).expect(name);
     }
 
-    fn counts(&self) -> Vec<Count> {
-        (0..)
-            .zip(Reason::ALL)
-            .map(|(index, _)| {
-                let per_cpu = self.counters.get(&index, 0).expect("COUNTERS");
+    /// What came in by interface `ifindex`, for each reason.
+    ///
+    /// # Panics
+    /// If the counters cannot be read.
+    #[must_use]
+    pub fn counts(&self, ifindex: u32) -> Vec<Count> {
+        let slot = self.slots.get(&ifindex).copied().unwrap_or(NOT_COUNTED);
+        Reason::ALL
+            .iter()
+            .map(|&reason| {
+                let per_cpu = self.counters.get(&index(slot, reason), 0).expect("COUNTERS");
                 per_cpu.iter().fold(Count::default(), |sum, count| Count {
                     packets: sum.packets + count.packets,
                     bytes: sum.bytes + count.bytes,

@@ -78,6 +78,21 @@ pub(super) fn parse_ip(ctx: &XdpContext, packet: &mut Packet<V6>) -> Result<usiz
     Ok(l4)
 }
 
+/// Place and protocol of the transport header of the packet whose IP header stands at `l3`; `None`: what is there is none, or of a
+/// later fragment.
+#[inline(always)]
+pub(crate) fn transport(ctx: &XdpContext, l3: usize) -> Option<(usize, u8)> {
+    let ip = header::<Ipv6>(ctx, l3).ok()?;
+    // SAFETY: `header` checked the bounds.
+    let mut walk =
+        Walk { l4: l3 + size_of::<Ipv6>(), proto: unsafe { (*ip).next }, fragment_be: 0, id_be: 0 };
+    if is_extension(walk.proto) && walk_extensions(ctx, &mut walk) != WALKED {
+        return None;
+    }
+    let first = walk.fragment_be & !MORE_FRAGMENTS_BE == 0;
+    first.then_some((walk.l4 & (L4_MAX - 1), walk.proto))
+}
+
 #[inline(always)]
 const fn is_extension(next: u8) -> bool {
     matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)

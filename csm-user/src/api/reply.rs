@@ -570,6 +570,22 @@ pub struct CountersReply {
     pub walked_ms_ago: Option<u64>,
     /// Every reason, in the order of its number.
     pub reasons: Vec<ReasonCount>,
+    /// The same apart for each port.
+    pub ports: Vec<PortCounters>,
+}
+
+/// What came in by a port: the sum over its reasons is what the port has received since the program was attached to it, but for
+/// fragments that were kept, which come, and count, once more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortCounters {
+    /// Name of the interface, or its index if it is not this node's any more; `None`: all that have no count of their own.
+    pub interface: Option<String>,
+    /// Frames.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The reasons that were counted, in the order of their numbers.
+    pub reasons: Vec<ReasonCount>,
 }
 
 impl CountersReply {

@@ -10,7 +10,7 @@ use csm_common::rate::Refused;
 use csm_common::service::StickyEntry;
 
 use super::node::{Node, Walked};
-use super::{conns, replies};
+use super::{conns, counts, replies};
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     BackupReply, ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, ExplainReply,
@@ -19,6 +19,7 @@ use crate::api::reply::{
     StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState, WalkReply,
 };
 use crate::dataplane::expiry::{Census, Ended};
+use crate::dataplane::maps::total;
 use crate::dataplane::snapshot::StickyGroup;
 use crate::dataplane::table::family::TableFamily;
 use crate::dataplane::table::{Table, monotonic_ns};
@@ -176,7 +177,8 @@ impl Backend for Node {
         for number in desired.vservers.keys() {
             created += self.counters.vserver(*number)?.connections;
         }
-        let reasons = self.counters.reasons()?;
+        let ports = self.counters.ports()?;
+        let reasons = total(&ports);
         let packets = |wanted: Reason| {
             reasons.iter().find(|(reason, _)| *reason == wanted).map_or(0, |(_, c)| c.packets)
         };
@@ -205,6 +207,7 @@ impl Backend for Node {
             server_initiated: life(|walked| walked.ended_routed, true),
             walked_ms_ago: walked.as_deref().map(Walked::ms_ago),
             reasons: reasons.into_iter().map(reason_reply).collect(),
+            ports: counts::ports(self, ports),
         })
     }
 
@@ -397,7 +400,7 @@ fn client_range(range: &ClientRange) -> String {
     format!("{}{exclude}", range.network)
 }
 
-fn reason_reply((reason, count): (Reason, counter::Count)) -> ReasonCount {
+pub(super) fn reason_reply((reason, count): (Reason, counter::Count)) -> ReasonCount {
     ReasonCount {
         reason: reason.name().to_owned(),
         verdict: verdict(reason),

@@ -16,6 +16,7 @@ pub mod apply;
 pub mod backend;
 mod clear;
 mod conns;
+mod counts;
 mod directory;
 pub mod host;
 pub mod images;

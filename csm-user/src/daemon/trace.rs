@@ -1,7 +1,7 @@
 //! Answers of `csm trace`: walks with names in the place of numbers.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::backend::verdict;
@@ -27,12 +27,13 @@ pub(super) fn walks(
         error: format!("this kernel does not take the traced form of the XDP program: {error}"),
         remedy: None,
     })?;
-    let IpAddr::V4(client) = query.client else {
+    let client = query.client;
+    if client.is_ipv6() && !tracer.has_ipv6() {
         return Err(Fault::Refused {
-            error: "packets of IPv6 are not traced yet".to_owned(),
-            remedy: Some("look at them with tcpdump, and at `show module csm N stats`".to_owned()),
+            error: "csmd was started without IPv6: its packets are the kernel's".to_owned(),
+            remedy: Some("configure an IPv6 address, and start csmd again".to_owned()),
         });
-    };
+    }
     let wait = Duration::from_millis(query.wait_ms.unwrap_or(0).min(WAIT_MAX_MS));
     let walks = tracer
         .walks(client, wait)
@@ -77,7 +78,7 @@ fn reply(walk: &Walk, names: &BTreeMap<u32, String>, desired: &Desired) -> WalkR
 }
 
 fn packet(header: &Header) -> PacketReply {
-    let end = |(address, port): (Ipv4Addr, u16)| Endpoint { address: address.into(), port };
+    let end = |(address, port): (IpAddr, u16)| Endpoint { address, port };
     PacketReply {
         protocol: (header.protocol != ARP).then(|| Protocol::of(header.protocol)),
         source: end(header.source),

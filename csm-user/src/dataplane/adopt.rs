@@ -8,7 +8,7 @@ pub const LAYOUT: u32 = 1;
 
 /// Maps that each start makes anew: what they hold belongs to one program, or comes from the configuration before the
 /// program takes its place. All others outlive the controller.
-const OF_ONE_START: [&str; 16] = [
+const OF_ONE_START: [&str; 17] = [
     names::PORTS,
     names::TAGGED,
     names::PORT_SLOTS,
@@ -22,6 +22,7 @@ const OF_ONE_START: [&str; 16] = [
     "COLD",
     "COLD6",
     "TRACED",
+    "TRACED6",
     names::DRAIN,
     "HANDOVER",
     "QUOTE6",

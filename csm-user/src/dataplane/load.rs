@@ -15,13 +15,16 @@ use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapError, ProgramArray};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use csm_common::address::V6;
+use csm_common::counter::NOT_COUNTED;
 use csm_common::net::{
     NO_VETH, PORT_CLIENT, PORT_ROUTED, PORT_TAGGED, PORT_VETH, Port, PortSlot, TagKey, port_slot,
 };
 use csm_common::{limits, names};
 
 use super::bpf::Runner;
+use super::counted;
 use super::maps::{MapSource, Promises};
+use super::refusal::{is_the_drivers, remedy_for};
 use super::routes::be;
 use super::table::monotonic_ns;
 use super::task::adopted::Keep;
@@ -354,6 +357,7 @@ impl Dataplane {
         let mut device = |number, ifindex| {
             devices.set(number, ifindex, None, 0).map_err(|source| map_error(names::TX_PORTS, source))
         };
+        let slots_of = self.counted(ports)?;
         // The veths' numbers follow those of the ports.
         let mut free = (0..).skip(ports.len());
         let mut veths = BTreeMap::new();
@@ -361,11 +365,13 @@ impl Dataplane {
             let flags = if spec.tagged { PORT_TAGGED } else { 0 } | if spec.routed { PORT_ROUTED } else { 0 };
             let (vlan, role, mac) = (spec.vlan, spec.role, spec.mac);
             let (bridge, own_be) = spec.bridge.map_or((0, 0), |(vlan, own)| (vlan, be(own)));
-            let mut port = Port { number, vlan, role, flags, mac, bridge, veth: NO_VETH, own_be };
+            let counted_in = |ifindex| slots_of.get(&ifindex).copied().unwrap_or(NOT_COUNTED);
+            let counted = counted_in(spec.ifindex);
+            let mut port = Port { number, vlan, role, flags, mac, bridge, veth: NO_VETH, own_be, counted };
             if let Some(veth) = &spec.veth {
                 // What the kernel says leaves by the client side of a bridge group, unless the program knows better.
                 if bridge == 0 || role == PORT_CLIENT {
-                    let behind = Port { role: PORT_VETH, ..port };
+                    let behind = Port { role: PORT_VETH, counted: counted_in(veth.inner), ..port };
                     by_index
                         .insert(veth.inner, behind, 0)
                         .map_err(|source| map_error(names::PORTS, source))?;
@@ -391,6 +397,17 @@ impl Dataplane {
             device(number, spec.ifindex)?;
         }
         Ok(())
+    }
+
+    /// Gives each interface with the program a slot for its counts; those that have one keep it.
+    fn counted(&self, ports: &[PortSpec]) -> Result<BTreeMap<u32, u32>, LoadError> {
+        let mut map: HashMap<MapData, u32, u32> = self.map(names::COUNTED)?;
+        let failed = |source| map_error(names::COUNTED, source);
+        let known = map.iter().collect::<Result<BTreeMap<_, _>, _>>().map_err(failed)?;
+        let veths = ports.iter().filter_map(|port| port.veth.as_ref()).map(|veth| veth.inner);
+        let slots = counted::assign(known, ports.iter().map(|port| port.ifindex).chain(veths));
+        slots.iter().try_for_each(|(ifindex, slot)| map.insert(ifindex, slot, 0)).map_err(failed)?;
+        Ok(slots)
     }
 
     /// Attaches to each port as it asks for, or to all in generic mode if `mode` says so.
@@ -462,11 +479,17 @@ impl Dataplane {
         let missing = || LoadError::Missing(names::PROGRAM_TRACED);
         let traced = self.ebpf.program_mut(names::PROGRAM_TRACED).ok_or_else(missing)?;
         verify(traced.try_into().map_err(|_| missing())?)?;
+        let ipv6 = program(&mut self.ebpf, names::PROGRAM6)?.fd().is_ok();
+        if ipv6 {
+            take(&mut self.ebpf, names::PROGRAM6_TRACED, names::FAMILY_V6_TRACED)?;
+            take(&mut self.ebpf, names::PROGRAM6_TOLD, names::FAMILY_V6_TOLD)?;
+        }
         let map_failed = |error| map_error(names::TRACE, error);
         let forms = Forms {
             usual: descriptor(&self.ebpf, names::PROGRAM)?,
             traced: descriptor(&self.ebpf, names::PROGRAM_TRACED)?,
             links: Arc::clone(&self.links),
+            ipv6,
         };
         Tracer::new(&mut self.ebpf, forms).map_err(map_failed)
     }
@@ -499,12 +522,6 @@ impl Drop for Dataplane {
 const XDP_FLAGS_SKB_MODE: u32 = 2;
 const XDP_FLAGS_DRV_MODE: u32 = 4;
 
-/// Whether a refusal is the driver's: it has no native XDP, or not at this MTU or with these settings. It is not to blame
-/// if the port is taken or gone, or the rights are missing.
-fn is_the_drivers(reason: &io::Error) -> bool {
-    !matches!(reason.raw_os_error(), Some(libc::EBUSY | libc::EPERM | libc::EACCES | libc::ENODEV))
-}
-
 /// The interfaces that carry the program, each once, and how. A veth of csmd's own always takes it natively.
 fn interfaces(ports: &[PortSpec]) -> BTreeMap<u32, (&str, model::XdpMode)> {
     let veths = ports.iter().filter_map(|port| port.veth.as_ref());
@@ -522,19 +539,6 @@ fn reason_of(error: &ProgramError) -> io::Error {
         cause = error.source();
     }
     io::Error::other(error.to_string())
-}
-
-fn remedy_for(reason: &io::Error) -> &'static str {
-    match reason.raw_os_error() {
-        Some(libc::EBUSY) => {
-            "another XDP program is attached there: stop what put it there (`ip link show` names it), perhaps another csmd"
-        }
-        Some(libc::EPERM | libc::EACCES) => "start csmd as root, or with CAP_BPF and CAP_NET_ADMIN",
-        Some(libc::ENODEV) => "the interface has gone: see `ip link`",
-        _ => {
-            "use an interface whose driver has native XDP, with an MTU that it takes with XDP, or `xdp mode generic`, which is slow"
-        }
-    }
 }
 
 impl MapSource for Dataplane {

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use aya::Pod;
 use aya::maps::Map;
 use csm_common::address::V6;
-use csm_common::counter::{Count, Reason, ServiceCount};
+use csm_common::counter::{Count, NOT_COUNTED, Reason, ServiceCount, index};
 use csm_common::event::Drain;
 use csm_common::net::{Address, AddressKey, NextHop, Route, Tunnel};
 use csm_common::rate::Refused;
@@ -18,7 +18,7 @@ use csm_common::service::{
 use csm_common::{limits, names};
 use ipnet::IpNet;
 
-use super::bpf::{BpfMap, PerCpuArray, Update};
+use super::bpf::{BpfMap, PerCpuArray, Update, Walk};
 use super::diff::{Operation, diff};
 use super::family::{Wire, wire};
 use super::plan::{Contents, Released};
@@ -454,10 +454,14 @@ impl LoadMaps {
     }
 }
 
+/// What came in by an interface, by its index, for each reason; `None`: by those without a count of their own.
+pub type PortCounts = (Option<u32>, Vec<(Reason, Count)>);
+
 /// The per-CPU counters.
 #[derive(Debug)]
 pub struct Counters {
     reasons: PerCpuArray<Count>,
+    counted: BpfMap<u32, u32>,
     vservers: PerCpuArray<ServiceCount>,
     reals: PerCpuArray<ServiceCount>,
     refused: PerCpuArray<Refused>,
@@ -471,6 +475,7 @@ impl Counters {
     pub fn open(source: &impl MapSource) -> io::Result<Self> {
         Ok(Self {
             reasons: PerCpuArray::new(source.descriptor(names::COUNTERS)?)?,
+            counted: BpfMap::new(source.descriptor(names::COUNTED)?)?,
             vservers: PerCpuArray::new(source.descriptor(names::VSERVER_COUNTS)?)?,
             reals: PerCpuArray::new(source.descriptor(names::REAL_COUNTS)?)?,
             refused: PerCpuArray::new(source.descriptor(names::REFUSED)?)?,
@@ -479,22 +484,36 @@ impl Counters {
         })
     }
 
-    /// Frames and bytes for each reason, all CPUs together.
+    /// Frames and bytes for each reason, all CPUs together, of each interface.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn ports(&self) -> io::Result<Vec<PortCounts>> {
+        let mut slots = vec![(NOT_COUNTED, None)];
+        let (mut walk, mut whole) = (Walk::new(limits::COUNTED_MAX as usize), false);
+        while !whole {
+            let (slice, last) = walk.next(&self.counted)?;
+            slots.extend(slice.map(|(&ifindex, &slot)| (slot, Some(ifindex))));
+            whole = last;
+        }
+        slots.sort_unstable();
+        slots.into_iter().map(|(slot, ifindex)| Ok((ifindex, self.of(slot)?))).collect()
+    }
+
+    fn of(&self, slot: u32) -> io::Result<Vec<(Reason, Count)>> {
+        let one = |&reason| {
+            let counts = self.reasons.get(index(slot, reason))?;
+            Ok((reason, counts.into_iter().fold(Count::default(), plus)))
+        };
+        Reason::ALL.iter().map(one).collect()
+    }
+
+    /// The same of all interfaces together.
     ///
     /// # Errors
     /// Of a system call.
     pub fn reasons(&self) -> io::Result<Vec<(Reason, Count)>> {
-        Reason::ALL
-            .iter()
-            .map(|&reason| {
-                let counts = self.reasons.get(reason as u32)?;
-                let sum = counts.iter().fold(Count::default(), |sum, count| Count {
-                    packets: sum.packets.wrapping_add(count.packets),
-                    bytes: sum.bytes.wrapping_add(count.bytes),
-                });
-                Ok((reason, sum))
-            })
-            .collect()
+        Ok(total(&self.ports()?))
     }
 
     /// Of vserver `number`, all CPUs together.
@@ -572,6 +591,18 @@ impl Counters {
         released.vservers.iter().try_for_each(|&number| self.refused.clear(number))?;
         released.reals.iter().try_for_each(|&number| self.reals.clear(number))
     }
+}
+
+/// What was counted at all interfaces.
+#[must_use]
+pub fn total(ports: &[PortCounts]) -> Vec<(Reason, Count)> {
+    let of = |reason: Reason| ports.iter().filter_map(move |(_, counts)| counts.get(reason as usize));
+    let sum = |&reason| (reason, of(reason).map(|(_, count)| *count).fold(Count::default(), plus));
+    Reason::ALL.iter().map(sum).collect()
+}
+
+fn plus(sum: Count, count: Count) -> Count {
+    Count { packets: sum.packets.wrapping_add(count.packets), bytes: sum.bytes.wrapping_add(count.bytes) }
 }
 
 fn sum(counts: &[ServiceCount]) -> ServiceCount {

@@ -1,7 +1,7 @@
 //! Walks of packets, put together from the lines that the traced form of the program tells (`csm-ebpf/src/trace.rs`). Pure.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use csm_common::counter::Reason;
 use csm_common::flow::NONE;
@@ -13,9 +13,9 @@ const CPUS_MAX: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Source, ports 0 where there are none.
-    pub source: (Ipv4Addr, u16),
+    pub source: (IpAddr, u16),
     /// Destination.
-    pub destination: (Ipv4Addr, u16),
+    pub destination: (IpAddr, u16),
     /// IP protocol.
     pub protocol: u8,
 }
@@ -185,6 +185,16 @@ mod tests {
         );
         assert_eq!(walk.ethernet.as_ref().map(|pair| pair.0.as_str()), Some("02:00:00:00:00:01"));
         assert_eq!(walk.reason, Reason::ALL[1]);
+    }
+
+    #[test]
+    fn so_do_those_of_ipv6() {
+        let lines = ["1 packet fd00:20::100 40012 fd00:38::30 80 proto=6", WALK[5]];
+        let walks = walk(&lines);
+        assert_eq!(
+            walks[0].left.map(|left| left.source),
+            Some(("fd00:20::100".parse().expect("one"), 40012))
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! IPv4 and IPv6 beside each other: both are balanced, and both survive.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use csm_tests::figure::{Figure, Timers};
@@ -9,7 +10,7 @@ use csm_tests::node::Fault;
 use csm_tests::programs::Programs;
 use csm_tests::scenario::Traffic;
 use csm_tests::status::Role;
-use csm_tests::topology::{ALIAS6, Side, VIP, VIP6, Wiring};
+use csm_tests::topology::{self, ALIAS6, Side, VIP, VIP6, Wiring};
 use csm_tests::wait;
 
 use crate::{finish, out};
@@ -59,6 +60,50 @@ fn connections_of_both_families_survive_either_node() {
     survive("dualstack", Wiring::Access);
 }
 
+/// `csm trace` tells of the packets of a client of IPv6, before and after they are rewritten.
+fn told(lab: &mut Lab, active: Side) {
+    let client = topology::client6(0);
+    let words = format!("trace client {client} vserver MESSAGES6 count 8");
+    let told = lab.node(active).command(&words).expect("csm trace");
+    for line in [
+        "flow proven, ESTAB, vserver MESSAGES6, real fd00:39::10".to_owned(),
+        format!(": TCP {client}:"),
+        format!("out  TCP {client}:"),
+        format!("out  TCP {VIP6}:9000 > {client}:"),
+        "end  forwarded_flow: sent on".to_owned(),
+    ] {
+        assert!(told.contains(&line), "\"{line}\" is missing in:\n{told}");
+    }
+}
+
+/// Of each port of a node: by how much its driver has handed more frames to the program than its reasons have counted: between
+/// the driver's count before and after. What came before the program was attached is no reason's.
+fn ahead(lab: &mut Lab, side: Side) -> BTreeMap<String, (i64, i64)> {
+    let shown = |lab: &mut Lab| lab.node(side).show("stats").expect("show stats");
+    let driver = |lab: &Lab, port: &str| -> i64 {
+        let shown = run(lab.topology.node(side), "ethtool", &["-S", port]);
+        let counts = shown.lines().filter_map(|line| line.trim().split_once("_xdp_packets: "));
+        let queues = counts.filter(|(queue, _)| queue.starts_with("rx_queue_"));
+        queues.filter_map(|(_, count)| count.parse::<i64>().ok()).sum()
+    };
+    let counted = |shown: &serde_json::Value| -> BTreeMap<String, i64> {
+        let ports = shown["ports"].as_array().into_iter().flatten();
+        let sum = |port: &serde_json::Value| {
+            let reasons = port["reasons"].as_array().into_iter().flatten();
+            reasons.filter_map(|reason| reason["packets"].as_i64()).sum()
+        };
+        ports.filter_map(|port| Some((port["interface"].as_str()?.to_owned(), sum(port)))).collect()
+    };
+    let ports: Vec<String> = counted(&shown(lab)).into_keys().collect();
+    let before: Vec<i64> = ports.iter().map(|port| driver(lab, port)).collect();
+    let counts = counted(&shown(lab));
+    let between = ports.iter().zip(before).map(|(port, before)| {
+        let count = counts[port];
+        (port.clone(), (before - count, driver(lab, port) - count))
+    });
+    between.collect()
+}
+
 #[test]
 fn on_trunks_too() {
     survive("dualtrunk", Wiring::Trunk);
@@ -72,9 +117,16 @@ fn survive(test: &str, wiring: Wiring) {
     let mut lab = Lab::build(options).expect("a lab");
     let mut active = lab.start(LIMIT).expect("one active, one standby");
     healthy_reals(&mut lab, active);
+    let quiet = ahead(&mut lab, active);
     let start = |vip| Traffic::to(&lab, vip, CONNECTIONS).expect("traffic");
     let mut traffic = [start(VIP.into()), start(VIP6.into())];
     proven(&lab, &mut traffic, CONNECTIONS);
+    let busy = ahead(&mut lab, active);
+    assert!(busy.contains_key("eth1") && busy.keys().eq(quiet.keys()), "{busy:?}");
+    for (port, (least, most)) in &busy {
+        assert!(least <= &quiet[port].1 && most >= &quiet[port].0, "{port}: {quiet:?} {busy:?}");
+    }
+    told(&mut lab, active);
     for fault in [Fault::Kill, Fault::PowerOff] {
         let standby = active.peer();
         lab.node(standby).wait_for(Role::Standby, LIMIT).expect("a standby with a complete replica");

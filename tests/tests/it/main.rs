@@ -33,8 +33,8 @@ mod tables6;
 mod tracking;
 mod trunk;
 mod wire;
-mod witness;
 mod wire6;
+mod witness;
 
 use std::path::PathBuf;
 

@@ -6,7 +6,7 @@ use csm_common::counter::Reason;
 
 use super::time::measured;
 use super::{figure, rule};
-use crate::api::reply::{ConnectionCounters, CountersReply, ReasonCount, Verdict};
+use crate::api::reply::{ConnectionCounters, CountersReply, PortCounters, ReasonCount, Verdict};
 
 /// Writes the CSM's listing, and below it each reason that was counted.
 ///
@@ -32,7 +32,37 @@ pub fn write(out: &mut impl Write, counters: &CountersReply) -> fmt::Result {
         Some(ms) => writeln!(out, "Tables walked:             {} ago", measured(ms.saturating_mul(1000)))?,
         None => writeln!(out, "Tables walked:             not yet")?,
     }
-    reasons(out, &counters.reasons)
+    reasons(out, &counters.reasons)?;
+    ports(out, &counters.ports)
+}
+
+/// What each port has received, and what became of it.
+fn ports(out: &mut impl Write, ports: &[PortCounters]) -> fmt::Result {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nframes by port and reason verdict  packets              bytes")?;
+    rule(out, 68)?;
+    for PortCounters { interface, packets, bytes, reasons } in ports {
+        let name = interface.as_deref().unwrap_or("<others>");
+        writeln!(out, "{name:<25}          {packets:<20} {bytes}")?;
+        for count in reasons {
+            write!(out, "  ")?;
+            line(out, count, 23)?;
+        }
+    }
+    Ok(())
+}
+
+fn line(out: &mut impl Write, count: &ReasonCount, width: usize) -> fmt::Result {
+    let ReasonCount { reason, verdict, packets, bytes } = count;
+    let verdict = match verdict {
+        Verdict::Forward => "forward",
+        Verdict::Pass => "pass",
+        Verdict::Drop => "drop",
+        Verdict::Hold => "hold",
+    };
+    writeln!(out, "{reason:<width$} {verdict:<8} {packets:<20} {bytes}")
 }
 
 fn decisions(out: &mut impl Write, counters: &CountersReply) -> fmt::Result {
@@ -58,16 +88,7 @@ fn decisions(out: &mut impl Write, counters: &CountersReply) -> fmt::Result {
 fn reasons(out: &mut impl Write, reasons: &[ReasonCount]) -> fmt::Result {
     writeln!(out, "\nframes by reason          verdict  packets              bytes")?;
     rule(out, 68)?;
-    for ReasonCount { reason, verdict, packets, bytes } in reasons.iter().filter(|count| count.packets != 0) {
-        let verdict = match verdict {
-            Verdict::Forward => "forward",
-            Verdict::Pass => "pass",
-            Verdict::Drop => "drop",
-            Verdict::Hold => "hold",
-        };
-        writeln!(out, "{reason:<25} {verdict:<8} {packets:<20} {bytes}")?;
-    }
-    Ok(())
+    reasons.iter().filter(|count| count.packets != 0).try_for_each(|count| line(out, count, 25))
 }
 
 #[cfg(test)]
@@ -107,6 +128,15 @@ mod tests {
                 count(Reason::DropNoReal, Verdict::Drop, 2),
                 count(Reason::DropTtl, Verdict::Drop, 0),
             ],
+            ports: vec![PortCounters {
+                interface: Some("eth1".to_owned()),
+                packets: 197,
+                bytes: 11_820,
+                reasons: vec![
+                    count(Reason::ForwardedNew, Verdict::Forward, 180),
+                    count(Reason::PassHost, Verdict::Pass, 17),
+                ],
+            }],
         };
         let mut text = String::new();
         write(&mut text, &counters).expect("a string takes everything");
@@ -140,6 +170,12 @@ mod tests {
             drop_no_vserver           drop     5                    300
             drop_no_cfg_policy        drop     3                    180
             drop_no_active_server     drop     2                    120
+
+            frames by port and reason verdict  packets              bytes
+            --------------------------------------------------------------------
+            eth1                               197                  11820
+              forwarded_new           forward  180                  10800
+              pass_host               pass     17                   1020
         "#]]
         .assert_eq(&text);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub struct Forms {
     pub traced: OwnedFd,
     /// Their places on the ports.
     pub links: Arc<Vec<Link>>,
+    /// IPv6 has a program that tells of it.
+    pub ipv6: bool,
 }
 
 impl Forms {
@@ -76,13 +78,13 @@ pub struct Tracer {
     state: Mutex<State>,
     /// Who is told of, and when somebody asked for it last. Never waits for the lines to be read, which a host with many
     /// packets could make last.
-    session: Mutex<Option<(Ipv4Addr, Instant)>>,
+    session: Mutex<Option<(IpAddr, Instant)>>,
 }
 
 /// Somebody else is listening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the packets of {0} are being traced")]
-pub struct Busy(pub Ipv4Addr);
+pub struct Busy(pub IpAddr);
 
 impl std::fmt::Debug for Tracer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -103,12 +105,18 @@ impl Tracer {
         Ok(Self { forms, filter, state: Mutex::new(state), session: Mutex::new(None) })
     }
 
+    /// Whether packets of IPv6 can be told of.
+    #[must_use]
+    pub const fn has_ipv6(&self) -> bool {
+        self.forms.ipv6
+    }
+
     /// Walks of packets from or to `client`: those that are there, or that come within `wait`. The first question starts the
     /// trace; [`PATIENCE`] after the last one it ends.
     ///
     /// # Errors
     /// [`Busy`] while another client's packets are asked for; of the system calls.
-    pub fn walks(self: &Arc<Self>, client: Ipv4Addr, wait: Duration) -> io::Result<Result<Vec<Walk>, Busy>> {
+    pub fn walks(self: &Arc<Self>, client: IpAddr, wait: Duration) -> io::Result<Result<Vec<Walk>, Busy>> {
         {
             let mut session = lock(&self.session);
             match *session {
@@ -135,8 +143,12 @@ impl Tracer {
         }
     }
 
-    fn start(self: &Arc<Self>, client: Ipv4Addr) -> io::Result<()> {
-        self.filter.set(&0, &Filter { client_be: be(client) }, Update::Any)?;
+    fn start(self: &Arc<Self>, client: IpAddr) -> io::Result<()> {
+        let filter = match client {
+            IpAddr::V4(client) => Filter { client_be: be(client), ..Filter::default() },
+            IpAddr::V6(client) => Filter { client6_be: client.into(), ..Filter::default() },
+        };
+        self.filter.set(&0, &filter, Update::Any)?;
         let tracer = Arc::downgrade(self);
         std::thread::Builder::new().name("csm-trace".into()).spawn(move || watch(&tracer))?;
         self.forms.put(&self.forms.traced).inspect_err(|_| self.end())

@@ -14,9 +14,15 @@ use crate::soon::soon;
 fn the_verifier_walks_far_less_than_its_limit() {
     let mut rig = Rig::with_capacity(Capacity { ipv6: true, router: true, ..SMALL }).expect("the rig");
     let _tracer = rig.dataplane.tracer().expect("a traced form that the verifier takes");
-    for form in
-        [names::PROGRAM, names::PROGRAM_TRACED, names::PROGRAM6, names::PROGRAM_ROUTER, names::PROGRAM_INSIDE]
-    {
+    for form in [
+        names::PROGRAM,
+        names::PROGRAM_TRACED,
+        names::PROGRAM6,
+        names::PROGRAM6_TRACED,
+        names::PROGRAM6_TOLD,
+        names::PROGRAM_ROUTER,
+        names::PROGRAM_INSIDE,
+    ] {
         let walked = rig.dataplane.verified_instructions(form).expect("a kernel that tells (5.16)");
         println!("verified instructions of {form}: {walked}");
         // The kernel's limit is 1,000,000; older verifiers prune less.

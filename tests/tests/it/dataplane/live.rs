@@ -6,8 +6,6 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use aya::maps::{MapData, PerCpuArray};
-use csm_common::counter::{Count, Reason};
 use csm_common::gate::GateState;
 use csm_common::net::relay_mac;
 use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, VIP};
@@ -129,29 +127,28 @@ fn received(port: &str) -> (u64, u64) {
 #[test]
 fn the_reasons_add_up_to_what_the_ports_received() {
     let rig = Rig::new().expect("the rig");
-    let counters: PerCpuArray<MapData, Count> = rig.map(csm_common::names::COUNTERS);
-    let counted = || {
-        (0..).zip(Reason::ALL).fold((0, 0), |sum, (number, _)| {
-            let per_cpu = counters.get(&number, 0).expect("COUNTERS");
-            per_cpu.iter().fold(sum, |(packets, bytes), count| (packets + count.packets, bytes + count.bytes))
-        })
+    let counted = |port: usize| {
+        let counts = rig.counts(rig.ports()[port].ifindex);
+        counts.iter().fold((0, 0), |(packets, bytes), count| (packets + count.packets, bytes + count.bytes))
     };
     let mut wires = ["p0x", "p1x"].map(|port| Wire::open(port).expect("a wire"));
     let mut generator = Generator::new(7);
     let model = csm_tests::model::Model::new(Vec::new());
-    let mut sent = (0, 0);
+    let mut sent = [(0, 0); 3];
     for _ in 0..500 {
         let (side, bytes) = generator.frame(&model);
         wires[side as usize].0.write_all(&bytes).expect("send");
-        sent = (sent.0 + 1, sent.1 + bytes.len() as u64);
+        let (frames, octets) = sent[side as usize];
+        sent[side as usize] = (frames + 1, octets + bytes.len() as u64);
     }
     let deadline = Instant::now() + DEADLINE;
-    while counted().0 < sent.0 && Instant::now() < deadline {
-        std::thread::yield_now();
+    for (port, (frames, octets)) in sent.into_iter().enumerate() {
+        while counted(port).0 < frames && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert_eq!(counted(port), (frames, octets), "each frame has one reason, at port {port}");
+        // The driver counts a frame's octets without its link header.
+        assert_eq!(received(&format!("p{port}")), (frames, octets - 14 * frames), "as its driver counts");
     }
-    let ports = ["p0", "p1", "p2"].map(received);
-    let of_ports = ports.iter().fold((0, 0), |sum, port| (sum.0 + port.0, sum.1 + port.1));
-    assert_eq!(counted(), sent, "each frame has one reason");
-    // The driver counts a frame's octets without its link header.
-    assert_eq!(of_ports, (sent.0, sent.1 - 14 * sent.0), "as the ports' drivers count");
+    assert!(sent[0].0 > 0 && sent[1].0 > 0, "both ports have received something");
 }
