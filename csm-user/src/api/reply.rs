@@ -576,7 +576,7 @@ pub struct CountersReply {
 
 /// What came in by a port: the sum over its reasons is what the port has received since the program was attached to it, but for
 /// fragments that were kept, which come, and count, once more.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PortCounters {
     /// Name of the interface, or its index if it is not this node's any more; `None`: all that have no count of their own.
     pub interface: Option<String>,
