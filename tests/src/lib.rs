@@ -42,6 +42,7 @@ pub mod racing;
 pub mod report;
 pub mod rig;
 pub mod rig6;
+mod rig_bond;
 pub mod rig_router;
 pub mod scenario;
 pub mod service;

@@ -558,20 +558,25 @@ pub(crate) fn enter_namespace() -> Result<()> {
 }
 
 /// A veth pair, up at both ends: without that a native program has no receive queue to run on.
-fn make_pair(name: &str, peer: &str) -> Result<()> {
+pub(crate) fn make_pair(name: &str, peer: &str) -> Result<()> {
     for arguments in [
         format!("link add {name} type veth peer name {peer}"),
         format!("link set {name} up"),
         format!("link set {peer} up"),
     ] {
-        let output = Command::new("ip").args(arguments.split(' ')).output().context("ip")?;
-        ensure!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        ip(&arguments)?;
     }
     Ok(())
 }
 
+pub(crate) fn ip(arguments: &str) -> Result<()> {
+    let output = Command::new("ip").args(arguments.split(' ')).output().context("ip")?;
+    ensure!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
 /// Index and MAC of an interface.
-fn facts(name: &str) -> Result<(u32, [u8; 6])> {
+pub(crate) fn facts(name: &str) -> Result<(u32, [u8; 6])> {
     let shown = Command::new("ip").args(["-o", "link", "show", name]).output().context("ip link show")?;
     let line = String::from_utf8(shown.stdout)?;
     let ifindex = line.split(':').next().context("an index")?.trim().parse()?;

@@ -31,6 +31,7 @@ fn name(node: &Node, ifindex: u32) -> Option<String> {
         let spec = &port.spec;
         let veth = spec.veth.as_ref().filter(|veth| veth.inner == ifindex);
         let inner = veth.map(|veth| veth.inner_name.clone());
-        if spec.ifindex == ifindex { Some(spec.name.clone()) } else { inner }
+        let member = spec.members.iter().find(|(member, _)| *member == ifindex).map(|(_, name)| name.clone());
+        if spec.ifindex == ifindex { Some(spec.name.clone()) } else { inner.or(member) }
     })
 }

@@ -35,6 +35,7 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
             let role = role(config, vlan);
             let carrying = AtomicBool::new(link.up && link.carrier);
             let mtu = link.ip_mtu();
+            let members = members(&mut netlink, &link).map_err(Failure::step(step_name()))?;
             let Link { ifindex, name, mac, .. } = link;
             let routed = is_routed(config, vlan);
             let (vlan, xdp) = (vlan.get(), interface.xdp);
@@ -49,6 +50,7 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
                 veth,
                 xdp,
                 routed,
+                members,
                 ..PortSpec::default()
             };
             ports.push(NodePort { spec, carrying });
@@ -60,10 +62,12 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
         let link = link.ok_or_else(|| Failure::step(step_name())("it has gone: see `ip link`"))?;
         let carrying = AtomicBool::new(link.up && link.carrier);
         let mtu = link.ip_mtu();
+        let members = members(&mut netlink, &link).map_err(Failure::step(step_name()))?;
         let Link { ifindex, name, mac, .. } = link;
         let spec = PortSpec {
             ifindex,
             name,
+            members,
             vlan: vlan.get(),
             role: PORT_ROUTER,
             mac,
@@ -78,6 +82,16 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
         bridge(client, server, &mut netlink, pairs, &mut ports)?;
     }
     Ok(ports)
+}
+
+/// The ports of a bond.
+fn members(netlink: &mut Netlink, link: &Link) -> io::Result<Vec<(u32, String)>> {
+    let bonded = netlink.bonded(link.ifindex)?;
+    if !bonded.is_empty() {
+        let names: Vec<_> = bonded.iter().map(|member| member.name.as_str()).collect();
+        tracing::info!(interface = link.name, ports = names.join(", "), "a bond");
+    }
+    Ok(bonded.into_iter().map(|member| (member.ifindex, member.name)).collect())
 }
 
 /// Joins the two VLANs of a bridge group: one veth, one MAC address of this node, that of the client side's port.
@@ -196,10 +210,14 @@ pub(super) fn accept(
 
 /// Has the trunks' hardware leave the tags in frames: the program reads them there.
 pub(super) fn keep_tags(specs: &[PortSpec]) -> Result<Vec<TagsKept>, Failure> {
-    let trunks: BTreeMap<u32, &str> =
-        specs.iter().filter(|port| port.tagged).map(|port| (port.ifindex, port.name.as_str())).collect();
+    let members = |port: &PortSpec| port.members.clone().into_iter();
+    let tagged = specs.iter().filter(|port| port.tagged);
+    let trunks: BTreeMap<u32, String> =
+        tagged.flat_map(|port| members(port).chain([(port.ifindex, port.name.clone())])).collect();
     trunks
         .into_values()
-        .map(|name| TagsKept::new(name).map_err(Failure::step(format!("interface {name} and its VLAN tags"))))
+        .map(|name| {
+            TagsKept::new(&name).map_err(Failure::step(format!("interface {name} and its VLAN tags")))
+        })
         .collect()
 }

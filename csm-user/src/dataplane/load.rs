@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -24,6 +23,7 @@ use csm_common::{limits, names};
 use super::bpf::Runner;
 use super::counted;
 use super::maps::{MapSource, Promises};
+pub use super::port::{PortSpec, Veth};
 use super::refusal::{is_the_drivers, remedy_for};
 use super::routes::be;
 use super::table::monotonic_ns;
@@ -41,62 +41,6 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 
 /// How often the program is handed to the verifier before it counts as refused.
 const VERIFY_ATTEMPTS: u32 = 10;
-
-/// A port to attach to, or a VLAN on a trunk: several of one interface then.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PortSpec {
-    /// Interface index.
-    pub ifindex: u32,
-    /// Interface name, for messages.
-    pub name: String,
-    /// Its VLAN.
-    pub vlan: u16,
-    /// One of the `PORT_*` roles of `csm_common::net`.
-    pub role: u8,
-    /// The port's own MAC address.
-    pub mac: [u8; 6],
-    /// Its MTU, octets of an IP packet.
-    pub mtu: u16,
-    /// Frames of the VLAN have a tag on this port.
-    pub tagged: bool,
-    /// How the kernel takes part in the VLAN; `None`: on the port itself. Two bridged VLANs share one.
-    pub veth: Option<Veth>,
-    /// How the program is to be attached.
-    pub xdp: model::XdpMode,
-    /// The VLAN that it is bridged with, and this node's own address there, or 0.0.0.0.
-    pub bridge: Option<(u16, Ipv4Addr)>,
-    /// This node's own IPv6 address there, if the VLAN is bridged.
-    pub own6: Option<Ipv6Addr>,
-    /// The host as a router has an interface there.
-    pub routed: bool,
-}
-
-/// A veth pair between the program and the node's kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Veth {
-    /// Interface index of the program's end.
-    pub inner: u32,
-    /// Name of the program's end.
-    pub inner_name: String,
-    /// Interface index of the kernel's end, which has the node's own address.
-    pub outer: u32,
-    /// Name of the kernel's end.
-    pub outer_name: String,
-}
-
-impl PortSpec {
-    /// Index of the interface on which the kernel takes part in the VLAN.
-    #[must_use]
-    pub fn kernel_ifindex(&self) -> u32 {
-        self.veth.as_ref().map_or(self.ifindex, |veth| veth.outer)
-    }
-
-    /// Name of the interface on which the kernel takes part in the VLAN.
-    #[must_use]
-    pub fn kernel_name(&self) -> &str {
-        self.veth.as_ref().map_or(&self.name, |veth| &veth.outer_name)
-    }
-}
 
 /// How the program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -379,14 +323,18 @@ impl Dataplane {
                 port.veth = *veths.entry(veth.inner).or_insert_with(|| free.next().unwrap_or(NO_VETH));
                 device(port.veth, veth.inner)?;
             }
-            if spec.tagged {
-                let key = TagKey { ifindex: spec.ifindex, vlan, pad: 0 };
-                by_tag.insert(key, port, 0).map_err(|source| map_error(names::TAGGED, source))?;
-            } else {
-                by_index.insert(spec.ifindex, port, 0).map_err(|source| map_error(names::PORTS, source))?;
+            let members = spec.members.iter().map(|(ifindex, _)| *ifindex);
+            for ifindex in [spec.ifindex].into_iter().chain(members) {
+                let port = Port { counted: counted_in(ifindex), ..port };
+                if spec.tagged {
+                    let key = TagKey { ifindex, vlan, pad: 0 };
+                    by_tag.insert(key, port, 0).map_err(|source| map_error(names::TAGGED, source))?;
+                    continue;
+                }
+                by_index.insert(ifindex, port, 0).map_err(|source| map_error(names::PORTS, source))?;
                 // Of two ports that share a slot the later one has it.
                 slots
-                    .set(port_slot(spec.ifindex), PortSlot { ifindex: spec.ifindex, port }, 0)
+                    .set(port_slot(ifindex), PortSlot { ifindex, port }, 0)
                     .map_err(|source| map_error(names::PORT_SLOTS, source))?;
             }
             by_vlan.set(u32::from(vlan), port, 0).map_err(|source| map_error(names::VLANS, source))?;
@@ -405,7 +353,9 @@ impl Dataplane {
         let failed = |source| map_error(names::COUNTED, source);
         let known = map.iter().collect::<Result<BTreeMap<_, _>, _>>().map_err(failed)?;
         let veths = ports.iter().filter_map(|port| port.veth.as_ref()).map(|veth| veth.inner);
-        let slots = counted::assign(known, ports.iter().map(|port| port.ifindex).chain(veths));
+        let members = ports.iter().flat_map(|port| port.members.iter().map(|(ifindex, _)| *ifindex));
+        let all = ports.iter().map(|port| port.ifindex).chain(members).chain(veths);
+        let slots = counted::assign(known, all);
         slots.iter().try_for_each(|(ifindex, slot)| map.insert(ifindex, slot, 0)).map_err(failed)?;
         Ok(slots)
     }

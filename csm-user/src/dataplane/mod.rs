@@ -14,6 +14,7 @@ pub mod load;
 pub mod loads;
 pub mod maps;
 pub mod plan;
+pub mod port;
 pub mod predictor;
 pub mod refusal;
 pub mod ring;

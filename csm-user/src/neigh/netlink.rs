@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
 };
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -111,6 +111,27 @@ impl Netlink {
         let answers = self.request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
         let links = answers.iter().filter_map(|answer| match answer {
             RouteNetlinkMessage::NewLink(link) => Some(read_link(link)),
+            _ => None,
+        });
+        Ok(links.collect())
+    }
+
+    /// The interfaces that are bonded into the one with that index: a program attached to a bond runs on them, and sees theirs
+    /// as the interface that a frame came in by.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn bonded(&mut self, ifindex: u32) -> io::Result<Vec<Link>> {
+        let answers = self.request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        let is_its = |link: &LinkMessage| {
+            let of_bond = |info: &LinkInfo| matches!(info, LinkInfo::PortKind(InfoPortKind::Bond));
+            link.attributes.contains(&LinkAttribute::Controller(ifindex))
+                && link.attributes.iter().any(
+                    |attribute| matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.iter().any(of_bond)),
+                )
+        };
+        let links = answers.iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) if is_its(link) => Some(read_link(link)),
             _ => None,
         });
         Ok(links.collect())

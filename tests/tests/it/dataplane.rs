@@ -5,6 +5,7 @@
 
 mod arp;
 mod balancing;
+mod bond;
 mod bridge;
 mod cleared;
 mod close;

@@ -11,14 +11,21 @@ use super::package::Kernel;
 use crate::exec;
 
 /// Modules that the tests use, with what they depend on: directories and files below `kernel/` of the module tree.
-const MODULES: [&str; 6] =
-    ["drivers/net/veth.ko", "net/802", "net/8021q", "net/bridge/bridge.ko", "net/llc", "drivers/net/bonding"];
+const MODULES: [&str; 7] = [
+    "drivers/net/veth.ko",
+    "net/802",
+    "net/8021q",
+    "net/bridge/bridge.ko",
+    "net/llc",
+    "drivers/net/bonding",
+    "net/tls/tls.ko",
+];
 
 /// What the tests start.
 const COMMANDS: [&str; 2] = ["ip", "ethtool"];
 
 /// What the guest loads before it starts the tests.
-const LOADED: &str = "veth bridge 8021q";
+const LOADED: &str = "veth bridge 8021q bonding";
 
 /// What the guest runs unless told otherwise: the packet fixtures.
 const FIXTURES: &str = "dataplane::";

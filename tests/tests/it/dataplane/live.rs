@@ -67,16 +67,24 @@ impl Wire {
     /// As [`Self::expect`], by its octets.
     #[track_caller]
     pub(super) fn expect_bytes(&mut self, expected: &[u8]) {
+        Self::expect_either(std::slice::from_mut(self), expected);
+    }
+
+    /// As [`Self::expect_bytes`], on one of `wires`.
+    #[track_caller]
+    pub(super) fn expect_either(wires: &mut [Self], expected: &[u8]) {
         let deadline = Instant::now() + DEADLINE;
         let mut heard = Vec::new();
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-            let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            let mut ready: Vec<_> =
+                wires.iter().map(|wire| PollFd::new(wire.0.as_fd(), PollFlags::POLLIN)).collect();
             let timeout = u16::try_from(left.as_millis()).expect("seconds");
             if poll(&mut ready, timeout).expect("poll") == 0 {
                 break;
             }
+            let at = ready.iter().position(|wire| wire.any() == Some(true)).expect("one that is ready");
             let mut bytes = vec![0; 65_536];
-            let length = self.0.read(&mut bytes).expect("receive");
+            let length = wires[at].0.read(&mut bytes).expect("receive");
             if bytes[..length] == *expected {
                 return;
             }
