@@ -95,10 +95,11 @@ pub(crate) fn proven<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>) ->
         true
     } else {
         entry.flags |= FLAG_FIN;
-        // Of two FINs that cross on two CPUs the retransmission or a later FIN sees both. A server that was never seen
-        // here will not show its own: then the entry lasts as long as the client goes on.
+        // Of two FINs that cross on two CPUs the retransmission or a later FIN sees both. After the client's, a server that
+        // was never seen here will not show its own: then the entry lasts as long as the client goes on.
         twin.as_deref().is_some_and(|twin| {
-            twin.flags & FLAG_FIN != 0 || twin.flags & FLAG_ACK == 0 && is_unidirectional(entry)
+            twin.flags & FLAG_FIN != 0
+                || (entry.flags & FLAG_FORWARD != 0 && twin.flags & FLAG_ACK == 0 && is_unidirectional(entry))
         })
     };
     let state = if closed { STATE_CLOSED } else { STATE_CLOSING };

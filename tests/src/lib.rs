@@ -14,6 +14,7 @@
 //! - [`matrix`]: each mode through each fault. [`timers`]: how soon, for each setting of the timers.
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
 
+pub mod apps;
 pub mod capture;
 pub mod checks;
 pub mod decapsulate;
