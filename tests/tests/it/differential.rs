@@ -295,7 +295,7 @@ impl Bench {
             [(names::VSERVER_COUNTS, &mut self.model.sums), (names::REAL_COUNTS, &mut self.model.real_sums)]
         {
             for (&number, sums) in sums {
-                *sums = found(&self.rig, name, number);
+                *sums = counted(&self.rig, name, number);
             }
         }
     }
@@ -337,7 +337,7 @@ impl Bench {
             [(names::VSERVER_COUNTS, &self.model.sums), (names::REAL_COUNTS, &self.model.real_sums)]
         {
             for (&number, sums) in sums {
-                assert_eq!(found(&self.rig, name, number), *sums, "CSM_MODEL_SEED={seed}: {name} {number}");
+                assert_eq!(counted(&self.rig, name, number), *sums, "CSM_MODEL_SEED={seed}: {name} {number}");
             }
         }
     }
@@ -359,7 +359,7 @@ impl Bench {
 }
 
 /// What the program has counted.
-fn found(rig: &Rig, name: &'static str, number: u32) -> Sums {
+fn counted(rig: &Rig, name: &'static str, number: u32) -> Sums {
     let count = rig.service_count(name, number);
     Sums {
         connections: count.connections,
