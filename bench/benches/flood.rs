@@ -35,7 +35,7 @@ fn main() {
     let _sinks = Sinks::new();
     let program = rig.dataplane.program_fd().expect("the program");
     let [client_port, server_port] = ports(&rig);
-    let syn = Segment { src: (FIRST_SOURCE, 1234), ..client(Flag::Syn, 100, 0) };
+    let syn = Segment { src: (FIRST_SOURCE.into(), 1234), ..client(Flag::Syn, 100, 0) };
     let flood: Feed = feed(Side::Client, &syn, SOURCES, Order::Random);
     let feeder = Feeder::new(&flood, program).expect("root");
     let (over, rate, sent) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
@@ -119,8 +119,8 @@ impl Honest<'_> {
 fn of(segment: Segment, flow: u32) -> Segment {
     let address = Ipv4Addr::from(u32::from_be(connection(flow).client_be));
     if segment.src.1 == 80 {
-        Segment { dst: (address, segment.dst.1), ..segment }
+        Segment { dst: (address.into(), segment.dst.1), ..segment }
     } else {
-        Segment { src: (address, segment.src.1), ..segment }
+        Segment { src: (address.into(), segment.src.1), ..segment }
     }
 }

@@ -6,14 +6,15 @@
 
 use std::time::Duration;
 
-use csm_bench::feeder::{CHAIN_AT, Feeder, Order};
+use csm_bench::feeder::{Feeder, Order};
 use csm_bench::floor::{Floor, PASS, REDIRECT, TX};
 use csm_bench::frame::{Flag, Segment};
 use csm_bench::report::Table;
-use csm_bench::scene::{FIRST_CLIENT, client, feed, pin, server, with_flows};
+use csm_bench::scene::{client, feed, of_ipv6, pin, server, with_flows, with_flows6};
 use csm_common::limits::CONNECTIONS_MAX;
 use csm_common::names;
 use csm_tests::rig::{Rig, Side, WEB};
+use csm_tests::rig6::{self, WEB6};
 
 const ROUNDS: usize = 31;
 /// Frames in a round of one line.
@@ -23,9 +24,36 @@ const OPENED: u32 = 1024;
 
 fn main() {
     pin(0);
-    established();
-    new_connections(0);
-    new_connections(1800);
+    for family in [Family::V4, Family::V6] {
+        established(family);
+        new_connections(family, 0);
+        new_connections(family, 1800);
+    }
+}
+
+/// Of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn rig(self, flows: u32) -> Rig {
+        if self == Self::V4 { with_flows(flows) } else { with_flows6(flows) }
+    }
+
+    fn of(self, side: Side, segment: Segment) -> Segment {
+        if self == Self::V4 { segment } else { of_ipv6(side, segment) }
+    }
+
+    fn vserver(self) -> u32 {
+        if self == Self::V4 { WEB } else { WEB6 }
+    }
+
+    fn name(self) -> &'static str {
+        if self == Self::V4 { "IPv4" } else { "IPv6" }
+    }
 }
 
 /// A line of the table.
@@ -38,12 +66,13 @@ struct Line {
     _floor: Option<Floor>,
 }
 
-fn established() {
+fn established(family: Family) {
     for flows in [1, 1 << 10, 1 << 16, CONNECTIONS_MAX] {
-        let mut rig = with_flows(flows);
+        let mut rig = family.rig(flows);
         let csm = rig.dataplane.program_fd().expect("the program");
         let [client_port, server_port] = [0, 1].map(|side: usize| rig.ports()[side].ifindex);
-        let (ack, answer) = (client(Flag::Ack, 101, 501), server(Flag::Ack, 501, 101));
+        let ack = family.of(Side::Client, client(Flag::Ack, 101, 501));
+        let answer = family.of(Side::Server, server(Flag::Ack, 501, 101));
         let own = Segment { dst_mac: rig.own_mac(Side::Client), ..ack };
         let to_server = feed(Side::Client, &ack, flows, Order::Random);
         let to_client = feed(Side::Server, &answer, flows, Order::Random);
@@ -57,17 +86,16 @@ fn established() {
             let feeder = Feeder::new(feed, csm).expect("root");
             Line { name: name.into(), feeder, port, verdict, _floor: None }
         };
-        let chain = to_server.frame[CHAIN_AT..][..4].try_into().expect("four octets");
-        let look_up = |chain| Floor::one_lookup(u32::from(FIRST_CLIENT), flows, 2 * CONNECTIONS_MAX, chain);
+        let look_up = |chained| Floor::one_lookup(&to_server, 2 * CONNECTIONS_MAX, chained);
         let lines = [
             floor(Floor::empty(), "floor: the feeder and an empty program"),
-            floor(look_up(None), "floor: one look-up, and the entry's first word read"),
-            floor(look_up(Some(chain)), "floor: the same, each after the one before"),
+            floor(look_up(false), "floor: one look-up, and the entry's first word read"),
+            floor(look_up(true), "floor: the same, each after the one before"),
             line(&pass, "passed to the kernel by its MAC", client_port, PASS),
             line(&to_server, "established, client to server", client_port, REDIRECT),
             line(&to_client, "established, server to client", server_port, REDIRECT),
         ];
-        let mut table = Table::new(&format!("{flows} flows, ns a packet"), lines.len());
+        let mut table = Table::new(&format!("{}, {flows} flows, ns a packet", family.name()), lines.len());
         for _ in 0..ROUNDS {
             for (index, line) in lines.iter().enumerate() {
                 let duration = line.feeder.test_run(line.port, FRAMES, line.verdict);
@@ -75,16 +103,19 @@ fn established() {
             }
         }
         table.print(&lines.each_ref().map(|line| line.name.as_str()));
-        let forwarded = rig.service_count(names::VSERVER_COUNTS, WEB);
+        let forwarded = rig.service_count(names::VSERVER_COUNTS, family.vserver());
         let expected = u64::from(FRAMES) * ROUNDS as u64;
         assert_eq!((forwarded.client_packets, forwarded.server_packets), (expected, expected));
     }
 }
 
 /// SYN, SYN-ACK and ACK of connections that the tables do not hold, each step for [`OPENED`] of them.
-fn new_connections(sticky_s: u32) {
-    let mut rig = with_flows(0);
-    rig.vserver(WEB, |vserver| vserver.sticky_s = sticky_s);
+fn new_connections(family: Family, sticky_s: u32) {
+    let mut rig = family.rig(0);
+    match family {
+        Family::V4 => rig.vserver(WEB, |vserver| vserver.sticky_s = sticky_s),
+        Family::V6 => rig6::vserver(&rig, WEB6, |vserver| vserver.sticky_s = sticky_s),
+    }
     let csm = rig.dataplane.program_fd().expect("the program");
     let [client_port, server_port] = [0, 1].map(|side: usize| rig.ports()[side].ifindex);
     let steps = [
@@ -93,11 +124,11 @@ fn new_connections(sticky_s: u32) {
         ("ACK", Side::Client, client(Flag::Ack, 101, 501)),
     ];
     let feeders = steps.each_ref().map(|(_, side, segment)| {
-        Feeder::new(&feed(*side, segment, CONNECTIONS_MAX, Order::InTurn), csm).expect("root")
+        let segment = family.of(*side, *segment);
+        Feeder::new(&feed(*side, &segment, CONNECTIONS_MAX, Order::InTurn), csm).expect("root")
     });
-    let title =
-        if sticky_s == 0 { "new connection, ns" } else { "new connection of a new sticky client, ns" };
-    let mut table = Table::new(title, steps.len() + 1);
+    let of = if sticky_s == 0 { "" } else { " of a new sticky client" };
+    let mut table = Table::new(&format!("{}, new connection{of}, ns", family.name()), steps.len() + 1);
     for round in 1..=ROUNDS as u64 {
         let mut sum = Duration::ZERO;
         for (index, ((_, side, _), feeder)) in steps.iter().zip(&feeders).enumerate() {
@@ -107,14 +138,17 @@ fn new_connections(sticky_s: u32) {
             sum += duration;
         }
         table.add(steps.len(), sum);
-        assert_opened(&mut rig, round);
+        assert_opened(&mut rig, family, round);
     }
     table.print(&["SYN", "SYN-ACK", "ACK: proven, record written", "in all"]);
 }
 
-fn assert_opened(rig: &mut Rig, round: u64) {
-    let records = rig.events().len();
+fn assert_opened(rig: &mut Rig, family: Family, round: u64) {
+    let records = match family {
+        Family::V4 => rig.events().len(),
+        Family::V6 => rig6::events(rig).len(),
+    };
     assert!(records >= OPENED as usize, "{records} records of {OPENED} connections");
-    let connections = rig.service_count(names::VSERVER_COUNTS, WEB).connections;
+    let connections = rig.service_count(names::VSERVER_COUNTS, family.vserver()).connections;
     assert_eq!(connections, round * u64::from(OPENED), "all were proven");
 }

@@ -10,8 +10,11 @@ use std::time::Duration;
 use aya::programs::TestRunOptions;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use csm_bench::bpf;
+use csm_bench::feeder::Order;
 use csm_bench::floor::Floor;
+
 use csm_bench::frame::{Flag, Segment, TTL};
+use csm_bench::scene::feed;
 use csm_common::counter::Reason;
 use csm_tests::rig::{FAR_CLIENT, Rig, Side, VIP, VIRTUAL_MAC, WEB, be};
 use nix::net::if_::if_nametoindex;
@@ -88,8 +91,8 @@ fn client(flag: Flag, sequence: u32, acknowledged: u32) -> Segment {
     Segment {
         src_mac: VIRTUAL_MAC,
         dst_mac: VIRTUAL_MAC,
-        src: (FAR_CLIENT.ip, CLIENT_PORT),
-        dst: (VIP, 80),
+        src: (FAR_CLIENT.ip.into(), CLIENT_PORT),
+        dst: (VIP.into(), 80),
         flag,
         sequence,
         acknowledged,
@@ -107,7 +110,8 @@ fn packet_path(criterion: &mut Criterion) {
 
     let frame = client(Flag::Ack, 101, 501).frame();
     let empty = Floor::empty().expect("root");
-    let lookup = Floor::one_lookup(u32::from(FAR_CLIENT.ip), 1, 64, None).expect("root");
+    let feed = feed(Side::Client, &client(Flag::Ack, 101, 501), 1, Order::InTurn);
+    let lookup = Floor::one_lookup(&feed, 64, false).expect("root");
     let mut rig = idempotent_rig();
     let port = rig.ports()[Side::Client as usize].ifindex;
     for (name, floor) in [("floor: empty program", &empty), ("floor: one hash lookup", &lookup)] {
@@ -161,8 +165,8 @@ fn new_connections(criterion: &mut Criterion) {
                 .sum()
         });
     });
-    let run =
-        rig.run(Side::Client, &Segment { src: (FAR_CLIENT.ip, 1), ..client(Flag::Syn, 100, 0) }.frame());
+    let run = rig
+        .run(Side::Client, &Segment { src: (FAR_CLIENT.ip.into(), 1), ..client(Flag::Syn, 100, 0) }.frame());
     assert_eq!(run.reason, Reason::ForwardedNew, "a first packet was forwarded all along");
     group.finish();
 }

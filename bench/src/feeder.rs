@@ -16,9 +16,19 @@ const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
 /// Where the IPv4 identification stands.
 const ID_AT: usize = 18;
 
-/// Where the TCP sequence number stands. What the program before left there, which must be what the feeder wrote, is part of
-/// the next flow's number: a program that writes there what it has looked up makes each look-up wait for the one before.
-pub const CHAIN_AT: usize = 38;
+/// Whether a frame is one of IPv6.
+#[must_use]
+pub fn is_v6(frame: &[u8]) -> bool {
+    frame[12..14] == [0x86, 0xdd]
+}
+
+/// Where the TCP sequence number of `frame` stands. What the program before left there, which must be what the feeder wrote,
+/// is part of the next flow's number: a program that writes there what it has looked up makes each look-up wait for the one
+/// before.
+#[must_use]
+pub fn chain_at(frame: &[u8]) -> usize {
+    if is_v6(frame) { 58 } else { 38 }
+}
 
 /// Which flow the next frame is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +44,9 @@ pub enum Order {
 pub struct Feed {
     /// The frame of flow 0.
     pub frame: Vec<u8>,
-    /// Where in the frame the client's address stands, to which the flow's number is added. Its low half is 0: the IPv4
-    /// identification becomes the complement of the flow's, so that the header's checksum holds for 65,536 flows.
+    /// Where in the frame the client's address stands, or its last four octets, to which the flow's number is added. Its
+    /// low half is 0: the IPv4 identification becomes the complement of the flow's, so that the header's checksum holds for
+    /// 65,536 flows.
     pub client_at: usize,
     /// Flows, a power of two.
     pub flows: u32,
@@ -100,7 +111,8 @@ impl Feeder {
 fn assemble(feed: &Feed, state: RawFd, programs: RawFd) -> Vec<u64> {
     assert!(feed.flows.is_power_of_two() && feed.frame.len() >= feed.client_at + 4, "{feed:?}");
     let at = |offset: usize| i16::try_from(offset).expect("a frame");
-    let chain = i32::from_ne_bytes(feed.frame[CHAIN_AT..][..4].try_into().expect("four octets"));
+    let chain_at = chain_at(&feed.frame);
+    let chain = i32::from_ne_bytes(feed.frame[chain_at..][..4].try_into().expect("four octets"));
     let first = u32::from_be_bytes(feed.frame[feed.client_at..][..4].try_into().expect("four octets"));
     let mut program = vec![
         instruction(0xbf, 0x16, 0, 0), // r6 = context
@@ -112,7 +124,7 @@ fn assemble(feed: &Feed, state: RawFd, programs: RawFd) -> Vec<u64> {
         instruction(0xb7, 0, 0, DROP.cast_signed()),
         instruction(0x95, 0, 0, 0), // exit
     ];
-    program.push(instruction(0x61, 0x78, at(CHAIN_AT), 0)); // r8 = *(u32 *)(r7 + CHAIN_AT)
+    program.push(instruction(0x61, 0x78, at(chain_at), 0)); // r8 = *(u32 *)(r7 + chain_at)
     let (words, rest) = feed.frame.as_chunks::<4>();
     for (index, word) in words.iter().enumerate() {
         program.push(instruction(0x62, 7, at(index * 4), i32::from_ne_bytes(*word)));
@@ -152,13 +164,19 @@ fn assemble(feed: &Feed, state: RawFd, programs: RawFd) -> Vec<u64> {
         instruction(0x04, 8, 0, chain.wrapping_neg()),           // w8 -= what was written there
         instruction(0x0f, 0x82, 0, 0),                           // r2 += r8, 0
         instruction(0x04, 2, 0, first.cast_signed()),            // w2 += first
-        instruction(0xbf, 0x24, 0, 0),                           // r4 = r2
-        instruction(0xa7, 4, 0, 0xffff),                         // r4 ^= ffff
-        instruction(0xdc, 4, 0, 16),                             // r4 = be16 r4
-        instruction(0x6b, 0x47, at(ID_AT), 0),                   // *(u16 *)(r7 + ID_AT) = r4
-        instruction(0xdc, 2, 0, 32),                             // r2 = be32 r2
-        instruction(0x63, 0x27, at(feed.client_at), 0),          // *(u32 *)(r7 + client_at) = r2
-        instruction(0xbf, 0x61, 0, 0),                           // r1 = context
+    ]);
+    if !is_v6(&feed.frame) {
+        program.extend([
+            instruction(0xbf, 0x24, 0, 0),         // r4 = r2
+            instruction(0xa7, 4, 0, 0xffff),       // r4 ^= ffff
+            instruction(0xdc, 4, 0, 16),           // r4 = be16 r4
+            instruction(0x6b, 0x47, at(ID_AT), 0), // *(u16 *)(r7 + ID_AT) = r4
+        ]);
+    }
+    program.extend([
+        instruction(0xdc, 2, 0, 32),                    // r2 = be32 r2
+        instruction(0x63, 0x27, at(feed.client_at), 0), // *(u32 *)(r7 + client_at) = r2
+        instruction(0xbf, 0x61, 0, 0),                  // r1 = context
     ]);
     program.extend(load_map(2, programs));
     program.extend([

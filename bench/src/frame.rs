@@ -1,6 +1,6 @@
 //! Frames for the packet path's bench.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::PacketBuilder;
 
@@ -15,9 +15,9 @@ pub struct Segment {
     /// MAC address it is for.
     pub dst_mac: [u8; 6],
     /// Address and port it comes from.
-    pub src: (Ipv4Addr, u16),
+    pub src: (IpAddr, u16),
     /// Address and port it is for.
-    pub dst: (Ipv4Addr, u16),
+    pub dst: (IpAddr, u16),
     /// What the segment says.
     pub flag: Flag,
     /// Sequence number.
@@ -56,18 +56,22 @@ impl Segment {
     /// The frame, with its checksums.
     ///
     /// # Panics
-    /// Never: a header without data has a valid length.
+    /// If its addresses are of two families.
     #[must_use]
     pub fn frame(&self) -> Vec<u8> {
-        let tcp = PacketBuilder::ethernet2(self.src_mac, self.dst_mac)
-            .ipv4(self.src.0.octets(), self.dst.0.octets(), TTL)
-            .tcp(self.src.1, self.dst.1, self.sequence, 65_535);
+        let ethernet = PacketBuilder::ethernet2(self.src_mac, self.dst_mac);
+        let ip = match (self.src.0, self.dst.0) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => ethernet.ipv4(src.octets(), dst.octets(), TTL),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => ethernet.ipv6(src.octets(), dst.octets(), TTL),
+            ends => panic!("of two families: {ends:?}"),
+        };
+        let tcp = ip.tcp(self.src.1, self.dst.1, self.sequence, 65_535);
         let tcp = match self.flag {
             Flag::Syn => tcp.syn(),
             Flag::SynAck => tcp.syn().ack(self.acknowledged),
             Flag::Ack => tcp.ack(self.acknowledged),
         };
-        let mut frame = Vec::with_capacity(64);
+        let mut frame = Vec::with_capacity(80);
         tcp.write(&mut frame, &[]).expect("a vector takes everything");
         frame
     }

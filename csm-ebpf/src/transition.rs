@@ -125,8 +125,8 @@ pub(crate) fn proven<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>) ->
     true
 }
 
-/// Whether a connection with a FIN in this direction has ended: by one in the other, by a reset, or because its server, which was
-/// never seen here, will not show its own: then the entry lasts as long as the client goes on.
+/// Whether a connection with a FIN in this direction has ended: by one in the other, by a reset, or, after the client's, because a
+/// server that was never seen here will not show its own: then the entry lasts as long as the client goes on.
 #[inline(always)]
 fn is_over<A: Family>(entry: &FlowEntry<A>, twin: Option<&FlowEntry<A>>) -> bool {
     let Some(twin) = twin else { return false };
@@ -134,7 +134,7 @@ fn is_over<A: Family>(entry: &FlowEntry<A>, twin: Option<&FlowEntry<A>>) -> bool
     let flags = unsafe { (&raw const twin.flags).read_volatile() };
     (flags | entry.flags) & FLAG_ENDED != 0
         || flags & FLAG_FIN != 0
-        || flags & FLAG_ACK == 0 && is_unidirectional(entry)
+        || entry.flags & FLAG_FORWARD != 0 && flags & FLAG_ACK == 0 && is_unidirectional(entry)
 }
 
 #[inline(always)]

@@ -20,6 +20,7 @@
 //! - [`standin`]: a small program in place of the product, to test the lab itself.
 
 pub mod announcement;
+pub mod apps;
 pub mod capture;
 pub mod checks;
 pub mod decapsulate;

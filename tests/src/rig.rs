@@ -172,7 +172,11 @@ impl Rig {
         Self::on_trunk_with(SMALL)
     }
 
-    pub(crate) fn on_trunk_with(capacity: Capacity) -> Result<Self> {
+    /// As [`Self::on_trunk`] with tables of that size.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn on_trunk_with(capacity: Capacity) -> Result<Self> {
         enter_namespace()?;
         let trunk = make_port("p0", 0, 0)?;
         let ports = [(2, PORT_CLIENT), (3, PORT_SERVER), (9, PORT_FT)];
@@ -309,10 +313,12 @@ impl Rig {
             })
             .unwrap_or_else(|error| panic!("test run: {error:?}"));
         out.truncate(result.data_size_out as usize);
+        let tagged = frame[12..14] == [0x81, 0];
         let reason = the_change(&before, &self.counts(ifindex), u64::from(length));
         let action = match reason.verdict() {
             Verdict::Drop | Verdict::Hold => 1,
-            Verdict::Pass if veth && reason != Reason::PassVlan => 4,
+            // Without a port of its own the frame is the kernel's where it came in.
+            Verdict::Pass if veth && tagged && reason != Reason::PassVlan => 4,
             Verdict::Pass => 2,
             Verdict::Forward => 4,
         };
@@ -334,6 +340,11 @@ impl Rig {
             records.push(unsafe { item.as_ptr().cast::<Record<A>>().read_unaligned() });
         }
         records
+    }
+
+    /// Takes all records of both families that wait in the ring, unread.
+    pub fn forget_events(&mut self) {
+        while self.events.next().is_some() {}
     }
 
     /// Records of `what` that found no room.

@@ -98,9 +98,17 @@ pub fn bridged() -> Result<Rig> {
 const CAPACITY: Capacity = Capacity { ipv6: true, ..SMALL };
 
 fn filled(rig: Rig) -> Result<Rig> {
-    fill_network(&rig)?;
-    fill_services(&rig)?;
+    fill(&rig)?;
     Ok(rig)
+}
+
+/// Adds this network to a bench that was made with maps for IPv6.
+///
+/// # Errors
+/// If a map refuses.
+pub fn fill(rig: &Rig) -> Result<()> {
+    fill_network(rig)?;
+    fill_services(rig)
 }
 
 /// Key of an address on a VLAN.

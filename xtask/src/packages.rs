@@ -15,7 +15,7 @@ pub(crate) struct Program {
 }
 
 /// What the lab starts.
-pub(crate) const LAB_PROGRAMS: [Program; 12] = [
+pub(crate) const LAB_PROGRAMS: [Program; 14] = [
     Program { name: "ip", package: "iproute2" },
     Program { name: "bridge", package: "iproute2" },
     Program { name: "ethtool", package: "ethtool" },
@@ -28,6 +28,8 @@ pub(crate) const LAB_PROGRAMS: [Program; 12] = [
     Program { name: "ping", package: "iputils-ping" },
     Program { name: "traceroute", package: "traceroute" },
     Program { name: "scapy", package: "python3-scapy" },
+    Program { name: "dnsmasq", package: "dnsmasq-base" },
+    Program { name: "dig", package: "bind9-dnsutils" },
 ];
 
 /// Sees to it that every lab program is there, installing what is not.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use csm_tests::apps::{self, Program, Way};
 use csm_tests::edits::{self, Summary};
 use csm_tests::endure::{self, CONNECTIONS, Deed, Endurance};
 use csm_tests::figure::{Figure, Timers};
@@ -34,6 +35,8 @@ enum Command {
     Run(RunArgs),
     /// Each way of forwarding through each fault, in both families; prints a table.
     Matrix(MatrixArgs),
+    /// Real programs through each way of forwarding, in each family; prints a table.
+    Apps(AppsArgs),
     /// Many failovers for each setting of the timers: how soon, and what a client saw; prints a table.
     Timers(TimersArgs),
     /// What must not be noticed, under a steady load of which every datagram is accounted for; prints a table.
@@ -114,6 +117,19 @@ struct MatrixArgs {
 }
 
 #[derive(Debug, Args)]
+struct AppsArgs {
+    /// Ways of forwarding; all when not given
+    #[arg(long)]
+    way: Vec<Way>,
+    /// Programs; all when not given
+    #[arg(long)]
+    program: Vec<Program>,
+    /// Directory for logs and captures
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct TimersArgs {
     /// heartbeat-time/failover, milliseconds; from the CSM's own down to 10/30 when not given
     #[arg(long)]
@@ -185,6 +201,7 @@ fn obey(command: Command) -> Result<ExitCode> {
     match command {
         Command::Run(arguments) => return run(&arguments),
         Command::Matrix(arguments) => return matrix(&arguments),
+        Command::Apps(arguments) => return apps(&arguments),
         Command::Timers(arguments) => return failovers(&arguments),
         Command::Endure(arguments) => return endure(&arguments),
         Command::Edits(arguments) => return edit(&arguments),
@@ -301,6 +318,22 @@ fn edit(arguments: &EditsArgs) -> Result<ExitCode> {
         bail!("left behind: {leaks:?}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn apps(arguments: &AppsArgs) -> Result<ExitCode> {
+    prepare()?;
+    let out = arguments.out.clone().map_or_else(default_out, Ok)?;
+    let all = |given: &[Way]| if given.is_empty() { Way::ALL.to_vec() } else { given.to_vec() };
+    let programs =
+        if arguments.program.is_empty() { Program::ALL.to_vec() } else { arguments.program.clone() };
+    println!("{}", apps::head(&programs));
+    let mut good = true;
+    for way in all(&arguments.way) {
+        let report = apps::run(way, &programs, Programs::beside_this_one()?, out.join(way.name()))?;
+        print!("{}", report.rows());
+        good &= report.complaints().is_empty();
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn failovers(arguments: &TimersArgs) -> Result<ExitCode> {

@@ -1,21 +1,20 @@
 //! ICMP errors: whose packet one quotes, and the error as that packet's sender must see it (RFC 5508).
 
-use std::net::Ipv4Addr;
-
 use csm_common::counter::Reason;
 
-use super::frame::Frame;
-use super::table::{Conn, Key};
-
-/// Where the quoted packet begins: behind Ethernet, IPv4 and ICMP.
-const QUOTE: usize = 14 + 20 + 8;
+use super::frame::{Frame, Head, L2};
+use super::out::{Name, Out, octets, readdress};
+use super::sums::Change;
+use super::table::Key;
 
 /// What an error says of the packet that it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quote {
     /// Key of that packet's answers.
     pub key: Key,
-    /// Where its transport header begins.
+    /// Where the quoted packet begins.
+    at: usize,
+    /// Where its transport header does.
     transport: usize,
     /// Where the quote ends.
     end: usize,
@@ -26,96 +25,81 @@ impl Quote {
     ///
     /// # Errors
     /// With the error's end, where nothing is quoted that could be known.
-    pub fn of(frame: &Frame, vlan: u16) -> Result<Self, Reason> {
-        let bytes = frame.bytes();
-        if frame.ttl() <= 1 {
+    pub fn of(frame: &Frame, head: &Head, vlan: u16) -> Result<Self, Reason> {
+        if head.ttl <= 1 {
             return Err(Reason::DropTtl);
         }
-        let quote = bytes.get(QUOTE..QUOTE + 20).ok_or(Reason::DropMalformed)?;
-        let end = 14 + usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
-        let transport = QUOTE + usize::from(quote[0] & 15) * 4;
-        if quote[0] >> 4 != 4 || quote[0] & 15 < 5 || end < transport + 8 {
+        let (at, end) = (head.l4 + 8, L2 + head.total);
+        let quoted = frame.quoted(at, head.is_v6())?;
+        if end < quoted.l4 + 8 {
             return Err(Reason::DropMalformed);
         }
-        if u16::from_be_bytes([quote[6], quote[7]]) & 0x1fff != 0 {
+        if quoted.offset != 0 {
             return Err(Reason::DropIcmp);
         }
-        let two = |at: usize| u16::from_be_bytes([bytes[transport + at], bytes[transport + at + 1]]);
-        let proto = quote[9];
-        let (sport, dport) = match proto {
-            1 if !matches!(bytes[transport], 0 | 8) => return Err(Reason::DropIcmp),
-            1 => (two(4), two(4)),
-            6 | 17 => (two(0), two(2)),
-            _ => (0, 0),
-        };
-        let address = |at: usize| Ipv4Addr::new(quote[at], quote[at + 1], quote[at + 2], quote[at + 3]);
-        let key = Key { src: address(16), dst: address(12), sport: dport, dport: sport, vlan, proto };
+        let echo: [u8; 2] = if head.is_v6() { [128, 129] } else { [8, 0] };
+        if quoted.proto == head.icmp() && !echo.contains(&frame.0[quoted.l4]) {
+            return Err(Reason::DropIcmp);
+        }
+        let (sport, dport) = frame.ports(&quoted);
+        let key =
+            Key { src: quoted.dst, dst: quoted.src, sport: dport, dport: sport, vlan, proto: quoted.proto };
         // It goes to who sent what it quotes.
-        if frame.dst() != key.dst { Err(Reason::DropIcmp) } else { Ok(Self { key, transport, end }) }
+        if head.dst != key.dst {
+            Err(Reason::DropIcmp)
+        } else {
+            Ok(Self { key, at, transport: quoted.l4, end })
+        }
     }
 
-    /// The error for the sender of the quoted packet: what that one called both ends, inside and outside. Also the places
-    /// of its checksums.
+    /// What becomes of one that quotes no connection's packet: "too big" about what the group itself had put into a tunnel
+    /// is heard.
     #[must_use]
-    pub fn translate(&self, before: &Frame, conn: &Conn, forward: bool) -> (Frame, Vec<usize>) {
-        let (src, dst) =
-            if forward { (conn.client(), conn.server) } else { (conn.virtual_server(), conn.client()) };
-        let mut bytes = before.bytes().to_vec();
-        let put =
-            |bytes: &mut Vec<u8>, at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-        put(&mut bytes, QUOTE + 12, &dst.0.octets());
-        put(&mut bytes, QUOTE + 16, &src.0.octets());
-        let ported = matches!(self.key.proto, 6 | 17);
-        if ported {
-            put(&mut bytes, self.transport, &dst.1.to_be_bytes());
-            put(&mut bytes, self.transport + 2, &src.1.to_be_bytes());
+    pub fn unmatched(&self, frame: &Frame, head: &Head, ours: bool) -> Reason {
+        let tunnels = if head.is_v6() { [41, 17] } else { [4, 17] };
+        let too_big = if head.is_v6() { [2, 0] } else { [3, 4] };
+        let said = frame.0[head.l4..head.l4 + 2] == too_big && frame.u16(head.l4 + 4) == 0;
+        if tunnels.contains(&self.key.proto) && said && ours { Reason::DropNarrow } else { Reason::DropIcmp }
+    }
+
+    /// The error for the sender of the quoted packet, who calls the other end `src` and itself `dst`.
+    #[must_use]
+    pub fn translate(&self, before: &Frame, head: &Head, (src, dst): (Name, Name)) -> Out {
+        let v6 = head.is_v6();
+        let mut change = Change::of(before);
+        let addresses = self.at + if v6 { 8 } else { 12 };
+        change.after.put(addresses, &[octets(dst.0), octets(src.0)].concat());
+        let proto = self.key.proto;
+        if matches!(proto, 6 | 17) {
+            change.after.put16(self.transport, dst.1);
+            change.after.put16(self.transport + 2, src.1);
         }
-        let mut places = Vec::new();
-        let mut sums = Carried { before: before.bytes(), bytes: &mut bytes };
-        sums.carry(QUOTE + 10, &[(QUOTE, self.transport)]);
-        places.push(QUOTE + 10);
-        let quoted = match self.key.proto {
-            17 => Some(self.transport + 6).filter(|at| before.bytes()[*at..at + 2] != [0, 0]),
-            6 => Some(self.transport + 16).filter(|at| at + 2 <= self.end),
+        if !v6 {
+            change.carry(self.at + 10, &[(self.at, self.transport)]);
+            change.either.push(self.at + 10);
+        }
+        let sum = match proto {
+            17 => Some(6).filter(|at| before.u16(self.transport + at) != 0),
+            6 => Some(16),
+            58 if v6 => Some(2),
             _ => None,
         };
-        if let Some(at) = quoted {
+        if let Some(at) = sum.map(|at| self.transport + at).filter(|at| at + 2 <= self.end) {
             // What else it covers has not changed, and need not be there.
-            sums.carry(at, &[(QUOTE + 12, QUOTE + 20), (self.transport, self.transport + 4), (at, at + 2)]);
-            places.push(at);
+            let ranges = [
+                (addresses, addresses + 2 * octets(src.0).len()),
+                (self.transport, self.transport + if proto == 58 { 0 } else { 4 }),
+                (at, at + 2),
+            ];
+            change.carry(at, &ranges);
+            change.either.push(at);
         }
-        sums.carry(36, &[(34, self.end)]);
-        if before.src() == self.key.src {
-            put(sums.bytes, 26, &src.0.octets());
-        }
-        put(sums.bytes, 30, &dst.0.octets());
-        sums.bytes[22] -= 1;
-        sums.carry(24, &[(14, 34)]);
-        places.extend([24, 36]);
-        (Frame::of(&bytes), places)
-    }
-}
-
-/// A frame that is changed, and what it was.
-struct Carried<'a> {
-    before: &'a [u8],
-    bytes: &'a mut Vec<u8>,
-}
-
-impl Carried<'_> {
-    /// Gives the checksum at `at` the value with which the sum over `ranges`, its own place among them, is what it was.
-    fn carry(&mut self, at: usize, ranges: &[(usize, usize)]) {
-        let sum = |bytes: &[u8]| -> u64 {
-            let words = ranges.iter().flat_map(|&(from, to)| bytes[from..to].chunks(2));
-            words
-                .map(|pair| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0)))
-                .sum::<u64>()
-                % 65_535
-        };
-        let wanted = sum(self.before);
-        self.bytes[at..at + 2].fill(0);
-        let missing = (wanted + 65_535 - sum(self.bytes)) % 65_535;
-        let missing = u16::try_from(missing).expect("below 65,535");
-        self.bytes[at..at + 2].copy_from_slice(&missing.to_be_bytes());
+        let from = if head.src == self.key.src { src.0 } else { head.src };
+        readdress(&mut change.after, head, (from, dst.0), head.ttl - 1);
+        let pseudo = if v6 { (22, 54) } else { (0, 0) };
+        change.carry(head.l4 + 2, &[pseudo, (head.l4, self.end)]);
+        change.carry_header(L2, v6);
+        change.either.extend([head.l4 + 2, 24]);
+        Out { either: change.either, ..Out::of(change.after) }
     }
 }

@@ -1,35 +1,41 @@
-//! A frame as octets, read and changed by hand; every checksum is summed anew.
+//! A frame as octets, its headers read by hand.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::table::{Conn, FIN, RST, SYN};
+use csm_common::counter::Reason;
+
+use super::table::{FIN, RST, SYN};
 
 /// Octets of the Ethernet header.
-const L2: usize = 14;
-/// Octets before the transport header.
-const L4: usize = 34;
+pub const L2: usize = 14;
+/// An IPv6 transport header stands before this place.
+const LAST_PLACE: usize = 256;
 
-/// A frame.
+/// A frame without a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame(Vec<u8>);
+pub struct Frame(pub Vec<u8>);
 
-/// What an IPv4 frame is.
+/// The network header, with all that stands between it and the transport header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Lengths or fields contradict each other.
-    Malformed,
-    /// Not in the model.
-    LeftOut,
-    /// A fragment that no honest sender makes.
-    BadFragment,
-    /// A fragment with others before it.
-    Later,
-    /// ICMP that is neither echo nor an error that is translated.
-    OtherIcmp,
-    /// An ICMP error: unreachable, time exceeded, parameter problem.
-    Error,
-    /// All headers are there.
-    Transport(Transport),
+pub struct Head {
+    /// Source.
+    pub src: IpAddr,
+    /// Destination.
+    pub dst: IpAddr,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Octets of the packet.
+    pub total: usize,
+    /// What follows.
+    pub proto: u8,
+    /// Where that stands in the frame.
+    pub l4: usize,
+    /// Octets of the datagram before this fragment.
+    pub offset: usize,
+    /// More fragments follow.
+    pub more: bool,
+    /// The datagram's identification.
+    pub id: u32,
 }
 
 /// The transport header.
@@ -53,6 +59,8 @@ pub enum Transport {
         /// Identifier.
         id: u16,
     },
+    /// An ICMP error that is translated.
+    Error,
     /// Of a protocol without ports.
     Other,
 }
@@ -60,9 +68,9 @@ pub enum Transport {
 /// A question or its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Echo {
-    /// Type 8.
+    /// Asks.
     Request,
-    /// Type 0.
+    /// Answers.
     Reply,
 }
 
@@ -74,23 +82,38 @@ impl Transport {
             Self::Tcp { flags, .. } => flags & SYN != 0 && flags & (FIN | RST | super::table::ACK) == 0,
             Self::Udp | Self::Other => true,
             Self::Echo { kind, .. } => matches!(kind, Echo::Request),
+            Self::Error => false,
         }
     }
 }
 
-/// What an ARP frame says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arp {
-    /// Hardware, protocol and their lengths.
-    pub header: [u8; 6],
-    /// 1: request.
-    pub operation: u16,
-    /// Of the sender.
-    pub sender_mac: [u8; 6],
-    /// Of the sender.
-    pub sender: Ipv4Addr,
-    /// Who is asked for.
-    pub target: Ipv4Addr,
+impl Head {
+    /// Octets behind the headers, none if even those are longer.
+    #[must_use]
+    pub const fn payload(&self) -> usize {
+        (L2 + self.total).saturating_sub(self.l4)
+    }
+
+    /// Of IPv6.
+    #[must_use]
+    pub const fn is_v6(&self) -> bool {
+        self.src.is_ipv6()
+    }
+
+    /// Number of this family's ICMP.
+    #[must_use]
+    pub const fn icmp(&self) -> u8 {
+        if self.is_v6() { 58 } else { 1 }
+    }
+}
+
+/// What stands behind an IPv6 header.
+struct Behind {
+    l4: usize,
+    proto: u8,
+    offset: usize,
+    more: bool,
+    id: u32,
 }
 
 impl Frame {
@@ -106,36 +129,48 @@ impl Frame {
         &self.0
     }
 
-    /// Their number.
+    /// Two octets as a number.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Never: a frame has an Ethernet header.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn u16(&self, at: usize) -> u16 {
+    pub fn u16(&self, at: usize) -> u16 {
         u16::from_be_bytes([self.0[at], self.0[at + 1]])
     }
 
-    fn u32(&self, at: usize) -> u32 {
+    /// Four octets as a number.
+    #[must_use]
+    pub fn u32(&self, at: usize) -> u32 {
         u32::from(self.u16(at)) << 16 | u32::from(self.u16(at + 2))
     }
 
-    fn put16(&mut self, at: usize, value: u16) {
-        self.0[at..at + 2].copy_from_slice(&value.to_be_bytes());
+    /// Writes a number.
+    pub fn put16(&mut self, at: usize, value: u16) {
+        self.put(at, &value.to_be_bytes());
     }
 
-    fn mac(&self, at: usize) -> [u8; 6] {
+    /// Writes octets.
+    pub fn put(&mut self, at: usize, octets: &[u8]) {
+        self.0[at..at + octets.len()].copy_from_slice(octets);
+    }
+
+    /// A MAC address.
+    #[must_use]
+    pub fn mac(&self, at: usize) -> [u8; 6] {
         self.0[at..at + 6].try_into().expect("six")
     }
 
-    fn address(&self, at: usize) -> Ipv4Addr {
-        Ipv4Addr::from(self.u32(at))
+    /// Whether so many octets stand at `at`.
+    #[must_use]
+    pub fn reaches(&self, at: usize, octets: usize) -> bool {
+        self.0.len() >= at + octets
+    }
+
+    /// An address of either family.
+    #[must_use]
+    pub fn address(&self, at: usize, v6: bool) -> IpAddr {
+        if v6 {
+            Ipv6Addr::from(<[u8; 16]>::try_from(&self.0[at..at + 16]).expect("sixteen")).into()
+        } else {
+            Ipv4Addr::from(self.u32(at)).into()
+        }
     }
 
     /// Type of the payload.
@@ -144,297 +179,213 @@ impl Frame {
         self.u16(12)
     }
 
-    /// Whom it is for.
-    #[must_use]
-    pub fn dst_mac(&self) -> [u8; 6] {
-        self.mac(0)
-    }
-
-    /// Who sent it.
-    #[must_use]
-    pub fn src_mac(&self) -> [u8; 6] {
-        self.mac(6)
-    }
-
-    /// IPv4 source.
-    #[must_use]
-    pub fn src(&self) -> Ipv4Addr {
-        self.address(26)
-    }
-
-    /// IPv4 destination.
-    #[must_use]
-    pub fn dst(&self) -> Ipv4Addr {
-        self.address(30)
-    }
-
-    /// IPv4 TTL.
-    #[must_use]
-    pub fn ttl(&self) -> u8 {
-        self.0[22]
-    }
-
-    /// Ports, for TCP and UDP.
-    #[must_use]
-    pub fn ports(&self) -> (u16, u16) {
-        (self.u16(L4), self.u16(L4 + 2))
-    }
-
-    /// IP protocol.
-    #[must_use]
-    pub fn proto(&self) -> u8 {
-        self.0[23]
-    }
-
-    /// What it is, after its Ethernet header says IPv4.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        if self.len() < L4 {
-            return Kind::Malformed;
-        }
-        let (version, words) = (self.0[14] >> 4, self.0[14] & 15);
-        if version == 4 && words > 5 {
-            return Kind::LeftOut;
-        }
-        let total = usize::from(self.u16(16));
-        if (version, words) != (4, 5) || L2 + total > self.len() || self.src() == self.dst() {
-            return Kind::Malformed;
-        }
-        if self.offset() != 0 {
-            return Kind::Later;
-        }
-        let kind = match self.proto() {
-            6 => self.tcp(total),
-            17 => self.udp(total),
-            1 => self.icmp(total),
-            _ if total < 20 => Kind::Malformed,
-            _ => Kind::Transport(Transport::Other),
-        };
-        let uneven = !self.payload().is_multiple_of(8);
-        match kind {
-            Kind::Error if self.has_more() => Kind::BadFragment,
-            Kind::Transport(_) if self.has_more() && uneven => Kind::BadFragment,
-            other => other,
-        }
-    }
-
-    /// Octets behind the IP header, none if even that is longer.
-    #[must_use]
-    pub fn payload(&self) -> usize {
-        usize::from(self.u16(16)).saturating_sub(20)
-    }
-
-    /// Whether more fragments follow.
-    #[must_use]
-    pub fn has_more(&self) -> bool {
-        self.0[20] & 0x20 != 0
-    }
-
-    /// Octets of the datagram before this fragment.
-    #[must_use]
-    pub fn offset(&self) -> usize {
-        usize::from(self.u16(20) & 0x1fff) * 8
-    }
-
-    fn tcp(&self, total: usize) -> Kind {
-        if self.len() < L4 + 20 {
-            return Kind::Malformed;
-        }
-        let header = usize::from(self.0[L4 + 12] >> 4) * 4;
-        if header < 20 || 20 + header > total {
-            return Kind::Malformed;
-        }
-        Kind::Transport(Transport::Tcp {
-            flags: self.0[L4 + 13],
-            seq: self.u32(L4 + 4),
-            ack: self.u32(L4 + 8),
-        })
-    }
-
-    fn udp(&self, total: usize) -> Kind {
-        if self.len() < L4 + 8 {
-            return Kind::Malformed;
-        }
-        let length = usize::from(self.u16(L4 + 4));
-        // Of a datagram in pieces not all of it is here.
-        let cut = 20 + length > total && !self.has_more();
-        if length < 8 || total < 28 || cut { Kind::Malformed } else { Kind::Transport(Transport::Udp) }
-    }
-
-    fn icmp(&self, total: usize) -> Kind {
-        if self.len() < L4 + 8 || total < 28 {
-            return Kind::Malformed;
-        }
-        let id = self.u16(L4 + 4);
-        match (self.0[L4], self.0[L4 + 1]) {
-            (8, 0) => Kind::Transport(Transport::Echo { kind: Echo::Request, id }),
-            (0, 0) => Kind::Transport(Transport::Echo { kind: Echo::Reply, id }),
-            (3 | 11 | 12, _) => Kind::Error,
-            _ => Kind::OtherIcmp,
-        }
-    }
-
-    /// The ARP message, if the frame is long enough.
-    #[must_use]
-    pub fn arp(&self) -> Option<Arp> {
-        (self.len() >= L2 + 28).then(|| Arp {
-            header: self.mac(14),
-            operation: self.u16(20),
-            sender_mac: self.mac(22),
-            sender: self.address(28),
-            target: self.address(38),
-        })
-    }
-
-    /// Makes it the answer.
-    pub fn answer_arp(&mut self, asked: &Arp, mac: [u8; 6]) {
-        self.send_to(asked.sender_mac, mac);
-        self.put16(20, 2);
-        self.0[22..28].copy_from_slice(&mac);
-        self.0[28..32].copy_from_slice(&asked.target.octets());
-        self.0[32..38].copy_from_slice(&asked.sender_mac);
-        self.0[38..42].copy_from_slice(&asked.sender.octets());
-    }
-
     /// Sets both MAC addresses.
     pub fn send_to(&mut self, dst: [u8; 6], src: [u8; 6]) {
-        self.0[..6].copy_from_slice(&dst);
-        self.0[6..12].copy_from_slice(&src);
+        self.put(0, &dst);
+        self.put(6, &src);
     }
 
-    /// Gives a later fragment new addresses; its transport header is elsewhere.
-    pub fn readdress(&mut self, (src, dst): (Ipv4Addr, Ipv4Addr), ttl: u8) {
-        let before = self.header_error();
-        self.0[22] = ttl;
-        self.0[26..30].copy_from_slice(&src.octets());
-        self.0[30..34].copy_from_slice(&dst.octets());
-        self.put16(24, 0);
-        let found = self.header_error();
-        self.put16(24, u16::try_from((before + 65_535 - found) % 65_535).expect("below 65,535"));
+    /// The network header of an IP frame.
+    ///
+    /// # Errors
+    /// With the frame's end, if it is not good or prescribes its route.
+    pub fn head(&self) -> Result<Head, Reason> {
+        let head = if self.ethertype() == 0x86dd { self.head6()? } else { self.head4()? };
+        Ok(head)
     }
 
-    /// As [`Frame::errors`], of the IP header alone.
-    fn header_error(&self) -> u64 {
-        let words = self.0[L2..L4].chunks(2);
-        words.map(|pair| u64::from(pair[0]) << 8 | u64::from(pair[1])).sum::<u64>() % 65_535
-    }
-
-    /// Makes an echo request its own answer.
-    pub fn answer_echo(&mut self, mac: [u8; 6]) {
-        let before = self.clone();
-        self.send_to(before.mac(6), mac);
-        self.0[26..30].copy_from_slice(&before.dst().octets());
-        self.0[30..34].copy_from_slice(&before.src().octets());
-        self.0[22] = 64;
-        self.0[L4] = 0;
-        self.carry_checksums(&before);
-    }
-
-    /// Rewrites addresses, ports and TTL for one direction of `conn`.
-    pub fn translate(&mut self, conn: &Conn, forward: bool) {
-        let before = self.clone();
-        let (src, dst) =
-            if forward { (conn.client(), conn.server) } else { (conn.virtual_server(), conn.client()) };
-        self.0[22] -= 1;
-        self.0[26..30].copy_from_slice(&src.0.octets());
-        self.0[30..34].copy_from_slice(&dst.0.octets());
-        if matches!(self.proto(), 6 | 17) {
-            self.put16(L4, src.1);
-            self.put16(L4 + 2, dst.1);
+    fn head4(&self) -> Result<Head, Reason> {
+        if !self.reaches(L2, 20) {
+            return Err(Reason::DropMalformed);
         }
-        self.carry_checksums(&before);
-    }
-
-    /// Where the transport's checksum stands, and whether there is one.
-    fn l4_checksum_at(&self) -> Option<usize> {
-        match self.proto() {
-            6 => Some(L4 + 16),
-            17 => (self.u16(L4 + 6) != 0).then_some(L4 + 6),
-            1 => Some(L4 + 2),
-            _ => None,
+        let (version, octets) = (self.0[14] >> 4, usize::from(self.0[14] & 15) * 4);
+        if version != 4 || octets < 20 || !self.reaches(L2, octets) {
+            return Err(Reason::DropMalformed);
         }
-    }
-
-    /// The sums that a receiver makes of header and of segment with its pseudo-header, modulo 65,535: 0 for a right checksum.
-    fn errors(&self) -> (u64, u64) {
-        let sum = |octets: &[u8]| -> u64 {
-            octets
-                .chunks(2)
-                .map(|pair| u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0)))
-                .sum()
+        options(&self.0[L2 + 20..L2 + octets])?;
+        let head = Head {
+            src: self.address(26, false),
+            dst: self.address(30, false),
+            ttl: self.0[22],
+            total: usize::from(self.u16(16)),
+            proto: self.0[23],
+            l4: L2 + octets,
+            offset: usize::from(self.u16(20) & 0x1fff) * 8,
+            more: self.0[20] & 0x20 != 0,
+            id: u32::from(self.u16(18)),
         };
-        let end = L2 + usize::from(self.u16(16));
-        let length = end - L4;
-        // Of a fragment the sum is of what is here: what counts is that it stays.
-        let length =
-            if self.proto() == 17 && !self.has_more() { usize::from(self.u16(L4 + 4)) } else { length };
-        if !matches!(self.proto(), 1 | 6 | 17) {
-            return (sum(&self.0[L2..L4]) % 65_535, 0);
+        if L2 + head.total > self.0.len() || head.src == head.dst {
+            return Err(Reason::DropMalformed);
         }
-        let mut segment = sum(&self.0[L4..L4 + length]);
-        if self.proto() != 1 {
-            segment += sum(&self.0[26..34]) + u64::from(self.proto()) + length as u64;
-        }
-        (sum(&self.0[L2..L4]) % 65_535, segment % 65_535)
+        Ok(head)
     }
 
-    /// A right checksum becomes right, a wrong one stays wrong by as much (RFC 1624): found by trying, since only one value
-    /// does, and of the two forms of zero the one that a sum over octets that are not all zero can give.
-    fn carry_checksums(&mut self, before: &Self) {
-        let (header, segment) = before.errors();
-        self.put16(24, 0);
-        let l4_at = before.l4_checksum_at();
-        if let Some(at) = l4_at {
-            self.put16(at, 0);
+    fn head6(&self) -> Result<Head, Reason> {
+        if !self.reaches(L2, 40) || self.0[14] >> 4 != 6 {
+            return Err(Reason::DropMalformed);
         }
-        let missing = |wanted: u64, found: u64| {
-            u16::try_from((wanted + 65_535 - found) % 65_535).expect("below 65,535")
-        };
-        let (found_header, found_segment) = self.errors();
-        self.put16(24, missing(header, found_header));
-        if let Some(at) = l4_at {
-            let sum = missing(segment, found_segment);
-            self.put16(at, if sum == 0 && self.proto() == 17 { 0xffff } else { sum });
+        let (src, dst) = (self.address(22, true), self.address(38, true));
+        let total = 40 + usize::from(self.u16(18));
+        if L2 + total > self.0.len() || src == dst {
+            return Err(Reason::DropMalformed);
         }
+        let Behind { l4, proto, offset, more, id } = self.behind(54, self.0[20])?;
+        if L2 + total < l4 {
+            return Err(Reason::DropMalformed);
+        }
+        Ok(Head { src, dst, ttl: self.0[21], total, proto, l4, offset, more, id })
     }
 
-    /// Whether `other` is the same frame but for the two forms of zero at these `places`.
-    #[must_use]
-    pub fn same_but_zeros(&self, other: &[u8], places: &[usize]) -> bool {
-        let mut relaxed = self.clone();
-        for &at in places.iter().filter(|at| **at + 2 <= other.len().min(self.len())) {
-            let pair = [relaxed.u16(at), u16::from_be_bytes([other[at], other[at + 1]])];
-            if matches!(pair, [0, 0xffff] | [0xffff, 0]) {
-                relaxed.put16(at, pair[1]);
+    /// Goes through up to six extension headers from `at` on.
+    fn behind(&self, mut at: usize, mut next: u8) -> Result<Behind, Reason> {
+        let is_extension = |next: u8| matches!(next, 0 | 43 | 44 | 60);
+        let mut found = Behind { l4: at, proto: next, offset: 0, more: false, id: 0 };
+        let mut count = 0;
+        while is_extension(next) {
+            count += 1;
+            if count > 6 || !self.reaches(at, 8) || (next == 0 && count > 1) {
+                return Err(Reason::DropMalformed);
+            }
+            let (following, length) = (self.0[at], usize::from(self.0[at + 1]));
+            // A route that is still to be taken, or one of type 0.
+            if next == 43 && (self.0[at + 2] == 0 || self.0[at + 3] != 0) {
+                return Err(Reason::DropSourceRoute);
+            }
+            let fragment = next == 44;
+            if fragment {
+                let word = self.u16(at + 2);
+                (found.offset, found.more) = (usize::from(word & 0xfff8), word & 1 == 1);
+                found.id = self.u32(at + 4);
+            }
+            at += if fragment { 8 } else { (length + 1) * 8 };
+            if at >= LAST_PLACE {
+                return Err(Reason::DropMalformed);
+            }
+            next = following;
+            if fragment && (found.offset != 0 || found.more) {
+                if is_extension(next) {
+                    return Err(Reason::DropFragment);
+                }
+                break;
             }
         }
-        relaxed.0 == other
+        (found.l4, found.proto) = (at, next);
+        Ok(found)
     }
 
-    /// Whether `other` is the same frame. A checksum of 0 and one of FFFF are the same to who sums, and after a wrong checksum
-    /// an incremental update may give either; after a right one it may not, and UDP's 0 is another thing altogether.
-    #[must_use]
-    pub fn same(&self, other: &[u8], before: &Self) -> bool {
-        if self.0 == other {
-            return true;
+    /// The header of a packet that an error quotes at `at`; its total length says nothing, as it may be cut.
+    ///
+    /// # Errors
+    /// With the error's end.
+    pub fn quoted(&self, at: usize, v6: bool) -> Result<Head, Reason> {
+        let malformed = Err(Reason::DropMalformed);
+        if !self.reaches(at, if v6 { 40 } else { 20 }) {
+            return malformed;
         }
-        if self.len() != other.len() || self.len() < L4 || self.ethertype() != 0x0800 {
-            return false;
-        }
-        let (header, segment) = before.errors();
-        let mut relaxed = self.clone();
-        let mut either = |at: usize, wrong: bool| {
-            let pair = [relaxed.u16(at), u16::from_be_bytes([other[at], other[at + 1]])];
-            if wrong && matches!(pair, [0, 0xffff] | [0xffff, 0]) {
-                relaxed.put16(at, pair[1]);
+        if !v6 {
+            let octets = usize::from(self.0[at] & 15) * 4;
+            if self.0[at] >> 4 != 4 || octets < 20 {
+                return malformed;
             }
-        };
-        either(24, header != 0);
-        if let Some(at) = before.l4_checksum_at()
-            && self.proto() != 17
-        {
-            either(at, segment != 0);
+            return Ok(Head {
+                src: self.address(at + 12, false),
+                dst: self.address(at + 16, false),
+                ttl: self.0[at + 8],
+                total: 0,
+                proto: self.0[at + 9],
+                l4: at + octets,
+                offset: usize::from(self.u16(at + 6) & 0x1fff) * 8,
+                more: false,
+                id: 0,
+            });
         }
-        relaxed.0 == other
+        if self.0[at] >> 4 != 6 {
+            return malformed;
+        }
+        let Ok(Behind { l4, proto, offset, more, id }) = self.behind(at + 40, self.0[at + 6]) else {
+            return malformed;
+        };
+        let (src, dst) = (self.address(at + 8, true), self.address(at + 24, true));
+        Ok(Head { src, dst, ttl: self.0[at + 7], total: 0, proto, l4, offset, more, id })
     }
+
+    /// The transport header of a packet that is no later fragment.
+    ///
+    /// # Errors
+    /// With the frame's end.
+    pub fn transport(&self, head: &Head) -> Result<Transport, Reason> {
+        let found = match head.proto {
+            6 => self.tcp(head)?,
+            17 => self.udp(head)?,
+            proto if proto == head.icmp() => self.icmp(head)?,
+            _ if L2 + head.total < head.l4 => return Err(Reason::DropMalformed),
+            _ => Transport::Other,
+        };
+        let uneven = !head.payload().is_multiple_of(8);
+        if head.more && (found == Transport::Error || uneven) { Err(Reason::DropFragment) } else { Ok(found) }
+    }
+
+    fn tcp(&self, head: &Head) -> Result<Transport, Reason> {
+        let l4 = head.l4;
+        if !self.reaches(l4, 20) {
+            return Err(Reason::DropMalformed);
+        }
+        let header = usize::from(self.0[l4 + 12] >> 4) * 4;
+        if header < 20 || header > head.payload() {
+            return Err(Reason::DropMalformed);
+        }
+        Ok(Transport::Tcp { flags: self.0[l4 + 13], seq: self.u32(l4 + 4), ack: self.u32(l4 + 8) })
+    }
+
+    fn udp(&self, head: &Head) -> Result<Transport, Reason> {
+        if !self.reaches(head.l4, 8) || head.payload() < 8 {
+            return Err(Reason::DropMalformed);
+        }
+        let length = usize::from(self.u16(head.l4 + 4));
+        // Of a datagram in pieces not all of it is here.
+        let cut = length > head.payload() && !head.more;
+        if length < 8 || cut { Err(Reason::DropMalformed) } else { Ok(Transport::Udp) }
+    }
+
+    fn icmp(&self, head: &Head) -> Result<Transport, Reason> {
+        if !self.reaches(head.l4, 8) || head.payload() < 8 {
+            return Err(Reason::DropMalformed);
+        }
+        let id = self.u16(head.l4 + 4);
+        match (head.is_v6(), self.0[head.l4], self.0[head.l4 + 1]) {
+            (false, 8, 0) | (true, 128, 0) => Ok(Transport::Echo { kind: Echo::Request, id }),
+            (false, 0, 0) | (true, 129, 0) => Ok(Transport::Echo { kind: Echo::Reply, id }),
+            (false, 3 | 11 | 12, _) | (true, 1..=4, _) => Ok(Transport::Error),
+            _ => Err(Reason::DropProtocol),
+        }
+    }
+
+    /// Ports, where there are any; an echo's identifier is both.
+    #[must_use]
+    pub fn ports(&self, head: &Head) -> (u16, u16) {
+        match head.proto {
+            6 | 17 => (self.u16(head.l4), self.u16(head.l4 + 2)),
+            proto if proto == head.icmp() => (self.u16(head.l4 + 4), self.u16(head.l4 + 4)),
+            _ => (0, 0),
+        }
+    }
+}
+
+/// Looks through IPv4 options.
+fn options(mut octets: &[u8]) -> Result<(), Reason> {
+    while let [kind, rest @ ..] = octets {
+        match kind {
+            0 => break,
+            131 | 137 => return Err(Reason::DropSourceRoute),
+            1 => octets = rest,
+            _ => {
+                let length = usize::from(rest.first().copied().unwrap_or(0));
+                if length < 2 || length > octets.len() {
+                    return Err(Reason::DropMalformed);
+                }
+                octets = &octets[length..];
+            }
+        }
+    }
+    Ok(())
 }

@@ -1,42 +1,38 @@
-//! A plain model of what the XDP program does to a frame, for the differential test. It shares no code with the program:
-//! headers are read by hand, checksums summed anew, and a connection is one record, not two entries that find one another.
+//! A plain model of what the XDP programs do to a frame, for the differential test. It shares no code with them: headers are
+//! read by hand, checksums summed anew, both families are one, and a connection is one record, not two entries that find
+//! one another.
 //!
-//! The scene is the rig's (`crate::rig`): clients on VLAN 2, servers on VLAN 3, untagged ports, the gate open. What the
-//! model leaves out, [`Model::step`] says by `None`: IP options, a TTL that runs out, 802.1Q tags, the FT port.
+//! What the program is free to choose (a port of a pool, the real of a hash) the model is told, and judges: whether it was
+//! one's to give, and nobody else's.
 
 pub mod error;
 pub mod fragment;
 pub mod frame;
+pub mod near;
+mod open;
+pub mod out;
+pub mod scene;
+pub mod sums;
 pub mod table;
 
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use csm_common::counter::Reason;
+use csm_common::gate::GateState;
 
-use crate::rig::{ALIAS, GATEWAY, NEAR_CLIENT, REALS, Side, VIP, VIRTUAL_MAC};
+use crate::rig::{PEER_MAC, Side, VIRTUAL_MAC};
 use error::Quote;
 use fragment::{Datagrams, Fate};
-use frame::{Echo, Frame, Kind, Transport};
-use table::{Conn, Key, Outcome, Tables};
+use frame::{Echo, Frame, Head, L2, Transport};
+use open::Failed;
+use out::{Name, Out};
+use scene::{Scene, is_host};
+use table::{Key, Outcome, Service, Tables};
 
-/// A virtual server of the scene.
-#[derive(Clone, Debug)]
-pub struct Service {
-    /// Its number.
-    pub number: u32,
-    /// IP protocol.
-    pub proto: u8,
-    /// Port; 0: any.
-    pub port: u16,
-    /// The reals in their turn: number, address, port (0: the virtual server's).
-    pub ring: Vec<(u32, Ipv4Addr, u16)>,
-    /// In service.
-    pub in_service: bool,
-    /// Turns taken.
-    pub turns: u64,
-    /// In dispatch mode: its reals own the virtual address.
-    pub dispatch: bool,
-}
+/// Where strays of the peer have the VLAN that they came in on in their source address.
+const STRAY: [u8; 4] = [2, 0x63, 0x73, 0x6d];
+const FT_VLAN: u16 = 9;
 
 /// Packets and octets that were sent on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,27 +45,47 @@ pub struct Sums {
     pub server: (u64, u64),
 }
 
-/// Where a frame goes: to the MAC address of that host.
+/// Where a frame came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Host([u8; 6], u16),
-    Unresolved,
-    None,
+pub struct Arrival {
+    /// The VLAN; of a stray the one it came in on at the peer.
+    pub vlan: u16,
+    /// The peer had it first.
+    pub relayed: bool,
+}
+
+/// What the program chose for a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// What the server takes the opener for.
+    pub source: Name,
+    /// The real, if there is one.
+    pub real: Option<u32>,
 }
 
 /// The model.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// The virtual servers.
-    pub services: Vec<Service>,
+    /// The network.
+    pub scene: Scene,
+    /// What the node may do.
+    pub gate: GateState,
     /// The connections.
     pub tables: Tables,
     /// What comes in pieces.
     pub datagrams: Datagrams,
+    /// Reals of clients' networks by group, whose connection is not proven yet.
+    pub sticky_half: BTreeMap<(u32, IpAddr), u32>,
+    /// The same, proven.
+    pub sticky: BTreeMap<(u32, IpAddr), u32>,
     /// By virtual server.
-    pub sums: Vec<Sums>,
+    pub sums: BTreeMap<u32, Sums>,
     /// By real.
-    pub real_sums: Vec<Sums>,
+    pub real_sums: BTreeMap<u32, Sums>,
+    /// Turns taken, by virtual server.
+    turns: HashMap<u32, usize>,
+    /// The real that a hashed client had, by virtual server.
+    hashed: HashMap<(u32, IpAddr), u32>,
 }
 
 /// A frame's end.
@@ -78,160 +94,293 @@ pub struct End {
     /// Why.
     pub reason: Reason,
     /// The frame that goes on; `None` where it is dropped.
-    pub frame: Option<Frame>,
-    /// Of an ICMP error, whose quote may be cut: places of checksums, where 0 and FFFF are the same.
-    pub zeros: Vec<usize>,
+    pub out: Option<Out>,
 }
 
-impl End {
-    fn of(reason: Reason, frame: Option<Frame>) -> Self {
-        Self { reason, frame, zeros: Vec::new() }
+impl From<Reason> for End {
+    fn from(reason: Reason) -> Self {
+        Self { reason, out: None }
     }
 }
+
+/// How the walk of a packet ends.
+type Walk = Result<(Reason, Out), Reason>;
 
 impl Model {
-    /// The scene with these virtual servers, numbered from 0.
+    /// In that network.
     #[must_use]
-    pub fn new(services: Vec<Service>) -> Self {
-        let sums = vec![Sums::default(); services.len()];
-        let real_sums = vec![Sums::default(); 2 * REALS.len()];
-        Self { services, tables: Tables::default(), datagrams: Datagrams::default(), sums, real_sums }
+    pub fn new(scene: Scene) -> Self {
+        Self {
+            scene,
+            gate: GateState::Open,
+            tables: Tables::default(),
+            datagrams: Datagrams::default(),
+            sticky_half: BTreeMap::new(),
+            sticky: BTreeMap::new(),
+            sums: BTreeMap::new(),
+            real_sums: BTreeMap::new(),
+            turns: HashMap::new(),
+            hashed: HashMap::new(),
+        }
     }
 
-    /// What becomes of a frame that comes in on `side`; `None` if the model does not say.
-    pub fn step(&mut self, side: Side, bytes: &[u8]) -> Option<End> {
-        let frame = Frame::of(bytes);
-        let vlan = if side == Side::Client { 2 } else { 3 };
-        let end = |reason| Some(End::of(reason, None));
-        let pass = |reason| Some(End::of(reason, Some(frame.clone())));
-        match frame.ethertype() {
-            0x0806 => return Some(arp(vlan, &frame)),
-            0x0800 => {}
-            0x8100 => return None,
-            _ => return pass(Reason::PassProtocol),
-        }
-        if frame.dst_mac() != VIRTUAL_MAC {
-            return pass(Reason::PassHost);
-        }
-        let transport = match frame.kind() {
-            Kind::LeftOut => return None,
-            Kind::Malformed => return end(Reason::DropMalformed),
-            Kind::BadFragment => return end(Reason::DropFragment),
-            Kind::Later => {
-                return match self.follow(vlan, &frame) {
-                    Ok(out) => out,
-                    Err(reason) => end(reason),
-                };
+    /// Forgets connections, sticky clients and datagrams.
+    pub fn clear(&mut self) {
+        self.tables.clear();
+        self.datagrams = Datagrams::default();
+        self.sticky_half.clear();
+        self.sticky.clear();
+    }
+
+    /// What becomes of a frame that comes in on `side`; `made` tells what the program has chosen for a connection under a key.
+    pub fn step(&mut self, side: Side, bytes: &[u8], made: &dyn Fn(&Key) -> Option<Made>) -> End {
+        let whole = Frame::of(bytes);
+        let pass = |reason, frame: &Frame| End { reason, out: Some(Out::of(frame.clone())) };
+        let own = [2, 3, FT_VLAN][side as usize];
+        let tag = if whole.ethertype() == 0x8100 {
+            if !whole.reaches(12, 6) {
+                return Reason::DropMalformed.into();
             }
-            Kind::OtherIcmp => return end(Reason::DropProtocol),
-            Kind::Error => return Some(self.error(vlan, &frame).unwrap_or_else(|why| End::of(why, None))),
-            Kind::Transport(transport) => transport,
+            Some(whole.u16(14) & 0xfff)
+        } else {
+            None
         };
-        if let Transport::Echo { kind: Echo::Request, .. } = transport
-            && is_ours(frame.dst(), vlan)
-        {
-            let mut reply = frame.clone();
-            reply.answer_echo(VIRTUAL_MAC);
-            if frame.has_more() {
-                self.datagrams.note(&frame, vlan, Fate::Answered);
+        // A tag of VLAN 0 is a priority alone.
+        let vlan = match (self.scene.trunk, tag.filter(|&vlan| vlan != 0)) {
+            (true, Some(vlan)) if [2, 3, FT_VLAN].contains(&vlan) => vlan,
+            (false, None) => own,
+            (true, None) if tag.is_none() => return pass(Reason::PassHost, &whole),
+            _ => return pass(Reason::PassVlan, &whole),
+        };
+        let frame = if tag.is_some() { Frame([&bytes[..12], &bytes[16..]].concat()) } else { whole };
+        self.untagged(vlan, &frame, made).unwrap_or_else(|reason| pass(reason, &frame))
+    }
+
+    /// A frame without its tag; `Err`: it is the kernel's.
+    fn untagged(
+        &mut self,
+        vlan: u16,
+        frame: &Frame,
+        made: &dyn Fn(&Key) -> Option<Made>,
+    ) -> Result<End, Reason> {
+        let kind = frame.ethertype();
+        let mut at = Arrival { vlan, relayed: false };
+        let open = self.gate == GateState::Open;
+        let near = |(reason, reply): (Reason, Option<Frame>)| {
+            if reason == Reason::PassArp {
+                return Err(reason);
             }
-            return Some(End::of(Reason::EchoReplied, Some(reply)));
+            Ok(End { reason, out: reply.map(|reply| self.onto(at, Out::of(reply))) })
+        };
+        match (kind, vlan) {
+            (0x0806, FT_VLAN) => return Err(Reason::PassArp),
+            (0x0806, _) => return near(near::arp(&self.scene, &at, frame, open, VIRTUAL_MAC)),
+            (0x0800 | 0x86dd, FT_VLAN) => {
+                at = self.stray(frame)?;
+                if !matches!(self.gate, GateState::Open | GateState::RelayIn) || ![2, 3].contains(&at.vlan) {
+                    return Ok(Reason::DropRelay.into());
+                }
+            }
+            (0x86dd, _) if near::is_discovery(frame) => {
+                return near(near::discovery(&self.scene, &at, frame, open, VIRTUAL_MAC));
+            }
+            (0x0800 | 0x86dd, _) => {
+                if frame.mac(0) != VIRTUAL_MAC {
+                    return Err(Reason::PassHost);
+                }
+                match self.gate {
+                    GateState::Open => {}
+                    GateState::RelayOut => {
+                        let mut stray = frame.clone();
+                        let [high, low] = vlan.to_be_bytes();
+                        stray.send_to(PEER_MAC, [2, 0x63, 0x73, 0x6d, high, low]);
+                        let to = Arrival { vlan: FT_VLAN, relayed: false };
+                        let out = Some(self.onto(to, Out::of(stray)));
+                        return Ok(End { reason: Reason::Relayed, out });
+                    }
+                    GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby.into()),
+                }
+            }
+            _ => return Err(Reason::PassProtocol),
         }
-        if frame.ttl() <= 1 {
-            return None;
+        Ok(match self.packet(at, frame, made) {
+            Ok((reason, out)) => End { reason, out: Some(out) },
+            Err(reason) => reason.into(),
+        })
+    }
+
+    /// Where the peer had a frame from that came in on the FT VLAN.
+    fn stray(&self, frame: &Frame) -> Result<Arrival, Reason> {
+        let src = frame.mac(6);
+        if src[..4] != STRAY || frame.mac(0) != self.scene.ft_mac {
+            return Err(Reason::PassHost);
         }
-        match self.walk(side, vlan, &frame, transport) {
-            Ok((reason, out)) => Some(End::of(reason, Some(out))),
-            Err(reason) => end(reason),
+        Ok(Arrival { vlan: u16::from_be_bytes([src[4], src[5]]), relayed: true })
+    }
+
+    /// Out by the port that a VLAN is on.
+    fn onto(&self, at: Arrival, out: Out) -> Out {
+        if self.scene.trunk { out.tagged(at.vlan) } else { out }
+    }
+
+    /// Out to that hop.
+    fn to(&self, hop: u32, mut out: Out) -> Out {
+        let hop = self.scene.hop(hop);
+        if let Some(tunnel) = &hop.tunnel {
+            out = out.wrapped(tunnel);
         }
+        out.frame.send_to(hop.mac, VIRTUAL_MAC);
+        self.onto(Arrival { vlan: hop.vlan, relayed: false }, out)
+    }
+
+    /// Back to who sent `frame`: by the MAC address, or, if that was lost on the way, by the address.
+    fn back(&self, at: Arrival, frame: &Frame, head: &Head, mut out: Out) -> Result<Out, Reason> {
+        if !at.relayed {
+            out.frame.send_to(frame.mac(6), VIRTUAL_MAC);
+            return Ok(self.onto(at, out));
+        }
+        let (way, _) = self.scene.way(head.src).ok_or(Reason::DropNoRoute)?;
+        let hop = self.scene.next(way, head.src).ok_or(Reason::DropUnresolved)?;
+        if self.scene.hop(hop).resolved { Ok(self.to(hop, out)) } else { Err(Reason::DropUnresolved) }
+    }
+
+    /// A packet for the group, which may have it.
+    fn packet(&mut self, at: Arrival, frame: &Frame, made: &dyn Fn(&Key) -> Option<Made>) -> Walk {
+        let head = frame.head()?;
+        if head.offset != 0 {
+            return self.follow(at, frame, &head);
+        }
+        let transport = frame.transport(&head)?;
+        if transport == Transport::Error {
+            return self.error(at, frame, &head);
+        }
+        if matches!(transport, Transport::Echo { kind: Echo::Request, .. })
+            && self.scene.is_ours(head.dst, at.vlan)
+        {
+            let reply = self.back(at, frame, &head, Out::echoed(frame, &head))?;
+            if head.more {
+                self.datagrams.note(&head, at.vlan, Fate::Answered);
+            }
+            return Ok((Reason::EchoReplied, reply));
+        }
+        if head.ttl <= 1 {
+            let kind = if head.is_v6() { (3, 0) } else { (11, 0) };
+            let error = self.own_error(at, frame, &head, kind, 0).ok_or(Reason::DropTtl)?;
+            return Ok((Reason::TimeExceeded, error));
+        }
+        self.walk(at, frame, &head, transport, made)
     }
 
     /// An ICMP error about a packet that left here.
-    fn error(&mut self, vlan: u16, frame: &Frame) -> Result<End, Reason> {
-        let quote = Quote::of(frame, vlan)?;
-        let (id, forward) = self.tables.place(&quote.key).ok_or(Reason::DropIcmp)?;
-        let conn = self.tables.conn(id).clone();
-        let towards = if forward { conn.to_server } else { conn.to_client };
-        let mac = towards.ok_or(Reason::DropUnresolved)?;
-        let (mut out, zeros) = quote.translate(frame, &conn, forward);
-        out.send_to(mac, VIRTUAL_MAC);
-        self.count(conn.service, forward, frame);
-        Ok(End { reason: Reason::ForwardedIcmp, frame: Some(out), zeros })
+    fn error(&mut self, at: Arrival, frame: &Frame, head: &Head) -> Walk {
+        let quote = Quote::of(frame, head, at.vlan)?;
+        let Some((id, forward)) = self.tables.place(&quote.key) else {
+            return Err(quote.unmatched(frame, head, self.scene.is_ours(quote.key.dst, at.vlan)));
+        };
+        let conn = self.tables.conn(id);
+        let (hop, service) = (conn.towards(forward), conn.service);
+        if !self.scene.hop(hop).resolved {
+            return Err(Reason::DropUnresolved);
+        }
+        let out = self.to(hop, quote.translate(frame, head, conn.leaves(forward)));
+        self.count(service, forward, frame);
+        Ok((Reason::ForwardedIcmp, out))
+    }
+
+    /// An error of this node's own, unless none is due.
+    fn own_error(&self, at: Arrival, frame: &Frame, head: &Head, kind: (u8, u8), mtu: u16) -> Option<Out> {
+        let of = |(ip, vlan): &&(IpAddr, u16)| *vlan == at.vlan && ip.is_ipv6() == head.is_v6();
+        let (source, _) = self.scene.error_sources.iter().find(of)?;
+        let whole = L2 + head.total >= head.l4 + 8;
+        if !is_host(head.src) || !is_host(head.dst) || !whole {
+            return None;
+        }
+        self.back(at, frame, head, Out::error(frame, head, *source, kind, mtu)).ok()
     }
 
     /// A fragment with others before it.
-    fn follow(&mut self, vlan: u16, frame: &Frame) -> Result<Option<End>, Reason> {
-        let Some(fate) = self.datagrams.follow(frame, vlan)? else { return Ok(None) };
-        let mut out = frame.clone();
-        let reason = match fate {
+    fn follow(&mut self, at: Arrival, frame: &Frame, head: &Head) -> Walk {
+        match self.datagrams.follow(head, at.vlan)? {
             Fate::Answered => {
-                out.readdress((frame.dst(), frame.src()), 64);
-                out.send_to(frame.src_mac(), VIRTUAL_MAC);
-                Reason::EchoReplied
+                let reply = Out::followed(frame, head, (head.dst, head.src), 64);
+                Ok((Reason::EchoReplied, self.back(at, frame, head, reply)?))
             }
-            Fate::Follows { addresses, mac, service, forward } => {
-                out.readdress(addresses, frame.ttl() - 1);
-                out.send_to(mac, VIRTUAL_MAC);
+            Fate::Follows { addresses, hop, service, forward } => {
+                if head.ttl <= 1 {
+                    return Err(Reason::DropTtl);
+                }
+                let (resolved, mtu) = (self.scene.hop(hop).resolved, self.scene.hop(hop).mtu);
+                if !resolved || head.total > usize::from(mtu) {
+                    return Err(if resolved { Reason::DropTooBig } else { Reason::DropUnresolved });
+                }
+                let out = self.to(hop, Out::followed(frame, head, addresses, head.ttl - 1));
                 self.count(service, forward, frame);
-                Reason::ForwardedFragment
+                Ok((Reason::ForwardedFragment, out))
             }
-        };
-        Ok(Some(End { zeros: vec![24], ..End::of(reason, Some(out)) }))
-    }
-
-    fn count(&mut self, service: Option<(u32, u32)>, forward: bool, frame: &Frame) {
-        let Some((service, real)) = service else { return };
-        for sums in [&mut self.sums[service as usize], &mut self.real_sums[real as usize]] {
-            let side = if forward { &mut sums.client } else { &mut sums.server };
-            side.0 += 1;
-            side.1 += frame.len() as u64;
         }
     }
 
+    fn count(&mut self, service: Service, forward: bool, frame: &Frame) {
+        let Some((service, real)) = service else { return };
+        let sums = [
+            Some(self.sums.entry(service).or_default()),
+            real.map(|real| self.real_sums.entry(real).or_default()),
+        ];
+        for sums in sums.into_iter().flatten() {
+            let side = if forward { &mut sums.client } else { &mut sums.server };
+            side.0 += 1;
+            side.1 += frame.0.len() as u64;
+        }
+    }
+
+    /// By its connection.
     fn walk(
         &mut self,
-        side: Side,
-        vlan: u16,
+        at: Arrival,
         frame: &Frame,
+        head: &Head,
         transport: Transport,
-    ) -> Result<(Reason, Frame), Reason> {
-        let key = Key::of(frame, vlan, transport);
+        made: &dyn Fn(&Key) -> Option<Made>,
+    ) -> Walk {
+        let key = Key::of(frame, head, at.vlan);
         let (id, forward, fresh) = match self.tables.meet(&key, transport) {
             Outcome::Known { id, forward, proven } => {
                 if proven {
-                    let conn = self.tables.conn(id);
-                    if let Some((service, real)) = conn.service {
-                        self.sums[service as usize].connections += 1;
-                        self.real_sums[real as usize].connections += 1;
-                    }
+                    self.proven(id);
                 }
                 (id, forward, false)
             }
             Outcome::Dropped(reason) => return Err(reason),
-            Outcome::Unknown => (self.open(side, vlan, frame, &key, transport)?, true, true),
+            Outcome::Unknown => match self.open(&key, transport, made) {
+                Ok(id) => (id, true, true),
+                Err(Failed(reason)) => return Err(reason),
+            },
         };
+        let conn = self.tables.conn(id).clone();
+        let hop = self.scene.hop(conn.towards(forward));
+        if !hop.resolved {
+            return Err(Reason::DropUnresolved);
+        }
+        if head.total > usize::from(hop.mtu) {
+            let fragments = !head.is_v6() && frame.0[20] & 0x40 == 0;
+            let kind = if head.is_v6() { (2, 0) } else { (3, 4) };
+            let error = if fragments { None } else { self.own_error(at, frame, head, kind, hop.mtu) };
+            return Ok((Reason::TooBig, error.ok_or(Reason::DropTooBig)?));
+        }
         if let Transport::Tcp { flags, ack, .. } = transport
-            && self.tables.conn(id).is_servers(forward)
+            && conn.is_servers(forward)
             && flags & table::ACK != 0
         {
             self.tables.note_ack(id, forward, ack);
         }
-        let conn = self.tables.conn(id).clone();
-        let mut out = frame.clone();
-        out.translate(&conn, forward);
-        let towards = if forward { conn.to_server } else { conn.to_client };
-        let Some(mac) = towards else { return Err(Reason::DropUnresolved) };
-        out.send_to(mac, VIRTUAL_MAC);
+        let (src, dst) = conn.leaves(forward);
+        let out = self.to(hop.number, Out::translated(frame, head, (src, dst), head.ttl - 1));
         self.count(conn.service, forward, frame);
-        if frame.has_more() {
-            let ends =
-                if forward { (conn.client(), conn.server) } else { (conn.virtual_server(), conn.client()) };
-            let addresses = (ends.0.0, ends.1.0);
-            self.datagrams.note(
-                frame,
-                vlan,
-                Fate::Follows { addresses, mac, service: conn.service, forward },
-            );
+        if head.more {
+            let addresses = (src.0, dst.0);
+            let fate =
+                Fate::Follows { addresses, hop: conn.towards(forward), service: conn.service, forward };
+            self.datagrams.note(head, at.vlan, fate);
         }
         let reason = match (conn.service, fresh) {
             (None, _) => Reason::ForwardedRouted,
@@ -241,150 +390,16 @@ impl Model {
         Ok((reason, out))
     }
 
-    /// A first packet.
-    fn open(
-        &mut self,
-        side: Side,
-        vlan: u16,
-        frame: &Frame,
-        key: &Key,
-        transport: Transport,
-    ) -> Result<u32, Reason> {
-        let exact = |service: &&mut Service| service.proto == key.proto && service.port == key.dport;
-        let any = |service: &&mut Service| service.proto == key.proto && service.port == 0;
-        let to_vip = frame.dst() == VIP;
-        let service = if to_vip {
-            match self.services.iter_mut().find(exact) {
-                Some(service) => Some(service),
-                None => self.services.iter_mut().find(any),
-            }
-        } else {
-            None
-        };
-        let Some(service) = service else { return self.route(side, vlan, frame, key, transport) };
-        if !transport.opens() {
-            return Err(Reason::DropNoConnection);
+    /// A connection was proven: it counts, and its client is sticky from now on.
+    fn proven(&mut self, id: u32) {
+        let conn = self.tables.conn(id);
+        let Some((service, real)) = conn.service else { return };
+        self.sums.entry(service).or_default().connections += 1;
+        let Some(real) = real else { return };
+        self.real_sums.entry(real).or_default().connections += 1;
+        if let Some(client) = conn.sticky {
+            self.sticky_half.remove(&client);
+            self.sticky.insert(client, real);
         }
-        if !service.in_service {
-            return Err(Reason::DropNoPolicy);
-        }
-        let to_client = way_back(frame.src(), vlan)?;
-        if service.ring.is_empty() {
-            return Err(Reason::DropNoReal);
-        }
-        let turn = usize::try_from(service.turns).expect("a few");
-        let (real, address, port) = service.ring[turn % service.ring.len()];
-        service.turns += 1;
-        let server = if service.dispatch {
-            (key.dst, key.dport)
-        } else {
-            (address, if port == 0 { key.dport } else { port })
-        };
-        let conn = Conn {
-            key: *key,
-            server,
-            server_vlan: 3,
-            service: Some((service.number, real)),
-            to_server: REALS.iter().find(|host| host.ip == address).map(|host| host.mac),
-            to_client: Some(to_client),
-            ..Conn::new(*key)
-        };
-        self.tables.open(conn)
     }
-
-    /// A first packet to no virtual server.
-    fn route(
-        &mut self,
-        side: Side,
-        vlan: u16,
-        frame: &Frame,
-        key: &Key,
-        transport: Transport,
-    ) -> Result<u32, Reason> {
-        let dst = frame.dst();
-        if is_ours(dst, vlan) {
-            return Err(Reason::DropNoVserver);
-        }
-        if !is_host(dst) {
-            return Err(Reason::DropNoRoute);
-        }
-        let egress = match route(dst) {
-            Way::Host(_, vlan) => vlan,
-            Way::Unresolved => u16::from(dst.octets()[2] == 39) + 2,
-            Way::None => return Err(Reason::DropNoRoute),
-        };
-        if is_ours(dst, egress) {
-            return Err(Reason::DropNoVserver);
-        }
-        match (side, egress) {
-            (Side::Server, 2) => {}
-            (Side::Client, 3) => return Err(Reason::DropDirect),
-            _ => return Err(Reason::DropNoRoute),
-        }
-        if !transport.opens() {
-            return Err(Reason::DropNoConnection);
-        }
-        let Way::Host(to_server, _) = route(dst) else { return Err(Reason::DropUnresolved) };
-        let to_client = way_back(frame.src(), vlan)?;
-        self.tables.open(Conn {
-            server_vlan: egress,
-            to_server: Some(to_server),
-            to_client: Some(to_client),
-            ..Conn::new(*key)
-        })
-    }
-}
-
-/// One of the group's addresses on `vlan`.
-fn is_ours(ip: Ipv4Addr, vlan: u16) -> bool {
-    (ip, vlan) == (VIP, 2) || (ip, vlan) == (ALIAS, 3)
-}
-
-/// Not of "this network", loopback, multicast or reserved.
-fn is_host(ip: Ipv4Addr) -> bool {
-    !matches!(ip.octets()[0], 0 | 127 | 224..)
-}
-
-/// The way to `ip`.
-fn route(ip: Ipv4Addr) -> Way {
-    match ip.octets() {
-        [10, ..] => Way::Host(GATEWAY.mac, 2),
-        [192, 158, 38 | 39, _] => REALS
-            .iter()
-            .chain([&GATEWAY, &NEAR_CLIENT])
-            .find(|host| host.ip == ip)
-            .map_or(Way::Unresolved, |host| Way::Host(host.mac, host.vlan)),
-        _ => Way::None,
-    }
-}
-
-/// The MAC address on the way back to a first packet's source.
-fn way_back(src: Ipv4Addr, vlan: u16) -> Result<[u8; 6], Reason> {
-    if !is_host(src) || is_ours(src, vlan) {
-        return Err(Reason::DropSource);
-    }
-    let unresolved_vlan = u16::from(src.octets()[2] == 39) + 2;
-    match route(src) {
-        Way::None => Err(Reason::DropNoRoute),
-        Way::Host(_, on) if on != vlan => Err(Reason::DropSource),
-        Way::Unresolved if unresolved_vlan != vlan => Err(Reason::DropSource),
-        Way::Host(mac, _) => Ok(mac),
-        Way::Unresolved => Err(Reason::DropUnresolved),
-    }
-}
-
-/// ARP on a data port.
-fn arp(vlan: u16, frame: &Frame) -> End {
-    let pass = End::of(Reason::PassArp, Some(frame.clone()));
-    let Some(arp) = frame.arp() else { return End::of(Reason::DropMalformed, None) };
-    let usual = arp.header == [0, 1, 8, 0, 6, 4];
-    if !usual || arp.sender_mac[0] & 1 == 1 || is_ours(arp.sender, vlan) {
-        return pass;
-    }
-    if arp.operation != 1 || !is_ours(arp.target, vlan) {
-        return pass;
-    }
-    let mut reply = frame.clone();
-    reply.answer_arp(&arp, VIRTUAL_MAC);
-    End::of(Reason::ArpReplied, Some(reply))
 }

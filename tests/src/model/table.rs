@@ -1,11 +1,12 @@
 //! Connections: one record each, found from either side.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use csm_common::counter::Reason;
 
-use super::frame::{Frame, Transport};
+use super::frame::{Frame, Head, Transport};
+use super::out::Name;
 
 /// TCP flags.
 pub const FIN: u8 = 1;
@@ -20,9 +21,9 @@ pub const ACK: u8 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// Source address.
-    pub src: Ipv4Addr,
+    pub src: IpAddr,
     /// Destination address.
-    pub dst: Ipv4Addr,
+    pub dst: IpAddr,
     /// Source port, or the echo's identifier.
     pub sport: u16,
     /// Destination port, or the echo's identifier.
@@ -36,13 +37,9 @@ pub struct Key {
 impl Key {
     /// The frame's.
     #[must_use]
-    pub fn of(frame: &Frame, vlan: u16, transport: Transport) -> Self {
-        let (sport, dport) = match transport {
-            Transport::Echo { id, .. } => (id, id),
-            Transport::Other => (0, 0),
-            _ => frame.ports(),
-        };
-        Self { src: frame.src(), dst: frame.dst(), sport, dport, vlan, proto: frame.proto() }
+    pub fn of(frame: &Frame, head: &Head, vlan: u16) -> Self {
+        let (sport, dport) = frame.ports(head);
+        Self { src: head.src, dst: head.dst, sport, dport, vlan, proto: head.proto }
     }
 }
 
@@ -61,21 +58,30 @@ pub enum State {
     Closed,
 }
 
+/// Virtual server, and real if it has one; `None`: of a connection to no virtual server.
+pub type Service = Option<(u32, Option<u32>)>;
+
 /// A connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conn {
     /// As its opener's packets come in.
     pub key: Key,
     /// Address and port of the one who answers.
-    pub server: (Ipv4Addr, u16),
+    pub server: Name,
+    /// What the one who answers takes the opener for.
+    pub source: Name,
     /// VLAN of the one who answers.
     pub server_vlan: u16,
-    /// Virtual server and real.
-    pub service: Option<(u32, u32)>,
-    /// MAC address on the way to the one who answers.
-    pub to_server: Option<[u8; 6]>,
-    /// MAC address on the way to the opener.
-    pub to_client: Option<[u8; 6]>,
+    /// See there.
+    pub service: Service,
+    /// The one who answers may do so past this node.
+    pub unidirectional: bool,
+    /// Hop on the way to the one who answers.
+    pub to_server: u32,
+    /// Hop on the way to the opener.
+    pub to_client: u32,
+    /// Where the client is sticky: group and network.
+    pub sticky: Option<(u32, IpAddr)>,
     /// Where it is.
     pub state: State,
     /// What the opener must acknowledge.
@@ -100,10 +106,13 @@ impl Conn {
         Self {
             key,
             server: (key.dst, key.dport),
+            source: (key.src, key.sport),
             server_vlan: 0,
             service: None,
-            to_server: None,
-            to_client: None,
+            unidirectional: false,
+            to_server: 0,
+            to_client: 0,
+            sticky: None,
             state: State::Syn,
             expect: 0,
             fin: [false; 2],
@@ -111,16 +120,35 @@ impl Conn {
         }
     }
 
+    /// One side is at its end. A server that was never seen here will not show its own.
+    fn end_of(&mut self, forward: bool) {
+        self.fin[usize::from(!forward)] = true;
+        let unseen = forward && self.unidirectional && self.acked[1].is_none();
+        self.state = if self.fin == [true; 2] || unseen { State::Closed } else { State::Closing };
+    }
+
     /// Address and port of the opener.
     #[must_use]
-    pub const fn client(&self) -> (Ipv4Addr, u16) {
+    pub const fn client(&self) -> Name {
         (self.key.src, self.key.sport)
     }
 
     /// Address and port that the opener speaks to.
     #[must_use]
-    pub const fn virtual_server(&self) -> (Ipv4Addr, u16) {
+    pub const fn virtual_server(&self) -> Name {
         (self.key.dst, self.key.dport)
+    }
+
+    /// Source and destination of a packet of that direction when it leaves.
+    #[must_use]
+    pub const fn leaves(&self, forward: bool) -> (Name, Name) {
+        if forward { (self.source, self.server) } else { (self.virtual_server(), self.client()) }
+    }
+
+    /// The hop of that direction.
+    #[must_use]
+    pub const fn towards(&self, forward: bool) -> u32 {
+        if forward { self.to_server } else { self.to_client }
     }
 
     /// As the other's packets come in.
@@ -128,9 +156,9 @@ impl Conn {
     pub const fn return_key(&self) -> Key {
         Key {
             src: self.server.0,
-            dst: self.key.src,
+            dst: self.source.0,
             sport: self.server.1,
-            dport: self.key.sport,
+            dport: self.source.1,
             vlan: self.server_vlan,
             proto: self.key.proto,
         }
@@ -231,8 +259,7 @@ impl Tables {
                 conn.state = State::Closed;
             }
         } else if flags & FIN != 0 {
-            conn.fin[usize::from(!forward)] = true;
-            conn.state = if conn.fin == [true; 2] { State::Closed } else { State::Closing };
+            conn.end_of(forward);
         }
         true
     }
@@ -253,13 +280,16 @@ impl Tables {
             self.half_open.remove(&conn.return_key());
             return Outcome::Unknown;
         }
-        let proves = match transport {
-            Transport::Tcp { flags, ack, .. } => {
-                flags & ACK != 0 && flags & (SYN | RST) == 0 && ack == conn.expect
+        let proves = match (transport, conn.state) {
+            (Transport::Tcp { flags, seq, ack }, state) => {
+                let goes_on = flags & ACK != 0 && flags & (SYN | RST) == 0;
+                goes_on
+                    && (state == State::SynAck && ack == conn.expect
+                        || state == State::Syn && conn.unidirectional && seq == conn.expect)
             }
-            _ => true,
+            (_, state) => state == State::SynAck,
         };
-        if conn.state != State::SynAck || !proves {
+        if !proves {
             return known(false);
         }
         if self.proven.contains_key(&conn.return_key()) {
@@ -273,9 +303,7 @@ impl Tables {
         if let Transport::Tcp { flags, .. } = transport
             && flags & FIN != 0
         {
-            let conn = self.conn_mut(id);
-            conn.fin[0] = true;
-            conn.state = if conn.fin[1] { State::Closed } else { State::Closing };
+            self.conn_mut(id).end_of(true);
         }
         known(true)
     }
@@ -316,11 +344,26 @@ impl Tables {
             self.proven.remove(&return_key);
             self.proven.remove(&beside);
         }
+        Ok(self.enter(conn))
+    }
+
+    /// Whether the place on the server's side is free.
+    #[must_use]
+    pub fn is_free(&self, conn: &Conn) -> bool {
+        let key = conn.return_key();
+        !self.proven.contains_key(&key) && !self.half_open.contains_key(&key)
+    }
+
+    /// Enters a connection among the half-open, whatever has its places.
+    ///
+    /// # Panics
+    /// Never: there are fewer than 2^32.
+    pub fn enter(&mut self, conn: Conn) -> u32 {
         let id = u32::try_from(self.conns.len()).expect("a few");
         self.half_open.insert(conn.key, (id, true));
-        self.half_open.insert(return_key, (id, false));
+        self.half_open.insert(conn.return_key(), (id, false));
         self.conns.push(conn);
-        Ok(id)
+        id
     }
 
     /// Something was acknowledged on the server port: noted once it has moved by 16 KiB.

@@ -1,135 +1,169 @@
-//! The program and a plain model of it (`csm_tests::model`) on the same frames: sequences of valid, odd, damaged and
-//! truncated ones, on connections that the model knows and on others. Same reason, same frame, same counters, and at the end of
-//! each sequence the same connections.
+//! The programs and a plain model of them (`csm_tests::model`) on the same frames of both families: sequences of valid, odd,
+//! damaged and truncated ones, on connections that the model knows and on others, in every way of forwarding. Same reason,
+//! same frame, same counters, and at the end of each sequence the same connections and sticky clients.
 //!
 //! `CSM_MODEL_FRAMES` says how many frames, `CSM_MODEL_SEED` where to begin: a disagreement names its seed.
 
+mod build;
 pub(crate) mod generate;
+mod maps;
+mod scene;
+mod wire;
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
 
-use aya::maps::{HashMap, MapData};
+use aya::maps::{HashMap as BpfMap, MapData, PerCpuArray, PerCpuValues};
+use aya::util::nr_cpus;
+use csm_common::address::V6;
 use csm_common::counter::Reason;
 use csm_common::flow::{
-    FLAG_ACK, FLAG_FIN, FLAG_FORWARD, FlowEntry, FlowKey, STATE_CLOSED, STATE_CLOSING, STATE_ESTABLISHED,
-    STATE_SYN, STATE_SYN_ACK,
+    FLAG_ACK, FLAG_FIN, FLAG_FORWARD, FlowEntry, FlowKey, NONE, STATE_CLOSED, STATE_CLOSING,
+    STATE_ESTABLISHED, STATE_SYN, STATE_SYN_ACK,
 };
+use csm_common::gate::GateState;
+use csm_common::limits::Budget;
 use csm_common::names;
-use csm_common::service::VSERVER_DISPATCH;
-use csm_tests::model::frame::Frame;
+use csm_common::service::{StickyEntry, StickyKey};
 use csm_tests::model::table::{Conn, Key, State};
-use csm_tests::model::{Model, Service, Sums};
-use csm_tests::rig::{ANY_TCP, DNS, REALS, Rig, Side, WEB};
+use csm_tests::model::{Made, Model, Sums};
+use csm_tests::rig::{Rig, Run, Side};
+use csm_tests::rig6;
 use csm_user::dataplane::load::Capacity;
 
 use generate::Generator;
+use maps::Be;
 
 /// Frames of a sequence, after which the tables are compared and emptied.
 const SEQUENCE: u64 = 400;
+const CAPACITY: Capacity = Capacity {
+    connections: 1024,
+    embryonic: 8192,
+    sticky: 1024,
+    vservers: 128,
+    reals: 128,
+    ipv6: true,
+    router: false,
+};
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn the_program_and_the_model_agree() {
+    agree(|| Rig::with_capacity(CAPACITY), 2);
+}
+
+#[test]
+fn the_program_and_the_model_agree_on_a_trunk() {
+    agree(|| Rig::on_trunk_with(CAPACITY), 2);
+}
+
+/// Compares them on a `share` of the frames.
+fn agree(make: impl FnOnce() -> anyhow::Result<Rig>, share: u64) {
     let number = |name: &str, default: u64| {
         std::env::var(name)
             .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
     };
-    let (frames, first_seed) = (number("CSM_MODEL_FRAMES", 100_000), number("CSM_MODEL_SEED", 1));
-    let mut rig = Rig::with_capacity(Capacity {
-        connections: 1024,
-        embryonic: 4096,
-        sticky: 64,
-        vservers: 16,
-        reals: 16,
-        ipv6: false,
-        router: false,
-    })
-    .expect("the rig");
-    let mut model = scene();
-    let (mut fed, mut left_out, mut ends) = (0, 0, BTreeMap::<&str, u64>::new());
+    let (frames, first_seed) = (number("CSM_MODEL_FRAMES", 100_000) / share, number("CSM_MODEL_SEED", 1));
+    let mut bench = Bench::new(make().expect("the rig"));
+    let (mut fed, mut ends) = (0, BTreeMap::<&str, u64>::new());
     for seed in first_seed.. {
         if fed >= frames {
             break;
         }
-        dispatch(&rig, &mut model, seed % 2 == 0);
-        let mut generator = Generator::new(seed);
-        for index in 0..SEQUENCE {
-            let (side, bytes) = generator.frame(&model);
-            let Some(end) = model.step(side, &bytes) else {
-                left_out += 1;
-                continue;
-            };
-            let run = rig.run(side, &bytes);
-            let at = || {
-                format!(
-                    "CSM_MODEL_SEED={seed}, frame {index} on {side:?}\n  in    {}\n  model {:?} {}\n  csm   {:?} {}",
-                    hex(&bytes),
-                    end.reason,
-                    end.frame.as_ref().map_or(String::new(), |frame| hex(frame.bytes())),
-                    run.reason,
-                    hex(&run.frame),
-                )
-            };
-            // Nobody empties the ring of fragments that wait: soon it has no room.
-            let full = (run.reason, end.reason) == (Reason::DropFragmentEarly, Reason::HeldFragment);
-            assert!(run.reason == end.reason || full, "{}", at());
-            if let Some(frame) = &end.frame {
-                let same = frame.same(&run.frame, &Frame::of(&bytes))
-                    || frame.same_but_zeros(&run.frame, &end.zeros);
-                assert!(same, "other frame: {}", at());
-            }
+        bench.gate(seed);
+        let mut generator = Generator::new(seed, bench.rig.own_mac(Side::Ft), bench.model.scene.trunk);
+        let agreed = (0..SEQUENCE).try_for_each(|index| {
+            let (side, bytes) = generator.frame(&bench.model);
+            let reason = bench.compare(side, &bytes, &format!("CSM_MODEL_SEED={seed}, frame {index}"))?;
             fed += 1;
-            *ends.entry(end.reason.name()).or_default() += 1;
+            *ends.entry(reason.name()).or_default() += 1;
+            Some(())
+        });
+        match agreed {
+            Some(()) => bench.compare_tables(seed),
+            None => bench.count_anew(),
         }
-        assert_eq!(entries(&rig), expected(&model), "CSM_MODEL_SEED={seed}: the tables");
-        assert_counts(&rig, &model);
-        empty(&mut rig, &mut model);
+        bench.empty();
     }
-    println!("{fed} frames, {left_out} more left out; {ends:?}");
-    let seen = |name: &str| ends.contains_key(name);
-    for name in [
-        "forwarded_flow",
-        "forwarded_new",
-        "forwarded_routed",
-        "forwarded_icmp",
-        "forwarded_fragment",
-        "arp_replied",
-        "echo_replied",
-        "drop_protocol",
-        "drop_icmp_unmatched",
+    println!("{fed} frames; {ends:?}");
+    for reason in [
+        Reason::ForwardedFlow,
+        Reason::ForwardedNew,
+        Reason::ForwardedRouted,
+        Reason::ForwardedIcmp,
+        Reason::ForwardedFragment,
+        Reason::ArpReplied,
+        Reason::EchoReplied,
+        Reason::TimeExceeded,
+        Reason::TooBig,
+        Reason::Relayed,
+        Reason::DropProtocol,
+        Reason::DropIcmp,
+        Reason::DropPoolExhausted,
+        Reason::DropSourceRoute,
+        Reason::DropStatic,
+        Reason::DropStandby,
+        Reason::DropRelay,
     ] {
-        assert!(seen(name), "the frames reach {name}: {ends:?}");
+        assert!(ends.contains_key(reason.name()), "the frames reach {reason:?}: {ends:?}");
     }
 }
 
-/// The rig's virtual servers.
-fn scene() -> Model {
-    let ring = |first: u32, port: u16| {
-        (first..).zip(REALS.iter()).map(|(number, host)| (number, host.ip, port)).collect::<Vec<_>>()
-    };
-    let service = |number, proto, port, ring| Service {
-        number,
-        proto,
-        port,
-        ring,
-        in_service: true,
-        turns: 0,
-        dispatch: false,
-    };
-    Model::new(vec![
-        service(WEB, 6, 80, ring(0, 0)),
-        service(DNS, 17, 53, ring(3, 5353)),
-        service(ANY_TCP, 6, 0, vec![(0, REALS[0].ip, 0)]),
-    ])
+/// Both of them.
+struct Bench {
+    rig: Rig,
+    model: Model,
+    tables: (Tables<u32>, Tables<V6>),
+    budgets: PerCpuArray<MapData, u64>,
+    gue_ports: HashMap<IpAddr, u16>,
+    /// Frames since the budgets were filled.
+    since: u64,
 }
 
-/// Has the web's reals own the virtual address, or not.
-fn dispatch(rig: &Rig, model: &mut Model, on: bool) {
-    rig.vserver(WEB, |vserver| {
-        vserver.flags &= !VSERVER_DISPATCH;
-        vserver.flags |= if on { VSERVER_DISPATCH } else { 0 };
-    });
-    model.services[WEB as usize].dispatch = on;
+/// The tables of a family, established and half open.
+struct Tables<A: Be>([BpfMap<MapData, FlowKey<A>, FlowEntry<A>>; 2]);
+
+impl<A: Be> Tables<A> {
+    fn of(rig: &Rig) -> Self {
+        Self(A::NAMES.flows.map(|name| rig.map(name)))
+    }
+
+    /// What was chosen for the connection that was opened under `key`.
+    fn made(&self, key: &Key) -> Option<Made> {
+        let key = FlowKey {
+            src_be: A::be(key.src),
+            dst_be: A::be(key.dst),
+            sport_be: key.sport.to_be(),
+            dport_be: key.dport.to_be(),
+            vlan: key.vlan,
+            proto: key.proto,
+            pad: 0,
+        };
+        let entry = self.0[1].get(&key, 0).ok()?;
+        let source = (entry.new_src_be.ip(), u16::from_be(entry.new_sport_be));
+        Some(Made { source, real: (entry.real != NONE).then_some(entry.real) })
+    }
+
+    fn entries(&self, all: &mut BTreeMap<Key, Entry>) {
+        for (table, proven) in self.0.iter().zip([true, false]) {
+            for item in table.iter() {
+                let (key, entry) = item.expect("a table");
+                let key = Key {
+                    src: key.src_be.ip(),
+                    dst: key.dst_be.ip(),
+                    sport: u16::from_be(key.sport_be),
+                    dport: u16::from_be(key.dport_be),
+                    vlan: key.vlan,
+                    proto: key.proto,
+                };
+                assert!(
+                    all.insert(key, Entry::found(&key, &entry, proven)).is_none(),
+                    "{key:?} stands twice"
+                );
+            }
+        }
+    }
 }
 
 /// What is compared of an entry.
@@ -141,112 +175,199 @@ struct Entry {
     fin: bool,
     acked: Option<u32>,
     expect: Option<u32>,
-    src: (Ipv4Addr, u16),
-    dst: (Ipv4Addr, u16),
+    src: (IpAddr, u16),
+    dst: (IpAddr, u16),
     vlan: u16,
-    service: Option<(u32, u32)>,
+    hop: u32,
+    service: Option<(u32, Option<u32>)>,
 }
 
-fn entries(rig: &Rig) -> BTreeMap<Key, Entry> {
-    let ip = |be: u32| Ipv4Addr::from(be.to_ne_bytes());
-    let mut all = BTreeMap::new();
-    for (table, proven) in [(names::FLOWS, true), (names::EMBRYONIC, false)] {
-        for (key, entry) in rig.flows(table) {
-            let forward = entry.flags & FLAG_FORWARD != 0;
-            let answered = forward && entry.state == STATE_SYN_ACK && key.proto == 6;
-            let value = Entry {
-                proven,
-                forward,
-                state: entry.state,
-                fin: entry.flags & FLAG_FIN != 0,
-                acked: (entry.flags & FLAG_ACK != 0).then_some(entry.ack),
-                expect: answered.then_some(entry.expect_ack),
-                src: (ip(entry.new_src_be), u16::from_be(entry.new_sport_be)),
-                dst: (ip(entry.new_dst_be), u16::from_be(entry.new_dport_be)),
-                vlan: entry.egress_vlan,
-                service: (entry.vserver != u32::MAX).then_some((entry.vserver, entry.real)),
-            };
-            let FlowKey { src_be, dst_be, sport_be, dport_be, vlan, proto, .. } = key;
-            let key = Key {
-                src: ip(src_be),
-                dst: ip(dst_be),
-                sport: u16::from_be(sport_be),
-                dport: u16::from_be(dport_be),
-                vlan,
-                proto,
-            };
-            assert!(all.insert(key, value).is_none(), "{key:?} stands in both tables");
+impl Entry {
+    fn found<A: Be>(key: &Key, entry: &FlowEntry<A>, proven: bool) -> Self {
+        let forward = entry.flags & FLAG_FORWARD != 0;
+        let answered = forward && entry.state == STATE_SYN_ACK && key.proto == 6;
+        let real = (entry.real != NONE).then_some(entry.real);
+        Self {
+            proven,
+            forward,
+            state: entry.state,
+            fin: entry.flags & FLAG_FIN != 0,
+            acked: (entry.flags & FLAG_ACK != 0).then_some(entry.ack),
+            expect: answered.then_some(entry.expect_ack),
+            src: (entry.new_src_be.ip(), u16::from_be(entry.new_sport_be)),
+            dst: (entry.new_dst_be.ip(), u16::from_be(entry.new_dport_be)),
+            vlan: entry.egress_vlan,
+            hop: entry.nexthop,
+            service: (entry.vserver != NONE).then_some((entry.vserver, real)),
         }
     }
-    all
-}
 
-fn expected(model: &Model) -> BTreeMap<Key, Entry> {
-    let tables = &model.tables;
-    let places = |places: &std::collections::HashMap<Key, (u32, bool)>, proven: bool| {
-        places
-            .iter()
-            .map(|(&key, &(id, forward))| (key, entry(tables.conn(id), forward, proven)))
-            .collect::<Vec<_>>()
-    };
-    places(&tables.proven, true).into_iter().chain(places(&tables.half_open, false)).collect()
-}
-
-fn entry(conn: &Conn, forward: bool, proven: bool) -> Entry {
-    let state = match conn.state {
-        State::Syn => STATE_SYN,
-        State::SynAck => STATE_SYN_ACK,
-        State::Established => STATE_ESTABLISHED,
-        State::Closing => STATE_CLOSING,
-        State::Closed => STATE_CLOSED,
-    };
-    let answered = forward && conn.state == State::SynAck && conn.key.proto == 6;
-    let (src, dst) =
-        if forward { (conn.client(), conn.server) } else { (conn.virtual_server(), conn.client()) };
-    Entry {
-        proven,
-        forward,
-        state,
-        fin: conn.fin[usize::from(!forward)],
-        acked: conn.acked[usize::from(!forward)],
-        expect: answered.then_some(conn.expect),
-        src,
-        dst,
-        vlan: if forward { conn.server_vlan } else { conn.key.vlan },
-        service: conn.service,
-    }
-}
-
-fn assert_counts(rig: &Rig, model: &Model) {
-    for (name, sums) in [(names::VSERVER_COUNTS, &model.sums), (names::REAL_COUNTS, &model.real_sums)] {
-        for (number, sums) in (0..).zip(sums) {
-            let count = rig.service_count(name, number);
-            let found = Sums {
-                connections: count.connections,
-                client: (count.client_packets, count.client_bytes),
-                server: (count.server_packets, count.server_bytes),
-            };
-            assert_eq!(found, *sums, "{name} {number}");
+    fn expected(conn: &Conn, forward: bool, proven: bool) -> Self {
+        let state = match conn.state {
+            State::Syn => STATE_SYN,
+            State::SynAck => STATE_SYN_ACK,
+            State::Established => STATE_ESTABLISHED,
+            State::Closing => STATE_CLOSING,
+            State::Closed => STATE_CLOSED,
+        };
+        let answered = forward && conn.state == State::SynAck && conn.key.proto == 6;
+        let (src, dst) = conn.leaves(forward);
+        Self {
+            proven,
+            forward,
+            state,
+            fin: conn.fin[usize::from(!forward)],
+            acked: conn.acked[usize::from(!forward)],
+            expect: answered.then_some(conn.expect),
+            src,
+            dst,
+            vlan: if forward { conn.server_vlan } else { conn.key.vlan },
+            hop: conn.towards(forward),
+            service: conn.service,
         }
     }
 }
 
-fn empty(rig: &mut Rig, model: &mut Model) {
-    for name in [names::FLOWS, names::EMBRYONIC] {
-        let mut map: HashMap<MapData, FlowKey, FlowEntry> = rig.map(name);
-        for (key, _) in rig.flows(name) {
-            map.remove(&key).expect(name);
+impl Bench {
+    fn new(rig: Rig) -> Self {
+        rig6::fill(&rig).expect("the maps");
+        let scene = scene::scene(&rig);
+        maps::write::<u32>(&rig, &scene);
+        maps::write::<V6>(&rig, &scene);
+        Self {
+            tables: (Tables::of(&rig), Tables::of(&rig)),
+            budgets: rig.map(names::BUDGETS),
+            gue_ports: HashMap::new(),
+            since: 0,
+            model: Model::new(scene),
+            rig,
         }
     }
-    model.tables.clear();
-    rig.events();
+
+    /// One sequence of sixteen each with another gate.
+    fn gate(&mut self, seed: u64) {
+        self.model.gate = match seed % 16 {
+            3 => GateState::RelayOut,
+            7 => GateState::RelayIn,
+            11 => GateState::Closed,
+            _ => GateState::Open,
+        };
+        self.rig.gate(self.model.gate, HOUR);
+    }
+
+    /// One frame through both; `None`: this process stood still for so long that the program may have forgotten a datagram.
+    fn compare(&mut self, side: Side, bytes: &[u8], place: &str) -> Option<Reason> {
+        if self.since == 0 || !self.model.datagrams.is_sure() {
+            self.refill();
+        }
+        self.since = (self.since + 1) % 32;
+        let Run { reason, frame } = self.rig.run(side, bytes);
+        let made = |key: &Key| match key.src {
+            IpAddr::V4(_) => self.tables.0.made(key),
+            IpAddr::V6(_) => self.tables.1.made(key),
+        };
+        let end = self.model.step(side, bytes, &made);
+        if !self.model.datagrams.is_sure() {
+            return None;
+        }
+        let at = |what: &str| {
+            format!(
+                "{what}: {place} on {side:?}\n  in    {}\n  model {:?} {}\n  csm   {:?} {}",
+                hex(bytes),
+                end.reason,
+                end.out.as_ref().map_or(String::new(), |out| hex(&out.frame.0)),
+                reason,
+                hex(&frame),
+            )
+        };
+        // Nobody empties the ring of fragments that wait: soon it has no room.
+        let full = (reason, end.reason) == (Reason::DropFragmentEarly, Reason::HeldFragment);
+        assert!(reason == end.reason || full, "{}", at("other end"));
+        if let Some(out) = &end.out {
+            assert!(out.is(&frame, &mut self.gue_ports), "{}", at("other frame"));
+        }
+        Some(reason)
+    }
+
+    /// Goes on from the program's own counts.
+    fn count_anew(&mut self) {
+        for (name, sums) in
+            [(names::VSERVER_COUNTS, &mut self.model.sums), (names::REAL_COUNTS, &mut self.model.real_sums)]
+        {
+            for (&number, sums) in sums {
+                *sums = counted(&self.rig, name, number);
+            }
+        }
+    }
+
+    /// Fills the buckets from which errors are sent, and forgets datagrams before the program does.
+    fn refill(&mut self) {
+        let empty = vec![0; nr_cpus().expect("CPUs")];
+        let empty = PerCpuValues::try_from(empty).expect("one each");
+        self.budgets.set(Budget::IcmpError as u32, empty, 0).expect("BUDGETS");
+        if !self.model.datagrams.is_sure() {
+            self.model.datagrams = csm_tests::model::fragment::Datagrams::default();
+            maps::forget_datagrams::<u32>(&self.rig);
+            maps::forget_datagrams::<V6>(&self.rig);
+        }
+    }
+
+    fn compare_tables(&self, seed: u64) {
+        let mut found = BTreeMap::new();
+        self.tables.0.entries(&mut found);
+        self.tables.1.entries(&mut found);
+        let tables = &self.model.tables;
+        let mut expected = BTreeMap::new();
+        for (places, proven) in [(&tables.proven, true), (&tables.half_open, false)] {
+            for (&key, &(id, forward)) in places {
+                expected.insert(key, Entry::expected(tables.conn(id), forward, proven));
+            }
+        }
+        for (key, entry) in &found {
+            assert_eq!(Some(entry), expected.get(key), "CSM_MODEL_SEED={seed}: {key:?}");
+        }
+        assert_eq!(found.len(), expected.len(), "CSM_MODEL_SEED={seed}: entries");
+        for (index, clients) in [&self.model.sticky, &self.model.sticky_half].into_iter().enumerate() {
+            let mut found = BTreeMap::new();
+            self.sticky::<u32>(index, &mut found);
+            self.sticky::<V6>(index, &mut found);
+            assert_eq!(found, *clients, "CSM_MODEL_SEED={seed}: sticky clients");
+        }
+        for (name, sums) in
+            [(names::VSERVER_COUNTS, &self.model.sums), (names::REAL_COUNTS, &self.model.real_sums)]
+        {
+            for (&number, sums) in sums {
+                assert_eq!(counted(&self.rig, name, number), *sums, "CSM_MODEL_SEED={seed}: {name} {number}");
+            }
+        }
+    }
+
+    fn sticky<A: Be>(&self, index: usize, all: &mut BTreeMap<(u32, IpAddr), u32>) {
+        let map: BpfMap<MapData, StickyKey<A>, StickyEntry> = self.rig.map(A::NAMES.sticky[index]);
+        for item in map.iter() {
+            let (key, entry) = item.expect("sticky clients");
+            all.insert((key.group, key.client_be.ip()), entry.real);
+        }
+    }
+
+    fn empty(&mut self) {
+        maps::empty::<u32>(&self.rig);
+        maps::empty::<V6>(&self.rig);
+        self.model.clear();
+        self.rig.forget_events();
+    }
+}
+
+/// What the program has counted.
+fn counted(rig: &Rig, name: &'static str, number: u32) -> Sums {
+    let count = rig.service_count(name, number);
+    Sums {
+        connections: count.connections,
+        client: (count.client_packets, count.client_bytes),
+        server: (count.server_packets, count.server_bytes),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// For the side that a connection's packets come in on.
-fn side_of(vlan: u16) -> Side {
-    if vlan == 2 { Side::Client } else { Side::Server }
 }

@@ -2,6 +2,7 @@
 //! network namespaces of its own.
 
 mod announce;
+mod apps;
 mod bridge;
 mod configure;
 mod dataplane;

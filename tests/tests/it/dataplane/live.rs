@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use csm_common::gate::GateState;
 use csm_common::net::relay_mac;
-use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, VIP};
+use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, Side, VIP};
 use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::differential::generate::Generator;
@@ -113,7 +113,7 @@ fn a_handshake_crosses_the_ports() {
     ft.expect(&Frame { src_mac: relay_mac(2), dst_mac: PEER_MAC, ..ack.clone() });
 
     rig.gate(GateState::RelayIn, Duration::from_secs(60));
-    ft.send(&Frame { src_mac: relay_mac(2), dst_mac: rig.own_mac(csm_tests::rig::Side::Ft), ..ack.clone() });
+    ft.send(&Frame { src_mac: relay_mac(2), dst_mac: rig.own_mac(Side::Ft), ..ack.clone() });
     server.expect(&ack.sent_to(&REALS[0], 80));
     assert_eq!(rig.flows(csm_common::names::FLOWS).len(), 2);
 }
@@ -139,9 +139,9 @@ fn the_reasons_add_up_to_what_the_ports_received() {
         let counts = rig.counts(rig.ports()[port].ifindex);
         counts.iter().fold((0, 0), |(packets, bytes), count| (packets + count.packets, bytes + count.bytes))
     };
-    let mut wires = ["p0x", "p1x"].map(|port| Wire::open(port).expect("a wire"));
-    let mut generator = Generator::new(7);
-    let model = csm_tests::model::Model::new(Vec::new());
+    let mut wires = ["p0x", "p1x", "p2x"].map(|port| Wire::open(port).expect("a wire"));
+    let mut generator = Generator::new(7, rig.own_mac(Side::Ft), false);
+    let model = csm_tests::model::Model::new(csm_tests::model::scene::Scene::default());
     let mut sent = [(0, 0); 3];
     for _ in 0..500 {
         let (side, bytes) = generator.frame(&model);

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use aya::maps::{Array, HashMap, MapData};
 use csm_common::counter::Reason;
 use csm_common::event::EVENT_CONNECTION;
-use csm_common::flow::STATE_CLOSED;
+use csm_common::flow::{STATE_CLOSED, STATE_CLOSING};
 use csm_common::hash;
 use csm_common::names;
 use csm_common::net::{ADDRESS_POOL, Address, AddressKey, NextHop};
@@ -76,6 +76,21 @@ fn servers_that_answer_past_this_node_keep_their_connections_until_the_client_en
     let flows = rig.flows(names::FLOWS);
     assert_eq!(flows.len(), 2);
     assert!(flows.iter().all(|(_, entry)| entry.state == STATE_CLOSED), "no FIN of the server will come");
+}
+
+/// A client may go on for as long as it likes after its server has said that it is at its end.
+#[test]
+fn a_server_that_does_answer_through_here_closes_its_own_side_alone() {
+    let mut rig = dispatching(VSERVER_UNIDIRECTIONAL);
+    for frame in [Frame::client(SYN, CLIENT_ISN, 0), Frame::client(ACK, CLIENT_ISN + 1, SERVER_ISN + 1)] {
+        rig.run(Side::Client, &frame.bytes());
+    }
+    let states = |rig: &Rig| rig.flows(names::FLOWS).iter().map(|(_, entry)| entry.state).collect::<Vec<_>>();
+    let end = direct(FIN | ACK, SERVER_ISN + 1, CLIENT_ISN + 1);
+    expect(&mut rig, Side::Server, &end, Reason::ForwardedFlow, &end.clone().routed_to(&FAR_CLIENT));
+    assert_eq!(states(&rig), [STATE_CLOSING; 2]);
+    rig.run(Side::Client, &Frame::client(FIN | ACK, CLIENT_ISN + 1, SERVER_ISN + 2).bytes());
+    assert_eq!(states(&rig), [STATE_CLOSED; 2]);
 }
 
 /// A rig whose web server's clients get addresses of a pool of 2 × `ports`.

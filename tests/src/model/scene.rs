@@ -1,0 +1,330 @@
+//! The network that the model stands in: plain lists, searched from the start.
+
+use std::net::IpAddr;
+
+/// A host or network: address and the bits of it that count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Net(pub IpAddr, pub u8);
+
+impl Net {
+    /// One address.
+    #[must_use]
+    pub const fn host(ip: IpAddr) -> Self {
+        Self(ip, if ip.is_ipv4() { 32 } else { 128 })
+    }
+
+    /// Whether `ip` is of it.
+    #[must_use]
+    pub fn holds(self, ip: IpAddr) -> bool {
+        let bits = |octets: &[u8]| {
+            let all: Vec<bool> =
+                octets.iter().flat_map(|octet| (0..8).rev().map(move |bit| octet >> bit & 1 == 1)).collect();
+            all[..usize::from(self.1)].to_vec()
+        };
+        match (self.0, ip) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => bits(&net.octets()) == bits(&ip.octets()),
+            (IpAddr::V6(net), IpAddr::V6(ip)) => bits(&net.octets()) == bits(&ip.octets()),
+            _ => false,
+        }
+    }
+
+    /// `ip` without the bits that do not count.
+    #[must_use]
+    pub fn mask(ip: IpAddr, bits: u8) -> IpAddr {
+        let cut = |octets: &mut [u8]| {
+            for (index, octet) in octets.iter_mut().enumerate() {
+                let kept = usize::from(bits).saturating_sub(index * 8).min(8);
+                *octet &= u8::try_from(0xff00_u32 >> kept & 0xff).expect("an octet");
+            }
+        };
+        match ip {
+            IpAddr::V4(ip) => {
+                let mut octets = ip.octets();
+                cut(&mut octets);
+                octets.into()
+            }
+            IpAddr::V6(ip) => {
+                let mut octets = ip.octets();
+                cut(&mut octets);
+                octets.into()
+            }
+        }
+    }
+}
+
+/// Both ends of a tunnel; port 0: IP in IP, else GUE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Source of what leaves.
+    pub local: IpAddr,
+    /// Where it goes.
+    pub remote: IpAddr,
+    /// UDP port.
+    pub port: u16,
+}
+
+/// A neighbour that packets leave to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Its number in the program's list.
+    pub number: u32,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// The VLAN it is on.
+    pub vlan: u16,
+    /// Longest IP packet that goes there.
+    pub mtu: u16,
+    /// Its MAC address is known.
+    pub resolved: bool,
+    /// What goes there is put into another packet.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// Where a network is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// On the VLAN itself.
+    Connected(u16),
+    /// Behind that hop.
+    Via(u32),
+}
+
+/// A real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Real {
+    /// Its number in the program's list.
+    pub number: u32,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its port; 0: the virtual server's.
+    pub port: u16,
+    /// Hop that leads to it.
+    pub hop: u32,
+}
+
+/// Addresses and ports to give away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Its number in the program's list.
+    pub number: u32,
+    /// The first address.
+    pub first: IpAddr,
+    /// How many.
+    pub addresses: u8,
+    /// First port.
+    pub port: u16,
+    /// How many.
+    pub ports: u16,
+}
+
+/// How a virtual server forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// To the real's address.
+    Nat,
+    /// To the real's MAC address or through its tunnel; it owns the virtual address.
+    Dispatch,
+    /// To where the packet wants to go.
+    Forward,
+}
+
+/// Which real a new connection gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// In turn.
+    Turn,
+    /// The same for the same client.
+    Hash,
+    /// That of the client's network (so many bits) before, else in turn; shared by the group.
+    Sticky {
+        /// Group of virtual servers.
+        group: u32,
+        /// Bits of the client's address that count.
+        bits: u8,
+    },
+}
+
+/// What becomes of the client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It stays.
+    Own,
+    /// One of that pool.
+    Pool(u32),
+    /// As `static` says.
+    Static,
+}
+
+/// A virtual server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its number in the program's list.
+    pub number: u32,
+    /// Address or network.
+    pub net: Net,
+    /// IP protocol; 0: any.
+    pub proto: u8,
+    /// Port; 0: any.
+    pub port: u16,
+    /// See there.
+    pub mode: Mode,
+    /// The reals in their turn.
+    pub ring: Vec<Real>,
+    /// See there.
+    pub choice: Choice,
+    /// See there.
+    pub source: Source,
+    /// The servers' packets may go past.
+    pub unidirectional: bool,
+    /// In service.
+    pub in_service: bool,
+}
+
+/// What `static` says of a host's own connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Static {
+    /// Their source is of that pool.
+    Pool(u32),
+    /// They are not allowed.
+    Drop,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default)]
+pub struct Scene {
+    /// Both data VLANs and the FT VLAN are on one port, tagged.
+    pub trunk: bool,
+    /// MAC address of the FT port.
+    pub ft_mac: [u8; 6],
+    /// The group's addresses, by VLAN.
+    pub addresses: Vec<(IpAddr, u16)>,
+    /// Whose address ICMP errors come from, by VLAN.
+    pub error_sources: Vec<(IpAddr, u16)>,
+    /// See there.
+    pub hops: Vec<Hop>,
+    /// Hosts that were heard of, by VLAN, and their hops.
+    pub neighbours: Vec<(IpAddr, u16, u32)>,
+    /// See there.
+    pub routes: Vec<(Net, Way)>,
+    /// See there.
+    pub services: Vec<Service>,
+    /// See there.
+    pub pools: Vec<Pool>,
+    /// See there.
+    pub statics: Vec<(Net, Static)>,
+}
+
+impl Scene {
+    /// One of the group's addresses on `vlan`.
+    #[must_use]
+    pub fn is_ours(&self, ip: IpAddr, vlan: u16) -> bool {
+        self.addresses.contains(&(ip, vlan))
+    }
+
+    /// The hop with that number.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn hop(&self, number: u32) -> &Hop {
+        self.hops.iter().find(|hop| hop.number == number).expect("a hop")
+    }
+
+    /// The most specific way to `ip`, and the VLAN it leads out of.
+    #[must_use]
+    pub fn way(&self, ip: IpAddr) -> Option<(Way, u16)> {
+        let (_, way) = self.routes.iter().filter(|(net, _)| net.holds(ip)).max_by_key(|(net, _)| net.1)?;
+        let vlan = match way {
+            Way::Connected(vlan) => *vlan,
+            Way::Via(hop) => self.hop(*hop).vlan,
+        };
+        Some((*way, vlan))
+    }
+
+    /// The hop on that way to `ip`, if there is one.
+    #[must_use]
+    pub fn next(&self, way: Way, ip: IpAddr) -> Option<u32> {
+        match way {
+            Way::Via(hop) => Some(hop),
+            Way::Connected(vlan) => {
+                self.neighbours.iter().find(|near| (near.0, near.1) == (ip, vlan)).map(|near| near.2)
+            }
+        }
+    }
+
+    /// The most specific virtual server for that destination.
+    #[must_use]
+    pub fn service(&self, dst: IpAddr, proto: u8, port: u16) -> Option<usize> {
+        let port = if matches!(proto, 6 | 17) { port } else { 0 };
+        let fits = |service: &Service| {
+            service.net.holds(dst)
+                && (service.proto == 0 || service.proto == proto)
+                && (service.port == 0 || service.port == port)
+        };
+        let found = self.services.iter().enumerate().filter(|(_, service)| fits(service));
+        let best = found.max_by_key(|(_, service)| (service.net.1, service.port != 0, service.proto != 0));
+        best.map(|(index, _)| index)
+    }
+
+    /// What `static` says of who opens a connection from `ip`.
+    #[must_use]
+    pub fn statics_of(&self, ip: IpAddr) -> Option<Static> {
+        let found = self.statics.iter().filter(|(net, _)| net.holds(ip));
+        found.max_by_key(|(net, _)| net.1).map(|(_, what)| *what)
+    }
+
+    /// The pool with that number.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn pool(&self, number: u32) -> &Pool {
+        self.pools.iter().find(|pool| pool.number == number).expect("a pool")
+    }
+}
+
+impl Pool {
+    /// Whether that source is of it; protocols without ports keep their own.
+    #[must_use]
+    pub fn gives(&self, (ip, port): (IpAddr, u16), proto: u8, own: u16) -> bool {
+        let given = (0..self.addresses).any(|index| plus(self.first, index) == ip);
+        let fits = if matches!(proto, 6 | 17) {
+            (self.port..self.port + self.ports).contains(&port)
+        } else {
+            port == own
+        };
+        given && fits
+    }
+}
+
+/// The address so many after `ip`, which does not carry.
+#[must_use]
+pub fn plus(ip: IpAddr, by: u8) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => {
+            let mut octets = ip.octets();
+            octets[3] += by;
+            octets.into()
+        }
+        IpAddr::V6(ip) => {
+            let mut octets = ip.octets();
+            octets[15] += by;
+            octets.into()
+        }
+    }
+}
+
+/// An address that one host may have: not of "this network", loopback, multicast or reserved; of IPv6 none that holds an
+/// IPv4 address.
+#[must_use]
+pub fn is_host(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => !matches!(ip.octets()[0], 0 | 127 | 224..),
+        IpAddr::V6(ip) => {
+            let holds_v4 = ip.segments()[..5] == [0; 5] && matches!(ip.segments()[5], 0 | 0xffff);
+            !holds_v4 && !ip.is_multicast()
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The scene written into the program's maps, and what stands in them afterwards.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use aya::Pod;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, MapData};
+use csm_common::address::{Address, V6};
+use csm_common::flow::NONE;
+use csm_common::fragment::{Fragment, FragmentKey};
+use csm_common::net::{
+    self, ADDRESS_POOL, AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop,
+};
+use csm_common::service::{
+    self, Match, Networks, REAL_STICKY, REAL_USABLE, StickyEntry, StickyKey, VSERVER_DISPATCH,
+    VSERVER_FORWARD, VSERVER_HASH_SOURCE, VSERVER_INSERVICE, VSERVER_STATIC, VSERVER_UNIDIRECTIONAL, Vserver,
+    VserverKey, ring_slot,
+};
+use csm_common::{flow, names};
+use csm_tests::model::scene::{Choice, Mode, Scene, Service, Source, Static};
+use csm_tests::rig::{self, Rig, VIRTUAL_MAC};
+
+/// An address as a family's maps have it, and their names.
+pub(crate) trait Be: Address + Pod + Eq + std::hash::Hash {
+    fn be(ip: IpAddr) -> Self;
+    fn ip(self) -> IpAddr;
+    fn has(ip: IpAddr) -> bool;
+    const NAMES: Names;
+}
+
+/// Names of the maps of a family.
+pub(crate) struct Names {
+    addresses: &'static str,
+    next_hops: &'static str,
+    neighbours: &'static str,
+    tunnels: &'static str,
+    vserver_keys: &'static str,
+    vservers: &'static str,
+    reals: &'static str,
+    networks: &'static str,
+    pools: &'static str,
+    statics: &'static str,
+    pub(crate) flows: [&'static str; 2],
+    pub(crate) sticky: [&'static str; 2],
+    fragments: &'static str,
+}
+
+impl Be for u32 {
+    fn be(ip: IpAddr) -> Self {
+        let IpAddr::V4(ip) = ip else { panic!("{ip} is not IPv4") };
+        rig::be(ip)
+    }
+    fn ip(self) -> IpAddr {
+        Ipv4Addr::from(self.to_ne_bytes()).into()
+    }
+    fn has(ip: IpAddr) -> bool {
+        ip.is_ipv4()
+    }
+    const NAMES: Names = Names {
+        addresses: names::ADDRESSES,
+        next_hops: names::NEXTHOPS,
+        neighbours: names::NEIGHBOURS,
+        tunnels: names::TUNNELS,
+        vserver_keys: names::VSERVER_KEYS,
+        vservers: names::VSERVERS,
+        reals: names::REALS,
+        networks: names::NETWORKS,
+        pools: names::POOLS,
+        statics: names::STATICS,
+        flows: [names::FLOWS, names::EMBRYONIC],
+        sticky: [names::STICKY, names::EMBRYONIC_STICKY],
+        fragments: names::FRAGMENTS,
+    };
+}
+
+impl Be for V6 {
+    fn be(ip: IpAddr) -> Self {
+        let IpAddr::V6(ip) = ip else { panic!("{ip} is not IPv6") };
+        ip.into()
+    }
+    fn ip(self) -> IpAddr {
+        Ipv6Addr::from(self).into()
+    }
+    fn has(ip: IpAddr) -> bool {
+        ip.is_ipv6()
+    }
+    const NAMES: Names = Names {
+        addresses: names::ADDRESSES6,
+        next_hops: names::NEXTHOPS6,
+        neighbours: names::NEIGHBOURS6,
+        tunnels: names::TUNNELS6,
+        vserver_keys: names::VSERVER_KEYS6,
+        vservers: names::VSERVERS6,
+        reals: names::REALS6,
+        networks: names::NETWORKS6,
+        pools: names::POOLS6,
+        statics: names::STATICS6,
+        flows: [names::FLOWS6, names::EMBRYONIC6],
+        sticky: [names::STICKY6, names::EMBRYONIC_STICKY6],
+        fragments: names::FRAGMENTS6,
+    };
+}
+
+/// Writes what of the scene the bench has not of itself.
+pub(crate) fn write<A: Be>(rig: &Rig, scene: &Scene)
+where
+    NextHop<A>: Pod,
+    AddressKey<A>: Pod,
+    net::Tunnel<A>: Pod,
+    VserverKey<A>: Pod,
+    Vserver<A>: Pod + Default,
+    service::Real<A>: Pod,
+    service::Pool<A>: Pod,
+{
+    let maps = A::NAMES;
+    let mut addresses: HashMap<MapData, AddressKey<A>, net::Address> = rig.map(maps.addresses);
+    let key = |ip, vlan| AddressKey { ip_be: A::be(ip), vlan, pad: 0 };
+    for &(ip, vlan) in scene.addresses.iter().filter(|(ip, _)| A::has(*ip)) {
+        addresses.insert(key(ip, vlan), net::Address { kind: ADDRESS_POOL }, 0).expect("ADDRESSES");
+    }
+    let mut hops: Array<MapData, NextHop<A>> = rig.map(maps.next_hops);
+    let mut tunnels: Array<MapData, net::Tunnel<A>> = rig.map(maps.tunnels);
+    for hop in scene.hops.iter().filter(|hop| A::has(hop.ip)) {
+        let flag = |on, bit| if on { bit } else { 0 };
+        let number = hop.tunnel.map_or(0, |_| u16::try_from(hop.number).expect("a few"));
+        let value = NextHop {
+            dst_mac: hop.mac,
+            src_mac: VIRTUAL_MAC,
+            port: u32::from(hop.vlan == 3),
+            vlan: hop.vlan,
+            flags: flag(hop.resolved, NEXTHOP_RESOLVED)
+                | flag(scene.trunk, NEXTHOP_TAGGED)
+                | flag(hop.tunnel.is_some(), NEXTHOP_TUNNEL),
+            ip_be: A::be(hop.ip),
+            mtu: hop.mtu,
+            tunnel: number,
+            group: 0,
+            pad: 0,
+        };
+        hops.set(hop.number, value, 0).expect("NEXTHOPS");
+        if let Some(tunnel) = hop.tunnel {
+            let (local_be, remote_be) = (A::be(tunnel.local), A::be(tunnel.remote));
+            let value = net::Tunnel { local_be, remote_be, port_be: tunnel.port.to_be(), pad: 0 };
+            tunnels.set(number.into(), value, 0).expect("TUNNELS");
+        }
+    }
+    let mut neighbours: HashMap<MapData, AddressKey<A>, u32> = rig.map(maps.neighbours);
+    for &(ip, vlan, hop) in scene.neighbours.iter().filter(|near| A::has(near.0)) {
+        neighbours.insert(key(ip, vlan), hop, 0).expect("NEIGHBOURS");
+    }
+    let mut pools: Array<MapData, service::Pool<A>> = rig.map(maps.pools);
+    for pool in scene.pools.iter().filter(|pool| A::has(pool.first)) {
+        let value = service::Pool {
+            first_be: A::be(pool.first),
+            addresses: pool.addresses.into(),
+            port_first: pool.port,
+            ports: pool.ports,
+        };
+        pools.set(pool.number, value, 0).expect("POOLS");
+    }
+    let mut statics: LpmTrie<MapData, A, u32> = rig.map(maps.statics);
+    for (net, what) in scene.statics.iter().filter(|(net, _)| A::has(net.0)) {
+        let number = if let Static::Pool(number) = what { *number } else { NONE };
+        statics.insert(&Key::new(net.1.into(), A::be(net.0)), number, 0).expect("STATICS");
+    }
+    services::<A>(rig, scene);
+}
+
+fn services<A: Be>(rig: &Rig, scene: &Scene)
+where
+    VserverKey<A>: Pod,
+    Vserver<A>: Pod + Default,
+    service::Real<A>: Pod,
+{
+    let maps = A::NAMES;
+    let mut keys: HashMap<MapData, VserverKey<A>, Match> = rig.map(maps.vserver_keys);
+    let mut vservers: Array<MapData, Vserver<A>> = rig.map(maps.vservers);
+    let mut reals: Array<MapData, service::Real<A>> = rig.map(maps.reals);
+    let mut rings: Array<MapData, u32> = rig.map(names::RINGS);
+    let bits = u8::try_from(size_of::<A>() * 8).expect("32 or 128");
+    let mine: Vec<&Service> = scene.services.iter().filter(|service| A::has(service.net.0)).collect();
+    for service in &mine {
+        let key = VserverKey {
+            ip_be: A::be(service.net.0),
+            port_be: service.port.to_be(),
+            proto: service.proto,
+            kind: bits - service.net.1,
+        };
+        keys.insert(key, Match { vserver: service.number, rules: 0 }, 0).expect("VSERVER_KEYS");
+        let farm = service.ring.first().map_or(0, |real| real.number + 1);
+        let sticky = match service.choice {
+            Choice::Sticky { group, bits } => Some((group, A::mask(bits))),
+            _ => None,
+        };
+        let flags = [
+            (service.in_service, VSERVER_INSERVICE),
+            (service.mode == Mode::Dispatch, VSERVER_DISPATCH),
+            (service.mode == Mode::Forward, VSERVER_FORWARD),
+            (service.unidirectional, VSERVER_UNIDIRECTIONAL),
+            (service.choice == Choice::Hash, VSERVER_HASH_SOURCE),
+            (service.source == Source::Static, VSERVER_STATIC),
+        ];
+        let value = Vserver {
+            flags: flags.iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum(),
+            ring_len: u32::try_from(service.ring.len()).expect("a few"),
+            idle_s: 3600,
+            pending_s: 30,
+            sticky_s: if sticky.is_some() { 3600 } else { 0 },
+            sticky_mask_be: sticky.map_or(A::mask(bits), |(_, mask)| mask),
+            sticky_group: sticky.map_or(256 + service.number, |(group, _)| group),
+            farm,
+            pool: if let Source::Pool(number) = service.source { number } else { 0 },
+            hash_mask_be: A::mask(bits),
+            port_be: service.port.to_be(),
+            ..Vserver::default()
+        };
+        vservers.set(service.number, value, 0).expect("VSERVERS");
+        for (slot, real) in (0..).zip(&service.ring) {
+            let value = service::Real {
+                ip_be: A::be(real.ip),
+                port_be: real.port.to_be(),
+                vlan: 3,
+                nexthop: real.hop,
+                flags: REAL_USABLE | REAL_STICKY,
+                farm,
+            };
+            reals.set(real.number, value, 0).expect("REALS");
+            rings.set(ring_slot(service.number, slot), real.number, 0).expect("RINGS");
+        }
+    }
+    let mut networks: LpmTrie<MapData, A, Networks> = rig.map(maps.networks);
+    for service in mine.iter().filter(|service| service.net.1 < bits) {
+        // It and those around it, the smallest first.
+        let around =
+            mine.iter().filter(|other| other.net.1 <= service.net.1 && other.net.holds(service.net.0));
+        let mut host_bits: Vec<u8> = around.map(|other| bits - other.net.1).collect();
+        host_bits.sort_unstable();
+        host_bits.dedup();
+        host_bits.resize(4, 0);
+        let value = Networks { host_bits: host_bits.try_into().expect("four") };
+        networks.insert(&Key::new(service.net.1.into(), A::be(service.net.0)), value, 0).expect("NETWORKS");
+    }
+}
+
+/// Forgets what the program knows of connections, clients and datagrams.
+pub(crate) fn empty<A: Be>(rig: &Rig)
+where
+    flow::FlowEntry<A>: Pod,
+{
+    let maps = A::NAMES;
+    for name in maps.flows {
+        clear::<flow::FlowKey<A>, flow::FlowEntry<A>>(rig, name);
+    }
+    for name in maps.sticky {
+        clear::<StickyKey<A>, StickyEntry>(rig, name);
+    }
+    forget_datagrams::<A>(rig);
+}
+
+/// Forgets the datagrams.
+pub(crate) fn forget_datagrams<A: Be>(rig: &Rig) {
+    clear::<FragmentKey<A>, Fragment<A>>(rig, A::NAMES.fragments);
+}
+
+fn clear<K: Pod, V: Pod>(rig: &Rig, name: &'static str) {
+    let mut map: HashMap<MapData, K, V> = rig.map(name);
+    let keys: Vec<K> = map.keys().map(|key| key.expect(name)).collect();
+    for key in keys {
+        // One that evicts may have done so meanwhile.
+        let _ = map.remove(&key);
+    }
+}
