@@ -188,11 +188,6 @@ fn strays_of_several_buffers_cross_the_ft_vlan() {
         rig.gate(GateState::RelayIn, life);
         expect(&mut rig, Side::Ft, &got, Reason::ForwardedFlow, &ups(octets).sent_to(&REALS[0], 80));
     }
-    // Not only in a test run.
-    rig.gate(GateState::RelayOut, life);
-    let (mut client, mut ft) = (Wire::open("p0x").expect("a wire"), Wire::open("p2x").expect("the FT wire"));
-    client.send(&ups(8960));
-    ft.expect(&stray(&rig, &ups(8960))[0]);
 }
 
 #[test]
