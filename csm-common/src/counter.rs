@@ -177,12 +177,6 @@ reasons! {
     DropGroupStandby = "drop_hsrp_standby", Drop;
     /// The module's packet for the router on the same host. Never counted: it ends in what the router does with it.
     ToRouter = "to_router", Forward;
-    /// First packet to a virtual server beyond its `rate-limit connections`.
-    DropRate = "drop_rate_limit", Drop;
-    /// First packet of a client beyond the virtual server's `rate-limit client`.
-    DropClientRate = "drop_client_rate_limit", Drop;
-    /// First packet to a virtual server whose reals in rotation are all at their `maxconns`.
-    DropMaxConns = "drop_max_conns", Drop;
     /// A stray for the successor that is longer than the MTU of the FT VLAN.
     DropRelayTooBig = "drop_relay_too_big", Drop;
 }

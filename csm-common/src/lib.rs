@@ -17,7 +17,6 @@ pub mod hash;
 pub mod limits;
 pub mod names;
 pub mod net;
-pub mod rate;
 pub mod service;
 pub mod trace;
 

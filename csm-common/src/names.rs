@@ -126,16 +126,6 @@ pub const VSERVER_IDS: &str = "VSERVER_IDS";
 pub const REAL_IDS: &str = "REAL_IDS";
 /// Per-CPU [`crate::counter::ServiceCount`] by real number.
 pub const REAL_COUNTS: &str = "REAL_COUNTS";
-/// A `u64` by vserver number: its [`crate::rate::Rate`]'s bucket.
-pub const RATES: &str = "RATES";
-/// [`crate::rate::RateKey`] to the bucket of that client; evicts the least recently used.
-pub const CLIENT_RATES: &str = "CLIENT_RATES";
-/// [`CLIENT_RATES`] of IPv6.
-pub const CLIENT_RATES6: &str = "CLIENT_RATES6";
-/// Per-CPU [`crate::rate::Refused`] by vserver number.
-pub const REFUSED: &str = "REFUSED";
-/// A `u32` by real number: not 0 while it is at its `maxconns` or was, and has not fallen below `minconns`.
-pub const THROTTLED: &str = "THROTTLED";
 /// [`ADDRESSES`] of IPv6.
 pub const ADDRESSES6: &str = "ADDRESSES6";
 /// [`ERROR_SOURCES`] of IPv6.

@@ -10,16 +10,16 @@ use csm_common::flow::{
 };
 use csm_common::net::{AddressKey, PORT_CLIENT, PORT_SERVER, Port, Route};
 use csm_common::service::{
-    Real, VSERVER_BACKUP, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_REPLICATE,
-    VSERVER_STATIC, VSERVER_UNIDIRECTIONAL, Vserver,
+    VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_STATIC,
+    VSERVER_UNIDIRECTIONAL, Vserver,
 };
 
 use crate::family::Family;
 use crate::packet::{PROTO_TCP, PROTO_UDP, Packet, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::transition::{self, Next};
 use crate::{
-    Outcome, counter, drain, forward as out, fragment, ftp, maps, nat, predictor, rate, rebuild, reset,
-    rewrite, room, sticky, vserver,
+    Outcome, counter, drain, forward as out, fragment, ftp, maps, nat, predictor, rebuild, reset, rewrite,
+    sticky, vserver,
 };
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
@@ -246,16 +246,11 @@ fn create<A: Family>(packet: &Packet<A>, draft: &mut Draft<A>, predecessor: u32)
         Some(number) => balance(packet, number, draft)?,
         None => route(packet, draft)?,
     }
-    let inserted = if draft.pool == 0 {
-        insert_pair(&draft.connection, &draft.local)
+    if draft.pool == 0 {
+        insert_pair(&draft.connection, &draft.local)?;
     } else {
-        nat::insert_pair(&mut draft.connection, &draft.local, draft.pool)
-    };
-    // A rebuilt one has taken no place: the next walk of the controller counts it.
-    if inserted.is_err() && draft.connection.real != NONE && draft.local.flags & FLAG_REBUILT == 0 {
-        room::give_back::<A>(draft.connection.vserver, draft.connection.real);
+        nat::insert_pair(&mut draft.connection, &draft.local, draft.pool)?;
     }
-    inserted?;
     settle(packet, draft);
     Ok(())
 }
@@ -271,6 +266,7 @@ fn settle<A: Family>(packet: &Packet<A>, draft: &Draft<A>) {
         transition::expect(packet);
     }
     if draft.connection.real != NONE {
+        predictor::opened(vserver, draft.connection.real);
         sticky::choose(vserver, packet.key.src_be, draft.connection.real, packet.now_ns);
     }
 }
@@ -296,65 +292,31 @@ fn balance<A: Family>(packet: &Packet<A>, number: u32, draft: &mut Draft<A>) -> 
         return Err(Reason::DropStalled);
     }
     draft.local.to_client = way_back(packet)?;
-    rate::admit(packet, number, vserver)?;
     draft.local.flags = replicated(vserver);
     draft.connection.vserver = number;
+    draft.pool =
+        if vserver.flags & VSERVER_STATIC == 0 { vserver.pool } else { nat::of_static(&packet.key)? };
     if vserver.flags & VSERVER_FORWARD == 0 {
         choose(packet, number, vserver, draft)
     } else {
-        draft.pool = pool(vserver, &packet.key)?;
         forward_on(packet, draft)
     }
 }
 
-/// The pool that clients get addresses of by `nat client`; 0: they keep their own.
-#[inline(always)]
-fn pool<A: Family>(vserver: &Vserver<A>, key: &FlowKey<A>) -> Result<u32, Reason> {
-    if vserver.flags & VSERVER_STATIC == 0 { Ok(vserver.pool) } else { nat::of_static(key) }
-}
-
-/// Who says what becomes of connections of `vserver` to `real`: itself, or its backup farm's element.
-#[inline(always)]
-fn serving<A: Family>(vserver: &'static Vserver<A>, real: &Real<A>) -> Result<&'static Vserver<A>, Reason> {
-    if vserver.flags & VSERVER_BACKUP == 0 || real.farm == vserver.farm {
-        return Ok(vserver);
-    }
-    A::vservers().get(vserver.backup).ok_or(Reason::DropInternal)
-}
-
-/// By stickiness, else by the predictor, else by that of the backup farm.
+/// By stickiness, else by the predictor.
 #[inline(always)]
 fn choose<A: Family>(
     packet: &Packet<A>,
     number: u32,
-    vserver: &'static Vserver<A>,
+    vserver: &Vserver<A>,
     draft: &mut Draft<A>,
 ) -> Result<(), Reason> {
     let key = &packet.key;
     let data = ftp::is_data(vserver, key.dport_be);
-    let mut real_number = sticky::find(vserver, key.src_be, packet.now_ns, data).unwrap_or(NONE);
-    if real_number != NONE && data {
-        room::add(vserver, real_number);
-    } else if real_number != NONE && !room::take(vserver, real_number) {
-        real_number = NONE;
-    }
-    if real_number == NONE {
-        real_number = predictor::pick(number, vserver, key);
-    }
-    let mut rings = vserver.ring_len;
-    if real_number == NONE && vserver.flags & VSERVER_BACKUP != 0 {
-        let backup = A::vservers().get(vserver.backup).ok_or(Reason::DropInternal)?;
-        real_number = predictor::pick(vserver.backup, backup, key);
-        rings |= backup.ring_len;
-    }
-    if real_number == NONE {
-        // Of a farm in rotation each real had its connections.
-        let reason = if rings == 0 { Reason::DropNoReal } else { Reason::DropMaxConns };
-        rate::count(number, reason);
-        return Err(reason);
-    }
+    let real_number = sticky::find(vserver, key.src_be, packet.now_ns, data)
+        .or_else(|| predictor::next(number, vserver, key))
+        .ok_or(Reason::DropNoReal)?;
     let real = A::reals().get(real_number).ok_or(Reason::DropInternal)?;
-    draft.pool = pool(serving(vserver, real)?, key)?;
     draft.connection.real = real_number;
     draft.connection.server_vlan = real.vlan;
     draft.local.to_server = real.nexthop;

@@ -8,7 +8,6 @@ use csm_common::event::EVENT_V6;
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::fragment::{Fragment, FragmentKey};
 use csm_common::net::{self, AddressKey, NextHop, Route, Tunnel};
-use csm_common::rate::RateKey;
 use csm_common::service::{
     ClientKey, Match, Networks, Origin, Pool, Real, StickyEntry, StickyKey, Vserver, VserverKey,
 };
@@ -61,7 +60,6 @@ pub(crate) trait Family: Address {
     fn cold() -> &'static PerCpuArray<Cold<Self>>;
     fn flows() -> &'static HashMap<FlowKey<Self>, FlowEntry<Self>>;
     fn embryonic() -> &'static LruHashMap<FlowKey<Self>, FlowEntry<Self>>;
-    fn client_rates() -> &'static LruHashMap<RateKey<Self>, u64>;
     fn sticky() -> &'static HashMap<StickyKey<Self>, StickyEntry>;
     fn embryonic_sticky() -> &'static LruHashMap<StickyKey<Self>, StickyEntry>;
 
@@ -132,7 +130,6 @@ impl Family for u32 {
         cold -> COLD: PerCpuArray<Cold<Self>>;
         flows -> FLOWS: HashMap<FlowKey<Self>, FlowEntry<Self>>;
         embryonic -> EMBRYONIC: LruHashMap<FlowKey<Self>, FlowEntry<Self>>;
-        client_rates -> CLIENT_RATES: LruHashMap<RateKey<Self>, u64>;
         sticky -> STICKY: HashMap<StickyKey<Self>, StickyEntry>;
         embryonic_sticky -> EMBRYONIC_STICKY: LruHashMap<StickyKey<Self>, StickyEntry>;
     }
@@ -227,7 +224,6 @@ impl Family for V6 {
         cold -> COLD6: PerCpuArray<Cold<Self>>;
         flows -> FLOWS6: HashMap<FlowKey<Self>, FlowEntry<Self>>;
         embryonic -> EMBRYONIC6: LruHashMap<FlowKey<Self>, FlowEntry<Self>>;
-        client_rates -> CLIENT_RATES6: LruHashMap<RateKey<Self>, u64>;
         sticky -> STICKY6: HashMap<StickyKey<Self>, StickyEntry>;
         embryonic_sticky -> EMBRYONIC_STICKY6: LruHashMap<StickyKey<Self>, StickyEntry>;
     }

@@ -5,7 +5,7 @@
 //! stage that ends the walk early, so that stages chain with `?`.
 #![no_std]
 #![no_main]
-// Inline assembly for BPF: atomic instructions that read and write.
+// Inline assembly for BPF: the predictor's atomic increment.
 #![feature(asm_experimental_arch)]
 #![expect(
     clippy::needless_borrows_for_generic_args,
@@ -13,7 +13,6 @@
 )]
 
 mod arp;
-mod atomic;
 mod bridge;
 mod budget;
 mod conn;
@@ -34,12 +33,10 @@ mod nat;
 mod options;
 mod packet;
 mod predictor;
-mod rate;
 mod rebuild;
 mod relay;
 mod reset;
 mod rewrite;
-mod room;
 mod router;
 mod sticky;
 mod trace;

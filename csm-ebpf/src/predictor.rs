@@ -2,6 +2,8 @@
 //! as its weight says, interleaved by the controller; for the hashing predictors it is a table that keeps most clients on
 //! their real when another real comes or goes. For least connections it holds each real once, and their loads decide.
 
+use core::arch::asm;
+
 use csm_common::flow::{FlowKey, NONE};
 use csm_common::hash;
 use csm_common::limits::{LEAST_COMPARED, RING_SLOTS};
@@ -11,24 +13,13 @@ use csm_common::service::{
 };
 
 use crate::family::Family;
+use crate::maps;
 use crate::packet::opaque;
-use crate::{atomic, maps, room};
 
-/// The real for the connection that `key` opens to vserver `number`, where it has taken its place; [`NONE`] if none in
-/// rotation has room.
-#[inline(never)]
-pub(crate) fn pick<A: Family>(number: u32, vserver: &Vserver<A>, key: &FlowKey<A>) -> u32 {
-    match next(number, vserver, key) {
-        Some(real) if room::take(vserver, real) => real,
-        Some(_) => room::another(number, vserver),
-        None => NONE,
-    }
-}
-
-/// The real whose turn it is; `None` if none is in rotation.
+/// The real for the connection that `key` opens to vserver `number`; `None` if none is in rotation.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a remainder below a 32-bit length")]
-fn next<A: Family>(number: u32, vserver: &Vserver<A>, key: &FlowKey<A>) -> Option<u32> {
+pub(crate) fn next<A: Family>(number: u32, vserver: &Vserver<A>, key: &FlowKey<A>) -> Option<u32> {
     let length = vserver.ring_len.min(RING_SLOTS);
     if length == 0 {
         return None;
@@ -39,7 +30,7 @@ fn next<A: Family>(number: u32, vserver: &Vserver<A>, key: &FlowKey<A>) -> Optio
     }
     let cursor = maps::CURSORS.get_ptr_mut(number)?;
     // SAFETY: an element of the array, aligned to 8, which is changed here only.
-    let turn = unsafe { atomic::fetch_add(cursor, 1) };
+    let turn = unsafe { fetch_add(cursor, 1) };
     let slot = (turn % u64::from(length)) as u32;
     if vserver.flags & VSERVER_LEASTCONNS != 0 {
         let real = least(number, length, slot);
@@ -91,4 +82,42 @@ fn least(number: u32, length: u32, first: u32) -> u32 {
 #[inline(always)]
 fn mask(a: u64, b: u64) -> u64 {
     opaque(a.wrapping_sub(b)).cast_signed().wrapping_shr(63).cast_unsigned()
+}
+
+/// A connection to `real` of `vserver` begins: its half-open pair was made.
+#[inline(always)]
+pub(crate) fn opened<A: Family>(vserver: &Vserver<A>, real: u32) {
+    count(vserver, real, 1);
+}
+
+/// One has ended: both sides closed it, or one reset it. What else becomes of connections the controller counts.
+#[inline(always)]
+pub(crate) fn closed<A: Family>(vserver: u32, real: u32) {
+    if let Some(vserver) = A::vservers().get(vserver) {
+        count(vserver, real, u64::MAX);
+    }
+}
+
+#[inline(always)]
+fn count<A: Family>(vserver: &Vserver<A>, real: u32, by: u64) {
+    if vserver.flags & VSERVER_LEASTCONNS != 0
+        && let Some(since) = maps::LOADS.get_ptr_mut(real)
+    {
+        // SAFETY: an element of the array, aligned to 8, which is changed here only.
+        unsafe { fetch_add(since, by) };
+    }
+}
+
+/// Adds atomically and gives the value before (BPF_ATOMIC with BPF_FETCH, kernel commit 5ca419f2864a, 5.12). By hand,
+/// as `core` has no atomic that reads and writes for a target without compare-and-swap.
+///
+/// # Safety
+/// `word` points to a live, aligned `u64` that is only accessed atomically.
+#[inline(always)]
+unsafe fn fetch_add(word: *mut u64, mut value: u64) -> u64 {
+    // SAFETY: by the contract; the instruction touches `word` and `value` alone.
+    unsafe {
+        asm!("{value} = atomic_fetch_add((u64 *)({word} + 0), {value})", word = in(reg) word, value = inout(reg) value);
+    };
+    value
 }

@@ -364,13 +364,7 @@ mod tests {
                         let weight = u8::try_from(draw(state, 20)).unwrap();
                         let address = Ipv4Addr::new(192, 158, 39, last).into();
                         let admin = RealAdmin::InService;
-                        known.reals.push(model::Real {
-                            address,
-                            port: None,
-                            weight,
-                            limit: model::ConnectionLimit::default(),
-                            admin,
-                        });
+                        known.reals.push(model::Real { address, port: None, weight, admin });
                     }
                 }
             }
@@ -392,7 +386,6 @@ mod tests {
                 address: Ipv4Addr::new(192, 158, 39, last).into(),
                 port: None,
                 weight: 1,
-                limit: model::ConnectionLimit::default(),
                 admin: RealAdmin::InService,
             })
             .collect();

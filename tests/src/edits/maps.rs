@@ -117,12 +117,10 @@ impl Reader<'_> {
 
     fn real(&self, number: u32, of: Option<&Vserver>) -> String {
         let Some(real) = self.contents.reals.get(&number) else { return format!("missing real {number}") };
-        let Real { ip_be, port_be, vlan, nexthop, flags, farm, max_conns, min_conns } = *real;
+        let Real { ip_be, port_be, vlan, nexthop, flags, farm } = *real;
         let stray = if of.is_some_and(|vserver| vserver.farm != farm) { " of another farm" } else { "" };
         let (address, port, hop) = (ip(ip_be), u16::from_be(port_be), self.hop(nexthop));
-        format!(
-            "{address}:{port} vlan {vlan} flags {flags} maxconns {max_conns} minconns {min_conns} by {hop}{stray}"
-        )
+        format!("{address}:{port} vlan {vlan} flags {flags} by {hop}{stray}")
     }
 
     fn vserver(&self, number: u32) -> String {

@@ -150,8 +150,6 @@ mod tests {
             state: RealState::ProbeFailed,
             reason: Some("probe P: connection refused".to_owned()),
             connections: None,
-            max_connections: None,
-            min_connections: None,
             total_connections: 0,
             client_packets: 0,
             server_packets: 0,

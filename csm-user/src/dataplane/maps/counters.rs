@@ -3,10 +3,9 @@
 use std::io;
 
 use csm_common::counter::{Count, NOT_COUNTED, Reason, ServiceCount, index};
-use csm_common::rate::Refused;
 use csm_common::{limits, names};
 
-use super::{LoadMaps, MapSource};
+use super::MapSource;
 use crate::dataplane::bpf::{BpfMap, PerCpuArray, Walk};
 use crate::dataplane::plan::Released;
 
@@ -20,9 +19,6 @@ pub struct Counters {
     counted: BpfMap<u32, u32>,
     vservers: PerCpuArray<ServiceCount>,
     reals: PerCpuArray<ServiceCount>,
-    refused: PerCpuArray<Refused>,
-    loads: LoadMaps,
-    throttled: BpfMap<u32, u32>,
 }
 
 impl Counters {
@@ -34,9 +30,6 @@ impl Counters {
             counted: BpfMap::new(source.descriptor(names::COUNTED)?)?,
             vservers: PerCpuArray::new(source.descriptor(names::VSERVER_COUNTS)?)?,
             reals: PerCpuArray::new(source.descriptor(names::REAL_COUNTS)?)?,
-            refused: PerCpuArray::new(source.descriptor(names::REFUSED)?)?,
-            loads: LoadMaps::open(source)?,
-            throttled: BpfMap::new(source.descriptor(names::THROTTLED)?)?,
         })
     }
 
@@ -45,6 +38,11 @@ impl Counters {
     /// # Errors
     /// Of a system call.
     pub fn ports(&self) -> io::Result<Vec<PortCounts>> {
+        self.slots()?.into_iter().map(|(slot, ifindex)| Ok((ifindex, self.of(slot)?))).collect()
+    }
+
+    /// The slots in use, each with its interface.
+    fn slots(&self) -> io::Result<Vec<(u32, Option<u32>)>> {
         let mut slots = vec![(NOT_COUNTED, None)];
         let (mut walk, mut whole) = (Walk::new(limits::COUNTED_MAX as usize), false);
         while !whole {
@@ -53,7 +51,7 @@ impl Counters {
             whole = last;
         }
         slots.sort_unstable();
-        slots.into_iter().map(|(slot, ifindex)| Ok((ifindex, self.of(slot)?))).collect()
+        Ok(slots)
     }
 
     fn of(&self, slot: u32) -> io::Result<Vec<(Reason, Count)>> {
@@ -80,30 +78,6 @@ impl Counters {
         self.vservers.get(number).map(|counts| sum(&counts))
     }
 
-    /// First packets that vserver `number` refused, all CPUs together.
-    ///
-    /// # Errors
-    /// Of the system call.
-    pub fn refused(&self, number: u32) -> io::Result<Refused> {
-        let add = |sum: Refused, count: &Refused| Refused {
-            rate: sum.rate.wrapping_add(count.rate),
-            client_rate: sum.client_rate.wrapping_add(count.client_rate),
-            no_real: sum.no_real.wrapping_add(count.no_real),
-        };
-        Ok(self.refused.get(number)?.iter().fold(Refused::default(), add))
-    }
-
-    /// Whether real `number` gets no new connection by its limit: `max`, and below `min` again.
-    ///
-    /// # Errors
-    /// Of a system call.
-    pub fn is_full(&self, number: u32, max: u32, min: u32) -> io::Result<bool> {
-        let load = self.loads.load(number)?;
-        // Not taken back before a connection comes.
-        let throttled = self.throttled.get(&number)?.is_some_and(|throttled| throttled != 0);
-        Ok(load >= u64::from(if throttled { min } else { max }))
-    }
-
     /// Of real `number`, all CPUs together.
     ///
     /// # Errors
@@ -114,12 +88,12 @@ impl Counters {
 }
 
 impl Counters {
-    /// Starts the counter of a reason anew.
+    /// Starts the counter of a reason anew, at each interface.
     ///
     /// # Errors
-    /// Of the system call.
+    /// Of a system call.
     pub fn clear_reason(&self, reason: Reason) -> io::Result<()> {
-        self.reasons.clear(reason as u32)
+        self.slots()?.into_iter().try_for_each(|(slot, _)| self.reasons.clear(index(slot, reason)))
     }
 
     /// Starts the counters of vserver `number` anew.
@@ -144,7 +118,6 @@ impl Counters {
     /// Of a system call.
     pub fn clear(&self, released: &Released) -> io::Result<()> {
         released.vservers.iter().try_for_each(|&number| self.vservers.clear(number))?;
-        released.vservers.iter().try_for_each(|&number| self.refused.clear(number))?;
         released.reals.iter().try_for_each(|&number| self.reals.clear(number))
     }
 }

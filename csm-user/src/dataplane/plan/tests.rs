@@ -12,13 +12,7 @@ pub(in crate::dataplane) fn name(text: &str) -> Name {
 }
 
 fn real(last: u8, weight: u8) -> model::Real {
-    model::Real {
-        address: [192, 158, 39, last].into(),
-        port: None,
-        weight,
-        limit: model::ConnectionLimit::default(),
-        admin: RealAdmin::InService,
-    }
+    model::Real { address: [192, 158, 39, last].into(), port: None, weight, admin: RealAdmin::InService }
 }
 
 /// Figure 7-1 with a farm of three reals.
@@ -53,8 +47,6 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
             name: name("VIP1"),
             virtual_server: Some(Virtual::single([192, 158, 38, 30].into(), Protocol::TCP, 80)),
             serverfarm: Some(name("WEB")),
-            backup: None,
-            rate_limits: model::RateLimits::default(),
             vlan: None,
             clients: vec![],
             unidirectional: None,
@@ -275,8 +267,6 @@ pub(in crate::dataplane) fn dual_stack() -> Config {
         name: name("VIP6"),
         virtual_server: Some(Virtual::single("fd00:38::30".parse().unwrap(), Protocol::TCP, 80)),
         serverfarm: Some(name("WEB6")),
-        backup: None,
-        rate_limits: model::RateLimits::default(),
         sticky: Some(Sticky { minutes: 30, group: 11, bits: 32, bits6: 64 }),
         ..config.vservers[0].clone()
     };

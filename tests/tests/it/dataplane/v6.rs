@@ -3,7 +3,6 @@
 mod bridge;
 mod close;
 mod controller;
-mod edge;
 mod errors;
 mod frames;
 mod headers;
