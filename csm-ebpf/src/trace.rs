@@ -46,6 +46,7 @@ pub(crate) struct Traced<A: Address> {
 }
 
 /// How a walk ended.
+#[derive(Clone, Copy)]
 pub(crate) struct End {
     /// Slot of the counts of the interface that the frame came in by.
     pub(crate) counted: u32,

@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::TestRunOptions;
@@ -31,6 +30,8 @@ use csm_common::{names, net};
 use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec, Veth};
 use nix::sched::{CloneFlags, unshare};
 use nix::time::{ClockId, clock_gettime};
+
+use crate::rig_ports::{facts, make_pair, make_port};
 
 /// The group's virtual MAC.
 pub const VIRTUAL_MAC: [u8; 6] = virtual_mac(1);
@@ -564,39 +565,4 @@ pub(crate) fn enter_namespace() -> Result<()> {
         std::fs::write(ipv6, "1").context(ipv6)?;
     }
     Ok(())
-}
-
-/// A veth pair, up at both ends: without that a native program has no receive queue to run on.
-pub(crate) fn make_pair(name: &str, peer: &str) -> Result<()> {
-    for arguments in [
-        format!("link add {name} type veth peer name {peer}"),
-        format!("link set {name} up"),
-        format!("link set {peer} up"),
-    ] {
-        ip(&arguments)?;
-    }
-    Ok(())
-}
-
-pub(crate) fn ip(arguments: &str) -> Result<()> {
-    let output = Command::new("ip").args(arguments.split(' ')).output().context("ip")?;
-    ensure!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-/// Index and MAC of an interface.
-pub(crate) fn facts(name: &str) -> Result<(u32, [u8; 6])> {
-    let shown = Command::new("ip").args(["-o", "link", "show", name]).output().context("ip link show")?;
-    let line = String::from_utf8(shown.stdout)?;
-    let ifindex = line.split(':').next().context("an index")?.trim().parse()?;
-    let mac = line.split_whitespace().skip_while(|&word| word != "link/ether").nth(1).context("a MAC")?;
-    let octets = mac.split(':').map(|octet| u8::from_str_radix(octet, 16)).collect::<Result<Vec<_>, _>>()?;
-    Ok((ifindex, octets.try_into().ok().context("six octets")?))
-}
-
-pub(crate) fn make_port(name: &str, vlan: u16, role: u8) -> Result<PortSpec> {
-    make_pair(name, &format!("{name}x"))?;
-    let (ifindex, mac) = facts(name)?;
-    let name = name.to_owned();
-    Ok(PortSpec { ifindex, name, vlan, role, mac, mtu: 1500, ..PortSpec::default() })
 }

@@ -4,7 +4,8 @@ use anyhow::Result;
 use csm_common::net::{PORT_CLIENT, PORT_FT, PORT_SERVER};
 use csm_user::dataplane::load::PortSpec;
 
-use crate::rig::{Rig, SMALL, enter_namespace, facts, ip, make_pair, make_port};
+use crate::rig::{Rig, SMALL, enter_namespace};
+use crate::rig_ports::{facts, ip, make_pair, make_port};
 
 impl Rig {
     /// As [`Self::new`], with a bond of two ports, `b0` and `b1`, in the place of the client's port; `None`: this kernel has

@@ -15,7 +15,8 @@ use csm_common::net::{
 };
 use csm_user::dataplane::load::{Capacity, PortSpec};
 
-use crate::rig::{GATEWAY, Host, Rig, SMALL, address_key, be, enter_namespace, make_port, now_ns};
+use crate::rig::{GATEWAY, Host, Rig, SMALL, address_key, be, enter_namespace, now_ns};
+use crate::rig_ports::make_port;
 
 /// The VLAN that stands for the router's own port.
 pub const OUTSIDE: u16 = 4094;

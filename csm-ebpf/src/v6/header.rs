@@ -84,8 +84,8 @@ pub(super) fn parse_ip(ctx: &XdpContext, packet: &mut Packet<V6>) -> Result<usiz
 pub(crate) fn transport(ctx: &XdpContext, l3: usize) -> Option<(usize, u8)> {
     let ip = header::<Ipv6>(ctx, l3).ok()?;
     // SAFETY: `header` checked the bounds.
-    let mut walk =
-        Walk { l4: l3 + size_of::<Ipv6>(), proto: unsafe { (*ip).next }, fragment_be: 0, id_be: 0 };
+    let proto = unsafe { (*ip).next };
+    let mut walk = Walk { l4: l3 + size_of::<Ipv6>(), proto, fragment_be: 0, id_be: 0 };
     if is_extension(walk.proto) && walk_extensions(ctx, &mut walk) != WALKED {
         return None;
     }

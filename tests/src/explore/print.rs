@@ -7,14 +7,17 @@ use csm_common::gate::GateState;
 use csm_user::ft::election::Election;
 use csm_user::ft::wire::{Kind, Message};
 use csm_user::ft::witness::grants::Grants;
-use csm_user::ft::witness::votes::Votes;
+use csm_user::ft::witness::votes::{Outlook, Votes};
 use csm_user::ft::witness::wire::Word;
 
 use crate::explore::host::{Host, Mail};
 use crate::explore::world::{Setting, World};
 
+/// What a witness knows of a group, with small numbers.
+type GroupPrint = (u64, u64, u64, Vec<u64>);
+
 /// What the witness will do hangs on. Requests come at once, so their numbers always rise.
-fn print(grants: &Grants, now: u64, small: &Small) -> (u64, u64, Vec<(u64, u64, u64, Vec<u64>)>) {
+fn print(grants: &Grants, now: u64, small: &Small) -> (u64, u64, Vec<GroupPrint>) {
     let (nonce, settled, groups) = grants.outlook(now);
     let groups =
         groups.into_iter().map(|group| (group.holder, group.left, small.term(group.term), group.seen));
@@ -69,8 +72,7 @@ impl Small {
         sequences.extend(messages().map(|message| (message.peer_nonce, message.heard)));
         for host in &world.hosts {
             let Some((nonce, votes)) = own_votes(host) else { continue };
-            let (_, sent, ..) = votes.outlook(0);
-            sequences.extend(sent.into_iter().map(|(number, _)| (nonce, number)));
+            sequences.extend(votes.outlook(0).sent.into_iter().map(|(number, _)| (nonce, number)));
         }
         sequences.extend(machines().flat_map(Election::accepted));
         sequences.extend(world.hosts.iter().filter_map(|host| host.lease_message));
@@ -156,7 +158,8 @@ impl Setting {
         }
         host.session.as_ref().map(|session| session.outlook(now)).hash(hasher);
         if let Some((nonce, votes)) = own_votes(host) {
-            let (moments, sent, own, [witness, term]) = votes.outlook(now);
+            let Outlook { due, leases, asked_last, sent, requests: own, known: [witness, term] } =
+                votes.outlook(now);
             let sent: Vec<_> =
                 sent.into_iter().map(|(number, age)| (small.sequence(nonce, number), age)).collect();
             // A request is known by its number, and the next one's is above the last: only their order counts.
@@ -164,8 +167,8 @@ impl Setting {
             known.sort_unstable();
             known.dedup();
             let ranks = own.map(|number| known.binary_search(&number));
-            (moments, sent, ranks, own[1] >= now, witness, small.term(term), votes.is_granted(now))
-                .hash(hasher);
+            (due, leases, asked_last).hash(hasher);
+            (sent, ranks, own[1] >= now, witness, small.term(term), votes.is_granted(now)).hash(hasher);
         }
         (host.resting.is_some(), host.promise.saturating_sub(now)).hash(hasher);
         let gate = host.gate.state_at(now);

@@ -161,7 +161,8 @@ impl Plan {
             match rng.within(0..4) {
                 0 => pair(Fault::StopWitness, Fault::StartWitness),
                 1 => {
-                    self.faults.extend([(time, Fault::StopWitness), (time + span / 100, Fault::StartWitness)])
+                    self.faults
+                        .extend([(time, Fault::StopWitness), (time + span / 100, Fault::StartWitness)]);
                 }
                 2 => {
                     pair(Fault::CutWitness(0), Fault::MendWitness(0));

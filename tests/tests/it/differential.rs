@@ -147,7 +147,7 @@ impl<A: Be> Tables<A> {
 
     fn entries(&self, all: &mut BTreeMap<Key, Entry>) {
         for (table, proven) in self.0.iter().zip([true, false]) {
-            for item in table.iter() {
+            for item in table {
                 let (key, entry) = item.expect("a table");
                 let key = Key {
                     src: key.src_be.ip(),
@@ -344,7 +344,7 @@ impl Bench {
 
     fn sticky<A: Be>(&self, index: usize, all: &mut BTreeMap<(u32, IpAddr), u32>) {
         let map: BpfMap<MapData, StickyKey<A>, StickyEntry> = self.rig.map(A::NAMES.sticky[index]);
-        for item in map.iter() {
+        for item in &map {
             let (key, entry) = item.expect("sticky clients");
             all.insert((key.group, key.client_be.ip()), entry.real);
         }

@@ -210,10 +210,12 @@ impl Election {
 
     fn may_preempt(&self, peer: &Message) -> bool {
         let better = (self.eligible, self.params.priority) > (peer.eligible, peer.priority);
+        // A role that has flapped stays where it is, as long as it can be used there.
+        let damped = self.damped && peer.eligible;
         self.params.preempt
             && !self.held
             && !self.cooling
-            && !(self.damped && peer.eligible)
+            && !damped
             && self.is_heard_by(peer)
             && self.replica_ready()
             && better

@@ -256,16 +256,36 @@ impl Votes {
         }
     }
 
-    /// What this node's future hangs on, in ns from `now`: when it asks, both leases, whether it asked last; the numbers of its
-    /// messages with their ages; the numbers of its requests, and the witness and the term that it knows. For checkers.
+    /// What this node's future hangs on. For checkers.
     #[must_use]
-    pub fn outlook(&self, now: u64) -> ([u64; 4], Vec<(u64, u64)>, [u64; 3], [u64; 2]) {
+    pub fn outlook(&self, now: u64) -> Outlook {
         let left = |until: u64| until.saturating_sub(now);
-        let due = self.due.map_or(u64::MAX, left);
-        let moments = [due, left(self.peer_until), left(self.grant_until), u64::from(self.last.1)];
-        let sent = self.sent.iter().map(|&(number, at)| (number, now.saturating_sub(at))).collect();
-        (moments, sent, [self.asked_from, self.last.0, self.answered], [self.witness, self.term])
+        Outlook {
+            due: self.due.map(left),
+            leases: [left(self.peer_until), left(self.grant_until)],
+            asked_last: self.last.1,
+            sent: self.sent.iter().map(|&(number, at)| (number, now.saturating_sub(at))).collect(),
+            requests: [self.asked_from, self.last.0, self.answered],
+            known: [self.witness, self.term],
+        }
     }
+}
+
+/// See [`Votes::outlook`]; times are in ns from then.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Outlook {
+    /// When it asks.
+    pub due: Option<u64>,
+    /// What is left of the peer's word, and of the witness's grant.
+    pub leases: [u64; 2],
+    /// Whether it asked with its last request.
+    pub asked_last: bool,
+    /// The numbers of its messages, with their ages.
+    pub sent: Vec<(u64, u64)>,
+    /// The numbers of its requests.
+    pub requests: [u64; 3],
+    /// The witness, and the term, that it knows.
+    pub known: [u64; 2],
 }
 
 fn nanos(time: Duration) -> u64 {

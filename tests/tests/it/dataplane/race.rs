@@ -312,6 +312,9 @@ fn a_syn_and_its_repetition_take_one_port() {
     let _ = bench.counted(&[&one, &other], &[]);
 }
 
+/// Who sends it, and the frame of the connection from that port.
+type Step = (Side, fn(u16) -> Frame);
+
 /// What the controller does with the tables while packets come: it inserts a connection as a replica, and deletes it.
 #[test]
 fn replicas_and_deletions_meet_traffic() {
@@ -334,7 +337,7 @@ fn replicas_and_deletions_meet_traffic() {
         .collect();
     assert_eq!(inserts.len(), usize::from(MET));
     // Each connection in turn: closed, opened again, used in both directions.
-    let walk: [(Side, fn(u16) -> Frame); 7] = [
+    let walk: [Step; 7] = [
         (Side::Client, |flow| client(flow, PSH | ACK, CLIENT_NEXT, SERVER_NEXT).payload(b"ask")),
         (Side::Server, |flow| server(&REALS[0], flow, PSH | ACK, SERVER_NEXT, CLIENT_NEXT).payload(b"tell")),
         (Side::Server, server_reset),
