@@ -14,11 +14,11 @@ const MS: u64 = 1_000_000;
 pub enum Defect {
     /// Nothing.
     None,
-    /// The lease never ends: [`Controls::lease_off`].
+    /// The lease never ends: [`lease_off`](csm_user::ft::Controls::lease_off).
     EndlessLease,
     /// The peer's lease is not waited for, and little else.
     ClaimWithoutWaiting,
-    /// A restart relies on a hold that the peer has not granted: [`Controls::hold_unheard`].
+    /// A restart relies on a hold that the peer has not granted: [`hold_unheard`](csm_user::ft::Controls::hold_unheard).
     UnheardHold,
     /// A witness that has started grants at once, though what it granted before may last.
     ForgetfulWitness,
