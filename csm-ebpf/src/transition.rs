@@ -206,10 +206,8 @@ fn alone<A: Family>(packet: &Packet<A>, entry: &FlowEntry<A>, twin_key: &FlowKey
     let forward = entry.flags & FLAG_FORWARD != 0;
     // Another CPU is just making it, for the same SYN; another connection has not taken the other direction.
     let fresh = packet.now_ns < entry.last_seen_ns + MAKING_NS;
-    // SAFETY: see `conn::forward`; read only.
-    let taken = A::embryonic()
-        .get_ptr(twin_key)
-        .is_some_and(|twin| unsafe { (*twin).generation } != entry.generation);
+    let found = A::embryonic().get_ptr_mut(twin_key);
+    let taken = found.is_some() && twin_of(found, entry, &packet.key).is_none();
     if forward && packet.opens() && fresh && !taken {
         return Next::Stays;
     }

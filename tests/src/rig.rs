@@ -314,12 +314,13 @@ impl Rig {
             })
             .unwrap_or_else(|error| panic!("test run: {error:?}"));
         out.truncate(result.data_size_out as usize);
-        let tagged = frame[12..14] == [0x81, 0];
+        let on_trunk = self.ports.iter().any(|port| port.ifindex == ifindex && port.vlan == 0);
+        let own = !on_trunk || frame[12..14] == [0x81, 0];
         let reason = the_change(&before, &self.counts(ifindex), u64::from(length));
         let action = match reason.verdict() {
             Verdict::Drop | Verdict::Hold => 1,
-            // Without a port of its own the frame is the kernel's where it came in.
-            Verdict::Pass if veth && tagged && reason != Reason::PassVlan => 4,
+            // On a trunk a frame without a tag is the kernel's where it came in.
+            Verdict::Pass if veth && own && reason != Reason::PassVlan => 4,
             Verdict::Pass => 2,
             Verdict::Forward => 4,
         };

@@ -62,6 +62,9 @@ struct Flags {
 
 fn main() -> anyhow::Result<ExitCode> {
     let Flags { config, state, socket, pins, withdraw, identify, connections, witness, log } = Flags::parse();
+    // The group's keys are in this process's memory, and do not belong into a core file. Each program that is executed has to
+    // say so again.
+    nix::sys::prctl::set_dumpable(false).context("keep this process out of core files")?;
     if identify {
         return Ok(match daemon::identify(config.as_deref()) {
             Ok(said) => {
@@ -78,9 +81,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Keep::open(&pins)?.remove()?;
         return Ok(ExitCode::SUCCESS);
     }
-    // The group's keys are in this process's memory, and do not belong into a core file. Each program that is executed has to
-    // say so again.
-    nix::sys::prctl::set_dumpable(false).context("keep this process out of core files")?;
     let (controls, drop_deltas) = lab_fault(std::env::var(LAB_FAULT).ok().as_deref())?;
     let filter = EnvFilter::try_from_env("CSM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logging = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);

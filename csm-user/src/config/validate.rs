@@ -14,7 +14,7 @@ use super::token::Span;
 use super::{HostFacts, Source};
 use crate::model::{
     Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, FtGroup, Name, Natpool, Predictor, Probe, ProbeKind,
-    RealAdmin, Serverfarm, StaticAction, Vserver, lease,
+    RealAdmin, Serverfarm, StaticAction, Vserver, WITNESSED_MAX, lease,
 };
 
 mod address;
@@ -331,6 +331,16 @@ impl Checker<'_> {
                 message.to_owned(),
                 "add `authentication key-string KEY`, on both boxes and on the witness",
             );
+        }
+        if ft.witness.is_some()
+            && lease(ft.heartbeat, ft.failover).is_ok_and(|lease| lease.length > WITNESSED_MAX)
+        {
+            let message = format!(
+                "failover {} makes a lease that is longer than a witness's grant, which lasts {} at most",
+                milliseconds(ft.failover),
+                milliseconds(WITNESSED_MAX)
+            );
+            self.error(place, message, "at most `failover 12`, or no witness");
         }
         if self.host.realtime == Some(false) && ft.failover < FAILOVER_MIN_WITHOUT_REALTIME {
             let message = format!(

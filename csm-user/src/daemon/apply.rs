@@ -71,8 +71,13 @@ pub enum Wish {
     /// The peer's configuration is to be compared.
     CheckSync,
     /// To be started anew, if that can be.
-    Reload(Restarting),
-    /// The same for the peer, whose configuration or image the copy holds: unless this node is active by then.
+    Reload {
+        /// How.
+        wanted: Restarting,
+        /// Whatever clients might notice.
+        force: bool,
+    },
+    /// To be started anew for the peer, whose configuration or image the copy holds: unless this node is active by then.
     Follow(Restarting),
     /// To be started anew at that time, unless cancelled; the number is that of the plan.
     ReloadAt {

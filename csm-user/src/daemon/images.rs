@@ -10,7 +10,7 @@ use crate::api::backend::Fault;
 use crate::dataplane::adopt::LAYOUT;
 use crate::state::Directory;
 use crate::state::image::Image;
-use crate::state::program::store::{Programs, Unfit};
+use crate::state::program::store::{self, Programs, Unfit};
 use crate::state::program::{Digest, Program, description};
 use crate::sync::wire::{self, Ask, Reply};
 
@@ -44,7 +44,8 @@ pub(super) fn hand_on(options: &Options) {
     if runs(&file) {
         return;
     }
-    let failure = match programs.proven(program.digest, None) {
+    let config = choice.directory.map(|directory| store.file(directory));
+    let failure = match programs.proven(program.digest, config.as_deref()) {
         Ok(file) => {
             tracing::info!(version = program.version, "going on as the image of the directory");
             let handed = Handed { from: choice.directory, ..Handed::default() };
@@ -91,6 +92,15 @@ impl Node {
             }
             None => None,
         };
+        // What is installed may be older than this one, which then cannot answer for it.
+        if let (None, Some(state)) = (&file, &self.options.state)
+            && !runs(installed)
+        {
+            let (copies, choice, _) = saved::choice(state, directory)?;
+            let config = choice.directory.map(|directory| copies.file(directory));
+            let named = || Failure::step(installed.display().to_string());
+            let _version = store::identify(installed, config.as_deref()).map_err(named())?;
+        }
         let file = file.unwrap_or_else(|| installed.clone());
         let named = || Failure::step(file.display().to_string());
         nix::unistd::access(&file, nix::unistd::AccessFlags::X_OK).map_err(named())?;
@@ -99,7 +109,7 @@ impl Node {
 
     /// `copy FILE working image`: these octets are the program of the working directory.
     pub(super) fn take_image(&self, octets: &[u8]) -> Result<Program, Fault> {
-        let Image::Whole { text, .. } = self.copy(Directory::Working)? else {
+        let Image::Whole { .. } = self.copy(Directory::Working)? else {
             return Err(Fault::Refused {
                 error: "`working` holds no whole configuration".to_owned(),
                 remedy: Some("give `write memory` before".to_owned()),
@@ -111,6 +121,11 @@ impl Node {
             programs.append(digest, 0, octets).map_err(|unfit| refused(&unfit))?;
         }
         let program = programs.admit(digest).map_err(|unfit| refused(&unfit))?;
+        let _one = self.saving();
+        // As it is now: that took its time.
+        let Image::Whole { text, .. } = self.copy(Directory::Working)? else {
+            return Err(Fault::Internal("`working` is damaged".to_owned()));
+        };
         self.save(Directory::Working, &text, Some(&program))?;
         self.forget_programs();
         Ok(program)

@@ -104,6 +104,8 @@ pub struct Node {
     pub saved: Option<Saved>,
     /// Starts anew that wait for their time.
     pub reloads: Reloads,
+    /// See [`Node::saving`].
+    pub(super) saving: Mutex<()>,
 }
 
 /// What the walks over the tables met and removed.

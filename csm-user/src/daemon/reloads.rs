@@ -16,6 +16,9 @@ use crate::state::image::Image;
 /// What a reload is there to change, or what it does not touch: no reason to refuse it.
 const NOT_CONCERNED: [&str; 3] = ["configuration", "software", "timers"];
 
+/// Between two tries to take a start back.
+const ROLLBACK_RETRY: Duration = Duration::from_secs(10);
+
 /// What waits for its time.
 #[derive(Debug, Default)]
 pub struct Reloads(Mutex<Waiting>);
@@ -66,8 +69,7 @@ impl Reloads {
     }
 
     fn overdue(&self) -> bool {
-        let mut waiting = self.lock();
-        waiting.rollback.take_if(|at| *at <= Instant::now()).is_some()
+        self.lock().rollback.is_some_and(|at| at <= Instant::now())
     }
 }
 
@@ -83,7 +85,7 @@ impl Node {
             Restarting { from, rollback: rollback_s.map(|seconds| Duration::from_secs(seconds.into())) };
         self.may_reload(wanted, force || in_s.is_some())?;
         match in_s {
-            None => self.changes.wish(Wish::Reload(wanted)),
+            None => self.changes.wish(Wish::Reload { wanted, force }),
             Some(seconds) => {
                 let at = Instant::now() + Duration::from_secs(seconds.into());
                 let number = self.reloads.plan(at);
@@ -130,7 +132,7 @@ impl Node {
     }
 
     /// Why the peer could not take over if this box did not come back; `None` if it could, or has not to.
-    fn needed(&self) -> Option<String> {
+    pub(super) fn needed(&self) -> Option<String> {
         let is_active = self.ft.as_ref().is_some_and(|ft| ft.status().state == State::Active);
         if !is_active {
             return None;
@@ -148,7 +150,7 @@ impl Node {
             return;
         }
         match self.may_reload(wanted, force) {
-            Ok(()) => self.changes.wish(Wish::Reload(wanted)),
+            Ok(()) => self.changes.wish(Wish::Reload { wanted, force }),
             Err(fault) => tracing::error!(%fault, "the reload that was planned is not carried out"),
         }
     }
@@ -163,11 +165,13 @@ impl Node {
         let node = Arc::downgrade(self);
         self.runtime.spawn(async move {
             tokio::time::sleep(after).await;
-            let Some(node) = node.upgrade() else { return };
-            if node.reloads.overdue() {
+            // Until it is done: another start may be looked at just then, or the disk be busy.
+            while let Some(node) = node.upgrade().filter(|node| node.reloads.overdue()) {
                 tracing::warn!("nobody has said that this start stays: back to `certified`");
-                let back = Restarting { from: Some(Directory::Certified), rollback: None };
-                node.changes.wish_soon(&node.runtime, Wish::Reload(back));
+                let wanted = Restarting { from: Some(Directory::Certified), rollback: None };
+                node.changes.wish_soon(&node.runtime, Wish::Reload { wanted, force: true });
+                drop(node);
+                tokio::time::sleep(ROLLBACK_RETRY).await;
             }
         });
     }
@@ -193,7 +197,7 @@ mod tests {
     fn a_start_is_taken_back_at_its_time_unless_it_is_kept() {
         let reloads = Reloads::default();
         reloads.lock().rollback = Some(Instant::now());
-        assert!(reloads.overdue() && !reloads.overdue());
+        assert!(reloads.overdue() && reloads.overdue(), "until it is done");
         reloads.lock().rollback = Some(Instant::now() + Duration::from_secs(60));
         assert!(!reloads.overdue());
         reloads.keep();

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::{SigHandler, Signal, signal};
+
 use crate::ft::parked::{Parked, RECORD};
 use crate::state::Directory;
 
@@ -58,11 +60,15 @@ pub(super) fn execute(image: &Path, installed: &Path, handed: &Handed) -> io::Er
         Err(error) => return error,
     };
     let arguments = std::env::args_os().skip(1);
-    Command::new(image)
+    let failure = Command::new(image)
         .args(arguments)
         .env(VARIABLE, memory.as_raw_fd().to_string())
         .env(INSTALLED, installed)
-        .exec()
+        .exec();
+    // What is executed gets the signals' own dispositions; this process goes on, and ignores a closed pipe.
+    // SAFETY: no handler is installed.
+    let _ignored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+    failure
 }
 
 /// What the process before has handed to this one.

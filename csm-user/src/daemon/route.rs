@@ -36,7 +36,7 @@ use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
 use crate::sync;
 use crate::track::task::TrackStatus;
-use again::{Cleared, Start, Starts};
+use again::{By, Cleared, Start, Starts};
 use replans::Replans;
 use rivals::Rivals;
 
@@ -133,7 +133,7 @@ impl Sources {
             biased;
             _ = sigterm.recv() => Event::Terminate,
             _ = sigint.recv() => Event::Terminate,
-            _ = sighup.recv() => Event::Wish(Wish::Reload(Restarting::default())),
+            _ = sighup.recv() => Event::Wish(Wish::Reload { wanted: Restarting::default(), force: true }),
             Some(event) = ft_event => Event::Ft(event),
             _ = self.alive.tick() => Event::Alive,
             Some(()) = standby => Event::Standby,
@@ -217,8 +217,10 @@ pub(super) async fn run(
         };
         match event {
             Event::Terminate => break None,
-            Event::Wish(Wish::Reload(wanted)) => starts.ask(node, Start { wanted, for_peer: false }),
-            Event::Wish(Wish::Follow(wanted)) => starts.ask(node, Start { wanted, for_peer: true }),
+            Event::Wish(Wish::Reload { wanted, force }) => {
+                starts.ask(node, Start { wanted, by: By::Operator { force } })
+            }
+            Event::Wish(Wish::Follow(wanted)) => starts.ask(node, Start { wanted, by: By::Peer }),
             event => router.watched(event),
         }
     };
@@ -469,7 +471,7 @@ impl Router<'_> {
                 });
             }
             // Ends the loop that routes; what leads to it now is late.
-            Wish::Reload(_) | Wish::Follow(_) => {}
+            Wish::Reload { .. } | Wish::Follow(_) => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! The startup configuration: which copy a start takes, and what `write memory` and `copy working certified` write.
 
 use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
 
 use super::directory::image_reply;
 use super::host;
@@ -159,11 +160,17 @@ impl Node {
         })
     }
 
+    /// One at a time reads a copy and writes what follows from it.
+    pub(super) fn saving(&self) -> MutexGuard<'_, ()> {
+        self.saving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes the working copy hold `text`; it keeps its program.
     ///
     /// # Errors
     /// Without a state directory, or of the disk.
     pub(super) fn save_working(&self, text: &str) -> Result<SavedReply, Fault> {
+        let _one = self.saving();
         let program = self.copy(Directory::Working)?.program().cloned();
         self.save(Directory::Working, text, program.as_ref())?;
         let working = self.copy(Directory::Working)?;
@@ -190,17 +197,20 @@ impl StateBackend for Node {
     }
 
     fn certify(&self, request: CertifyRequest) -> Result<SavedReply, Fault> {
+        let one = self.saving();
         let Image::Whole { text, checksum, program } = self.copy(Directory::Working)? else {
             return Err(refused("`working` holds no whole configuration", "give `write memory` before"));
         };
-        if let Some(program) = &program {
-            let proven = self.saved()?.store.programs().proven(program.digest, None);
-            proven.map_err(|unfit| refused(&unfit.to_string(), "give `copy FILE working image` again"))?;
-        }
+        self.next_program(Some(Directory::Working)).map_err(|failure| {
+            let remedy =
+                "give `copy FILE working image` or `delete working image`, or correct the configuration";
+            refused(&format!("a start from `working` would fail: {failure}"), remedy)
+        })?;
         self.save(Directory::Certified, &text, program.as_ref())?;
         // Whoever certifies what runs has seen that it is good.
         self.reloads.keep();
         self.forget_programs();
+        drop(one);
         if request.flash_synchro {
             self.distribute(&text, program.as_ref(), false)?;
         }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use csm_common::address::V6;
@@ -186,8 +186,10 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     {
         let handed = Handed { cold: false, from: *from, rollback: *rollback, parked: restart.parked };
         let failure = restart::execute(program, &options.image, &handed);
+        tracing::error!(image = %program.display(), %failure, "cannot be executed: this program instead");
+        let failure = restart::execute(Path::new("/proc/self/exe"), &options.image, &handed);
         // Nothing has been undone yet, so this goes on as if it had not been tried: the peer takes over.
-        tracing::error!(image = %program.display(), %failure, "cannot be executed: starting anew in this process");
+        tracing::error!(%failure, "cannot be executed either: starting anew in this process");
     }
     if !answered {
         api.await.map_err(Failure::step("shutdown"))?;
@@ -447,6 +449,7 @@ impl Running {
             link,
             saved,
             reloads: Reloads::default(),
+            saving: Mutex::default(),
         });
         Ok(Self {
             node,

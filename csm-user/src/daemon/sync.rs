@@ -116,6 +116,13 @@ impl Node {
                 parts.join(", ")
             )));
         }
+        if self.copy(Directory::Working)?.program().is_some_and(|program| self.runs_other(program)) {
+            return Err(Fault::Internal(format!(
+                "it would have to start anew for {}, and its `working` names an image that it does not run: `reload working` or \
+                 `delete working image` there",
+                parts.join(", ")
+            )));
+        }
         self.save_working(&config::print(&after))?;
         let anew = Restarting { from: Some(Directory::Working), rollback: None };
         self.changes.wish_soon(&self.runtime, Wish::Follow(anew));
@@ -128,12 +135,16 @@ impl Node {
             return Err(refused("that box is active", "give the command on the active box"));
         }
         let text = config::print(&self.of_peer(text)?);
-        if let Some(program) = program {
-            let programs = self.saved()?.store.programs();
-            let proven = programs.proven(program.digest, None);
-            proven.map_err(|unfit| Fault::Internal(unfit.to_string()))?;
-        }
+        let _one = self.saving();
+        let before = self.copy(Directory::Working)?;
         self.save(Directory::Working, &text, program)?;
+        // A start takes the certified copy while the two differ.
+        if let Err(fault) = self.next_program(Some(Directory::Working)) {
+            if let Image::Whole { text, program, .. } = &before {
+                self.save(Directory::Working, text, program.as_ref())?;
+            }
+            return Err(Fault::Internal(format!("a start would fail there: {fault}")));
+        }
         self.save(Directory::Certified, &text, program)?;
         self.forget_programs();
         let starts = start && program.is_some_and(|program| self.runs_other(program));
@@ -200,6 +211,7 @@ impl Node {
     /// for nothing: the event loop asks.
     pub(super) fn is_to_sync(&self) -> bool {
         self.config().ft.as_ref().is_some_and(|ft| ft.sync_auto)
+            && !self.is_on_trial()
             && self.ft.as_ref().map(crate::ft::FtControl::status).is_some_and(|status| {
                 let greeted = self.changes.greeted.load(Ordering::Acquire);
                 let other = |peer: &crate::ft::status::PeerStatus| {
@@ -223,9 +235,14 @@ impl Node {
         }
     }
 
+    /// Whether what runs here may be taken back yet: a change, or a start. The peer does not get it before.
+    fn is_on_trial(&self) -> bool {
+        self.changes.settled().is_none() || self.reloads.left().1.is_some()
+    }
+
     fn compare(&self) {
         let auto = self.config().ft.as_ref().is_some_and(|ft| ft.sync_auto);
-        if auto && self.state() == Some(State::Active) && self.changes.settled().is_some() {
+        if auto && self.state() == Some(State::Active) && !self.is_on_trial() {
             let is_new = self.greet();
             let in_sync = self.ft.as_ref().map(crate::ft::FtControl::status).and_then(|status| status.peer);
             if !(is_new && in_sync.is_some_and(|peer| peer.config_in_sync)) {
@@ -250,6 +267,10 @@ impl SyncBackend for Node {
     fn sync_config(&self) -> Result<SyncReply, Fault> {
         if self.state() != Some(State::Active) {
             return Err(refused("this box is not active", "give the command on the active box"));
+        }
+        if self.is_on_trial() {
+            let remedy = "give `configure confirm`, or `copy working certified`, before";
+            return Err(refused("what runs here waits to be confirmed", remedy));
         }
         let started = self.bulk_message("Bulk sync started");
         let peer_reloads = self.give_config().inspect_err(|fault| self.bulk_failed(fault))?;
@@ -314,17 +335,30 @@ impl Node {
         };
         // Asked again later: it may not be listening yet.
         let (Ok(own), Ok(its)) = (self.box_directory(), self.peer_directory()) else { return true };
-        self.changes.greeted.store(peer.nonce, Ordering::Release);
+        let greeted = || self.changes.greeted.store(peer.nonce, Ordering::Release);
         if !is_to_distribute(&own, &its) {
+            greeted();
             return true;
         }
         let Ok(Image::Whole { text, program, .. }) = self.copy(Directory::Certified) else { return true };
-        self.bulk_message("The certified directory of the peer is another: distribution started");
+        let mut standing = self.changes.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if standing.is_none() {
+            self.bulk_message("The certified directory of the peer is another: distribution started");
+        }
         match self.distribute(&text, program.as_ref(), true) {
             Ok(()) => {
+                greeted();
+                *standing = None;
                 self.bulk_message("Distribution completed");
             }
-            Err(fault) => self.bulk_failed(&fault),
+            // Tried again, from where it stopped.
+            Err(fault) => {
+                let said = fault.to_string();
+                if standing.as_ref() != Some(&said) {
+                    self.bulk_failed(&fault);
+                    *standing = Some(said);
+                }
+            }
         }
         true
     }

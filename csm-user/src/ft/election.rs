@@ -469,7 +469,10 @@ impl Election {
 
             // Its lease is valid, so it is late for nothing that matters.
             (S::Active, E::Timer(timer) | E::Late(timer)) => self.active_timer(timer, effects),
-            (S::Init | S::Standby | S::Candidate | S::RelayOut, E::Late(_)) => {
+            (S::Init | S::Standby | S::Candidate | S::RelayOut, E::Late(timer)) => {
+                if timer == Timer::Damping {
+                    self.has_waited(effects);
+                }
                 self.listen(Reason::WokeLate, effects);
             }
             (S::Init | S::Standby | S::Candidate | S::RelayOut, E::Timer(timer)) => {

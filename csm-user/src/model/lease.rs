@@ -18,6 +18,9 @@ pub const HEARTBEATS_MIN: u32 = 2;
 /// Shortest `failover` on a host without real-time scheduling: an ordinary thread may well be late by a tenth of it.
 pub const FAILOVER_MIN_WITHOUT_REALTIME: Duration = Duration::from_millis(500);
 
+/// Longest lease that a witness grants; what it must wait out after a start of its own.
+pub const WITNESSED_MAX: Duration = Duration::from_secs(10);
+
 /// How long forwarding authority lasts, and how long the successor waits beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {

@@ -35,8 +35,8 @@ pub use statics::{NatClient, Static, StaticAction};
 pub use track::{TrackMode, TrackedGroup, Tracking};
 
 pub use lease::{
-    CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, lease,
-    smallest_failover,
+    CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, WITNESSED_MAX,
+    lease, smallest_failover,
 };
 
 /// A name as the CSM keeps it: 1–15 printable characters without blanks, upper case (CISCO-SLB-MIB SlbObjectNameString).

@@ -51,10 +51,17 @@ impl Replans {
             return;
         }
         let (replans, node) = (Arc::clone(self), Arc::clone(node));
-        tokio::task::spawn_blocking(move || {
+        let work = tokio::task::spawn_blocking(move || {
             replans.follow(&node);
             while !replans.work.is_done() {
                 replans.follow(&node);
+            }
+        });
+        tokio::spawn(async move {
+            if work.await.is_err_and(|error| error.is_panic()) {
+                // Its maps would never follow health again: the peer does better.
+                tracing::error!("the maps cannot follow any more: ending");
+                std::process::exit(1);
             }
         });
     }

@@ -54,11 +54,19 @@ impl Election {
 
     /// It has waited long enough, or the role has rested long enough.
     pub(super) fn undamp(&mut self, effects: &mut Vec<Effect>) {
-        if std::mem::take(&mut self.damped) {
-            effects.push(Effect::Arm(Timer::Damping, self.window()));
+        if self.has_waited(effects) {
             self.reconsider(effects);
+        }
+    }
+
+    /// The time of [`Timer::Damping`] has come, however late; whether this node was waiting.
+    pub(super) fn has_waited(&mut self, effects: &mut Vec<Effect>) -> bool {
+        let waited = std::mem::take(&mut self.damped);
+        if waited {
+            effects.push(Effect::Arm(Timer::Damping, self.window()));
         } else {
             self.returns = 0;
         }
+        waited
     }
 }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use crate::ft::election::guarded;
 use crate::ft::witness::wire::{Kind, LEASE_MAX, Word};
 
-/// Boots of nodes that are remembered for a group; a pair has two at a time.
-const BOOTS_MAX: usize = 8;
+/// Boots of nodes that are remembered for a group. None is ever forgotten, for what was heard of it could be replayed then;
+/// beyond these a boot is not believed until the witness is started anew.
+const BOOTS_MAX: usize = 4_096;
 
 /// What the witness has counted, and last done; for its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,10 +171,8 @@ impl Group {
         match self.seen.iter().position(|&(other, boot, _)| (other, boot) == (node, nonce)) {
             Some(at) if Some(at) == newest && self.seen[at].2 < number => self.seen[at].2 = number,
             Some(_) => return false,
-            None => {
-                self.seen.insert(0, (node, nonce, number));
-                self.seen.truncate(BOOTS_MAX);
-            }
+            None if self.seen.len() >= BOOTS_MAX => return false,
+            None => self.seen.insert(0, (node, nonce, number)),
         }
         true
     }

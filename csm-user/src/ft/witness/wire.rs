@@ -28,7 +28,7 @@ pub const DATAGRAM: usize = BODY + TAG;
 const MAGIC: [u8; 4] = *b"CSMw";
 const VERSION: u8 = 1;
 /// Longest lease that is granted; a witness that has just started waits for the end of one.
-pub const LEASE_MAX: Duration = Duration::from_secs(10);
+pub const LEASE_MAX: Duration = crate::model::WITNESSED_MAX;
 
 /// What is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

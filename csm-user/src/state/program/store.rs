@@ -225,7 +225,10 @@ fn checksum(file: &Path) -> io::Result<Digest> {
 
 /// What a program says of itself, and, if a configuration is named, that it can be started with it. It gets neither input,
 /// nor this process's environment, nor more than [`ANSWER_MAX`].
-fn identify(program: &Path, config: Option<&Path>) -> Result<String, Unfit> {
+///
+/// # Errors
+/// If it cannot be executed, says nothing of the kind in time, or does not take the configuration.
+pub fn identify(program: &Path, config: Option<&Path>) -> Result<String, Unfit> {
     let mut command = Command::new(program);
     command.arg("--identify").env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some(config) = config {

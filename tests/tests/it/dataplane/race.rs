@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::RawFd;
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData};
 use csm_common::counter::{Count, Reason, Verdict};
 use csm_common::event::{EVENT_CLOSED, EVENT_CONNECTION};
 use csm_common::flow::{
@@ -86,18 +86,18 @@ impl Bench {
     /// Every frame that was fired has been counted, for reasons that say what became of it; by reason.
     #[track_caller]
     fn counted(&self, hits: &[&[Hit]], dropped: &[Reason]) -> BTreeMap<&'static str, u64> {
-        let counters: PerCpuArray<MapData, Count> = self.rig.map(names::COUNTERS);
+        let ports: Vec<_> = self.rig.ports().iter().map(|port| self.rig.counts(port.ifindex)).collect();
         let mut sums = (0, 0);
         let mut by_reason = BTreeMap::new();
-        for (number, &reason) in (0..).zip(Reason::ALL) {
-            let per_cpu = counters.get(&number, 0).expect("COUNTERS");
-            let packets: u64 = per_cpu.iter().map(|count| count.packets).sum();
+        for (number, &reason) in Reason::ALL.iter().enumerate() {
+            let sum = |of: fn(&Count) -> u64| ports.iter().map(|counts| of(&counts[number])).sum::<u64>();
+            let packets = sum(|count| count.packets);
             if packets > 0 {
                 let allowed = reason.verdict() == Verdict::Forward || dropped.contains(&reason);
                 assert!(allowed, "{packets} frames ended as {reason:?}");
                 by_reason.insert(reason.name(), packets);
             }
-            sums = (sums.0 + packets, sums.1 + per_cpu.iter().map(|count| count.bytes).sum::<u64>());
+            sums = (sums.0 + packets, sums.1 + sum(|count| count.bytes));
         }
         assert_eq!(sums, self.fired, "frames and octets: {by_reason:?}");
         let lost =

@@ -99,6 +99,15 @@ fn preemption_waits_until_the_time_is_over_and_tells_the_peer_so() {
     assert!(node.machine.message(Kind::Heartbeat).preempt);
 }
 
+/// The thread was held up over the end of the wait: it listens anew, and nothing waits for ever.
+#[test]
+fn a_wait_whose_end_came_late_is_over() {
+    let mut node = flapped(4);
+    assert_eq!(node.on(Event::Late(Timer::Damping)), State::Init);
+    assert!(!node.machine.is_damped());
+    assert!(node.machine.message(Kind::Heartbeat).preempt);
+}
+
 #[test]
 fn a_peer_that_is_silent_has_left_or_is_unfit_is_not_waited_for() {
     let mut node = flapped(4);
