@@ -218,7 +218,7 @@ pub(super) async fn run(
         match event {
             Event::Terminate => break None,
             Event::Wish(Wish::Reload { wanted, force }) => {
-                starts.ask(node, Start { wanted, by: By::Operator { force } })
+                starts.ask(node, Start { wanted, by: By::Operator { force } });
             }
             Event::Wish(Wish::Follow(wanted)) => starts.ask(node, Start { wanted, by: By::Peer }),
             event => router.watched(event),
