@@ -314,7 +314,7 @@ impl Rig {
             })
             .unwrap_or_else(|error| panic!("test run: {error:?}"));
         out.truncate(result.data_size_out as usize);
-        let on_trunk = self.ports.iter().any(|port| port.ifindex == ifindex && port.vlan == 0);
+        let on_trunk = self.ports.iter().any(|port| port.ifindex == ifindex && port.tagged);
         let own = !on_trunk || frame[12..14] == [0x81, 0];
         let reason = the_change(&before, &self.counts(ifindex), u64::from(length));
         let action = match reason.verdict() {

@@ -350,6 +350,8 @@ fn ft() -> impl Strategy<Value = FtGroup> {
                 (keys, witness),
                 track,
             )| {
+                // Nor with a longer lease than it grants.
+                let witness = witness.filter(|_| failover <= crate::model::WITNESSED_MAX);
                 FtGroup {
                     group,
                     vlan: vlan_id(9),
