@@ -79,6 +79,8 @@ pub struct World {
     known_term: [u64; 2],
     /// When that last changed, both were active.
     split: bool,
+    /// In which term the keeper of the table was active.
+    keeper_term: u64,
     /// Was active when last looked at.
     was_active: [bool; 2],
     /// Was told to leave.
@@ -123,6 +125,7 @@ impl World {
             replica_of: [None; 2],
             was_active: [false; 2],
             split: false,
+            keeper_term: 0,
             known_term: [0; 2],
             leaving: [false; 2],
             restart: [false; 2],
@@ -215,14 +218,19 @@ impl World {
         let before = self.keeper.replace(own).filter(|&keeper| keeper != own);
         let Some((other, boot)) = before else {
             self.generation_of_table = self.generation_of_table.max(1);
+            self.keeper_term = term;
             return Ok(());
         };
         let covered = self.replica_of[index] == Some(self.generation_of_table);
         self.generation_of_table += 1;
         let peer = self.nodes[other].election();
-        // Two that were active at once have a table each, and neither is the truth.
-        let is_split =
-            std::mem::replace(&mut self.split, peer.is_some_and(|peer| peer.state() == State::Active));
+        // Two that were active at once have a table each, and neither is the truth. So have two of which the later did not
+        // know of the earlier: it heard nothing of it, and a witness that was started anew had forgotten the term.
+        let unknown = term <= std::mem::replace(&mut self.keeper_term, term);
+        let is_split = std::mem::replace(
+            &mut self.split,
+            unknown || peer.is_some_and(|peer| peer.state() == State::Active),
+        );
         let lives = self.boots[other] == boot && self.nodes[other].session.is_some();
         // A silent node cannot be asked, and one that leaves or cannot forward, or could not when it yielded, does not
         // wait for ever.
