@@ -131,7 +131,14 @@ fn a_restart_that_never_comes_back_is_a_failover_within_ten_seconds() {
     let active = lab.start(LIMIT).expect("one active, one standby");
     let mut traffic = Traffic::start(&lab, 100).expect("traffic");
     let good = std::fs::read(&program).expect("the program");
-    replace(&program, b"#!/bin/sh\nexec sleep 60\n");
+    // It says what it is, as it is asked before, and then does nothing.
+    let honest = program.with_extension("honest");
+    std::fs::copy(&program, &honest).expect("a copy");
+    let script = format!(
+        "#!/bin/sh\nfor word; do [ \"$word\" = --identify ] && exec {} \"$@\"; done\nexec sleep 60\n",
+        honest.display()
+    );
+    replace(&program, script.as_bytes());
     let begun = now_ns();
     lab.node(active).command("reload force").expect("a restart");
     lab.node(active.peer()).wait_for(Role::Active, LIMIT).expect("takeover");
@@ -147,10 +154,10 @@ fn a_restart_that_never_comes_back_is_a_failover_within_ten_seconds() {
     assert_eq!((report.alive, report.unproven), (100, 0), "{report:?}");
     drop(traffic);
     finish(lab);
+    std::fs::remove_file(honest).expect("ours");
     std::fs::remove_file(program).expect("ours");
 }
 
-/// Waits until the csmd after the `restarts`-th one answers.
 /// Nobody has a replica: the peer is off. The crash is an interruption, and no connection is lost by it.
 #[test]
 fn the_tables_of_a_killed_csmd_are_taken_over_by_the_next_one() {
