@@ -41,13 +41,17 @@ impl Neighbour<'_> {
         ]
     }
 
-    /// Has it believe what is wrong, and be sure of it: nothing but an announcement changes its mind soon.
+    /// Has it believe what is wrong, and be sure of it: nothing but an announcement changes its mind soon. The node's own
+    /// announcements do, also between the two commands here: then once more.
     fn mislead(&self) {
         let Self { netns, address, .. } = self;
-        netns
-            .ip(&[format!("neigh replace {address} lladdr {WRONG} dev eth0 nud reachable")])
-            .expect("an entry");
-        assert_eq!(self.believes().as_deref(), Some(WRONG));
+        let wrong = format!("neigh replace {address} lladdr {WRONG} dev eth0 nud reachable");
+        let what = format!("{WRONG} as the MAC address of {address}");
+        wait::until(&what, LIMIT, PACE, || {
+            netns.ip(std::slice::from_ref(&wrong))?;
+            Ok((self.believes().as_deref() == Some(WRONG)).then_some(()))
+        })
+        .unwrap_or_else(|error| panic!("{error:#}: {:?}", self.believes()));
     }
 
     /// The MAC address in its ARP table or neighbour cache.
