@@ -558,7 +558,10 @@ fn the_change(before: &[Count], after: &[Count], bytes: u64) -> Reason {
 }
 
 /// Moves the calling thread to a new network namespace.
-pub(crate) fn enter_namespace() -> Result<()> {
+///
+/// # Errors
+/// Without the right to.
+pub fn enter_namespace() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace (root?)")?;
     // The ports' peers would speak of their own accord: router solicitations, multicast reports.
     let ipv6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6";

@@ -6,7 +6,10 @@ use anyhow::{Context, Result, ensure};
 use csm_user::dataplane::load::PortSpec;
 
 /// A veth pair, up at both ends: without that a native program has no receive queue to run on.
-pub(crate) fn make_pair(name: &str, peer: &str) -> Result<()> {
+///
+/// # Errors
+/// Of `ip`.
+pub fn make_pair(name: &str, peer: &str) -> Result<()> {
     for arguments in [
         format!("link add {name} type veth peer name {peer}"),
         format!("link set {name} up"),

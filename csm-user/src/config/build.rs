@@ -16,9 +16,10 @@ use super::grammar::Arg;
 use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
-    ClientRange, Config, Encapsulation, Interface, Name, NatClient, Natpool, PortMode, Predictor, Probe,
-    ProbeKind, Protocol, Real, RealAdmin, RouterInterface, Serverfarm, Static, StaticAction, StaticRoute,
-    Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode, vlan_of_name,
+    ChannelMode, ChannelPort, ClientRange, Config, Encapsulation, Interface, Name, NatClient, Natpool,
+    PortMode, Predictor, Probe, ProbeKind, Protocol, Real, RealAdmin, RouterInterface, Serverfarm, Static,
+    StaticAction, StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
+    vlan_of_name,
 };
 
 mod ft;
@@ -42,6 +43,8 @@ pub(super) struct PortLines {
     pub(super) is_trunk: bool,
     pub(super) trunk: Trunk,
     pub(super) xdp: XdpMode,
+    /// The port channel that it is in.
+    pub(super) channel: Option<ChannelPort>,
     /// What makes it an interface of the router.
     pub(super) router: RouterInterface,
 }
@@ -50,6 +53,7 @@ impl PortLines {
     /// The port; `None` if it carries nothing.
     pub(super) fn interface(&self) -> Option<Interface> {
         let mode = match (self.is_trunk, self.access) {
+            _ if self.channel.is_some() => PortMode::Member(self.channel?),
             (true, _) => PortMode::Trunk(self.trunk.clone()),
             (false, Some(vlan)) => PortMode::Access(vlan),
             (false, None) if self.is_routed() && !self.is_vlan() => PortMode::Routed,
@@ -65,7 +69,9 @@ impl PortLines {
 
     /// A port that is meant to carry VLANs.
     pub(super) fn is_switched(&self) -> bool {
-        !self.is_vlan() && (self.is_trunk || self.access.is_some() || !self.is_routed())
+        !self.is_vlan()
+            && self.channel.is_none()
+            && (self.is_trunk || self.access.is_some() || !self.is_routed())
     }
 
     /// Whether the router has anything to do with it.
@@ -200,6 +206,7 @@ impl Draft {
             is_trunk: false,
             trunk: Trunk::default(),
             xdp: XdpMode::default(),
+            channel: None,
             router: RouterInterface { name: name.to_owned(), address: None, version: 1, groups: Vec::new() },
         };
         let port = entry(&mut self.ports, |port| port.name == name, new);
@@ -211,6 +218,13 @@ impl Draft {
             Id::XdpMode if statement.has("auto") => port.xdp = XdpMode::Auto,
             Id::XdpMode if statement.has("generic") => port.xdp = XdpMode::Generic,
             Id::XdpMode => port.xdp = XdpMode::Native,
+            Id::ChannelGroup if no => port.channel = None,
+            Id::ChannelGroup => {
+                port.channel = Some(ChannelPort {
+                    channel: statement.number("CHANNEL")?,
+                    mode: channel_mode(statement),
+                });
+            }
             Id::PortMode => port.is_trunk = !no && statement.has("trunk"),
             Id::TrunkNative => {
                 port.trunk.native = VlanId::new(number(statement, "NATIVE", default::NATIVE)?);
@@ -379,6 +393,14 @@ impl Draft {
     fn farm(&mut self, name: &Name) -> &mut Serverfarm {
         let new = || Serverfarm::new(name.clone());
         entry(&mut self.config.serverfarms, |farm| farm.name == *name, new)
+    }
+}
+
+fn channel_mode(statement: &Statement) -> ChannelMode {
+    match () {
+        () if statement.has("active") => ChannelMode::Active,
+        () if statement.has("passive") => ChannelMode::Passive,
+        () => ChannelMode::On,
     }
 }
 

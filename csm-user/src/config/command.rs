@@ -107,6 +107,7 @@ pub enum Id {
     Interface,
     AccessVlan,
     PortMode,
+    ChannelGroup,
     TrunkAllowed,
     TrunkAdd,
     TrunkNative,

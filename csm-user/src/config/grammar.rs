@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::service;
 use super::token::{Span, Token};
-use crate::model::{KEY_MAX, Name, Secret, VlanSet};
+use crate::model::{CHANNELS_MAX, KEY_MAX, Name, Secret, VlanSet, channel_name};
 
 /// Help of a keyword that is taken because a guide misprints it, and not offered.
 pub const MISPRINT: &str = "The same, as the guide misprints it";
@@ -306,7 +306,7 @@ pub fn is_unicast(address: IpAddr) -> bool {
 }
 
 /// The name of an interface in this configuration: `vlanN` in lower case; a slot and port as Linux can have them, for it takes
-/// no slash: `fa3-6` for `FastEthernet3/6` or `Fa3/6`; all else as it is.
+/// no slash: `fa3-6` for `FastEthernet3/6` or `Fa3/6`; `Port-channelN`, also for `po N` in one word; all else as it is.
 fn interface_name(word: &str) -> Option<String> {
     const KINDS: [&str; 4] = ["FastEthernet", "GigabitEthernet", "TenGigabitEthernet", "Ethernet"];
     if crate::model::vlan_of_name(word).is_some() {
@@ -315,6 +315,11 @@ fn interface_name(word: &str) -> Option<String> {
     let digit = word.find(|c: char| c.is_ascii_digit()).unwrap_or(word.len());
     let (kind, place) = word.split_at(digit);
     let known = KINDS.into_iter().find(|known| kind.len() >= 2 && abbreviates(kind, known));
+    if kind.len() >= 2 && abbreviates(kind, "Port-channel") && place.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        let number: u16 = place.parse().ok()?;
+        return (1..=CHANNELS_MAX).contains(&number).then(|| channel_name(number));
+    }
     let is_place = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let name = match known {
         Some(known) if place.contains('/') && place.split('/').all(is_place) => {

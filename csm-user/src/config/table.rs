@@ -14,7 +14,7 @@ use super::command::{
 use super::grammar::Kind::{self, Host, Mask, Network, Number};
 use super::grammar::Piece::{Either, Optional, Slot, Word};
 use super::unsupported::UNSUPPORTED;
-use crate::model::{PortMode, ProbeKind, Trunk, VlanRole, VlanSet, XdpMode};
+use crate::model::{CHANNELS_MAX, ChannelPort, PortMode, ProbeKind, Trunk, VlanRole, VlanSet, XdpMode};
 
 mod authentication;
 mod serverfarm;
@@ -87,7 +87,7 @@ static APPLIED: &[Command] = &[
         Global,
         &[
             Word("interface", "A port of this host"),
-            Slot("NAME", Kind::Interface, "Name in Linux, e.g. eth1; or vlanN"),
+            Slot("NAME", Kind::Interface, "Name in Linux, e.g. eth1; vlanN; Port-channelN"),
         ],
         "Enters the configuration of a port, or of this host as a router on a VLAN.",
     )
@@ -124,7 +124,7 @@ static APPLIED: &[Command] = &[
     .repeats(Repeat::Conflicts)
     .prints(Print::Interface(|interface| match &interface.mode {
         PortMode::Access(vlan) => vec![format!("switchport access vlan {vlan}")],
-        PortMode::Trunk(_) | PortMode::Routed => Vec::new(),
+        PortMode::Trunk(_) | PortMode::Routed | PortMode::Member(_) => Vec::new(),
     })),
     Command::new(
         Id::PortMode,
@@ -138,8 +138,31 @@ static APPLIED: &[Command] = &[
     )
     .restores(None)
     .prints(Print::Interface(|interface| match &interface.mode {
-        PortMode::Access(_) | PortMode::Routed => Vec::new(),
+        PortMode::Access(_) | PortMode::Routed | PortMode::Member(_) => Vec::new(),
         PortMode::Trunk(_) => vec!["switchport mode trunk".to_owned()],
+    })),
+    Command::new(
+        Id::ChannelGroup,
+        Interface,
+        &[
+            Word("channel-group", "Port channel"),
+            Slot("CHANNEL", Number(1, CHANNELS_MAX as u64), "Its number: `interface Port-channelN` says what it carries"),
+            Word("mode", "How the two ends agree on its ports"),
+            Either(&[
+                &[Word("on", "Not at all: every port with a carrier is used")],
+                &[Word("active", "By LACP, which this end begins")],
+                &[Word("passive", "By LACP, which the other end begins")],
+            ]),
+        ],
+        "Makes the port one of a port channel, a bond that csmd makes in Linux when it starts. The port is taken down for it, and \
+         its own lines on VLANs do not count.",
+    )
+    .restores(None)
+    .prints(Print::Interface(|interface| match interface.mode {
+        PortMode::Member(ChannelPort { channel, mode }) => {
+            vec![format!("channel-group {channel} mode {}", mode.word())]
+        }
+        _ => Vec::new(),
     })),
     Command::new(
         Id::TrunkNative,

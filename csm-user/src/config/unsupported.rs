@@ -73,12 +73,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     ),
     Command::refused(
         Interface,
-        &[Word("channel-group", ""), Rest],
-        "port channels come later",
-        "make a bond in Linux and name it as the interface",
-    ),
-    Command::refused(
-        Interface,
         &[Word("standby", ""), Optional(&[Slot("GROUP", Kind::Number(0, 4095), "")]), Word("ip", "")],
         "a virtual address is not learned from the other router",
         "add it: `standby N ip ADDRESS`, on both",

@@ -14,7 +14,7 @@ use super::token::Span;
 use super::{HostFacts, Source};
 use crate::model::{
     Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, FtGroup, Name, Natpool, Predictor, Probe, ProbeKind,
-    RealAdmin, Serverfarm, StaticAction, Vserver, WITNESSED_MAX, lease,
+    RealAdmin, Serverfarm, StaticAction, Vserver, WITNESSED_MAX, channel_of_name, lease,
 };
 
 mod address;
@@ -89,6 +89,12 @@ impl Checker<'_> {
             let remedy = "add `vlan N client`, `vlan N server` and a virtual server";
             self.error(Span::FILE, "`module csm` has no VLAN, no virtual server and no FT group", remedy);
         }
+    }
+
+    /// Whether this host has the interface, or will have it once csmd has started.
+    fn has_interface(&self, name: &str) -> bool {
+        let is_made = channel_of_name(name).is_some_and(|it| self.config.channel_ports(it).next().is_some());
+        is_made || self.host.interfaces.as_ref().is_none_or(|known| known.contains(name))
     }
 
     /// Without a single `interface`, as in the guide's listings, the ports are simply not said yet.

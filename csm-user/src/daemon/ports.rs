@@ -10,18 +10,42 @@ use csm_common::net::{Group, PORT_CLIENT, PORT_FT, PORT_ROUTER, PORT_SERVER};
 use super::node::NodePort;
 use super::startup::Failure;
 use crate::dataplane::load::{PortSpec, Veth};
-use crate::model::{Carried, Config, Family, Vlan, VlanId, VlanRole, veth_names};
+use crate::model::{
+    Carried, Config, Family, Vlan, VlanId, VlanRole, channel_name, channel_of_name, veth_names,
+};
+use crate::neigh::bond::Bonds;
 use crate::neigh::membership::{Accepts, Membership};
 use crate::neigh::netlink::{Link, Netlink};
 use crate::neigh::offload::TagsKept;
 use crate::neigh::own::OwnAddresses;
 use crate::neigh::veth::Pairs;
 
+/// The port channels of the configuration, those that carry something, as bonds; what csmd left of others is removed.
+pub(super) fn join(config: &Config) -> Result<Bonds, Failure> {
+    let mut bonds = Bonds::new().map_err(Failure::step("netlink"))?;
+    let used = |channel: u16| config.interface_named(&channel_name(channel)).is_some();
+    let channels: Vec<_> = config.channels().filter(|&(channel, ..)| used(channel)).collect();
+    let names = channels.iter().map(|&(channel, ..)| channel_name(channel)).collect();
+    bonds.sweep(&names).map_err(Failure::step("port channels"))?;
+    for (channel, mode, ports) in channels {
+        let name = channel_name(channel);
+        bonds.ensure(&name, mode, &ports).map_err(Failure::step(format!("interface {name}")))?;
+    }
+    Ok(bonds)
+}
+
 /// The ports, untouched, one for each of the module's VLANs that has one; veths are made into `pairs`.
 pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, Failure> {
     let mut netlink = Netlink::open().map_err(Failure::step("netlink"))?;
     let mut ports = Vec::new();
     for interface in &config.interfaces {
+        if channel_of_name(&interface.name).is_some_and(|it| config.channel_ports(it).next().is_none()) {
+            let found = netlink.link(&interface.name).map_err(Failure::step("netlink"))?;
+            if found.is_none() {
+                tracing::warn!(interface = interface.name, "a port channel without a port is not used");
+                continue;
+            }
+        }
         // A port whose VLANs the module does not know is none of its business.
         for (vlan, carried) in
             config.vlan_ids().filter_map(|vlan| interface.carries(vlan).map(|carried| (vlan, carried)))

@@ -51,6 +51,7 @@ use crate::dataplane::task::trace::Tracer;
 use crate::ft::parked::Parked;
 use crate::ft::{Controls, FtHandle};
 use crate::model::{Config, Family};
+use crate::neigh::bond::Bonds;
 use crate::neigh::groups::Groups;
 use crate::neigh::membership::Membership;
 use crate::neigh::offload::TagsKept;
@@ -234,6 +235,7 @@ struct Undo {
     _addresses: OwnAddresses,
     _tags: Vec<TagsKept>,
     _pairs: Pairs,
+    _bonds: Bonds,
 }
 
 struct Running {
@@ -253,6 +255,7 @@ impl Running {
     ) -> Result<Self, Failure> {
         let vmac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
         let haste = parked.is_some().then(restart::Haste::begin);
+        let mut bonds = ports::join(&config)?;
         let mut pairs = Pairs::new().map_err(Failure::step("netlink"))?;
         let ports = ports::find(&config, &mut pairs)?;
         let specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
@@ -287,6 +290,7 @@ impl Running {
         let early = parked.is_none().then(|| tracer(&mut dataplane));
         // Only now: a port that carries another's program is not touched.
         pairs.keep();
+        bonds.keep();
         let tags = ports::keep_tags(&specs)?;
         let addresses = ports::raise(&config, &specs)?;
         let memberships = ports::accept(&specs, vmac, &router::groups(&config))?;
@@ -468,6 +472,7 @@ impl Running {
                 _addresses: addresses,
                 _tags: tags,
                 _pairs: pairs,
+                _bonds: bonds,
             },
         })
     }

@@ -12,7 +12,9 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
-use crate::model::{Config, FAILOVER_MIN_WITHOUT_REALTIME, XdpMode};
+use crate::model::{
+    Config, FAILOVER_MIN_WITHOUT_REALTIME, Interface, PortMode, XdpMode, channel_name, channel_of_name,
+};
 
 /// What the kernel tells of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,10 +103,22 @@ impl Wanted {
     /// By `config`.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let ports = config.interfaces.iter().map(|interface| PortWanted {
-            name: interface.name.clone(),
-            mode: interface.xdp,
-            ft: config.ft.as_ref().is_some_and(|ft| interface.carries(ft.vlan).is_some()),
+        // A port channel is made by csmd, and runs the program on its ports.
+        let is_made = |interface: &Interface| {
+            channel_of_name(&interface.name)
+                .is_some_and(|channel| config.channel_ports(channel).next().is_some())
+        };
+        let ports = config.interfaces.iter().filter(|interface| !is_made(interface)).map(|interface| {
+            let channel = match interface.mode {
+                PortMode::Member(of) => config.interface_named(&channel_name(of.channel)),
+                _ => None,
+            };
+            let carrier = channel.unwrap_or(interface);
+            PortWanted {
+                name: interface.name.clone(),
+                mode: carrier.xdp,
+                ft: config.ft.as_ref().is_some_and(|ft| carrier.carries(ft.vlan).is_some()),
+            }
         });
         Self { ports: ports.collect(), failover: config.ft.as_ref().map(|ft| ft.failover) }
     }

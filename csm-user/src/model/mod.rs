@@ -27,7 +27,10 @@ pub use host::{Encapsulation, Host, Tunnel};
 pub use identity::{StableId, fnv1a};
 pub use natpool::Natpool;
 
-pub use port::{Carried, Interface, PortMode, Trunk, VlanSet, XdpMode, veth_names};
+pub use port::{
+    CHANNELS_MAX, Carried, ChannelMode, ChannelPort, Interface, PortMode, Trunk, VlanSet, XdpMode,
+    channel_name, channel_of_name, veth_names,
+};
 pub use probe::{Probe, ProbeKind};
 pub use router::{RouterInterface, RouterRoute, StandbyGroup, StandbyTrack, vlan_of_name};
 pub use secret::{FtKeys, KEY_MAX, Secret};

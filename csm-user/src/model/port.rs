@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::VlanId;
+use super::{Config, VlanId};
 
 /// A port of the host: `interface NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,87 @@ pub enum PortMode {
     Trunk(Trunk),
     /// None: `ip address` makes it a port of this host as a router.
     Routed,
+    /// None of its own: `channel-group N mode M` makes it one of the ports of `interface Port-channelN`.
+    Member(ChannelPort),
+}
+
+/// `channel-group N mode on|active|passive`: a port's part in a link aggregation group, which is a bond in Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelPort {
+    /// N, 1-256.
+    pub channel: u16,
+    /// M.
+    pub mode: ChannelMode,
+}
+
+/// How the two ends of a port channel agree on its ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChannelMode {
+    /// Not at all: all ports with a carrier are used (`balance-xor`).
+    On,
+    /// By LACP (IEEE 802.1AX), which this end begins (`802.3ad`).
+    Active,
+    /// By LACP, which the other end begins (`802.3ad`, `lacp_active off`).
+    Passive,
+}
+
+impl ChannelMode {
+    /// Its word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Active => "active",
+            Self::Passive => "passive",
+        }
+    }
+}
+
+/// Largest number of a port channel, as in IOS.
+pub const CHANNELS_MAX: u16 = 256;
+
+/// Name of the bond of a port channel, here and in Linux: with three digits it just fits.
+#[must_use]
+pub fn channel_name(channel: u16) -> String {
+    format!("Port-channel{channel}")
+}
+
+/// The number in the name of a port channel as [`channel_name`] writes it.
+#[must_use]
+pub fn channel_of_name(name: &str) -> Option<u16> {
+    let digits = name.strip_prefix("Port-channel")?;
+    let plain = !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|number| plain && (1..=CHANNELS_MAX).contains(number))
+}
+
+impl Config {
+    /// The ports of `channel`, in the order of the configuration.
+    pub fn channel_ports(&self, channel: u16) -> impl Iterator<Item = (&str, ChannelMode)> {
+        self.interfaces.iter().filter_map(move |port| match port.mode {
+            PortMode::Member(of) if of.channel == channel => Some((port.name.as_str(), of.mode)),
+            _ => None,
+        })
+    }
+
+    /// The interface called `name`.
+    #[must_use]
+    pub fn interface_named(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.name == name)
+    }
+
+    /// The port channels that have ports: number, how they are agreed on, their names. What differs from the first is refused
+    /// by the check of the configuration.
+    pub fn channels(&self) -> impl Iterator<Item = (u16, ChannelMode, Vec<&str>)> {
+        let of_port = |port: &Interface| match port.mode {
+            PortMode::Member(of) => Some(of.channel),
+            _ => None,
+        };
+        let numbers: std::collections::BTreeSet<u16> = self.interfaces.iter().filter_map(of_port).collect();
+        numbers.into_iter().filter_map(|number| {
+            let (_, mode) = self.channel_ports(number).next()?;
+            Some((number, mode, self.channel_ports(number).map(|(name, _)| name).collect()))
+        })
+    }
 }
 
 /// `switchport trunk ...`.
@@ -61,7 +142,7 @@ impl Interface {
     #[must_use]
     pub fn carries(&self, vlan: VlanId) -> Option<Carried> {
         match &self.mode {
-            PortMode::Routed => None,
+            PortMode::Routed | PortMode::Member(_) => None,
             PortMode::Access(access) => (*access == vlan).then_some(Carried::Untagged),
             PortMode::Trunk(trunk) if !trunk.allowed.contains(vlan.get()) => None,
             PortMode::Trunk(trunk) if trunk.native == Some(vlan) => Some(Carried::Untagged),
@@ -178,6 +259,17 @@ mod tests {
         assert_eq!(set("1-4094"), Some(VlanSet::default().to_string()));
         for bad in ["", "0", "4095", "5-3", "2,", "2--3", "+2", "a", "2, 3"] {
             assert_eq!(set(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_channel_is_known_by_its_number() {
+        assert_eq!(channel_of_name(&channel_name(256)), Some(256));
+        assert_eq!(channel_name(CHANNELS_MAX).len(), 15, "what Linux takes as a name");
+        for other in
+            ["Port-channel", "Port-channel0", "Port-channel257", "Port-channel01", "Port-channel+1", "eth1"]
+        {
+            assert_eq!(channel_of_name(other), None, "{other}");
         }
     }
 

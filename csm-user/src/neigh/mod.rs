@@ -1,5 +1,6 @@
 //! Neighbours, own addresses and links over netlink.
 
+pub mod bond;
 pub mod groups;
 pub mod membership;
 pub mod netlink;

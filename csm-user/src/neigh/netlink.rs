@@ -142,9 +142,21 @@ impl Netlink {
     /// # Errors
     /// Of the request.
     pub fn set_up(&mut self, ifindex: u32) -> io::Result<()> {
+        self.set_flags(ifindex, LinkFlags::Up)
+    }
+
+    /// Sets the interface administratively down.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn set_down(&mut self, ifindex: u32) -> io::Result<()> {
+        self.set_flags(ifindex, LinkFlags::empty())
+    }
+
+    fn set_flags(&mut self, ifindex: u32, flags: LinkFlags) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = ifindex;
-        message.header.flags = LinkFlags::Up;
+        message.header.flags = flags;
         message.header.change_mask = LinkFlags::Up;
         self.request(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).map(drop)
     }
@@ -372,7 +384,7 @@ fn read_neighbour(message: &NeighbourMessage, gone: bool) -> Option<Notice> {
     Some(Notice::Neighbour(message.header.ifindex, address, state))
 }
 
-fn read_link(message: &LinkMessage) -> Link {
+pub(super) fn read_link(message: &LinkMessage) -> Link {
     let mut link = Link {
         ifindex: message.header.index,
         name: String::new(),

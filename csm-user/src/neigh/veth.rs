@@ -97,7 +97,7 @@ impl Netlink {
         self.request(request, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
 
-    fn remove_link(&mut self, ifindex: u32) -> io::Result<()> {
+    pub(super) fn remove_link(&mut self, ifindex: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = ifindex;
         self.request(RouteNetlinkMessage::DelLink(message), NLM_F_ACK).map(drop)

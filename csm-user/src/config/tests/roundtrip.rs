@@ -10,10 +10,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    ClientRange, Encapsulation, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode,
-    Predictor, Probe, ProbeKind, Protocol, Real, RealAdmin, RouterInterface, RouterRoute, Secret, Serverfarm,
-    StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode, TrackedGroup, Tracking,
-    Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
+    CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, Encapsulation, Family, FtGroup, FtKeys, Interface,
+    Name, NatClient, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol, Real, RealAdmin,
+    RouterInterface, RouterRoute, Secret, Serverfarm, StandbyGroup, StandbyTrack, Static, StaticAction,
+    StaticRoute, Sticky, TrackMode, TrackedGroup, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet,
+    Vserver, XdpMode, channel_name,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -388,7 +389,19 @@ fn ports() -> impl Strategy<Value = Vec<Interface>> {
             access(3, 9),
         ]
     });
-    prop_oneof![Just(vec![access(1, 2), access(2, 3), access(3, 9)]), trunk]
+    let mode = prop_oneof![Just(ChannelMode::On), Just(ChannelMode::Active), Just(ChannelMode::Passive)];
+    let channel = (1..=CHANNELS_MAX, mode).prop_map(move |(channel, mode)| {
+        let member = |port: usize| Interface {
+            name: format!("eth{port}"),
+            mode: PortMode::Member(ChannelPort { channel, mode }),
+            xdp: XdpMode::Native,
+        };
+        let allowed = VlanSet::parse("2-3").expect("a list");
+        let trunk = PortMode::Trunk(Trunk { allowed, native: None });
+        let carrier = Interface { name: channel_name(channel), mode: trunk, xdp: XdpMode::Auto };
+        vec![carrier, member(1), member(2), access(3, 9)]
+    });
+    prop_oneof![Just(vec![access(1, 2), access(2, 3), access(3, 9)]), trunk, channel]
 }
 
 /// Group `number` with its virtual address on 10.`net`.0.0/16.

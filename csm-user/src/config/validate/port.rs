@@ -6,7 +6,7 @@ use super::super::build::PortLines;
 use super::super::command::Id;
 use super::super::parse::Section;
 use super::Checker;
-use crate::model::{Interface, PortMode, VlanId};
+use crate::model::{ChannelPort, Interface, PortMode, VlanId, channel_name, channel_of_name};
 
 /// Checks all ports.
 pub(super) fn check(checker: &mut Checker<'_>) {
@@ -17,12 +17,16 @@ pub(super) fn check(checker: &mut Checker<'_>) {
         if port.is_vlan() {
             continue;
         }
-        let missing = checker.host.interfaces.as_ref().is_some_and(|known| !known.contains(&port.name));
+        let is_made = check_channel(checker, port);
+        let missing = !is_made && !checker.has_interface(&port.name);
         if missing {
             let remedy = "name an interface of `ip link`";
             checker.error(opener, format!("this host has no interface `{}`", port.name), remedy);
         }
         given_once(checker, &section, &port.name);
+        if port.channel.is_some() {
+            continue;
+        }
         lines_count(checker, &section, port);
         match port.interface() {
             Some(interface) => carried(checker, &interface, &mut carriers),
@@ -34,6 +38,54 @@ pub(super) fn check(checker: &mut Checker<'_>) {
             None => {}
         }
     }
+}
+
+/// What is wrong between a port channel and its ports; true if `port` is a port channel that csmd makes.
+fn check_channel(checker: &mut Checker<'_>, port: &PortLines) -> bool {
+    let section = Section::Interface(port.name.clone());
+    if let Some(ChannelPort { channel, mode }) = port.channel {
+        let place = checker.tree.place(&section, Id::ChannelGroup, "CHANNEL");
+        let name = channel_name(channel);
+        if channel_of_name(&port.name).is_some() {
+            checker.error(
+                place,
+                "a port channel is no port of another".to_owned(),
+                "name a port of this host",
+            );
+        }
+        if !checker.ports.iter().any(|other| other.name == name) {
+            let message = format!("there is no interface {name}: {} is not used", port.name);
+            checker.warning(place, message, "add it, with the VLANs that it carries");
+        }
+        let first = checker.config.channel_ports(channel).next();
+        if let Some((other, others)) = first.filter(|&(_, others)| others != mode) {
+            let message = format!("{other} is in channel {channel} by mode {}", others.word());
+            checker.error(place, message, "all ports of a channel are agreed on in one way");
+        }
+        let own =
+            [Id::AccessVlan, Id::PortMode, Id::TrunkAllowed, Id::TrunkAdd, Id::TrunkNative, Id::XdpMode];
+        for id in own {
+            if let Some(statement) = checker.tree.all(&section, id).find(|statement| !statement.negated) {
+                let (span, text) = (statement.span, statement.text.clone());
+                let message = format!("`{text}` does not count on a port of channel {channel}");
+                checker.warning(span, message, "write it below the interface of the port channel");
+            }
+        }
+        if port.is_routed() {
+            let message = format!("a port of channel {channel} has no address and no group of its own");
+            checker.error(place, message, "give them to the interface of the port channel");
+        }
+        return false;
+    }
+    let Some(channel) = channel_of_name(&port.name) else { return false };
+    let has_ports = checker.config.channel_ports(channel).next().is_some();
+    let exists = checker.host.interfaces.as_ref().is_some_and(|known| known.contains(&port.name));
+    if !has_ports && !exists {
+        let place = checker.tree.place(&section, Id::Interface, "NAME");
+        let message = format!("{} has no port and carries nothing", port.name);
+        checker.warning(place, message, format!("add `channel-group {channel} mode on` below a port"));
+    }
+    true
 }
 
 fn given_once(checker: &mut Checker<'_>, section: &Section, name: &str) {
@@ -75,6 +127,7 @@ fn carried(checker: &mut Checker<'_>, port: &Interface, carriers: &mut HashMap<V
     let place = match &port.mode {
         PortMode::Access(_) => checker.tree.place(&section, Id::AccessVlan, "VLAN"),
         PortMode::Routed => checker.tree.place(&section, Id::RouterAddress, "ADDRESS"),
+        PortMode::Member(_) => return,
         PortMode::Trunk(_) => {
             let allowed = checker.tree.all(&section, Id::TrunkAllowed).next_back();
             let mode = || checker.tree.place(&section, Id::PortMode, "trunk");
@@ -83,7 +136,7 @@ fn carried(checker: &mut Checker<'_>, port: &Interface, carriers: &mut HashMap<V
     };
     let vlans: Vec<VlanId> = match &port.mode {
         PortMode::Access(vlan) => vec![*vlan],
-        PortMode::Routed => Vec::new(),
+        PortMode::Routed | PortMode::Member(_) => Vec::new(),
         PortMode::Trunk(_) => {
             checker.config.vlan_ids().filter(|vlan| port.carries(*vlan).is_some()).collect()
         }
@@ -100,8 +153,8 @@ fn carried(checker: &mut Checker<'_>, port: &Interface, carriers: &mut HashMap<V
         };
         let message = format!("VLAN {vlan} is on {other} already, {}", checker.line(first));
         let remedy = match port.mode {
-            PortMode::Access(_) | PortMode::Routed => {
-                "one port carries a VLAN; join two links to a bond in Linux"
+            PortMode::Access(_) | PortMode::Routed | PortMode::Member(_) => {
+                "one port carries a VLAN; join two links by `channel-group N mode on` below both"
             }
             PortMode::Trunk(_) => "one port carries a VLAN: leave it out of `switchport trunk allowed vlan`",
         };

@@ -127,8 +127,7 @@ fn check_group(checker: &mut Checker<'_>, port: &PortLines, group: &StandbyGroup
         checker.error(at, "the hold time is not above the hello time", "three times as long is usual");
     }
     for track in &group.track {
-        let known = checker.host.interfaces.as_ref();
-        if known.is_some_and(|known| !known.contains(&track.interface)) {
+        if !checker.has_interface(&track.interface) {
             let value = Value::Text(track.interface.clone());
             let at = checker.tree.place_of(&section, Id::StandbyTrack, "INTERFACE", &value);
             let message = format!("this host has no interface `{}`", track.interface);

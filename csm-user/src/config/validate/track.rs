@@ -22,7 +22,7 @@ pub(super) fn check(checker: &mut Checker<'_>, ft: &FtGroup) {
     groups(checker, ft);
     gateways(checker, ft);
     for name in &track.interfaces {
-        let known = checker.host.interfaces.as_ref().is_none_or(|known| known.contains(name));
+        let known = checker.has_interface(name);
         if !known {
             let place = place(checker, Id::TrackInterface, "NAME", &Value::Text(name.clone()));
             checker.error(

@@ -3,16 +3,23 @@
 //!
 //! Only on a kernel with bonding, as Debian's are: `cargo xtask test --kernels dataplane::bond`.
 
+use std::collections::BTreeSet;
+use std::io;
+use std::process::Command;
+
 use csm_common::counter::Reason;
-use csm_tests::rig::{FAR_CLIENT, REALS, Rig, VIP};
-use csm_user::neigh::netlink::Netlink;
+use csm_tests::rig::{FAR_CLIENT, REALS, Rig, VIP, enter_namespace};
+use csm_tests::rig_ports::make_pair;
+use csm_user::model::ChannelMode;
+use csm_user::neigh::bond::Bonds;
+use csm_user::neigh::netlink::{Link, Netlink};
 
 use super::frames::{ACK, CLIENT_ISN, Frame, SERVER_ISN, SYN};
 use super::live::Wire;
 
 /// A handshake whose segments come in by either port of the bond, and whose answers leave by one of them.
-fn a_handshake_crosses(mode: &str) {
-    let Some(rig) = Rig::on_bond(mode).expect("the rig") else {
+fn a_handshake_crosses(rig: Option<Rig>) {
+    let Some(rig) = rig else {
         println!("this kernel has no bonding");
         return;
     };
@@ -41,10 +48,78 @@ fn a_handshake_crosses(mode: &str) {
 
 #[test]
 fn of_two_ports_that_share_the_load() {
-    a_handshake_crosses("balance-xor");
+    a_handshake_crosses(Rig::on_bond("balance-xor").expect("the rig"));
 }
 
 #[test]
 fn of_an_active_port_and_its_backup() {
-    a_handshake_crosses("active-backup");
+    a_handshake_crosses(Rig::on_bond("active-backup").expect("the rig"));
+}
+
+#[test]
+fn that_csmd_makes_of_a_port_channel() {
+    a_handshake_crosses(Rig::on_channel().expect("the rig"));
+}
+
+/// Its ports, by name.
+fn ports(bond: u32) -> Vec<String> {
+    let found = Netlink::open().and_then(|mut netlink| netlink.bonded(bond)).expect("its ports");
+    found.into_iter().map(|link| link.name).collect()
+}
+
+fn link(name: &str) -> Option<Link> {
+    Netlink::open().and_then(|mut netlink| netlink.link(name)).expect("netlink")
+}
+
+#[test]
+fn a_port_channel_outlives_its_csmd_and_is_taken_over_changed_and_removed() {
+    const NAME: &str = "Port-channel7";
+    enter_namespace().expect("a namespace");
+    for port in ["b0", "b1"] {
+        make_pair(port, &format!("{port}x")).expect("a port");
+    }
+    let wanted = BTreeSet::from([NAME.to_owned()]);
+    let mut killed = Bonds::new().expect("netlink");
+    let first = match killed.ensure(NAME, ChannelMode::On, &["b0", "b1"]) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            println!("this kernel has no bonding");
+            return;
+        }
+        made => made.expect("a bond"),
+    };
+    assert_eq!(ports(first.ifindex), ["b0", "b1"]);
+    std::mem::forget(killed);
+
+    // The next one takes it over, with the ports that are wanted now; one that does not get so far leaves it.
+    let mut failed = Bonds::new().expect("netlink");
+    let found = failed.ensure(NAME, ChannelMode::On, &["b0", "b1"]).expect("as it was");
+    assert_eq!(found, first);
+    drop(failed);
+    let mut next = Bonds::new().expect("netlink");
+    next.sweep(&wanted).expect("nothing to sweep");
+    let found = next.ensure(NAME, ChannelMode::On, &["b1"]).expect("one port less");
+    assert_eq!((found.ifindex, ports(found.ifindex)), (first.ifindex, vec!["b1".to_owned()]));
+    // Another way of agreeing is another bond.
+    for mode in [ChannelMode::Active, ChannelMode::Passive] {
+        let before = link(NAME).expect("the bond").ifindex;
+        let other = next.ensure(NAME, mode, &["b0", "b1"]).expect("LACP");
+        assert_ne!(other.ifindex, before, "{mode:?}");
+        assert_eq!(
+            next.ensure(NAME, mode, &["b0", "b1"]).expect("the same").ifindex,
+            other.ifindex,
+            "{mode:?}"
+        );
+    }
+
+    // What somebody else made is his.
+    let made = Command::new("ip").args(["link", "add", "Port-channel8", "type", "bond"]).status();
+    assert!(made.expect("ip").success());
+    let refused = next.ensure("Port-channel8", ChannelMode::On, &["b0"]).expect_err("not csmd's");
+    assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+    next.sweep(&BTreeSet::new()).expect("what is not configured goes");
+    assert_eq!(link(NAME), None);
+    assert!(link("Port-channel8").is_some());
+    next.ensure(NAME, ChannelMode::On, &["b0"]).expect("a bond");
+    drop(next);
+    assert_eq!(link(NAME), None, "with its csmd");
 }

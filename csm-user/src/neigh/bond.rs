@@ -1,0 +1,207 @@
+//! The bonds of port channels: made when csmd starts, removed when it ends. What a killed csmd left is known by its alias and
+//! taken over, with the ports that are wanted now.
+//!
+//! XDP on a bond runs on its ports, which must therefore be there before the program is attached, and be down while they are
+//! joined (`bond_enslave` in drivers/net/bonding/bond_main.c).
+
+use std::collections::BTreeSet;
+use std::io;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    BondMode, BondXmitHashPolicy, InfoBond, InfoData, InfoKind, LinkAttribute, LinkInfo, LinkMessage,
+};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+
+use super::netlink::{Link, Netlink};
+use crate::model::ChannelMode;
+
+/// How `ip link` shows a bond that csmd has made.
+const ALIAS: &str = "csmd port channel";
+/// How often the ports' carriers are looked at, milliseconds.
+const MIIMON_MS: u32 = 100;
+
+/// The bonds of this node; dropping it removes them.
+#[derive(Debug)]
+pub struct Bonds {
+    netlink: Netlink,
+    /// Index of each, and whether it was made here.
+    made: Vec<(u32, bool)>,
+    kept: bool,
+}
+
+impl Bonds {
+    /// # Errors
+    /// If netlink cannot be had.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { netlink: Netlink::open()?, made: Vec::new(), kept: false })
+    }
+
+    /// Removes the bonds of csmd that are called none of `names`: ports that are no channel's any more are free again.
+    ///
+    /// # Errors
+    /// Of the requests.
+    pub fn sweep(&mut self, names: &BTreeSet<String>) -> io::Result<()> {
+        for bond in self.netlink.bonds()? {
+            if bond.is_ours && !names.contains(&bond.link.name) {
+                self.netlink.remove_link(bond.link.ifindex)?;
+                tracing::info!(interface = bond.link.name, "a port channel that is not configured any more");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees that there is a bond called `name` of these ports, up.
+    ///
+    /// # Errors
+    /// Of the requests; `AlreadyExists` if the name is another's; `Unsupported` if this kernel has no bonding.
+    pub fn ensure(&mut self, name: &str, mode: ChannelMode, ports: &[&str]) -> io::Result<Link> {
+        let found = self.netlink.bonds()?.into_iter().find(|bond| bond.link.name == name);
+        if self.netlink.link(name)?.is_some() && found.as_ref().is_none_or(|bond| !bond.is_ours) {
+            let what =
+                format!("{name} is not csmd's: remove it, or take its ports' `channel-group` lines out");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+        }
+        let same = found.filter(|bond| bond.mode == Some((kernel_mode(mode), lacp_active(mode))));
+        let fresh = same.is_none();
+        if fresh {
+            if let Some(other) = self.netlink.link(name)? {
+                // The mode of a bond with ports cannot be changed.
+                self.netlink.remove_link(other.ifindex)?;
+            }
+            self.netlink.add_bond(name, mode).map_err(no_bonding)?;
+        }
+        let gone = || io::Error::new(io::ErrorKind::NotFound, format!("{name} has gone: see `ip link`"));
+        let bond = self.netlink.link(name)?.ok_or_else(gone)?;
+        self.made.push((bond.ifindex, fresh));
+        let members = self.netlink.bonded(bond.ifindex)?;
+        for member in members.iter().filter(|member| !ports.contains(&member.name.as_str())) {
+            self.netlink.set_master(member.ifindex, 0)?;
+        }
+        for port in ports.iter().filter(|port| !members.iter().any(|member| member.name == **port)) {
+            let missing =
+                || io::Error::new(io::ErrorKind::NotFound, format!("there is no {port}: see `ip link`"));
+            let link = self.netlink.link(port)?.ok_or_else(missing)?;
+            self.netlink.set_down(link.ifindex)?;
+            self.netlink.set_master(link.ifindex, bond.ifindex).map_err(|error| {
+                io::Error::new(error.kind(), format!("{port} does not join {name}: {error}"))
+            })?;
+        }
+        self.netlink.set_up(bond.ifindex)?;
+        // With its first port it has taken that one's MAC address.
+        self.netlink.link(name)?.ok_or_else(gone)
+    }
+
+    /// From now on they are this node's, also those that were found: before, they may be another csmd's.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Bonds {
+    fn drop(&mut self) {
+        for (ifindex, fresh) in self.made.drain(..) {
+            if !fresh && !self.kept {
+                continue;
+            }
+            if let Err(error) = self.netlink.remove_link(ifindex) {
+                tracing::warn!(ifindex, %error, "a port channel of this node stays");
+            }
+        }
+    }
+}
+
+const fn kernel_mode(mode: ChannelMode) -> BondMode {
+    match mode {
+        ChannelMode::On => BondMode::BalanceXor,
+        ChannelMode::Active | ChannelMode::Passive => BondMode::Ieee8023Ad,
+    }
+}
+
+/// Linux 5.15 and later know bonds that wait for the other end's LACP.
+const fn lacp_active(mode: ChannelMode) -> bool {
+    !matches!(mode, ChannelMode::Passive)
+}
+
+fn no_bonding(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this kernel has no bonding: modprobe bonding, or take the `channel-group` lines out",
+        ),
+        _ => error,
+    }
+}
+
+/// A bond of this host.
+struct Bond {
+    link: Link,
+    is_ours: bool,
+    /// Its mode, and whether it begins LACP.
+    mode: Option<(BondMode, bool)>,
+}
+
+impl Netlink {
+    fn bonds(&mut self) -> io::Result<Vec<Bond>> {
+        let answers = self.request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        let bond = |answer: &RouteNetlinkMessage| {
+            let RouteNetlinkMessage::NewLink(message) = answer else { return None };
+            let of_bond = |attribute: &LinkAttribute| match attribute {
+                LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Bond)) => {
+                    Some(mode_of(infos))
+                }
+                _ => None,
+            };
+            let mode = message.attributes.iter().find_map(of_bond)?;
+            let is_ours = message.attributes.contains(&LinkAttribute::IfAlias(ALIAS.to_owned()));
+            Some(Bond { link: super::netlink::read_link(message), is_ours, mode })
+        };
+        Ok(answers.iter().filter_map(bond).collect())
+    }
+
+    fn add_bond(&mut self, name: &str, mode: ChannelMode) -> io::Result<()> {
+        let mut data = vec![
+            InfoBond::Mode(kernel_mode(mode)),
+            InfoBond::MiiMon(MIIMON_MS),
+            // By addresses and ports: one connection stays on one port.
+            InfoBond::XmitHashPolicy(BondXmitHashPolicy::Layer34),
+        ];
+        if kernel_mode(mode) == BondMode::Ieee8023Ad {
+            data.push(InfoBond::AdLacpActive(lacp_active(mode)));
+        }
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Bond),
+            LinkInfo::Data(InfoData::Bond(data)),
+        ]));
+        let request = RouteNetlinkMessage::NewLink(message);
+        self.request(request, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)?;
+        let mut alias = LinkMessage::default();
+        alias.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        alias.attributes.push(LinkAttribute::IfAlias(ALIAS.to_owned()));
+        self.request(RouteNetlinkMessage::SetLink(alias), NLM_F_ACK).map(drop)
+    }
+
+    /// Joins an interface to a bond; 0: takes it out of the one that it is in.
+    fn set_master(&mut self, ifindex: u32, bond: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        message.attributes.push(LinkAttribute::Controller(bond));
+        self.request(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).map(drop)
+    }
+}
+
+/// What the kernel tells of a bond's mode.
+fn mode_of(infos: &[LinkInfo]) -> Option<(BondMode, bool)> {
+    let data = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Bond(data)) => Some(data),
+        _ => None,
+    })?;
+    let mode = data.iter().find_map(|one| match one {
+        InfoBond::Mode(mode) => Some(*mode),
+        _ => None,
+    })?;
+    let waits = data.contains(&InfoBond::AdLacpActive(false));
+    Some((mode, !waits))
+}
