@@ -7,7 +7,7 @@
 use aya_ebpf::programs::XdpContext;
 use csm_common::checksum;
 use csm_common::counter::Reason;
-use csm_common::flow::{FlowEntry, FlowKey};
+use csm_common::flow::{FlowEntry, FlowKey, STATE_CLEARED};
 
 use crate::packet::{
     Echo, FRAGMENT_OFFSET, ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, Icmp, Ipv4, L3, PROTO_ICMP, PROTO_TCP,
@@ -40,6 +40,10 @@ fn pass_on(ctx: &XdpContext, packet: &Packet, l4: usize) -> Outcome {
         return Err(Reason::DropIcmp);
     }
     let Some(entry) = conn::entry(&key) else { return tunnel::narrow(ctx, packet, &key, l4) };
+    // One that was cleared has no way out.
+    if entry.state == STATE_CLEARED {
+        return Err(Reason::DropCleared);
+    }
     let hop = forward::hop::<u32>(entry.nexthop)?;
     let change = inside(ctx, packet, &key, entry, inner_l3, inner_l4)?;
     let icmp = header::<Icmp>(ctx, l4)?;

@@ -31,6 +31,7 @@ use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane, PortSpec, Veth}
 use nix::sched::{CloneFlags, unshare};
 use nix::time::{ClockId, clock_gettime};
 
+pub use crate::rig_ports::set_mtu;
 use crate::rig_ports::{facts, make_pair, make_port};
 
 /// The group's virtual MAC.
@@ -203,7 +204,11 @@ impl Rig {
         Self::bridged_with(SMALL, None)
     }
 
-    pub(crate) fn bridged_with(capacity: Capacity, own6: Option<Ipv6Addr>) -> Result<Self> {
+    /// As [`Self::bridged`] with tables of that size, and with the node's own address of IPv6.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn bridged_with(capacity: Capacity, own6: Option<Ipv6Addr>) -> Result<Self> {
         enter_namespace()?;
         make_pair("x2", "v2")?;
         let (inner, outer) = (facts("x2")?.0, facts("v2")?.0);

@@ -26,6 +26,14 @@ pub(crate) fn ip(arguments: &str) -> Result<()> {
     Ok(())
 }
 
+/// Sets a port's MTU, with the program attached.
+///
+/// # Errors
+/// If it is refused.
+pub fn set_mtu(port: &str, mtu: u16) -> Result<()> {
+    ip(&format!("link set {port} mtu {mtu}"))
+}
+
 /// Index and MAC of an interface.
 pub(crate) fn facts(name: &str) -> Result<(u32, [u8; 6])> {
     let shown = Command::new("ip").args(["-o", "link", "show", name]).output().context("ip link show")?;

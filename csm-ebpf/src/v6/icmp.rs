@@ -4,7 +4,7 @@ use aya_ebpf::programs::XdpContext;
 use csm_common::address::{Address as _, V6};
 use csm_common::checksum;
 use csm_common::counter::Reason;
-use csm_common::flow::{FlowEntry, FlowKey};
+use csm_common::flow::{FlowEntry, FlowKey, STATE_CLEARED};
 
 use super::Ipv6;
 use super::header::{self as ip_header, Walk};
@@ -40,6 +40,10 @@ fn pass_on(ctx: &XdpContext, packet: &Packet<V6>, l4: usize) -> Outcome {
         return Err(Reason::DropIcmp);
     }
     let Some(entry) = conn::entry(&key) else { return tunnel::narrow(ctx, packet, &key, l4) };
+    // One that was cleared has no way out.
+    if entry.state == STATE_CLEARED {
+        return Err(Reason::DropCleared);
+    }
     let hop = forward::hop::<V6>(entry.nexthop)?;
     let mut change = inside(ctx, packet, &key, entry, inner_l3, inner_l4)?;
     // What comes from the other end itself comes from its other name; a router on the way keeps its own.

@@ -163,17 +163,22 @@ impl Node {
             "back to `certified` then, unless `copy working certified` or `reload cancel` is given"
         );
         let node = Arc::downgrade(self);
-        self.runtime.spawn(async move {
-            tokio::time::sleep(after).await;
-            // Until it is done: another start may be looked at just then, or the disk be busy.
-            while let Some(node) = node.upgrade().filter(|node| node.reloads.overdue()) {
-                tracing::warn!("nobody has said that this start stays: back to `certified`");
-                let wanted = Restarting { from: Some(Directory::Certified), rollback: None };
-                node.changes.wish_soon(&node.runtime, Wish::Reload { wanted, force: true });
-                drop(node);
-                tokio::time::sleep(ROLLBACK_RETRY).await;
-            }
-        });
+        self.runtime.spawn(take_back(after, ROLLBACK_RETRY, move || {
+            let Some(node) = node.upgrade().filter(|node| node.reloads.overdue()) else { return false };
+            tracing::warn!("nobody has said that this start stays: back to `certified`");
+            let wanted = Restarting { from: Some(Directory::Certified), rollback: None };
+            node.changes.wish_soon(&node.runtime, Wish::Reload { wanted, force: true });
+            true
+        }));
+    }
+}
+
+/// Has a start taken back after that time, until it is done: another start may be looked at just then, or the disk be busy.
+/// `wish` wishes for it, if it is due still.
+async fn take_back(after: Duration, retry: Duration, mut wish: impl FnMut() -> bool) {
+    tokio::time::sleep(after).await;
+    while wish() {
+        tokio::time::sleep(retry).await;
     }
 }
 
@@ -191,6 +196,19 @@ mod tests {
         assert_eq!(reloads.left(), (None, None));
         let third = reloads.plan(at);
         assert!(reloads.cancel() && !reloads.take(third) && !reloads.cancel());
+    }
+
+    #[tokio::test]
+    async fn a_start_is_wished_back_until_it_is() {
+        let moment = Duration::from_millis(1);
+        let mut wishes = 0;
+        let wish = || {
+            wishes += 1;
+            // The first ones find another start being made.
+            wishes < 4
+        };
+        take_back(moment, moment, wish).await;
+        assert_eq!(wishes, 4);
     }
 
     #[test]

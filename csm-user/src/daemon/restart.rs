@@ -151,3 +151,18 @@ fn write(handed: &Handed) -> io::Result<File> {
     }
     Ok(memory)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_whose_successor_cannot_be_executed_goes_on_and_ignores_closed_pipes() {
+        let nowhere = Path::new("/nowhere/csmd");
+        let failure = execute(nowhere, nowhere, &Handed::default());
+        assert_eq!(failure.kind(), io::ErrorKind::NotFound);
+        // SAFETY: no handler is installed, and it is what it was before.
+        let before = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.expect("SIGPIPE");
+        assert!(matches!(before, SigHandler::SigIgn));
+    }
+}

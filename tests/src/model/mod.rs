@@ -5,6 +5,7 @@
 //! What the program is free to choose (a port of a pool, the real of a hash) the model is told, and judges: whether it was
 //! one's to give, and nobody else's.
 
+mod bridge;
 pub mod error;
 pub mod fragment;
 pub mod frame;
@@ -15,7 +16,7 @@ pub mod scene;
 pub mod sums;
 pub mod table;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use csm_common::counter::Reason;
@@ -25,10 +26,11 @@ use crate::rig::{PEER_MAC, Side, VIRTUAL_MAC};
 use error::Quote;
 use fragment::{Datagrams, Fate};
 use frame::{Echo, Frame, Head, L2, Transport};
+use near::Near;
 use open::Failed;
 use out::{Name, Out};
-use scene::{Scene, is_host};
-use table::{Key, Outcome, Service, Tables};
+use scene::{Choice, Scene, is_host};
+use table::{Key, Outcome, Service, State, Tables};
 
 /// Where strays of the peer have the VLAN that they came in on in their source address.
 const STRAY: [u8; 4] = [2, 0x63, 0x73, 0x6d];
@@ -82,6 +84,10 @@ pub struct Model {
     pub sums: BTreeMap<u32, Sums>,
     /// By real.
     pub real_sums: BTreeMap<u32, Sums>,
+    /// Where clients speak to a server itself, in bridge mode: keys of the answers.
+    direct: HashSet<Key>,
+    /// Connections of a real that count for its load.
+    pub loads: BTreeMap<u32, i64>,
     /// Turns taken, by virtual server.
     turns: HashMap<u32, usize>,
     /// The real that a hashed client had, by virtual server.
@@ -119,6 +125,8 @@ impl Model {
             sticky: BTreeMap::new(),
             sums: BTreeMap::new(),
             real_sums: BTreeMap::new(),
+            direct: HashSet::new(),
+            loads: BTreeMap::new(),
             turns: HashMap::new(),
             hashed: HashMap::new(),
         }
@@ -130,6 +138,7 @@ impl Model {
         self.datagrams = Datagrams::default();
         self.sticky_half.clear();
         self.sticky.clear();
+        self.direct.clear();
     }
 
     /// What becomes of a frame that comes in on `side`; `made` tells what the program has chosen for a connection under a key.
@@ -166,11 +175,19 @@ impl Model {
         let kind = frame.ethertype();
         let mut at = Arrival { vlan, relayed: false };
         let open = self.gate == GateState::Open;
-        let near = |(reason, reply): (Reason, Option<Frame>)| {
-            if reason == Reason::PassArp {
-                return Err(reason);
+        let bridge = self.scene.bridge;
+        let near = |near: Near| match (near, bridge) {
+            (Near::Ends(reason, reply), _) => {
+                Ok(End { reason, out: reply.map(|reply| self.onto(at, Out::of(reply))) })
             }
-            Ok(End { reason, out: reply.map(|reply| self.onto(at, Out::of(reply))) })
+            // What the node itself asks comes back by IPv6 alone.
+            (Near::About(target), Some(bridge))
+                if !target.is_some_and(|target| bridge.is_own(target))
+                    || kind == 0x86dd && frame.mac(6) == bridge.mac =>
+            {
+                self.bridge(&bridge, frame)
+            }
+            (Near::About(_) | Near::Rivals, _) => Err(Reason::PassArp),
         };
         match (kind, vlan) {
             (0x0806, FT_VLAN) => return Err(Reason::PassArp),
@@ -185,11 +202,17 @@ impl Model {
                 return near(near::discovery(&self.scene, &at, frame, open, VIRTUAL_MAC));
             }
             (0x0800 | 0x86dd, _) => {
-                if frame.mac(0) != VIRTUAL_MAC {
-                    return Err(Reason::PassHost);
+                match bridge {
+                    _ if frame.mac(0) == VIRTUAL_MAC => {}
+                    None => return Err(Reason::PassHost),
+                    Some(bridge) if frame.mac(0) != bridge.mac && self.is_balanced(vlan, frame) => {}
+                    Some(bridge) => return self.bridge(&bridge, frame),
                 }
                 match self.gate {
                     GateState::Open => {}
+                    GateState::RelayOut if frame.0.len() > usize::from(self.scene.ft_mtu) + 14 => {
+                        return Ok(Reason::DropRelayTooBig.into());
+                    }
                     GateState::RelayOut => {
                         let mut stray = frame.clone();
                         let [high, low] = vlan.to_be_bytes();
@@ -201,7 +224,10 @@ impl Model {
                     GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby.into()),
                 }
             }
-            _ => return Err(Reason::PassProtocol),
+            _ => {
+                let bridge = bridge.filter(|_| vlan != FT_VLAN).ok_or(Reason::PassProtocol)?;
+                return self.bridge(&bridge, frame);
+            }
         }
         Ok(match self.packet(at, frame, made) {
             Ok((reason, out)) => End { reason, out: Some(out) },
@@ -279,6 +305,9 @@ impl Model {
         };
         let conn = self.tables.conn(id);
         let (hop, service) = (conn.towards(forward), conn.service);
+        if conn.state == State::Cleared {
+            return Err(Reason::DropCleared);
+        }
         if !self.scene.hop(hop).resolved {
             return Err(Reason::DropUnresolved);
         }
@@ -343,7 +372,11 @@ impl Model {
         made: &dyn Fn(&Key) -> Option<Made>,
     ) -> Walk {
         let key = Key::of(frame, head, at.vlan);
-        let (id, forward, fresh) = match self.tables.meet(&key, transport) {
+        let met = self.tables.meet(&key, transport);
+        for id in std::mem::take(&mut self.tables.ended) {
+            self.load(id, -1);
+        }
+        let (id, forward, fresh) = match met {
             Outcome::Known { id, forward, proven } => {
                 if proven {
                     self.proven(id);
@@ -351,12 +384,15 @@ impl Model {
                 (id, forward, false)
             }
             Outcome::Dropped(reason) => return Err(reason),
-            Outcome::Unknown => match self.open(&key, transport, made) {
-                Ok(id) => (id, true, true),
+            Outcome::Unknown => match self.open(&key, transport, at.relayed, made) {
+                Ok((id, forward)) => (id, forward, true),
                 Err(Failed(reason)) => return Err(reason),
             },
         };
         let conn = self.tables.conn(id).clone();
+        if conn.state == State::Cleared {
+            return self.reset(at, frame, head, transport);
+        }
         let hop = self.scene.hop(conn.towards(forward));
         if !hop.resolved {
             return Err(Reason::DropUnresolved);
@@ -384,10 +420,29 @@ impl Model {
         }
         let reason = match (conn.service, fresh) {
             (None, _) => Reason::ForwardedRouted,
+            (_, true) if !forward => Reason::ForwardedRebuilt,
             (_, true) => Reason::ForwardedNew,
             (_, false) => Reason::ForwardedFlow,
         };
         Ok((reason, out))
+    }
+
+    /// A packet of a connection that was ended by hand.
+    fn reset(&self, at: Arrival, frame: &Frame, head: &Head, transport: Transport) -> Walk {
+        match transport {
+            Transport::Tcp { flags, .. } if flags & (table::ACK | table::RST) == table::ACK => {
+                Ok((Reason::ResetSent, self.back(at, frame, head, Out::reset(frame, head))?))
+            }
+            _ => Err(Reason::DropCleared),
+        }
+    }
+
+    /// One more or less on a connection's real, where that decides who gets the next one.
+    fn load(&mut self, id: u32, by: i64) {
+        let Some((service, Some(real))) = self.tables.conn(id).service else { return };
+        if matches!(self.scene.numbered(service).choice, Choice::Least(_)) {
+            *self.loads.entry(real).or_default() += by;
+        }
     }
 
     /// A connection was proven: it counts, and its client is sticky from now on.

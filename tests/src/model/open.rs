@@ -1,10 +1,12 @@
 //! First packets: what connection one opens, if it may.
 
+use std::net::IpAddr;
+
 use csm_common::counter::Reason;
 
 use super::frame::Transport;
 use super::scene::{Choice, Mode, Net, Real, Service, Source, Static, Way, is_host};
-use super::table::{Conn, Key};
+use super::table::{ACK, Conn, FIN, Key, RST, SYN, State};
 use super::{Made, Model};
 
 /// No connection was opened.
@@ -17,24 +19,30 @@ impl From<Reason> for Failed {
 }
 
 impl Model {
-    /// The connection that a first packet opens.
+    /// The connection that a first packet opens, and whether the packet is its opener's: a server's own packet opens one
+    /// anew that is not known here.
     pub(super) fn open(
         &mut self,
         key: &Key,
         transport: Transport,
+        relayed: bool,
         made: &dyn Fn(&Key) -> Option<Made>,
-    ) -> Result<u32, Failed> {
-        let (conn, pool) = match self.scene.service(key.dst, key.proto, key.dport) {
-            Some(index) => {
-                let service = self.scene.services[index].clone();
-                self.balance(key, transport, &service, made)?
+    ) -> Result<(u32, bool), Failed> {
+        let (conn, pool) = match self.service(key).cloned() {
+            Some(service) => self.balance(key, transport, &service, made)?,
+            None => {
+                let (way, egress) = self.way_on(key)?;
+                if !transport.opens() {
+                    let conn = self.rebuild(key, transport, relayed, (way, egress))?;
+                    return Ok((self.tables.open(conn)?, false));
+                }
+                self.route(key, way, egress)?
             }
-            None => self.route(key, transport)?,
         };
         let Some(number) = pool else {
-            let id = self.tables.open(conn.clone())?;
-            self.settle(&conn);
-            return Ok(id);
+            let id = self.tables.open(conn)?;
+            self.settle(id);
+            return Ok((id, true));
         };
         let pool = self.scene.pool(number);
         let Some(Made { source, .. }) = made(key) else {
@@ -56,15 +64,40 @@ impl Model {
         if !pool.gives(source, key.proto, key.sport) || !self.tables.is_free(&conn) {
             return Err(Failed(Reason::DropInternal));
         }
-        self.settle(&conn);
-        Ok(self.tables.enter(conn))
+        let id = self.tables.enter(conn);
+        self.settle(id);
+        Ok((id, true))
     }
 
-    /// The client's choice is noted.
-    fn settle(&mut self, conn: &Conn) {
+    /// The client's choice is noted, and what its real has to do.
+    fn settle(&mut self, id: u32) {
+        let conn = self.tables.conn(id);
         if let (Some(client), Some((_, Some(real)))) = (conn.sticky, conn.service) {
             self.sticky_half.insert(client, real);
         }
+        self.load(id, 1);
+    }
+
+    /// The virtual server that is meant: one for this address and port, that of the client's FTP connection, or another.
+    fn service(&self, key: &Key) -> Option<&Service> {
+        let found = self.scene.service(key);
+        let exact = found.filter(|service| service.net == Net::host(key.dst) && service.port != 0);
+        let passive = || {
+            let of = |service: &&Service| service.ftp && service.net == Net::host(key.dst);
+            let service = self.scene.services.iter().find(of)?;
+            let may = key.proto == 6 && key.dport >= 1024;
+            (may && self.stuck(service, key.src).is_some()).then_some(service)
+        };
+        exact.or_else(passive).or(found)
+    }
+
+    /// The real that a client had before.
+    fn stuck(&self, service: &Service, client: IpAddr) -> Option<Real> {
+        let Choice::Sticky { group, bits } = service.choice else { return None };
+        let client = (group, Net::mask(client, bits));
+        let numbered = |number: &u32| service.ring.iter().find(|real| real.number == *number).copied();
+        let proven = self.sticky.get(&client).and_then(numbered);
+        proven.or_else(|| self.sticky_half.get(&client).and_then(numbered))
     }
 
     /// To a virtual server.
@@ -110,12 +143,14 @@ impl Model {
         if let Choice::Sticky { group, bits } = service.choice {
             conn.sticky = Some((group, Net::mask(key.src, bits)));
         }
-        let real = self.choose(key, service, &conn, made)?;
+        let real = self.choose(key, service, made)?;
         conn.service = Some((service.number, Some(real.number)));
         conn.server_vlan = 3;
         conn.to_server = real.hop;
         if service.mode == Mode::Nat {
-            let ported = real.port != 0 && matches!(key.proto, 6 | 17);
+            // A data connection keeps the port that its server has named.
+            let data = service.ftp && key.dport != service.port;
+            let ported = real.port != 0 && !data && matches!(key.proto, 6 | 17);
             conn.server = (real.ip, if ported { real.port } else { key.dport });
         }
         Ok((conn, pool))
@@ -126,15 +161,10 @@ impl Model {
         &mut self,
         key: &Key,
         service: &Service,
-        conn: &Conn,
         made: &dyn Fn(&Key) -> Option<Made>,
     ) -> Result<Real, Reason> {
         let numbered = |number: u32| service.ring.iter().find(|real| real.number == number).copied();
-        let stuck = conn.sticky.and_then(|client| {
-            let real = |of: Option<&u32>| of.copied().and_then(numbered);
-            real(self.sticky.get(&client)).or_else(|| real(self.sticky_half.get(&client)))
-        });
-        if let Some(real) = stuck {
+        if let Some(real) = self.stuck(service, key.src) {
             return Ok(real);
         }
         if service.ring.is_empty() {
@@ -148,24 +178,94 @@ impl Model {
         }
         let turn = self.turns.entry(service.number).or_default();
         *turn += 1;
-        Ok(service.ring[(*turn - 1) % service.ring.len()])
+        let first = (*turn - 1) % service.ring.len();
+        let Choice::Least(weights) = service.choice else { return Ok(service.ring[first]) };
+        let loaded = |index: usize| {
+            let load = self.loads.get(&service.ring[index].number).copied().unwrap_or(0).max(0) + 1;
+            // Of fractions of small numbers no two differ by less than this tells.
+            load * 1_000_000 / i64::from(weights[index])
+        };
+        let turns = (0..service.ring.len()).map(|step| (first + step) % service.ring.len());
+        let least = turns.min_by_key(|&index| loaded(index)).expect("a real");
+        Ok(service.ring[least])
+    }
+
+    /// Where a packet to no virtual server goes on: from the servers to the clients' side alone.
+    fn way_on(&self, key: &Key) -> Result<(Way, u16), Reason> {
+        let (way, egress) = self.destination(key)?;
+        match (key.vlan, egress) {
+            (3, 2) => Ok((way, egress)),
+            (2, 3) => Err(Reason::DropDirect),
+            _ => Err(Reason::DropNoRoute),
+        }
     }
 
     /// To no virtual server.
-    fn route(&mut self, key: &Key, transport: Transport) -> Result<(Conn, Option<u32>), Reason> {
-        let (way, egress) = self.destination(key)?;
-        match (key.vlan, egress) {
-            (3, 2) => {}
-            (2, 3) => return Err(Reason::DropDirect),
-            _ => return Err(Reason::DropNoRoute),
-        }
-        if !transport.opens() {
-            return Err(Reason::DropNoConnection);
-        }
+    fn route(&self, key: &Key, way: Way, egress: u16) -> Result<(Conn, Option<u32>), Reason> {
         let to_server = self.scene.next(way, key.dst).ok_or(Reason::DropUnresolved)?;
         let to_client = self.way_back(key)?;
+        let mut conn = Conn { server_vlan: egress, to_server, to_client, ..Conn::new(*key) };
+        // A server's data connection, to a client whose FTP connection it has.
+        let origin = self.scene.origin((key.src, key.sport), true).filter(|_| key.proto == 6);
+        let active = origin.filter(|origin| {
+            let service = self.scene.numbered(origin.service);
+            service.in_service && self.stuck(service, key.dst) == Some(origin.real)
+        });
+        if let Some(origin) = active {
+            conn.service = Some((origin.service, None));
+            conn.source = origin.virtual_server;
+            return Ok((conn, None));
+        }
         let pool = self.of_static(key)?;
-        Ok((Conn { server_vlan: egress, to_server, to_client, ..Conn::new(*key) }, pool))
+        Ok((conn, pool))
+    }
+
+    /// The connection that a server's segment belongs to, which is not known here.
+    fn rebuild(
+        &self,
+        key: &Key,
+        transport: Transport,
+        relayed: bool,
+        (way, egress): (Way, u16),
+    ) -> Result<Conn, Reason> {
+        let none = Reason::DropNoConnection;
+        let Transport::Tcp { flags, seq, .. } = transport else { return Err(none) };
+        if flags & (RST | ACK) != ACK || relayed {
+            return Err(none);
+        }
+        let origin = self.scene.origin((key.src, key.sport), false).ok_or(none)?;
+        let service = self.scene.numbered(origin.service);
+        let (virtual_ip, virtual_port) = origin.virtual_server;
+        let of_client = Key {
+            src: key.dst,
+            dst: virtual_ip,
+            sport: key.dport,
+            dport: virtual_port,
+            vlan: egress,
+            proto: key.proto,
+        };
+        let meant = self.scene.service(&of_client).is_some_and(|meant| meant.number == origin.service);
+        if !service.in_service || self.tables.stands(&of_client) || !meant {
+            return Err(none);
+        }
+        let to_client = self.scene.next(way, key.dst).ok_or(Reason::DropUnresolved)?;
+        let synchronizes = flags & SYN != 0;
+        Ok(Conn {
+            server: (key.src, key.sport),
+            server_vlan: key.vlan,
+            service: Some((origin.service, Some(origin.real.number))),
+            to_server: origin.real.hop,
+            to_client,
+            sticky: match service.choice {
+                Choice::Sticky { group, bits } => Some((group, Net::mask(key.dst, bits))),
+                _ => None,
+            },
+            state: State::SynAck,
+            expect: seq.wrapping_add(u32::from(synchronizes)),
+            window: if synchronizes { 1 } else { 1 << 24 },
+            fin: [false, flags & FIN != 0],
+            ..Conn::new(of_client)
+        })
     }
 
     /// The way to a destination that is none of the group's own addresses.

@@ -78,6 +78,24 @@ impl Out {
         Self::changed(change)
     }
 
+    /// The reset that answers a segment, made of that very segment.
+    #[must_use]
+    pub fn reset(frame: &Frame, head: &Head) -> Self {
+        let (sport, dport) = frame.ports(head);
+        let ends = [dport.to_be_bytes(), sport.to_be_bytes()].concat();
+        let seq = frame.u32(head.l4 + 8).to_be_bytes();
+        let mut tcp = [&ends[..], &seq, &[0; 4], &[0x50, 4, 0, 0, 0, 0, 0, 0]].concat();
+        let addresses = [octets(head.dst), octets(head.src)].concat();
+        let sum = checksum(&[&addresses[..], &[0, 6, 0, 20], &tcp].concat());
+        tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+        let mut header = if head.is_v6() { vec6(20, 6, 64) } else { vec4(20, 6, 0) };
+        header.extend(addresses);
+        if !head.is_v6() {
+            right4(&mut header);
+        }
+        Self::of(Frame([&frame.0[..L2], &header, &tcp].concat()))
+    }
+
     /// An error of this node's own about the frame, to its sender.
     #[must_use]
     pub fn error(frame: &Frame, head: &Head, from: IpAddr, (kind, code): (u8, u8), mtu: u16) -> Self {

@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+use super::out::Name;
+use super::table::Key;
+
 /// A host or network: address and the bits of it that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Net(pub IpAddr, pub u8);
@@ -137,6 +140,8 @@ pub enum Choice {
     Turn,
     /// The same for the same client.
     Hash,
+    /// The one with the fewest connections for its weight; of equals the next in turn.
+    Least([u8; 3]),
     /// That of the client's network (so many bits) before, else in turn; shared by the group.
     Sticky {
         /// Group of virtual servers.
@@ -168,6 +173,12 @@ pub struct Service {
     pub proto: u8,
     /// Port; 0: any.
     pub port: u16,
+    /// Only packets of this VLAN.
+    pub vlan: Option<u16>,
+    /// Only these clients.
+    pub clients: Option<Net>,
+    /// `service ftp`: clients with a connection to its port may open others to any port from 1024 on.
+    pub ftp: bool,
     /// See there.
     pub mode: Mode,
     /// The reals in their turn.
@@ -182,6 +193,21 @@ pub struct Service {
     pub in_service: bool,
 }
 
+/// Where a server's packet that belongs to no known connection comes from, and so whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The server's address and port.
+    pub at: Name,
+    /// Of data connections that the server opens itself, by FTP's active mode.
+    pub ftp: bool,
+    /// Number of the virtual server.
+    pub service: u32,
+    /// The real.
+    pub real: Real,
+    /// What the client knows it by.
+    pub virtual_server: Name,
+}
+
 /// What `static` says of a host's own connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Static {
@@ -191,13 +217,26 @@ pub enum Static {
     Drop,
 }
 
+/// Both data VLANs are one network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// MAC address of the node on it.
+    pub mac: [u8; 6],
+    /// The node's own addresses.
+    pub own: [IpAddr; 2],
+}
+
 /// All of it.
 #[derive(Clone, Debug, Default)]
 pub struct Scene {
     /// Both data VLANs and the FT VLAN are on one port, tagged.
     pub trunk: bool,
+    /// See there.
+    pub bridge: Option<Bridge>,
     /// MAC address of the FT port.
     pub ft_mac: [u8; 6],
+    /// Longest IP packet that the FT port sends.
+    pub ft_mtu: u16,
     /// The group's addresses, by VLAN.
     pub addresses: Vec<(IpAddr, u16)>,
     /// Whose address ICMP errors come from, by VLAN.
@@ -210,6 +249,8 @@ pub struct Scene {
     pub routes: Vec<(Net, Way)>,
     /// See there.
     pub services: Vec<Service>,
+    /// See there.
+    pub origins: Vec<Origin>,
     /// See there.
     pub pools: Vec<Pool>,
     /// See there.
@@ -254,18 +295,36 @@ impl Scene {
         }
     }
 
-    /// The most specific virtual server for that destination.
+    /// The most specific virtual server for who sends under `key`, but for FTP's data connections.
     #[must_use]
-    pub fn service(&self, dst: IpAddr, proto: u8, port: u16) -> Option<usize> {
-        let port = if matches!(proto, 6 | 17) { port } else { 0 };
-        let fits = |service: &Service| {
-            service.net.holds(dst)
-                && (service.proto == 0 || service.proto == proto)
+    pub fn service(&self, key: &Key) -> Option<&Service> {
+        let port = if matches!(key.proto, 6 | 17) { key.dport } else { 0 };
+        let fits = |service: &&Service| {
+            service.net.holds(key.dst)
+                && (service.proto == 0 || service.proto == key.proto)
                 && (service.port == 0 || service.port == port)
+                && service.vlan.is_none_or(|vlan| vlan == key.vlan)
+                && service.clients.is_none_or(|clients| clients.holds(key.src))
         };
-        let found = self.services.iter().enumerate().filter(|(_, service)| fits(service));
-        let best = found.max_by_key(|(_, service)| (service.net.1, service.port != 0, service.proto != 0));
-        best.map(|(index, _)| index)
+        self.services.iter().filter(fits).max_by_key(|service| {
+            let clients = service.clients.map_or(0, |clients| clients.1);
+            (service.net.1, service.port != 0, service.proto != 0, service.vlan.is_some(), clients)
+        })
+    }
+
+    /// The virtual server with that number.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn numbered(&self, number: u32) -> &Service {
+        self.services.iter().find(|service| service.number == number).expect("a virtual server")
+    }
+
+    /// Whose connection a packet from there belongs to, or opens by FTP's active mode.
+    #[must_use]
+    pub fn origin(&self, at: Name, ftp: bool) -> Option<&Origin> {
+        self.origins.iter().find(|origin| (origin.at, origin.ftp) == (at, ftp))
     }
 
     /// What `static` says of who opens a connection from `ip`.

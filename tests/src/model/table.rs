@@ -56,6 +56,8 @@ pub enum State {
     Closing,
     /// Both are, or it was reset.
     Closed,
+    /// By hand: each end's next segment is answered with a reset.
+    Cleared,
 }
 
 /// Virtual server, and real if it has one; `None`: of a connection to no virtual server.
@@ -86,6 +88,8 @@ pub struct Conn {
     pub state: State,
     /// What the opener must acknowledge.
     pub expect: u32,
+    /// That many numbers from there on prove it: more than one where it was rebuilt in the middle.
+    pub window: u32,
     /// FIN seen: from the opener, from the other.
     pub fin: [bool; 2],
     /// What was acknowledged last on the server port: by the opener, by the other.
@@ -115,9 +119,16 @@ impl Conn {
             sticky: None,
             state: State::Syn,
             expect: 0,
+            window: 1,
             fin: [false; 2],
             acked: [None; 2],
         }
+    }
+
+    /// Over: its places are another one's to take.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self.state, State::Closed | State::Cleared)
     }
 
     /// One side is at its end. A server that was never seen here will not show its own.
@@ -191,6 +202,8 @@ pub struct Tables {
     pub proven: HashMap<Key, (u32, bool)>,
     /// Places of the half-open ones.
     pub half_open: HashMap<Key, (u32, bool)>,
+    /// Those that have ended since this was emptied.
+    pub ended: Vec<u32>,
 }
 
 impl Tables {
@@ -238,7 +251,7 @@ impl Tables {
         let conn = self.conn(id).clone();
         let whole = Self::whole(&self.proven, &conn, id);
         if transport.opens() && forward {
-            if conn.state != State::Closed && whole {
+            if !conn.is_over() && whole {
                 return true;
             }
             self.proven.remove(&conn.key);
@@ -247,10 +260,10 @@ impl Tables {
             }
             return false;
         }
-        if conn.state == State::Closed {
+        if conn.is_over() {
             return true;
         }
-        let conn = self.conn_mut(id);
+        let conn = &mut self.conns[id as usize];
         if flags & RST != 0 {
             // What whoever gets the reset has acknowledged, in packets the other way.
             let acked = conn.acked[usize::from(forward)];
@@ -260,6 +273,9 @@ impl Tables {
             }
         } else if flags & FIN != 0 {
             conn.end_of(forward);
+        }
+        if conn.is_over() {
+            self.ended.push(id);
         }
         true
     }
@@ -271,20 +287,24 @@ impl Tables {
             return if forward { Outcome::Unknown } else { Outcome::Dropped(Reason::DropNoConnection) };
         }
         let known = |proven| Outcome::Known { id, forward, proven };
-        if !forward {
-            self.answered(id, transport);
-            return known(false);
-        }
-        if transport.opens() && conn.state == State::Closed && matches!(transport, Transport::Tcp { .. }) {
+        let anew = forward && transport.opens() && matches!(transport, Transport::Tcp { .. });
+        if anew && conn.is_over() {
             self.half_open.remove(&conn.key);
             self.half_open.remove(&conn.return_key());
             return Outcome::Unknown;
+        }
+        if conn.state == State::Cleared {
+            return known(false);
+        }
+        if !forward {
+            self.answered(id, transport);
+            return known(false);
         }
         let proves = match (transport, conn.state) {
             (Transport::Tcp { flags, seq, ack }, state) => {
                 let goes_on = flags & ACK != 0 && flags & (SYN | RST) == 0;
                 goes_on
-                    && (state == State::SynAck && ack == conn.expect
+                    && (state == State::SynAck && ack.wrapping_sub(conn.expect) < conn.window
                         || state == State::Syn && conn.unidirectional && seq == conn.expect)
             }
             (_, state) => state == State::SynAck,
@@ -303,20 +323,28 @@ impl Tables {
         if let Transport::Tcp { flags, .. } = transport
             && flags & FIN != 0
         {
-            self.conn_mut(id).end_of(true);
+            let conn = &mut self.conns[id as usize];
+            conn.end_of(true);
+            if conn.is_over() {
+                self.ended.push(id);
+            }
         }
         known(true)
     }
 
     /// A packet of the one who answers, on a half-open connection.
     fn answered(&mut self, id: u32, transport: Transport) {
-        let conn = self.conn_mut(id);
+        let conn = &mut self.conns[id as usize];
         match transport {
             Transport::Tcp { flags, seq, .. } => {
                 if flags & RST != 0 {
+                    if conn.state != State::Closed {
+                        self.ended.push(id);
+                    }
                     conn.state = State::Closed;
                 } else if flags & SYN != 0 && flags & ACK != 0 {
                     conn.expect = seq.wrapping_add(1);
+                    conn.window = 1;
                     conn.state = State::SynAck;
                 } else if flags & FIN != 0 {
                     conn.fin[1] = true;
@@ -338,7 +366,7 @@ impl Tables {
         if let Some(&(other, forward)) = self.proven.get(&return_key) {
             let other = self.conn(other).clone();
             let beside = if forward { other.return_key() } else { other.key };
-            if other.state != State::Closed && self.proven.contains_key(&beside) {
+            if !other.is_over() && self.proven.contains_key(&beside) {
                 return Err(Reason::DropConflict);
             }
             self.proven.remove(&return_key);
@@ -364,6 +392,35 @@ impl Tables {
         self.half_open.insert(conn.return_key(), (id, false));
         self.conns.push(conn);
         id
+    }
+
+    /// Whether the opener has another connection under that key, which is not at its end.
+    #[must_use]
+    pub fn stands(&self, key: &Key) -> bool {
+        let closed = |id: u32| self.conn(id).state == State::Closed;
+        self.half_open.contains_key(key) || self.proven.get(key).is_some_and(|&(id, _)| !closed(id))
+    }
+
+    /// Ends those that are taken by hand. What has no resets is forgotten.
+    pub fn end_by_hand(&mut self, takes: impl Fn(&Conn) -> bool) {
+        for (id, conn) in (0..).zip(&mut self.conns) {
+            let places = [&mut self.half_open, &mut self.proven];
+            let Some(places) = places.into_iter().find(|places| places.get(&conn.key) == Some(&(id, true)))
+            else {
+                continue;
+            };
+            if conn.is_over() || !takes(conn) {
+                continue;
+            }
+            if conn.key.proto == 6 {
+                conn.state = State::Cleared;
+                continue;
+            }
+            places.remove(&conn.key);
+            if places.get(&conn.return_key()) == Some(&(id, false)) {
+                places.remove(&conn.return_key());
+            }
+        }
     }
 
     /// Something was acknowledged on the server port: noted once it has moved by 16 KiB.

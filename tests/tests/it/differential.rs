@@ -12,25 +12,31 @@ mod wire;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::{HashMap as BpfMap, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap as BpfMap, MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use csm_common::address::V6;
 use csm_common::counter::Reason;
 use csm_common::flow::{
-    FLAG_ACK, FLAG_FIN, FLAG_FORWARD, FlowEntry, FlowKey, NONE, STATE_CLOSED, STATE_CLOSING,
+    FLAG_ACK, FLAG_FIN, FLAG_FORWARD, FlowEntry, FlowKey, NONE, STATE_CLEARED, STATE_CLOSED, STATE_CLOSING,
     STATE_ESTABLISHED, STATE_SYN, STATE_SYN_ACK,
 };
 use csm_common::gate::GateState;
 use csm_common::limits::Budget;
 use csm_common::names;
 use csm_common::service::{StickyEntry, StickyKey};
+use csm_tests::model::scene::Choice;
 use csm_tests::model::table::{Conn, Key, State};
 use csm_tests::model::{Made, Model, Sums};
-use csm_tests::rig::{Rig, Run, Side};
-use csm_tests::rig6;
+use csm_tests::rig::{Rig, Run, Side, set_mtu};
+use csm_tests::{rig, rig6};
+use csm_user::dataplane::clear::clear;
 use csm_user::dataplane::load::Capacity;
+use csm_user::dataplane::selection::Selection;
+use csm_user::dataplane::table::Table;
 
 use generate::Generator;
 use maps::Be;
@@ -50,30 +56,46 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn the_program_and_the_model_agree() {
-    agree(|| Rig::with_capacity(CAPACITY), 2);
+    reach(&agree(|| Rig::with_capacity(CAPACITY), 3), &[Reason::DropPoolExhausted]);
 }
 
 #[test]
 fn the_program_and_the_model_agree_on_a_trunk() {
-    agree(|| Rig::on_trunk_with(CAPACITY), 2);
+    reach(&agree(|| Rig::on_trunk_with(CAPACITY), 3), &[Reason::DropPoolExhausted]);
 }
 
-/// Compares them on a `share` of the frames.
-fn agree(make: impl FnOnce() -> anyhow::Result<Rig>, share: u64) {
+#[test]
+fn the_program_and_the_model_agree_in_bridge_mode() {
+    let ends = agree(|| Rig::bridged_with(CAPACITY, Some(rig6::OWN6)), 3);
+    reach(&ends, &[Reason::ForwardedBridged, Reason::DropLoop]);
+}
+
+#[track_caller]
+fn reach(ends: &BTreeMap<&str, u64>, reasons: &[Reason]) {
+    for reason in reasons {
+        assert!(ends.contains_key(reason.name()), "the frames reach {reason:?}: {ends:?}");
+    }
+}
+
+/// Compares them on a `share` of the frames. Gives how often each end was met.
+fn agree(make: impl FnOnce() -> anyhow::Result<Rig>, share: u64) -> BTreeMap<&'static str, u64> {
     let number = |name: &str, default: u64| {
         std::env::var(name)
             .map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
     };
     let (frames, first_seed) = (number("CSM_MODEL_FRAMES", 100_000) / share, number("CSM_MODEL_SEED", 1));
     let mut bench = Bench::new(make().expect("the rig"));
-    let (mut fed, mut ends) = (0, BTreeMap::<&str, u64>::new());
+    let (mut fed, mut ends) = (0, BTreeMap::new());
     for seed in first_seed.. {
         if fed >= frames {
             break;
         }
         bench.gate(seed);
-        let mut generator = Generator::new(seed, bench.rig.own_mac(Side::Ft), bench.model.scene.trunk);
+        let mut generator = Generator::new(seed, &bench.model.scene);
         let agreed = (0..SEQUENCE).try_for_each(|index| {
+            if index % 150 == 149 {
+                bench.clear(seed + index);
+            }
             let (side, bytes) = generator.frame(&bench.model);
             let reason = bench.compare(side, &bytes, &format!("CSM_MODEL_SEED={seed}, frame {index}"))?;
             fed += 1;
@@ -86,28 +108,35 @@ fn agree(make: impl FnOnce() -> anyhow::Result<Rig>, share: u64) {
         }
         bench.empty();
     }
-    println!("{fed} frames; {ends:?}");
-    for reason in [
-        Reason::ForwardedFlow,
-        Reason::ForwardedNew,
-        Reason::ForwardedRouted,
-        Reason::ForwardedIcmp,
-        Reason::ForwardedFragment,
-        Reason::ArpReplied,
-        Reason::EchoReplied,
-        Reason::TimeExceeded,
-        Reason::TooBig,
-        Reason::Relayed,
-        Reason::DropProtocol,
-        Reason::DropIcmp,
-        Reason::DropPoolExhausted,
-        Reason::DropSourceRoute,
-        Reason::DropStatic,
-        Reason::DropStandby,
-        Reason::DropRelay,
-    ] {
-        assert!(ends.contains_key(reason.name()), "the frames reach {reason:?}: {ends:?}");
+    println!("{fed} frames; {ends:?}; connections: {:?}", bench.sorts);
+    for sort in ["least connections", "rules", "ftp passive", "ftp active", "rebuilt"] {
+        assert!(bench.sorts.contains_key(sort), "a connection of {sort} is proven");
     }
+    reach(
+        &ends,
+        &[
+            Reason::ForwardedFlow,
+            Reason::ForwardedNew,
+            Reason::ForwardedRouted,
+            Reason::ForwardedIcmp,
+            Reason::ForwardedFragment,
+            Reason::ArpReplied,
+            Reason::EchoReplied,
+            Reason::TimeExceeded,
+            Reason::TooBig,
+            Reason::Relayed,
+            Reason::DropProtocol,
+            Reason::DropIcmp,
+            Reason::DropSourceRoute,
+            Reason::DropStatic,
+            Reason::DropStandby,
+            Reason::DropRelay,
+            Reason::ForwardedRebuilt,
+            Reason::ResetSent,
+            Reason::DropCleared,
+        ],
+    );
+    ends
 }
 
 /// Both of them.
@@ -117,6 +146,8 @@ struct Bench {
     tables: (Tables<u32>, Tables<V6>),
     budgets: PerCpuArray<MapData, u64>,
     gue_ports: HashMap<IpAddr, u16>,
+    /// Proven connections of what not every one is.
+    sorts: BTreeMap<&'static str, u64>,
     /// Frames since the budgets were filled.
     since: u64,
 }
@@ -209,6 +240,7 @@ impl Entry {
             State::Established => STATE_ESTABLISHED,
             State::Closing => STATE_CLOSING,
             State::Closed => STATE_CLOSED,
+            State::Cleared => STATE_CLEARED,
         };
         let answered = forward && conn.state == State::SynAck && conn.key.proto == 6;
         let (src, dst) = conn.leaves(forward);
@@ -222,7 +254,7 @@ impl Entry {
             src,
             dst,
             vlan: if forward { conn.server_vlan } else { conn.key.vlan },
-            hop: conn.towards(forward),
+            hop: if conn.state == State::Cleared { NONE } else { conn.towards(forward) },
             service: conn.service,
         }
     }
@@ -231,6 +263,10 @@ impl Entry {
 impl Bench {
     fn new(rig: Rig) -> Self {
         rig6::fill(&rig).expect("the maps");
+        let ports: &[&str] = if rig.ports()[0].tagged { &["p0", "p0x"] } else { &["p0", "p0x", "p1", "p1x"] };
+        for port in ports {
+            set_mtu(port, scene::JUMBO).expect("an MTU");
+        }
         let scene = scene::scene(&rig);
         maps::write::<u32>(&rig, &scene);
         maps::write::<V6>(&rig, &scene);
@@ -238,6 +274,7 @@ impl Bench {
             tables: (Tables::of(&rig), Tables::of(&rig)),
             budgets: rig.map(names::BUDGETS),
             gue_ports: HashMap::new(),
+            sorts: BTreeMap::new(),
             since: 0,
             model: Model::new(scene),
             rig,
@@ -289,6 +326,20 @@ impl Bench {
         Some(reason)
     }
 
+    /// All connections, or those of one client, are ended by hand.
+    fn clear(&mut self, turn: u64) {
+        let clients = [rig::FAR_CLIENT.ip.into(), rig6::FAR6.ip.into()];
+        let client = (turn % 3 != 0).then(|| clients[usize::from(turn % 3 == 1)]);
+        let selection = Selection { client, ..Selection::default() };
+        let (v4, v6) = (Table::<u32>::open(&self.rig.dataplane), Table::<V6>::open(&self.rig.dataplane));
+        let mut rest = |_| ControlFlow::Continue(());
+        clear(&v4.expect("tables"), &selection, &(Arc::new(drop) as _), &mut |_| (), &mut rest)
+            .expect("cleared");
+        clear(&v6.expect("tables"), &selection, &(Arc::new(drop) as _), &mut |_| (), &mut rest)
+            .expect("cleared");
+        self.model.tables.end_by_hand(|conn| client.is_none_or(|client| client == conn.key.src));
+    }
+
     /// Goes on from the program's own counts.
     fn count_anew(&mut self) {
         for (name, sums) in
@@ -333,6 +384,11 @@ impl Bench {
             self.sticky::<V6>(index, &mut found);
             assert_eq!(found, *clients, "CSM_MODEL_SEED={seed}: sticky clients");
         }
+        let loads: Array<MapData, u64> = self.rig.map(names::LOADS);
+        for (&real, &load) in &self.model.loads {
+            let found = loads.get(&real, 0).expect("LOADS").cast_signed();
+            assert_eq!(found, load, "CSM_MODEL_SEED={seed}: connections of real {real}");
+        }
         for (name, sums) in
             [(names::VSERVER_COUNTS, &self.model.sums), (names::REAL_COUNTS, &self.model.real_sums)]
         {
@@ -350,7 +406,27 @@ impl Bench {
         }
     }
 
+    /// Notes what of the model was met.
+    fn note_sorts(&mut self) {
+        let proven = |state| !matches!(state, State::Syn | State::SynAck | State::Cleared);
+        for conn in self.model.tables.conns().iter().filter(|conn| proven(conn.state)) {
+            let Some((number, real)) = conn.service else { continue };
+            let service = self.model.scene.numbered(number);
+            let is = [
+                ("least connections", matches!(service.choice, Choice::Least(_))),
+                ("rules", service.vlan.is_some() || service.clients.is_some()),
+                ("ftp passive", service.ftp && real.is_some() && conn.key.dport != service.port),
+                ("ftp active", service.ftp && real.is_none()),
+                ("rebuilt", conn.window > 1),
+            ];
+            for (sort, _) in is.into_iter().filter(|(_, is)| *is) {
+                *self.sorts.entry(sort).or_default() += 1;
+            }
+        }
+    }
+
     fn empty(&mut self) {
+        self.note_sorts();
         maps::empty::<u32>(&self.rig);
         maps::empty::<V6>(&self.rig);
         self.model.clear();

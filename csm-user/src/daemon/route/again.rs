@@ -65,7 +65,8 @@ impl Starts {
             return;
         }
         let node = Arc::clone(node);
-        self.looks.spawn_blocking(move || (start, look(&node, start)));
+        self.looks
+            .spawn_blocking(move || (start, look(start, |from| node.can_start(from), || node.needed())));
     }
 
     /// The next that was looked at, if it may be made. Never ends while there is none; may be dropped at any time.
@@ -94,9 +95,13 @@ impl Starts {
 }
 
 /// Whether it can be made, and whether the peer can do without this box still: that was asked some seconds ago.
-fn look(node: &Node, start: Start) -> Result<Next, Failure> {
-    let next = node.can_start(start.wanted.from)?;
-    match node.needed() {
+fn look(
+    start: Start,
+    can_start: impl FnOnce(Option<Directory>) -> Result<Next, Failure>,
+    needed: impl FnOnce() -> Option<String>,
+) -> Result<Next, Failure> {
+    let next = can_start(start.wanted.from)?;
+    match needed() {
         Some(why) if start.by == (By::Operator { force: false }) => Err(Failure::step("the peer")(why)),
         _ => Ok(next),
     }
@@ -127,6 +132,29 @@ mod tests {
             assert!(is_free(By::Peer, Some(state)));
         }
         assert!(is_free(By::Peer, None));
+    }
+
+    #[test]
+    fn a_start_is_not_made_once_the_peer_cannot_do_without_this_box_any_more() {
+        let program = PathBuf::from("/csmd");
+        let can = |from| {
+            assert_eq!(from, Some(Directory::Working));
+            Ok(Next { program: program.clone(), config: None })
+        };
+        let wanted = Restarting { from: Some(Directory::Working), rollback: None };
+        let by = |by| Start { wanted, by };
+        let looked = |start, needed: Option<&str>| look(start, can, || needed.map(str::to_owned));
+        let refused = looked(by(By::Operator { force: false }), Some("no peer")).map(|next| next.program);
+        assert!(refused.is_err_and(|failure| failure.to_string().contains("the peer")));
+        for (start, needed) in [
+            (by(By::Operator { force: false }), None),
+            (by(By::Operator { force: true }), Some("no peer")),
+            (by(By::Peer), Some("no peer")),
+        ] {
+            assert_eq!(looked(start, needed).expect("a start").program, program, "{start:?}");
+        }
+        let cannot = |_| Err(Failure::step("the program")("is gone"));
+        assert!(look(by(By::Operator { force: true }), cannot, || None).is_err());
     }
 
     #[test]

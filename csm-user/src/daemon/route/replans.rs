@@ -51,17 +51,10 @@ impl Replans {
             return;
         }
         let (replans, node) = (Arc::clone(self), Arc::clone(node));
-        let work = tokio::task::spawn_blocking(move || {
+        carry_out(move || {
             replans.follow(&node);
             while !replans.work.is_done() {
                 replans.follow(&node);
-            }
-        });
-        tokio::spawn(async move {
-            if work.await.is_err_and(|error| error.is_panic()) {
-                // Its maps would never follow health again: the peer does better.
-                tracing::error!("the maps cannot follow any more: ending");
-                std::process::exit(1);
             }
         });
     }
@@ -131,7 +124,45 @@ impl Replans {
     }
 }
 
+/// Works beside the event loop. If that panics the process ends: its maps would never follow health again, and the peer does
+/// better.
+fn carry_out(work: impl FnOnce() + Send + 'static) {
+    let work = tokio::task::spawn_blocking(work);
+    tokio::spawn(async move {
+        if work.await.is_err_and(|error| error.is_panic()) {
+            tracing::error!("the maps cannot follow any more: ending");
+            std::process::exit(1);
+        }
+    });
+}
+
 /// A real as the plan names it.
 fn planned(real: &RealKey) -> plan::RealKey {
     plan::RealKey { farm: real.farm.clone(), address: real.address, port: real.port }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::Duration;
+
+    /// Says to the same test, started anew, that it is the process that has to end.
+    const VICTIM: &str = "CSM_TEST_PANICKING_PLAN";
+
+    #[test]
+    fn a_plan_that_panics_ends_the_process() {
+        let name = "daemon::route::replans::tests::a_plan_that_panics_ends_the_process";
+        if std::env::var_os(VICTIM).is_none() {
+            let test = std::env::current_exe().expect("this test");
+            let ended =
+                Command::new(test).args(["--exact", name]).env(VICTIM, "1").output().expect("the test");
+            assert_eq!(ended.status.code(), Some(1), "{}", String::from_utf8_lossy(&ended.stderr));
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            super::carry_out(|| panic!("a plan"));
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        });
+    }
 }

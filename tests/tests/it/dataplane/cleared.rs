@@ -125,3 +125,20 @@ fn what_has_no_resets_is_deleted_and_what_is_not_meant_stays() {
     let ack = Frame::client(ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1));
     expect(&mut rig, Side::Client, &ack, Reason::ForwardedFlow, &ack.clone().sent_to(&REALS[0], 80));
 }
+
+#[test]
+fn an_error_about_a_cleared_connections_packet_has_nowhere_to_go() {
+    let mut rig = Rig::new().expect("the rig");
+    know(&rig);
+    handshake(&mut rig);
+    let sent = Frame::client(PSH | ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1)).sent_to(&REALS[0], 80);
+    let mut error = Vec::new();
+    PacketBuilder::ethernet2(REALS[0].mac, csm_tests::rig::VIRTUAL_MAC)
+        .ipv4(REALS[0].ip.octets(), FAR_CLIENT.ip.octets(), 64)
+        .icmpv4_raw(3, 3, [0; 4])
+        .write(&mut error, &sent.bytes()[14..])
+        .expect("a buildable frame");
+    assert_eq!(rig.run(Side::Server, &error).reason, Reason::ForwardedIcmp);
+    cleared(&rig, &Selection::default());
+    assert_eq!(rig.run(Side::Server, &error).reason, Reason::DropCleared);
+}

@@ -1,12 +1,11 @@
 //! Frames in several buffers: an MTU of 9000 on the ports.
 
-use std::process::Command;
 use std::time::Duration;
 
 use csm_common::counter::Reason;
 use csm_common::gate::GateState;
 use csm_common::net::{NEXTHOP_TAGGED, relay_mac, tunnel_overhead};
-use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, Run, Side, VIP};
+use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, Run, Side, VIP, set_mtu};
 
 use super::frames::{ACK, CLIENT_ISN, FIN, Frame, PSH, SERVER_ISN, SYN, expect, handshake};
 use super::live::Wire;
@@ -18,17 +17,11 @@ pub(super) const JUMBO: u16 = 9000;
 /// Octets of payload around a page less head room, where a second buffer begins, and near the MTU.
 pub(super) const PAYLOADS: [usize; 6] = [3000, 3500, 4000, 4096, 8000, 8800];
 
-/// Sets a port's MTU, with the program attached.
-pub(super) fn set_mtu(port: &str, mtu: u16) {
-    let set = Command::new("ip").args(["link", "set", port, "mtu", &mtu.to_string()]).status().expect("ip");
-    assert!(set.success(), "{port} takes an MTU of {mtu} with the program attached");
-}
-
 /// A rig whose data VLANs take and send packets of 9000 octets.
 fn jumbo_rig() -> Rig {
     let rig = Rig::new().expect("the rig");
     for port in ["p0", "p0x", "p1", "p1x"] {
-        set_mtu(port, JUMBO);
+        set_mtu(port, JUMBO).expect("an MTU");
     }
     for hop in 0..5 {
         rig.next_hop(hop, |hop| hop.mtu = JUMBO);
@@ -178,7 +171,7 @@ fn strays_of_several_buffers_cross_the_ft_vlan() {
     let mut rig = jumbo_rig();
     handshake(&mut rig);
     for port in ["p2", "p2x"] {
-        set_mtu(port, JUMBO);
+        set_mtu(port, JUMBO).expect("an MTU");
     }
     let life = Duration::from_secs(60);
     for octets in PAYLOADS.into_iter().chain([usize::from(JUMBO) - 40]) {
@@ -197,8 +190,8 @@ fn a_stray_that_is_too_long_for_the_ft_vlan_is_counted_as_that() {
     rig.gate(GateState::RelayOut, Duration::from_secs(60));
     // The MTU as it is when the stray comes.
     for mtu in [1500, 3000, 1280] {
-        set_mtu("p2", mtu);
-        set_mtu("p2x", mtu);
+        set_mtu("p2", mtu).expect("an MTU");
+        set_mtu("p2x", mtu).expect("an MTU");
         let fits = ups(usize::from(mtu) - 40);
         let [sent, _] = stray(&rig, &fits);
         expect(&mut rig, Side::Client, &fits, Reason::Relayed, &sent);

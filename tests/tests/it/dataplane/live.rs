@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use csm_common::gate::GateState;
 use csm_common::net::relay_mac;
+use csm_tests::model::scene::Scene;
 use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, Side, VIP};
 use nix::poll::{PollFd, PollFlags, poll};
 
@@ -140,8 +141,9 @@ fn the_reasons_add_up_to_what_the_ports_received() {
         counts.iter().fold((0, 0), |(packets, bytes), count| (packets + count.packets, bytes + count.bytes))
     };
     let mut wires = ["p0x", "p1x", "p2x"].map(|port| Wire::open(port).expect("a wire"));
-    let mut generator = Generator::new(7, rig.own_mac(Side::Ft), false);
-    let model = csm_tests::model::Model::new(csm_tests::model::scene::Scene::default());
+    let scene = Scene { ft_mac: rig.own_mac(Side::Ft), ..Scene::default() };
+    let mut generator = Generator::new(7, &scene);
+    let model = csm_tests::model::Model::new(scene);
     let mut sent = [(0, 0); 3];
     for _ in 0..500 {
         let (side, bytes) = generator.frame(&model);

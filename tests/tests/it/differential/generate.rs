@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use csm_tests::model::Model;
+use csm_tests::model::scene::Scene;
 use csm_tests::model::table::{ACK, Conn, FIN, RST, SYN};
 use csm_tests::rig::{FAR_CLIENT, Side, VIRTUAL_MAC};
 use csm_tests::rig6;
@@ -23,17 +24,35 @@ pub(crate) struct Generator {
     later: Vec<(Side, Vec<u8>)>,
     ft_mac: [u8; 6],
     trunk: bool,
+    /// Packets longer than usual.
+    jumbo: bool,
+    /// MAC address of the node where both VLANs are bridged.
+    bridge: Option<[u8; 6]>,
     families: [Family; 2],
 }
 
 impl Generator {
-    pub(crate) fn new(seed: u64, ft_mac: [u8; 6], trunk: bool) -> Self {
-        Self { rng: Rng::new(seed), later: Vec::new(), ft_mac, trunk, families: [scene::v4(), scene::v6()] }
+    pub(crate) fn new(seed: u64, scene: &Scene) -> Self {
+        let (ft_mac, trunk) = (scene.ft_mac, scene.trunk);
+        let bridge = scene.bridge.map(|bridge| bridge.mac);
+        let jumbo = scene.hops.iter().any(|hop| hop.mtu > 1500);
+        Self {
+            rng: Rng::new(seed),
+            later: Vec::new(),
+            ft_mac,
+            trunk,
+            jumbo,
+            bridge,
+            families: [scene::v4(), scene::v6()],
+        }
     }
 
     /// The next frame and where it comes in.
     pub(crate) fn frame(&mut self, model: &Model) -> (Side, Vec<u8>) {
         let (side, mut bytes) = self.untagged(model);
+        if let Some(own) = self.bridge {
+            self.past(own, side, &mut bytes);
+        }
         let (side, bytes_now) = self.onto(side, std::mem::take(&mut bytes));
         bytes = bytes_now;
         if self.rng.chance(12) {
@@ -53,7 +72,11 @@ impl Generator {
                 let recent = conns.len().saturating_sub(24)..conns.len();
                 let index = self.rng.within(recent.start as u64..recent.end as u64);
                 let conn = conns[usize::try_from(index).expect("an index")].clone();
-                if self.rng.chance(15) { self.error(&conn) } else { self.of_conn(&conn) }
+                match self.rng.within(0..100) {
+                    0..15 => self.error(&conn),
+                    15..55 if conn.virtual_server().1 == scene::FTP_PORT => self.data(&conn),
+                    _ => self.of_conn(&conn),
+                }
             }
             0..88 => self.first(),
             88..94 => self.near(),
@@ -62,7 +85,7 @@ impl Generator {
         if self.rng.chance(8) {
             wire::lengthen(&mut self.rng, &mut bytes);
         }
-        if self.rng.chance(10) {
+        if bytes.len() < 400 && self.rng.chance(10) {
             let mut pieces = wire::in_pieces(&mut self.rng, &bytes);
             if !pieces.is_empty() {
                 // Now and then not the one to come first; the others come later, in any order.
@@ -72,6 +95,20 @@ impl Generator {
             }
         }
         (side, bytes)
+    }
+
+    /// In bridge mode: for the router or another host, whose MAC address the sender knows.
+    fn past(&mut self, own: [u8; 6], side: Side, bytes: &mut [u8]) {
+        let others = if side == Side::Server { 75 } else { 15 };
+        if bytes[..6] == VIRTUAL_MAC && self.rng.chance(others) {
+            let family = &self.families[usize::from(bytes[12..14] == [0x86, 0xdd])];
+            let to = if self.rng.chance(5) { own } else { self.rng.pick(&family.macs) };
+            bytes[..6].copy_from_slice(&to);
+        }
+        if self.rng.chance(3) {
+            let from = self.rng.pick(&[own, VIRTUAL_MAC]);
+            bytes[6..12].copy_from_slice(&from);
+        }
     }
 
     /// With the tag that it needs, or another; now and then by way of the peer.
@@ -125,7 +162,9 @@ impl Generator {
         let (mut seq, mut ack) = (self.number(1000), self.number(5000));
         if forward && self.rng.chance(70) {
             // Of a unidirectional one it is the sequence number that must fit.
-            (seq, ack) = if conn.unidirectional { (conn.expect, conn.expect) } else { (seq, conn.expect) };
+            let beyond = if conn.window > 1 { self.rng.pick(&[0, 1000, (1 << 24) - 1, 1 << 24]) } else { 0 };
+            let expect = conn.expect.wrapping_add(beyond);
+            (seq, ack) = if conn.unidirectional { (expect, expect) } else { (seq, expect) };
             if self.rng.chance(50) {
                 flags = ACK;
             }
@@ -140,6 +179,19 @@ impl Generator {
         }
         let ends = Ends { proto: key.proto, src: (key.src, key.sport), dst: (key.dst, key.dport) };
         (side_of(key.vlan), self.packet(&ends, flags, (seq, ack)))
+    }
+
+    /// The first packet of a data connection beside one of FTP, in either mode.
+    fn data(&mut self, control: &Conn) -> (Side, Vec<u8>) {
+        let (client, port) = (control.key.src, self.rng.pick(&[1000, 1001, 1002]));
+        let (src, dst) = if self.rng.chance(50) {
+            ((client, port), (control.key.dst, self.rng.pick(&[1024, 30_000, 1023])))
+        } else {
+            ((control.server.0, scene::FTP_PORT - 1), (client, port))
+        };
+        let vlan = if src.0 == client { control.key.vlan } else { control.server_vlan };
+        let numbers = (self.number(1000), self.number(5000));
+        (side_of(vlan), self.packet(&Ends { proto: 6, src, dst }, SYN, numbers))
     }
 
     /// An ICMP error about a packet that left by a connection that there is, in either direction, or by a tunnel.
@@ -248,6 +300,16 @@ impl Generator {
         let dst = if self.rng.chance(88) { self.rng.pick(&common) } else { self.rng.pick(&odd) };
         let icmp = if v6 { 58 } else { 1 };
         let proto = self.rng.pick(&[6, 6, 6, 6, 6, 6, 17, 17, 17, icmp, icmp, 47]);
+        // A server's own: of a connection that nobody knows, or to a client's FTP.
+        let origin = (side == Side::Server && self.rng.chance(40)).then(|| self.rng.pick(&scene::ORIGINS));
+        if let Some((real, port)) = origin {
+            let family = &self.families[usize::from(v6)];
+            let server = (family.reals[real], port);
+            let client = (self.rng.pick(&[far[0], far[1], family.near]), self.rng.pick(&[1000, 1001, 1002]));
+            let flags = if port == 20 && self.rng.chance(70) { SYN } else { self.flags() };
+            let numbers = (self.number(1000), self.number(5000));
+            return (side, self.packet(&Ends { proto: 6, src: server, dst: client }, flags, numbers));
+        }
         let sport = self.rng.pick(&[1000, 1001, 1002, 80, 5353]);
         let port = match proto {
             17 => self.rng.pick(&scene::UDP),
@@ -261,8 +323,13 @@ impl Generator {
 
     fn packet(&mut self, ends: &Ends, flags: u8, numbers: (u32, u32)) -> Vec<u8> {
         let ttl = self.ttl();
-        let longest = if self.rng.chance(12) { 160 } else { 40 };
-        let payload = vec![0x5a; usize::try_from(self.rng.within(0..longest)).expect("a few")];
+        let (least, most) = match self.rng.within(0..200) {
+            // Around the usual MTU, around a page, where a frame's second buffer begins, and near its end.
+            0 if self.jumbo => self.rng.pick(&[(1380, 1470), (3200, 4200), (8800, 9000)]),
+            0..24 => (0, 160),
+            _ => (0, 40),
+        };
+        let payload = vec![0x5a; usize::try_from(self.rng.within(least..most)).expect("a few")];
         let asks = self.rng.chance(60);
         let mut bytes = build(ends, flags, numbers, (ttl, asks), &payload);
         let v6 = ends.src.0.is_ipv6();
@@ -307,7 +374,10 @@ impl Generator {
             // The other family's, by its type alone.
             1 => bytes[13] ^= 0xdd,
             2 => bytes[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]),
-            _ => bytes[..6].copy_from_slice(&[2, 0, 0, 0, 0, 9]),
+            _ => {
+                let groups = [[2, 0, 0, 0, 0, 9], [1, 0x80, 0xc2, 0, 0, 14], [1, 0, 0x0c, 0xcc, 0xcc, 0xcd]];
+                bytes[..6].copy_from_slice(&self.rng.pick(&groups));
+            }
         }
         (side, bytes)
     }

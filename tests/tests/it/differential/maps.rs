@@ -12,9 +12,10 @@ use csm_common::net::{
     self, ADDRESS_POOL, AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop,
 };
 use csm_common::service::{
-    self, Match, Networks, REAL_STICKY, REAL_USABLE, StickyEntry, StickyKey, VSERVER_DISPATCH,
-    VSERVER_FORWARD, VSERVER_HASH_SOURCE, VSERVER_INSERVICE, VSERVER_STATIC, VSERVER_UNIDIRECTIONAL, Vserver,
-    VserverKey, ring_slot,
+    self, ClientKey, MATCH_FTP, Match, Networks, REAL_STICKY, REAL_USABLE, StickyEntry, StickyKey,
+    VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP, VSERVER_HASH_SOURCE, VSERVER_INSERVICE,
+    VSERVER_LEASTCONNS, VSERVER_STATIC, VSERVER_UNIDIRECTIONAL, Vserver, VserverKey, ring_slot,
+    weighted_slot,
 };
 use csm_common::{flow, names};
 use csm_tests::model::scene::{Choice, Mode, Scene, Service, Source, Static};
@@ -40,9 +41,12 @@ pub(crate) struct Names {
     networks: &'static str,
     pools: &'static str,
     statics: &'static str,
+    clients: &'static str,
+    origins: &'static str,
     pub(crate) flows: [&'static str; 2],
     pub(crate) sticky: [&'static str; 2],
     fragments: &'static str,
+    direct: &'static str,
 }
 
 impl Be for u32 {
@@ -67,9 +71,12 @@ impl Be for u32 {
         networks: names::NETWORKS,
         pools: names::POOLS,
         statics: names::STATICS,
+        clients: names::CLIENTS,
+        origins: names::ORIGINS,
         flows: [names::FLOWS, names::EMBRYONIC],
         sticky: [names::STICKY, names::EMBRYONIC_STICKY],
         fragments: names::FRAGMENTS,
+        direct: names::DIRECT,
     };
 }
 
@@ -95,9 +102,12 @@ impl Be for V6 {
         networks: names::NETWORKS6,
         pools: names::POOLS6,
         statics: names::STATICS6,
+        clients: names::CLIENTS6,
+        origins: names::ORIGINS6,
         flows: [names::FLOWS6, names::EMBRYONIC6],
         sticky: [names::STICKY6, names::EMBRYONIC_STICKY6],
         fragments: names::FRAGMENTS6,
+        direct: names::DIRECT6,
     };
 }
 
@@ -111,6 +121,8 @@ where
     Vserver<A>: Pod + Default,
     service::Real<A>: Pod,
     service::Pool<A>: Pod,
+    service::Origin<A>: Pod,
+    ClientKey<A>: Pod,
 {
     let maps = A::NAMES;
     let mut addresses: HashMap<MapData, AddressKey<A>, net::Address> = rig.map(maps.addresses);
@@ -163,6 +175,20 @@ where
         let number = if let Static::Pool(number) = what { *number } else { NONE };
         statics.insert(&Key::new(net.1.into(), A::be(net.0)), number, 0).expect("STATICS");
     }
+    let mut origins: HashMap<MapData, VserverKey<A>, service::Origin<A>> = rig.map(maps.origins);
+    for origin in scene.origins.iter().filter(|origin| A::has(origin.at.0)) {
+        let ((ip, port), (virtual_ip, virtual_port)) = (origin.at, origin.virtual_server);
+        let kind = if origin.ftp { MATCH_FTP } else { 0 };
+        let key = VserverKey { ip_be: A::be(ip), port_be: port.to_be(), proto: 6, kind };
+        let value = service::Origin {
+            virtual_be: A::be(virtual_ip),
+            port_be: virtual_port.to_be(),
+            pad: 0,
+            vserver: origin.service,
+            real: origin.real.number,
+        };
+        origins.insert(key, value, 0).expect("ORIGINS");
+    }
     services::<A>(rig, scene);
 }
 
@@ -171,8 +197,10 @@ where
     VserverKey<A>: Pod,
     Vserver<A>: Pod + Default,
     service::Real<A>: Pod,
+    ClientKey<A>: Pod,
 {
     let maps = A::NAMES;
+    let mut clients: LpmTrie<MapData, ClientKey<A>, u32> = rig.map(maps.clients);
     let mut keys: HashMap<MapData, VserverKey<A>, Match> = rig.map(maps.vserver_keys);
     let mut vservers: Array<MapData, Vserver<A>> = rig.map(maps.vservers);
     let mut reals: Array<MapData, service::Real<A>> = rig.map(maps.reals);
@@ -186,7 +214,24 @@ where
             proto: service.proto,
             kind: bits - service.net.1,
         };
-        keys.insert(key, Match { vserver: service.number, rules: 0 }, 0).expect("VSERVER_KEYS");
+        let ruled = |other: &&&Service| {
+            (other.net, other.port, other.proto) == (service.net, service.port, service.proto)
+                && (other.vlan.is_some() || other.clients.is_some())
+        };
+        // Of those that share address and port the first one's number names the rules.
+        let rules =
+            mine.iter().find(ruled).map_or(0, |first| u16::try_from(first.number + 1).expect("a few"));
+        keys.insert(key, Match { vserver: service.number, rules: rules.into() }, 0).expect("VSERVER_KEYS");
+        if rules != 0 {
+            let (client_be, bits) =
+                service.clients.map_or((A::UNSPECIFIED, 0), |net| (A::be(net.0), net.1.into()));
+            let of = ClientKey { rules, vlan: service.vlan.unwrap_or(0), client_be };
+            clients.insert(&Key::new(32 + bits, of), service.number, 0).expect("CLIENTS");
+        }
+        if service.ftp {
+            let data = VserverKey { port_be: 0, kind: MATCH_FTP, ..key };
+            keys.insert(data, Match { vserver: service.number, rules: 0 }, 0).expect("VSERVER_KEYS");
+        }
         let farm = service.ring.first().map_or(0, |real| real.number + 1);
         let sticky = match service.choice {
             Choice::Sticky { group, bits } => Some((group, A::mask(bits))),
@@ -198,6 +243,8 @@ where
             (service.mode == Mode::Forward, VSERVER_FORWARD),
             (service.unidirectional, VSERVER_UNIDIRECTIONAL),
             (service.choice == Choice::Hash, VSERVER_HASH_SOURCE),
+            (matches!(service.choice, Choice::Least(_)), VSERVER_LEASTCONNS),
+            (service.ftp, VSERVER_FTP),
             (service.source == Source::Static, VSERVER_STATIC),
         ];
         let value = Vserver {
@@ -225,7 +272,9 @@ where
                 farm,
             };
             reals.set(real.number, value, 0).expect("REALS");
-            rings.set(ring_slot(service.number, slot), real.number, 0).expect("RINGS");
+            let weight = if let Choice::Least(weights) = service.choice { weights[slot as usize] } else { 0 };
+            let value = weighted_slot(real.number, weight);
+            rings.set(ring_slot(service.number, slot), value, 0).expect("RINGS");
         }
     }
     let mut networks: LpmTrie<MapData, A, Networks> = rig.map(maps.networks);
@@ -254,6 +303,7 @@ where
     for name in maps.sticky {
         clear::<StickyKey<A>, StickyEntry>(rig, name);
     }
+    clear::<flow::FlowKey<A>, u32>(rig, maps.direct);
     forget_datagrams::<A>(rig);
 }
 

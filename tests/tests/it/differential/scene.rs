@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use csm_tests::model::scene::{
-    Choice, Hop, Mode, Net, Pool, Real, Scene, Service, Source, Static, Tunnel, Way, plus,
+    Bridge, Choice, Hop, Mode, Net, Origin, Pool, Real, Scene, Service, Source, Static, Tunnel, Way, plus,
 };
 use csm_tests::rig::{self, Rig, Side};
 use csm_tests::rig6;
@@ -21,13 +21,16 @@ pub(crate) struct Family {
     pub(crate) networks: [IpAddr; 2],
     /// Where servers are sent on to by `predictor forward`.
     pub(crate) beyond: IpAddr,
+    /// Network of the clients behind the gateway.
+    far: IpAddr,
     pool: IpAddr,
     remote: IpAddr,
     /// First hop, and first real of the bench's own.
     base: u32,
     /// First virtual server beside the bench's own, and first real.
     extra: u32,
-    macs: [[u8; 6]; 5],
+    /// Of the reals, the gateway and the near client.
+    pub(crate) macs: [[u8; 6]; 5],
 }
 
 pub(crate) fn v4() -> Family {
@@ -41,6 +44,7 @@ pub(crate) fn v4() -> Family {
         stranger: rig::STRANGER.ip.into(),
         networks: [Ipv4Addr::new(172, 16, 0, 0), Ipv4Addr::new(172, 16, 9, 0)].map(Into::into),
         beyond: Ipv4Addr::new(10, 1, 2, 0).into(),
+        far: Ipv4Addr::new(10, 1, 1, 0).into(),
         pool: Ipv4Addr::new(192, 158, 39, 50).into(),
         remote: Ipv4Addr::new(10, 77, 0, 1).into(),
         base: 0,
@@ -61,6 +65,7 @@ pub(crate) fn v6() -> Family {
         stranger: rig6::STRANGER6.ip.into(),
         networks: [net(0xac, 0, 0), net(0xac, 9, 0)],
         beyond: net(0xa, 2, 0),
+        far: net(0xa, 1, 0),
         pool: net(0x27, 0, 0x50),
         remote: net(0x77, 0, 1),
         base: rig6::FIRST6,
@@ -74,11 +79,21 @@ fn macs([a, b, c]: [[u8; 6]; 3], gateway: [u8; 6], near: [u8; 6]) -> [[u8; 6]; 5
 }
 
 /// Ports of the virtual address.
-pub(crate) const TCP: [u16; 14] = [80, 80, 80, 81, 82, 82, 82, 83, 84, 85, 86, 87, 89, 90];
+pub(crate) const TCP: [u16; 24] =
+    [80, 80, 80, 81, 82, 82, 82, 83, 84, 85, 86, 87, 89, 90, 91, 91, 91, 21, 21, 92, 92, 92, 30_000, 1024];
+/// Reals and ports whose segments tell whose they are; from port 20 they open FTP's data connections themselves.
+pub(crate) const ORIGINS: [(usize, u16); 8] =
+    [(0, 80), (1, 91), (2, 92), (0, 89), (2, 21), (0, 20), (1, 20), (2, 20)];
 pub(crate) const UDP: [u16; 4] = [53, 54, 86, 87];
 const POOL_CLIENTS: u32 = 1;
 const POOL_SERVERS: u32 = 2;
 const GUE: u16 = 6080;
+/// Offsets of the virtual servers with least connections and of `service ftp`.
+const LEAST: u32 = 17;
+const FTP: u32 = 18;
+pub(crate) const FTP_PORT: u16 = 21;
+/// What two of the reals and the gateway take.
+pub(crate) const JUMBO: u16 = 9000;
 /// A short way to the near client, and through GUE.
 const SHORT: u16 = 140;
 
@@ -104,7 +119,11 @@ impl Family {
                 ip,
                 mac,
                 if offset < 3 { 3 } else { 2 },
-                if offset == 4 { SHORT } else { 1500 },
+                match offset {
+                    0 | 1 | 3 => JUMBO,
+                    4 => SHORT,
+                    _ => 1500,
+                },
                 true,
                 None,
             );
@@ -134,6 +153,9 @@ impl Family {
             net: Net(self.vip, host),
             proto,
             port,
+            vlan: None,
+            clients: None,
+            ftp: false,
             mode: Mode::Nat,
             ring: ring.to_vec(),
             choice: Choice::Turn,
@@ -166,7 +188,40 @@ impl Family {
             forward(Service { net: Net(self.beyond, narrow), source: Source::Static, ..of(14, 0, 0, &[]) }),
             Service { in_service: false, ..of(15, 6, 89, &web) },
             of(16, 6, 90, &[]),
+            Service { choice: Choice::Least([1, 2, 1]), ..of(LEAST, 6, 91, &web) },
+            Service {
+                choice: Choice::Sticky { group: 256 + self.extra + FTP, bits: host },
+                ftp: true,
+                ..of(FTP, 6, FTP_PORT, &web)
+            },
+            Service { vlan: Some(2), ..of(19, 6, 92, &web) },
+            Service { vlan: Some(3), ..of(20, 6, 92, &web) },
+            Service { clients: Some(Net(self.far, narrow)), ..of(21, 6, 92, &web) },
+            Service { vlan: Some(2), clients: Some(Net::host(self.near)), ..of(22, 6, 92, &web) },
         ]
+    }
+
+    /// Whose the servers' segments are.
+    fn origins(&self) -> Vec<Origin> {
+        let origin = |index: usize, port, service| {
+            let number = self.base + u32::try_from(index).expect("a few");
+            Origin {
+                at: (self.reals[index], port),
+                ftp: false,
+                service,
+                real: self.real(number, index, 0),
+                virtual_server: (self.vip, port),
+            }
+        };
+        let service = |port| match port {
+            80 => self.base,
+            91 => self.extra + LEAST,
+            92 => self.extra + 21,
+            89 => self.extra + 15,
+            _ => self.extra + FTP,
+        };
+        let all = ORIGINS.iter().map(|&(index, port)| origin(index, port, service(port)));
+        all.map(|origin| Origin { ftp: origin.at.1 == 20, ..origin }).collect()
     }
 
     /// Adds this family's part.
@@ -184,6 +239,7 @@ impl Family {
             (Net(elsewhere, far), Way::Via(self.base + 3)),
         ]);
         scene.services.extend(self.services());
+        scene.origins.extend(self.origins());
         // Each family's pools have numbers of their own in the model alone.
         let mut pool = |number, first, addresses, port, ports| {
             scene.pools.push(Pool { number: number + self.base, first, addresses, port, ports });
@@ -208,9 +264,15 @@ impl Family {
 /// Of both families.
 pub(crate) fn scene(rig: &Rig) -> Scene {
     let ports = rig.ports();
-    let mut scene = Scene { trunk: ports[0].tagged, ft_mac: rig.own_mac(Side::Ft), ..Scene::default() };
+    let trunk = ports[0].tagged;
+    let ft_mtu = if trunk { JUMBO } else { 1500 };
+    let mut scene = Scene { trunk, ft_mac: rig.own_mac(Side::Ft), ft_mtu, ..Scene::default() };
     for family in [v4(), v6()] {
         family.add(&mut scene);
+    }
+    if ports[0].bridge.is_some() {
+        scene.bridge = Some(Bridge { mac: ports[0].mac, own: [rig::OWN.into(), rig6::OWN6.into()] });
+        scene.addresses.extend([(rig::VIP.into(), 3), (rig6::VIP6.into(), 3)]);
     }
     scene
 }

@@ -133,3 +133,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_boot_is_forgotten_for_a_new_one() {
+    let mut grants = settled();
+    let boot = |nonce| Word { nonce, ..word(Kind::Query, 1, 1) };
+    let most = u64::try_from(BOOTS_MAX).unwrap();
+    for nonce in 1..=most {
+        assert_eq!(kind(&mut grants, &boot(nonce), SECOND), Some(Kind::State), "boot {nonce}");
+    }
+    for nonce in [most + 1, most + 2, 1, most] {
+        assert_eq!(grants.answer(&boot(nonce), SECOND), (None, Outcome::Replayed), "boot {nonce}");
+    }
+    // The last that was believed goes on, and other groups do.
+    let next = Word { number: 2, ..boot(most) };
+    assert_eq!(kind(&mut grants, &next, SECOND), Some(Kind::State));
+    assert_eq!(kind(&mut grants, &Word { group: 2, ..boot(most + 1) }, SECOND), Some(Kind::State));
+}

@@ -5,12 +5,12 @@ use std::time::Duration;
 use csm_common::counter::Reason;
 use csm_common::gate::GateState;
 use csm_common::net::{NEXTHOP_TAGGED, relay_mac, tunnel_overhead};
-use csm_tests::rig::{PEER_MAC, Rig, Run, Side};
+use csm_tests::rig::{PEER_MAC, Rig, Run, Side, set_mtu};
 use csm_tests::rig6::{self, FAR6, FIRST6, REALS6, VIP6};
 
 use super::frames::Frame6;
 use crate::dataplane::frames::{ACK, CLIENT_ISN, FIN, PSH, SERVER_ISN, SYN};
-use crate::dataplane::jumbo::{JUMBO, PAYLOADS, set_mtu};
+use crate::dataplane::jumbo::{JUMBO, PAYLOADS};
 use crate::dataplane::trunk::tagged;
 use crate::dataplane::tunnel::{GUE, tunnelled6, untagged, unwrapped6};
 
@@ -126,7 +126,7 @@ fn strays_cross_the_ft_vlan_as_far_as_it_takes_them() {
     handshake(&mut rig, (false, false));
     let life = Duration::from_secs(60);
     for mtu in [JUMBO, 1500] {
-        set_mtu("p2", mtu);
+        set_mtu("p2", mtu).expect("an MTU");
         let fits = ups(PSH | ACK, usize::from(mtu) - 60);
         let stray = |dst_mac| Frame6 { src_mac: relay_mac(2), dst_mac, ..fits.clone() }.bytes();
         rig.gate(GateState::RelayOut, life);
