@@ -178,9 +178,7 @@ impl Session {
         };
         // What has just been opened is incomplete, of course.
         let opened = after != before;
-        if done {
-            self.config = Some(after);
-        }
+        self.config = Some(if done { after } else { after.refused(&before) });
         match done && opened {
             true => String::new(),
             false => said.lines().map(|line| plain(line) + "\n").collect(),

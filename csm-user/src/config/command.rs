@@ -38,13 +38,15 @@ pub enum Mode {
     Vserver,
     /// `ft group N vlan M`.
     Ft,
+    /// `policy NAME`, which is refused; its lines are known, for farms have the same names.
+    Policy,
     /// Inside something that was refused: its lines are passed over.
     Refused,
 }
 
 impl Mode {
     /// Every mode that has commands, in the order of the reference.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Any,
         Self::Global,
         Self::Interface,
@@ -58,6 +60,7 @@ impl Mode {
         Self::Real,
         Self::Vserver,
         Self::Ft,
+        Self::Policy,
     ];
 
     /// Where `exit` leads, and where a command is looked up that this mode lacks.
@@ -73,6 +76,7 @@ impl Mode {
             | Self::Serverfarm
             | Self::Vserver
             | Self::Ft
+            | Self::Policy
             | Self::Refused => Some(Self::Module),
             Self::Real => Some(Self::Serverfarm),
         }
@@ -95,6 +99,7 @@ impl Mode {
             Self::Real => "real ADDRESS [PORT]",
             Self::Vserver => "vserver NAME",
             Self::Ft => "ft group N vlan M",
+            Self::Policy => "policy NAME",
             Self::Refused => "a refused section",
         }
     }

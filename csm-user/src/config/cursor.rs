@@ -5,18 +5,22 @@ use super::diagnostic::{Diagnostic, Severity};
 use super::grammar::{MISPRINT, Piece, abbreviates};
 use super::parse::{self, Section};
 use super::table::commands;
+use super::token::{Span, lex};
 
 /// The sections that are open, by the lines that opened them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     lines: Vec<String>,
     mode: Option<Mode>,
+    /// So many of the last lines are not in force: faulty or refused. What is typed below them goes nowhere, and not into
+    /// the section before them.
+    lost: usize,
 }
 
 /// What became of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Where typing stands after it; the same as before if the line is faulty.
+    /// Where typing stands after it; the same as before if the line is faulty, unless it was to open a section.
     pub cursor: Cursor,
     /// What is said of the line by itself; columns count in it.
     pub findings: Vec<Diagnostic>,
@@ -49,7 +53,8 @@ impl Cursor {
     pub fn prompt(&self) -> &'static str {
         let last = self.lines.last().map_or("", String::as_str);
         match self.mode() {
-            Mode::Any | Mode::Global | Mode::Refused => "config",
+            Mode::Any | Mode::Global => "config",
+            Mode::Policy | Mode::Refused => "config-refused",
             Mode::Interface => "config-if",
             Mode::SwitchVlan => "config-vlan",
             Mode::Module => "config-module-csm",
@@ -65,21 +70,53 @@ impl Cursor {
         }
     }
 
+    /// Where typing stands if csmd has refused the line that leads from `before` to here: below a section that it was to
+    /// open, where nothing is taken, else where it stood.
+    #[must_use]
+    pub fn refused(mut self, before: &Self) -> Self {
+        if before.lines.starts_with(&self.lines) {
+            return before.clone();
+        }
+        self.lost = self.lost.max(1);
+        self
+    }
+
     /// Takes a line; `slot` is the module that is meant where none is named.
     #[must_use]
     pub fn step(&self, slot: u8, line: &str) -> Step {
-        let above: String = self.lines.iter().map(|line| format!("{line}\n")).collect();
+        let joined = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
         let number = self.lines.len() + 1;
-        let typed = parse::typed(&format!("{above}{line}\n"));
+        let typed = parse::typed(&format!("{}{line}\n", joined(&self.lines)));
         let mut findings = typed.findings;
         findings.retain(|finding| finding.line == number);
-        if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        let faulty = findings.iter().any(|finding| finding.severity == Severity::Error);
+        if faulty && !typed.opened {
             return Step { cursor: self.clone(), findings, command: typed.command, change: None };
         }
-        let changes = typed.statements.contains(&number);
-        let after = Self::at(&typed.section, &typed.openers, slot);
-        let change = changes.then(|| format!("{above}{line}\n"));
+        let mut after = Self::at(&typed.section, &typed.openers, slot);
+        let in_force = self.lines.len() - self.lost;
+        let depth = after.lines.len() - usize::from(typed.opened);
+        let same =
+            after.lines[..depth].iter().zip(&self.lines).take_while(|(one, other)| one == other).count();
+        if same > in_force {
+            // Still below a line that is not in force.
+            after.lost = after.lines.len() - in_force;
+            if findings.is_empty() && typed.command.as_deref() != Some("exit") {
+                findings.extend(self.goes_nowhere(number, line));
+            }
+            return Step { cursor: after, findings, command: typed.command, change: None };
+        }
+        after.lost = usize::from(faulty);
+        let changes = !faulty && typed.statements.contains(&number);
+        let change = changes.then(|| format!("{}{line}\n", joined(&self.lines[..in_force])));
         Step { cursor: after, findings, command: typed.command, change }
+    }
+
+    fn goes_nowhere(&self, number: usize, line: &str) -> Option<Diagnostic> {
+        let opener = self.lines.get(self.lines.len() - self.lost)?;
+        let place = Span { line: number, column: 1, width: line.len() };
+        let message = format!("not taken: `{opener}` above it is not in force");
+        (!lex(line).is_empty()).then(|| Diagnostic::new(Severity::Note, place, message))
     }
 
     fn at(section: &Section, openers: &[(Section, String)], slot: u8) -> Self {
@@ -97,7 +134,7 @@ impl Cursor {
         }
         lines.reverse();
         let mode = section.mode();
-        Self { lines, mode: (mode != Mode::Global).then_some(mode) }
+        Self { lines, mode: (mode != Mode::Global).then_some(mode), lost: 0 }
     }
 
     /// What can stand after the words `before`, of a word that begins with `partial`.
@@ -272,6 +309,46 @@ mod tests {
         assert_eq!(cursor.step(4, "sticky 70000").findings[0].column, 8);
         let refused = cursor.step(4, "parse-length 5");
         assert!(refused.findings[0].message.contains("is not supported"), "{:?}", refused.findings);
+    }
+
+    #[test]
+    fn what_stands_below_a_refused_or_faulty_section_goes_nowhere() {
+        let nowhere = |lines: &[&str], line: &str| {
+            let step = typed(lines).step(4, line);
+            assert_eq!((step.change, step.findings.len()), (None, 1), "{lines:?} {line}");
+            step.findings[0].message.clone()
+        };
+        let http = ["mod csm 4", "probe T tcp", "probe H http"];
+        assert_eq!(typed(&http).prompt(), "config-refused");
+        assert_eq!(nowhere(&http, "interval 60"), "not taken: `probe H http` above it is not in force");
+        assert_eq!(typed(&http).step(4, "! a comment").findings, []);
+        let after = typed(&http).step(4, "probe U tcp");
+        assert_eq!(after.change.as_deref(), Some("mod csm 4\nprobe U tcp\n"));
+        assert_eq!(
+            after.cursor.step(4, "interval 5").change.as_deref(),
+            Some("mod csm 4\nprobe U tcp\ninterval 5\n")
+        );
+        assert_eq!(typed(&[&http[..], &["exit"]].concat()).prompt(), "config-module-csm");
+        let policy = ["mod csm 4", "policy P"];
+        assert!(nowhere(&policy, "serverfarm F").contains("belongs to a policy"));
+        assert_eq!(typed(&policy).step(4, "vserver V").change.as_deref(), Some("mod csm 4\nvserver V\n"));
+        let real = ["mod csm 4", "serverfarm F", "real 10.0.0.1", "real 10.0.0.300"];
+        assert_eq!(typed(&real).prompt(), "config-slb-real");
+        assert!(nowhere(&real, "inservice").contains("real 10.0.0.300"));
+        let again = typed(&real).step(4, "real 10.0.0.3");
+        assert_eq!(again.change.as_deref(), Some("mod csm 4\nserverfarm F\nreal 10.0.0.3\n"));
+        let farm = ["mod csm 4", "serverfarm F", "serverfarm NAMEOFMORETHAN15", "real 10.0.0.1"];
+        assert!(nowhere(&farm, "inservice").contains("NAMEOFMORETHAN15"));
+    }
+
+    #[test]
+    fn a_section_that_csmd_refuses_is_not_entered() {
+        let before = typed(&["mod csm 4", "vlan 2 client"]);
+        let cursor = before.step(4, "vlan 9 server").cursor.refused(&before);
+        let step = cursor.step(4, "gateway 10.0.0.1");
+        assert_eq!((step.change, step.findings.len()), (None, 1));
+        assert_eq!(cursor.step(4, "vlan 9 server").change.as_deref(), Some("mod csm 4\nvlan 9 server\n"));
+        assert_eq!(before.step(4, "no vlan 2").cursor.refused(&before), before);
     }
 
     #[test]

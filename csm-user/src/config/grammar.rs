@@ -38,6 +38,8 @@ pub enum Kind {
     Name,
     /// Name of a Linux interface: 1–15 bytes.
     Interface,
+    /// Slot and port that stand apart from the kind of interface: `3/6`.
+    Unit,
     /// Text of an HSRP group: 1–8 characters, case counts.
     Text8,
     /// Port: number from 0 or service name.
@@ -194,6 +196,7 @@ impl Kind {
             Self::Interface6 | Self::Prefix6 => "an IPv6 address with a prefix length".to_owned(),
             Self::Name => "a name".to_owned(),
             Self::Interface => "the name of an interface".to_owned(),
+            Self::Unit => "slot and port".to_owned(),
             Self::Text8 => "a text".to_owned(),
             Self::Port => "a port number or service name".to_owned(),
             Self::Vlans => "a list of VLANs".to_owned(),
@@ -212,6 +215,7 @@ impl Kind {
             Self::Host6 | Self::Interface6 | Self::Prefix6 => word.contains(':'),
             Self::Port => (digit && !word.contains(':')) || service::port(word).is_some(),
             Self::Vlans => digit,
+            Self::Unit => digit && word.contains('/'),
             Self::Name | Self::Interface | Self::Key | Self::ObscuredKey | Self::Text8 => true,
         }
     }
@@ -251,6 +255,7 @@ impl Kind {
                     false => Err(format!("`{word}` is not a text of 1-8 printable ASCII characters")),
                 }
             }
+            Self::Unit => Ok(Value::Text(word.to_owned())),
             Self::Vlans => VlanSet::parse(word)
                 .map(Value::Vlans)
                 .ok_or_else(|| format!("`{word}` is not a list of VLANs 1-4094, such as `2,3-5`")),
@@ -306,8 +311,8 @@ pub fn is_unicast(address: IpAddr) -> bool {
 }
 
 /// The name of an interface in this configuration: `vlanN` in lower case; a slot and port as Linux can have them, for it takes
-/// no slash: `fa3-6` for `FastEthernet3/6` or `Fa3/6`; `Port-channelN`, also for `po N` in one word; all else as it is.
-fn interface_name(word: &str) -> Option<String> {
+/// no slash: `fa3-6` for `FastEthernet3/6` or `Fa3/6`; `Port-channelN`, also for `poN`; all else as it is.
+pub(super) fn interface_name(word: &str) -> Option<String> {
     const KINDS: [&str; 4] = ["FastEthernet", "GigabitEthernet", "TenGigabitEthernet", "Ethernet"];
     if crate::model::vlan_of_name(word).is_some() {
         return Some(word.to_ascii_lowercase());

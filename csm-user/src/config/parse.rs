@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::command::{Command, Effect, Id, Match, Miss, Mode, No, find_in};
 use super::cursor::is_negation;
 use super::diagnostic::{Diagnostic, Severity};
-use super::grammar::{Arg, Fault, FaultKind, Value};
+use super::grammar::{Arg, Fault, FaultKind, Value, interface_name};
 use super::suggest;
 use super::table::default;
 use super::token::{Span, Token, lex};
@@ -250,16 +250,18 @@ pub(super) struct Typed {
     pub(super) command: Option<String>,
     /// Numbers of the lines that configure something.
     pub(super) statements: HashSet<usize>,
+    /// The last line opened its section, or was to.
+    pub(super) opened: bool,
 }
 
 /// Reads `text` as typed on top of a configuration that has its module.
 #[must_use]
 pub(super) fn typed(text: &str) -> Typed {
     let parser = Parser { module_seen: true, ..Parser::default() }.read(text);
-    let Parser { section, openers, tree, diagnostics: findings, last, .. } = parser;
+    let Parser { section, openers, tree, diagnostics: findings, last, opened, .. } = parser;
     let command = last.map(Command::name);
     let statements = tree.statements.iter().map(|statement| statement.span.line).collect();
-    Typed { section, openers, findings, command, statements }
+    Typed { section, openers, findings, command, statements, opened }
 }
 
 #[derive(Default)]
@@ -268,6 +270,8 @@ struct Parser {
     openers: Vec<(Section, String)>,
     /// The entry of the line before.
     last: Option<&'static Command>,
+    /// That line opened a section, or was to.
+    opened: bool,
     module_seen: bool,
     tree: Tree,
     diagnostics: Vec<Diagnostic>,
@@ -284,12 +288,12 @@ impl Parser {
     fn line(&mut self, line: &[Token<'_>]) {
         let negated = line.first().is_some_and(|word| is_negation(word.text));
         let words = if negated { &line[1..] } else { line };
-        self.last = None;
+        (self.last, self.opened) = (None, false);
         let Some(place) = line.first().map(|word| word.span) else { return };
         match self.find(negated, words) {
             Ok((found, section)) => self.found(found, section, line, place),
-            Err(_) if self.section.mode() == Mode::Refused => {}
-            Err(miss) => self.missed(miss, words, place),
+            Err(_) if matches!(self.section.mode(), Mode::Refused | Mode::Policy) => {}
+            Err(miss) => self.missed(miss, negated, words, place),
         }
     }
 
@@ -310,7 +314,8 @@ impl Parser {
     }
 
     fn found(&mut self, found: Match, section: Section, line: &[Token<'_>], place: Span) {
-        let Match { command, negated, args } = found;
+        let Match { command, negated, mut args } = found;
+        join_unit(&mut args);
         self.last = Some(command);
         match command.id {
             Id::Exit => return self.section = self.section.parent(),
@@ -343,7 +348,10 @@ impl Parser {
                 let message = format!("`{text}` is not supported: {why}");
                 self.diagnostics.push(Diagnostic::error(culprit, message).remedy(remedy));
                 if command.opens.is_some() && !negated {
-                    self.section = Section::Lost(Mode::Refused, Box::new(section));
+                    self.enter(
+                        Section::Lost(command.opens.unwrap_or(Mode::Refused), Box::new(section)),
+                        text,
+                    );
                 }
                 return;
             }
@@ -357,14 +365,18 @@ impl Parser {
                 None => return self.incomplete(line),
             }
             if !negated {
-                self.section = statement.section.clone();
-                self.openers.push((self.section.clone(), statement.text.clone()));
+                self.enter(statement.section.clone(), statement.text.clone());
             }
         }
         let lost = matches!(statement.section, Section::Lost(..));
         if matches!(effect, Effect::Applies) && !lost {
             self.tree.push(statement);
         }
+    }
+
+    fn enter(&mut self, section: Section, line: String) {
+        self.openers.push((section.clone(), line));
+        (self.section, self.opened) = (section, true);
     }
 
     fn module_assumed(&mut self, place: Span) {
@@ -379,7 +391,7 @@ impl Parser {
         self.diagnostics.push(Diagnostic::error(place, "incomplete command: it does not say which"));
     }
 
-    fn missed(&mut self, miss: Miss, words: &[Token<'_>], place: Span) {
+    fn missed(&mut self, miss: Miss, negated: bool, words: &[Token<'_>], place: Span) {
         let diagnostic = match miss {
             Miss::Unknown => match words.first() {
                 Some(word) => suggest::unknown(word, &self.section),
@@ -388,15 +400,27 @@ impl Parser {
             Miss::NoForm => Diagnostic::error(place, "this command has no `no` form"),
             Miss::Fault(fault, command) => {
                 // What follows belongs to the section that this line meant to open.
-                if let Some(mode) = command.opens.filter(|_| command.id != Id::Inert) {
+                if let Some(mode) = command.opens.filter(|_| command.id != Id::Inert && !negated) {
                     self.module_seen |= mode == Mode::Module;
                     let parent = within_reach(&self.section).into_iter().find(|at| at.mode() == command.mode);
-                    self.section = Section::Lost(mode, Box::new(parent.unwrap_or(Section::Global)));
+                    let line = words.iter().map(|word| word.text).collect::<Vec<_>>().join(" ");
+                    self.enter(Section::Lost(mode, Box::new(parent.unwrap_or(Section::Global))), line);
                 }
                 faulty(&fault, words, place)
             }
         };
         self.diagnostics.push(diagnostic);
+    }
+}
+
+/// `FastEthernet 3/6` is `FastEthernet3/6`.
+fn join_unit(args: &mut Vec<Arg>) {
+    let Some(at) = args.iter().position(|arg| arg.slot == "UNIT") else { return };
+    let Arg { value: Value::Text(unit), .. } = args.remove(at) else { return };
+    if let Some(Arg { value: Value::Text(name), .. }) = args.iter_mut().find(|arg| arg.slot == "NAME")
+        && let Some(joined) = interface_name(&format!("{name}{unit}"))
+    {
+        *name = joined;
     }
 }
 
@@ -450,7 +474,7 @@ fn opened(statement: &Statement, mode: Mode) -> Option<Section> {
         },
         Mode::Vserver => Section::Vserver(name()?),
         Mode::Ft => Section::Ft,
-        Mode::Any | Mode::Global | Mode::Refused => return None,
+        Mode::Any | Mode::Global | Mode::Policy | Mode::Refused => return None,
     })
 }
 

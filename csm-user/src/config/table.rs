@@ -12,7 +12,7 @@ use super::command::{
     Print, Repeat,
 };
 use super::grammar::Kind::{self, Host, Mask, Network, Number};
-use super::grammar::Piece::{Either, Optional, Slot, Word};
+use super::grammar::Piece::{self, Either, Optional, Slot, Word};
 use super::unsupported::UNSUPPORTED;
 use crate::model::{CHANNELS_MAX, ChannelPort, PortMode, ProbeKind, Trunk, VlanRole, VlanSet, XdpMode};
 
@@ -77,6 +77,9 @@ pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
         .chain(UNSUPPORTED)
 }
 
+/// As IOS takes it, too: `interface FastEthernet 3/6`.
+pub(super) const UNIT: Piece = Optional(&[Slot("UNIT", Kind::Unit, "Slot and port, if they stand apart")]);
+
 static APPLIED: &[Command] = &[
     // Every mode.
     Command::new(Id::Exit, Any, &[Word("exit", "Leave this mode")], "Returns to the mode above."),
@@ -88,6 +91,7 @@ static APPLIED: &[Command] = &[
         &[
             Word("interface", "A port of this host"),
             Slot("NAME", Kind::Interface, "Name in Linux, e.g. eth1; vlanN; Port-channelN"),
+            UNIT,
         ],
         "Enters the configuration of a port, or of this host as a router on a VLAN.",
     )
@@ -213,9 +217,15 @@ static APPLIED: &[Command] = &[
         &[
             Word("switchport", "Switching"),
             Word("trunk", "Trunk"),
-            Word("allowed", "VLANs it carries"),
-            Word("vlan", "VLANs"),
-            Either(&[&[Word("add", "These, too")], &[Word("remove", "These no more")]]),
+            Either(&[
+                &[
+                    Word("allowed", "VLANs it carries"),
+                    Word("vlan", "VLANs"),
+                    Either(&[&[Word("add", "These, too")], &[Word("remove", "These no more")]]),
+                ],
+                // As the guide writes it for an EtherChannel.
+                &[Word("remove", "These no more"), Word("vlan", "VLANs")],
+            ]),
             Slot("VLANS", Kind::Vlans, "Numbers and ranges"),
         ],
         "Adds VLANs to those that a trunk carries, or takes some away.",

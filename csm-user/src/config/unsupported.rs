@@ -11,6 +11,7 @@ use super::table::VLAN;
 
 const LAYER_7: &str = "it works on layer 7; this balancer works on layers 3 and 4";
 const LATER: &str = "it comes with a later release";
+const POLICY: &str = "it belongs to a policy, and those come later";
 const DROP: &str = "remove the line";
 const HOST_SYSTEM: &str = "it does nothing on Linux";
 const CONFIGURE: &str = "a command of the privileged mode does nothing in a configuration";
@@ -214,7 +215,15 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         "policies come later",
         "name a server farm in the virtual server",
     )
-    .opens(Mode::Refused),
+    .opens(Mode::Policy),
+    Command::refused(Mode::Policy, &[Word("client-group", ""), Rest], POLICY, DROP),
+    // Not `sticky-group`: the module's `sticky` would be taken for its beginning.
+    Command::refused(Mode::Policy, &[Word("reverse-sticky", ""), Rest], POLICY, DROP),
+    Command::refused(Mode::Policy, &[Word("serverfarm", ""), Rest], POLICY, DROP),
+    Command::refused(Mode::Policy, &[Word("set", ""), Word("ip", ""), Word("dscp", ""), Rest], POLICY, DROP),
+    Command::refused(Mode::Policy, &[Word("url-map", ""), Rest], LAYER_7, DROP),
+    Command::refused(Mode::Policy, &[Word("cookie-map", ""), Rest], LAYER_7, DROP),
+    Command::refused(Mode::Policy, &[Word("header-map", ""), Rest], LAYER_7, DROP),
     Command::refused(
         Module,
         &[Word("sticky", ""), Rest],

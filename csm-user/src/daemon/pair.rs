@@ -19,6 +19,7 @@ use crate::model::{Config, FtGroup};
 use crate::replication;
 use crate::replication::record::DeltaEvent;
 use crate::replication::task::{ReplHandle, ReplOptions};
+use crate::replication::wire::VERSIONS;
 
 /// What the two-node features are started with.
 pub(super) struct PairStart<'a> {
@@ -59,6 +60,7 @@ impl PairStart<'_> {
                 port.kernel_ifindex(),
             ),
             keys: (&group.keys).into(),
+            versions: if options.controls.old_wire { (VERSIONS.0, VERSIONS.0) } else { VERSIONS },
             failover: group.failover,
             sender: replication::sender::Options { drop_every: options.drop_deltas, ..Default::default() },
             table: Arc::new(replica),

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::ft::keyring::{Keyring, PUBLIC, TAG};
-use crate::ft::wire::{DecodeError, LENGTH, Message};
+use crate::ft::wire::{self, DecodeError, LENGTH, Message, OLDEST};
 
 /// Paths that a node has at most: the FT VLAN, and client and server VLANs.
 pub const PATHS_MAX: usize = 7;
@@ -26,13 +26,26 @@ pub struct Envelope {
     pub heard: [u16; PATHS_MAX],
     /// Public key of the sender's boot.
     pub public: [u8; PUBLIC],
+    /// Newest version that the sender speaks, as far as it says so.
+    pub newest: u8,
 }
 
-/// The datagram that says `message`.
+/// The datagram that says `message`, in the oldest version.
 #[must_use]
 pub fn seal(message: &Message, heard: [u16; PATHS_MAX], keyring: &Keyring) -> [u8; DATAGRAM] {
+    seal_as((OLDEST, OLDEST), message, heard, keyring)
+}
+
+/// The same in the first of these versions, of a sender that speaks up to the second.
+#[must_use]
+pub fn seal_as(
+    (version, newest): (u8, u8),
+    message: &Message,
+    heard: [u16; PATHS_MAX],
+    keyring: &Keyring,
+) -> [u8; DATAGRAM] {
     let mut bytes = [0; DATAGRAM];
-    bytes[..LENGTH].copy_from_slice(&message.encode());
+    bytes[..LENGTH].copy_from_slice(&message.encode_as(version, newest));
     for (slot, vlan) in bytes[LENGTH..].as_chunks_mut().0.iter_mut().zip(heard) {
         *slot = vlan.to_be_bytes();
     }
@@ -51,8 +64,9 @@ pub type Opened<'a> = (Message, Envelope, &'a [u8], &'a [u8; TAG]);
 /// If it is none.
 pub fn open(datagram: &[u8]) -> Result<Opened<'_>, DecodeError> {
     let bytes: &[u8; DATAGRAM] = datagram.try_into().map_err(|_| DecodeError::Length)?;
-    let message = Message::decode(&bytes[..LENGTH])?;
-    let mut envelope = Envelope::default();
+    let (said, _) = bytes.split_first_chunk().ok_or(DecodeError::Length)?;
+    let message = Message::decode(said)?;
+    let mut envelope = Envelope { newest: wire::newest(said), ..Envelope::default() };
     for (vlan, slot) in envelope.heard.iter_mut().zip(bytes[LENGTH..].as_chunks().0) {
         *vlan = u16::from_be_bytes(*slot);
     }

@@ -26,7 +26,7 @@
 //! for it, and until it hears otherwise behaves as if that node were active. A node yields a term once, never after
 //! having taken it itself; so two nodes never open on each other's yields.
 //!
-//! Pure: [`wire`], [`envelope`], [`keyring`], [`paths`], [`parked`], [`election`], [`session`], [`status`], [`explain`]. Shell: [`task`], one real-time thread. The protocol is
+//! Pure: [`wire`], [`envelope`], [`keyring`], [`paths`], [`parked`], [`election`], [`session`], [`spoken`], [`status`], [`explain`]. Shell: [`task`], one real-time thread. The protocol is
 //! written down in `docs/ft-protocol.md`.
 //!
 //! References: RFC 5798 (VRRP: priority, preemption, master-down interval), RFC 2281 (HSRP: coup, resign), RFC 5880
@@ -39,6 +39,7 @@ pub mod keyring;
 pub mod parked;
 pub mod paths;
 pub mod session;
+pub mod spoken;
 pub mod status;
 pub mod task;
 pub mod wire;

@@ -12,6 +12,7 @@
 mod poll;
 pub(super) mod report;
 mod rest;
+mod say;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -20,10 +21,11 @@ use csm_common::gate::{Gate, GateState};
 
 use crate::ft::election::{DropCause, Effect, Election, Event, Params, RELAY, Timer};
 use crate::ft::envelope::{self, DATAGRAM, Envelope};
-use crate::ft::keyring::{AuthError, Keyring, Trust};
+use crate::ft::keyring::{AuthError, Keyring};
 use crate::ft::paths::Paths;
+use crate::ft::spoken::Spoken;
 use crate::ft::status::{FLIGHTS_MAX, Flight, FlightKind, FtStatus};
-use crate::ft::wire::{HOLD_MAX, Message};
+use crate::ft::wire::{DecodeError, HOLD_MAX, Message, NEWEST, OLDEST};
 use crate::ft::witness::votes::Votes;
 use crate::ft::witness::wire as witness;
 use crate::ft::{Controls, FtEvent, Reason, Refusal, State};
@@ -93,6 +95,7 @@ pub struct Session {
     effects: Vec<Effect>,
     keyring: Keyring,
     paths: Paths,
+    spoken: Spoken,
     /// What the daemon was told of the peer: boot nonce, address on the FT VLAN, MAC address.
     told_peer: Option<(u64, Ipv6Addr, [u8; 6])>,
     /// The last message accepted, ns; while one is being handled: the one before.
@@ -134,6 +137,7 @@ impl Session {
             effects: Vec::with_capacity(32),
             keyring: Keyring::default(),
             paths: Paths::new(&[vlan], nanos(params.failover)),
+            spoken: Spoken::new(if controls.old_wire { OLDEST } else { NEWEST }),
             told_peer: None,
             heard_ns: None,
             late_ns: 0,
@@ -227,6 +231,10 @@ impl Session {
         };
         let (nonce, newest) = self.election.last_accepted();
         let is_known = message.nonce == nonce && message.sequence <= newest;
+        if is_known && message.sequence == newest && self.spoken.is_said_again(envelope.newest) {
+            self.status.counters.copies += 1;
+            return;
+        }
         if is_known && self.paths.is_first(arrival.path, &message) {
             // Another path was faster.
             self.status.counters.copies += 1;
@@ -241,6 +249,7 @@ impl Session {
             }
             self.status.counters.kind_mut(message.kind).received += 1;
             self.heard_ns = Some(now);
+            self.spoken.heard(message.nonce, envelope.newest);
             if message.hold.is_zero() {
                 self.promised_until = 0;
                 if std::mem::take(&mut self.has_promised) {
@@ -264,6 +273,10 @@ impl Session {
             return None;
         }
         let (message, envelope, signed, tag) = match envelope::open(datagram) {
+            Ok((_, envelope, ..)) if self.spoken.own() < envelope.newest && self.controls.old_wire => {
+                counters.decode.record(DecodeError::Version);
+                return None;
+            }
             Ok(opened) => opened,
             Err(error) => {
                 counters.decode.record(error);
@@ -459,32 +472,6 @@ impl Session {
     /// [`PROMISE_MAX`], whatever was left.
     fn promise(&self, now: u64) -> u64 {
         self.promised_until.min(now.saturating_add(nanos(PROMISE_MAX)))
-    }
-
-    /// On every path; off the FT VLAN nothing counts that has no tag.
-    fn send(&mut self, message: &Message, now: u64, port: &mut impl Port) {
-        if let Some(votes) = &mut self.votes {
-            votes.message_sent(message.sequence, now, self.election.params());
-        }
-        let datagram = envelope::seal(message, self.paths.heard(now), &self.keyring);
-        let paths = if self.keyring.trust() == Trust::None { 1 } else { self.paths.len() };
-        let mut is_taken = false;
-        for path in 0..paths {
-            let taken = port.send(path, &datagram);
-            self.paths.sent(path, taken);
-            is_taken |= taken;
-        }
-        if message.hold.is_zero() {
-            self.asked_ns = None;
-        } else {
-            self.asked_ns.get_or_insert(now);
-        }
-        let counters = &mut self.status.counters;
-        if is_taken {
-            counters.kind_mut(message.kind).sent += 1;
-        } else {
-            counters.send_errors += 1;
-        }
     }
 
     fn set_gate(&mut self, state: GateState, now: u64, port: &mut impl Port) {

@@ -143,6 +143,7 @@ impl Receiver {
                 self.facts.complete = caught_up && epoch != 0 && epoch == self.facts.snapshot_epoch;
                 return Ok(Answer::Nothing);
             }
+            Frame::Extension { .. } => return Ok(Answer::Nothing),
             Frame::Hello(_) | Frame::Ack { .. } | Frame::Digest { .. } | Frame::Alive => {
                 return Err(ApplyError::Unexpected);
             }

@@ -257,7 +257,7 @@ impl Sender {
                     self.judge(now, &verdict);
                 }
             }
-            Frame::Alive => {}
+            Frame::Alive | Frame::Extension { .. } => {}
             Frame::Hello(_)
             | Frame::Begin { .. }
             | Frame::Chunk { .. }

@@ -59,6 +59,8 @@ pub struct ReplOptions {
     pub listen: SocketAddrV6,
     /// Of the group.
     pub keys: Keys,
+    /// Oldest and newest version that is spoken: [`crate::replication::wire::VERSIONS`].
+    pub versions: (u16, u16),
     /// The group's failover time.
     pub failover: Duration,
     /// Bounds, and the lab's negative control.
@@ -88,6 +90,7 @@ struct Control {
 struct Shared {
     group: u8,
     nonce: u64,
+    versions: (u16, u16),
     interface: Option<String>,
     keys: Mutex<Keys>,
     silence: Duration,
@@ -282,14 +285,26 @@ impl ReplHandle {
 /// # Errors
 /// The socket could not be bound to the interface or the port, or the feed's thread not be started.
 pub fn spawn(options: ReplOptions) -> io::Result<ReplHandle> {
-    let ReplOptions { group, nonce, interface, listen, keys, failover, sender, table, events, flush } =
-        options;
+    let ReplOptions {
+        group,
+        nonce,
+        interface,
+        listen,
+        keys,
+        versions,
+        failover,
+        sender,
+        table,
+        events,
+        flush,
+    } = options;
     let (listener, local) = socket::listen(interface.as_deref(), listen)?;
     let events = offload::feed(events)?;
     let keyed = keys.required();
     let shared = Arc::new(Shared {
         group,
         nonce,
+        versions,
         interface,
         keys: Mutex::new(keys),
         silence: failover.max(SILENCE),

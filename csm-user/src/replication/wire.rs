@@ -22,8 +22,11 @@ mod codec;
 
 /// First octets of a hello's body: `CSMR`.
 pub const MAGIC: u32 = 0x4353_4d52;
-/// The protocol versions this code speaks.
-pub const VERSIONS: (u16, u16) = (4, 4);
+/// The protocol versions this code speaks. From version 5 on what is not known of an extension, and of the hello of one who
+/// speaks a newer version, is passed over.
+pub const VERSIONS: (u16, u16) = (4, 5);
+/// Kinds from here on are extensions: not numbered, not answered, sent only to one who speaks the version that has them.
+pub const EXTENSIONS: u8 = 128;
 /// Largest value of the length field, octets.
 pub const FRAME_MAX: usize = 64 * 1024;
 /// Most operations in a delta, records in a chunk, and refusals in an acknowledgement.
@@ -122,6 +125,11 @@ pub enum Frame {
     },
     /// From the receiver, regularly.
     Alive,
+    /// Something that a later version adds.
+    Extension {
+        /// Its kind, not below [`EXTENSIONS`].
+        kind: u8,
+    },
 }
 
 /// What is wrong with octets that came in. The stream is beyond repair and must be closed.
@@ -243,6 +251,7 @@ pub fn encode(frame: &Frame, out: &mut BytesMut) {
             out.put_u32(*lag_ms);
         }
         Frame::Alive => out.put_u8(ALIVE),
+        Frame::Extension { kind } => out.put_u8(*kind),
     }
     let length = u32::try_from(out.len() - start - 4).expect("ITEMS_MAX keeps a frame below FRAME_MAX");
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
@@ -272,7 +281,11 @@ pub fn decode(input: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
     let body = input.split_to(octets);
     let mut body = Cursor::new(&body);
     let frame = decode_body(&mut body)?;
-    body.end()?;
+    match frame {
+        Frame::Extension { .. } => {}
+        Frame::Hello(hello) if hello.versions.1 > VERSIONS.1 => {}
+        _ => body.end()?,
+    }
     Ok(Some(frame))
 }
 
@@ -322,6 +335,7 @@ fn decode_body(body: &mut Cursor<'_>) -> Result<Frame, DecodeError> {
             Frame::Heartbeat { epoch, caught_up, lag_ms: body.u32()? }
         }
         ALIVE => Frame::Alive,
+        kind @ EXTENSIONS.. => Frame::Extension { kind },
         kind => return Err(DecodeError::Kind(kind)),
     })
 }

@@ -494,6 +494,8 @@ impl Setting {
         Controls {
             lease_off: self.defect == Some(Defect::LongLease),
             hold_unheard: self.defect == Some(Defect::UnheardHold),
+            // What is said twice is not seen twice, and would be a state of its own.
+            old_wire: true,
             ..Controls::default()
         }
     }

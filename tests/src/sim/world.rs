@@ -531,6 +531,8 @@ impl World {
         let controls = Controls {
             lease_off: defect == Defect::EndlessLease,
             hold_unheard: defect == Defect::UnheardHold,
+            // Of some pairs one node is a version behind.
+            old_wire: self.nonce % 4 == 1,
             ..Controls::default()
         };
         self.nodes[index].start(params, controls, time);

@@ -44,9 +44,12 @@ fn a_line_of_the_configuration_is_a_change_of_its_own() {
     assert_eq!(request.text, "mod csm 5\nvserver web\nidle 7\n");
     assert_eq!((request.revert_s, said.as_str()), (Some(60), ""));
     assert_eq!(session.changed(false, "terminal:3:1: error: no\n idle 7\n"), "% no\n idle 7\n");
-    // Refused, a section is not entered.
+    // Refused, a section is not entered, and what is pasted below it does not go into the one before.
     assert!(matches!(session.line("vserver other"), Act::Change(..)));
     assert_eq!(session.changed(false, "% busy\n"), "% busy\n");
+    assert!(matches!(session.line("idle 8"), Act::Say(said) if said.contains("`vserver other` above it")));
+    assert!(matches!(session.line("vserver web"), Act::Change(..)));
+    session.changed(true, "");
     assert!(
         matches!(session.line("idle 8"), Act::Change(request, _) if request.text.contains("vserver web\n"))
     );

@@ -49,7 +49,8 @@ fn protocol(protocol: Protocol) -> String {
 }
 
 fn endpoint(Endpoint { address, port }: Endpoint) -> String {
-    format!("{address}:{port}")
+    // An IPv6 address stands in brackets.
+    std::net::SocketAddr::new(address, port).to_string()
 }
 
 /// A figure; what is not measured is a dash.

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 
 use super::{probe, rule};
-use crate::api::reply::{RealReply, RealState, VserverReply};
+use crate::api::reply::{Endpoint, RealReply, RealState, VserverReply};
 use crate::model::{Config, Static};
 
 /// Writes the policy of each virtual server: on layer 4 there is the default one, which everything matches.
@@ -84,9 +84,10 @@ pub fn probes(config: &Config, reals: &[RealReply], name: Option<&str>) -> Vec<P
             let users = if users.is_empty() { "-".to_owned() } else { users.join(",") };
             let of_farm = reals.iter().filter(|real| real.serverfarm == farm.name.as_str());
             of_farm.map(move |real| Probed {
-                real: real
-                    .port
-                    .map_or_else(|| real.address.to_string(), |port| format!("{}:{port}", real.address)),
+                real: real.port.map_or_else(
+                    || real.address.to_string(),
+                    |port| super::endpoint(Endpoint { address: real.address, port }),
+                ),
                 vserver: users.clone(),
                 serverfarm: real.serverfarm.clone(),
                 state: real.state,

@@ -3,14 +3,15 @@
 use std::fmt::{self, Write};
 
 use super::{more, rule, yes};
-use crate::api::reply::{StickiesReply, StickyReply, StickyRule, VserverReply};
+use crate::api::reply::{Endpoint, StickiesReply, StickyReply, StickyRule, VserverReply};
 
 /// Writes the listing.
 pub fn write(out: &mut impl Write, sticky: &StickiesReply) -> fmt::Result {
     writeln!(out, "group   sticky-data              real                  timeout")?;
     rule(out, 64)?;
     for StickyReply { group, vserver, client, real, port, timeout_s } in &sticky.entries {
-        let (client, real) = (format!("ip {client}"), format!("{real}:{port}"));
+        let (client, real) =
+            (format!("ip {client}"), super::endpoint(Endpoint { address: *real, port: *port }));
         write!(out, "{group:<7} {client:<24} {real:<21} {timeout_s}")?;
         match vserver {
             Some(vserver) => writeln!(out, "  ({vserver})")?,

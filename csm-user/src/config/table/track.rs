@@ -3,7 +3,7 @@
 use super::super::command::{Command, Id, Mode::Ft, Print, Repeat};
 use super::super::grammar::Kind::{self, Host, Number};
 use super::super::grammar::Piece::{Either, Optional, Slot, Word};
-use super::{time, unless};
+use super::{UNIT, time, unless};
 use crate::model::{TrackMode, TrackedGroup, Tracking};
 
 const TRACK: super::super::grammar::Piece = Word("track", "What must be up for this node to have the role");
@@ -48,6 +48,7 @@ pub(super) static APPLIED: &[Command] = &[
             TRACK,
             Word("interface", "An interface of this host"),
             Slot("NAME", Kind::Interface, "Name in Linux, e.g. eth1"),
+            UNIT,
         ],
         "Moves the role away when an interface has no link or is down.",
     )

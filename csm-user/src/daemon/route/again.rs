@@ -55,7 +55,8 @@ pub(super) struct Starts {
 
 impl Starts {
     /// Begins to look at `start`, once no other is looked at.
-    pub(super) fn ask(&mut self, node: &Arc<Node>, start: Start) {
+    /// `known`: what is known of it since just now.
+    pub(super) fn ask(&mut self, node: &Arc<Node>, start: Start, known: Option<Next>) {
         if !self.looks.is_empty() {
             tracing::info!("a start anew is being prepared already: this one waits");
             // The peer asks again.
@@ -65,8 +66,10 @@ impl Starts {
             return;
         }
         let node = Arc::clone(node);
-        self.looks
-            .spawn_blocking(move || (start, look(start, |from| node.can_start(from), || node.needed())));
+        self.looks.spawn_blocking(move || {
+            let can_start = |from| known.map_or_else(|| node.can_start(from), Ok);
+            (start, look(start, can_start, || node.needed()))
+        });
     }
 
     /// The next that was looked at, if it may be made. Never ends while there is none; may be dropped at any time.
@@ -88,13 +91,13 @@ impl Starts {
                 Err(error) => tracing::error!(%error, "not started anew: everything stays as it is"),
             }
             if let Some(waiting) = self.waiting.take() {
-                self.ask(node, waiting);
+                self.ask(node, waiting, None);
             }
         }
     }
 }
 
-/// Whether it can be made, and whether the peer can do without this box still: that was asked some seconds ago.
+/// Whether it can be made, and whether the peer can do without this box still: that may have been asked some seconds ago.
 fn look(
     start: Start,
     can_start: impl FnOnce(Option<Directory>) -> Result<Next, Failure>,

@@ -2,6 +2,7 @@ mod rest;
 mod witnessed;
 
 use super::*;
+use crate::ft::keyring::Trust;
 use crate::ft::wire::Kind;
 use crate::model::lease;
 
@@ -26,10 +27,12 @@ struct Recorded {
     /// How long the thread is held up after it has read its clock, and when it last did.
     held_up: u64,
     read_at: u64,
+    sent: Vec<[u8; DATAGRAM]>,
 }
 
 impl Port for Recorded {
-    fn send(&mut self, _: usize, _: &[u8; DATAGRAM]) -> bool {
+    fn send(&mut self, _: usize, datagram: &[u8; DATAGRAM]) -> bool {
+        self.sent.push(*datagram);
         true
     }
 
@@ -376,4 +379,36 @@ fn three_heartbeats_go_out_in_a_failover_time_however_rare_they_are_configured()
     let mut session = Session::new(params, 9, Controls::default(), Duration::from_secs(1));
     session.start(0, &mut port);
     assert_eq!(session.next_wake(), Some(50 * MS));
+}
+
+#[test]
+fn a_peer_of_the_version_before_is_answered_in_it_and_one_that_speaks_this_one_in_this() {
+    let versions = |port: &Recorded| port.sent.iter().map(|datagram| datagram[4]).collect::<Vec<_>>();
+    let keyring = Keyring::default();
+    let said_as =
+        |version, sequence| envelope::seal_as((version, NEWEST), &from_peer(sequence), [0; 7], &keyring);
+    let beat = |session: &mut Session, port: &mut Recorded, at: u64| {
+        port.sent.clear();
+        session.wake(at * MS, port);
+        versions(port)
+    };
+    let (mut session, mut port) = active(Controls::default());
+    session.receive(&said_as(OLDEST, 1), HOST, 160 * MS, &mut port);
+    let beats: Vec<_> = (0..10).map(|n| beat(&mut session, &mut port, 200 + 50 * n)).collect();
+    assert!(beats.iter().all(|beat| beat[0] == OLDEST), "{beats:?}");
+    assert_eq!(beats.iter().filter(|beat| beat[..] == [OLDEST, NEWEST]).count(), 1, "{beats:?}");
+    // The same heartbeat again, in the newest version.
+    session.receive(&said_as(OLDEST, 2), HOST, 660 * MS, &mut port);
+    session.receive(&said_as(NEWEST, 2), HOST, 660 * MS, &mut port);
+    let counters = session.status(660 * MS).counters;
+    assert_eq!((counters.dropped, counters.copies), (0, 1));
+    assert_eq!(beat(&mut session, &mut port, 700), [NEWEST]);
+    // An old message that somebody says again tells nothing.
+    let (mut older, mut port) = active(Controls { old_wire: true, ..Controls::default() });
+    older.receive(&said_as(NEWEST, 1), HOST, 160 * MS, &mut port);
+    assert_eq!(older.status(160 * MS).counters.decode.version, 1, "as a program before this one");
+    assert_eq!(older.status(160 * MS).peer, None);
+    older.receive(&said_as(OLDEST, 1), HOST, 161 * MS, &mut port);
+    assert!(older.status(161 * MS).peer.is_some());
+    assert_eq!(beat(&mut older, &mut port, 203), [OLDEST]);
 }

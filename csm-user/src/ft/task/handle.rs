@@ -60,6 +60,8 @@ pub struct Controls {
     pub announce_off: bool,
     /// A restart relies on the peer's hold before the peer has granted it (breaks P1).
     pub hold_unheard: bool,
+    /// Speaks the oldest versions only and takes newer ones for noise, as a program before this one does (breaks nothing).
+    pub old_wire: bool,
 }
 
 /// A way to the peer besides the FT VLAN: a client or server VLAN on which both nodes have an address of their own.

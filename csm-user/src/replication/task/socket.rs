@@ -9,7 +9,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::{PeerAddr, Shared};
-use crate::replication::wire::{DecodeError, Frame, Hello, VERSIONS, decode, encode};
+use crate::replication::wire::{DecodeError, Frame, Hello, decode, encode};
 use crate::secure::task::{Stream, StreamError};
 use crate::secure::{Purpose, SecureError};
 
@@ -137,7 +137,7 @@ async fn within<T>(limit: Duration, attempt: impl Future<Output = Result<T, Clos
 
 async fn send_hello(shared: &Shared, stream: &mut Stream, peer: PeerAddr) -> io::Result<()> {
     let mut out = BytesMut::new();
-    let hello = Hello { versions: VERSIONS, group: shared.group, from: shared.nonce, to: peer.nonce };
+    let hello = Hello { versions: shared.versions, group: shared.group, from: shared.nonce, to: peer.nonce };
     encode(&Frame::Hello(hello), &mut out);
     stream.writer.write_all(&out).await
 }
@@ -156,12 +156,17 @@ async fn expect_hello(shared: &Shared, stream: &mut Stream, peer: PeerAddr) -> R
     let Frame::Hello(hello) = frame else {
         return Err(Close::Protocol("the first frame is no hello".into()));
     };
-    check_hello(&hello, shared.group, shared.nonce, peer.nonce)?;
+    let expected =
+        Hello { versions: shared.versions, group: shared.group, from: peer.nonce, to: shared.nonce };
+    let version = check_hello(&hello, &expected)?;
+    tracing::debug!(version, "a stream of replication speaks this version");
     Ok(input)
 }
 
-fn check_hello(hello: &Hello, group: u8, own: u64, peer: u64) -> Result<(), Close> {
+/// The newest version that both speak.
+fn check_hello(hello: &Hello, expected: &Hello) -> Result<u16, Close> {
     let Hello { versions, group: their_group, from, to } = *hello;
+    let Hello { versions: spoken, group, from: peer, to: own } = *expected;
     for (field, got, expected) in
         [("group", u64::from(their_group), u64::from(group)), ("sender", from, peer), ("receiver", to, own)]
     {
@@ -169,33 +174,40 @@ fn check_hello(hello: &Hello, group: u8, own: u64, peer: u64) -> Result<(), Clos
             return Err(Close::Hello { field, got, expected });
         }
     }
-    if versions.0.max(VERSIONS.0) > versions.1.min(VERSIONS.1) {
+    let (oldest, newest) = (versions.0.max(spoken.0), versions.1.min(spoken.1));
+    if oldest > newest {
         return Err(Close::Version(versions));
     }
-    Ok(())
+    Ok(newest)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Close, Hello, VERSIONS, check_hello};
+    use super::{Close, Hello, check_hello};
+    use crate::replication::wire::VERSIONS;
 
     #[test]
     fn only_the_expected_hello_is_taken() {
-        let good = Hello { versions: (1, VERSIONS.1), group: 1, from: 20, to: 10 };
-        assert!(check_hello(&good, 1, 10, 20).is_ok());
+        let expected = Hello { versions: VERSIONS, group: 1, from: 20, to: 10 };
+        let good = Hello { versions: (1, VERSIONS.1), ..expected };
+        assert!(matches!(check_hello(&good, &expected), Ok(version) if version == VERSIONS.1));
         for (hello, field) in [
             (Hello { group: 2, ..good }, "group"),
             (Hello { from: 21, ..good }, "sender"),
             (Hello { to: 11, ..good }, "receiver"),
         ] {
-            let Err(Close::Hello { field: named, .. }) = check_hello(&hello, 1, 10, 20) else {
+            let Err(Close::Hello { field: named, .. }) = check_hello(&hello, &expected) else {
                 panic!("{field}")
             };
             assert_eq!(named, field);
         }
+        for (theirs, common) in [((3, 4), 4), ((4, 5), 5), ((5, 6), 5)] {
+            let hello = Hello { versions: theirs, ..good };
+            assert_eq!(check_hello(&hello, &expected).ok(), Some(common), "{theirs:?}");
+        }
         let newer = Hello { versions: (VERSIONS.1 + 1, 9), ..good };
-        assert!(matches!(check_hello(&newer, 1, 10, 20), Err(Close::Version((_, 9)))));
+        assert!(matches!(check_hello(&newer, &expected), Err(Close::Version((_, 9)))));
         let older = Hello { versions: (1, VERSIONS.0 - 1), ..good };
-        assert!(matches!(check_hello(&older, 1, 10, 20), Err(Close::Version((1, _)))));
+        assert!(matches!(check_hello(&older, &expected), Err(Close::Version((1, _)))));
     }
 }

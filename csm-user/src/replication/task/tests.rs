@@ -42,6 +42,7 @@ impl Node {
             interface: None,
             listen: LOOPBACK,
             keys,
+            versions: crate::replication::wire::VERSIONS,
             failover: Duration::from_millis(150),
             sender: sender::Options::default(),
             table: Arc::<MemoryTable>::clone(&table),

@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytes::{BufMut, BytesMut};
 use proptest::prelude::*;
 
-use super::{DecodeError, FRAME_MAX, Frame, Hello, ITEMS_MAX, Mode, VERSIONS, decode, encode};
+use super::{DecodeError, EXTENSIONS, FRAME_MAX, Frame, Hello, ITEMS_MAX, Mode, VERSIONS, decode, encode};
 use crate::model::StableId;
 use crate::replication::delta::{BucketSet, Op, Record};
 use crate::replication::digest::{Bucket, empty};
@@ -108,6 +108,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             lag_ms
         }),
         Just(Frame::Alive),
+        (EXTENSIONS..).prop_map(|kind| Frame::Extension { kind }),
     ]
 }
 
@@ -165,7 +166,7 @@ fn octets(frame: &Frame) -> BytesMut {
 fn a_hello_stands_as_documented() {
     let hello = Hello { versions: VERSIONS, group: 1, from: 0x0102_0304_0506_0708, to: 9 };
     let expected = [
-        0, 0, 0, 26, 1, b'C', b'S', b'M', b'R', 0, 4, 0, 4, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9,
+        0, 0, 0, 26, 1, b'C', b'S', b'M', b'R', 0, 4, 0, 5, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9,
     ];
     assert_eq!(octets(&Frame::Hello(hello))[..], expected);
 }
