@@ -27,7 +27,7 @@ pub use config::{
 };
 pub use ft::{
     Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
-    PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply,
+    ForeignReply, ForeignWhy, PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply,
     RepairReply, ReplicationReply, SnapshotState, TableReply, UpdateCounters,
 };
 pub use ready::{CheckGrade, CheckReply, ExplainReply, FencedReply, RankReply, ReadyReply};

@@ -15,7 +15,7 @@ use crate::dataplane::ring::Flusher;
 use crate::ft::parked::Parked;
 use crate::ft::task as ft_task;
 use crate::ft::{DataPath, FtHandle, FtOptions};
-use crate::model::{Config, FtGroup};
+use crate::model::{Config, Family, FtGroup};
 use crate::replication;
 use crate::replication::record::DeltaEvent;
 use crate::replication::task::{ReplHandle, ReplOptions};
@@ -92,15 +92,17 @@ impl PairStart<'_> {
     }
 }
 
-/// The VLANs beside the FT VLAN on which the nodes can hear each other. Two that are bridged are one network, and one path.
+/// The VLANs beside the FT VLAN on which the nodes can hear each other, by IPv4 where both have an address of it, else by
+/// IPv6. Two that are bridged are one network, and one path.
 fn data_paths(config: &Config, specs: &[PortSpec]) -> Vec<DataPath> {
     let mut paths: Vec<DataPath> = Vec::new();
     for vlan in &config.vlans {
-        let (Some(own), Some(peer)) = (vlan.address, vlan.alt_address) else { continue };
+        let pair = |family| Some((vlan.own(family)?.addr(), vlan.peer(family)?.addr()));
+        let Some((own, peer)) = Family::ALL.into_iter().find_map(pair) else { continue };
         let Some(port) = specs.iter().find(|port| port.vlan == vlan.id.get()) else { continue };
-        if paths.iter().all(|path| path.own != own.addr()) {
+        if paths.iter().all(|path| path.own != own) {
             let interface = port.kernel_name().to_owned();
-            paths.push(DataPath { vlan: vlan.id.get(), interface, own: own.addr(), peer: peer.addr() });
+            paths.push(DataPath { vlan: vlan.id.get(), interface, own, peer });
         }
     }
     paths

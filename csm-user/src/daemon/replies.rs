@@ -8,13 +8,14 @@ use csm_common::net::{ADDRESS_ALIAS, PORT_CLIENT, PORT_FT};
 
 use super::node::{Node, NodePort};
 use crate::api::reply::ft::{
-    Coverage, FtCounters, FtReply, FtState, GateState, GrantHolder, LatenessBucket, LatenessReply,
+    Coverage, ForeignReply, ForeignWhy, FtCounters, FtReply, FtState, GateState, GrantHolder, LatenessBucket, LatenessReply,
     LeaseReply, Messages, PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction,
     RecorderEntry, RefusalReply, RepairReply, ReplicationReply, SnapshotState, TableReply, WitnessReply,
 };
 use crate::api::reply::{NeighbourKind, NeighbourReply, NeighbourStatus, VlanReply, VlanRole, XdpMode};
 use crate::dataplane::load::AttachMode;
 use crate::dataplane::table::monotonic_ns;
+use crate::ft::foreign::{Foreign, Why};
 use crate::ft::keyring::Trust;
 use crate::ft::paths::PathStatus;
 use crate::ft::status::{FlightKind, FtStatus, KindCount, LATENESS_BOUNDS_US, PeerStatus};
@@ -58,6 +59,7 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         timers_in_sync: peer.map(|peer| peer.timers_in_sync),
         authenticated: authenticated(status.trust).map(str::to_owned),
         paths: status.paths.iter().flatten().map(path_reply).collect(),
+        foreign: status.foreign.iter().flatten().map(foreign_reply).collect(),
         encrypted: replication.encrypted(),
         witness: status.witness.as_ref().map(|witness| witness_reply(witness, status.node)),
         peer: peer.map(peer_reply),
@@ -136,6 +138,25 @@ fn peer_reply(peer: &PeerStatus) -> PeerReply {
         replica_complete: peer.replica_complete,
         hears_us: peer.hears_us,
         heard_ms_ago: millis(peer.age),
+        heartbeat_ms: millis32(peer.heartbeat),
+        failover_ms: millis32(peer.failover),
+    }
+}
+
+fn foreign_reply(foreign: &Foreign) -> ForeignReply {
+    ForeignReply {
+        vlan: foreign.vlan,
+        address: foreign.address.to_string(),
+        group: foreign.group,
+        why: match foreign.why {
+            Why::Group => ForeignWhy::OtherGroup,
+            Why::Key => ForeignWhy::OtherKey,
+            Why::Unauthenticated => ForeignWhy::NoKey,
+            Why::Third => ForeignWhy::ThirdBox,
+            Why::Twin => ForeignWhy::OwnIdentity,
+        },
+        count: foreign.count,
+        heard_ms_ago: millis(foreign.age),
     }
 }
 

@@ -35,6 +35,7 @@
 pub mod election;
 pub mod envelope;
 pub mod explain;
+pub mod foreign;
 pub mod keyring;
 pub mod parked;
 pub mod paths;

@@ -63,6 +63,12 @@ impl Paths {
         Self { paths: vlans.iter().take(PATHS_MAX).map(path).collect(), patience }
     }
 
+    /// The VLAN of a path.
+    #[must_use]
+    pub fn vlan(&self, path: usize) -> Option<u16> {
+        self.paths.get(path).map(|path| path.status.vlan)
+    }
+
     /// How many there are.
     #[must_use]
     pub const fn len(&self) -> usize {

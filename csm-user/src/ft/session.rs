@@ -21,7 +21,8 @@ use csm_common::gate::{Gate, GateState};
 
 use crate::ft::election::{DropCause, Effect, Election, Event, Params, RELAY, Timer};
 use crate::ft::envelope::{self, DATAGRAM, Envelope};
-use crate::ft::keyring::{AuthError, Keyring};
+use crate::ft::foreign::{Foreigners, Why};
+use crate::ft::keyring::{AuthError, Keyring, Trust};
 use crate::ft::paths::Paths;
 use crate::ft::spoken::Spoken;
 use crate::ft::status::{FLIGHTS_MAX, Flight, FlightKind, FtStatus};
@@ -98,6 +99,8 @@ pub struct Session {
     spoken: Spoken,
     /// What the daemon was told of the peer: boot nonce, address on the FT VLAN, MAC address.
     told_peer: Option<(u64, Ipv6Addr, [u8; 6])>,
+    /// Who else speaks on the paths.
+    foreigners: Foreigners,
     /// The last message accepted, ns; while one is being handled: the one before.
     heard_ns: Option<u64>,
     /// Lateness of the timer at hand, ns.
@@ -139,6 +142,7 @@ impl Session {
             paths: Paths::new(&[vlan], nanos(params.failover)),
             spoken: Spoken::new(if controls.old_wire { OLDEST } else { NEWEST }),
             told_peer: None,
+            foreigners: Foreigners::default(),
             heard_ns: None,
             late_ns: 0,
             ended: false,
@@ -225,7 +229,7 @@ impl Session {
 
     fn take(&mut self, datagram: &[u8], arrival: Arrival, now: u64, port: &mut impl Port) {
         self.status.counters.packets += 1;
-        let Some((message, envelope)) = self.open(datagram, arrival) else {
+        let Some((message, envelope)) = self.open(datagram, arrival, now) else {
             self.status.counters.dropped += 1;
             return;
         };
@@ -242,9 +246,10 @@ impl Session {
             if let Some(votes) = &mut self.votes {
                 votes.peer_said(&message, &self.election);
             }
-            let dropped = self.status.counters.dropped;
+            let before = self.status.counters;
             self.feed(Event::Received(message), now, port);
-            if self.status.counters.dropped != dropped {
+            if self.status.counters.dropped != before.dropped {
+                self.note_dropped(&before, &message, arrival, now);
                 return;
             }
             self.status.counters.kind_mut(message.kind).received += 1;
@@ -265,7 +270,7 @@ impl Session {
     }
 
     /// What a datagram says, if it was sent on this link by one who has the key.
-    fn open(&mut self, datagram: &[u8], arrival: Arrival) -> Option<(Message, Envelope)> {
+    fn open(&mut self, datagram: &[u8], arrival: Arrival, now: u64) -> Option<(Message, Envelope)> {
         let counters = &mut self.status.counters;
         // RFC 5082: what still has 255 was sent on this link.
         if arrival.hops != Some(255) {
@@ -287,10 +292,12 @@ impl Session {
             Ok(()) => Some((message, envelope)),
             Err(AuthError::Missing) => {
                 counters.unauthenticated += 1;
+                self.note_foreign(&message, arrival, Why::Unauthenticated, now);
                 None
             }
             Err(AuthError::Wrong) => {
                 counters.wrong_key += 1;
+                self.note_foreign(&message, arrival, Why::Key, now);
                 None
             }
         }

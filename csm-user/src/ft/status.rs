@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use crate::ft::envelope::PATHS_MAX;
+use crate::ft::foreign::{FOREIGN_MAX, Foreign};
 use crate::ft::keyring::Trust;
 use crate::ft::paths::PathStatus;
 use crate::ft::wire::{DecodeCounts, Kind};
@@ -64,6 +65,8 @@ pub struct FtStatus {
     pub peer: Option<PeerStatus>,
     /// The ways to the peer, the FT VLAN first.
     pub paths: [Option<PathStatus>; PATHS_MAX],
+    /// Who else speaks there.
+    pub foreign: [Option<Foreign>; FOREIGN_MAX],
     /// What proves who speaks.
     pub trust: Trust,
     /// The third host that is asked; `None`: there is none.

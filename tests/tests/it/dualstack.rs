@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use csm_tests::figure::{Figure, Timers};
 use csm_tests::lab::{Lab, Options};
+use csm_tests::link::{self, Cut};
 use csm_tests::netns::Netns;
 use csm_tests::node::Fault;
 use csm_tests::programs::Programs;
@@ -141,5 +142,54 @@ fn survive(test: &str, wiring: Wiring) {
     let listing = lab.node(active).command("show module csm 5 arp").expect("show arp");
     assert!(listing.contains("IPv6 Address") && listing.contains(&VIP6.to_string()), "{listing}");
     drop(traffic);
+    finish(lab);
+}
+
+/// The two boxes have addresses of each other in IPv6 alone, and the FT VLAN fails: they hear each other all the same.
+#[test]
+fn a_pair_of_ipv6_alone_is_not_split_by_the_ft_vlan() {
+    let programs = Programs::beside_this_one().expect("built programs");
+    let mut options = Options { ipv6: true, ..Options::small(programs, out("paths6")) };
+    // IPv4's own addresses stay, for the gateway's sake, but no longer say the peer's.
+    options.group = Side::BOTH.map(|side| {
+        let [on2, on3] = side.addresses();
+        let mask = "255.255.255.0";
+        format!(" vlan 2 client\n  ip address {on2} {mask}\n vlan 3 server\n  ip address {on3} {mask}\n")
+    });
+    let mut lab = Lab::build(options).expect("a lab");
+    let active = lab.start(LIMIT).expect("one active, one standby");
+    let pace = Duration::from_millis(20);
+    wait::until("three ways", LIMIT, pace, || {
+        let shown = lab.nodes.each_ref().map(|node| node.show("ft"));
+        let good = |path: &serde_json::Value| path["heard"] == true && path["hears_us"] == true;
+        let heard = shown.iter().flatten().filter(|ft| {
+            ft["paths"].as_array().is_some_and(|paths| paths.len() == 3 && paths.iter().all(good))
+        });
+        Ok((heard.count() == 2).then_some(()))
+    })
+    .expect("both boxes heard on three VLANs");
+    let before = lab.node(active).show("ft").expect("ft")["term"].clone();
+    link::cut(&lab.topology.switch, &active.port(3), Cut::Both).expect("cut the FT VLAN");
+    wait::until("the fault shown by both", LIMIT, pace, || {
+        let said = lab.nodes.each_ref().map(|node| node.command("show module csm 5 ft"));
+        let all = said.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        let honest = |text: &String| text.contains("FT VLAN is down, peer alive over VLAN 2");
+        Ok(all.iter().all(honest).then_some(()))
+    })
+    .expect("FT VLAN is down, peer alive over VLAN 2");
+    // Well beyond a failover time.
+    let sent = |lab: &mut Lab| -> u64 {
+        let ft = lab.node(active).show("ft").expect("ft");
+        ft["paths"][1]["sent"].as_u64().expect("a number")
+    };
+    let begin = sent(&mut lab);
+    wait::until("forty heartbeats", LIMIT, pace, || Ok((sent(&mut lab) > begin + 40).then_some(())))
+        .expect("heartbeats");
+    assert_eq!(lab.wait_for_active(LIMIT).expect("an active node"), active);
+    assert_eq!(lab.node(active).show("ft").expect("ft")["term"], before);
+    for port in [1, 2] {
+        link::cut(&lab.topology.switch, &active.port(port), Cut::Both).expect("cut");
+    }
+    lab.node(active.peer()).wait_for(Role::Active, LIMIT).expect("takeover once it is heard nowhere");
     finish(lab);
 }

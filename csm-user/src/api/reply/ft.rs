@@ -78,6 +78,8 @@ pub struct FtReply {
     pub encrypted: bool,
     /// The ways to the other node, the FT VLAN first.
     pub paths: Vec<PathReply>,
+    /// Who else speaks the FT protocol on them, and is not believed.
+    pub foreign: Vec<ForeignReply>,
     /// The third host that is asked before the role is taken from a silent peer; `None`: there is none.
     pub witness: Option<WitnessReply>,
     /// The other node; `None`: not heard.
@@ -195,6 +197,43 @@ pub struct PeerReply {
     pub hears_us: bool,
     /// Milliseconds since its last message.
     pub heard_ms_ago: u64,
+    /// Its heartbeat interval, milliseconds.
+    pub heartbeat_ms: u32,
+    /// Its failover time, milliseconds.
+    pub failover_ms: u32,
+}
+
+/// A box that speaks the FT protocol on a VLAN of this one and is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ForeignReply {
+    /// VLAN.
+    pub vlan: u16,
+    /// Its address there.
+    pub address: String,
+    /// The group that it names.
+    pub group: u8,
+    /// Why it is not believed.
+    pub why: ForeignWhy,
+    /// Its messages.
+    pub count: u64,
+    /// Milliseconds since the last one.
+    pub heard_ms_ago: u64,
+}
+
+/// Why a box is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ForeignWhy {
+    /// It is of another group.
+    OtherGroup,
+    /// It has another key.
+    OtherKey,
+    /// It has no key, where one is required.
+    NoKey,
+    /// A third box of this group.
+    ThirdBox,
+    /// It has this box's own identity: configured alike, or a loop.
+    OwnIdentity,
 }
 
 /// What would happen if the active failed now.

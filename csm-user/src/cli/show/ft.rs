@@ -18,6 +18,7 @@ pub fn write(out: &mut impl Write, ft: Option<&FtReply>, detail: bool) -> fmt::R
     let Some(ft) = ft else { return writeln!(out, "FT group is not configured") };
     summary(out, ft)?;
     paths::faults(out, &ft.paths)?;
+    paths::foreign(out, &ft.foreign, detail)?;
     witness::summary(out, ft.witness.as_ref())?;
     peer(out, ft.peer.as_ref())?;
     replica(out, ft.state, &ft.replication)?;
@@ -70,7 +71,11 @@ fn summary(out: &mut impl Write, ft: &FtReply) -> fmt::Result {
     }
     let (heartbeat, failover) = (timer(ft.heartbeat_ms), timer(ft.failover_ms));
     if ft.timers_in_sync == Some(false) {
-        writeln!(out, " Timers are out-of-sync")?;
+        let theirs = ft.peer.as_ref().map(|peer| (timer(peer.heartbeat_ms), timer(peer.failover_ms)));
+        let theirs = theirs.map(|(heartbeat, failover)| {
+            format!(": the peer has heartbeat {heartbeat}, failover {failover}")
+        });
+        writeln!(out, " Timers are out-of-sync{}", theirs.unwrap_or_default())?;
     }
     let preempt = match (ft.preempt, ft.preempt_held, ft.preempt_damped_ms) {
         (true, true, _) => "on, but held by clear ft active".to_owned(),

@@ -3,9 +3,10 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use super::Session;
+use super::{Arrival, Session};
 use crate::ft::election::{Election, Timer};
 use crate::ft::envelope;
+use crate::ft::foreign::{FOREIGN_MAX, Why};
 use crate::ft::keyring::Trust;
 use crate::ft::status::{FLIGHTS_MAX, FtCounters, FtStatus, Lateness, PeerStatus};
 use crate::ft::wire::{Kind, Message};
@@ -32,9 +33,35 @@ impl Session {
         let address = self.told_peer.map_or(Ipv6Addr::UNSPECIFIED, |(_, address, _)| address);
         status.peer = self.election.peer().map(|peer| peer_status(peer, &own, address, age));
         status.paths = self.paths.status(now);
+        status.foreign = self.foreigners.status(now);
         status.trust = self.keyring.trust();
         status.witness = self.votes.as_ref().map(|votes| votes.status(now, &self.election));
         status
+    }
+
+    /// A message was not believed.
+    pub(super) fn note_foreign(&mut self, message: &Message, arrival: Arrival, why: Why, now: u64) {
+        if let Some(vlan) = self.paths.vlan(arrival.path) {
+            self.foreigners.note(vlan, arrival.source, message.group, why, now);
+        }
+    }
+
+    /// A message was believed and dropped: who said it, if it is none of this pair's. `before`: the counters before it.
+    pub(super) fn note_dropped(
+        &mut self,
+        before: &FtCounters,
+        message: &Message,
+        arrival: Arrival,
+        now: u64,
+    ) {
+        let counters = &self.status.counters;
+        let why = match before {
+            before if before.other_group != counters.other_group => Why::Group,
+            before if before.third_node != counters.third_node => Why::Third,
+            before if before.own_identity != counters.own_identity => Why::Twin,
+            _ => return,
+        };
+        self.note_foreign(message, arrival, why, now);
     }
 
     /// Copies the status without allocating once `target` has room for the flights.
@@ -100,6 +127,7 @@ pub(in crate::ft) fn blank(election: &Election, vlan: u16) -> FtStatus {
         replica_lag_ms: 0,
         peer: None,
         paths: [None; envelope::PATHS_MAX],
+        foreign: [None; FOREIGN_MAX],
         trust: Trust::None,
         witness: None,
         counters: FtCounters::default(),

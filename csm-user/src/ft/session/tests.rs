@@ -412,3 +412,19 @@ fn a_peer_of_the_version_before_is_answered_in_it_and_one_that_speaks_this_one_i
     assert!(older.status(161 * MS).peer.is_some());
     assert_eq!(beat(&mut older, &mut port, 203), [OLDEST]);
 }
+
+#[test]
+fn who_is_not_believed_is_remembered_with_its_vlan_and_group() {
+    use crate::ft::foreign::Foreign;
+    let (mut session, mut port) = active(Controls::default());
+    let now = 160 * MS;
+    session.receive(&datagram(&Message { group: 7, ..from_peer(1) }), HOST, now, &mut port);
+    session.receive(&datagram(&Message { node: 1, ..from_peer(2) }), HOST, now, &mut port);
+    session.set_keys(&FtKeys { sign: Some(crate::model::Secret::new("another")), ..FtKeys::default() });
+    session.receive(&datagram(&from_peer(3)), HOST, now, &mut port);
+    let said = session.status(now + 5 * MS).foreign.into_iter().flatten();
+    let said: Vec<_> = said.map(|Foreign { vlan, group, why, count, age, .. }| (vlan, group, why, count, age)).collect();
+    let age = Duration::from_millis(5);
+    let of = |group, why| (9, group, why, 1, age);
+    assert_eq!(said, [of(7, Why::Group), of(1, Why::Twin), of(1, Why::Unauthenticated)]);
+}

@@ -1,6 +1,6 @@
 //! How the rest of the daemon starts the real-time thread, commands it and hears from it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -72,9 +72,9 @@ pub struct DataPath {
     /// Interface on which the kernel takes part in it.
     pub interface: String,
     /// This node's own address there.
-    pub own: Ipv4Addr,
-    /// The peer's, as configured (`alt`).
-    pub peer: Ipv4Addr,
+    pub own: IpAddr,
+    /// The peer's, as configured (`alt`), of the same family.
+    pub peer: IpAddr,
 }
 
 /// Everything the thread needs to know.

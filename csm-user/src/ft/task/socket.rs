@@ -1,8 +1,8 @@
 //! The UDP sockets of the paths, each bound to one interface, hop limit or time to live 255: the FT VLAN's with link-local IPv6
-//! and all-nodes multicast, a client or server VLAN's with the two nodes' own IPv4 addresses.
+//! and all-nodes multicast, a client or server VLAN's with the two nodes' own addresses.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -61,16 +61,26 @@ impl FtSocket {
 
     /// The socket of a client or server VLAN. It can be had before the interface has the address.
     pub(super) fn open_data(path: &DataPath) -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+        let is_v6 = path.own.is_ipv6();
+        let domain = if is_v6 { Domain::IPV6 } else { Domain::IPV4 };
+        let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
         socket.bind_device(Some(path.interface.as_bytes()))?;
-        socket.set_ttl_v4(HOPS)?;
-        socket.set_tos_v4(CLASS)?;
-        socket.set_freebind_v4(true)?;
-        setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
-        socket.bind(&SocketAddrV4::new(path.own, PORT).into())?;
+        if is_v6 {
+            socket.set_only_v6(true)?;
+            socket.set_unicast_hops_v6(HOPS)?;
+            socket.set_tclass_v6(CLASS)?;
+            socket.set_freebind_v6(true)?;
+            socket.set_recv_hoplimit_v6(true)?;
+        } else {
+            socket.set_ttl_v4(HOPS)?;
+            socket.set_tos_v4(CLASS)?;
+            socket.set_freebind_v4(true)?;
+            setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
+        }
+        socket.bind(&SocketAddr::new(path.own, PORT).into())?;
         Ok(Self {
             socket,
-            to: SocketAddrV4::new(path.peer, PORT).into(),
+            to: SocketAddr::new(path.peer, PORT).into(),
             control: nix::cmsg_space!(libc::c_int),
         })
     }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use crate::api::reply::PathReply;
+use crate::api::reply::ft::{ForeignReply, ForeignWhy};
 use crate::cli::show::yes;
 
 /// What is out of order; nothing is printed if nothing is.
@@ -20,6 +21,28 @@ pub(super) fn faults(out: &mut impl Write, paths: &[PathReply]) -> fmt::Result {
     }
     for path in paths.iter().filter(|path| path.heard && !path.hears_us) {
         writeln!(out, " VLAN {}: one way only, the peer does not hear this box here", path.vlan)?;
+    }
+    Ok(())
+}
+
+/// Longest silence of a box that still counts as present, ms: above the longest heartbeat interval in use.
+const PRESENT_MS: u64 = 10_000;
+
+/// Who speaks and is not believed: those that still do, or all that are remembered.
+pub(super) fn foreign(out: &mut impl Write, foreign: &[ForeignReply], all: bool) -> fmt::Result {
+    for ForeignReply { vlan, address, group, why, count, heard_ms_ago } in foreign {
+        if !all && *heard_ms_ago > PRESENT_MS {
+            continue;
+        }
+        let what = match why {
+            ForeignWhy::OtherGroup => "is of another group",
+            ForeignWhy::OtherKey => "has another key",
+            ForeignWhy::NoKey => "has no key",
+            ForeignWhy::ThirdBox => "is a third box of this group",
+            ForeignWhy::OwnIdentity => "has this box's own identity: configured alike, or a loop",
+        };
+        let times = format!("{count} messages, the last {heard_ms_ago} msec ago");
+        writeln!(out, " VLAN {vlan}: {address} speaks for group {group} and {what} ({times})")?;
     }
     Ok(())
 }

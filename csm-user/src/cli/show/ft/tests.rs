@@ -26,6 +26,7 @@ fn active() -> FtReply {
         timers_in_sync: Some(true),
         authenticated: None,
         paths: vec![path(9, 12), path(2, 13)],
+        foreign: Vec::new(),
         encrypted: false,
         witness: None,
         peer: Some(PeerReply {
@@ -38,6 +39,8 @@ fn active() -> FtReply {
             replica_complete: true,
             hears_us: true,
             heard_ms_ago: 12,
+            heartbeat_ms: 100,
+            failover_ms: 300,
         }),
         tracking: None,
         readiness: ReadinessReply { ready: true, forwardable: true, eligible: true, obstacles: Vec::new() },
@@ -246,7 +249,7 @@ fn a_node_out_of_sync_with_an_incomplete_replica() {
              This box is standby
              Configuration is out-of-sync
              Software is out-of-sync
-             Timers are out-of-sync
+             Timers are out-of-sync: the peer has heartbeat msec 100, failover msec 300
              priority 20, heartbeat 1, failover 3, preemption is on, but held by clear ft active
              peer: active, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
                    can forward yes, eligible yes, replica complete yes, hears this box yes
@@ -380,7 +383,7 @@ fn a_standby_that_refuses_entries() {
         FT group 1, vlan 9
          This box is standby
          Configuration is out-of-sync
-         Timers are out-of-sync
+         Timers are out-of-sync: the peer has heartbeat msec 100, failover msec 300
          priority 20, heartbeat msec 50, failover msec 150, preemption is on
          alternate priority 10
          peer: standby, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
@@ -423,4 +426,28 @@ fn a_path_that_is_broken_is_named_and_what_still_works_too() {
         shown(|paths| paths[0].hears_us = false),
         " VLAN 9: one way only, the peer does not hear this box here\n"
     );
+}
+
+#[test]
+fn who_is_not_believed_is_named_with_group_address_vlan_and_age() {
+    use crate::api::reply::{ForeignReply, ForeignWhy};
+    let one = |why, heard_ms_ago| ForeignReply {
+        vlan: 2,
+        address: "10.0.0.7".to_owned(),
+        group: 7,
+        why,
+        count: 3,
+        heard_ms_ago,
+    };
+    let shown = |all| {
+        let mut text = String::new();
+        let foreign = [one(ForeignWhy::OtherGroup, 40), one(ForeignWhy::OtherKey, 20_000)];
+        paths::foreign(&mut text, &foreign, all).expect("a string takes everything");
+        text
+    };
+    let first =
+        " VLAN 2: 10.0.0.7 speaks for group 7 and is of another group (3 messages, the last 40 msec ago)\n";
+    assert_eq!(shown(false), first, "who has long been silent is history");
+    let second = " VLAN 2: 10.0.0.7 speaks for group 7 and has another key (3 messages, the last 20000 msec ago)\n";
+    assert_eq!(shown(true), first.to_owned() + second);
 }
