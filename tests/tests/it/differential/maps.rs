@@ -223,6 +223,8 @@ where
                 nexthop: real.hop,
                 flags: REAL_USABLE | REAL_STICKY,
                 farm,
+                max_conns: 0,
+                min_conns: 0,
             };
             reals.set(real.number, value, 0).expect("REALS");
             rings.set(ring_slot(service.number, slot), real.number, 0).expect("RINGS");
