@@ -12,8 +12,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use csm_user::model::{
-    Config, FtGroup, Interface, Name, PortMode, Protocol, Real, RealAdmin, Serverfarm, Sticky, Virtual, Vlan,
-    VlanId, VlanRole, Vserver, XdpMode,
+    Config, ConnectionLimit, FtGroup, Interface, Name, PortMode, Protocol, RateLimits, Real, RealAdmin,
+    Serverfarm, Sticky, Virtual, Vlan, VlanId, VlanRole, Vserver, XdpMode,
 };
 use ipnet::Ipv4Net;
 
@@ -91,6 +91,7 @@ fn farm(index: u32) -> Serverfarm {
         address: address(1, index * REALS_PER_FARM + number).into(),
         port: None,
         weight: 8,
+        limit: ConnectionLimit::default(),
         admin: RealAdmin::InService,
     };
     Serverfarm { reals: (0..REALS_PER_FARM).map(real).collect(), ..Serverfarm::new(farm_name(index)) }
@@ -101,6 +102,8 @@ fn vserver(index: u32) -> Vserver {
         name: Name::new(&format!("VIP{index}")).expect("short and printable"),
         virtual_server: Some(Virtual::single(address(0, index).into(), Protocol::TCP, 80)),
         serverfarm: Some(farm_name(index)),
+        backup: None,
+        rate_limits: RateLimits::default(),
         vlan: None,
         clients: vec![],
         unidirectional: None,

@@ -179,6 +179,14 @@ reasons! {
     ToRouter = "to_router", Forward;
     /// A stray for the successor that is longer than the MTU of the FT VLAN.
     DropRelayTooBig = "drop_relay_too_big", Drop;
+    /// First packet to a virtual server beyond its `rate-limit connections`.
+    DropRate = "drop_rate_limit", Drop;
+    /// First packet of a client beyond the virtual server's `rate-limit client`.
+    DropClientRate = "drop_client_rate_limit", Drop;
+    /// First packet to a virtual server whose reals in rotation are all at their `maxconns`.
+    DropMaxConns = "drop_max_conns", Drop;
+    /// A first packet, for the program that opens connections. Never counted: it ends in what becomes of it there.
+    ToOpen = "to_open", Forward;
 }
 
 #[cfg(test)]

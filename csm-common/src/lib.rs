@@ -17,6 +17,7 @@ pub mod hash;
 pub mod limits;
 pub mod names;
 pub mod net;
+pub mod rate;
 pub mod service;
 pub mod trace;
 

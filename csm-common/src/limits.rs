@@ -68,6 +68,9 @@ pub const FRAGMENT_LIFE_NS: u64 = 2_000_000_000;
 /// Bytes of the ring of fragments that wait: 512 frames that the controller has not taken yet.
 pub const HELD_RING_BYTES: u32 = 1 << 20;
 
+/// Clients whose rates are followed at a time; the least recently seen gives way, and begins anew.
+pub const CLIENT_RATES_MAX: u32 = 1 << 16;
+
 /// What the program may do only so often, whatever arrives: a token bucket per CPU. The number is the index in `BUDGETS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

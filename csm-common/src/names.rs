@@ -28,6 +28,18 @@ pub const FAMILY_ROUTER: u32 = 1;
 pub const PROGRAM_INSIDE: &str = "csm_inside";
 /// Index of [`PROGRAM_INSIDE`] in [`FAMILIES`].
 pub const FAMILY_INSIDE: u32 = 2;
+/// The XDP program that opens connections, which [`PROGRAM`] calls.
+pub const PROGRAM_OPEN: &str = "csm_open";
+/// Index of [`PROGRAM_OPEN`] in [`FAMILIES`].
+pub const FAMILY_OPEN: u32 = 5;
+/// The same for IPv6, which [`PROGRAM6`] calls.
+pub const PROGRAM6_OPEN: &str = "csm6_open";
+/// Index of [`PROGRAM6_OPEN`] in [`FAMILIES`].
+pub const FAMILY_V6_OPEN: u32 = 6;
+/// The XDP program that tells of a packet of IPv4 at its end.
+pub const PROGRAM_TOLD: &str = "csm_told";
+/// Index of [`PROGRAM_TOLD`] in [`FAMILIES`].
+pub const FAMILY_TOLD: u32 = 7;
 /// [`crate::gate::Gate`], one entry, memory-mapped by the real-time thread.
 pub const GATE: &str = "GATE";
 /// [`crate::service::Settings`], one entry.
@@ -126,6 +138,16 @@ pub const VSERVER_IDS: &str = "VSERVER_IDS";
 pub const REAL_IDS: &str = "REAL_IDS";
 /// Per-CPU [`crate::counter::ServiceCount`] by real number.
 pub const REAL_COUNTS: &str = "REAL_COUNTS";
+/// A `u64` by vserver number: its [`crate::rate::Rate`]'s bucket.
+pub const RATES: &str = "RATES";
+/// [`crate::rate::RateKey`] to the bucket of that client; evicts the least recently used.
+pub const CLIENT_RATES: &str = "CLIENT_RATES";
+/// [`CLIENT_RATES`] of IPv6.
+pub const CLIENT_RATES6: &str = "CLIENT_RATES6";
+/// Per-CPU [`crate::rate::Refused`] by vserver number.
+pub const REFUSED: &str = "REFUSED";
+/// A `u32` by real number: not 0 while it is at its `maxconns` or was, and has not fallen below `minconns`.
+pub const THROTTLED: &str = "THROTTLED";
 /// [`ADDRESSES`] of IPv6.
 pub const ADDRESSES6: &str = "ADDRESSES6";
 /// [`ERROR_SOURCES`] of IPv6.

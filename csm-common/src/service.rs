@@ -1,6 +1,7 @@
 //! Virtual servers, reals, the predictor ring, sticky entries and settings.
 
 use crate::address::{Address, V6};
+use crate::rate::Rate;
 
 /// What a first packet is matched on (key of `VSERVER_KEYS`), and where a server's packet comes from (key of `ORIGINS`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,11 +96,21 @@ pub struct Vserver<A: Address = u32> {
     pub hash_mask_be: A,
     /// Its port, network order; 0: any.
     pub port_be: u16,
-    /// Must be 0.
-    pub pad: u16,
+    /// Slots that follow the ring's and hold each of its reals once: looked through where the one chosen has no room.
+    pub spare_len: u16,
+    /// New connections.
+    pub rate: Rate,
+    /// New connections of each client.
+    pub client_rate: Rate,
+    /// Mask on the address that makes a client of it for `client_rate`, network order.
+    pub client_rate_mask_be: A,
+    /// With [`VSERVER_BACKUP`]: the element of `VSERVERS` that says how the backup farm is chosen from.
+    pub backup: u32,
+    /// With [`VSERVER_BACKUP_STICKY`]: the backup farm, as in [`Real::farm`].
+    pub backup_farm: u32,
 }
-crate::map_type!(Vserver, 44);
-crate::map_type!(Vserver<V6>, 68);
+crate::map_type!(Vserver, 72);
+crate::map_type!(Vserver<V6>, 108);
 
 /// In service: configured so and has a farm.
 pub const VSERVER_INSERVICE: u32 = 1;
@@ -123,6 +134,12 @@ pub const VSERVER_HASH_DESTINATION: u32 = 256;
 pub const VSERVER_LEASTCONNS: u32 = 512;
 /// `nat client static`: the client's address is replaced as `STATICS` says.
 pub const VSERVER_STATIC: u32 = 1024;
+/// The connections of its reals are counted as they come and go, in `LOADS`: for `predictor leastconns`, and for `maxconns`.
+pub const VSERVER_COUNTED: u32 = 2048;
+/// `serverfarm NAME backup NAME`.
+pub const VSERVER_BACKUP: u32 = 4096;
+/// `serverfarm NAME backup NAME sticky`: clients stick to reals of the backup farm, too.
+pub const VSERVER_BACKUP_STICKY: u32 = 8192;
 
 /// A ring's slot: a real with its weight, whatever the predictor.
 #[inline(always)]
@@ -182,9 +199,13 @@ pub struct Real<A: Address = u32> {
     pub flags: u32,
     /// Its farm: a sticky group may span virtual servers of several farms, a client is only sent within its own.
     pub farm: u32,
+    /// `maxconns`; 0: no limit.
+    pub max_conns: u32,
+    /// Once it had so many it gets new ones only while it has fewer than this.
+    pub min_conns: u32,
 }
-crate::map_type!(Real, 20);
-crate::map_type!(Real<V6>, 32);
+crate::map_type!(Real, 28);
+crate::map_type!(Real<V6>, 40);
 
 /// In service and healthy: new connections may be sent to it (the ring holds only such reals).
 pub const REAL_USABLE: u32 = 1;

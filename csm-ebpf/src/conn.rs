@@ -5,22 +5,16 @@ use aya_ebpf::programs::XdpContext;
 use csm_common::address::Address;
 use csm_common::counter::Reason;
 use csm_common::flow::{
-    Connection, FLAG_FORWARD, FLAG_REBUILT, FLAG_REPLICA, FLAG_REPLICATE, FlowEntry, FlowKey, Local, NONE,
-    STATE_CLOSED, STATE_SYN, next_generation,
+    Connection, FLAG_FORWARD, FLAG_REBUILT, FLAG_REPLICA, FlowEntry, FlowKey, Local, NONE, STATE_CLOSED,
 };
-use csm_common::net::{AddressKey, PORT_CLIENT, PORT_SERVER, Port, Route};
-use csm_common::service::{
-    VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_STATIC,
-    VSERVER_UNIDIRECTIONAL, Vserver,
-};
+use csm_common::net::AddressKey;
 
 use crate::family::Family;
-use crate::packet::{PROTO_TCP, PROTO_UDP, Packet, TCP_FIN, TCP_RST, TCP_SYN};
+use crate::open::End;
+use crate::packet::{Packet, TCP_FIN, TCP_RST, TCP_SYN};
+use crate::predictor::Pick;
 use crate::transition::{self, Next};
-use crate::{
-    Outcome, counter, drain, forward as out, fragment, ftp, maps, nat, predictor, rebuild, reset, rewrite,
-    sticky, vserver,
-};
+use crate::{Outcome, counter, forward as out, fragment, reset, rewrite, sticky};
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
 pub(crate) const TOUCH_NS: u64 = 1_000_000_000;
@@ -114,15 +108,15 @@ fn touch<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>) {
 /// a map's content, so what follows is walked once and not once for each path.
 pub(crate) struct Cold<A: Address> {
     pub(crate) packet: Packet<A>,
-    draft: Draft<A>,
+    pub(crate) draft: Draft<A>,
     /// Where the packet's transport header stands.
     l4: u32,
     /// Not 0: the established table has an entry for the packet.
     proven: u32,
     /// Generation of the connection that stood under the packet's key, or 0.
-    predecessor: u32,
-    /// Not 0: the entry was made for the packet.
-    fresh: u32,
+    pub(crate) predecessor: u32,
+    /// What the program that opens connections is to know of the frame.
+    pub(crate) end: End,
     /// What is about to be inserted, of a family whose entries are too large for the stack.
     key: FlowKey<A>,
     entry: FlowEntry<A>,
@@ -133,7 +127,8 @@ pub(crate) struct Draft<A: Address> {
     pub(crate) connection: Connection<A>,
     pub(crate) local: Local,
     /// Pool that the source is to be taken from; 0: none.
-    pool: u32,
+    pub(crate) pool: u32,
+    pub(crate) pick: Pick,
 }
 
 /// A packet that begins or ends something, or has no entry in the established table.
@@ -145,31 +140,18 @@ fn slow<A: Family>(ctx: &XdpContext, cold: &mut Cold<A>) -> Reason {
 
 #[inline(always)]
 fn walk<A: Family>(ctx: &XdpContext, cold: &mut Cold<A>) -> Outcome {
-    let (predecessor, fresh) = (&raw mut cold.predecessor, &raw mut cold.fresh);
-    // SAFETY: both are fields of `cold`; volatile so that their values go by way of the map, where the paths meet again.
-    unsafe {
-        predecessor.write_volatile(0);
-        fresh.write_volatile(0);
+    let predecessor = &raw mut cold.predecessor;
+    // SAFETY: a field of `cold`; volatile so that its value goes by way of the map, where the paths meet again.
+    unsafe { predecessor.write_volatile(0) };
+    match standing(cold, predecessor)? {
+        Some(entry) => Ok(deliver_slowly(ctx, cold, entry, 0)),
+        None => Err(Reason::ToOpen),
     }
-    let entry = match standing(cold, predecessor)? {
-        Some(entry) => entry,
-        None => {
-            // SAFETY: as above.
-            let before = unsafe {
-                fresh.write_volatile(1);
-                predecessor.read_volatile()
-            };
-            create(&cold.packet, &mut cold.draft, before)?;
-            A::embryonic().get_ptr_mut(&cold.packet.key).ok_or(Reason::DropTableFull)?
-        }
-    };
-    // SAFETY: as above.
-    Ok(deliver_slowly(ctx, cold, entry, unsafe { fresh.read_volatile() }))
 }
 
 /// As [`deliver`], with a stack of its own.
 #[inline(never)]
-fn deliver_slowly<A: Family>(
+pub(crate) fn deliver_slowly<A: Family>(
     ctx: &XdpContext,
     cold: &Cold<A>,
     entry: *mut FlowEntry<A>,
@@ -218,195 +200,6 @@ fn standing<A: Family>(cold: &Cold<A>, predecessor: *mut u32) -> Result<Option<*
     }
 }
 
-/// Makes the half-open pair for a packet that has none; `predecessor` is the generation of the one that stood there, or 0.
-#[inline(always)]
-fn create<A: Family>(packet: &Packet<A>, draft: &mut Draft<A>, predecessor: u32) -> Result<(), Reason> {
-    let key = &packet.key;
-    // Until something else is decided the packet goes on as it is, and so do the answers.
-    let connection = &mut draft.connection;
-    connection.client_be = key.src_be;
-    connection.virtual_be = key.dst_be;
-    connection.real_be = key.dst_be;
-    connection.source_be = key.src_be;
-    connection.client_port_be = key.sport_be;
-    connection.virtual_port_be = key.dport_be;
-    connection.real_port_be = key.dport_be;
-    connection.source_port_be = key.sport_be;
-    connection.client_vlan = key.vlan;
-    connection.server_vlan = key.vlan;
-    connection.proto = key.proto;
-    connection.state = STATE_SYN;
-    connection.pad = 0;
-    connection.vserver = NONE;
-    connection.real = NONE;
-    connection.generation = next_generation(packet.now_ns, predecessor);
-    draft.local = Local { to_server: 0, to_client: 0, now_ns: packet.now_ns, flags: 0 };
-    draft.pool = 0;
-    match vserver::lookup(packet) {
-        Some(number) => balance(packet, number, draft)?,
-        None => route(packet, draft)?,
-    }
-    if draft.pool == 0 {
-        insert_pair(&draft.connection, &draft.local)?;
-    } else {
-        nat::insert_pair(&mut draft.connection, &draft.local, draft.pool)?;
-    }
-    settle(packet, draft);
-    Ok(())
-}
-
-/// What else is to be noted, now that the pair stands.
-#[inline(never)]
-fn settle<A: Family>(packet: &Packet<A>, draft: &Draft<A>) {
-    if draft.local.flags & FLAG_REBUILT != 0 {
-        return rebuild::expect(packet, &draft.connection);
-    }
-    let Some(vserver) = A::vservers().get(draft.connection.vserver) else { return };
-    if vserver.flags & VSERVER_UNIDIRECTIONAL != 0 {
-        transition::expect(packet);
-    }
-    if draft.connection.real != NONE {
-        predictor::opened(vserver, draft.connection.real);
-        sticky::choose(vserver, packet.key.src_be, draft.connection.real, packet.now_ns);
-    }
-}
-
-/// Flag of its connections' entries.
-#[inline(always)]
-const fn replicated<A: Family>(vserver: &Vserver<A>) -> u8 {
-    if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE }
-}
-
-/// A first packet to virtual server `number`.
-#[inline(never)]
-fn balance<A: Family>(packet: &Packet<A>, number: u32, draft: &mut Draft<A>) -> Result<(), Reason> {
-    let vserver = A::vservers().get(number).ok_or(Reason::DropInternal)?;
-    if !packet.opens() {
-        return Err(Reason::DropNoConnection);
-    }
-    if vserver.flags & VSERVER_INSERVICE == 0 {
-        return Err(Reason::DropNoPolicy);
-    }
-    let replicates = vserver.flags & VSERVER_REPLICATE != 0;
-    if replicates && packet.key.proto == PROTO_TCP && drain::is_stalled(packet.now_ns) {
-        return Err(Reason::DropStalled);
-    }
-    draft.local.to_client = way_back(packet)?;
-    draft.local.flags = replicated(vserver);
-    draft.connection.vserver = number;
-    draft.pool =
-        if vserver.flags & VSERVER_STATIC == 0 { vserver.pool } else { nat::of_static(&packet.key)? };
-    if vserver.flags & VSERVER_FORWARD == 0 {
-        choose(packet, number, vserver, draft)
-    } else {
-        forward_on(packet, draft)
-    }
-}
-
-/// By stickiness, else by the predictor.
-#[inline(always)]
-fn choose<A: Family>(
-    packet: &Packet<A>,
-    number: u32,
-    vserver: &Vserver<A>,
-    draft: &mut Draft<A>,
-) -> Result<(), Reason> {
-    let key = &packet.key;
-    let data = ftp::is_data(vserver, key.dport_be);
-    let real_number = sticky::find(vserver, key.src_be, packet.now_ns, data)
-        .or_else(|| predictor::next(number, vserver, key))
-        .ok_or(Reason::DropNoReal)?;
-    let real = A::reals().get(real_number).ok_or(Reason::DropInternal)?;
-    draft.connection.real = real_number;
-    draft.connection.server_vlan = real.vlan;
-    draft.local.to_server = real.nexthop;
-    // In dispatch mode the real owns the virtual address: its MAC address alone tells it apart from its neighbours.
-    if vserver.flags & VSERVER_DISPATCH == 0 {
-        draft.connection.real_be = real.ip_be;
-        if real.port_be != 0 && !data && matches!(key.proto, PROTO_TCP | PROTO_UDP) {
-            draft.connection.real_port_be = real.port_be;
-        }
-    }
-    Ok(())
-}
-
-/// `predictor forward`: where the packet wants to go. Back where it came from would be a loop.
-#[inline(always)]
-fn forward_on<A: Family>(packet: &Packet<A>, draft: &mut Draft<A>) -> Result<(), Reason> {
-    let route = destination(&packet.key)?;
-    if route.vlan == packet.key.vlan {
-        return Err(Reason::DropNoRoute);
-    }
-    draft.connection.server_vlan = route.vlan;
-    draft.local.to_server = out::resolve(route, packet.key.dst_be)?;
-    Ok(())
-}
-
-/// The route to a destination that is none of the group's own addresses.
-#[inline(always)]
-fn destination<A: Family>(key: &FlowKey<A>) -> Result<&'static Route, Reason> {
-    if is_ours(key.dst_be, key.vlan) {
-        return Err(Reason::DropNoVserver);
-    }
-    if !key.dst_be.is_host() {
-        return Err(Reason::DropNoRoute);
-    }
-    let route = out::route(key.dst_be).ok_or(Reason::DropNoRoute)?;
-    if is_ours(key.dst_be, route.vlan) {
-        return Err(Reason::DropNoVserver);
-    }
-    Ok(route)
-}
-
-/// A first packet to no virtual server: routed from a server to the client side, refused otherwise.
-#[inline(never)]
-fn route<A: Family>(packet: &Packet<A>, draft: &mut Draft<A>) -> Result<(), Reason> {
-    let key = &packet.key;
-    let route = destination(key)?;
-    let egress: &Port = maps::VLANS.get(u32::from(route.vlan)).ok_or(Reason::DropInternal)?;
-    match (packet.ingress.role, egress.role) {
-        (PORT_SERVER, PORT_CLIENT) => {}
-        (PORT_CLIENT, PORT_SERVER) => return Err(Reason::DropDirect),
-        _ => return Err(Reason::DropNoRoute),
-    }
-    if !packet.opens() {
-        return rebuild::from_server(packet, route, draft);
-    }
-    // The one who opens is the client here, and what it speaks to is both virtual and real server: nothing changes, but
-    // for the source of FTP's data connections and of those that `static` names.
-    draft.connection.server_vlan = route.vlan;
-    draft.local.to_server = out::resolve(route, key.dst_be)?;
-    draft.local.to_client = way_back(packet)?;
-    draft.local.flags = FLAG_REPLICATE;
-    let active = ftp::active(packet);
-    if active.is_none() {
-        draft.pool = nat::of_static(key)?;
-    }
-    if let Some(origin) = active {
-        let vserver = A::vservers().get(origin.vserver).ok_or(Reason::DropInternal)?;
-        draft.local.flags = replicated(vserver);
-        draft.connection.vserver = origin.vserver;
-        draft.connection.source_be = origin.virtual_be;
-        draft.connection.source_port_be = origin.port_be;
-    }
-    Ok(())
-}
-
-/// Next hop back to the source of a first packet. It leads out of the VLAN that the packet came in on: what a server
-/// answers to a forged source on another VLAN would hit who never asked, and no entry would fit the answer.
-#[inline(always)]
-fn way_back<A: Family>(packet: &Packet<A>) -> Result<u32, Reason> {
-    let key = &packet.key;
-    if !key.src_be.is_host() || is_ours(key.src_be, key.vlan) {
-        return Err(Reason::DropSource);
-    }
-    let route = out::route(key.src_be).ok_or(Reason::DropNoRoute)?;
-    if route.vlan != key.vlan {
-        return Err(Reason::DropSource);
-    }
-    out::resolve(route, key.src_be)
-}
-
 #[inline(always)]
 pub(crate) fn is_ours<A: Family>(ip_be: A, vlan: u16) -> bool {
     // SAFETY: only presence counts.
@@ -415,7 +208,7 @@ pub(crate) fn is_ours<A: Family>(ip_be: A, vlan: u16) -> bool {
 
 /// Enters both directions among the half-open.
 #[inline(never)]
-fn insert_pair<A: Family>(connection: &Connection<A>, local: &Local) -> Result<(), Reason> {
+pub(crate) fn insert_pair<A: Family>(connection: &Connection<A>, local: &Local) -> Result<(), Reason> {
     make_way(connection)?;
     match insert_forward(connection, local) {
         0 => {}

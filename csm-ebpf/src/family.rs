@@ -7,7 +7,9 @@ use csm_common::counter::Reason;
 use csm_common::event::EVENT_V6;
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::fragment::{Fragment, FragmentKey};
+use csm_common::names::{FAMILY_OPEN, FAMILY_V6_OPEN};
 use csm_common::net::{self, AddressKey, NextHop, Route, Tunnel};
+use csm_common::rate::RateKey;
 use csm_common::service::{
     ClientKey, Match, Networks, Origin, Pool, Real, StickyEntry, StickyKey, Vserver, VserverKey,
 };
@@ -38,6 +40,8 @@ pub(crate) trait Family: Address {
     const IN_SCRATCH: bool;
     /// The host may be a router of it.
     const HAS_ROUTER: bool;
+    /// Index in `FAMILIES` of the program that opens its connections.
+    const OPEN: u32;
     /// Any place of a transport header, as a mask.
     const L4_MASK: u32;
 
@@ -60,6 +64,7 @@ pub(crate) trait Family: Address {
     fn cold() -> &'static PerCpuArray<Cold<Self>>;
     fn flows() -> &'static HashMap<FlowKey<Self>, FlowEntry<Self>>;
     fn embryonic() -> &'static LruHashMap<FlowKey<Self>, FlowEntry<Self>>;
+    fn client_rates() -> &'static LruHashMap<RateKey<Self>, u64>;
     fn sticky() -> &'static HashMap<StickyKey<Self>, StickyEntry>;
     fn embryonic_sticky() -> &'static LruHashMap<StickyKey<Self>, StickyEntry>;
 
@@ -109,6 +114,7 @@ impl Family for u32 {
     const EVENT: u32 = 0;
     const IN_SCRATCH: bool = false;
     const HAS_ROUTER: bool = true;
+    const OPEN: u32 = FAMILY_OPEN;
     const L4_MASK: u32 = 0x7f;
 
     maps_of! {
@@ -130,6 +136,7 @@ impl Family for u32 {
         cold -> COLD: PerCpuArray<Cold<Self>>;
         flows -> FLOWS: HashMap<FlowKey<Self>, FlowEntry<Self>>;
         embryonic -> EMBRYONIC: LruHashMap<FlowKey<Self>, FlowEntry<Self>>;
+        client_rates -> CLIENT_RATES: LruHashMap<RateKey<Self>, u64>;
         sticky -> STICKY: HashMap<StickyKey<Self>, StickyEntry>;
         embryonic_sticky -> EMBRYONIC_STICKY: LruHashMap<StickyKey<Self>, StickyEntry>;
     }
@@ -203,6 +210,7 @@ impl Family for V6 {
     const EVENT: u32 = EVENT_V6;
     const IN_SCRATCH: bool = true;
     const HAS_ROUTER: bool = false;
+    const OPEN: u32 = FAMILY_V6_OPEN;
     const L4_MASK: u32 = 0xff;
 
     maps_of! {
@@ -224,6 +232,7 @@ impl Family for V6 {
         cold -> COLD6: PerCpuArray<Cold<Self>>;
         flows -> FLOWS6: HashMap<FlowKey<Self>, FlowEntry<Self>>;
         embryonic -> EMBRYONIC6: LruHashMap<FlowKey<Self>, FlowEntry<Self>>;
+        client_rates -> CLIENT_RATES6: LruHashMap<RateKey<Self>, u64>;
         sticky -> STICKY6: HashMap<StickyKey<Self>, StickyEntry>;
         embryonic_sticky -> EMBRYONIC_STICKY6: LruHashMap<StickyKey<Self>, StickyEntry>;
     }

@@ -5,7 +5,7 @@
 //! stage that ends the walk early, so that stages chain with `?`.
 #![no_std]
 #![no_main]
-// Inline assembly for BPF: the predictor's atomic increment.
+// Inline assembly for BPF: atomic instructions that read and write.
 #![feature(asm_experimental_arch)]
 #![expect(
     clippy::needless_borrows_for_generic_args,
@@ -13,6 +13,7 @@
 )]
 
 mod arp;
+mod atomic;
 mod bridge;
 mod budget;
 mod conn;
@@ -30,13 +31,16 @@ mod icmp;
 mod icmp_send;
 mod maps;
 mod nat;
+mod open;
 mod options;
 mod packet;
 mod predictor;
+mod rate;
 mod rebuild;
 mod relay;
 mod reset;
 mod rewrite;
+mod room;
 mod router;
 mod sticky;
 mod trace;
@@ -54,6 +58,7 @@ use csm_common::counter::{Reason, Verdict};
 use csm_common::gate::GateState;
 use csm_common::net::{NO_VETH, PORT_FT, PORT_ROUTED, PORT_VETH, Port};
 
+use crate::open::End;
 use crate::packet::{
     ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ingress, Mac, PROTO_ICMP, Packet,
 };
@@ -89,6 +94,11 @@ fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
                 ((&raw const port.veth).read_volatile(), (&raw const port.counted).read_volatile())
             };
             let (Ok(reason) | Err(reason)) = frame::<TRACED>(ctx, port, bytes - tag, tag);
+            let reason = if matches!(reason, Reason::ToOpen) {
+                open::hand_over::<u32>(ctx, End { counted, bytes, veth, traced: TRACED.into() })
+            } else {
+                reason
+            };
             if matches!(reason, Reason::ToRouter) {
                 router::leave(ctx, bytes, counted);
             }
@@ -96,15 +106,10 @@ fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
         }
         Err((counted, reason)) => (reason, NO_VETH, counted),
     };
-    let reason = if TRACED { trace::forget::<u32>(reason) } else { reason };
     if TRACED {
-        trace::end(ctx);
+        trace::hand_over::<u32>(ctx, reason, End { counted, bytes, veth, traced: 1 });
     }
-    let action = end(counted, bytes, reason, veth);
-    if TRACED {
-        trace::tell(ctx);
-    }
-    action
+    end(counted, bytes, reason, veth)
 }
 
 /// Counts a frame of `bytes`, as it came in, and gives the verdict that its reason stands for.

@@ -16,6 +16,7 @@ use csm_common::limits::{self, Budget};
 use csm_common::net::{
     Address, AddressKey, Group, GroupKey, NextHop, Port, PortSlot, Route, RouterRoute, TagKey, Tunnel,
 };
+use csm_common::rate::{RateKey, Refused};
 use csm_common::service::{
     ClientKey, Match, Networks, Origin, Pool, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey,
 };
@@ -150,9 +151,22 @@ pub(crate) static VSERVER_COUNTS: PerCpuArray<ServiceCount> =
 pub(crate) static REAL_COUNTS: PerCpuArray<ServiceCount> =
     PerCpuArray::with_max_entries(limits::REALS_MAX, 0);
 
+#[map]
+pub(crate) static RATES: Array<u64> = Array::with_max_entries(limits::VSERVERS_MAX, 0);
+#[map]
+pub(crate) static CLIENT_RATES: LruHashMap<RateKey, u64> =
+    LruHashMap::with_max_entries(limits::CLIENT_RATES_MAX, 0);
+#[map]
+pub(crate) static CLIENT_RATES6: LruHashMap<RateKey<V6>, u64> =
+    LruHashMap::with_max_entries(limits::CLIENT_RATES_MAX, 0);
+#[map]
+pub(crate) static REFUSED: PerCpuArray<Refused> = PerCpuArray::with_max_entries(limits::VSERVERS_MAX, 0);
+#[map]
+pub(crate) static THROTTLED: Array<u32> = Array::with_max_entries(limits::REALS_MAX, 0);
+
 /// Programs of other families, by `FAMILY_*`: they have a stack of their own, and the verifier walks each alone.
 #[map]
-pub(crate) static FAMILIES: ProgramArray = ProgramArray::with_max_entries(5, 0);
+pub(crate) static FAMILIES: ProgramArray = ProgramArray::with_max_entries(8, 0);
 /// What this CPU hands to one of them.
 #[map]
 pub(crate) static HANDOVER: PerCpuArray<Handover> = PerCpuArray::with_max_entries(1, 0);

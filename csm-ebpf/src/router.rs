@@ -19,7 +19,9 @@ use csm_common::net::{
 
 use crate::family::Family as _;
 use crate::packet::{self, Ethernet, Ingress, Ipv4, L3, Mac, PROTO_ICMP, Packet, header};
-use crate::{Outcome, balance, echo, end, forward, fragment, gate, icmp_send, maps, options, relay, vlan};
+use crate::{
+    Outcome, balance, echo, end, forward, fragment, gate, icmp_send, maps, open, options, relay, vlan,
+};
 
 /// What one program hands to another.
 pub(crate) struct Passage {
@@ -118,6 +120,9 @@ fn csm_inside(ctx: XdpContext) -> u32 {
             let (Ok(ended) | Err(ended)) = walked;
             reason = ended;
         }
+    }
+    if matches!(reason, Reason::ToOpen) {
+        reason = open::hand_over::<u32>(&ctx, open::End { counted, bytes, veth: NO_VETH, traced: 0 });
     }
     if matches!(reason, Reason::ToRouter) {
         leave(&ctx, bytes, counted);

@@ -6,7 +6,9 @@
 use aya_ebpf::bindings::BPF_ANY;
 use csm_common::event::Lost;
 use csm_common::flow::{FlowEntry, NONE};
-use csm_common::service::{REAL_STICKY, StickyEntry, StickyKey, Vserver};
+use csm_common::service::{
+    REAL_STICKY, Real, StickyEntry, StickyKey, VSERVER_BACKUP, VSERVER_BACKUP_STICKY, Vserver,
+};
 
 use crate::family::Family;
 use crate::{counter, event, maps};
@@ -47,14 +49,27 @@ fn usable<A: Family>(
     let used_ns = last_used_ns.max(maps::SETTINGS.get(0)?.adopted_ns);
     let real = A::reals().get(number)?;
     let alive = now_ns < used_ns + u64::from(life_s) * SECOND_NS;
-    // A group may span farms; another farm's real may listen on another port.
-    (alive && (draining || real.flags & REAL_STICKY != 0) && real.farm == vserver.farm).then_some(number)
+    (alive && (draining || real.flags & REAL_STICKY != 0) && is_of(vserver, real)).then_some(number)
+}
+
+/// Whether clients of `vserver` stick to `real`. A group may span farms; another farm's real may listen on another port.
+#[inline(always)]
+fn is_of<A: Family>(vserver: &Vserver<A>, real: &Real<A>) -> bool {
+    real.farm == vserver.farm
+        || vserver.flags & VSERVER_BACKUP_STICKY != 0 && real.farm == vserver.backup_farm
+}
+
+/// [`is_of`], where it is no matter of course: only of a backup farm that is chosen from without stickiness.
+#[inline(always)]
+fn sticks<A: Family>(vserver: &Vserver<A>, real: u32) -> bool {
+    vserver.flags & (VSERVER_BACKUP | VSERVER_BACKUP_STICKY) != VSERVER_BACKUP
+        || A::reals().get(real).is_some_and(|real| is_of(vserver, real))
 }
 
 /// A half-open connection of `client_be` was sent to `real`.
 #[inline(always)]
 pub(crate) fn choose<A: Family>(vserver: &Vserver<A>, client_be: A, real: u32, now_ns: u64) {
-    if vserver.sticky_s != 0 {
+    if vserver.sticky_s != 0 && sticks(vserver, real) {
         let entry = StickyEntry { last_used_ns: now_ns, life_s: vserver.sticky_s, real };
         // Without room the client is only not sticky yet.
         let _ = A::embryonic_sticky().insert(key(vserver, client_be), entry, u64::from(BPF_ANY));
@@ -65,6 +80,9 @@ pub(crate) fn choose<A: Family>(vserver: &Vserver<A>, client_be: A, real: u32, n
 #[inline(always)]
 pub(crate) fn prove<A: Family>(connection: &FlowEntry<A>, now_ns: u64) {
     let Some(vserver) = sticky_vserver(connection) else { return };
+    if !sticks(vserver, connection.real) {
+        return;
+    }
     let key = key(vserver, connection.client_be);
     let entry = StickyEntry { last_used_ns: now_ns, life_s: vserver.sticky_s, real: connection.real };
     if A::sticky().insert(key, entry, u64::from(BPF_ANY)).is_err() {

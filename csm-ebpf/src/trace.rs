@@ -6,17 +6,20 @@
 //! A packet is told of in lines of words, the CPU first; the controller puts names to the numbers
 //! (`csm-user/src/dataplane/trace.rs`). What is not known any more at the end of the walk is kept in `TRACED`.
 
+use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::info;
 use csm_common::address::{Address, V6};
 use csm_common::counter::Reason;
 use csm_common::flow::FlowKey;
-use csm_common::names::FAMILY_V6_TOLD;
+use csm_common::names::{FAMILY_TOLD, FAMILY_V6_TOLD};
 use csm_common::net::Port;
 use csm_common::trace::Filter;
 
 use crate::family::Family;
+use crate::open::End;
 use crate::packet::{
     ETHERTYPE_ARP, ETHERTYPE_VLAN, Echo, Ethernet, FRAGMENT_OFFSET, Ipv4, L3, PROTO_TCP, PROTO_UDP, Ports,
     header, length,
@@ -34,27 +37,12 @@ pub(crate) struct Traced<A: Address> {
     after: Found,
     octets: u32,
     reason: u32,
-    /// Of a packet that another program tells of: as in [`End`].
-    bytes: u32,
-    counted: u32,
-    veth: u32,
+    end: End,
     /// Whom it was sent to, and as whom.
     dst: [u8; 6],
     src: [u8; 6],
     /// Not 0: it is told of.
     on: u32,
-}
-
-/// How a walk ended.
-#[derive(Clone, Copy)]
-pub(crate) struct End {
-    /// Slot of the counts of the interface that the frame came in by.
-    pub(crate) counted: u32,
-    /// Octets of the frame as it came in.
-    pub(crate) bytes: u32,
-    pub(crate) reason: Reason,
-    /// As in [`Port`].
-    pub(crate) veth: u32,
 }
 
 /// What the tables say of a packet.
@@ -77,6 +65,8 @@ const ARP_TARGET: usize = L3 + 24;
 
 /// A family's own part.
 pub(crate) trait Told: Family {
+    /// Index in `FAMILIES` of the program that tells of its packets.
+    const TOLD: u32;
     /// Whose packets are told of; unspecified: nobody's.
     fn client(filter: &Filter) -> Self;
     /// The frame that this CPU works on.
@@ -85,9 +75,18 @@ pub(crate) trait Told: Family {
     fn read(ctx: &XdpContext, l3: usize, key: &mut FlowKey<Self>) -> bool;
     /// The same of what resolves addresses outside of IP.
     fn read_resolution(ctx: &XdpContext, kind_be: u16, key: &mut FlowKey<Self>) -> bool;
+    /// Tells of a packet's addresses and ports.
+    fn packet(ctx: &XdpContext, key: &FlowKey<Self>);
 }
 
 impl Told for u32 {
+    const TOLD: u32 = FAMILY_TOLD;
+
+    #[inline(always)]
+    fn packet(ctx: &XdpContext, key: &FlowKey<Self>) {
+        packet(ctx, key);
+    }
+
     #[inline(always)]
     fn client(filter: &Filter) -> Self {
         filter.client_be
@@ -131,6 +130,13 @@ impl Told for u32 {
 }
 
 impl Told for V6 {
+    const TOLD: u32 = FAMILY_V6_TOLD;
+
+    #[inline(always)]
+    fn packet(ctx: &XdpContext, key: &FlowKey<Self>) {
+        packet6(ctx, key);
+    }
+
     #[inline(always)]
     fn client(filter: &Filter) -> Self {
         filter.client6_be
@@ -220,49 +226,47 @@ pub(crate) fn begin<A: Told>(ctx: &XdpContext, port: &Port) {
     traced.on = 1;
 }
 
-/// The same reason, as the verifier does not know it: what follows is walked once, not once for each reason.
-#[inline(always)]
-pub(crate) fn forget<A: Told>(reason: Reason) -> Reason {
-    let Some(traced) = A::traced() else { return Reason::DropInternal };
-    // SAFETY: as in `begin`; what is read was written just now.
-    unsafe {
-        let kept = (&raw mut (*traced).reason).cast::<Reason>();
-        kept.write_volatile(reason);
-        kept.read_volatile()
-    }
-}
-
 /// Calls the program that tells of it; comes back if there is none.
 #[inline(always)]
-pub(crate) fn hand_over(ctx: &XdpContext, end: End) {
-    let Some(traced) = V6::traced() else { return };
+pub(crate) fn hand_over<A: Told>(ctx: &XdpContext, reason: Reason, end: End) {
+    let Some(traced) = A::traced() else { return };
     // SAFETY: as in `begin`.
     unsafe {
-        (&raw mut (*traced).reason).cast::<Reason>().write_volatile(end.reason);
-        ((*traced).bytes, (*traced).counted, (*traced).veth) = (end.bytes, end.counted, end.veth);
+        (&raw mut (*traced).reason).cast::<Reason>().write_volatile(reason);
+        (*traced).end = end;
         // The map holds programs of this type only.
-        maps::FAMILIES.tail_call(ctx, FAMILY_V6_TOLD);
+        maps::FAMILIES.tail_call(ctx, A::TOLD);
     }
 }
 
-/// How the walk ended that the program before this one has made, and a look at what became of the frame.
+/// Entry point: only from the other programs. The telling is long, and would be too much for one program.
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
+fn csm_told(ctx: XdpContext) -> u32 {
+    told::<u32>(&ctx)
+}
+
+/// The same for IPv6.
+#[xdp(frags)]
+#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
+fn csm6_told(ctx: XdpContext) -> u32 {
+    told::<V6>(&ctx)
+}
+
+/// Ends the walk that the program before this one has made, and tells of it.
 #[inline(always)]
-pub(crate) fn take_over(ctx: &XdpContext) -> Option<End> {
-    look_back::<V6>(ctx);
-    let traced = V6::traced()?;
+fn told<A: Told>(ctx: &XdpContext) -> u32 {
+    look_back::<A>(ctx);
+    let Some(traced) = A::traced() else { return xdp_action::XDP_DROP };
     // SAFETY: as in `begin`; what is read was written by `hand_over`.
-    unsafe {
-        let reason = (&raw const (*traced).reason).cast::<Reason>().read_volatile();
-        Some(End { counted: (*traced).counted, bytes: (*traced).bytes, reason, veth: (*traced).veth })
-    }
+    let (End { counted, bytes, veth, .. }, reason) =
+        unsafe { ((*traced).end, (&raw const (*traced).reason).cast::<Reason>().read_volatile()) };
+    let action = crate::end(counted, bytes, reason, veth);
+    tell::<A>(ctx);
+    action
 }
 
 /// Looks at the same frame as the walk has left it.
-#[inline(never)]
-pub(crate) fn end(ctx: &XdpContext) {
-    look_back::<u32>(ctx);
-}
-
 #[inline(always)]
 fn look_back<A: Told>(ctx: &XdpContext) {
     let (Some(filter), Some(traced)) = (maps::TRACE.get(0), A::traced()) else { return };
@@ -283,9 +287,9 @@ fn look_back<A: Told>(ctx: &XdpContext) {
 }
 
 /// Tells of the frame if it is one to tell of.
-#[inline(never)]
-pub(crate) fn tell(ctx: &XdpContext) {
-    let Some(traced) = maps::TRACED.get_ptr_mut(0) else { return };
+#[inline(always)]
+fn tell<A: Told>(ctx: &XdpContext) {
+    let Some(traced) = A::traced() else { return };
     // SAFETY: as in `begin`.
     let traced = unsafe { &mut *traced };
     if traced.on != 2 {
@@ -293,34 +297,13 @@ pub(crate) fn tell(ctx: &XdpContext) {
     }
     if traced.now_ns != 0 {
         beginning(ctx, traced.now_ns, traced.came.vlan, traced.octets);
-        packet(ctx, &traced.came);
+        A::packet(ctx, &traced.came);
         found(ctx, &traced.before);
         found(ctx, &traced.after);
     }
-    packet(ctx, &traced.left);
+    A::packet(ctx, &traced.left);
     ending(ctx, traced.dst, traced.src, traced.reason);
     // A frame that comes on no port is not looked at before.
-    traced.on = 0;
-    traced.now_ns = 0;
-}
-
-/// The same of IPv6.
-#[inline(never)]
-pub(crate) fn tell6(ctx: &XdpContext) {
-    let Some(traced) = maps::TRACED6.get_ptr_mut(0) else { return };
-    // SAFETY: as in `begin`.
-    let traced = unsafe { &mut *traced };
-    if traced.on != 2 {
-        return;
-    }
-    if traced.now_ns != 0 {
-        beginning(ctx, traced.now_ns, traced.came.vlan, traced.octets);
-        packet6(ctx, &traced.came);
-        found(ctx, &traced.before);
-        found(ctx, &traced.after);
-    }
-    packet6(ctx, &traced.left);
-    ending(ctx, traced.dst, traced.src, traced.reason);
     traced.on = 0;
     traced.now_ns = 0;
 }

@@ -16,7 +16,7 @@ use csm_common::service::VSERVER_UNIDIRECTIONAL;
 use crate::conn::EEXIST;
 use crate::family::Family;
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
-use crate::{counter, event, predictor, sticky};
+use crate::{counter, event, room, sticky};
 
 /// Both directions of a connection are made within this time, which is more than two CPUs' readings of the clock differ by.
 const MAKING_NS: u64 = 20_000_000;
@@ -119,7 +119,7 @@ pub(crate) fn proven<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>) ->
     set_states(entry, twin, STATE_CLOSED);
     // Of two CPUs that see the end one tells of it.
     if of_client & FLAG_ENDED == 0 {
-        predictor::closed::<A>(entry.vserver, entry.real);
+        room::give_back::<A>(entry.vserver, entry.real);
         event::connection(EVENT_CLOSED, entry.connection(&packet.key));
     }
     true
@@ -234,7 +234,7 @@ fn answer<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>, twin: &mut Fl
     };
     if entry.state != state {
         if state == STATE_CLOSED {
-            predictor::closed::<A>(entry.vserver, entry.real);
+            room::give_back::<A>(entry.vserver, entry.real);
         }
         entry.state = state;
         twin.state = state;

@@ -10,7 +10,6 @@ mod icmp;
 mod neighbour;
 mod send;
 
-use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use csm_common::address::{Address as _, V6};
@@ -19,9 +18,9 @@ use csm_common::gate::GateState;
 use csm_common::names::{FAMILY_V6, FAMILY_V6_TRACED};
 use csm_common::net::{NO_VETH, PORT_FT, Port, Tunnel};
 
+use crate::open::End;
 use crate::packet::{self, Ethernet, Ingress, L3, Mac, PROTO_ICMPV6, Packet, header};
-use crate::trace::End;
-use crate::{Outcome, conn, echo, forward, gate, maps, relay, trace};
+use crate::{Outcome, conn, echo, forward, gate, maps, open, relay, trace};
 
 pub(crate) use bridge::is_known;
 pub(crate) use header::transport;
@@ -81,18 +80,6 @@ fn csm6_traced(ctx: XdpContext) -> u32 {
     run::<true>(&ctx)
 }
 
-/// Entry point: only from the one before. The telling is long, and would be too much for one program.
-#[xdp(frags)]
-#[expect(clippy::needless_pass_by_value, reason = "the macro hands it over")]
-fn csm6_told(ctx: XdpContext) -> u32 {
-    let Some(End { counted, bytes, reason, veth }) = trace::take_over(&ctx) else {
-        return xdp_action::XDP_DROP;
-    };
-    let action = crate::end(counted, bytes, reason, veth);
-    trace::tell6(&ctx);
-    action
-}
-
 #[inline(always)]
 fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
     let length = packet::length(ctx);
@@ -114,8 +101,12 @@ fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
             reason = ended;
         }
     }
+    let end = End { counted, bytes, veth, traced: TRACED.into() };
+    if matches!(reason, Reason::ToOpen) {
+        reason = open::hand_over::<V6>(ctx, end);
+    }
     if TRACED {
-        trace::hand_over(ctx, End { counted, bytes, reason, veth });
+        trace::hand_over::<V6>(ctx, reason, end);
     }
     crate::end(counted, bytes, reason, veth)
 }

@@ -28,6 +28,7 @@ pub mod edits;
 pub mod endure;
 pub mod explore;
 pub mod figure;
+pub mod flood;
 pub mod lab;
 pub mod link;
 pub mod loops;

@@ -533,6 +533,8 @@ impl Rig {
                 nexthop: number % 3,
                 flags: REAL_USABLE | REAL_STICKY,
                 farm: 1 + number / 3,
+                max_conns: 0,
+                min_conns: 0,
             };
             reals.set(number, real, 0)?;
         }

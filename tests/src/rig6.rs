@@ -209,6 +209,8 @@ fn fill_services(rig: &Rig) -> Result<()> {
                 nexthop: FIRST6 + slot,
                 flags: REAL_USABLE | REAL_STICKY,
                 farm: first,
+                max_conns: 0,
+                min_conns: 0,
             };
             reals.set(first + slot, real, 0)?;
             ring.set(ring_slot(number, slot), first + slot, 0)?;

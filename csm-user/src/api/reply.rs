@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod ft;
+pub mod limit;
 pub mod ready;
 pub mod standby;
 pub mod state;
@@ -26,10 +27,12 @@ pub use config::{
     ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply, SyncReply,
 };
 pub use ft::{
-    Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
-    ForeignReply, ForeignWhy, PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply,
-    RepairReply, ReplicationReply, SnapshotState, TableReply, UpdateCounters,
+    Coverage, ForeignReply, ForeignWhy, FtCounters, FtReply, FtState, GateState, LatenessBucket,
+    LatenessReply, LeaseReply, Messages, PacketCounters, PathReply, PeerReply, ReadinessReply,
+    RecorderAction, RecorderEntry, RefusalReply, RepairReply, ReplicationReply, SnapshotState, TableReply,
+    UpdateCounters,
 };
+pub use limit::{BackupReply, RateLimitReply, RefusedReply};
 pub use ready::{CheckGrade, CheckReply, ExplainReply, FencedReply, RankReply, ReadyReply};
 pub use standby::{StandbyReply, StandbyRouterReply, StandbyState};
 pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
@@ -153,6 +156,14 @@ pub struct VserverReply {
     pub reason: Option<String>,
     /// Farm.
     pub serverfarm: Option<String>,
+    /// Its backup farm.
+    pub backup: Option<BackupReply>,
+    /// `rate-limit connections`.
+    pub rate_limit: Option<RateLimitReply>,
+    /// `rate-limit client connections`.
+    pub client_rate_limit: Option<RateLimitReply>,
+    /// First packets that were refused since the start of this node.
+    pub refused: RefusedReply,
     /// Seconds; 0: never.
     pub idle_s: u64,
     /// Seconds.
@@ -185,6 +196,8 @@ pub enum RealState {
     ProbeFailed,
     /// No answer to ARP.
     ArpFailed,
+    /// It was at its `maxconns`, and has not fallen below `minconns` yet.
+    MaxConns,
 }
 
 /// A real server in a farm.
@@ -202,6 +215,10 @@ pub struct RealReply {
     pub admin_weight: u8,
     /// State.
     pub state: RealState,
+    /// `maxconns`; `None`: no limit.
+    pub max_connections: Option<u32>,
+    /// `minconns`, or what stands for it: `maxconns`; `None` without a limit.
+    pub min_connections: Option<u32>,
     /// Why it is not in rotation, e.g. the probe and the reason of its failure.
     pub reason: Option<String>,
     /// Proven connections in this node's table, by the last walk over it; `None`: not walked yet.

@@ -89,6 +89,8 @@ impl Backend for Fake {
             serverfarm: "WEB".to_owned(),
             weight: 0,
             admin_weight: 8,
+            max_connections: None,
+            min_connections: None,
             state: RealState::ProbeFailed,
             reason: Some("probe TCP port 80: connection refused".to_owned()),
             connections: Some(3),

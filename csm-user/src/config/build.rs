@@ -16,13 +16,14 @@ use super::grammar::Arg;
 use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
-    ChannelMode, ChannelPort, ClientRange, Config, Encapsulation, Interface, Name, NatClient, Natpool,
-    PortMode, Predictor, Probe, ProbeKind, Protocol, Real, RealAdmin, RouterInterface, Serverfarm, Static,
-    StaticAction, StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
-    vlan_of_name,
+    ChannelMode, ChannelPort, ClientRange, Config, ConnectionLimit, Encapsulation, Interface, Name,
+    NatClient, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol, RateLimits, Real, RealAdmin,
+    RouterInterface, Serverfarm, Static, StaticAction, StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId,
+    VlanRole, VlanSet, Vserver, XdpMode, vlan_of_name,
 };
 
 mod ft;
+mod limit;
 mod router;
 pub(super) mod track;
 
@@ -351,10 +352,18 @@ impl Draft {
             return Some(());
         }
         let weight = u8::try_from(default::WEIGHT).ok()?;
-        let real = entry(reals, is_it, || Real { address, port, weight, admin: RealAdmin::OutOfService });
+        let real = entry(reals, is_it, || Real {
+            address,
+            port,
+            weight,
+            limit: ConnectionLimit::default(),
+            admin: RealAdmin::OutOfService,
+        });
         match statement.id {
             Id::Real => {}
             Id::Weight => real.weight = number(statement, "WEIGHT", default::WEIGHT)?,
+            Id::MaxConns => real.limit.max = if no { None } else { Some(statement.number("COUNT")?) },
+            Id::MinConns => real.limit.min = if no { None } else { Some(statement.number("COUNT")?) },
             Id::RealInservice => real.admin = if no { RealAdmin::OutOfService } else { RealAdmin::InService },
             _ => return None,
         }
@@ -372,7 +381,13 @@ impl Draft {
         match statement.id {
             Id::Vserver => {}
             Id::Virtual => vserver.virtual_server = if no { None } else { Some(virtual_server(statement)?) },
-            Id::VserverFarm => vserver.serverfarm = if no { None } else { Some(statement.name()?.clone()) },
+            Id::VserverFarm if no => (vserver.serverfarm, vserver.backup) = (None, None),
+            Id::VserverFarm => {
+                vserver.serverfarm = Some(statement.name()?.clone());
+                vserver.backup = limit::backup(statement);
+            }
+            Id::RateLimit => vserver.rate_limits.connections = limit::rate(statement)?,
+            Id::ClientRateLimit => vserver.rate_limits.client = limit::client_rate(statement)?,
             Id::VserverVlan => vserver.vlan = if no { None } else { Some(statement.vlan()?) },
             Id::Client => {
                 let network = statement.net("ADDRESS", "MASK")?.trunc();
@@ -542,6 +557,8 @@ const fn new_vserver(name: Name) -> Vserver {
         name,
         virtual_server: None,
         serverfarm: None,
+        backup: None,
+        rate_limits: RateLimits { connections: None, client: None },
         vlan: None,
         clients: Vec::new(),
         unidirectional: None,

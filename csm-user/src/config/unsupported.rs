@@ -146,8 +146,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     ),
     Command::refused(Serverfarm, &[Word("retcode-map", ""), Rest], LAYER_7, DROP),
     Command::refused(Serverfarm, &[Word("redirect-vserver", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
-    Command::refused(Real, &[Word("maxconns", ""), Rest], LATER, DROP),
-    Command::refused(Real, &[Word("minconns", ""), Rest], LATER, DROP),
     Command::refused(Real, &[Word("backup", ""), Rest], LATER, DROP),
     Command::refused(Real, &[Word("health", ""), Rest], LATER, "use `probe NAME` in the server farm"),
     Command::refused(
@@ -173,14 +171,9 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     ),
     Command::refused(
         Vserver,
-        &[
-            Word("serverfarm", ""),
-            Slot("NAME", Kind::Name, "Name"),
-            Either(&[&[Word("backup", "")], &[Word("threshold", "")]]),
-            Rest,
-        ],
-        "backup farms and thresholds come later",
-        "name one server farm",
+        &[Word("serverfarm", ""), Slot("NAME", Kind::Name, "Name"), Word("threshold", ""), Rest],
+        "thresholds come later",
+        "leave `threshold` out: a backup farm serves while no real of the other can",
     ),
     Command::inert(
         Vserver,

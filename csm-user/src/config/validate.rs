@@ -19,6 +19,7 @@ use crate::model::{
 
 mod address;
 mod family;
+mod limit;
 mod matching;
 mod nat;
 mod port;
@@ -164,6 +165,7 @@ impl Checker<'_> {
                 self.warning(place, message, "add `real ADDRESS` with `inservice` below it");
             }
             self.reals_are_reachable(farm);
+            limit::farm(self, farm);
         }
     }
 
@@ -204,6 +206,7 @@ impl Checker<'_> {
                 Some(to) => matching::virtual_server(self, vserver, &section, to),
             }
             self.vserver_names(vserver, &section);
+            limit::vserver(self, vserver, &section);
             self.probes_have_a_port(vserver, &section);
             self.replication(vserver, &section);
         }
@@ -268,8 +271,15 @@ impl Checker<'_> {
     fn probes_have_a_port(&mut self, vserver: &Vserver, section: &Section) {
         let config = self.config;
         let any_port = vserver.virtual_server.is_some_and(|to| to.port == 0);
-        let Some(farm) = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name)) else { return };
-        if !any_port || farm.reals.iter().all(|real| real.port.is_some()) {
+        if any_port {
+            let farms = vserver.farms().filter_map(|name| config.serverfarm(name));
+            farms.for_each(|farm| self.probes_of_farm_have_a_port(farm, section));
+        }
+    }
+
+    fn probes_of_farm_have_a_port(&mut self, farm: &Serverfarm, section: &Section) {
+        let config = self.config;
+        if farm.reals.iter().all(|real| real.port.is_some()) {
             return;
         }
         let portless = |probe: &&Probe| probe.kind == ProbeKind::Tcp && probe.port.is_none();
@@ -370,11 +380,12 @@ impl Checker<'_> {
         // With `nat virtual` each server of its networks is entered by itself.
         let translated: usize = statics.iter().map(|rule| rule.hosts.len()).sum::<usize>()
             + if statics.iter().any(|rule| rule.action == StaticAction::NatVirtual) { reals } else { 0 };
+        let backups = vservers.iter().filter(|vserver| vserver.backup.is_some()).count();
         let clients: usize = vservers.iter().map(|vserver| vserver.clients.len() + 1).sum();
         for (count, limit, what) in [
             // A VLAN of a trunk has a veth, too.
             (interfaces.len() + 2 * self.config.vlan_ids().count(), limits::PORTS_MAX, "ports and VLANs"),
-            (vservers.len(), limits::VSERVERS_MAX, "virtual servers"),
+            (vservers.len() + backups, limits::VSERVERS_MAX, "virtual servers and their backup farms"),
             (
                 vservers.len() + 2 * vlans.len() + pooled,
                 limits::ADDRESSES_MAX,

@@ -6,16 +6,17 @@ use std::ops::ControlFlow;
 
 use csm_common::counter::{self, Reason, ServiceCount};
 use csm_common::flow;
+use csm_common::rate::Refused;
 use csm_common::service::StickyEntry;
 
 use super::node::{Node, Walked};
 use super::{conns, counts, replies};
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
-    ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, ExplainReply, FtReply,
-    NeighbourReply, Protocol, ROWS_MAX, ReadyReply, RealReply, RealState, ReasonCount, Replicate,
-    ServerfarmReply, StandbyReply, StickiesReply, StickyReply, StickyRule, SystemReply, TraceQuery, Verdict,
-    VlanReply, VserverReply, VserverState, WalkReply,
+    BackupReply, ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, ExplainReply,
+    FtReply, NeighbourReply, Protocol, ROWS_MAX, RateLimitReply, ReadyReply, RealReply, RealState,
+    ReasonCount, RefusedReply, Replicate, ServerfarmReply, StandbyReply, StickiesReply, StickyReply,
+    StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState, WalkReply,
 };
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::maps::total;
@@ -24,7 +25,7 @@ use crate::dataplane::table::family::TableFamily;
 use crate::dataplane::table::{Table, monotonic_ns};
 use crate::ft;
 use crate::model::{
-    self, ClientRange, Config, Family, Predictor, Real, RealAdmin, Serverfarm, StableId, Vserver,
+    self, ClientRange, Config, Family, Predictor, RateLimit, Real, RealAdmin, Serverfarm, StableId, Vserver,
     prefix_mask, prefix_mask6,
 };
 use crate::probe::health::{RealHealth, RealKey};
@@ -181,8 +182,9 @@ impl Backend for Node {
         let packets = |wanted: Reason| {
             reasons.iter().find(|(reason, _)| *reason == wanted).map_or(0, |(_, c)| c.packets)
         };
-        let refused =
-            packets(Reason::DropNoReal) + packets(Reason::DropNoPolicy) + packets(Reason::DropTableFull);
+        let refused = [Reason::DropNoReal, Reason::DropMaxConns, Reason::DropNoPolicy, Reason::DropTableFull]
+            .map(packets);
+        let refused: u64 = refused.iter().sum();
         let life = |ended: fn(&Walked) -> Ended, routed: bool| ConnectionCounters {
             destroyed: walked.as_deref().map(|walked| ended(walked).closed + ended(walked).idle),
             current: walked.as_deref().map(|walked| {
@@ -225,15 +227,21 @@ impl Node {
         });
         let count = index.map_or(Ok(ServiceCount::default()), |number| self.counters.vserver(number))?;
         let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
+        let refused = index.map_or(Ok(Refused::default()), |number| self.counters.refused(number))?;
+        let rotates = |farm: &Serverfarm| farm.reals.iter().any(|real| self.in_rotation(farm, real));
+        let serves = farm.is_some_and(|farm| farm.predictor == Predictor::Forward || rotates(farm));
+        let backup = vserver.backup.as_ref().map(|backup| BackupReply {
+            serverfarm: backup.farm.to_string(),
+            sticky: backup.sticky,
+            serving: !serves && config.serverfarm(&backup.farm).is_some_and(rotates),
+        });
         let reason = if !vserver.inservice {
             Some("not inservice")
         } else if vserver.virtual_server.is_none() {
             Some("no virtual address")
         } else if farm.is_none() {
             Some("no server farm")
-        } else if !farm.is_some_and(|farm| {
-            farm.predictor == Predictor::Forward || farm.reals.iter().any(|real| self.in_rotation(farm, real))
-        }) {
+        } else if !serves && !backup.as_ref().is_some_and(|backup| backup.serving) {
             Some("no real of its server farm is in rotation")
         } else {
             None
@@ -255,6 +263,20 @@ impl Node {
             state: if reason.is_none() { VserverState::Operational } else { VserverState::OutOfService },
             reason: reason.map(str::to_owned),
             serverfarm: vserver.serverfarm.as_ref().map(ToString::to_string),
+            backup,
+            rate_limit: vserver.rate_limits.connections.map(|rate| rate_limit(rate, None)),
+            client_rate_limit: vserver.rate_limits.client.map(|limit| {
+                let bits = match vserver.family() {
+                    Family::V4 => limit.bits,
+                    Family::V6 => limit.bits6,
+                };
+                rate_limit(limit.rate, Some(bits))
+            }),
+            refused: RefusedReply {
+                rate_limit: refused.rate,
+                client_rate_limit: refused.client_rate,
+                no_real: refused.no_real,
+            },
             idle_s: vserver.idle.as_secs(),
             pending_s: vserver.pending.as_secs(),
             replicate: Replicate {
@@ -280,7 +302,14 @@ impl Node {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let number = self.desired().reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number);
         let count = number.map_or(Ok(ServiceCount::default()), |number| self.counters.real(number))?;
-        let (state, reason) = self.real_state(farm, real);
+        let (mut state, mut reason) = self.real_state(farm, real);
+        if let (RealState::Operational, Some(number), Some(max)) = (state, number, real.limit.max) {
+            let below = real.limit.resumes_below();
+            if self.counters.is_full(number, max, below)? {
+                state = RealState::MaxConns;
+                reason = Some(format!("no new connection until it has fewer than {below}"));
+            }
+        }
         let in_rotation = self.in_rotation(farm, real);
         Ok(RealReply {
             address: real.address,
@@ -288,6 +317,8 @@ impl Node {
             serverfarm: farm.name.to_string(),
             weight: if in_rotation { real.weight } else { 0 },
             admin_weight: real.weight,
+            max_connections: real.limit.max,
+            min_connections: real.limit.max.map(|_| real.limit.resumes_below()),
             state,
             reason,
             connections: self.counted(number, |census| &census.reals),
@@ -346,6 +377,10 @@ impl Node {
         let silent = hosts.into_iter().find(|(_, number, mac)| *number == hop && mac.is_none());
         silent.map(|(host, ..)| host.address)
     }
+}
+
+const fn rate_limit(rate: RateLimit, prefix_length: Option<u8>) -> RateLimitReply {
+    RateLimitReply { per_second: rate.per_second, burst: rate.burst, prefix_length }
 }
 
 /// As the CSM names it.

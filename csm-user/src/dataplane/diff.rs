@@ -364,7 +364,13 @@ mod tests {
                         let weight = u8::try_from(draw(state, 20)).unwrap();
                         let address = Ipv4Addr::new(192, 158, 39, last).into();
                         let admin = RealAdmin::InService;
-                        known.reals.push(model::Real { address, port: None, weight, admin });
+                        known.reals.push(model::Real {
+                            address,
+                            port: None,
+                            weight,
+                            limit: model::ConnectionLimit::default(),
+                            admin,
+                        });
                     }
                 }
             }
@@ -386,6 +392,7 @@ mod tests {
                 address: Ipv4Addr::new(192, 158, 39, last).into(),
                 port: None,
                 weight: 1,
+                limit: model::ConnectionLimit::default(),
                 admin: RealAdmin::InService,
             })
             .collect();

@@ -177,8 +177,10 @@ impl Dataplane {
         }
         let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Object(Box::new(error)))?;
         verify(program(&mut ebpf, names::PROGRAM)?)?;
+        take(&mut ebpf, names::PROGRAM_OPEN, names::FAMILY_OPEN)?;
         if capacity.ipv6 {
             take(&mut ebpf, names::PROGRAM6, names::FAMILY_V6)?;
+            take(&mut ebpf, names::PROGRAM6_OPEN, names::FAMILY_V6_OPEN)?;
         }
         if capacity.router {
             take(&mut ebpf, names::PROGRAM_ROUTER, names::FAMILY_ROUTER)?;
@@ -429,6 +431,7 @@ impl Dataplane {
         let missing = || LoadError::Missing(names::PROGRAM_TRACED);
         let traced = self.ebpf.program_mut(names::PROGRAM_TRACED).ok_or_else(missing)?;
         verify(traced.try_into().map_err(|_| missing())?)?;
+        take(&mut self.ebpf, names::PROGRAM_TOLD, names::FAMILY_TOLD)?;
         let ipv6 = program(&mut self.ebpf, names::PROGRAM6)?.fd().is_ok();
         if ipv6 {
             take(&mut self.ebpf, names::PROGRAM6_TRACED, names::FAMILY_V6_TRACED)?;

@@ -1,4 +1,4 @@
-//! The loads that `predictor leastconns` goes by. Pure.
+//! The loads that `predictor leastconns` and `maxconns` go by. Pure.
 //!
 //! The XDP program counts what begins and what both sides end, exactly and at once. It does not see everything: entries that
 //! idle out or are evicted, replicas that come and go. So each walk over the tables counts anew, and what is written as a
@@ -14,7 +14,7 @@ use super::family::Wire;
 use super::plan::{Contents, Desired};
 use crate::model::{Config, Predictor};
 
-/// A farm with that predictor.
+/// A farm whose loads count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Farm {
     /// `slowstart`; zero: none.
@@ -23,16 +23,16 @@ pub struct Farm {
     pub reals: BTreeMap<u32, Option<u32>>,
 }
 
-/// The farms of `leastconns` in a plan and the configuration that it was made of.
+/// The farms of `leastconns`, and those with limits, in a plan and the configuration that it was made of.
 #[must_use]
 pub fn farms(config: &Config, desired: &Desired) -> Vec<Farm> {
     let weights: BTreeMap<u32, u32> =
         slots(&desired.contents).chain(slots(&desired.contents6)).map(of_weighted_slot).collect();
-    let least = config.serverfarms.iter().filter_map(|farm| match farm.predictor {
+    let counted = config.serverfarms.iter().filter_map(|farm| match farm.predictor {
         Predictor::LeastConns { slowstart_s } => Some((&farm.name, slowstart_s)),
-        _ => None,
+        _ => farm.is_limited().then_some((&farm.name, 0)),
     });
-    least
+    counted
         .map(|(name, slowstart_s)| {
             let reals = desired.reals.iter().filter(|(_, known)| known.key.farm == *name);
             Farm {

@@ -11,7 +11,7 @@ use csm_common::address::V6;
 use csm_common::event::Drain;
 use csm_common::net::{Address, AddressKey, NextHop, Route, Tunnel};
 use csm_common::service::{
-    ClientPrefix, Match, Networks, Origin, Pool, Real, Settings, Vserver, VserverKey, ring_slot,
+    self, ClientPrefix, Match, Networks, Origin, Pool, Real, Settings, Vserver, VserverKey, ring_slot,
 };
 use csm_common::{limits, names};
 use ipnet::IpNet;
@@ -177,7 +177,7 @@ where
         let vservers = used(&self.vservers, Vserver::default())?;
         let mut rings = BTreeMap::new();
         for (&number, vserver) in vservers.iter().filter(|(_, vserver)| vserver.ring_len > 0) {
-            let slots = (0..vserver.ring_len.min(limits::RING_SLOTS))
+            let slots = (0..(vserver.ring_len + u32::from(vserver.spare_len)).min(limits::RING_SLOTS))
                 .map(|slot| Ok(self.rings.get(&ring_slot(number, slot))?.unwrap_or_default()))
                 .collect::<io::Result<Vec<u32>>>()?;
             rings.insert(number, slots);
@@ -210,7 +210,16 @@ fn prefix_key<A: Wire>(net: IpNet) -> PrefixKey<A> {
 
 /// An element of `REALS` that is not in use.
 fn no_real<A: Wire>() -> Real<A> {
-    Real { ip_be: A::UNSPECIFIED, port_be: 0, vlan: 0, nexthop: 0, flags: 0, farm: 0 }
+    Real {
+        ip_be: A::UNSPECIFIED,
+        port_be: 0,
+        vlan: 0,
+        nexthop: 0,
+        flags: 0,
+        farm: 0,
+        max_conns: 0,
+        min_conns: 0,
+    }
 }
 
 /// The elements of an array that are not all zero.
@@ -404,7 +413,7 @@ impl Promises {
     }
 }
 
-/// `LOADS` and `LOAD_BASES`: what `predictor leastconns` goes by.
+/// `LOADS` and `LOAD_BASES`: what `predictor leastconns` and `maxconns` go by.
 #[derive(Debug)]
 pub struct LoadMaps {
     since: BpfMap<u32, u64>,
@@ -419,6 +428,15 @@ impl LoadMaps {
             since: BpfMap::new(source.descriptor(names::LOADS)?)?,
             bases: BpfMap::new(source.descriptor(names::LOAD_BASES)?)?,
         })
+    }
+
+    /// Connections of `real`, of a farm whose loads count.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn load(&self, real: u32) -> io::Result<u64> {
+        let [base, since] = [&self.bases, &self.since].map(|map| map.get(&real));
+        Ok(service::load(base?.unwrap_or(0), since?.unwrap_or(0)))
     }
 
     /// What the XDP program has counted for each of `reals`.

@@ -141,6 +141,8 @@ pub struct Desired {
     pub contents6: Contents<V6>,
     /// Which vserver has which number.
     pub vservers: BTreeMap<u32, VserverName>,
+    /// Numbers of virtual servers that describe a backup farm, and nobody's connections bear.
+    pub backups: BTreeMap<u32, StableId>,
     /// Which real has which number.
     pub reals: BTreeMap<u32, RealName>,
     /// For next hops of replicas.
@@ -223,7 +225,8 @@ pub fn plan(
     desired.contents = of_family(config, ports, health, hops, numbers, &mut desired)?;
     desired.contents6 = of_family(config, ports, health, hops, numbers, &mut desired)?;
     let walk = numbers.walk;
-    let wanted: HashSet<StableId> = desired.vservers.values().map(|known| known.id).collect();
+    let named = desired.vservers.values().map(|known| known.id);
+    let wanted: HashSet<StableId> = named.chain(desired.backups.values().copied()).collect();
     numbers.vservers.retain(|id| wanted.contains(id), walk);
     let wanted: HashSet<StableId> = desired.reals.values().map(|known| known.id).collect();
     numbers.reals.retain(|id| wanted.contains(id), walk);
@@ -325,6 +328,8 @@ fn plan_farm<A: Wire>(
             nexthop: nexthop.unwrap_or(0),
             flags,
             farm: farm_number(&farm.name),
+            max_conns: real.limit.max.unwrap_or(0),
+            min_conns: real.limit.resumes_below(),
         };
         if in_rotation {
             rotation.push((number, real.weight));
@@ -351,8 +356,9 @@ fn plan_addresses<A: Wire>(config: &Config, contents: &mut Contents<A>) -> Resul
     let addresses = &mut contents.addresses;
     for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
         let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
-        let pool = farm.and_then(|farm| config.pool_of(farm));
-        for address in pool.iter().flat_map(|pool| pool.addresses()) {
+        let farms = vserver.farms().filter_map(|name| config.serverfarm(name));
+        let pools = farms.filter_map(|farm| config.pool_of(farm));
+        for address in pools.flat_map(model::Natpool::addresses) {
             if let Some(vlan) = config.vlan_of(address) {
                 for vlan in sides(config, vlan.id) {
                     addresses.insert(key(address, vlan), Address { kind: ADDRESS_POOL });

@@ -5,20 +5,19 @@
 
 use std::collections::HashMap;
 
-use csm_common::limits::RING_SLOTS;
 use csm_common::service::weighted_slot;
 
-/// The ring for `(real number, weight)`; weight 0 takes no slot. At most [`RING_SLOTS`] slots: larger sums of weights
+/// The ring for `(real number, weight)`; weight 0 takes no slot. At most `slots` slots: larger sums of weights
 /// are scaled down, no real below one slot; of more reals than slots the last ones get none.
 #[must_use]
-pub fn ring(reals: &[(u32, u8)]) -> Vec<u32> {
+pub fn ring(reals: &[(u32, u8)], slots: u32) -> Vec<u32> {
     let mut reals: Vec<(u32, u32)> = reals
         .iter()
         .filter(|(_, weight)| *weight > 0)
         .map(|&(real, weight)| (real, u32::from(weight)))
         .collect();
-    reals.truncate(RING_SLOTS as usize);
-    scale(&mut reals);
+    reals.truncate(slots as usize);
+    scale(&mut reals, slots);
     let total: i64 = reals.iter().map(|&(_, weight)| i64::from(weight)).sum();
     let mut credit = vec![0_i64; reals.len()];
     (0..total)
@@ -35,20 +34,20 @@ pub fn ring(reals: &[(u32, u8)]) -> Vec<u32> {
 }
 
 /// Divides the weights by their greatest common divisor and, if their sum is still too large, scales them down.
-fn scale(reals: &mut [(u32, u32)]) {
+fn scale(reals: &mut [(u32, u32)], slots: u32) {
     let divisor = reals.iter().map(|&(_, weight)| weight).reduce(gcd).unwrap_or(1);
     for (_, weight) in reals.iter_mut() {
         *weight /= divisor;
     }
     let sum: u32 = reals.iter().map(|&(_, weight)| weight).sum();
-    if sum <= RING_SLOTS {
+    if sum <= slots {
         return;
     }
     for (_, weight) in reals.iter_mut() {
-        *weight = (*weight * RING_SLOTS / sum).max(1);
+        *weight = (*weight * slots / sum).max(1);
     }
     // Raising small weights to 1 may have made the sum too large again: the largest pay.
-    let mut excess = reals.iter().map(|&(_, weight)| weight).sum::<u32>().saturating_sub(RING_SLOTS);
+    let mut excess = reals.iter().map(|&(_, weight)| weight).sum::<u32>().saturating_sub(slots);
     while excess > 0 {
         let Some((_, largest)) = reals.iter_mut().max_by_key(|(_, weight)| *weight) else { return };
         *largest -= 1;
@@ -56,11 +55,11 @@ fn scale(reals: &mut [(u32, u32)]) {
     }
 }
 
-/// The ring of `leastconns` for `(real number, weight)`: each real once with its weight, of more than [`RING_SLOTS`] the first.
+/// The ring of `leastconns` for `(real number, weight)`: each real once with its weight, of more than `slots` the first.
 #[must_use]
-pub fn each_once(reals: &[(u32, u8)]) -> Vec<u32> {
+pub fn each_once(reals: &[(u32, u8)], slots: u32) -> Vec<u32> {
     let weighted = reals.iter().filter(|(_, weight)| *weight > 0);
-    weighted.map(|&(real, weight)| weighted_slot(real, weight)).take(RING_SLOTS as usize).collect()
+    weighted.map(|&(real, weight)| weighted_slot(real, weight)).take(slots as usize).collect()
 }
 
 /// The slots for `ring`, whose reals have the weights of `reals`. Whatever the predictor, they have one form: when it changes,
@@ -73,28 +72,30 @@ pub fn weighted(ring: &[u32], reals: &[(u32, u8)]) -> Vec<u32> {
         .collect()
 }
 
-/// Slots of a hash table: a prime below [`RING_SLOTS`].
-const HASH_SLOTS: u64 = 1021;
+/// Slots of a hash table: primes, of which the largest that fits is taken.
+const HASH_SLOTS: [u64; 2] = [1021, 509];
 
 /// The table for `(real number, identity)` of the hashing predictors: a hash modulo its length gives the slot. Each real
 /// takes slots in an order of its own, one after the other in turn (Maglev, NSDI 2016, section 3.4): all get the same
 /// number of slots within one, and when a real comes or goes few other slots change hands. The table depends on the
-/// identities alone, so both nodes of a pair have the same.
+/// identities alone, so both nodes of a pair have the same. At most `slots` slots, of which there are 509 at least.
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "remainders of a small prime")]
-pub fn hash_table(reals: &[(u32, u64)]) -> Vec<u32> {
+pub fn hash_table(reals: &[(u32, u64)], slots: u32) -> Vec<u32> {
+    let [most, least] = HASH_SLOTS;
+    let slots = if most <= u64::from(slots) { most } else { least };
     let mut reals: Vec<(u64, u32)> = reals.iter().map(|&(number, id)| (id, number)).collect();
     reals.sort_unstable();
-    reals.truncate(HASH_SLOTS as usize);
+    reals.truncate(slots as usize);
     let mut orders: Vec<_> = reals
         .iter()
         .map(|&(id, number)| {
             let spread = crate::model::fnv1a(&id.to_be_bytes());
-            let (offset, skip) = ((spread >> 32) % HASH_SLOTS, (spread & 0xffff_ffff) % (HASH_SLOTS - 1) + 1);
-            (number, (0..HASH_SLOTS).map(move |turn| ((offset + turn * skip) % HASH_SLOTS) as usize))
+            let (offset, skip) = ((spread >> 32) % slots, (spread & 0xffff_ffff) % (slots - 1) + 1);
+            (number, (0..slots).map(move |turn| ((offset + turn * skip) % slots) as usize))
         })
         .collect();
-    let mut table: Vec<Option<u32>> = vec![None; HASH_SLOTS as usize];
+    let mut table: Vec<Option<u32>> = vec![None; slots as usize];
     let mut free = if orders.is_empty() { 0 } else { table.len() };
     while free > 0 {
         for (number, order) in &mut orders {
@@ -115,9 +116,18 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{HASH_SLOTS, RING_SLOTS, hash_table, ring};
+    use super::{hash_table as hash_table_of, ring as ring_of};
+    use csm_common::limits::RING_SLOTS;
     use proptest::prelude::*;
     use std::collections::HashMap;
+
+    fn ring(reals: &[(u32, u8)]) -> Vec<u32> {
+        ring_of(reals, RING_SLOTS)
+    }
+
+    fn hash_table(reals: &[(u32, u64)]) -> Vec<u32> {
+        hash_table_of(reals, RING_SLOTS)
+    }
 
     fn counts(ring: &[u32]) -> HashMap<u32, u32> {
         let mut counts = HashMap::new();
@@ -150,7 +160,7 @@ mod tests {
         fn a_hash_table_is_even_and_a_real_that_goes_takes_little_with_it(reals in 2_u32..40, gone in any::<prop::sample::Index>()) {
             let all: Vec<(u32, u64)> = (0..reals).map(|real| (real, u64::from(real) * 7919 + 3)).collect();
             let before = hash_table(&all);
-            prop_assert_eq!(before.len() as u64, HASH_SLOTS);
+            prop_assert_eq!(before.len() as u64, 1021);
             let counts = counts(&before);
             let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
             prop_assert!(counts.len() == reals as usize && most - least <= 1, "{counts:?}");

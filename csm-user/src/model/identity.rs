@@ -20,6 +20,13 @@ impl StableId {
         Self(fnv1a(format!("vserver {name} {network} {protocol} {port}").as_bytes()))
     }
 
+    /// Of a virtual server's choice among its backup farm.
+    #[must_use]
+    pub fn of_backup(name: &Name, virtual_server: &Virtual) -> Self {
+        let Self(vserver) = Self::of_vserver(name, virtual_server);
+        Self(fnv1a(format!("backup {vserver}").as_bytes()))
+    }
+
     /// Of a real: its farm, address and port (0: the virtual server's).
     #[must_use]
     pub fn of_real(farm: &Name, address: IpAddr, port: Option<u16>) -> Self {

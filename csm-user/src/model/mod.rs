@@ -14,6 +14,7 @@ mod family;
 mod host;
 mod identity;
 mod lease;
+mod limit;
 mod natpool;
 mod port;
 mod probe;
@@ -25,6 +26,7 @@ mod track;
 pub use family::{Family, prefix_mask, prefix_mask6};
 pub use host::{Encapsulation, Host, Tunnel};
 pub use identity::{StableId, fnv1a};
+pub use limit::{Backup, ClientRateLimit, ConnectionLimit, RateLimit, RateLimits};
 pub use natpool::Natpool;
 
 pub use port::{
@@ -246,6 +248,18 @@ impl Serverfarm {
             reals: Vec::new(),
         }
     }
+
+    /// Whether a real of it has a limit.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.reals.iter().any(|real| real.limit.max.is_some())
+    }
+
+    /// Whether connections of its reals are counted as they come and go.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.is_limited() || matches!(self.predictor, Predictor::LeastConns { .. })
+    }
 }
 
 /// How a real of a farm is chosen.
@@ -283,6 +297,8 @@ pub struct Real {
     pub port: Option<u16>,
     /// `weight N`: 0–100, default 8; 0 takes no new connections.
     pub weight: u8,
+    /// `maxconns N`, `minconns N`.
+    pub limit: ConnectionLimit,
     /// `inservice`.
     pub admin: RealAdmin,
 }
@@ -341,6 +357,10 @@ pub struct Vserver {
     pub virtual_server: Option<Virtual>,
     /// `serverfarm NAME`; `None`: out of service, with a warning (Figure 7-1).
     pub serverfarm: Option<Name>,
+    /// `serverfarm NAME backup NAME [sticky]`.
+    pub backup: Option<Backup>,
+    /// `rate-limit ...`.
+    pub rate_limits: RateLimits,
     /// `vlan N`: only from this VLAN.
     pub vlan: Option<VlanId>,
     /// `client A M [exclude]`, several; none: all clients.
@@ -366,6 +386,11 @@ impl Vserver {
     #[must_use]
     pub const fn is_operational(&self) -> bool {
         self.inservice && self.virtual_server.is_some() && self.serverfarm.is_some()
+    }
+
+    /// Its farms: the one, and the backup.
+    pub fn farms(&self) -> impl Iterator<Item = &Name> {
+        self.serverfarm.iter().chain(self.backup.iter().map(|backup| &backup.farm))
     }
 
     /// Its ranges of clients; without any that is served, all clients are.

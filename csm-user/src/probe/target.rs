@@ -82,7 +82,7 @@ fn ports(config: &Config, farm: &Serverfarm, real: &Real, probe: &Probe) -> BTre
     let virtual_ports: BTreeSet<_> = config
         .vservers
         .iter()
-        .filter(|vserver| vserver.serverfarm.as_ref() == Some(&farm.name))
+        .filter(|vserver| vserver.farms().any(|name| *name == farm.name))
         .filter_map(|vserver| vserver.virtual_server)
         .filter(|virtual_server| virtual_server.port != 0)
         .map(|virtual_server| Some(virtual_server.port))
@@ -96,7 +96,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Interface, PortMode, Protocol, Virtual, Vlan, VlanId, VlanRole, Vserver, XdpMode};
+    use crate::model::{
+        ConnectionLimit, Interface, PortMode, Protocol, RateLimits, Virtual, Vlan, VlanId, VlanRole, Vserver,
+        XdpMode,
+    };
 
     fn name(text: &str) -> Name {
         Name::new(text).expect("a good name")
@@ -117,6 +120,8 @@ mod tests {
                 port,
             )),
             serverfarm: Some(name("web")),
+            backup: None,
+            rate_limits: RateLimits::default(),
             vlan: None,
             clients: vec![],
             unidirectional: None,
@@ -135,6 +140,7 @@ mod tests {
             address: Ipv4Addr::new(192, 158, 39, last).into(),
             port: real_port,
             weight: 8,
+            limit: ConnectionLimit::default(),
             admin,
         };
         Config {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use aya::maps::MapData;
-use csm_common::service::{MATCH_FTP, Real, Vserver, of_weighted_slot};
+use csm_common::service::{MATCH_FTP, Real, VSERVER_BACKUP, Vserver, of_weighted_slot};
 use csm_user::dataplane::adopt::LAYOUT;
 use csm_user::dataplane::maps::{HopMaps, MapSource, Maps};
 use csm_user::dataplane::plan::Contents;
@@ -117,10 +117,11 @@ impl Reader<'_> {
 
     fn real(&self, number: u32, of: Option<&Vserver>) -> String {
         let Some(real) = self.contents.reals.get(&number) else { return format!("missing real {number}") };
-        let Real { ip_be, port_be, vlan, nexthop, flags, farm } = *real;
+        let Real { ip_be, port_be, vlan, nexthop, flags, farm, max_conns, min_conns } = *real;
         let stray = if of.is_some_and(|vserver| vserver.farm != farm) { " of another farm" } else { "" };
         let (address, port, hop) = (ip(ip_be), u16::from_be(port_be), self.hop(nexthop));
-        format!("{address}:{port} vlan {vlan} flags {flags} by {hop}{stray}")
+        let limits = format!("at most {max_conns} below {min_conns}");
+        format!("{address}:{port} vlan {vlan} flags {flags} {limits} by {hop}{stray}")
     }
 
     fn vserver(&self, number: u32) -> String {
@@ -129,6 +130,10 @@ impl Reader<'_> {
         let group =
             if sticky_group == PRIVATE + number { "its own".to_owned() } else { sticky_group.to_string() };
         let ring = self.contents.rings.get(&number).map_or(&[][..], Vec::as_slice);
+        let limits = (vserver.rate, vserver.client_rate, ip(vserver.client_rate_mask_be));
+        // Nothing leads to the backup's element but this.
+        let backup =
+            if flags & VSERVER_BACKUP == 0 { "none".to_owned() } else { self.vserver(vserver.backup) };
         // In their order, which a client's hash depends on; runs of one real are told by their length.
         let mut runs: Vec<(u32, u32)> = Vec::new();
         for slot in ring {
@@ -146,12 +151,13 @@ impl Reader<'_> {
             .collect();
         format!(
             "flags {flags} idle {idle_s} pending {pending_s} sticky {sticky_s} mask {} group {group} hash {} port {} pool {} \
-             ring [{}]",
+             rates {limits:?} ring [{}], {} of them spare, backup ({backup})",
             ip(sticky_mask_be),
             ip(vserver.hash_mask_be),
             u16::from_be(vserver.port_be),
             self.pool(pool),
-            slots.join(", ")
+            slots.join(", "),
+            vserver.spare_len
         )
     }
 }

@@ -8,6 +8,7 @@ mod configure;
 mod dataplane;
 mod differential;
 mod dualstack;
+mod edge;
 mod edits;
 mod endure;
 mod failover;

@@ -24,8 +24,8 @@ use csm_user::dataplane::ring::{Change, Delta, Hint, RingThread};
 use csm_user::dataplane::snapshot::{Directory, DirectoryCell};
 use csm_user::dataplane::table::{Conflict, Insert, InsertError, Table, monotonic_ns};
 use csm_user::model::{
-    self, Config, Name, Protocol, Real, RealAdmin, Serverfarm, StableId, Virtual, Vlan, VlanId, VlanRole,
-    Vserver,
+    self, Config, ConnectionLimit, Name, Protocol, RateLimits, Real, RealAdmin, Serverfarm, StableId,
+    Virtual, Vlan, VlanId, VlanRole, Vserver,
 };
 use csm_user::replication::record::{self, ConnGone, ConnKey, ConnRecord, Refusal, ReplicaTable};
 
@@ -301,6 +301,7 @@ pub(super) fn config() -> Config {
         address: address.parse().unwrap(),
         port: None,
         weight: 8,
+        limit: ConnectionLimit::default(),
         admin: RealAdmin::InService,
     };
     let vlan = |number, role, address: &str, gateways: &[&str]| Vlan {
@@ -321,6 +322,8 @@ pub(super) fn config() -> Config {
             name: name("VIP1"),
             virtual_server: Some(Virtual::single("192.158.38.30".parse().unwrap(), Protocol::TCP, 80)),
             serverfarm: Some(name("WEB")),
+            backup: None,
+            rate_limits: RateLimits::default(),
             vlan: None,
             clients: vec![],
             unidirectional: None,

@@ -18,7 +18,10 @@ use csm_user::dataplane::plan::{Assignments, HealthView, needed_hops, plan};
 use csm_user::dataplane::ring::{Change, Delta};
 use csm_user::dataplane::snapshot::{Directory, DirectoryCell};
 use csm_user::dataplane::table::{Conflict, Insert, Position, Table, monotonic_ns};
-use csm_user::model::{Config, Host, Name, Protocol, Real, RealAdmin, Serverfarm, Sticky, Virtual, Vserver};
+use csm_user::model::{
+    Config, ConnectionLimit, Host, Name, Protocol, RateLimits, Real, RealAdmin, Serverfarm, Sticky, Virtual,
+    Vserver,
+};
 use csm_user::replication::record::{self, ConnGone, ConnRecord, Refusal, ReplicaTable, StickyRecord};
 
 use super::tables::{config, connection, settings};
@@ -72,6 +75,7 @@ fn both() -> Config {
             address: "fd00:3::101".parse().unwrap(),
             port: None,
             weight: 8,
+            limit: ConnectionLimit::default(),
             admin: RealAdmin::InService,
         }],
         ..Serverfarm::new(name("WEB6"))
@@ -80,6 +84,8 @@ fn both() -> Config {
         name: name("VIP6"),
         virtual_server: Some(Virtual::single("fd00:2::30".parse().unwrap(), Protocol::TCP, 80)),
         serverfarm: Some(name("WEB6")),
+        backup: None,
+        rate_limits: RateLimits::default(),
         sticky: Some(Sticky { minutes: 1, group: 7, bits: 32, bits6: 64 }),
         replicate_sticky: true,
         ..config.vservers[0].clone()

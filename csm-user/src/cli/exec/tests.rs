@@ -96,22 +96,24 @@ async fn json_has_the_same_facts() {
         "show module csm 5 reals | json",
         false,
         &expect![[r#"
-        [
-          {
-            "address": "192.158.39.101",
-            "port": null,
-            "serverfarm": "WEB",
-            "weight": 0,
-            "admin_weight": 8,
-            "state": "probe_failed",
-            "reason": "probe TCP port 80: connection refused",
-            "connections": 3,
-            "total_connections": 4,
-            "client_packets": 5,
-            "server_packets": 6
-          }
-        ]
-    "#]],
+            [
+              {
+                "address": "192.158.39.101",
+                "port": null,
+                "serverfarm": "WEB",
+                "weight": 0,
+                "admin_weight": 8,
+                "state": "probe_failed",
+                "max_connections": null,
+                "min_connections": null,
+                "reason": "probe TCP port 80: connection refused",
+                "connections": 3,
+                "total_connections": 4,
+                "client_packets": 5,
+                "server_packets": 6
+              }
+            ]
+        "#]],
     )
     .await;
     good(

@@ -148,6 +148,8 @@ mod tests {
             serverfarm: "F".to_owned(),
             weight: 0,
             admin_weight: 8,
+            max_connections: None,
+            min_connections: None,
             state: RealState::ProbeFailed,
             reason: Some("probe P: connection refused".to_owned()),
             connections: None,

@@ -34,7 +34,8 @@ pub fn write_detail(out: &mut impl Write, reals: &[RealReply]) -> fmt::Result {
             writeln!(out, "  reason = {reason}")?;
         }
         let connections = figure(*connections);
-        writeln!(out, "  conns = {connections}, maxconns = {NO_LIMIT}, minconns = 0")?;
+        let (max, min) = (real.max_connections.unwrap_or(NO_LIMIT), real.min_connections.unwrap_or(0));
+        writeln!(out, "  conns = {connections}, maxconns = {max}, minconns = {min}")?;
         writeln!(out, "  weight = {weight}, weight(admin) = {admin_weight}")?;
         writeln!(out, "  total conns established = {total_connections}")?;
         writeln!(out, "  client pkts = {}, server pkts = {}", real.client_packets, real.server_packets)?;
@@ -57,6 +58,7 @@ pub(super) const fn state(state: RealState) -> &'static str {
         RealState::ProbeTesting => "PROBE_TESTING",
         RealState::ProbeFailed => "PROBE_FAILED",
         RealState::ArpFailed => "ARP_FAILED",
+        RealState::MaxConns => "MAXCONNS",
     }
 }
 
@@ -75,6 +77,8 @@ mod tests {
             serverfarm: "WEB".to_owned(),
             weight: 8,
             admin_weight: 8,
+            max_connections: None,
+            min_connections: None,
             state: RealState::Operational,
             reason: None,
             connections: Some(334),

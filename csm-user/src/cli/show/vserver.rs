@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{figure, protocol, rule};
-use crate::api::reply::{Replicate, StickyRule, VserverReply, VserverState};
+use crate::api::reply::{BackupReply, RateLimitReply, Replicate, StickyRule, VserverReply, VserverState};
 
 /// Writes the listing.
 pub fn write(out: &mut impl Write, vservers: &[VserverReply]) -> fmt::Result {
@@ -51,9 +51,11 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
     )?;
     let connections = figure(*connections);
     writeln!(out, "  conns = {connections}, total conns = {total_connections}")?;
+    limits(out, vserver)?;
     writeln!(out, "  Default policy:")?;
     let farm = vserver.serverfarm.as_deref().unwrap_or("<not assigned>");
-    writeln!(out, "    server farm = {farm}, backup = <not assigned>")?;
+    let backup = vserver.backup.as_ref().map_or_else(|| "<not assigned>".to_owned(), backup);
+    writeln!(out, "    server farm = {farm}, backup = {backup}")?;
     let StickyRule { minutes, group, netmask } =
         vserver.sticky.unwrap_or(StickyRule { minutes: 0, group: 0, netmask: Ipv4Addr::UNSPECIFIED.into() });
     let netmask = match netmask {
@@ -66,6 +68,32 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
     rule(out, 53)?;
     let (client, server) = (vserver.client_packets, vserver.server_packets);
     writeln!(out, "  (default)       {total_connections:<12} {client:<12} {server}")
+}
+
+/// What it refuses; only of one with limits.
+fn limits(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
+    let refused = vserver.refused;
+    if let Some(rate) = &vserver.rate_limit {
+        writeln!(out, "  rate limit = {}, refused = {}", rate_limit(rate), refused.rate_limit)?;
+    }
+    if let Some(rate) = &vserver.client_rate_limit {
+        writeln!(out, "  client rate limit = {}, refused = {}", rate_limit(rate), refused.client_rate_limit)?;
+    }
+    if refused.no_real > 0 {
+        writeln!(out, "  refused for want of a real = {}", refused.no_real)?;
+    }
+    Ok(())
+}
+
+fn rate_limit(rate: &RateLimitReply) -> String {
+    let of = rate.prefix_length.map(|bits| format!(" of each /{bits}")).unwrap_or_default();
+    format!("{} conns/s, burst {}{of}", rate.per_second, rate.burst)
+}
+
+fn backup(backup: &BackupReply) -> String {
+    let (sticky, serving) =
+        (if backup.sticky { ", sticky" } else { "" }, if backup.serving { ", serving" } else { "" });
+    format!("{}{sticky}{serving}", backup.serverfarm)
 }
 
 fn address(vserver: &VserverReply) -> String {
@@ -105,7 +133,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::api::reply::Protocol;
+    use crate::api::reply::{Protocol, RefusedReply};
 
     fn vservers() -> Vec<VserverReply> {
         let web = VserverReply {
@@ -122,6 +150,10 @@ mod tests {
             state: VserverState::Operational,
             reason: None,
             serverfarm: Some("FARM".to_owned()),
+            backup: Some(BackupReply { serverfarm: "SORRY".to_owned(), sticky: true, serving: false }),
+            rate_limit: Some(RateLimitReply { per_second: 1000, burst: 200, prefix_length: None }),
+            client_rate_limit: Some(RateLimitReply { per_second: 10, burst: 10, prefix_length: Some(24) }),
+            refused: RefusedReply { rate_limit: 7, client_rate_limit: 12, no_real: 3 },
             idle_s: 3600,
             pending_s: 30,
             replicate: Replicate::default(),
@@ -139,6 +171,10 @@ mod tests {
             state: VserverState::OutOfService,
             reason: Some("no serverfarm".to_owned()),
             serverfarm: None,
+            backup: None,
+            rate_limit: None,
+            client_rate_limit: None,
+            refused: RefusedReply::default(),
             replicate: Replicate { connection: true, sticky: true },
             sticky: Some(StickyRule { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST.into() }),
             connections: Some(0),
@@ -187,8 +223,11 @@ mod tests {
               virtual = 10.86.213.93/32:80, bidir, TCP, service = NONE, advertise = FALSE
               idle = 3600, replicate csrp = none, vlan = 2, pending = 30, layer 4
               conns = 12, total conns = 34567
+              rate limit = 1000 conns/s, burst 200, refused = 7
+              client rate limit = 10 conns/s, burst 10 of each /24, refused = 12
+              refused for want of a real = 3
               Default policy:
-                server farm = FARM, backup = <not assigned>
+                server farm = FARM, backup = SORRY, sticky
                 sticky: timer = 0, subnet = 0.0.0.0, group id = 0
               Policy          Tot matches  Client pkts  Server pkts
               -----------------------------------------------------

@@ -186,6 +186,23 @@ pub(super) static APPLIED: &[Command] = &[
     .restores(Some(default::WEIGHT))
     .prints(Print::Real(|real| unless(default::WEIGHT, "weight", u64::from(real.weight)))),
     Command::new(
+        Id::MaxConns,
+        Real,
+        &[Word("maxconns", "Most connections"), Slot("COUNT", CONNECTIONS, "Connections")],
+        "Gives the real no new connection while it has so many, half-open ones included.",
+    )
+    .restores(None)
+    .prints(Print::Real(|real| real.limit.max.iter().map(|count| format!("maxconns {count}")).collect())),
+    Command::new(
+        Id::MinConns,
+        Real,
+        &[Word("minconns", "When it gets new ones again"), Slot("COUNT", CONNECTIONS, "Connections")],
+        "After it was at its `maxconns` the real gets no new connection until it has fewer than this. Without, as soon as it has \
+         fewer than `maxconns`.",
+    )
+    .restores(None)
+    .prints(Print::Real(|real| real.limit.min.iter().map(|count| format!("minconns {count}")).collect())),
+    Command::new(
         Id::RealInservice,
         Real,
         &[Word("inservice", "Take new connections")],
@@ -197,6 +214,8 @@ pub(super) static APPLIED: &[Command] = &[
         on.then(|| "inservice".to_owned()).into_iter().collect()
     })),
 ];
+
+const CONNECTIONS: Kind = Number(1, u32::MAX as u64);
 
 fn predictor(predictor: Predictor) -> Vec<String> {
     match predictor {

@@ -10,7 +10,7 @@ use crate::config::grammar::Kind::{self, Mask, Network, Number};
 use crate::config::grammar::MISPRINT;
 use crate::config::grammar::Piece::{Either, Optional, Slot, Word};
 use crate::config::service;
-use crate::model::{ClientRange, Virtual, prefix_mask};
+use crate::model::{ClientRange, ClientRateLimit, RateLimit, Virtual, prefix_mask};
 
 pub(super) static APPLIED: &[Command] = &[
     Command::new(
@@ -66,12 +66,17 @@ pub(super) static APPLIED: &[Command] = &[
         &[
             Word("serverfarm", "Where connections go"),
             Slot("NAME", Kind::Name, "A server farm of this configuration"),
+            Optional(&[
+                Word("backup", "Where they go while no real of it can have one"),
+                Slot("BACKUP", Kind::Name, "Another server farm of this configuration"),
+                Optional(&[Word("sticky", "Clients stick to its reals, too")]),
+            ]),
         ],
-        "Names the server farm.",
+        "Names the server farm, and one that serves while no real of it is in rotation and below its `maxconns`.",
     )
     .restores(None)
     .prints(Print::Vserver(|vserver| {
-        vserver.serverfarm.iter().map(|name| format!("serverfarm {name}")).collect()
+        vserver.serverfarm.iter().map(|name| format!("serverfarm {name}{}", backup(vserver))).collect()
     })),
     Command::new(
         Id::VserverVlan,
@@ -134,6 +139,53 @@ pub(super) static APPLIED: &[Command] = &[
     )
     .restores(Some(default::PENDING))
     .prints(Print::Vserver(|vserver| unless(default::PENDING, "pending", vserver.pending.as_secs()))),
+    Command::new(
+        Id::RateLimit,
+        Vserver,
+        &[
+            Word("rate-limit", "How fast connections may come"),
+            Word("connections", "Of all clients together"),
+            Slot("RATE", RATE, "New connections a second"),
+            Optional(&[
+                Word("burst", "How many may come at once; without, those of a second"),
+                Slot("BURST", RATE, "Connections"),
+            ]),
+        ],
+        "Drops the first packets of connections that come faster. Established and half-open ones are not concerned. Of a flood \
+         from forged addresses it spares the servers, and its clients fare as the flood does: it has no way to tell them apart.",
+    )
+    .restores(None)
+    .prints(Print::Vserver(|vserver| {
+        let line = |limit: &RateLimit| format!("rate-limit connections {}", rate(limit));
+        vserver.rate_limits.connections.iter().map(line).collect()
+    })),
+    Command::new(
+        Id::ClientRateLimit,
+        Vserver,
+        &[
+            Word("rate-limit", "How fast connections may come"),
+            Word("client", "Of each client"),
+            Word("connections", "Its new connections"),
+            Slot("RATE", RATE, "New connections a second"),
+            Optional(&[
+                Word("burst", "How many may come at once; without, those of a second"),
+                Slot("BURST", RATE, "Connections"),
+            ]),
+            Optional(&[Either(&[
+                &[Word("netmask", "Part of the address that makes a client"), Slot("MASK", Mask, "Mask")],
+                &[
+                    Word("prefix-length", "Part of the IPv6 address that makes a client"),
+                    Slot("LENGTH", Number(0, 128), "Leading bits"),
+                ],
+            ])]),
+        ],
+        "Drops the first packets of connections that a client opens faster. A client is an address, or a network by its mask. \
+         65,536 clients are followed at a time; of more those that have been silent for longest begin anew.",
+    )
+    .restores(None)
+    .prints(Print::Vserver(|vserver| {
+        vserver.rate_limits.client.iter().map(client_rate_limit).collect()
+    })),
     Command::new(
         Id::Sticky,
         Vserver,
@@ -209,10 +261,30 @@ fn virtual_server(to: &Virtual) -> String {
 
 fn sticky(sticky: &crate::model::Sticky) -> String {
     let group = if sticky.group == 0 { String::new() } else { format!(" group {}", sticky.group) };
-    let part = match (sticky.bits, sticky.bits6) {
+    format!("sticky {}{group}{}", sticky.minutes, part(sticky.bits, sticky.bits6))
+}
+
+fn part(bits: u8, bits6: u8) -> String {
+    match (bits, bits6) {
         (32, 128) => String::new(),
         (32, bits6) => format!(" prefix-length {bits6}"),
         (bits, _) => format!(" netmask {}", prefix_mask(bits)),
-    };
-    format!("sticky {}{group}{part}", sticky.minutes)
+    }
 }
+
+fn backup(vserver: &crate::model::Vserver) -> String {
+    let Some(backup) = &vserver.backup else { return String::new() };
+    format!(" backup {}{}", backup.farm, if backup.sticky { " sticky" } else { "" })
+}
+
+fn rate(limit: &RateLimit) -> String {
+    let RateLimit { per_second, burst } = limit;
+    if burst == per_second { per_second.to_string() } else { format!("{per_second} burst {burst}") }
+}
+
+fn client_rate_limit(limit: &ClientRateLimit) -> String {
+    format!("rate-limit client connections {}{}", rate(&limit.rate), part(limit.bits, limit.bits6))
+}
+
+/// Connections, or connections a second.
+const RATE: Kind = Number(1, csm_common::rate::RATE_MAX as u64);

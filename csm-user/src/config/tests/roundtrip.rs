@@ -10,11 +10,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, Encapsulation, Family, FtGroup, FtKeys, Interface,
-    Name, NatClient, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol, Real, RealAdmin,
-    RouterInterface, RouterRoute, Secret, Serverfarm, StandbyGroup, StandbyTrack, Static, StaticAction,
-    StaticRoute, Sticky, TrackMode, TrackedGroup, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet,
-    Vserver, XdpMode, channel_name,
+    Backup, CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, ClientRateLimit, ConnectionLimit,
+    Encapsulation, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor, Probe,
+    ProbeKind, Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret,
+    Serverfarm, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode,
+    TrackedGroup, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode, channel_name,
 };
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
@@ -117,7 +117,7 @@ fn probe(number: usize) -> impl Strategy<Value = Probe> {
 }
 
 fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
-    let real = (of(1..=65535_u16), 0..=100_u8, any::<bool>());
+    let real = (of(1..=65535_u16), 0..=100_u8, limit(), any::<bool>());
     let source = prop_oneof![
         Just(None),
         Just(Some(NatClient::Pool(name('N', number % 2)))),
@@ -143,13 +143,14 @@ fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
                 probes: (0..probes).filter(|&n| used[n]).map(|n| name('P', n)).collect(),
                 reals: (1_u8..)
                     .zip(reals)
-                    .map(|(n, (port, weight, on))| Real {
+                    .map(|(n, (port, weight, limit, on))| Real {
                         address: match family {
                             Family::V4 => Ipv4Addr::new(10, 2, 3, n).into(),
                             Family::V6 => Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 3, n.into()).into(),
                         },
                         port,
                         weight,
+                        limit,
                         admin: if on { RealAdmin::InService } else { RealAdmin::OutOfService },
                     })
                     .collect(),
@@ -259,14 +260,37 @@ fn clients(family: Family) -> impl Strategy<Value = Vec<ClientRange>> {
     })
 }
 
+fn limit() -> impl Strategy<Value = ConnectionLimit> {
+    let both = (1..=u32::MAX).prop_flat_map(|max| (Just(max), of(1..=max)));
+    of(both).prop_map(|limit| {
+        limit.map_or(ConnectionLimit::default(), |(max, min)| ConnectionLimit { max: Some(max), min })
+    })
+}
+
+fn rate_limits(family: Family) -> impl Strategy<Value = RateLimits> {
+    let rate = || (1..=1_000_000_u32, 1..=1_000_000_u32);
+    let rate = move || rate().prop_map(|(per_second, burst)| RateLimit { per_second, burst });
+    let client = (rate(), bits(family));
+    let client = client.prop_map(|(rate, (bits, bits6))| ClientRateLimit { rate, bits, bits6 });
+    (of(rate()), of(client)).prop_map(|(connections, client)| RateLimits { connections, client })
+}
+
+/// Farm 2, where it can stand in for the virtual server's own.
+fn backup(farms: &[Serverfarm], vserver: &Vserver) -> Option<Backup> {
+    let [first, _, backup] = farms else { return None };
+    let forwards = [first, backup].iter().any(|farm| farm.predictor == Predictor::Forward);
+    let fits = vserver.serverfarm.as_ref() == Some(&first.name) && first.nat_server == backup.nat_server;
+    (fits && !forwards).then(|| Backup { farm: backup.name.clone(), sticky: vserver.inservice })
+}
+
 fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
     let family = family(number);
     let sticky = (1..=65535_u16, any::<u8>(), bits(family));
-    let who = (clients(family), of(any::<bool>()));
+    let who = (clients(family), of(any::<bool>()), rate_limits(family));
     let what = (of(virtual_server(number)), of(Just(number % 2)), of(2..=3_usize), of(sticky), who);
     (what, secs(0..=13_500_000), secs(1..=65535), any::<[bool; 3]>()).prop_map(
         move |(
-            (virtual_server, farm, vlan, sticky, (clients, unidirectional)),
+            (virtual_server, farm, vlan, sticky, (clients, unidirectional, rate_limits)),
             idle,
             pending,
             [connection, replicate_sticky, inservice],
@@ -274,6 +298,8 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
             name: name('V', number),
             virtual_server,
             serverfarm: farm.filter(|n| *n < farms).map(|n| name('F', n)),
+            backup: None,
+            rate_limits,
             vlan: vlan.map(vlan_id),
             clients,
             unidirectional,
@@ -473,7 +499,7 @@ fn config() -> impl Strategy<Value = Config> {
                     probes,
                     (natpools, statics),
                     serverfarms,
-                    vservers,
+                    mut vservers,
                     ft,
                     (mut interfaces, (router, routes)),
                 )| {
@@ -483,6 +509,9 @@ fn config() -> impl Strategy<Value = Config> {
                             mode: PortMode::Routed,
                             xdp: XdpMode::Native,
                         });
+                    }
+                    for vserver in &mut vservers {
+                        vserver.backup = backup(&serverfarms, vserver);
                     }
                     // Of a pair's ports each node gives away its half.
                     vlans[1].alt_address = Some(net("10.3.0.2/16"));

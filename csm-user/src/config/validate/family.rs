@@ -5,7 +5,7 @@ use super::super::parse::Section;
 use super::Checker;
 use crate::model::{Family, Predictor, Serverfarm, Virtual, Vserver};
 
-const REMEDY: &str = "nothing is translated between IPv4 and IPv6: use addresses of one family";
+pub(super) const REMEDY: &str = "nothing is translated between IPv4 and IPv6: use addresses of one family";
 
 /// The family of `farm`: its first real's, or its pool's; `None` as long as it has neither.
 fn family_of(checker: &Checker<'_>, farm: &Serverfarm) -> Option<Family> {
@@ -60,7 +60,13 @@ pub(super) fn vserver(checker: &mut Checker<'_>, vserver: &Vserver, section: &Se
 }
 
 /// A mask belongs to IPv4, a prefix length to IPv6.
-fn part(checker: &mut Checker<'_>, section: &Section, id: Id, family: Family, (bits, bits6): (u8, u8)) {
+pub(super) fn part(
+    checker: &mut Checker<'_>,
+    section: &Section,
+    id: Id,
+    family: Family,
+    (bits, bits6): (u8, u8),
+) {
     let (slot, message, remedy) = match family {
         Family::V4 if bits6 != 128 => {
             ("LENGTH", "a prefix length says nothing of IPv4 addresses", "write a mask in its place")

@@ -3,9 +3,10 @@
 use std::io;
 
 use csm_common::counter::{Count, NOT_COUNTED, Reason, ServiceCount, index};
+use csm_common::rate::Refused;
 use csm_common::{limits, names};
 
-use super::MapSource;
+use super::{LoadMaps, MapSource};
 use crate::dataplane::bpf::{BpfMap, PerCpuArray, Walk};
 use crate::dataplane::plan::Released;
 
@@ -19,6 +20,9 @@ pub struct Counters {
     counted: BpfMap<u32, u32>,
     vservers: PerCpuArray<ServiceCount>,
     reals: PerCpuArray<ServiceCount>,
+    refused: PerCpuArray<Refused>,
+    loads: LoadMaps,
+    throttled: BpfMap<u32, u32>,
 }
 
 impl Counters {
@@ -30,6 +34,9 @@ impl Counters {
             counted: BpfMap::new(source.descriptor(names::COUNTED)?)?,
             vservers: PerCpuArray::new(source.descriptor(names::VSERVER_COUNTS)?)?,
             reals: PerCpuArray::new(source.descriptor(names::REAL_COUNTS)?)?,
+            refused: PerCpuArray::new(source.descriptor(names::REFUSED)?)?,
+            loads: LoadMaps::open(source)?,
+            throttled: BpfMap::new(source.descriptor(names::THROTTLED)?)?,
         })
     }
 
@@ -78,6 +85,30 @@ impl Counters {
         self.vservers.get(number).map(|counts| sum(&counts))
     }
 
+    /// First packets that vserver `number` refused, all CPUs together.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn refused(&self, number: u32) -> io::Result<Refused> {
+        let add = |sum: Refused, count: &Refused| Refused {
+            rate: sum.rate.wrapping_add(count.rate),
+            client_rate: sum.client_rate.wrapping_add(count.client_rate),
+            no_real: sum.no_real.wrapping_add(count.no_real),
+        };
+        Ok(self.refused.get(number)?.iter().fold(Refused::default(), add))
+    }
+
+    /// Whether real `number` gets no new connection by its limit: `max`, and below `min` again.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn is_full(&self, number: u32, max: u32, min: u32) -> io::Result<bool> {
+        let load = self.loads.load(number)?;
+        // Not taken back before a connection comes.
+        let throttled = self.throttled.get(&number)?.is_some_and(|throttled| throttled != 0);
+        Ok(load >= u64::from(if throttled { min } else { max }))
+    }
+
     /// Of real `number`, all CPUs together.
     ///
     /// # Errors
@@ -101,7 +132,8 @@ impl Counters {
     /// # Errors
     /// Of the system call.
     pub fn clear_vserver(&self, number: u32) -> io::Result<()> {
-        self.vservers.clear(number)
+        self.vservers.clear(number)?;
+        self.refused.clear(number)
     }
 
     /// Starts the counters of real `number` anew.
@@ -117,7 +149,7 @@ impl Counters {
     /// # Errors
     /// Of a system call.
     pub fn clear(&self, released: &Released) -> io::Result<()> {
-        released.vservers.iter().try_for_each(|&number| self.vservers.clear(number))?;
+        released.vservers.iter().try_for_each(|&number| self.clear_vserver(number))?;
         released.reals.iter().try_for_each(|&number| self.reals.clear(number))
     }
 }

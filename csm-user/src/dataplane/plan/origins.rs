@@ -18,22 +18,23 @@ use super::{Desired, RealKey};
 pub(super) fn origins<A: Wire>(config: &Config, desired: &Desired) -> HashMap<VserverKey<A>, Origin<A>> {
     let reals: HashMap<&RealKey, u32> =
         desired.reals.iter().map(|(&number, known)| (&known.key, number)).collect();
-    let vservers: HashMap<_, u32> =
+    let numbers: HashMap<_, u32> =
         desired.vservers.iter().map(|(&number, known)| (&known.name, number)).collect();
     let farms: HashMap<_, _> = config.serverfarms.iter().map(|farm| (&farm.name, farm)).collect();
     let mut found: BTreeMap<VserverKey<A>, Option<Origin<A>>> = BTreeMap::new();
     let mut any_port: HashSet<IpAddr> = HashSet::new();
-    for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
+    let vservers = config.vservers.iter().filter(|vserver| vserver.is_operational());
+    for (vserver, name) in vservers.flat_map(|vserver| vserver.farms().map(move |name| (vserver, name))) {
         let to = vserver.virtual_server.filter(|to| to.protocol == Protocol::TCP && to.is_address());
         let Some(to) = to else { continue };
-        let Some(farm) = vserver.serverfarm.as_ref().and_then(|name| farms.get(name)) else { continue };
+        let Some(farm) = farms.get(name) else { continue };
         // A packet to an address of a pool says nothing of the client.
         if farm.nat_client.is_some() || farm.predictor == Predictor::Forward {
             continue;
         }
         for real in &farm.reals {
             let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
-            let (Some(&number), Some(&vserver)) = (reals.get(&key), vservers.get(&vserver.name)) else {
+            let (Some(&number), Some(&vserver)) = (reals.get(&key), numbers.get(&vserver.name)) else {
                 continue;
             };
             let origin = |port: u16| Origin {

@@ -12,7 +12,13 @@ pub(in crate::dataplane) fn name(text: &str) -> Name {
 }
 
 fn real(last: u8, weight: u8) -> model::Real {
-    model::Real { address: [192, 158, 39, last].into(), port: None, weight, admin: RealAdmin::InService }
+    model::Real {
+        address: [192, 158, 39, last].into(),
+        port: None,
+        weight,
+        limit: model::ConnectionLimit::default(),
+        admin: RealAdmin::InService,
+    }
 }
 
 /// Figure 7-1 with a farm of three reals.
@@ -47,6 +53,8 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
             name: name("VIP1"),
             virtual_server: Some(Virtual::single([192, 158, 38, 30].into(), Protocol::TCP, 80)),
             serverfarm: Some(name("WEB")),
+            backup: None,
+            rate_limits: model::RateLimits::default(),
             vlan: None,
             clients: vec![],
             unidirectional: None,
@@ -267,6 +275,8 @@ pub(in crate::dataplane) fn dual_stack() -> Config {
         name: name("VIP6"),
         virtual_server: Some(Virtual::single("fd00:38::30".parse().unwrap(), Protocol::TCP, 80)),
         serverfarm: Some(name("WEB6")),
+        backup: None,
+        rate_limits: model::RateLimits::default(),
         sticky: Some(Sticky { minutes: 30, group: 11, bits: 32, bits6: 64 }),
         ..config.vservers[0].clone()
     };
@@ -306,4 +316,55 @@ fn each_family_has_its_maps_and_numbers_are_one_space() {
     assert_eq!(announced, ["3 192.158.39.20", "3 fd00:39::20", "2 192.158.38.30", "2 fd00:38::30"]);
     assert_eq!(contents.origins.len(), 2, "lost connections can be made again");
     assert!(desired.in_rotation(3) && desired.nexthop(3) == Some(hops[&host]));
+}
+
+#[test]
+fn limits_and_rates_stand_in_the_elements_and_a_backup_farm_has_one_of_its_own() {
+    use csm_common::service::{VSERVER_BACKUP, VSERVER_BACKUP_STICKY, VSERVER_COUNTED};
+    let mut numbers = Assignments::default();
+    let mut config = figure_7_1();
+    config.serverfarms[0].reals[1].limit = model::ConnectionLimit { max: Some(100), min: Some(90) };
+    config.serverfarms.push(Serverfarm { reals: vec![real(104, 8)], ..Serverfarm::new(name("SORRY")) });
+    let rate = model::RateLimit { per_second: 100, burst: 7 };
+    config.vservers[0].rate_limits = model::RateLimits {
+        connections: Some(rate),
+        client: Some(model::ClientRateLimit { rate, bits: 24, bits6: 128 }),
+    };
+    config.vservers[0].backup = Some(model::Backup { farm: name("SORRY"), sticky: true });
+    let desired = planned(&config, &HealthView::default(), &mut numbers);
+    let contents = &desired.contents;
+    assert_eq!(ring(contents, 0), [2, 0, 1, 2, 0, 1, 2], "the ring, and behind it each real once");
+    let vserver = contents.vservers[&0];
+    assert_eq!((vserver.ring_len, vserver.spare_len), (4, 3));
+    let flags = VSERVER_COUNTED | VSERVER_BACKUP | VSERVER_BACKUP_STICKY;
+    assert_eq!(vserver.flags & flags, flags);
+    assert_eq!((vserver.rate.interval_ns, vserver.rate.burst), (10_000_000, 7));
+    assert_eq!(vserver.client_rate, vserver.rate);
+    assert_eq!(vserver.client_rate_mask_be.to_ne_bytes(), [255, 255, 255, 0]);
+    let limits = |real: u32| (contents.reals[&real].max_conns, contents.reals[&real].min_conns);
+    assert_eq!([0, 1].map(limits), [(0, 0), (100, 90)]);
+    let backup = contents.vservers[&vserver.backup];
+    assert!(vserver.backup != 0 && !desired.vservers.contains_key(&vserver.backup), "nobody's connections");
+    assert_eq!(ring(contents, vserver.backup), [3]);
+    assert_eq!((backup.flags & VSERVER_COUNTED, backup.farm), (VSERVER_COUNTED, vserver.backup_farm));
+    // The same number in the next plan, and none any more once it is gone.
+    let again = planned(&config, &HealthView::default(), &mut numbers);
+    assert_eq!(again.contents.vservers[&0].backup, vserver.backup);
+    config.vservers[0].backup = None;
+    let without = planned(&config, &HealthView::default(), &mut numbers);
+    assert_eq!(without.contents.vservers.len(), 1);
+    assert_eq!(without.contents.vservers[&0].flags & VSERVER_BACKUP, 0);
+}
+
+#[test]
+fn a_limited_farm_leaves_half_of_its_ring_to_look_through() {
+    use crate::model::Predictor;
+    let hash = Predictor::Hash { bits: 32, bits6: 128, source: true, destination: false };
+    let mut config = figure_7_1();
+    config.serverfarms[0].predictor = hash;
+    config.serverfarms[0].reals[0].limit.max = Some(1);
+    let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+    let vserver = desired.contents.vservers[&0];
+    assert_eq!((vserver.ring_len, vserver.spare_len), (509, 3));
+    assert!(ring(&desired.contents, 0).len() <= limits::RING_SLOTS as usize);
 }

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use csm_common::limits;
+use csm_common::limits::{self, RING_SLOTS};
+use csm_common::rate::Rate;
 use csm_common::service::{
-    VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP, VSERVER_HASH_DESTINATION, VSERVER_HASH_SOURCE,
-    VSERVER_INSERVICE, VSERVER_LEASTCONNS, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STATIC,
-    VSERVER_UNIDIRECTIONAL, Vserver,
+    VSERVER_BACKUP, VSERVER_BACKUP_STICKY, VSERVER_COUNTED, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP,
+    VSERVER_HASH_DESTINATION, VSERVER_HASH_SOURCE, VSERVER_INSERVICE, VSERVER_LEASTCONNS, VSERVER_REPLICATE,
+    VSERVER_REPLICATE_STICKY, VSERVER_STATIC, VSERVER_UNIDIRECTIONAL, Vserver,
 };
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::dataplane::family::Wire;
 use crate::dataplane::predictor;
-use crate::model::{self, Config, Family, Name, NatClient, Predictor, Serverfarm, StableId};
+use crate::model::{self, Config, Family, Name, NatClient, Predictor, RateLimit, Serverfarm, StableId};
 
 /// Numbers and describes `vserver`.
 pub(super) fn plan<A: Wire>(
@@ -33,31 +34,81 @@ pub(super) fn plan<A: Wire>(
         .assign(&id)
         .ok_or(PlanError::Full { what: "virtual servers", limit: limits::VSERVERS_MAX })?;
     let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
-    let reals = farm.filter(|_| vserver.is_operational()).and_then(|farm| rotation.get(&farm.name));
-    let ring = match (reals, farm.map(|farm| farm.predictor)) {
-        (None, _) | (_, Some(Predictor::Forward)) => Vec::new(),
-        (Some(reals), Some(Predictor::Hash { .. })) => {
-            let id = |number| desired.reals.get(&number).map_or(0, |known: &RealName| known.id.0);
-            let table = predictor::hash_table(
-                &reals.iter().map(|&(number, _)| (number, id(number))).collect::<Vec<_>>(),
-            );
-            predictor::weighted(&table, reals)
-        }
-        (Some(reals), Some(Predictor::LeastConns { .. })) => predictor::each_once(reals),
-        (Some(reals), _) => predictor::weighted(&predictor::ring(reals), reals),
-    };
-    let ring_len = u32::try_from(ring.len()).unwrap_or(0);
-    let pool = farm.and_then(|farm| config.pool_of(farm));
-    let entry = Vserver {
-        pool: pool.and_then(|pool| nat::numbers(config).get(&pool.name).copied()).unwrap_or(0),
-        ..entry(config, vserver, farm, number, ring_len)
-    };
-    contents.vservers.insert(number, entry);
-    if !ring.is_empty() {
-        contents.rings.insert(number, ring);
+    let backup = vserver.backup.as_ref().and_then(|backup| config.serverfarm(&backup.farm));
+    // An ended connection is counted by its virtual server's element, whichever farm it went to.
+    let counted = farm.into_iter().chain(backup).any(Serverfarm::is_counted);
+    let counted = if counted { VSERVER_COUNTED } else { 0 };
+    let farms = Farms { config, vserver, rotation, counted };
+    let mut entry = farms.describe(farm, number, desired, contents);
+    if let (Some(backup), Some(named)) = (backup, &vserver.backup) {
+        let id = StableId::of_backup(&vserver.name, &virtual_server);
+        let stand_in = numbers
+            .vservers
+            .assign(&id)
+            .ok_or(PlanError::Full { what: "virtual servers", limit: limits::VSERVERS_MAX })?;
+        let element = farms.describe(Some(backup), stand_in, desired, contents);
+        contents.vservers.insert(stand_in, element);
+        desired.backups.insert(stand_in, id);
+        // A client's data connections find their real by its sticky entry, whichever farm that is of.
+        let sticky = named.sticky || virtual_server.ftp;
+        entry.flags |= VSERVER_BACKUP | if sticky { VSERVER_BACKUP_STICKY } else { 0 };
+        (entry.backup, entry.backup_farm) = (stand_in, farm_number(&backup.name));
     }
+    contents.vservers.insert(number, entry);
     desired.vservers.insert(number, VserverName { name: vserver.name.clone(), id });
     Ok(Some(number))
+}
+
+/// What the elements of a virtual server's farms are made of.
+struct Farms<'a> {
+    config: &'a Config,
+    vserver: &'a model::Vserver,
+    rotation: &'a HashMap<&'a Name, Vec<(u32, u8)>>,
+    counted: u32,
+}
+
+impl Farms<'_> {
+    /// Element `number` for `farm`; its ring is put into `contents`.
+    fn describe<A: Wire>(
+        &self,
+        farm: Option<&Serverfarm>,
+        number: u32,
+        desired: &Desired,
+        contents: &mut Contents<A>,
+    ) -> Vserver<A> {
+        let Self { config, vserver, rotation, counted } = *self;
+        let reals = farm.filter(|_| vserver.is_operational()).and_then(|farm| rotation.get(&farm.name));
+        let limited = farm.is_some_and(Serverfarm::is_limited);
+        let slots = if limited { RING_SLOTS / 2 } else { RING_SLOTS };
+        let ring = match (reals, farm.map(|farm| farm.predictor)) {
+            (None, _) | (_, Some(Predictor::Forward)) => Vec::new(),
+            (Some(reals), Some(Predictor::Hash { .. })) => {
+                let id = |number| desired.reals.get(&number).map_or(0, |known: &RealName| known.id.0);
+                let table = predictor::hash_table(
+                    &reals.iter().map(|&(number, _)| (number, id(number))).collect::<Vec<_>>(),
+                    slots,
+                );
+                predictor::weighted(&table, reals)
+            }
+            (Some(reals), Some(Predictor::LeastConns { .. })) => predictor::each_once(reals, slots),
+            (Some(reals), _) => predictor::weighted(&predictor::ring(reals, slots), reals),
+        };
+        // Where one chosen by the ring may be full, the others are looked through in turn.
+        let spare = reals.filter(|_| limited && !ring.is_empty());
+        let spare = spare.map(|reals| predictor::each_once(reals, slots)).unwrap_or_default();
+        let pool = farm.and_then(|farm| config.pool_of(farm));
+        let ring_len = u32::try_from(ring.len()).unwrap_or(0);
+        let plain = entry(config, vserver, farm, number, ring_len);
+        if !ring.is_empty() {
+            contents.rings.insert(number, [ring, spare.clone()].concat());
+        }
+        Vserver {
+            flags: plain.flags | counted,
+            pool: pool.and_then(|pool| nat::numbers(config).get(&pool.name).copied()).unwrap_or(0),
+            spare_len: u16::try_from(spare.len()).unwrap_or(0),
+            ..plain
+        }
+    }
 }
 
 fn entry<A: Wire>(
@@ -88,6 +139,7 @@ fn entry<A: Wire>(
         0 => u32::MAX,
         idle_s => idle_s,
     };
+    let client = vserver.rate_limits.client;
     let translated = farm.is_some_and(|farm| farm.nat_client == Some(NatClient::Static));
     let replicate_sticky = vserver.replicate_sticky || ftp && vserver.replicate_connection;
     Vserver {
@@ -111,12 +163,18 @@ fn entry<A: Wire>(
             0 => PRIVATE_STICKY + number,
             group => u32::from(group),
         }),
-        farm: vserver.serverfarm.as_ref().map_or(0, farm_number),
-        pool: 0,
+        farm: farm.map_or(0, |farm| farm_number(&farm.name)),
         hash_mask_be: hash_mask,
         port_be: vserver.virtual_server.map_or(0, |to| to.port.to_be()),
-        pad: 0,
+        rate: rate(vserver.rate_limits.connections),
+        client_rate: rate(client.map(|limit| limit.rate)),
+        client_rate_mask_be: client.map_or(A::UNSPECIFIED, |limit| mask(limit.bits, limit.bits6)),
+        ..Vserver::default()
     }
+}
+
+fn rate(limit: Option<RateLimit>) -> Rate {
+    limit.map_or(Rate::default(), |limit| Rate::new(limit.per_second, limit.burst))
 }
 
 /// The mask of so many leading bits of family `A`.

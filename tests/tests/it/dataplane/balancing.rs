@@ -6,7 +6,9 @@ use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::names;
-use csm_common::service::{Match, VSERVER_INSERVICE, VSERVER_LEASTCONNS, VserverKey, weighted_slot};
+use csm_common::service::{
+    Match, VSERVER_COUNTED, VSERVER_INSERVICE, VSERVER_LEASTCONNS, VserverKey, weighted_slot,
+};
 use csm_tests::rig::{
     ALIAS, FAR_CLIENT, GATEWAY, Host, NEAR_CLIENT, REALS, Rig, STRANGER, Side, VIP, WEB, be,
 };
@@ -61,7 +63,7 @@ fn loads(rig: &Rig) -> [u64; 3] {
 
 fn least_connections(weights: [u8; 3]) -> Rig {
     let rig = Rig::new().expect("the rig");
-    rig.vserver(WEB, |vserver| vserver.flags |= VSERVER_LEASTCONNS);
+    rig.vserver(WEB, |vserver| vserver.flags |= VSERVER_LEASTCONNS | VSERVER_COUNTED);
     let slots: Vec<u32> = (0..).zip(weights).map(|(real, weight)| weighted_slot(real, weight)).collect();
     rig.ring(WEB, &slots);
     rig

@@ -16,8 +16,11 @@ fn the_verifier_walks_far_less_than_its_limit() {
     let _tracer = rig.dataplane.tracer().expect("a traced form that the verifier takes");
     for form in [
         names::PROGRAM,
+        names::PROGRAM_OPEN,
         names::PROGRAM_TRACED,
+        names::PROGRAM_TOLD,
         names::PROGRAM6,
+        names::PROGRAM6_OPEN,
         names::PROGRAM6_TRACED,
         names::PROGRAM6_TOLD,
         names::PROGRAM_ROUTER,

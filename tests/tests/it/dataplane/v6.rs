@@ -3,6 +3,7 @@
 mod bridge;
 mod close;
 mod controller;
+mod edge;
 mod errors;
 mod frames;
 mod headers;

@@ -270,6 +270,8 @@ where
                 nexthop: real.hop,
                 flags: REAL_USABLE | REAL_STICKY,
                 farm,
+                max_conns: 0,
+                min_conns: 0,
             };
             reals.set(real.number, value, 0).expect("REALS");
             let weight = if let Choice::Least(weights) = service.choice { weights[slot as usize] } else { 0 };

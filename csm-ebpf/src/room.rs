@@ -1,0 +1,71 @@
+//! Room for a connection at a real: `maxconns` and `minconns`.
+//!
+//! A connection takes its place before it is made, in one step, and gives it back if it is not made after all. So however
+//! many CPUs there are, a real never has more than it may, as far as its connections are counted (`dataplane/loads.rs` of the
+//! controller says how far).
+
+use csm_common::service::{Real, VSERVER_COUNTED, load};
+
+use crate::family::Family;
+use crate::packet::opaque;
+use crate::{atomic, maps};
+
+/// All ones if `a` is less than `b`, both below 2^63; else 0.
+#[inline(always)]
+pub(crate) fn mask(a: u64, b: u64) -> u64 {
+    opaque(a.wrapping_sub(b)).cast_signed().wrapping_shr(63).cast_unsigned()
+}
+
+/// How many connections `real` may have beside a new one, and one more: its `maxconns`, or `minconns` while it is `throttled`.
+/// Without branches, as it is asked of many reals.
+#[inline(always)]
+pub(crate) fn limit<A: Family>(real: &Real<A>, throttled: u32) -> u64 {
+    let was = mask(0, throttled.into());
+    let (max, min) = (u64::from(real.max_conns.wrapping_sub(1)), u64::from(real.min_conns.wrapping_sub(1)));
+    // Less by one and more by one: no limit, 0, is thus the largest.
+    (max ^ ((max ^ min) & was)) + 1
+}
+
+/// Whether real `number` takes one more connection, which is counted from here on. Not 0 in `must`: it does, whatever it has.
+#[inline(never)]
+pub(crate) fn reserve<A: Family>(number: u32, must: u32) -> bool {
+    let (Some(real), Some(since), Some(&base), Some(throttled)) = (
+        A::reals().get(number),
+        maps::LOADS.get_ptr_mut(number),
+        maps::LOAD_BASES.get(number),
+        maps::THROTTLED.get_ptr_mut(number),
+    ) else {
+        return false;
+    };
+    // SAFETY: elements of arrays; the one aligned to 8 is changed atomically only, of the other any CPU's word will do.
+    let (before, was) = unsafe { (load(base, atomic::fetch_add(since, 1)), throttled.read_volatile()) };
+    if must != 0 {
+        return true;
+    }
+    if before < limit(real, was) {
+        // With this one it may be at its most.
+        let is = u32::from(before + 1 == u64::from(real.max_conns));
+        if was != is {
+            // SAFETY: as above.
+            unsafe { throttled.write_volatile(is) };
+        }
+        return true;
+    }
+    // SAFETY: as above.
+    unsafe {
+        throttled.write_volatile(1);
+        atomic::fetch_add(since, u64::MAX);
+    }
+    false
+}
+
+/// A connection of `vserver` has ended, or was not made after all.
+#[inline(always)]
+pub(crate) fn give_back<A: Family>(vserver: u32, real: u32) {
+    if A::vservers().get(vserver).is_some_and(|vserver| vserver.flags & VSERVER_COUNTED != 0)
+        && let Some(since) = maps::LOADS.get_ptr_mut(real)
+    {
+        // SAFETY: as in `reserve`.
+        unsafe { atomic::fetch_add(since, u64::MAX) };
+    }
+}

@@ -1,0 +1,37 @@
+//! Limits of virtual servers, and who stands in.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A backup farm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BackupReply {
+    /// Its name.
+    pub serverfarm: String,
+    /// Clients stick to its reals, too.
+    pub sticky: bool,
+    /// It has a real in rotation, and the virtual server's own farm has none.
+    pub serving: bool,
+}
+
+/// A rate of new connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RateLimitReply {
+    /// Connections a second.
+    pub per_second: u32,
+    /// How many may come at once.
+    pub burst: u32,
+    /// Leading bits of an address that make a client; `None`: the rate is of all clients together.
+    pub prefix_length: Option<u8>,
+}
+
+/// First packets that a virtual server refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefusedReply {
+    /// Beyond the rate of all clients.
+    pub rate_limit: u64,
+    /// Beyond the rate of one client.
+    pub client_rate_limit: u64,
+    /// No real in rotation, or all of them at their `maxconns`, and no backup farm to go to.
+    pub no_real: u64,
+}

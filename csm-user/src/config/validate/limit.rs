@@ -1,0 +1,78 @@
+//! Limits of reals and of rates, and backup farms.
+
+use super::super::command::Id;
+use super::super::parse::Section;
+use super::{Checker, family};
+use crate::model::{Backup, Family, Predictor, Serverfarm, Vserver};
+
+/// `maxconns` and `minconns` of a farm's reals.
+pub(super) fn farm(checker: &mut Checker<'_>, farm: &Serverfarm) {
+    for real in &farm.reals {
+        let section = Section::Real(farm.name.clone(), real.address, real.port);
+        let Some(min) = real.limit.min else { continue };
+        let place = checker.tree.place(&section, Id::MinConns, "COUNT");
+        match real.limit.max {
+            None => {
+                let message = "`minconns` has no meaning without `maxconns`";
+                checker.warning(place, message, "add `maxconns COUNT`, or remove the line");
+            }
+            Some(max) if min > max => {
+                let message =
+                    format!("minconns {min} is more than maxconns {max}: it would never be waited for");
+                checker.error(place, message, format!("at most `minconns {max}`"));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// The backup farm of a virtual server, and whom its rates tell apart.
+pub(super) fn vserver(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section) {
+    // Without an address it is of no family yet.
+    if let Some(limit) = vserver.rate_limits.client.filter(|_| vserver.virtual_server.is_some()) {
+        family::part(checker, section, Id::ClientRateLimit, vserver.family(), (limit.bits, limit.bits6));
+    }
+    if let Some(backup) = &vserver.backup {
+        backup_farm(checker, vserver, section, backup);
+    }
+}
+
+fn backup_farm(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, named: &Backup) {
+    let place = checker.tree.place(section, Id::VserverFarm, "BACKUP");
+    let Some(backup) = checker.config.serverfarm(&named.farm) else {
+        let remedy = format!("add `serverfarm {}` with its reals before this virtual server", named.farm);
+        checker.error(place, format!("there is no server farm {}", named.farm), remedy);
+        return;
+    };
+    // One that is missing was named before.
+    let Some(farm) = vserver.serverfarm.as_ref().and_then(|name| checker.config.serverfarm(name)) else {
+        return;
+    };
+    if farm.name == backup.name {
+        let message = format!("farm {} cannot be its own backup", farm.name);
+        return checker.error(place, message, "name another server farm");
+    }
+    if [farm, backup].iter().any(|farm| farm.predictor == Predictor::Forward) {
+        let message =
+            "`predictor forward` has no reals: there is nothing to stand in for, and nobody who could";
+        return checker.error(place, message, "use farms with reals, or leave `backup` out");
+    }
+    if farm.nat_server != backup.nat_server {
+        let message = format!(
+            "farm {} and its backup {} must be alike in `nat server`: a client's packets change in one way",
+            farm.name, backup.name
+        );
+        checker.error(place, message, "make both `nat server`, or both `no nat server`");
+    }
+    let of = |farm: &Serverfarm| farm.reals.first().map(|real| Family::of(real.address));
+    if vserver.virtual_server.is_some() && of(backup).is_some_and(|family| family != vserver.family()) {
+        let message =
+            format!("virtual server {} is {}, its backup farm is not", vserver.name, vserver.family());
+        checker.error(place, message, family::REMEDY);
+    }
+    if named.sticky && vserver.sticky.is_none() {
+        let message = "there are no sticky entries for the backup farm";
+        let place = checker.tree.place(section, Id::VserverFarm, "sticky");
+        checker.warning(place, message, "add `sticky MINUTES`, or leave `sticky` out here");
+    }
+}
