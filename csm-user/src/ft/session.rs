@@ -22,7 +22,7 @@ use csm_common::gate::{Gate, GateState};
 use crate::ft::election::{DropCause, Effect, Election, Event, Params, RELAY, Timer};
 use crate::ft::envelope::{self, DATAGRAM, Envelope};
 use crate::ft::foreign::{Foreigners, Why};
-use crate::ft::keyring::{AuthError, Keyring, Trust};
+use crate::ft::keyring::{AuthError, Keyring};
 use crate::ft::paths::Paths;
 use crate::ft::spoken::Spoken;
 use crate::ft::status::{FLIGHTS_MAX, Flight, FlightKind, FtStatus};

@@ -1,0 +1,84 @@
+//! Ports, port channels and the host as a router.
+
+use super::*;
+
+/// VLANs 2, 3 and 9 on access ports, or 2 and 3 on a trunk.
+pub(super) fn ports() -> impl Strategy<Value = Vec<Interface>> {
+    let access = |port: usize, number| Interface {
+        name: format!("eth{port}"),
+        mode: PortMode::Access(vlan_id(number)),
+        xdp: if port == 2 { XdpMode::Generic } else { XdpMode::Native },
+    };
+    let native = of(2..=3_usize);
+    let trunk = (vec((10..4000_u16, 0..90_u16), 0..4), native).prop_map(move |(ranges, native)| {
+        let others = ranges.iter().map(|(first, more)| format!(",{first}-{}", first + more));
+        let list = format!("2,3{}", others.collect::<String>());
+        let allowed = VlanSet::parse(&list).expect("a list");
+        let trunk = Trunk { allowed, native: native.map(vlan_id) };
+        vec![
+            Interface { name: "eth1".to_owned(), mode: PortMode::Trunk(trunk), xdp: XdpMode::Auto },
+            access(3, 9),
+        ]
+    });
+    let mode = prop_oneof![Just(ChannelMode::On), Just(ChannelMode::Active), Just(ChannelMode::Passive)];
+    let channel = (1..=CHANNELS_MAX, mode).prop_map(move |(channel, mode)| {
+        let member = |port: usize| Interface {
+            name: format!("eth{port}"),
+            mode: PortMode::Member(ChannelPort { channel, mode }),
+            xdp: XdpMode::Native,
+        };
+        let allowed = VlanSet::parse("2-3").expect("a list");
+        let trunk = PortMode::Trunk(Trunk { allowed, native: None });
+        let carrier = Interface { name: channel_name(channel), mode: trunk, xdp: XdpMode::Auto };
+        vec![carrier, member(1), member(2), access(3, 9)]
+    });
+    prop_oneof![Just(vec![access(1, 2), access(2, 3), access(3, 9)]), trunk, channel]
+}
+
+/// Group `number` with its virtual address on 10.`net`.0.0/16.
+pub(super) fn standby(net: u8, number: u16) -> impl Strategy<Value = StandbyGroup> {
+    let seconds = (1..=99_u64, 100..=255_u64).prop_map(|(hello, hold)| (hello * 1000, hold * 1000));
+    let timers = of(prop_oneof![seconds, (15..=49_u64, 50..=3000_u64)]);
+    let timers = timers.prop_map(|timers| {
+        timers.map(|(hello, hold)| (Duration::from_millis(hello), Duration::from_millis(hold)))
+    });
+    let preempt = of(0..=3600_u64);
+    let track = of((1..=255_u8, 1..=4_u8));
+    (any::<bool>(), any::<u8>(), preempt, timers, of("[a-z]{1,8}"), any::<bool>(), track).prop_map(
+        move |(runs, priority, preempt, timers, text, named, track)| StandbyGroup {
+            address: Some(Ipv4Addr::new(10, net, 8, 1)).filter(|_| runs || priority == 100),
+            priority,
+            preempt: preempt.is_some(),
+            preempt_delay: Duration::from_secs(preempt.unwrap_or(0)),
+            timers,
+            authentication: text,
+            name: named.then(|| name('G', number.into())),
+            track: track
+                .map(|(decrement, port)| StandbyTrack { interface: format!("eth{port}"), decrement })
+                .into_iter()
+                .collect(),
+            ..StandbyGroup::new(number)
+        },
+    )
+}
+
+/// The router's interfaces, on VLAN 2 and on a port of its own, and its routes.
+pub(super) fn router() -> impl Strategy<Value = (Vec<RouterInterface>, Vec<RouterRoute>)> {
+    let interface = |name: &str, number: u8, groups: Vec<StandbyGroup>, version| RouterInterface {
+        name: name.to_owned(),
+        address: Some(net(&format!("10.{number}.8.9/16"))),
+        version,
+        groups,
+    };
+    let groups = (of(standby(2, 1)), of(standby(200, 20)), any::<bool>(), any::<[bool; 2]>());
+    groups.prop_map(move |(inner, outer, second, [vlan, port])| {
+        let version = if second { 2 } else { 1 };
+        let outer = interface("eth4", 200, outer.into_iter().collect(), version);
+        let inner = interface("vlan2", 2, inner.into_iter().collect(), 1);
+        let gateway = Ipv4Addr::new(10, 200, 0, 9);
+        let route = RouterRoute { network: net("172.31.0.0/16"), gateway };
+        let routes = if port { vec![route] } else { Vec::new() };
+        let router = [(port, outer), (vlan, inner)];
+        (router.into_iter().filter(|(is, _)| *is).map(|(_, it)| it).collect(), routes)
+    })
+}
