@@ -95,7 +95,7 @@ fn touch<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>) {
     // A replica's first packet counts however soon it comes: from then on the entry is this node's to keep.
     if packet.now_ns > entry.last_seen_ns + TOUCH_NS || entry.flags & FLAG_REPLICA != 0 {
         entry.last_seen_ns = packet.now_ns;
-        entry.flags &= !FLAG_REPLICA;
+        transition::unset_flag(entry, FLAG_REPLICA);
         if entry.flags & FLAG_FORWARD != 0 && entry.vserver != NONE {
             sticky::touch(entry, packet.now_ns);
         }

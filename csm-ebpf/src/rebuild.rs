@@ -46,6 +46,7 @@ pub(crate) fn from_server<A: Family>(
     draft.local.to_server = real.nexthop;
     draft.local.to_client = forward::resolve(route, key.dst_be)?;
     draft.local.flags = FLAG_REBUILT | replicate;
+    make_way(&draft.connection);
     Ok(())
 }
 
@@ -80,6 +81,21 @@ fn another_stands<A: Family>(connection: &Connection<A>) -> bool {
     // SAFETY: an element of a preallocated table, read only.
     let proven = A::flows().get_ptr(key).is_some_and(|entry| unsafe { (*entry).state } != STATE_CLOSED);
     proven || A::embryonic().get_ptr(key).is_some()
+}
+
+/// Removes a finished connection of the client from that port to the virtual server, as a SYN would: its entry is found first,
+/// and leads to another real perhaps.
+#[inline(never)]
+fn make_way<A: Family>(connection: &Connection<A>) {
+    let key = connection.forward_key();
+    let Some(closed) = A::flows().get_ptr(key) else { return };
+    // SAFETY: an element of a preallocated table, read only.
+    let (twin_key, generation) = unsafe { ((*closed).twin_key(key.proto), (*closed).generation) };
+    // SAFETY: as above.
+    if A::flows().get_ptr(twin_key).is_some_and(|twin| unsafe { (*twin).generation } == generation) {
+        let _ = A::flows().remove(twin_key);
+    }
+    let _ = A::flows().remove(key);
 }
 
 /// What the client must acknowledge, and whether the server is at its end.

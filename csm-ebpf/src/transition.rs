@@ -49,7 +49,8 @@ pub(crate) fn acknowledged<A: Family>(flags: u8, ack: u32, entry: &mut FlowEntry
     }
     if ack.wrapping_sub(entry.ack) >= ACK_STEP || entry.flags & FLAG_ACK == 0 {
         entry.ack = ack;
-        entry.flags |= FLAG_ACK;
+        // Another CPU may set one at this moment.
+        set_flag(entry, FLAG_ACK);
     }
 }
 
@@ -162,6 +163,18 @@ fn set_flag<A: Family>(entry: &mut FlowEntry<A>, flag: u8) -> u8 {
     let [_, _, _, flags, ..] = value.to_ne_bytes();
     flags
 }
+
+/// Takes a flag away, and none that another CPU sets at this moment.
+#[inline(always)]
+pub(crate) fn unset_flag<A: Family>(entry: &mut FlowEntry<A>, flag: u8) {
+    let word = (&raw mut entry.egress_vlan).cast::<u64>();
+    let value = u64::from_ne_bytes([0xff, 0xff, 0xff, !flag, 0xff, 0xff, 0xff, 0xff]);
+    // SAFETY: as for `set_flag`; a VLAN and a generation of all ones keep what they are.
+    unsafe {
+        asm!("{value} = atomic_fetch_and((u64 *)({word} + 0), {value})", word = in(reg) word, value = inout(reg) value => _);
+    }
+}
+
 const _: () =
     assert!(offset_of!(FlowEntry, egress_vlan) % 8 == 0 && offset_of!(FlowEntry<V6>, egress_vlan) % 8 == 0);
 const _: () = assert!(offset_of!(FlowEntry, flags) == offset_of!(FlowEntry, egress_vlan) + 3);

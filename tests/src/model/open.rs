@@ -34,6 +34,7 @@ impl Model {
                 let (way, egress) = self.way_on(key)?;
                 if !transport.opens() {
                     let conn = self.rebuild(key, transport, relayed, (way, egress))?;
+                    self.tables.make_way(&conn.key);
                     return Ok((self.tables.open(conn)?, false));
                 }
                 self.route(key, way, egress)?

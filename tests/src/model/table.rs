@@ -401,6 +401,16 @@ impl Tables {
         self.half_open.contains_key(key) || self.proven.get(key).is_some_and(|&(id, _)| !closed(id))
     }
 
+    /// Forgets a finished connection under its opener's key.
+    pub fn make_way(&mut self, key: &Key) {
+        if let Some((id, true)) = self.proven.remove(key) {
+            let back = self.conn(id).return_key();
+            if self.proven.get(&back) == Some(&(id, false)) {
+                self.proven.remove(&back);
+            }
+        }
+    }
+
     /// Ends those that are taken by hand. What has no resets is forgotten.
     pub fn end_by_hand(&mut self, takes: impl Fn(&Conn) -> bool) {
         for (id, conn) in (0..).zip(&mut self.conns) {

@@ -329,7 +329,7 @@ impl Bench {
     /// All connections, or those of one client, are ended by hand.
     fn clear(&mut self, turn: u64) {
         let clients = [rig::FAR_CLIENT.ip.into(), rig6::FAR6.ip.into()];
-        let client = (turn % 3 != 0).then(|| clients[usize::from(turn % 3 == 1)]);
+        let client = (!turn.is_multiple_of(3)).then(|| clients[usize::from(turn % 3 == 1)]);
         let selection = Selection { client, ..Selection::default() };
         let (v4, v6) = (Table::<u32>::open(&self.rig.dataplane), Table::<V6>::open(&self.rig.dataplane));
         let mut rest = |_| ControlFlow::Continue(());

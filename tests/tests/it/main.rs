@@ -26,6 +26,7 @@ mod ready;
 mod replication;
 mod restart;
 mod router;
+mod row;
 mod services;
 mod shell;
 mod soon;

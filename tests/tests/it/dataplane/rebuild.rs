@@ -189,3 +189,27 @@ fn a_known_connection_needs_no_rebuilding() {
     let out = answer.clone().answered_as(VIP, 80, &FAR_CLIENT);
     expect(&mut rig, Side::Server, &answer, Reason::ForwardedFlow, &out);
 }
+
+#[test]
+fn a_finished_connection_from_the_same_port_makes_way() {
+    let mut rig = knowing();
+    rig.ring(WEB, &[1]);
+    let from = |flags, seq, ack| {
+        Frame::from(&REALS[1], 80, (FAR_CLIENT.ip, CLIENT_PORT), L4::Tcp { flags, seq, ack })
+    };
+    let syn = Frame::client(SYN, 9_000, 0);
+    expect(&mut rig, Side::Client, &syn, Reason::ForwardedNew, &syn.clone().sent_to(&REALS[1], 80));
+    for (side, frame) in [
+        (Side::Server, from(SYN | ACK, 70, 9_001)),
+        (Side::Client, Frame::client(ACK, 9_001, 71)),
+        (Side::Server, from(RST, 71, 0)),
+    ] {
+        assert_eq!(rig.run(side, &frame.bytes()).reason, Reason::ForwardedFlow);
+    }
+    assert!(rig.flows(names::FLOWS).iter().all(|(_, entry)| entry.state == STATE_CLOSED));
+    // The client has begun anew while another node was active, and got another real there.
+    rebuilt(&mut rig);
+    answers(&mut rig, SERVER_SEQ.wrapping_add(14));
+    let flows = rig.flows(names::FLOWS);
+    assert!(flows.len() == 2 && flows.iter().all(|(_, entry)| entry.state == STATE_ESTABLISHED));
+}
