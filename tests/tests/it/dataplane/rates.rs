@@ -19,8 +19,8 @@ use super::frames::{ACK, CLIENT_ISN, Frame, L4, SYN, handshake};
 const SECOND_NS: u64 = 1_000_000_000;
 const OPEN: L4 = L4::Tcp { flags: SYN, seq: 1, ack: 0 };
 
-/// One connection an hour, so that none comes back while a test runs.
-pub(super) fn hourly(burst: u32) -> Rate {
+/// One connection in 4.3 seconds, the least that there is: none comes back while a short test runs.
+pub(super) fn slow(burst: u32) -> Rate {
     Rate { interval_ns: u32::MAX, burst }
 }
 
@@ -46,7 +46,7 @@ fn pass(rig: &Rig, vserver: u32, intervals: u64) {
 #[test]
 fn a_virtual_server_takes_its_burst_and_then_its_rate() {
     let mut rig = Rig::new().expect("the rig");
-    rig.vserver(WEB, |vserver| vserver.rate = hourly(3));
+    rig.vserver(WEB, |vserver| vserver.rate = slow(3));
     for port in 1..=3 {
         assert_eq!(open(&mut rig, &client(1), port), Reason::ForwardedNew);
     }
@@ -62,7 +62,7 @@ fn a_virtual_server_takes_its_burst_and_then_its_rate() {
     // Another virtual server is not concerned; datagrams count as well.
     let question = |port| Frame::from(&FAR_CLIENT, port, (VIP, 53), L4::Udp).bytes();
     assert_eq!(rig.run(Side::Client, &question(7)).reason, Reason::ForwardedNew);
-    rig.vserver(DNS, |vserver| vserver.rate = hourly(1));
+    rig.vserver(DNS, |vserver| vserver.rate = slow(1));
     assert_eq!(rig.run(Side::Client, &question(8)).reason, Reason::ForwardedNew);
     assert_eq!(rig.run(Side::Client, &question(9)).reason, Reason::DropRate);
     assert_eq!(rig.run(Side::Client, &question(8)).reason, Reason::ForwardedFlow);
@@ -72,7 +72,7 @@ fn a_virtual_server_takes_its_burst_and_then_its_rate() {
 fn a_connection_goes_on_whatever_the_rate() {
     let mut rig = Rig::new().expect("the rig");
     handshake(&mut rig);
-    rig.vserver(WEB, |vserver| vserver.rate = hourly(1));
+    rig.vserver(WEB, |vserver| vserver.rate = slow(1));
     assert_eq!(open(&mut rig, &client(2), 1), Reason::ForwardedNew);
     assert_eq!(open(&mut rig, &client(2), 2), Reason::DropRate);
     let segment = Frame::client(ACK, CLIENT_ISN + 1, 0).bytes();
@@ -83,7 +83,7 @@ fn a_connection_goes_on_whatever_the_rate() {
 fn each_client_has_its_own_rate_and_takes_nothing_from_the_others() {
     let mut rig = Rig::new().expect("the rig");
     rig.vserver(WEB, |vserver| {
-        (vserver.rate, vserver.client_rate) = (hourly(4), hourly(2));
+        (vserver.rate, vserver.client_rate) = (slow(4), slow(2));
         vserver.client_rate_mask_be = be(Ipv4Addr::BROADCAST);
     });
     let got: Vec<Reason> = (1..=5).map(|port| open(&mut rig, &client(1), port)).collect();
@@ -98,7 +98,7 @@ fn each_client_has_its_own_rate_and_takes_nothing_from_the_others() {
     let key = |host: &Host| RateKey { vserver: WEB, client_be: be(host.ip) };
     assert_eq!(clients.iter().count(), 3);
     assert!(clients.get(&key(&client(4)), 0).is_err());
-    // An hour later.
+    // Four intervals later.
     pass(&rig, WEB, 4);
     let due_ns = clients.get(&key(&client(1)), 0).expect("its bucket") - u64::from(u32::MAX);
     clients.insert(key(&client(1)), due_ns, 0).expect("CLIENT_RATES");
@@ -109,7 +109,7 @@ fn each_client_has_its_own_rate_and_takes_nothing_from_the_others() {
 fn a_client_may_be_a_network() {
     let mut rig = Rig::new().expect("the rig");
     rig.vserver(WEB, |vserver| {
-        vserver.client_rate = hourly(2);
+        vserver.client_rate = slow(2);
         vserver.client_rate_mask_be = be(Ipv4Addr::new(255, 255, 255, 0));
     });
     let got = [1, 2, 3].map(|last| open(&mut rig, &client(last), 1));
@@ -159,15 +159,20 @@ pub(super) fn open_on_two_cpus(rig: &Rig, count: u16) {
 fn two_cpus_never_take_more_than_there_is() {
     let rig = Rig::with_capacity(Capacity { embryonic: 1 << 14, ..SMALL }).expect("the rig");
     rig.vserver(WEB, |vserver| {
-        (vserver.rate, vserver.client_rate) = (hourly(3000), hourly(2000));
+        (vserver.rate, vserver.client_rate) = (slow(3000), slow(2000));
         vserver.client_rate_mask_be = be(Ipv4Addr::new(255, 255, 255, 0));
     });
+    let begun = Instant::now();
     open_on_two_cpus(&rig, 4000);
-    assert_eq!(rig.flows(names::EMBRYONIC).len(), 2 * 2000, "both clients are of one network");
-    assert_eq!(refused(&rig, WEB), (0, 6000));
-    rig.vserver(WEB, |vserver| vserver.client_rate = hourly(1_000_000));
+    // What a busy machine takes gives some back.
+    let back =
+        |begun: Instant| usize::try_from(begun.elapsed().as_nanos() / u128::from(u32::MAX)).unwrap() + 1;
+    let made = rig.flows(names::EMBRYONIC).len() / 2;
+    assert!((2000..=2000 + back(begun)).contains(&made), "both clients are of one network: {made}");
+    assert_eq!(refused(&rig, WEB), (0, 8000 - made as u64));
+    rig.vserver(WEB, |vserver| vserver.client_rate = slow(1_000_000));
     open_on_two_cpus(&rig, 4000);
     // What stands already is sent again and costs nothing; a race lost four times in a row refuses.
     let made = rig.flows(names::EMBRYONIC).len() / 2;
-    assert!((2990..=3000).contains(&made), "{made}");
+    assert!((2990..=3000 + back(begun)).contains(&made), "{made}");
 }

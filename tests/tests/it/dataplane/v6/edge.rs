@@ -11,7 +11,7 @@ use csm_tests::rig6::{self, DNS6, FAR6, FIRST6, Host6, VIP6, WEB6};
 
 use super::frames::Frame6;
 use crate::dataplane::frames::{L4, SYN};
-use crate::dataplane::rates::{hourly, refused};
+use crate::dataplane::rates::{refused, slow};
 
 fn open(rig: &mut Rig, net: u16, last: u16) -> Reason {
     let ip = Ipv6Addr::new(0x2001, 0xdb8, 0xa, net, 0, 0, 0, last);
@@ -23,7 +23,7 @@ fn open(rig: &mut Rig, net: u16, last: u16) -> Reason {
 fn rates_are_limited_as_in_ipv4() {
     let mut rig = rig6::rig().expect("the rig");
     rig6::vserver(&rig, WEB6, |vserver| {
-        (vserver.rate, vserver.client_rate) = (hourly(4), hourly(2));
+        (vserver.rate, vserver.client_rate) = (slow(4), slow(2));
         vserver.client_rate_mask_be = V6::mask(64);
     });
     let new = Reason::ForwardedNew;
