@@ -107,7 +107,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let ended = loop {
         match runtime.block_on(daemon::run(&options, handed)) {
             Ok(Ended::Reload(Restarting { from, rollback }, _)) => {
-                handed = Handed { cold: false, from, rollback, parked: None };
+                handed = Handed { from, rollback, ..Handed::default() };
             }
             Ok(Ended::Stopped) => break Ok(()),
             Err(failure) => break Err(failure),
@@ -140,9 +140,13 @@ fn lab_fault(name: Option<&str>) -> anyhow::Result<(Controls, Option<NonZeroU32>
         Some("lease-off") => controls.lease_off = true,
         Some("relay-off") => controls.relay_off = true,
         Some("announce-off") => controls.announce_off = true,
+        Some("old-wire") => controls.old_wire = true,
+        Some(cut) if cut.starts_with("cut-") => {
+            csm_user::state::cut::before(cut["cut-".len()..].parse().with_context(|| cut.to_owned())?);
+        }
         Some("drop-deltas") => drop_deltas = Some(NonZeroU32::MIN),
         Some(other) => anyhow::bail!(
-            "{LAB_FAULT}={other}: must be lease-off, relay-off, announce-off or drop-deltas, and unset in production"
+            "{LAB_FAULT}={other}: must be lease-off, relay-off, announce-off, old-wire, cut-N or drop-deltas, and unset in production"
         ),
     }
     Ok((controls, drop_deltas))

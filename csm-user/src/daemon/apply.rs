@@ -20,6 +20,7 @@ use super::node::Node;
 use super::repeat::Repeat;
 use super::restart::Restarting;
 use super::router;
+use super::saved::Next;
 use crate::api::backend::{ConfigBackend, Fault};
 use crate::api::reply::config::{
     ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply,
@@ -55,6 +56,9 @@ pub struct Changes {
     wishes: mpsc::Sender<Wish>,
     /// The peer is being compared, or synchronized.
     pub(super) comparing: Repeat,
+    /// The peer's boot and the configuration that it took last by itself: if it still calls its own another one, as other
+    /// software may, it is not given again.
+    pub(super) given: Mutex<Option<(u64, u64)>>,
     /// What stands against synchronizing it by itself, as the log has it.
     pub(super) standing: Mutex<Option<String>>,
     /// Boot nonce of the peer whose directories were compared last.
@@ -76,6 +80,8 @@ pub enum Wish {
         wanted: Restarting,
         /// Whatever clients might notice.
         force: bool,
+        /// What is known of that start since just now.
+        next: Option<Next>,
     },
     /// To be started anew for the peer, whose configuration or image the copy holds: unless this node is active by then.
     Follow(Restarting),
@@ -121,6 +127,7 @@ impl Changes {
             groups: Mutex::new(groups),
             wishes,
             comparing: Repeat::default(),
+            given: Mutex::default(),
             standing: Mutex::default(),
             greeted: AtomicU64::new(0),
         }

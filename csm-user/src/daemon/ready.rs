@@ -146,6 +146,7 @@ impl Node {
             replica: self.replica_facts(),
             saved: self.is_saved(&config),
             unconfirmed: self.changes.settled().is_none(),
+            trial_s: self.reloads.left().1,
             unheard: status.into_iter().flat_map(ways).filter(|way| !way.heard).map(|way| way.vlan).collect(),
             routers: self.standby.as_ref().map(super::standby::Groups::facts).unwrap_or_default(),
             unwitnessed: status

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::apply::Wish;
 use super::node::Node;
 use super::restart::Restarting;
-use super::saved::refused;
+use super::saved::{Next, refused};
 use crate::api::backend::{Backend as _, Fault};
 use crate::api::reply::{CheckGrade, ReloadRequest, StateDirectory};
 use crate::ft::State;
@@ -83,9 +83,9 @@ impl Node {
         });
         let wanted =
             Restarting { from, rollback: rollback_s.map(|seconds| Duration::from_secs(seconds.into())) };
-        self.may_reload(wanted, force || in_s.is_some())?;
+        let next = Some(self.may_reload(wanted, force || in_s.is_some())?);
         match in_s {
-            None => self.changes.wish(Wish::Reload { wanted, force }),
+            None => self.changes.wish(Wish::Reload { wanted, force, next }),
             Some(seconds) => {
                 let at = Instant::now() + Duration::from_secs(seconds.into());
                 let number = self.reloads.plan(at);
@@ -95,7 +95,7 @@ impl Node {
         Ok(())
     }
 
-    fn may_reload(&self, wanted: Restarting, force: bool) -> Result<(), Fault> {
+    fn may_reload(&self, wanted: Restarting, force: bool) -> Result<Next, Fault> {
         if let Some(asked) = wanted.from
             && !matches!(self.copy(asked)?, Image::Whole { .. })
         {
@@ -116,18 +116,18 @@ impl Node {
                 "give `copy working certified` before something is changed",
             ));
         }
-        if let Err(failure) = self.can_start(wanted.from) {
-            return Err(refused(
+        let next = self.can_start(wanted.from).map_err(|failure| {
+            refused(
                 &format!("a start would fail, so csmd goes on as it is: {failure}"),
                 "repair what is saved: `configure replace FILE`, then `write memory`",
-            ));
-        }
+            )
+        })?;
         match self.needed() {
             Some(why) if !force => Err(refused(
                 &format!("if the start failed clients would notice: {why}"),
                 "see `show ft readiness`; `reload ... force` does it all the same",
             )),
-            _ => Ok(()),
+            _ => Ok(next),
         }
     }
 
@@ -150,7 +150,7 @@ impl Node {
             return;
         }
         match self.may_reload(wanted, force) {
-            Ok(()) => self.changes.wish(Wish::Reload { wanted, force }),
+            Ok(next) => self.changes.wish(Wish::Reload { wanted, force, next: Some(next) }),
             Err(fault) => tracing::error!(%fault, "the reload that was planned is not carried out"),
         }
     }
@@ -169,7 +169,7 @@ impl Node {
             while let Some(node) = node.upgrade().filter(|node| node.reloads.overdue()) {
                 tracing::warn!("nobody has said that this start stays: back to `certified`");
                 let wanted = Restarting { from: Some(Directory::Certified), rollback: None };
-                node.changes.wish_soon(&node.runtime, Wish::Reload { wanted, force: true });
+                node.changes.wish_soon(&node.runtime, Wish::Reload { wanted, force: true, next: None });
                 drop(node);
                 tokio::time::sleep(ROLLBACK_RETRY).await;
             }

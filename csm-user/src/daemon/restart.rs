@@ -17,6 +17,8 @@ use crate::state::Directory;
 const VARIABLE: &str = "CSM_RESTART";
 /// Names the program that is installed, where an image of the state directory runs in its place.
 const INSTALLED: &str = "CSM_INSTALLED";
+/// Set if the process before was told to stop when it could do nothing but go on.
+const STOP: &str = "CSM_STOP";
 /// First octet of what is handed over: the copy to be started from. In capitals: four octets follow, the seconds after
 /// which the start is taken back unless it is confirmed.
 const COPIES: [(u8, Option<Directory>); 3] =
@@ -42,6 +44,8 @@ pub struct Handed {
     pub rollback: Option<Duration>,
     /// The election at rest, its dataplane going on.
     pub parked: Option<Parked>,
+    /// Told to stop already: the role is handed over at once.
+    pub stop: bool,
 }
 
 /// The program that is installed: this one, unless an installed one has handed on to it.
@@ -60,11 +64,13 @@ pub(super) fn execute(image: &Path, installed: &Path, handed: &Handed) -> io::Er
         Err(error) => return error,
     };
     let arguments = std::env::args_os().skip(1);
-    let failure = Command::new(image)
-        .args(arguments)
-        .env(VARIABLE, memory.as_raw_fd().to_string())
-        .env(INSTALLED, installed)
-        .exec();
+    let mut command = Command::new(image);
+    command.args(arguments).env(VARIABLE, memory.as_raw_fd().to_string()).env(INSTALLED, installed);
+    match handed.stop {
+        true => command.env(STOP, "1"),
+        false => command.env_remove(STOP),
+    };
+    let failure = command.exec();
     // What is executed gets the signals' own dispositions; this process goes on, and ignores a closed pipe.
     // SAFETY: no handler is installed.
     let _ignored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
@@ -94,7 +100,7 @@ pub fn handed() -> io::Result<Handed> {
         _ => (None, rest),
     };
     let parked = if record.is_empty() { None } else { Parked::decode(record) };
-    Ok(Handed { from, rollback, parked, cold: false })
+    Ok(Handed { from, rollback, parked, cold: false, stop: std::env::var_os(STOP).is_some() })
 }
 
 /// The thread that made it comes before all ordinary ones while it lives: the peer holds for some seconds, and the kernel's

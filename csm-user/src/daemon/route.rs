@@ -133,7 +133,7 @@ impl Sources {
             biased;
             _ = sigterm.recv() => Event::Terminate,
             _ = sigint.recv() => Event::Terminate,
-            _ = sighup.recv() => Event::Wish(Wish::Reload { wanted: Restarting::default(), force: true }),
+            _ = sighup.recv() => Event::Wish(Wish::Reload { wanted: Restarting::default(), force: true, next: None }),
             Some(event) = ft_event => Event::Ft(event),
             _ = self.alive.tick() => Event::Alive,
             Some(()) = standby => Event::Standby,
@@ -166,13 +166,14 @@ pub(super) fn catch_signals() -> io::Result<[Signal; 3]> {
     Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?])
 }
 
-/// Runs until one of the signals `terminate`, and until the role has been handed over then; or, for a restart, until the
+/// Runs until one of the signals `terminate`, which `stop` stands for, too, and until the role has been handed over then; or, for a restart, until the
 /// session of an active node rests, which is returned.
 pub(super) async fn run(
     node: &Arc<Node>,
     inputs: Inputs,
     announcements: &AnnounceThread,
     terminate: [Signal; 3],
+    stop: bool,
 ) -> (Ended, Restart) {
     let mut alive = tokio::time::interval(ALIVE_PERIOD);
     alive.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -210,6 +211,9 @@ pub(super) async fn run(
     router.replica();
     let mut starts = Starts::default();
     let cleared = loop {
+        if stop {
+            break None;
+        }
         let event = tokio::select! {
             biased;
             cleared = starts.next(node) => break Some(cleared),
@@ -217,10 +221,10 @@ pub(super) async fn run(
         };
         match event {
             Event::Terminate => break None,
-            Event::Wish(Wish::Reload { wanted, force }) => {
-                starts.ask(node, Start { wanted, by: By::Operator { force } });
+            Event::Wish(Wish::Reload { wanted, force, next }) => {
+                starts.ask(node, Start { wanted, by: By::Operator { force } }, next);
             }
-            Event::Wish(Wish::Follow(wanted)) => starts.ask(node, Start { wanted, by: By::Peer }),
+            Event::Wish(Wish::Follow(wanted)) => starts.ask(node, Start { wanted, by: By::Peer }, None),
             event => router.watched(event),
         }
     };
@@ -233,10 +237,14 @@ pub(super) async fn run(
         Ended::Reload(..) => tracing::info!("told to reload"),
     }
     let parked = if in_place { router.rest(&mut sources).await } else { None };
-    if parked.is_none() && router.leave(sources).await {
-        return (Ended::Stopped, Restart::default());
+    if parked.is_none() {
+        router.leave(&mut sources).await;
+        if router.stopping {
+            return (Ended::Stopped, Restart::default());
+        }
     }
-    (ended, Restart { in_place, parked })
+    let told = router.stopping;
+    (ended, Restart { in_place, parked, told, signals: Some(sources.terminate) })
 }
 
 /// What a restart goes on from.
@@ -246,6 +254,24 @@ pub(super) struct Restart {
     pub(super) in_place: bool,
     /// The session of an active node at rest.
     pub(super) parked: Option<Parked>,
+    /// Told to stop when it could do nothing but go on.
+    told: bool,
+    signals: Option<[Signal; 3]>,
+}
+
+impl Restart {
+    /// Whether somebody has asked this process to stop since it began to restart: up to now.
+    pub(super) async fn told_to_stop(&mut self) -> bool {
+        if let Some([sigterm, sigint, _]) = &mut self.signals {
+            self.told |= tokio::select! {
+                biased;
+                _ = sigterm.recv() => true,
+                _ = sigint.recv() => true,
+                () = std::future::ready(()) => false,
+            };
+        }
+        self.told
+    }
 }
 
 struct Router<'a> {

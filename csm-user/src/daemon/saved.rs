@@ -30,7 +30,7 @@ pub struct Saved {
 
 /// What a start anew would execute.
 #[derive(Clone, Debug)]
-pub(super) struct Next {
+pub struct Next {
     /// The program.
     pub(super) program: PathBuf,
     /// Its configuration, as far as this program understands it.
@@ -197,8 +197,8 @@ impl StateBackend for Node {
     }
 
     fn certify(&self, request: CertifyRequest) -> Result<SavedReply, Fault> {
-        let one = self.saving();
-        let Image::Whole { text, checksum, program } = self.copy(Directory::Working)? else {
+        let working = self.copy(Directory::Working)?;
+        let Image::Whole { text, checksum, program } = &working else {
             return Err(refused("`working` holds no whole configuration", "give `write memory` before"));
         };
         self.next_program(Some(Directory::Working)).map_err(|failure| {
@@ -206,14 +206,20 @@ impl StateBackend for Node {
                 "give `copy FILE working image` or `delete working image`, or correct the configuration";
             refused(&format!("a start from `working` would fail: {failure}"), remedy)
         })?;
-        self.save(Directory::Certified, &text, program.as_ref())?;
+        if request.flash_synchro {
+            // First: what the peer refuses is to be certified nowhere.
+            self.distribute(text, program.as_ref(), false)?;
+        }
+        let one = self.saving();
+        if self.copy(Directory::Working)? != working {
+            let remedy = "look at `show running-directory`, and give the command again";
+            return Err(refused("`working` was written meanwhile: it is not certified here", remedy));
+        }
+        self.save(Directory::Certified, text, program.as_ref())?;
         // Whoever certifies what runs has seen that it is good.
         self.reloads.keep();
         self.forget_programs();
         drop(one);
-        if request.flash_synchro {
-            self.distribute(&text, program.as_ref(), false)?;
-        }
         Ok(SavedReply { checksum: format!("{checksum:016x}"), certified: true })
     }
 

@@ -143,13 +143,14 @@ pub enum Ended {
 /// See [`Failure`].
 pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     privileged()?;
-    let Handed { cold, from, rollback, parked } = handed;
+    let Handed { cold, from, rollback, parked, stop: told } = handed;
     if cold {
         // Another program may be the one to be started.
         images::hand_on(options);
     }
-    let (config, saved) = saved::boot(options, from)?;
+    // From here on they are not lost, nor leave a dataplane at rest without anybody who hands its role over.
     let terminate = route::catch_signals().map_err(Failure::step("signals"))?;
+    let (config, saved) = saved::boot(options, from)?;
     // Before all else: another csmd on this socket means that nothing must be touched.
     if let Some(directory) = options.socket.parent() {
         std::fs::create_dir_all(directory).map_err(Failure::step(directory.display().to_string()))?;
@@ -171,7 +172,7 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     }
     let exchange = sync::start(&node).map_err(Failure::step("configuration synchronization"))?;
     let api = tokio::spawn(server::serve(listener, Arc::clone(&node) as _, shutdown));
-    let (ended, restart) = route::run(&node, inputs, &announcements, terminate).await;
+    let (ended, mut restart) = route::run(&node, inputs, &announcements, terminate, told).await;
     // Fenced, handed over or at rest by now.
     drop((stop, exchange));
     let mut api = tokio::spawn(async move {
@@ -184,7 +185,9 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     if let Ended::Reload(Restarting { from, rollback }, program) = &ended
         && restart.in_place
     {
-        let handed = Handed { cold: false, from: *from, rollback: *rollback, parked: restart.parked };
+        let stop = restart.told_to_stop().await;
+        let parked = restart.parked.take();
+        let handed = Handed { cold: false, from: *from, rollback: *rollback, parked, stop };
         let failure = restart::execute(program, &options.image, &handed);
         tracing::error!(image = %program.display(), %failure, "cannot be executed: this program instead");
         let failure = restart::execute(Path::new("/proc/self/exe"), &options.image, &handed);
@@ -198,9 +201,12 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
         .await
         .map_err(Failure::step("shutdown"))?;
     tracing::info!("stopped, nothing left behind");
+    if restart.told_to_stop().await {
+        return Ok(Ended::Stopped);
+    }
     if let Ended::Reload(Restarting { from, rollback }, program) = &ended {
         // Ports or addresses differ, so all was undone; the program may still be another one.
-        let handed = Handed { cold: false, from: *from, rollback: *rollback, parked: None };
+        let handed = Handed { from: *from, rollback: *rollback, ..Handed::default() };
         let failure = restart::execute(program, &options.image, &handed);
         tracing::error!(image = %program.display(), %failure, "cannot be executed: starting anew in this process");
     }

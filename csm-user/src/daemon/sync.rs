@@ -216,10 +216,18 @@ impl Node {
                 let greeted = self.changes.greeted.load(Ordering::Acquire);
                 let other = |peer: &crate::ft::status::PeerStatus| {
                     let is_new = self.saved.is_some() && peer.nonce != greeted;
-                    (!peer.config_in_sync || is_new) && peer.state != State::Active
+                    let differs =
+                        !peer.config_in_sync && !(self.was_given(peer.nonce) && !peer.software_in_sync);
+                    (differs || is_new) && peer.state != State::Active
                 };
                 status.state == State::Active && status.peer.as_ref().is_some_and(other)
             })
+    }
+
+    /// Whether the peer, of that boot, has taken what is in force here.
+    fn was_given(&self, nonce: u64) -> bool {
+        let given = self.changes.given.lock().unwrap_or_else(PoisonError::into_inner);
+        *given == Some((nonce, host::shared_checksum(&self.config())))
     }
 
     /// After a change, or where [`Node::is_to_sync`]: the peer gets this node's configuration if it is to have it by itself;
@@ -310,8 +318,11 @@ impl Node {
         if standing.is_none() {
             self.bulk_message("Bulk sync started");
         }
+        let given = host::shared_checksum(&self.config());
         match self.give_config() {
             Ok(_) => {
+                let peer = self.ft.as_ref().and_then(|ft| ft.status().peer).map(|peer| (peer.nonce, given));
+                *self.changes.given.lock().unwrap_or_else(PoisonError::into_inner) = peer;
                 *standing = None;
                 self.bulk_message("Automatic bulk sync completed");
             }

@@ -66,6 +66,8 @@ pub struct BoxFacts {
     pub saved: Option<bool>,
     /// A change waits to be confirmed.
     pub unconfirmed: bool,
+    /// Seconds until its start is taken back, unless somebody says that it stays.
+    pub trial_s: Option<u64>,
     /// VLANs on which the other box should be heard, and is not.
     pub unheard: Vec<u16>,
     /// The HSRP groups that it speaks for, as `HSRP group 1 (192.158.38.20)`, and its part in them.
@@ -430,6 +432,11 @@ impl Checks {
             if of.unconfirmed {
                 let found = format!("a change on {who} waits to be confirmed");
                 remark("saving", found, "`configure confirm`, or wait until it is taken back");
+            }
+            if let Some(seconds) = of.trial_s {
+                let found =
+                    format!("{who} starts anew from `certified` in {seconds} s: its start is on trial");
+                remark("saving", found, "`copy working certified` there, or `reload cancel`");
             }
             if !of.locked {
                 let found = format!("the timers' memory of {who} may be paged out");

@@ -2,10 +2,11 @@
 //! (the last that is known to be good), each with the program that it is to be started with.
 //!
 //! Each copy is one file with its own checksum, replaced by rename only, so that whatever is interrupted leaves a whole one.
-//! It names its program, which stands beside both under its checksum and is never changed. Pure but for [`store`] and
-//! [`program::store`].
+//! It names its program, which stands beside both under its checksum and is never changed. Pure but for [`store`],
+//! [`program::store`] and [`cut`].
 
 pub mod boot;
+pub mod cut;
 pub mod image;
 pub mod program;
 pub mod steps;

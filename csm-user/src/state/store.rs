@@ -77,6 +77,7 @@ impl Store {
 
 fn carry_out(step: &Step, file: &Path, parent: &Path) -> io::Result<()> {
     let temporary = file.with_extension("new");
+    super::cut::step();
     match step {
         Step::Create => {
             let new = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;

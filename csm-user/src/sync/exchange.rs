@@ -102,8 +102,9 @@ fn other_group(own: &Config, other: &Config) -> Option<Diagnostic> {
     })
 }
 
-/// `config` without what the two nodes of a pair have each for itself: addresses, priority, ports, tracked interfaces
-/// and groups, module number.
+/// `config` without what the two nodes of a pair have each for itself: ports, tracked interfaces and groups, module number.
+/// Of addresses and priority it is the pair of own and `alt` value that both must have, in one order; without an `alt` nothing
+/// is said of the peer's.
 #[must_use]
 pub fn shared(config: &Config) -> String {
     let mut shared = config.clone();
@@ -112,17 +113,28 @@ pub fn shared(config: &Config) -> String {
     shared.router.clear();
     shared.routes.clear();
     for vlan in &mut shared.vlans {
-        (vlan.address, vlan.alt_address) = (None, None);
-        (vlan.address6, vlan.alt_address6) = (None, None);
+        (vlan.address, vlan.alt_address) = in_order(vlan.address, vlan.alt_address);
+        (vlan.address6, vlan.alt_address6) = in_order(vlan.address6, vlan.alt_address6);
     }
     if let Some(ft) = &mut shared.ft {
+        let (first, second) = in_order(Some(ft.priority), ft.alt_priority);
+        (ft.priority, ft.alt_priority) = (first.unwrap_or(0), second);
         // Keys are changed on one node after the other.
-        (ft.priority, ft.alt_priority, ft.keys) = (0, None, FtKeys::default());
+        ft.keys = FtKeys::default();
         ft.track.interfaces.clear();
         // Each node has a router of its own.
         ft.track.groups.clear();
     }
     config::print(&shared)
+}
+
+/// The same on both nodes, if each has what the other calls `alt`.
+fn in_order<T: Ord>(own: Option<T>, alt: Option<T>) -> (Option<T>, Option<T>) {
+    match (own, alt) {
+        (Some(own), Some(alt)) if alt < own => (Some(alt), Some(own)),
+        (Some(own), Some(alt)) => (Some(own), Some(alt)),
+        _ => (None, None),
+    }
 }
 
 /// The commands that one of the pair has and the other has not; both given by [`shared`].
@@ -225,6 +237,26 @@ module csm 6
     fn what_the_peer_does_not_know_is_named_with_its_line() {
         let outcome = received(&parse(STANDBY), "peer", "module csm 5\n frobnicate\n", &HostFacts::default());
         assert!(outcome.config.is_none() && outcome.diagnostics[0].line == 2);
+    }
+
+    #[test]
+    fn an_address_that_is_not_the_peers_alt_is_a_difference() {
+        let active = parse(ACTIVE);
+        let standby = config::print(&for_peer(&active).expect("alt"));
+        let named = |from: &str, to: &str| {
+            let changed = parse(&standby.replace(from, to));
+            out_of_sync(&shared(&changed), &shared(&active))
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(named("", ""), [""; 0]);
+        let lines = named("ip address 192.158.38.40", "ip address 192.158.38.41");
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        let line = "ip address 192.158.38.10 255.255.255.0 alt 192.158.38.41 255.255.255.0";
+        assert!(lines.iter().any(|found| found.contains(line)), "{lines:?}");
+        assert!(!named(" alt 192.158.39.10 255.255.255.0", "").is_empty(), "the peer has no alt");
+        assert!(!named("priority 15 alt 10", "priority 16 alt 10").is_empty());
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub(super) struct Starts {
 
 impl Starts {
     /// Begins to look at `start`, once no other is looked at.
-    pub(super) fn ask(&mut self, node: &Arc<Node>, start: Start) {
+    /// `known`: what is known of it since just now.
+    pub(super) fn ask(&mut self, node: &Arc<Node>, start: Start, known: Option<Next>) {
         if !self.looks.is_empty() {
             tracing::info!("a start anew is being prepared already: this one waits");
             // The peer asks again.
@@ -65,7 +66,7 @@ impl Starts {
             return;
         }
         let node = Arc::clone(node);
-        self.looks.spawn_blocking(move || (start, look(&node, start)));
+        self.looks.spawn_blocking(move || (start, look(&node, start, known)));
     }
 
     /// The next that was looked at, if it may be made. Never ends while there is none; may be dropped at any time.
@@ -87,15 +88,15 @@ impl Starts {
                 Err(error) => tracing::error!(%error, "not started anew: everything stays as it is"),
             }
             if let Some(waiting) = self.waiting.take() {
-                self.ask(node, waiting);
+                self.ask(node, waiting, None);
             }
         }
     }
 }
 
-/// Whether it can be made, and whether the peer can do without this box still: that was asked some seconds ago.
-fn look(node: &Node, start: Start) -> Result<Next, Failure> {
-    let next = node.can_start(start.wanted.from)?;
+/// Whether it can be made, and whether the peer can do without this box still: that may have been asked some seconds ago.
+fn look(node: &Node, start: Start, known: Option<Next>) -> Result<Next, Failure> {
+    let next = known.map_or_else(|| node.can_start(start.wanted.from), Ok)?;
     match node.needed() {
         Some(why) if start.by == (By::Operator { force: false }) => Err(Failure::step("the peer")(why)),
         _ => Ok(next),

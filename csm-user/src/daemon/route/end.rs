@@ -48,8 +48,8 @@ impl Router<'_> {
         parked
     }
 
-    /// Hands the role over, or fences, going on with all other work meanwhile; returns whether it was told to stop.
-    pub(super) async fn leave(mut self, sources: Sources) -> bool {
+    /// Hands the role over, or fences, going on with all other work meanwhile.
+    pub(super) async fn leave(&mut self, sources: &mut Sources) {
         let resigned = self.node.standby.as_ref().is_some_and(|groups| {
             let active = groups.is_active();
             groups.handle.resign();
@@ -61,10 +61,9 @@ impl Router<'_> {
             // What is on its way here goes on, until the switches know the successor.
             tokio::time::sleep_until((since + ROUTER_LEAVES).into()).await;
         }
-        self.stopping
     }
 
-    async fn leave_pair(&mut self, mut sources: Sources) {
+    async fn leave_pair(&mut self, sources: &mut Sources) {
         if sources.inputs.ft.is_none() {
             return;
         }

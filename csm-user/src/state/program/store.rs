@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 
 use super::{Digest, OCTETS_MAX, PART, Program, is_description};
+use crate::state::cut;
 
 /// Below the state directory.
 const DIRECTORY: &str = "images";
@@ -120,6 +121,7 @@ impl Programs {
             return Err(io::Error::other(format!("it has fewer than {at} octets yet")).into());
         }
         part.set_len(at)?;
+        cut::step();
         part.seek(SeekFrom::Start(at))?;
         part.write_all(octets)?;
         Ok(more)
@@ -148,6 +150,7 @@ impl Programs {
 
     fn carry_out(&self, step: Step, digest: Digest, version: &mut Option<String>) -> Result<(), Unfit> {
         let part = self.part(digest);
+        cut::step();
         match step {
             Step::Checksum if checksum(&part)? != digest => return Err(Unfit::Damaged(digest)),
             Step::Checksum => {}
