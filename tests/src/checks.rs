@@ -77,6 +77,8 @@ pub struct Said {
     pub by: Side,
     /// What it said.
     pub message: Message,
+    /// The newest version of the protocol that it said it speaks.
+    pub newest: u8,
 }
 
 /// The FT messages among `frames`.
@@ -87,8 +89,8 @@ pub fn heartbeats(frames: &[Frame]) -> Vec<Said> {
         let is_ours = bytes.get(12..14)? == [0x86, 0xdd]
             && *bytes.get(20)? == 17
             && bytes.get(56..58)? == csm_user::ft::task::PORT.to_be_bytes();
-        let (message, ..) = envelope::open(bytes.get(62..)?).ok().filter(|_| is_ours)?;
-        Some(Said { at_ns: frame.at_ns, by: sender(frame)?, message })
+        let (message, envelope, ..) = envelope::open(bytes.get(62..)?).ok().filter(|_| is_ours)?;
+        Some(Said { at_ns: frame.at_ns, by: sender(frame)?, message, newest: envelope.newest })
     });
     said.collect()
 }

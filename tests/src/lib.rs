@@ -23,6 +23,7 @@ pub mod announcement;
 pub mod apps;
 pub mod capture;
 pub mod checks;
+pub mod cuts;
 pub mod decapsulate;
 pub mod edits;
 pub mod endure;

@@ -87,7 +87,7 @@ pub struct Node {
     configuration: PathBuf,
     socket: PathBuf,
     log: PathBuf,
-    control: Option<NegativeControl>,
+    fault: Option<String>,
     child: Option<Child>,
     stopped: bool,
     cabled: bool,
@@ -115,11 +115,35 @@ impl Node {
             configuration,
             socket: runtime.join(format!("csm-{letter}.sock")),
             log: out.join(format!("node-{letter}.log")),
-            control,
+            fault: control.map(|control| control.value().to_owned()),
             child: None,
             stopped: false,
             cabled: true,
         })
+    }
+
+    /// What csmd is asked to do wrong from its next start on: `old-wire`, `cut-7`, or nothing.
+    pub fn set_fault(&mut self, fault: Option<&str>) {
+        self.fault = fault.map(str::to_owned);
+    }
+
+    /// Waits until csmd has ended by itself.
+    ///
+    /// # Errors
+    /// When it does not within `limit`.
+    pub fn wait_for_end(&mut self, limit: Duration) -> Result<()> {
+        let child = &mut self.child;
+        wait::until("the end of csmd", limit, Duration::from_millis(10), || {
+            let Some(running) = child else { return Ok(Some(())) };
+            Ok(running.try_wait()?.map(drop))
+        })?;
+        self.child = None;
+        Ok(())
+    }
+
+    /// Where its copies of the startup configuration stand.
+    pub fn state(&self) -> PathBuf {
+        self.socket.with_extension("state")
     }
 
     /// Which node.
@@ -155,7 +179,7 @@ impl Node {
             .arg("--config")
             .arg(&self.configuration)
             .arg("--state")
-            .arg(self.socket.with_extension("state"))
+            .arg(self.state())
             .arg("--socket")
             .arg(&self.socket)
             // Both nodes and all traffic share this machine: tables no larger than the lab needs, for the kernel builds
@@ -166,8 +190,8 @@ impl Node {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr);
-        if let Some(control) = self.control {
-            command.env(FAULT_VARIABLE, control.value());
+        if let Some(fault) = &self.fault {
+            command.env(FAULT_VARIABLE, fault);
         }
         self.child = Some(command.spawn().with_context(|| format!("start csmd on {:?}", self.side))?);
         self.stopped = false;

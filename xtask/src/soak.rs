@@ -61,7 +61,7 @@ impl Soak {
             )
             .with_context(|| format!("soak round {round}"))?;
             fault_tolerance(&toolchain, round).with_context(|| format!("soak round {round}"))?;
-            for words in ["run", "matrix", "timers", "endure", "apps"] {
+            for words in ["run", "matrix", "timers", "endure", "apps", "cuts"] {
                 exec::run(exec::command(bin_dir.join("csm-lab")).arg(words))
                     .with_context(|| format!("soak round {round}"))?;
             }

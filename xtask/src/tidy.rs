@@ -15,7 +15,7 @@ const LINES_MAX: usize = 600;
 const LONG_FILES: [(&str, &str); 1] = [("csm-user/src/config/table.rs", "the table of commands is one list")];
 
 /// Ends of the names of shells: files that may hold a socket, a clock, a task, a file or the aya side.
-const SHELL_FILES: [&str; 13] = [
+const SHELL_FILES: [&str; 14] = [
     "/announcer.rs",
     "/bpf.rs",
     "/cli/check.rs",
@@ -27,6 +27,7 @@ const SHELL_FILES: [&str; 13] = [
     "/maps.rs",
     "/ring.rs",
     "/server.rs",
+    "/state/cut.rs",
     "/store.rs",
     "/dataplane/table.rs",
 ];

@@ -217,7 +217,7 @@ impl Node {
                 let other = |peer: &crate::ft::status::PeerStatus| {
                     let is_new = self.saved.is_some() && peer.nonce != greeted;
                     let differs =
-                        !peer.config_in_sync && !(self.was_given(peer.nonce) && !peer.software_in_sync);
+                        !peer.config_in_sync && (peer.software_in_sync || !self.was_given(peer.nonce));
                     (differs || is_new) && peer.state != State::Active
                 };
                 status.state == State::Active && status.peer.as_ref().is_some_and(other)

@@ -235,11 +235,12 @@ impl Session {
         };
         let (nonce, newest) = self.election.last_accepted();
         let is_known = message.nonce == nonce && message.sequence <= newest;
-        if is_known && message.sequence == newest && self.spoken.is_said_again(envelope.newest) {
+        let is_first = self.paths.is_first(arrival.path, &message);
+        if is_known && !is_first && message.sequence == newest && self.spoken.is_said_again(envelope.newest) {
             self.status.counters.copies += 1;
             return;
         }
-        if is_known && self.paths.is_first(arrival.path, &message) {
+        if is_known && is_first {
             // Another path was faster.
             self.status.counters.copies += 1;
         } else {

@@ -18,7 +18,7 @@ use csm_tests::node::{Fault, NegativeControl};
 use csm_tests::programs::Programs;
 use csm_tests::scenario::{self, Outline, Traffic};
 use csm_tests::traffic::{http, msg_client, msg_server, stream, udp};
-use csm_tests::{netns, picture, report, standin, timers, topology, wait};
+use csm_tests::{cuts, netns, picture, report, standin, timers, topology, wait};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -43,6 +43,12 @@ enum Command {
     Endure(EndureArgs),
     /// Random changes of the active node's configuration under traffic, against a start from the final text.
     Edits(EditsArgs),
+    /// Ends csmd before each step of what it writes, in turn: what is left is whole, and starts; prints a table.
+    Cuts {
+        /// Directory of the logs
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Remove what labs whose process has died have left behind.
     Clean,
     #[command(hide = true, about = "Remove a lab at the end of standard input")]
@@ -205,6 +211,7 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Timers(arguments) => return failovers(&arguments),
         Command::Endure(arguments) => return endure(&arguments),
         Command::Edits(arguments) => return edit(&arguments),
+        Command::Cuts { out } => cut(out)?,
         Command::Clean => {
             let removed = netns::sweep_dead();
             println!("{} namespaces removed{}", removed.len(), if removed.is_empty() { "" } else { ":" });
@@ -221,6 +228,19 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::StandIn(StandInCommand::Csm { socket, words, .. }) => standin::csm(&socket, &words)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every deed that writes, cut before each of its steps.
+fn cut(out: Option<PathBuf>) -> Result<()> {
+    let out = out.unwrap_or_else(|| std::env::temp_dir().join(format!("csm-cuts-{}", std::process::id())));
+    for deed in cuts::Deed::ALL {
+        std::fs::create_dir_all(&out)?;
+        let mut lab = cuts::lab(Programs::beside_this_one()?, out.clone())?;
+        let cut = cuts::walk(&mut lab, deed, 1)?;
+        lab.take_down()?;
+        println!("{deed:?}: cut before each of {cut} steps, whole and started each time");
+    }
+    Ok(())
 }
 
 fn traffic(command: TrafficCommand) -> Result<()> {

@@ -5,6 +5,7 @@ mod announce;
 mod apps;
 mod bridge;
 mod configure;
+mod cuts;
 mod dataplane;
 mod differential;
 mod dualstack;
