@@ -142,6 +142,7 @@ impl Node {
                 interface: Some(interface.into()),
                 listen: SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, PORT, 0, 0),
                 keys: Keys::default(),
+                versions: csm_user::replication::wire::VERSIONS,
                 failover: Duration::from_millis(150),
                 sender: sender::Options::default(),
                 table: for_node,
