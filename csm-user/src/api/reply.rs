@@ -26,12 +26,13 @@ pub use config::{
     ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply, SyncReply,
 };
 pub use ft::{
-    Coverage, FtCounters, FtReply, FtState, GateState, LatenessBucket, LatenessReply, LeaseReply, Messages,
-    ForeignReply, ForeignWhy, PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction, RecorderEntry, RefusalReply,
-    RepairReply, ReplicationReply, SnapshotState, TableReply, UpdateCounters,
+    Coverage, ForeignReply, ForeignWhy, FtCounters, FtReply, FtState, GateState, LatenessBucket,
+    LatenessReply, LeaseReply, Messages, PacketCounters, PathReply, PeerReply, ReadinessReply,
+    RecorderAction, RecorderEntry, RefusalReply, RepairReply, ReplicationReply, SnapshotState, TableReply,
+    UpdateCounters,
 };
 pub use ready::{CheckGrade, CheckReply, ExplainReply, FencedReply, RankReply, ReadyReply};
-pub use standby::{StandbyReply, StandbyRouterReply, StandbyState};
+pub use standby::{StandbyReply, StandbyRouterReply, StandbyState, StandbyTrackReply};
 pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 
 /// Rows of connections or sticky entries in one reply unless the request names another limit.

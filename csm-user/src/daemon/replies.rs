@@ -8,9 +8,10 @@ use csm_common::net::{ADDRESS_ALIAS, PORT_CLIENT, PORT_FT};
 
 use super::node::{Node, NodePort};
 use crate::api::reply::ft::{
-    Coverage, ForeignReply, ForeignWhy, FtCounters, FtReply, FtState, GateState, GrantHolder, LatenessBucket, LatenessReply,
-    LeaseReply, Messages, PacketCounters, PathReply, PeerReply, ReadinessReply, RecorderAction,
-    RecorderEntry, RefusalReply, RepairReply, ReplicationReply, SnapshotState, TableReply, WitnessReply,
+    Coverage, ForeignReply, ForeignWhy, FtCounters, FtReply, FtState, GateState, GrantHolder, LatenessBucket,
+    LatenessReply, LeaseReply, Messages, PacketCounters, PathReply, PeerReply, ReadinessReply,
+    RecorderAction, RecorderEntry, RefusalReply, RepairReply, ReplicationReply, SnapshotState, TableReply,
+    WitnessReply,
 };
 use crate::api::reply::{NeighbourKind, NeighbourReply, NeighbourStatus, VlanReply, VlanRole, XdpMode};
 use crate::dataplane::load::AttachMode;

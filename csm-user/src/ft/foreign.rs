@@ -101,6 +101,10 @@ mod tests {
         let first = (Why::Group, 4, 3);
         assert_eq!(counts(&foreigners), [first, (Why::Key, 1, 6), (Why::Group, 1, 5), (Why::Group, 1, 4)]);
         noted(&mut foreigners, 4, Why::Third, 8);
-        assert_eq!(counts(&foreigners)[..2], [first, (Why::Third, 1, 2)], "the key's had been silent for longest");
+        assert_eq!(
+            counts(&foreigners)[..2],
+            [first, (Why::Third, 1, 2)],
+            "the key's had been silent for longest"
+        );
     }
 }

@@ -289,7 +289,8 @@ struct Router<'a> {
 
 impl<'a> Router<'a> {
     fn start(netns: &Netns, directory: &'a Path) -> Self {
-        let lines = ["eth1", "eth2"].map(|name| format!("link add name {name} type veth peer name {name}-end"));
+        let lines =
+            ["eth1", "eth2"].map(|name| format!("link add name {name} type veth peer name {name}-end"));
         let up = ["eth1", "eth2", "eth1-end", "eth2-end"].map(|name| format!("link set dev {name} up"));
         netns.ip(&lines).expect("ports");
         netns.ip(&up).expect("ports");
@@ -367,7 +368,8 @@ module csm 5
 
 /// What neither fuzz nor noise may touch.
 fn settled(group: &Value) -> [Value; 6] {
-    ["state", "changes", "virtual_address", "hello_ms", "hold_ms", "virtual_mac"].map(|key| group[key].clone())
+    ["state", "changes", "virtual_address", "hello_ms", "hold_ms", "virtual_mac"]
+        .map(|key| group[key].clone())
 }
 
 #[test]
@@ -379,7 +381,10 @@ fn csmd_and_scapy_elect_each_other_and_no_noise_moves_csmd() {
 
     // A stronger one is active: standby.
     let standby = router.wait_for_state("standby");
-    assert_eq!((&standby["active"]["address"], &standby["active"]["priority"]), (&"10.6.0.3".into(), &110.into()));
+    assert_eq!(
+        (&standby["active"]["address"], &standby["active"]["priority"]),
+        (&"10.6.0.3".into(), &110.into())
+    );
     let counted = |group: &Value| group["malformed"].as_u64().unwrap_or(0);
     let noise: u64 = scapy.say("noise").parse().expect("a number");
     scapy.say("fuzz 150");
@@ -418,6 +423,7 @@ fn csmd_and_scapy_elect_each_other_and_no_noise_moves_csmd() {
     scapy.say(&format!("save {file}"));
     assert_eq!(tshark(&["-r", &file, "-Y", "udp.port == 1985 && (_ws.malformed || _ws.expert)"]), "");
     // The active router's hellos come from the group's MAC address.
-    let sources = tshark(&["-r", &file, "-Y", "hsrp.state == 16 && hsrp.opcode == 0", "-T", "fields", "-e", "eth.src"]);
+    let sources =
+        tshark(&["-r", &file, "-Y", "hsrp.state == 16 && hsrp.opcode == 0", "-T", "fields", "-e", "eth.src"]);
     assert!(sources.lines().all(|mac| mac == "00:00:0c:07:ac:01") && !sources.is_empty(), "{sources}");
 }

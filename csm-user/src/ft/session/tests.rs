@@ -388,7 +388,8 @@ fn who_is_not_believed_is_remembered_with_its_vlan_and_group() {
     session.set_keys(&FtKeys { sign: Some(crate::model::Secret::new("another")), ..FtKeys::default() });
     session.receive(&datagram(&from_peer(3)), HOST, now, &mut port);
     let said = session.status(now + 5 * MS).foreign.into_iter().flatten();
-    let said: Vec<_> = said.map(|Foreign { vlan, group, why, count, age, .. }| (vlan, group, why, count, age)).collect();
+    let said: Vec<_> =
+        said.map(|Foreign { vlan, group, why, count, age, .. }| (vlan, group, why, count, age)).collect();
     let age = Duration::from_millis(5);
     let of = |group, why| (9, group, why, 1, age);
     assert_eq!(said, [of(7, Why::Group), of(1, Why::Twin), of(1, Why::Unauthenticated)]);

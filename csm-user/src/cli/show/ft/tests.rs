@@ -448,6 +448,7 @@ fn who_is_not_believed_is_named_with_group_address_vlan_and_age() {
     let first =
         " VLAN 2: 10.0.0.7 speaks for group 7 and is of another group (3 messages, the last 40 msec ago)\n";
     assert_eq!(shown(false), first, "who has long been silent is history");
-    let second = " VLAN 2: 10.0.0.7 speaks for group 7 and has another key (3 messages, the last 20000 msec ago)\n";
+    let second =
+        " VLAN 2: 10.0.0.7 speaks for group 7 and has another key (3 messages, the last 20000 msec ago)\n";
     assert_eq!(shown(true), first.to_owned() + second);
 }
