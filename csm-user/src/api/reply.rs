@@ -36,7 +36,7 @@ pub use ft::{
 };
 pub use limit::{BackupReply, RateLimitReply, RefusedReply};
 pub use ready::{CheckGrade, CheckReply, ExplainReply, FencedReply, RankReply, ReadyReply};
-pub use standby::{StandbyReply, StandbyRouterReply, StandbyState};
+pub use standby::{StandbyReply, StandbyRouterReply, StandbyState, StandbyTrackReply};
 pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 
 /// Rows of connections or sticky entries in one reply unless the request names another limit.

@@ -189,6 +189,8 @@ pub enum Id {
     TrackInterval,
     TrackRetries,
     TrackHoldDown,
+    TrackVrrp,
+    TrackFarm,
     Exit,
     End,
     /// Changes nothing.

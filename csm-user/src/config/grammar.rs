@@ -408,6 +408,11 @@ impl Matcher<'_> {
         };
         match *piece {
             Piece::Word(keyword, _) => self.take(keyword, Value::Word(keyword)),
+            Piece::Slot(name, Kind::Interface, _) if self.joined(word).is_some() => {
+                let joined = self.joined(word).unwrap_or_default();
+                self.take(name, Value::Text(joined));
+                self.at += 1;
+            }
             Piece::Slot(name, kind, _) => match kind.read(name, word) {
                 Ok(value) => self.take(name, value),
                 Err(message) => return Err(Fault { at: self.at, kind: FaultKind::Value(message) }),
@@ -420,6 +425,15 @@ impl Matcher<'_> {
             Piece::Rest => {}
         }
         Ok(())
+    }
+
+    /// The name of an interface whose place stands apart from its kind, as `fastethernet 3/6`.
+    fn joined(&self, word: &str) -> Option<String> {
+        let place = self.words.get(self.at + 1)?.text;
+        let is_apart = word.bytes().all(|byte| byte.is_ascii_alphabetic()) && place.contains('/');
+        let joined = interface_name(&format!("{word}{place}")).filter(|_| is_apart)?;
+        // Only what is a place has become one word that Linux takes.
+        (joined != format!("{word}{place}")).then_some(joined)
     }
 
     /// The one of `choices` that `word` begins.

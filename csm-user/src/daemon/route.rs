@@ -309,6 +309,9 @@ impl Router<'_> {
         match event {
             Event::Alive => {
                 self.tell(FtCommand::Alive);
+                if let Some(track) = &self.node.track {
+                    track.farms(self.node);
+                }
                 self.track();
                 self.stations();
                 self.sync();

@@ -11,7 +11,7 @@ use csm_common::gate::{self, GateState};
 use super::node::Node;
 use super::router;
 use super::startup::Failure;
-use crate::api::reply::{StandbyReply, StandbyRouterReply, StandbyState};
+use crate::api::reply::{StandbyReply, StandbyRouterReply, StandbyState, StandbyTrackReply};
 use crate::arp::frame::{Form, gratuitous, tagged};
 use crate::dataplane::load::PortSpec;
 use crate::dataplane::maps::MapSource;
@@ -22,7 +22,7 @@ use crate::hsrp::task::{
     Authority, GroupOptions, GroupStatus, Heard, HsrpHandle, SpeakerPort, Wish, spawn, spawn_realtime,
 };
 use crate::hsrp::wire::{AUTHENTICATION, Authentication, State, Version};
-use crate::model::{Config, RouterInterface, StandbyGroup, TrackedGroup};
+use crate::model::{Config, RouterInterface, StandbyGroup, StandbyTrack, TrackedGroup};
 use crate::neigh::netlink::Netlink;
 use crate::neigh::task::LinkEvent;
 use crate::readiness::RouterFacts;
@@ -265,10 +265,18 @@ fn named(group: &GroupStatus) -> String {
 /// The API's view.
 pub(super) fn reply(groups: &Groups) -> Vec<StandbyReply> {
     let now = groups.handle.now();
-    groups.handle.status().iter().map(|status| group(status, now)).collect()
+    let down = groups.down.lock().unwrap_or_else(PoisonError::into_inner);
+    let spoken = groups.spoken.iter().map(|spoken| Some(&spoken.group)).chain(std::iter::repeat(None));
+    let status = groups.handle.status();
+    status.iter().zip(spoken).map(|(status, configured)| group(status, configured, &down, now)).collect()
 }
 
-fn group(status: &GroupStatus, now: Duration) -> StandbyReply {
+fn group(
+    status: &GroupStatus,
+    configured: Option<&StandbyGroup>,
+    down: &HashSet<String>,
+    now: Duration,
+) -> StandbyReply {
     let GroupStatus { params, counts, .. } = status;
     let router = |heard: Option<Heard>| {
         heard.map(|Heard { router, until }| StandbyRouterReply {
@@ -289,6 +297,13 @@ fn group(status: &GroupStatus, now: Duration) -> StandbyReply {
         changed_ms_ago: millis(now.saturating_sub(status.changed)),
         virtual_address: status.address,
         virtual_mac: super::replies::mac(mac),
+        priority: configured.map(|_| params.priority),
+        configured_priority: configured.map(|group| group.priority),
+        preempt: params.preempt,
+        preempt_delay_s: params.preempt_delay.as_secs(),
+        name: configured.and_then(|group| group.name.as_ref()).map(ToString::to_string),
+        track: configured.map(|group| track(group, down)).unwrap_or_default(),
+        next_hello_ms: status.next_hello.map(|at| millis(at.saturating_sub(now))),
         hello_ms: millis(status.timers.0),
         hold_ms: millis(status.timers.1),
         active: router(status.active),
@@ -298,6 +313,15 @@ fn group(status: &GroupStatus, now: Duration) -> StandbyReply {
         authentication_failed: counts.authentication,
         conflicting: counts.conflicting,
     }
+}
+
+fn track(group: &StandbyGroup, down: &HashSet<String>) -> Vec<StandbyTrackReply> {
+    let reply = |track: &StandbyTrack| StandbyTrackReply {
+        interface: track.interface.clone(),
+        decrement: track.decrement,
+        up: !down.contains(&track.interface),
+    };
+    group.track.iter().map(reply).collect()
 }
 
 const fn state(state: State) -> StandbyState {

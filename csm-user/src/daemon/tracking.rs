@@ -1,6 +1,6 @@
 //! Tracking within the daemon: what it is started with, which links concern it, what the API says of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -8,14 +8,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
+use super::node::Node;
 use super::startup::Failure;
 use crate::api::reply::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 use crate::dataplane::load::PortSpec;
-use crate::model::{Config, TrackMode, Tracking};
-use crate::neigh::netlink::Netlink;
+use crate::model::{
+    Config, Family, Real, RealAdmin, StableId, TrackMode, TrackedFarm, TrackedGateway, TrackedVrrp, Tracking,
+};
+use crate::neigh::netlink::{Link, Netlink};
 use crate::neigh::task::LinkEvent;
-use crate::track::machine::{Class, Object, Tracked};
-use crate::track::task::{GatewayPath, TrackHandle, TrackOptions, TrackStatus, spawn};
+use crate::probe::health::{RealHealth, RealKey};
+use crate::track::machine::{Cause, Class, Object, Tracked};
+use crate::track::task::{GatewayPath, Report, TrackHandle, TrackOptions, TrackStatus, VrrpPath, spawn};
 
 /// The tracked interfaces by their numbers: a notice of one that is gone has no name.
 pub(super) type Names = HashMap<u32, String>;
@@ -33,16 +37,15 @@ pub(super) fn start(config: &Config, specs: &[PortSpec]) -> Result<(Option<Runni
         return Ok((None, Names::new()));
     };
     let (names, interfaces) = interfaces(tracking).map_err(Failure::step("tracked interfaces"))?;
+    let groups = tracking.groups.iter();
+    let groups =
+        groups.filter_map(|tracked| Some(Object::Group(tracked.group, config.tracked_router(tracked)?)));
+    let farms = tracking.farms.iter().map(farm_object);
     let options = TrackOptions {
         mode: tracking.mode,
         hold_down: tracking.hold_down,
-        interval: tracking.interval,
-        retries: tracking.retries,
-        groups: tracking
-            .groups
-            .iter()
-            .filter_map(|tracked| Some((tracked.group, config.tracked_router(tracked)?)))
-            .collect(),
+        others: groups.chain(farms).collect(),
+        vrrp: vrrp(config, tracking, specs)?,
         gateways: gateways(config, tracking, specs)?,
         interfaces,
         slot: config.slot,
@@ -52,33 +55,79 @@ pub(super) fn start(config: &Config, specs: &[PortSpec]) -> Result<(Option<Runni
 }
 
 fn gateways(config: &Config, tracking: &Tracking, specs: &[PortSpec]) -> Result<Vec<GatewayPath>, Failure> {
-    let path = |&gateway| {
-        let vlan = config.vlan_of(gateway)?;
+    let path = |gateway: &TrackedGateway| {
+        let vlan = config.vlan_of(gateway.address)?;
         let port = specs.iter().find(|port| port.vlan == vlan.id.get())?;
         Some(GatewayPath {
-            gateway,
-            own: vlan.address?.addr(),
+            gateway: gateway.address,
+            own: vlan.own(Family::of(gateway.address))?.addr(),
             mac: port.mac,
             ifindex: port.kernel_ifindex(),
+            interface: port.kernel_name().to_owned(),
+            icmp: gateway.icmp,
+            interval: tracking.interval_of(gateway),
+            retries: tracking.retries_of(gateway),
         })
     };
     let paths = tracking.gateways.iter().map(|gateway| {
         path(gateway).ok_or_else(|| {
-            Failure::step(format!("track gateway {gateway}"))("no interface carries a VLAN of its network")
+            let step = format!("track gateway {}", gateway.address);
+            Failure::step(step)("no interface carries a VLAN of its network")
         })
     });
     paths.collect()
 }
 
-fn interfaces(tracking: &Tracking) -> io::Result<(Names, Vec<(String, bool)>)> {
+fn vrrp(config: &Config, tracking: &Tracking, specs: &[PortSpec]) -> Result<Vec<VrrpPath>, Failure> {
+    let path = |tracked: &TrackedVrrp| {
+        let vlan = config.vlan_of(tracked.router)?;
+        let port = specs.iter().find(|port| port.vlan == vlan.id.get())?;
+        let TrackedVrrp { group, router, version } = *tracked;
+        let interface = port.kernel_name().to_owned();
+        Some(VrrpPath { group, version, router, ifindex: port.kernel_ifindex(), interface })
+    };
+    let paths = tracking.vrrp.iter().map(|tracked| {
+        path(tracked).ok_or_else(|| {
+            let step = format!("track vrrp {}", tracked.group);
+            Failure::step(step)("no interface carries a VLAN of its router's network")
+        })
+    });
+    paths.collect()
+}
+
+fn farm_object(tracked: &TrackedFarm) -> Object {
+    Object::Farm(tracked.farm.to_string(), tracked.minimum)
+}
+
+fn interfaces(tracking: &Tracking) -> io::Result<(Names, Vec<(String, Option<Cause>)>)> {
     let mut netlink = Netlink::open()?;
     let (mut names, mut states) = (Names::new(), Vec::new());
     for name in &tracking.interfaces {
         let link = netlink.link(name)?;
-        states.push((name.clone(), link.as_ref().is_some_and(|link| link.up && link.carrier)));
+        states.push((name.clone(), link.as_ref().map_or(Some(Cause::Gone), cause)));
         names.extend(link.map(|link| (link.ifindex, link.name)));
     }
     Ok((names, states))
+}
+
+/// Why `link` is down; `None`: it is up.
+const fn cause(link: &Link) -> Option<Cause> {
+    match (link.up, link.carrier) {
+        (true, true) => None,
+        (true, false) => Some(Cause::NoCarrier),
+        (false, _) => Some(Cause::AdministrativelyDown),
+    }
+}
+
+/// Whether the farm's reals in rotation are enough; `None`: those that are being tested decide.
+const fn farm_is_up(minimum: usize, in_rotation: usize, tested: usize) -> Option<bool> {
+    if in_rotation >= minimum {
+        Some(true)
+    } else if in_rotation + tested >= minimum {
+        None
+    } else {
+        Some(false)
+    }
 }
 
 impl Running {
@@ -107,22 +156,52 @@ impl Running {
 
     /// An HSRP group's active router is known: reports it if its group is tracked.
     pub(super) fn group(&self, group: u16, router: Ipv4Addr, up: bool) {
-        self.handle.report(Object::Group(group, router), up);
+        self.handle.report(Report { object: Object::Group(group, router), up, cause: None });
+    }
+
+    /// The health of reals may have changed: reports the tracked farms whose state has.
+    pub(super) fn farms(&self, node: &Node) {
+        let farms = &self.tracking.farms;
+        if farms.is_empty() {
+            return;
+        }
+        let (config, desired, health) = (node.config(), node.desired(), node.health.borrow());
+        let status = self.handle.status().borrow().clone();
+        for tracked in farms {
+            let Some(farm) = config.serverfarm(&tracked.farm) else { continue };
+            let ids: HashSet<StableId> = farm
+                .reals
+                .iter()
+                .map(|real| StableId::of_real(&farm.name, real.address, real.port))
+                .collect();
+            let reals = desired.reals.iter().filter(|(_, known)| ids.contains(&known.id));
+            let in_rotation = reals.filter(|(number, _)| desired.in_rotation(**number)).count();
+            let in_service = farm.reals.iter().filter(|real| real.admin != RealAdmin::OutOfService);
+            let key =
+                |real: &Real| RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
+            let tested = in_service.filter(|real| *health.of(&key(real)) == RealHealth::Testing).count();
+            let object = farm_object(tracked);
+            let told = status.objects.iter().find(|known| known.object == object).and_then(|known| known.up);
+            let up = farm_is_up(tracked.minimum.into(), in_rotation, tested);
+            if let Some(up) = up.filter(|up| told != Some(*up)) {
+                self.handle.report(Report { object, up, cause: None });
+            }
+        }
     }
 
     /// A link has changed: reports it if it is a tracked one.
     pub(super) fn link(&self, names: &mut Names, event: &LinkEvent) {
-        let (name, up) = match event {
+        let (name, cause) = match event {
             LinkEvent::Changed(link) if self.tracking.interfaces.contains(&link.name) => {
                 names.insert(link.ifindex, link.name.clone());
-                (Some(link.name.clone()), link.up && link.carrier)
+                (Some(link.name.clone()), cause(link))
             }
             // It has another name now.
-            LinkEvent::Changed(link) => (names.remove(&link.ifindex), false),
-            LinkEvent::Gone(ifindex) => (names.remove(ifindex), false),
+            LinkEvent::Changed(link) => (names.remove(&link.ifindex), Some(Cause::Gone)),
+            LinkEvent::Gone(ifindex) => (names.remove(ifindex), Some(Cause::Gone)),
         };
         if let Some(name) = name {
-            self.handle.report(Object::Interface(name), up);
+            self.handle.report(Report { object: Object::Interface(name), up: cause.is_none(), cause });
         }
     }
 }
@@ -154,6 +233,7 @@ pub(super) fn reply(running: &Running) -> TrackReply {
                     None => TrackState::Unknown,
                 },
                 since_unix_ms: unix_ms(tracked.since),
+                note: note(tracking, tracked),
             })
             .collect(),
         changes: status
@@ -164,6 +244,37 @@ pub(super) fn reply(running: &Running) -> TrackReply {
     }
 }
 
+/// How an object is asked, or why it is down.
+fn note(tracking: &Tracking, tracked: &Tracked) -> Option<String> {
+    match &tracked.object {
+        Object::Interface(_) => tracked.cause.map(|cause| cause.to_string()),
+        Object::Gateway(address) => {
+            let gateway = tracking.gateways.iter().find(|gateway| gateway.address == *address)?;
+            let by = match (gateway.icmp, address.is_ipv6()) {
+                (true, _) => "ICMP",
+                (false, false) => "ARP",
+                (false, true) => "ND",
+            };
+            let interval = millis(tracking.interval_of(gateway));
+            Some(format!("by {by} every {interval} msec, {} retries", tracking.retries_of(gateway)))
+        }
+        Object::Group(..) | Object::Vrrp(..) | Object::Farm(..) => None,
+    }
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_farm_is_down_once_those_under_test_cannot_make_it_enough() {
+        assert_eq!(farm_is_up(2, 2, 0), Some(true));
+        assert_eq!(farm_is_up(2, 1, 1), None, "a start, or a failed one under test again");
+        assert_eq!(farm_is_up(2, 1, 0), Some(false));
+        assert_eq!(farm_is_up(2, 0, 1), Some(false));
+    }
 }

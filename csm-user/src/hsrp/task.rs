@@ -132,6 +132,8 @@ pub struct GroupStatus {
     pub active: Option<Heard>,
     /// The standby router.
     pub standby: Option<Heard>,
+    /// When the next hello is due, if it speaks; since the start.
+    pub next_hello: Option<Duration>,
     /// Whether `active` is known: one was heard, or none for the hold time.
     pub known: bool,
     /// Messages.
@@ -494,6 +496,7 @@ impl Group {
         (status.changes, status.changed, status.counts) = (self.changes, self.changed, self.counts);
         status.active = status.active.map(|heard| Heard { until: until(Timer::Active), ..heard });
         status.standby = status.standby.map(|heard| Heard { until: until(Timer::Standby), ..heard });
+        status.next_hello = until(Timer::Hello);
         status.known = status.active.is_some() || until(Timer::Active).is_none();
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = status;
         if wake {
@@ -514,6 +517,7 @@ fn status(interface: &str, machine: &Machine) -> GroupStatus {
         timers: machine.timers(),
         active: machine.active().map(heard),
         standby: machine.standby().map(heard),
+        next_hello: None,
         known: false,
         counts: Counts::default(),
     }

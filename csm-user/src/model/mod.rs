@@ -37,7 +37,7 @@ pub use probe::{Probe, ProbeKind};
 pub use router::{RouterInterface, RouterRoute, StandbyGroup, StandbyTrack, vlan_of_name};
 pub use secret::{FtKeys, KEY_MAX, Secret};
 pub use statics::{NatClient, Static, StaticAction};
-pub use track::{TrackMode, TrackedGroup, Tracking};
+pub use track::{TrackMode, TrackedFarm, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking};
 
 pub use lease::{
     CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, WITNESSED_MAX,

@@ -1,17 +1,23 @@
 //! What an FT group tracks. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+
+use super::Name;
 
 /// The `track ...` lines of an FT group: what must be up for this node to have the role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracking {
     /// `track group N [router A]`.
     pub groups: Vec<TrackedGroup>,
+    /// `track vrrp N router A`.
+    pub vrrp: Vec<TrackedVrrp>,
     /// `track gateway A`.
-    pub gateways: Vec<Ipv4Addr>,
+    pub gateways: Vec<TrackedGateway>,
     /// `track interface NAME`, of Linux.
     pub interfaces: Vec<String>,
+    /// `track serverfarm NAME minimum N`.
+    pub farms: Vec<TrackedFarm>,
     /// `track mode any|all`.
     pub mode: TrackMode,
     /// `track interval S | msec N`: between two questions to a gateway, default 1 s; 100 ms at least.
@@ -30,10 +36,29 @@ impl Tracking {
     /// Default of `hold_down`.
     pub const HOLD_DOWN: Duration = Duration::from_secs(10);
 
+    /// How many things are tracked.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        let routers = self.groups.len() + self.vrrp.len() + self.gateways.len();
+        routers + self.interfaces.len() + self.farms.len()
+    }
+
+    /// Between two questions to `gateway`.
+    #[must_use]
+    pub fn interval_of(&self, gateway: &TrackedGateway) -> Duration {
+        gateway.interval.unwrap_or(self.interval)
+    }
+
+    /// Missing answers after which `gateway` is down.
+    #[must_use]
+    pub fn retries_of(&self, gateway: &TrackedGateway) -> u8 {
+        gateway.retries.unwrap_or(self.retries)
+    }
+
     /// Nothing is tracked.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.gateways.is_empty() && self.interfaces.is_empty()
+        self.count() == 0
     }
 }
 
@@ -41,8 +66,10 @@ impl Default for Tracking {
     fn default() -> Self {
         Self {
             groups: Vec::new(),
+            vrrp: Vec::new(),
             gateways: Vec::new(),
             interfaces: Vec::new(),
+            farms: Vec::new(),
             mode: TrackMode::Any,
             interval: Self::INTERVAL,
             retries: Self::RETRIES,
@@ -64,6 +91,52 @@ pub struct TrackedGroup {
     pub version: u8,
     /// Text of the group, 1–8 characters; `None`: the default.
     pub authentication: Option<String>,
+}
+
+/// `track gateway A [icmp] [interval I] [retries N]`: a router, up while it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrackedGateway {
+    /// Its address, in the network of a VLAN.
+    pub address: IpAddr,
+    /// It is asked by ICMP echo; else by ARP, or by neighbour solicitation.
+    pub icmp: bool,
+    /// Between two questions; `None`: as of all, 100 ms at least.
+    pub interval: Option<Duration>,
+    /// Missing answers in a row after which it is down, 1–255; `None`: as of all.
+    pub retries: Option<u8>,
+}
+
+impl TrackedGateway {
+    /// One that is asked as all are.
+    #[must_use]
+    pub const fn new(address: IpAddr) -> Self {
+        Self { address, icmp: false, interval: None, retries: None }
+    }
+}
+
+/// `track vrrp N router A [version V]`: a VRRP group of routers nearby, up while this node's own router is its master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrackedVrrp {
+    /// Group, 1–255.
+    pub group: u8,
+    /// Own address of the router that should be the master, in the network of a VLAN.
+    pub router: Ipv4Addr,
+    /// Version of the protocol, 2 or 3, default 3.
+    pub version: u8,
+}
+
+impl TrackedVrrp {
+    /// Version that is not printed.
+    pub const VERSION: u8 = 3;
+}
+
+/// `track serverfarm NAME minimum N`: up while so many of its reals are in rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrackedFarm {
+    /// The farm.
+    pub farm: Name,
+    /// Least number of reals, 1–65535, default 1.
+    pub minimum: u16,
 }
 
 /// When what is down makes the node ineligible.

@@ -50,6 +50,7 @@ pub fn for_peer(config: &Config) -> Result<Config, Vec<NoAlt>> {
         ft.track.interfaces.clear();
         // Each node has a router of its own.
         ft.track.groups.clear();
+        ft.track.vrrp.clear();
         ft.keys = FtKeys::default();
     }
     Ok(other)
@@ -71,6 +72,7 @@ pub fn received(own: &Config, name: &str, text: &str, host: &HostFacts) -> Outco
     if let (Some(ft), Some(ours)) = (&mut config.ft, &own.ft) {
         ft.track.interfaces.clone_from(&ours.track.interfaces);
         ft.track.groups.clone_from(&ours.track.groups);
+        ft.track.vrrp.clone_from(&ours.track.vrrp);
         ft.keys.clone_from(&ours.keys);
         if ft.alt_priority.is_none() {
             // Without `alt` nothing was said about this node's priority.
@@ -124,6 +126,7 @@ pub fn shared(config: &Config) -> String {
         ft.track.interfaces.clear();
         // Each node has a router of its own.
         ft.track.groups.clear();
+        ft.track.vrrp.clear();
     }
     config::print(&shared)
 }
@@ -295,12 +298,14 @@ module csm 6
 
     #[test]
     fn each_node_keeps_the_router_that_it_follows_and_the_pair_is_in_sync() {
-        let with =
-            |text: &str, router: &str| parse(&format!("{text}  preempt\n  track group 1 router {router}\n"));
+        let with = |text: &str, router: &str| {
+            let lines = format!("  track group 1 router {router}\n  track vrrp 7 router {router}\n");
+            parse(&format!("{text}  preempt\n{lines}"))
+        };
         let (active, standby) = (with(ACTIVE, "192.158.38.2"), with(ACTIVE, "192.158.38.3"));
         assert_eq!(out_of_sync(&shared(&active), &shared(&standby)), []);
         let text = config::print(&for_peer(&active).expect("alt"));
         let config = received(&standby, "peer", &text, &HostFacts::default()).config.expect("good");
-        assert_eq!(config.ft.map(|ft| ft.track.groups), standby.ft.map(|ft| ft.track.groups));
+        assert_eq!(config.ft.map(|ft| ft.track), standby.ft.map(|ft| ft.track));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::model::TrackMode;
@@ -19,11 +19,13 @@ pub enum Class {
     Gateway,
     /// `track interface`.
     Interface,
+    /// `track serverfarm`.
+    Farm,
 }
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Group, Self::Gateway, Self::Interface];
+    pub const ALL: [Self; 4] = [Self::Group, Self::Gateway, Self::Interface, Self::Farm];
 
     /// Whether what comes back must stay for the hold-down. A group's routers have agreed on who is active, and their
     /// own delays are over.
@@ -37,10 +39,35 @@ impl Class {
 pub enum Object {
     /// An HSRP group, and the router that should be active.
     Group(u16, Ipv4Addr),
+    /// A VRRP group, and the router that should be its master.
+    Vrrp(u8, Ipv4Addr),
     /// A router's address.
-    Gateway(Ipv4Addr),
+    Gateway(IpAddr),
     /// An interface of Linux.
     Interface(String),
+    /// A server farm, and how many of its reals must be in rotation.
+    Farm(String, u16),
+}
+
+/// Why something is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The interface was set down.
+    AdministrativelyDown,
+    /// It has no link.
+    NoCarrier,
+    /// There is no such interface.
+    Gone,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::AdministrativelyDown => "administratively down",
+            Self::NoCarrier => "no carrier",
+            Self::Gone => "no such interface",
+        })
+    }
 }
 
 impl Object {
@@ -48,9 +75,10 @@ impl Object {
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
-            Self::Group(..) => Class::Group,
+            Self::Group(..) | Self::Vrrp(..) => Class::Group,
             Self::Gateway(_) => Class::Gateway,
             Self::Interface(_) => Class::Interface,
+            Self::Farm(..) => Class::Farm,
         }
     }
 }
@@ -62,6 +90,8 @@ impl fmt::Display for Object {
             Self::Group(group, router) => write!(f, "group {group} router {router}"),
             Self::Gateway(address) => write!(f, "gateway {address}"),
             Self::Interface(name) => write!(f, "interface {name}"),
+            Self::Vrrp(group, router) => write!(f, "vrrp {group} router {router}"),
+            Self::Farm(name, least) => write!(f, "serverfarm {name} minimum {least}"),
         }
     }
 }
@@ -104,6 +134,8 @@ pub struct Tracked {
     pub up: Option<bool>,
     /// Since when; the start until it is known.
     pub since: Duration,
+    /// Why it is down, if that is known.
+    pub cause: Option<Cause>,
     /// When its hold-down ends; it counts while the node is not eligible.
     steady: Duration,
 }
@@ -125,7 +157,8 @@ impl Tracker {
     #[must_use]
     pub fn new(mode: TrackMode, hold_down: Duration, objects: Vec<Object>) -> Self {
         let eligible = objects.is_empty();
-        let unknown = |object| Tracked { object, up: None, since: Duration::ZERO, steady: Duration::ZERO };
+        let unknown =
+            |object| Tracked { object, up: None, since: Duration::ZERO, cause: None, steady: Duration::ZERO };
         Self {
             mode,
             hold_down,
@@ -174,6 +207,12 @@ impl Tracker {
         changed.extend(self.judge(now));
         self.record(&changed, now);
         changed
+    }
+
+    /// Why `object` is down, or will be said to be at once; `None`: it is not, or nobody knows. Returns whether that is new.
+    pub fn explain(&mut self, object: &Object, cause: Option<Cause>) -> bool {
+        let tracked = self.objects.iter_mut().find(|tracked| tracked.object == *object);
+        tracked.is_some_and(|tracked| std::mem::replace(&mut tracked.cause, cause) != cause)
     }
 
     /// The hold-down may be over.

@@ -1,38 +1,71 @@
-//! The shell: one task that owns the [`Tracker`], and one for each gateway that asks it.
+//! The shell: one task that owns the [`Tracker`], one for each gateway that asks it, and one for each VRRP group that listens.
+
+mod socket;
 
 use std::io;
-use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::arp;
+use self::socket::Asker;
 use super::liveness::Liveness;
-use super::machine::{Change, Object, Tracked, Tracker, What};
+use super::machine::{Cause, Change, Object, Tracked, Tracker, What};
+use super::vrrp::Watch;
 use crate::model::TrackMode;
 
 /// Reports that may wait for the task.
 const REPORTS_MAX: usize = 256;
-/// ETH_P_ARP.
-const ARP: u16 = 0x0806;
 
 /// How a gateway is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayPath {
     /// Whom.
-    pub gateway: Ipv4Addr,
-    /// This node's own address in the gateway's network.
-    pub own: Ipv4Addr,
+    pub gateway: IpAddr,
+    /// This node's own address in the gateway's network, of the same family.
+    pub own: IpAddr,
     /// MAC address that belongs to it.
     pub mac: [u8; 6],
     /// Index of the interface on which the kernel has it.
     pub ifindex: u32,
+    /// Its name.
+    pub interface: String,
+    /// By ICMP echo; else by ARP, or by neighbour solicitation.
+    pub icmp: bool,
+    /// Between two questions.
+    pub interval: Duration,
+    /// Missing answers in a row after which it is down.
+    pub retries: u8,
+}
+
+/// A VRRP group, and where it is heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VrrpPath {
+    /// Group, 1–255.
+    pub group: u8,
+    /// Version, 2 or 3.
+    pub version: u8,
+    /// Own address of the router that should be the master.
+    pub router: Ipv4Addr,
+    /// Index of the interface.
+    pub ifindex: u32,
+    /// Its name.
+    pub interface: String,
+}
+
+/// An object that others watch is up, or down, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Which.
+    pub object: Object,
+    /// Up.
+    pub up: bool,
+    /// Why not.
+    pub cause: Option<Cause>,
 }
 
 /// What is tracked, and how.
@@ -42,16 +75,14 @@ pub struct TrackOptions {
     pub mode: TrackMode,
     /// `track hold-down`.
     pub hold_down: Duration,
-    /// `track interval`.
-    pub interval: Duration,
-    /// `track retries`.
-    pub retries: u8,
-    /// `track group`; whoever hears HSRP reports them.
-    pub groups: Vec<(u16, Ipv4Addr)>,
+    /// What others watch and report, as `track group` and `track serverfarm`.
+    pub others: Vec<Object>,
+    /// `track vrrp`.
+    pub vrrp: Vec<VrrpPath>,
     /// `track gateway`.
     pub gateways: Vec<GatewayPath>,
-    /// `track interface`, and whether each is up at the start.
-    pub interfaces: Vec<(String, bool)>,
+    /// `track interface`, as each is at the start; `None`: it is up.
+    pub interfaces: Vec<(String, Option<Cause>)>,
     /// `module csm N`, for the log.
     pub slot: u8,
 }
@@ -84,7 +115,7 @@ impl TrackStatus {
 #[derive(Debug)]
 pub struct TrackHandle {
     status: watch::Receiver<Arc<TrackStatus>>,
-    reports: mpsc::Sender<(Object, bool)>,
+    reports: mpsc::Sender<Report>,
     epoch: Instant,
     _tasks: JoinSet<()>,
 }
@@ -97,8 +128,8 @@ impl TrackHandle {
     }
 
     /// An object that others watch is up, or down.
-    pub fn report(&self, object: Object, up: bool) {
-        if self.reports.try_send((object, up)).is_err() {
+    pub fn report(&self, report: Report) {
+        if self.reports.try_send(report).is_err() {
             tracing::warn!("tracking is behind: the state of an object is lost until it changes again");
         }
     }
@@ -115,23 +146,30 @@ impl TrackHandle {
 /// # Errors
 /// If a socket for ARP cannot be had.
 pub fn spawn(options: TrackOptions) -> io::Result<TrackHandle> {
-    let TrackOptions { mode, hold_down, interval, retries, groups, gateways, interfaces, slot } = options;
+    let TrackOptions { mode, hold_down, others, vrrp, gateways, interfaces, slot } = options;
     let epoch = Instant::now();
-    let objects = groups.into_iter().map(|(group, router)| Object::Group(group, router));
+    let objects = others.into_iter().chain(vrrp.iter().map(|path| Object::Vrrp(path.group, path.router)));
     let objects = objects.chain(gateways.iter().map(|path| Object::Gateway(path.gateway)));
     let objects = objects.chain(interfaces.iter().map(|(name, _)| Object::Interface(name.clone())));
     let mut tracker = Tracker::new(mode, hold_down, objects.collect());
-    for (name, up) in interfaces {
-        log(slot, &tracker.report(&Object::Interface(name), up, Duration::ZERO));
+    for (name, cause) in interfaces {
+        let object = Object::Interface(name);
+        tracker.explain(&object, cause);
+        log(slot, &tracker.report(&object, cause.is_none(), Duration::ZERO));
     }
     let (publish, status) = watch::channel(Arc::new(TrackStatus::of(&tracker)));
     let (reports, inbox) = mpsc::channel(REPORTS_MAX);
     let mut tasks = JoinSet::new();
-    for path in gateways {
-        let liveness = Liveness::new(interval, retries);
-        let watcher =
-            Watcher { path, socket: open(path.ifindex)?, liveness, epoch, reports: reports.clone() };
-        tasks.spawn(watcher.run());
+    for (id, path) in (0..).zip(gateways) {
+        let liveness = Liveness::new(path.interval, path.retries);
+        // Another process of this host may ask, too.
+        let id = id ^ u16::from_be_bytes([path.mac[4], path.mac[5]]);
+        let asker = Asker::open(&path, id)?;
+        tasks.spawn(Watcher { path, asker, liveness, epoch, reports: reports.clone() }.run());
+    }
+    for path in vrrp {
+        let socket = socket::vrrp(&path)?;
+        tasks.spawn(listen(path, socket, epoch, reports.clone()));
     }
     tasks.spawn(Driver { tracker, epoch, publish, slot }.run(inbox));
     Ok(TrackHandle { status, reports, epoch, _tasks: tasks })
@@ -145,20 +183,24 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, mut inbox: mpsc::Receiver<(Object, bool)>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Report>) {
         loop {
             let end = self.tracker.hold_down_ends().map(|end| self.epoch + end);
+            let mut explained = false;
             let changed = tokio::select! {
                 report = inbox.recv() => match report {
-                    Some((object, up)) => self.tracker.report(&object, up, self.epoch.elapsed()),
+                    Some(Report { object, up, cause }) => {
+                        explained = self.tracker.explain(&object, cause);
+                        self.tracker.report(&object, up, self.epoch.elapsed())
+                    }
                     None => return,
                 },
                 () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
                     self.tracker.wake(self.epoch.elapsed())
                 }
             };
-            if !changed.is_empty() {
-                log(self.slot, &changed);
+            log(self.slot, &changed);
+            if explained || !changed.is_empty() {
                 self.publish.send_replace(Arc::new(TrackStatus::of(&self.tracker)));
             }
         }
@@ -182,64 +224,82 @@ fn log(slot: u8, changed: &[What]) {
 /// Asks one gateway for ever.
 struct Watcher {
     path: GatewayPath,
-    /// A packet socket: only send and recv are used, which are the same for any bound one.
-    socket: UdpSocket,
+    asker: Asker,
     liveness: Liveness,
     epoch: Instant,
-    reports: mpsc::Sender<(Object, bool)>,
+    reports: mpsc::Sender<Report>,
 }
 
 impl Watcher {
     async fn run(mut self) {
-        let GatewayPath { gateway, own, mac, .. } = self.path;
         let mut told = None;
         // Set after an error, which might come again at once; the next question tries anew.
         let mut deaf = false;
-        let mut frame = [0_u8; 64];
         loop {
             let due = self.epoch + self.liveness.due();
             tokio::select! {
-                // However many frames come, the question goes out in time.
+                // However many packets come, the question goes out in time.
                 biased;
                 () = sleep_until(due) => {
                     deaf = false;
                     if self.liveness.ask(self.epoch.elapsed()) {
-                        // What does not leave is not answered.
-                        let _unsent = self.socket.try_send(&arp::request(mac, own, gateway));
+                        self.asker.ask(&self.path);
                     }
                 }
-                received = self.socket.recv(&mut frame), if !deaf => match received {
-                    Ok(length) if arp::is_answer(&frame[..length], own, gateway) => self.liveness.answered(),
-                    Ok(_) => {}
+                heard = self.asker.hear(&self.path), if !deaf => match heard {
+                    Ok(true) => self.liveness.answered(),
+                    Ok(false) => {}
                     // The interface is down.
                     Err(_) => deaf = true,
                 },
             }
-            let up = self.liveness.up();
-            if up != told {
-                told = up;
-                let report = up.map(|up| (Object::Gateway(gateway), up));
-                if let Some(report) = report
-                    && self.reports.send(report).await.is_err()
-                {
-                    return;
-                }
+            let object = || Object::Gateway(self.path.gateway);
+            if !tell(&self.reports, &mut told, self.liveness.up(), object).await {
+                return;
             }
         }
     }
 }
 
-/// A packet socket for ARP on `ifindex`.
-fn open(ifindex: u32) -> io::Result<UdpSocket> {
-    let protocol = Protocol::from(i32::from(ARP.to_be()));
-    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
-    // SAFETY: all zero is a valid `sockaddr_ll`.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
-    address.sll_protocol = ARP.to_be();
-    address.sll_ifindex = i32::try_from(ifindex).map_err(io::Error::other)?;
-    let length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
-    // SAFETY: `address` is a `sockaddr_ll` of that length and lives through the call.
-    let bound = unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), length) };
-    if bound < 0 { Err(io::Error::last_os_error()) } else { UdpSocket::from_std(socket.into()) }
+/// Listens to one VRRP group for ever.
+async fn listen(path: VrrpPath, socket: UdpSocket, epoch: Instant, reports: mpsc::Sender<Report>) {
+    let mut watch = Watch::new(path.group, path.version, path.router);
+    let (mut told, mut packet, mut deaf) = (None, [0_u8; 256], false);
+    loop {
+        tokio::select! {
+            // What lies in the queue was said before the master's time ran out.
+            biased;
+            received = socket.recv(&mut packet), if !deaf => match received {
+                // What is malformed changes nothing.
+                Ok(length) => drop(watch.heard(&packet[..length], epoch.elapsed())),
+                // The interface is down; when the time is over it is tried again.
+                Err(_) => deaf = true,
+            },
+            () = sleep_until(epoch + watch.due()) => {
+                deaf = false;
+                watch.wake(epoch.elapsed());
+            }
+        }
+        let object = || Object::Vrrp(path.group, path.router);
+        if !tell(&reports, &mut told, watch.up(), object).await {
+            return;
+        }
+    }
+}
+
+/// Reports a state that is not the one that was `told` last; `false`: nobody listens any more.
+async fn tell(
+    reports: &mpsc::Sender<Report>,
+    told: &mut Option<bool>,
+    up: Option<bool>,
+    object: impl Fn() -> Object,
+) -> bool {
+    if up == *told {
+        return true;
+    }
+    *told = up;
+    match up {
+        Some(up) => reports.send(Report { object: object(), up, cause: None }).await.is_ok(),
+        None => true,
+    }
 }

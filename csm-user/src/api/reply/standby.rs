@@ -44,6 +44,20 @@ pub struct StandbyReply {
     pub virtual_address: Option<Ipv4Addr>,
     /// MAC address of the active router for it.
     pub virtual_mac: String,
+    /// Priority, less what tracking takes from it; of a group that is only listened to, `null`, as all that is configured.
+    pub priority: Option<u8>,
+    /// Priority as configured.
+    pub configured_priority: Option<u8>,
+    /// Takes the role from an active router of lower priority.
+    pub preempt: bool,
+    /// For how long after the start it does not, seconds.
+    pub preempt_delay_s: u64,
+    /// `name`.
+    pub name: Option<String>,
+    /// Interfaces that lower the priority while they are down.
+    pub track: Vec<StandbyTrackReply>,
+    /// Until the next hello, milliseconds; `None`: it does not speak.
+    pub next_hello_ms: Option<u64>,
     /// Hello time, milliseconds.
     pub hello_ms: u64,
     /// Hold time, milliseconds.
@@ -60,6 +74,17 @@ pub struct StandbyReply {
     pub authentication_failed: u64,
     /// Messages with another virtual address, or from this node's own.
     pub conflicting: u64,
+}
+
+/// An interface that an HSRP group tracks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StandbyTrackReply {
+    /// Its name.
+    pub interface: String,
+    /// By how much it lowers the priority while it is down.
+    pub decrement: u8,
+    /// It is up.
+    pub up: bool,
 }
 
 /// A router of a group.

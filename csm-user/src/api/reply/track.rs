@@ -55,6 +55,8 @@ pub struct TrackObjectReply {
     pub state: TrackState,
     /// Since when: wall clock, milliseconds since 1970 UTC.
     pub since_unix_ms: u64,
+    /// How a gateway is asked, or why an interface is down.
+    pub note: Option<String>,
 }
 
 /// A change.

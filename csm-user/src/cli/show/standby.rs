@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::api::reply::{StandbyReply, StandbyRouterReply, StandbyState};
+use crate::api::reply::{StandbyReply, StandbyRouterReply, StandbyState, StandbyTrackReply};
 
 /// Writes all about each group.
 pub fn write(out: &mut impl Write, groups: &[StandbyReply]) -> fmt::Result {
@@ -18,9 +18,24 @@ pub fn write(out: &mut impl Write, groups: &[StandbyReply]) -> fmt::Result {
             None => writeln!(out, "  Virtual IP address is unknown")?,
         }
         writeln!(out, "  Active virtual MAC address is {}", dotted(virtual_mac))?;
+        if !group.listen_only {
+            writeln!(
+                out,
+                "    Local virtual MAC address is {} (v{} default)",
+                dotted(virtual_mac),
+                group.version
+            )?;
+        }
         writeln!(out, "  Hello time {}, hold time {}", time(group.hello_ms), time(group.hold_ms))?;
+        if let Some(ms) = group.next_hello_ms {
+            writeln!(out, "    Next hello sent in {}.{:03} secs", ms / 1000, ms % 1000)?;
+        }
+        if !group.listen_only {
+            writeln!(out, "  Preemption {}", preemption(group))?;
+        }
         writeln!(out, "  Active router is {}", router(group.active))?;
         writeln!(out, "  Standby router is {}", router(group.standby))?;
+        configured(out, group)?;
         let StandbyReply { received, malformed, authentication_failed, conflicting, .. } = group;
         writeln!(
             out,
@@ -31,18 +46,46 @@ pub fn write(out: &mut impl Write, groups: &[StandbyReply]) -> fmt::Result {
     Ok(())
 }
 
+fn preemption(group: &StandbyReply) -> String {
+    match (group.preempt, group.preempt_delay_s) {
+        (false, _) => "disabled".to_owned(),
+        (true, 0) => "enabled".to_owned(),
+        (true, delay) => format!("enabled, delay min {delay} secs"),
+    }
+}
+
+/// Priority, what is tracked, and the name: of a group that this box speaks for.
+fn configured(out: &mut impl Write, group: &StandbyReply) -> fmt::Result {
+    if let (Some(priority), Some(configured)) = (group.priority, group.configured_priority) {
+        writeln!(out, "  Priority {priority} (configured {configured})")?;
+    }
+    for StandbyTrackReply { interface, decrement, up } in &group.track {
+        let state = if *up { "Up" } else { "Down" };
+        writeln!(out, "    Track interface {interface} state {state} decrement {decrement}")?;
+    }
+    match &group.name {
+        Some(name) => writeln!(out, "  Group name is \"{name}\" (cfgd)"),
+        None => Ok(()),
+    }
+}
+
 /// Writes a line for each group.
 pub fn write_brief(out: &mut impl Write, groups: &[StandbyReply]) -> fmt::Result {
+    writeln!(out, "{:22}P indicates configured to preempt.", "")?;
+    writeln!(out, "{:22}|", "")?;
     writeln!(
         out,
-        "{:<12}{:<5}{:<9}{:<16}{:<16}Virtual IP",
-        "Interface", "Grp", "State", "Active", "Standby"
+        "{:<12}{:<5}{:<5}P {:<9}{:<16}{:<16}Virtual IP",
+        "Interface", "Grp", "Pri", "State", "Active", "Standby"
     )?;
     for group in groups {
         let StandbyReply { interface, group: number, state, .. } = group;
         let (active, standby) = (short(group.active), short(group.standby));
         let address = group.virtual_address.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
-        writeln!(out, "{interface:<12}{number:<5}{:<9}{active:<16}{standby:<16}{address}", name(*state))?;
+        let priority = group.priority.map_or_else(|| "-".to_owned(), |priority| priority.to_string());
+        let preempt = if group.preempt { 'P' } else { ' ' };
+        let (state, routers) = (name(*state), format!("{active:<16}{standby:<16}{address}"));
+        writeln!(out, "{interface:<12}{number:<5}{priority:<5}{preempt} {state:<9}{routers}")?;
     }
     Ok(())
 }
@@ -119,6 +162,13 @@ mod tests {
             changed_ms_ago: 1_859_000,
             virtual_address: Some(Ipv4Addr::new(10, 6, 0, 1)),
             virtual_mac: "00:00:0c:07:ac:01".to_owned(),
+            priority: None,
+            configured_priority: None,
+            preempt: false,
+            preempt_delay_s: 0,
+            name: None,
+            track: Vec::new(),
+            next_hello_ms: None,
             hello_ms: 3_000,
             hold_ms: 10_000,
             active: Some(router(2, 110, false)),
@@ -148,15 +198,56 @@ mod tests {
         .assert_eq(&text);
     }
 
+    /// One that this box speaks for.
+    fn spoken() -> StandbyReply {
+        StandbyReply {
+            listen_only: false,
+            priority: Some(90),
+            configured_priority: Some(100),
+            preempt: true,
+            preempt_delay_s: 30,
+            name: Some("INSIDE".to_owned()),
+            track: vec![StandbyTrackReply { interface: "fa3-6".to_owned(), decrement: 10, up: false }],
+            next_hello_ms: Some(1_412),
+            ..group()
+        }
+    }
+
+    #[test]
+    fn what_is_configured_of_a_group_that_this_box_speaks_for() {
+        let mut text = String::new();
+        write(&mut text, &[spoken()]).expect("a string takes everything");
+        expect![[r#"
+            eth1 - Group 1
+              State is Listen
+                2 state changes, last state change 00:30:59
+              Virtual IP address is 10.6.0.1
+              Active virtual MAC address is 0000.0c07.ac01
+                Local virtual MAC address is 0000.0c07.ac01 (v1 default)
+              Hello time 3 sec, hold time 10 sec
+                Next hello sent in 1.412 secs
+              Preemption enabled, delay min 30 secs
+              Active router is 10.6.0.2, priority 110 (expires in 9.184 sec)
+              Standby router is local
+              Priority 90 (configured 100)
+                Track interface fa3-6 state Down decrement 10
+              Group name is "INSIDE" (cfgd)
+              7 messages received, 1 malformed, 2 of other authentication, 3 conflicting
+        "#]]
+        .assert_eq(&text);
+    }
+
     #[test]
     fn a_line_for_each() {
         let mut text = String::new();
         let unknown = StandbyReply { virtual_address: None, active: None, ..group() };
-        write_brief(&mut text, &[group(), unknown]).expect("a string takes everything");
+        write_brief(&mut text, &[spoken(), unknown]).expect("a string takes everything");
         expect![[r#"
-            Interface   Grp  State    Active          Standby         Virtual IP
-            eth1        1    Listen   10.6.0.2        local           10.6.0.1
-            eth1        1    Listen   unknown         local           unknown
+                                  P indicates configured to preempt.
+                                  |
+            Interface   Grp  Pri  P State    Active          Standby         Virtual IP
+            eth1        1    90   P Listen   10.6.0.2        local           10.6.0.1
+            eth1        1    -      Listen   unknown         local           unknown
         "#]]
         .assert_eq(&text);
     }

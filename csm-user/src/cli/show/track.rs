@@ -12,10 +12,11 @@ pub fn write(out: &mut impl Write, track: Option<&TrackReply>) -> fmt::Result {
     let (interval, hold_down) = (milliseconds(track.interval_ms), milliseconds(track.hold_down_ms));
     writeln!(out, "Tracking mode is {}, this box is {}", mode(track), verdict(track))?;
     writeln!(out, " gateway interval {interval}, retries {}, hold-down {hold_down}", track.retries)?;
-    for TrackObjectReply { object, state, since_unix_ms } in &track.objects {
+    for TrackObjectReply { object, state, since_unix_ms, note } in &track.objects {
+        let note = note.iter().map(|note| format!(" ({note})")).collect::<String>();
         match state {
-            TrackState::Unknown => writeln!(out, " {object} is not known yet")?,
-            _ => writeln!(out, " {object} is {} since {}", name(*state), wall_clock(*since_unix_ms))?,
+            TrackState::Unknown => writeln!(out, " {object} is not known yet{note}")?,
+            _ => writeln!(out, " {object} is {} since {}{note}", name(*state), wall_clock(*since_unix_ms))?,
         }
     }
     writeln!(out, " last changes:")?;
@@ -73,10 +74,11 @@ mod tests {
     use super::*;
 
     fn lost_gateway() -> TrackReply {
-        let object = |object: &str, state| TrackObjectReply {
+        let object = |object: &str, state, note: &str| TrackObjectReply {
             object: object.to_owned(),
             state,
             since_unix_ms: 1_783_432_802_511,
+            note: Some(note.to_owned()).filter(|note| !note.is_empty()),
         };
         TrackReply {
             mode: TrackModeReply::Any,
@@ -86,9 +88,9 @@ mod tests {
             interval_ms: 200,
             retries: 3,
             objects: vec![
-                object("gateway 192.158.38.20", TrackState::Down),
-                object("interface eth1", TrackState::Up),
-                object("interface eth2", TrackState::Unknown),
+                object("gateway 192.158.38.20", TrackState::Down, "by ARP every 200 msec, 3 retries"),
+                object("interface eth1", TrackState::Up, ""),
+                object("interface eth2", TrackState::Unknown, ""),
             ],
             changes: vec![TrackChangeReply {
                 at_unix_ms: 1_783_432_802_511,
@@ -104,7 +106,7 @@ mod tests {
         expect![[r#"
             Tracking mode is any, this box is not eligible
              gateway interval msec 200, retries 3, hold-down 10
-             gateway 192.158.38.20 is down since Jul  7 2026 14:00:02.511 UTC
+             gateway 192.158.38.20 is down since Jul  7 2026 14:00:02.511 UTC (by ARP every 200 msec, 3 retries)
              interface eth1 is up since Jul  7 2026 14:00:02.511 UTC
              interface eth2 is not known yet
              last changes:

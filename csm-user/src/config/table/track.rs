@@ -1,10 +1,10 @@
 //! Commands of tracking, under `ft group`.
 
 use super::super::command::{Command, Id, Mode::Ft, Print, Repeat};
-use super::super::grammar::Kind::{self, Host, Number};
+use super::super::grammar::Kind::{self, AnyHost, Host, Number};
 use super::super::grammar::Piece::{Either, Optional, Slot, Word};
 use super::{UNIT, time, unless};
-use crate::model::{TrackMode, TrackedGroup, Tracking};
+use crate::model::{TrackMode, TrackedFarm, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking};
 
 const TRACK: super::super::grammar::Piece = Word("track", "What must be up for this node to have the role");
 
@@ -35,12 +35,79 @@ pub(super) static APPLIED: &[Command] = &[
     Command::new(
         Id::TrackGateway,
         Ft,
-        &[TRACK, Word("gateway", "A router"), Slot("ADDRESS", Host, "Its address, in the network of a VLAN")],
-        "Moves the role away when a router does not answer ARP any more.",
+        &[
+            TRACK,
+            Word("gateway", "A router"),
+            Slot("ADDRESS", AnyHost, "Its address, in the network of a VLAN"),
+            Optional(&[Word("icmp", "Asked by ICMP echo; by ARP or neighbour solicitation by default")]),
+            Optional(&[
+                Word("interval", "Time between two questions; `track interval` by default"),
+                Either(&[
+                    &[Slot("SECONDS", Number(1, 3600), "Seconds")],
+                    &[
+                        Word("msec", "In milliseconds"),
+                        Slot("MILLISECONDS", Number(100, 65535), "Milliseconds"),
+                    ],
+                ]),
+            ]),
+            Optional(&[
+                Word("retries", "Missing answers that count; `track retries` by default"),
+                Slot("COUNT", Number(1, 255), "In a row"),
+            ]),
+        ],
+        "Moves the role away when a router does not answer any more.",
     )
     .removes()
     .repeats(Repeat::Adds)
-    .prints(Print::Ft(|ft| ft.track.gateways.iter().map(|it| format!("track gateway {it}")).collect())),
+    .prints(Print::Ft(|ft| ft.track.gateways.iter().map(gateway).collect())),
+    Command::new(
+        Id::TrackVrrp,
+        Ft,
+        &[
+            TRACK,
+            Word("vrrp", "A VRRP group of routers nearby"),
+            Slot("GROUP", Number(1, 255), "Its number"),
+            Word("router", "The one that should be its master while this node is active"),
+            Slot("ADDRESS", Host, "Its own address, in the network of a VLAN"),
+            Optional(&[Word("version", "Of VRRP"), Slot("VERSION", Number(2, 3), "3 by default")]),
+        ],
+        "Has the role follow a VRRP group: moves it away when another router than this node's is its master.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Ft(|ft| {
+        let line = |it: &TrackedVrrp| {
+            let version = match it.version {
+                TrackedVrrp::VERSION => String::new(),
+                version => format!(" version {version}"),
+            };
+            format!("track vrrp {} router {}{version}", it.group, it.router)
+        };
+        ft.track.vrrp.iter().map(line).collect()
+    })),
+    Command::new(
+        Id::TrackFarm,
+        Ft,
+        &[
+            TRACK,
+            Word("serverfarm", "A server farm"),
+            Slot("NAME", Kind::Name, "Its name"),
+            Optional(&[
+                Word("minimum", "How many reals must be in rotation"),
+                Slot("COUNT", Number(1, 65535), "1 by default"),
+            ]),
+        ],
+        "Moves the role away when fewer reals of a server farm are in rotation on this node.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Ft(|ft| {
+        let line = |it: &TrackedFarm| match it.minimum {
+            1 => format!("track serverfarm {}", it.farm),
+            minimum => format!("track serverfarm {} minimum {minimum}", it.farm),
+        };
+        ft.track.farms.iter().map(line).collect()
+    })),
     Command::new(
         Id::TrackInterface,
         Ft,
@@ -113,6 +180,17 @@ pub(super) static APPLIED: &[Command] = &[
         unless(Tracking::HOLD_DOWN.as_secs(), "track hold-down", ft.track.hold_down.as_secs())
     })),
 ];
+
+fn gateway(tracked: &TrackedGateway) -> String {
+    let TrackedGateway { address, icmp, interval, retries } = tracked;
+    let icmp = if *icmp { " icmp" } else { "" };
+    let interval = interval.iter().map(|interval| match interval.subsec_millis() {
+        0 => format!(" interval {}", interval.as_secs()),
+        _ => format!(" interval msec {}", interval.as_millis()),
+    });
+    let retries = retries.iter().map(|retries| format!(" retries {retries}")).collect::<String>();
+    format!("track gateway {address}{icmp}{}{retries}", interval.collect::<String>())
+}
 
 fn group(tracked: &TrackedGroup) -> String {
     let TrackedGroup { group, router, version, authentication } = tracked;

@@ -13,8 +13,8 @@ use crate::model::{
     Backup, CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, ClientRateLimit, ConnectionLimit,
     Encapsulation, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor, Probe,
     ProbeKind, Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret,
-    Serverfarm, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode,
-    TrackedGroup, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode, channel_name,
+    Serverfarm, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode, TrackedGateway,
+    TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode, channel_name,
 };
 
 mod ports;
@@ -331,7 +331,18 @@ fn tracking() -> impl Strategy<Value = Tracking> {
                     authentication: all.then(|| format!("Text{n}")),
                 })
                 .collect(),
-            gateways: (1..=gateways).map(|n| Ipv4Addr::new(10, 2, 1, n)).collect(),
+            vrrp: (1..=gateways)
+                .map(|n| TrackedVrrp { group: n, router: Ipv4Addr::new(10, 2, 2, n), version: 2 + n % 2 })
+                .collect(),
+            gateways: (1..=gateways)
+                .map(|n| TrackedGateway {
+                    icmp: all,
+                    interval: (n == 1).then_some(interval),
+                    retries: (n == 2).then_some(retries),
+                    ..TrackedGateway::new(Ipv4Addr::new(10, 2, 1, n).into())
+                })
+                .collect(),
+            farms: Vec::new(),
             interfaces: (1..=interfaces).map(|n| format!("eth{n}")).collect(),
             mode: if all { TrackMode::All } else { TrackMode::Any },
             interval,

@@ -1,14 +1,12 @@
 //! What is tracked, against the VLANs, the host and the FT group.
 
-use std::net::IpAddr;
-
 use super::super::build;
 use super::super::command::Id;
 use super::super::grammar::Value;
 use super::super::parse::Section;
 use super::super::token::Span;
 use super::Checker;
-use crate::model::{FtGroup, TrackedGroup};
+use crate::model::{Family, FtGroup, RealAdmin, TrackedGroup};
 
 /// Most things that an FT group can track.
 const TRACKED_MAX: usize = 32;
@@ -32,7 +30,9 @@ pub(super) fn check(checker: &mut Checker<'_>, ft: &FtGroup) {
             );
         }
     }
-    let count = track.groups.len() + track.gateways.len() + track.interfaces.len();
+    vrrp(checker, ft);
+    farms(checker, ft);
+    let count = track.count();
     if count > TRACKED_MAX {
         checker.error(
             Span::FILE,
@@ -41,7 +41,7 @@ pub(super) fn check(checker: &mut Checker<'_>, ft: &FtGroup) {
         );
     }
     if !ft.preempt {
-        let first = [Id::TrackGroup, Id::TrackGateway, Id::TrackInterface]
+        let first = [Id::TrackGroup, Id::TrackVrrp, Id::TrackGateway, Id::TrackInterface, Id::TrackFarm]
             .into_iter()
             .find_map(|id| checker.tree.all(&Section::Ft, id).next().map(|statement| statement.span));
         let message = "tracking without `preempt`: the role stays where it is whatever is down";
@@ -92,19 +92,53 @@ fn own_group(checker: &mut Checker<'_>, tracked: &TrackedGroup, place: Span) {
     }
 }
 
+fn vrrp(checker: &mut Checker<'_>, ft: &FtGroup) {
+    let config = checker.config;
+    for router in ft.track.vrrp.iter().map(|tracked| tracked.router) {
+        if config.vlan_of(router).and_then(|vlan| config.interface_of(vlan.id)).is_none() {
+            let place = place(checker, Id::TrackVrrp, "ADDRESS", &Value::Address(router.into()));
+            let message = format!("{router} is in no connected VLAN's network: its VRRP is not heard");
+            let remedy = "name a router in the network of a VLAN that has an `ip address` and an interface";
+            checker.error(place, message, remedy);
+        }
+    }
+}
+
+fn farms(checker: &mut Checker<'_>, ft: &FtGroup) {
+    let config = checker.config;
+    for tracked in &ft.track.farms {
+        let place = place(checker, Id::TrackFarm, "NAME", &Value::Name(tracked.farm.clone()));
+        let Some(farm) = config.serverfarm(&tracked.farm) else {
+            let remedy = format!("add `serverfarm {}`, or track another", tracked.farm);
+            checker.error(place, format!("there is no server farm {}", tracked.farm), remedy);
+            continue;
+        };
+        let reals = farm.reals.iter().filter(|real| real.admin != RealAdmin::OutOfService).count();
+        if reals < usize::from(tracked.minimum) {
+            let message = format!(
+                "server farm {} has {reals} reals in service, fewer than {}: this node is never eligible",
+                tracked.farm, tracked.minimum
+            );
+            checker.warning(place, message, "lower `minimum`, or add reals");
+        }
+    }
+}
+
 fn gateways(checker: &mut Checker<'_>, ft: &FtGroup) {
     let config = checker.config;
-    for gateway in &ft.track.gateways {
-        let place = place(checker, Id::TrackGateway, "ADDRESS", &Value::Address((*gateway).into()));
-        let Some(vlan) = config.vlan_of(*gateway) else {
-            let remedy = "track a router in the network of a client or server VLAN that has an `ip address`";
+    for gateway in ft.track.gateways.iter().map(|gateway| gateway.address) {
+        let place = place(checker, Id::TrackGateway, "ADDRESS", &Value::Address(gateway));
+        let Some(vlan) = config.vlan_of(gateway) else {
+            let remedy =
+                "track a router in the network of a client or server VLAN that has an address of its family";
             checker.error(place, format!("{gateway} is in no VLAN's network: it cannot be asked"), remedy);
             continue;
         };
-        let of_vlan = [vlan.address, vlan.alt_address, vlan.alias].into_iter().flatten();
+        let family = Family::of(gateway);
+        let of_vlan = [vlan.own(family), vlan.peer(family), vlan.alias(family)].into_iter().flatten();
         let virtual_servers = config.vservers.iter().filter_map(|vserver| vserver.virtual_server);
-        let of_pair = of_vlan.map(|net| IpAddr::V4(net.addr())).chain(virtual_servers.map(|to| to.address()));
-        if of_pair.into_iter().any(|own| own == *gateway) {
+        let of_pair = of_vlan.map(|net| net.addr()).chain(virtual_servers.map(|to| to.address()));
+        if of_pair.into_iter().any(|own| own == gateway) {
             let message = format!("{gateway} is an address of this pair: it says nothing about the network");
             checker.error(place, message, "track a router");
         } else if config.interface_of(vlan.id).is_none() {

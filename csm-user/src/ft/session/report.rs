@@ -10,6 +10,7 @@ use crate::ft::foreign::{FOREIGN_MAX, Why};
 use crate::ft::keyring::Trust;
 use crate::ft::status::{FLIGHTS_MAX, FtCounters, FtStatus, Lateness, PeerStatus};
 use crate::ft::wire::{Kind, Message};
+use crate::ft::{Reason, State};
 
 impl Session {
     /// Brings the status up to date; cheap enough for every waking.
@@ -17,7 +18,12 @@ impl Session {
         let own = self.election.message(Kind::Heartbeat);
         let status = &mut self.status;
         status.state = self.election.state();
-        status.reason = self.election.reason();
+        status.reason = match (self.election.reason(), self.election.peer().map(|peer| peer.state)) {
+            // It waits for the witness only as long as it hears nobody.
+            (Reason::NoWitness, Some(State::Active)) => Reason::PeerActive,
+            (Reason::NoWitness, Some(_)) => Reason::Outranked,
+            (reason, _) => reason,
+        };
         status.term = own.term;
         (status.priority, status.preempt) = (own.priority, self.election.params().preempt);
         status.preempt_held = self.election.is_preempt_held();

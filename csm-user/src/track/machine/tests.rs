@@ -6,7 +6,7 @@ const S: Duration = Duration::from_secs(1);
 const HOLD: Duration = Duration::from_secs(10);
 
 fn gateway(host: u8) -> Object {
-    Object::Gateway(Ipv4Addr::new(10, 0, 0, host))
+    Object::Gateway(Ipv4Addr::new(10, 0, 0, host).into())
 }
 
 fn interface(name: &str) -> Object {

@@ -61,6 +61,18 @@ fn silence_alone_opens_nothing_and_the_grant_lasts_from_when_it_was_asked_for() 
 }
 
 #[test]
+fn who_hears_the_active_peer_again_does_not_wait_for_the_witness_any_more() {
+    let (mut session, now, mut port) = waiting();
+    assert_eq!(session.status(now).reason, Reason::NoWitness);
+    let active = Message { state: State::Active, peer_nonce: 10, ..from_peer(1) };
+    session.receive(&datagram(&active), HOST, now + MS, &mut port);
+    assert_eq!(
+        (session.status(now + MS).state, session.status(now + MS).reason),
+        (State::Standby, Reason::PeerActive)
+    );
+}
+
+#[test]
 fn without_a_further_word_the_gate_shuts_with_the_grant() {
     let (mut session, mut port) = granted();
     session.wake(203 * MS, &mut port);
