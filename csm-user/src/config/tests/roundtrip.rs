@@ -13,8 +13,9 @@ use crate::model::{
     Backup, CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, ClientRateLimit, ConnectionLimit,
     Encapsulation, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor, Probe,
     ProbeKind, Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret,
-    Serverfarm, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode, TrackedGateway,
-    TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode, channel_name,
+    Serverfarm, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode,
+    TrackedGateway, TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet,
+    Vserver, XdpMode, channel_name,
 };
 
 mod ports;
