@@ -112,7 +112,7 @@ impl Syns {
     fn write(&mut self, frame: &mut [u8; FRAME]) {
         self.turn = self.turn.wrapping_add(1);
         // In an order that no table of a CPU's likes.
-        let source = FIRST_SOURCE | (self.turn.wrapping_mul(0x9e37_79b1) >> 7) % self.sources;
+        let source = FIRST_SOURCE | ((self.turn.wrapping_mul(0x9e37_79b1) >> 7) % self.sources);
         let payload = u16::try_from(TcpHeader::MIN_LEN).unwrap_or(20);
         let mut ip = Ipv4Header::new(payload, 64, IpNumber::TCP, source.to_be_bytes(), self.target.octets())
             .expect("a short payload");
