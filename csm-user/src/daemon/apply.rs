@@ -81,7 +81,7 @@ pub enum Wish {
         /// Whatever clients might notice.
         force: bool,
         /// What is known of that start since just now.
-        next: Option<Next>,
+        next: Option<Box<Next>>,
     },
     /// To be started anew for the peer, whose configuration or image the copy holds: unless this node is active by then.
     Follow(Restarting),

@@ -83,7 +83,7 @@ impl Node {
         });
         let wanted =
             Restarting { from, rollback: rollback_s.map(|seconds| Duration::from_secs(seconds.into())) };
-        let next = Some(self.may_reload(wanted, force || in_s.is_some())?);
+        let next = Some(Box::new(self.may_reload(wanted, force || in_s.is_some())?));
         match in_s {
             None => self.changes.wish(Wish::Reload { wanted, force, next }),
             Some(seconds) => {
@@ -150,7 +150,7 @@ impl Node {
             return;
         }
         match self.may_reload(wanted, force) {
-            Ok(next) => self.changes.wish(Wish::Reload { wanted, force, next: Some(next) }),
+            Ok(next) => self.changes.wish(Wish::Reload { wanted, force, next: Some(Box::new(next)) }),
             Err(fault) => tracing::error!(%fault, "the reload that was planned is not carried out"),
         }
     }

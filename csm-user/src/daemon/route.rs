@@ -222,7 +222,7 @@ pub(super) async fn run(
         match event {
             Event::Terminate => break None,
             Event::Wish(Wish::Reload { wanted, force, next }) => {
-                starts.ask(node, Start { wanted, by: By::Operator { force } }, next);
+                starts.ask(node, Start { wanted, by: By::Operator { force } }, next.map(|next| *next));
             }
             Event::Wish(Wish::Follow(wanted)) => starts.ask(node, Start { wanted, by: By::Peer }, None),
             event => router.watched(event),
