@@ -153,6 +153,8 @@ pub enum Event {
     Late(Timer),
     /// The lease of an open gate ran out before it was renewed; the gate shut itself.
     LeaseExpired,
+    /// Instead of it, right after a claim: the thread was held up before it had said any of it, so there was none.
+    Unsaid,
     /// A message arrived.
     Received(Message),
     /// `clear module csm N ft active`.
@@ -297,6 +299,8 @@ pub struct Election {
     /// Was active last, as far as it knows. A node that fenced and has not heard of another active one since still has
     /// the newest table, though it is no replica of anything.
     keeper: bool,
+    /// Until the next event after a claim: [`Self::keeper`] and [`Self::claimed`] before it.
+    unclaimed: Option<(bool, u64)>,
     /// Active: a planned move is under way, for this reason.
     offer: Option<Reason>,
     /// Active: asks for a hold, since the message of this sequence.
@@ -344,6 +348,7 @@ impl Election {
             complete: false,
             lag_ms: 0,
             keeper: false,
+            unclaimed: None,
             offer: None,
             hold: None,
             tries: 0,
@@ -449,13 +454,25 @@ impl Election {
             held: self.peer.map_or(0, |peer| if peer.hold.is_zero() { 0 } else { peer.sequence }),
             witness: self.params.witness,
             heard: self.peer.filter(|_| has_witness).map_or(0, |peer| peer.sequence),
-            claimed: if self.keeper && has_witness { self.claimed } else { 0 },
+            claimed: if self.keeper && (has_witness || self.is_one_of_two_keepers()) {
+                self.claimed
+            } else {
+                0
+            },
         }
+    }
+
+    /// Neither is active, and each was so last as far as it knows: the later term tells whose table is the newer. A peer whose
+    /// software is too old for that field drops what has it, and claims; so an active node never says it for this reason.
+    fn is_one_of_two_keepers(&self) -> bool {
+        let is_idle = self.state != State::Active;
+        is_idle && self.keeper && self.peer.is_some_and(|peer| peer.keeper && peer.state != State::Active)
     }
 
     /// Takes one event; appends what is to be done to `effects`.
     pub fn on_event(&mut self, event: Event, effects: &mut Vec<Effect>) {
         use {Event as E, State as S};
+        let unclaimed = self.unclaimed.take();
         match (self.state, event) {
             (S::Left, _) => {}
             (_, E::Start) => self.listen(Reason::Started, effects),
@@ -463,9 +480,14 @@ impl Election {
             (_, E::Resume) => self.resume(effects),
             (_, E::Hold) => self.ask_hold(effects),
 
+            (S::Active, E::Unsaid) => {
+                (self.keeper, self.claimed) = unclaimed.unwrap_or((self.keeper, self.claimed));
+                self.listen(Reason::LeaseExpired, effects);
+            }
             (S::Active | S::Candidate, E::LeaseExpired) => self.listen(Reason::LeaseExpired, effects),
             // No lease to lose.
             (S::Init | S::Standby | S::RelayOut, E::LeaseExpired) => {}
+            (S::Init | S::Standby | S::Candidate | S::RelayOut, E::Unsaid) => {}
 
             // Its lease is valid, so it is late for nothing that matters.
             (S::Active, E::Timer(timer) | E::Late(timer)) => self.active_timer(timer, effects),

@@ -9,6 +9,7 @@
 //! claimed. Whoever drives it reads the clock for [`Session::receive`] after the datagram was read (never dated too early), and
 //! for [`Session::wake`] before it reads the datagrams (no silence is seen where a message lies waiting).
 
+mod lapse;
 mod poll;
 pub(super) mod report;
 mod rest;
@@ -83,8 +84,8 @@ pub struct Session {
     deadlines: [Option<u64>; Timer::ALL.len()],
     /// End of the lease that an open or relay-in gate has, ns; the gate's own may differ by a negative control.
     lease_end: Option<u64>,
-    /// The thread was held up in this turn; the machine is still to learn it.
-    lapsed: bool,
+    /// The thread was held up in this turn: what the machine is still to learn of it.
+    lapsed: Option<Event>,
     /// As commanded; the machine is told only while tokio lives.
     forwardable: bool,
     /// What the machine was told.
@@ -132,7 +133,7 @@ impl Session {
             controls,
             deadlines: [None; Timer::ALL.len()],
             lease_end: None,
-            lapsed: false,
+            lapsed: None,
             forwardable: false,
             able: false,
             alive_until: 0,
@@ -360,7 +361,7 @@ impl Session {
         if self.lease_end.take_if(|end| now >= *end).is_some() {
             // The heartbeat that should have renewed it is armed anew by what follows, so its lateness is noted here.
             let late_ns = self.due(now).map_or(0, |(_, deadline)| now - deadline);
-            self.expire(late_ns, now, port);
+            self.expire(Event::LeaseExpired, late_ns, now, port);
         }
         let too_late = self.too_late();
         while let Some((timer, deadline)) = self.due(now).filter(|&(_, deadline)| now - deadline > too_late) {
@@ -368,10 +369,10 @@ impl Session {
         }
     }
 
-    fn expire(&mut self, late_ns: u64, now: u64, port: &mut impl Port) {
+    fn expire(&mut self, event: Event, late_ns: u64, now: u64, port: &mut impl Port) {
         self.note_lateness(late_ns);
         self.late_ns = late_ns;
-        self.feed(Event::LeaseExpired, now, port);
+        self.feed(event, now, port);
         self.late_ns = 0;
     }
 
@@ -414,10 +415,10 @@ impl Session {
             self.carry_out(effect, before, now, port);
         }
         self.effects = effects;
-        if std::mem::take(&mut self.lapsed) {
+        if let Some(event) = self.lapsed.take() {
             self.lease_end = None;
             let again = port.now_ns();
-            self.expire(again.saturating_sub(now), again, port);
+            self.expire(event, again.saturating_sub(now), again, port);
         }
     }
 
@@ -425,9 +426,7 @@ impl Session {
         if self.ended {
             return;
         }
-        let speaks =
-            matches!(effect, Effect::Send(_) | Effect::Gate(_) | Effect::Announce(_) | Effect::Park { .. });
-        if speaks && self.has_lapsed(now, port) {
+        if self.is_too_late_for(&effect, before.0, now, port) {
             return;
         }
         match effect {
@@ -495,21 +494,6 @@ impl Session {
             GateState::Open | GateState::RelayIn if self.controls.lease_off => Gate::new(state, u64::MAX),
             GateState::Open | GateState::RelayIn => Gate::new(state, lease_end),
         });
-    }
-
-    /// Whether the thread was held up since it read the clock at `now`, so long that this node may no longer open its
-    /// gate or keep it open, nor say or announce that it does. What follows of this turn is then left out.
-    fn has_lapsed(&mut self, now: u64, port: &impl Port) -> bool {
-        if matches!(self.election.state().gate(), GateState::Open | GateState::RelayIn) {
-            let again = port.now_ns();
-            let is_open = self.election.state() == State::Active;
-            let is_over = match &self.votes {
-                Some(votes) if is_open => again >= votes.until(),
-                _ => self.lease_end.is_some_and(|end| again >= end),
-            };
-            self.lapsed |= is_over || again.saturating_sub(now) > self.too_late();
-        }
-        self.lapsed
     }
 
     fn record_change(

@@ -134,7 +134,8 @@ pub struct Message {
     pub witness: bool,
     /// Sequence of the receiver's newest message that the sender took, if either of them has a witness. 0: none.
     pub heard: u64,
-    /// The last term in which the sender, a keeper, was active, if either of them has a witness. 0: none.
+    /// The last term in which the sender, a keeper, was active, if either of them has a witness, or both are keepers and
+    /// neither is active. 0: none.
     pub claimed: u64,
 }
 

@@ -22,6 +22,8 @@ pub enum Defect {
     UnheardHold,
     /// A witness that has started grants at once, though what it granted before may last.
     ForgetfulWitness,
+    /// A witness that is there and answers nobody.
+    MuteWitness,
 }
 
 /// What happens to the pair.

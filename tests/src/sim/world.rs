@@ -393,6 +393,9 @@ impl World {
         let Some((Some(answer), _)) = self.witness.as_mut().map(|witness| witness.answer(word, now)) else {
             return;
         };
+        if self.plan.defect == Defect::MuteWitness {
+            return;
+        }
         if self.trace {
             self.note(time, from, &format!("is answered {:?} {}", answer.kind, answer.number));
         }
@@ -426,8 +429,15 @@ impl World {
         let now = self.plan.witness_clock.local(time);
         let settled = self.witness.as_ref().is_some_and(|witness| witness.outlook(now).1 == 0);
         let all = settled && self.cut_witness == [false; 2];
-        let both = self.cut == [false; 2] && self.nodes.iter().all(|node| node.session.is_some());
-        !self.plan.witness || all || both
+        // A stopped node is no more there than a dead one: the other one has the witness, or nobody.
+        let there = [0, 1].map(|index: usize| {
+            let node = &self.nodes[index];
+            node.session.is_some() && node.stopped_until.is_none()
+        });
+        let both = self.cut == [false; 2] && there == [true; 2];
+        let one =
+            settled && (0..2).any(|index| there[index] && !there[1 - index] && !self.cut_witness[index]);
+        !self.plan.witness || all || both || one
     }
 
     fn spoil(&self, datagram: [u8; LENGTH]) -> [u8; LENGTH] {
@@ -509,7 +519,11 @@ impl World {
         let Ok(lease) = lease(heartbeat, failover) else { unreachable!("plans have timers with a lease") };
         let own_failover = match defect {
             Defect::ClaimWithoutWaiting => heartbeat + heartbeat / 8,
-            Defect::None | Defect::EndlessLease | Defect::UnheardHold | Defect::ForgetfulWitness => failover,
+            Defect::None
+            | Defect::EndlessLease
+            | Defect::UnheardHold
+            | Defect::ForgetfulWitness
+            | Defect::MuteWitness => failover,
         };
         let params = Params {
             group: 1,

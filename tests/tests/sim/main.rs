@@ -143,3 +143,9 @@ fn a_witness_that_forgets_at_its_restart_is_caught() {
     let broken = |seed| run(seed, Defect::ForgetfulWitness, false).err().map(|(violation, _)| violation);
     assert!((0..2_000).any(|seed| broken(seed) == Some(Violation::TwoActiveWithWitness)));
 }
+
+#[test]
+fn a_witness_that_answers_nobody_is_caught() {
+    let broken = |seed| run(seed, Defect::MuteWitness, false).err().map(|(violation, _)| violation);
+    assert!((0..400).any(|seed| broken(seed) == Some(Violation::NoneActive)));
+}

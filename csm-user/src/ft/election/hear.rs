@@ -181,7 +181,11 @@ impl Election {
             (S::Active, W::Idle | W::Relays | W::Yields) => self.offer_if_unable(false, effects),
             (S::Active, W::Left) => {}
 
-            (S::RelayOut, W::Asks) if message.term >= own_term => self.yield_role(effects),
+            (S::RelayOut, W::Asks) if message.term >= own_term => match self.wanted() {
+                // It never came by the yield, and holds its replica for lost: the newest table is still here.
+                Some(reason) if self.keeper && !message.complete => self.ask(reason, effects),
+                _ => self.yield_role(effects),
+            },
             (S::RelayOut, W::Asks) => self.send(Kind::Heartbeat, effects),
             // Strays of the last move are no reason to leave the role where tracking stands against it.
             (S::RelayOut, W::Active) => match self.wanted() {

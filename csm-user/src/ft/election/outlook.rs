@@ -43,6 +43,8 @@ impl Election {
             complete,
             lag_ms,
             keeper,
+            // Of interest only to the event that follows in the same turn.
+            unclaimed: _,
             offer,
             hold,
             tries,
@@ -62,7 +64,7 @@ impl Election {
         for (nonce, number) in self.accepted() {
             (nonce, sequence(nonce, number)).hash(hasher);
         }
-        if *keeper && params.witness {
+        if *keeper {
             term(*claimed).hash(hasher);
         }
         returns.hash(hasher);

@@ -42,6 +42,7 @@ impl Election {
         self.complete &= reason != Reason::NoWitness;
         match state {
             State::Active => {
+                self.unclaimed = Some((self.keeper, self.claimed));
                 (self.held, self.offered, self.cooling, self.keeper) = (false, false, false, true);
                 self.claimed = self.term;
                 effects.push(Effect::Adopt);

@@ -34,6 +34,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         8 => (0..Timer::ALL.len()).prop_map(|index| Event::Timer(Timer::ALL[index])),
         1 => (0..Timer::ALL.len()).prop_map(|index| Event::Late(Timer::ALL[index])),
         1 => Just(Event::LeaseExpired),
+        1 => Just(Event::Unsaid),
         1 => Just(Event::ForceStandby),
         2 => any::<bool>().prop_map(Event::Forwardable),
         1 => any::<bool>().prop_map(Event::Eligible),

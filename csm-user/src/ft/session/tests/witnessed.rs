@@ -126,3 +126,14 @@ fn a_grant_that_was_given_up_is_none_however_late_its_word_comes() {
     let status = session.status(now + 3 * MS).witness.unwrap();
     assert_eq!((status.answers, status.received, status.dropped), (true, 1, 1));
 }
+
+#[test]
+fn of_a_claim_before_which_the_thread_was_held_up_there_is_no_table() {
+    for (held_up, state, keeper) in [(75, State::Active, true), (76, State::Init, false)] {
+        let (mut session, now, mut port) = waiting();
+        (port.read_at, port.held_up) = (now + MS, held_up * MS);
+        session.witness_said(&answer(&port, Said::Grant), now + MS, &mut port);
+        let own = session.election().message(Kind::Heartbeat);
+        assert_eq!((own.state, own.keeper), (state, keeper), "{held_up} ms");
+    }
+}
