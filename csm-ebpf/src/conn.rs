@@ -11,7 +11,7 @@ use csm_common::net::AddressKey;
 
 use crate::family::Family;
 use crate::open::End;
-use crate::packet::{Packet, TCP_FIN, TCP_RST, TCP_SYN};
+use crate::packet::{Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::predictor::Pick;
 use crate::transition::{self, Next};
 use crate::{Outcome, counter, forward as out, fragment, reset, rewrite, sticky};
@@ -181,7 +181,13 @@ fn standing<A: Family>(cold: &Cold<A>, predecessor: *mut u32) -> Result<Option<*
         unsafe { predecessor.write_volatile((*proven).generation) };
         return Ok(transition::proven(packet, proven).then_some(proven));
     }
-    let Some(entry) = A::embryonic().get_ptr_mut(&packet.key) else { return Ok(None) };
+    let Some(entry) = A::embryonic().get_ptr_mut(&packet.key) else {
+        // Another CPU may have proven it since the established table was asked: the entry is there before it leaves here. What
+        // opens a connection is spared the look-up.
+        let opens = packet.flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
+        let proven = if opens || cold.proven != 0 { None } else { A::flows().get_ptr_mut(&packet.key) };
+        return Ok(proven.filter(|&proven| transition::proven(packet, proven)));
+    };
     // SAFETY: as above.
     unsafe { predecessor.write_volatile((*entry).generation) };
     match transition::half_open(packet, entry) {

@@ -66,7 +66,6 @@ pub fn lab(programs: Programs, out: PathBuf) -> Result<Lab> {
 /// # Errors
 /// When what is left is not whole, is neither what was there before nor what was to be there, or does not start.
 pub fn walk(lab: &mut Lab, deed: Deed, stride: u32) -> Result<u32> {
-    let mut cuts = 0;
     for round in 0.. {
         let step = 1 + round * stride;
         prepare(lab, deed, step, 100 + round).with_context(|| format!("{deed:?} before {step}"))?;
@@ -76,11 +75,10 @@ pub fn walk(lab: &mut Lab, deed: Deed, stride: u32) -> Result<u32> {
         whole(lab, 100 + round).with_context(|| format!("{deed:?}, ended before step {step}"))?;
         if !ended {
             let said = said.with_context(|| format!("{deed:?}, not ended by step {step}"))?;
-            ensure!(cuts > 0, "{deed:?} wrote nothing: {said}");
+            ensure!(round > 0, "{deed:?} wrote nothing: {said}");
             lab.node(NODE).set_fault(None);
-            return Ok(cuts);
+            return Ok(round);
         }
-        cuts += 1;
     }
     unreachable!("rounds have no end");
 }

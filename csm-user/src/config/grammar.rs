@@ -311,7 +311,7 @@ pub fn is_unicast(address: IpAddr) -> bool {
 }
 
 /// The name of an interface in this configuration: `vlanN` in lower case; a slot and port as Linux can have them, for it takes
-/// no slash: `fa3-6` for `FastEthernet3/6` or `Fa3/6`; `Port-channelN`, also for `poN`; all else as it is.
+/// no slash: `fa3-6` for `FastEthernet3/6` or `Fa3/6`; `Port-channelN`, also for `PoN`; all else as it is.
 pub(super) fn interface_name(word: &str) -> Option<String> {
     const KINDS: [&str; 4] = ["FastEthernet", "GigabitEthernet", "TenGigabitEthernet", "Ethernet"];
     if crate::model::vlan_of_name(word).is_some() {
@@ -320,8 +320,9 @@ pub(super) fn interface_name(word: &str) -> Option<String> {
     let digit = word.find(|c: char| c.is_ascii_digit()).unwrap_or(word.len());
     let (kind, place) = word.split_at(digit);
     let known = KINDS.into_iter().find(|known| kind.len() >= 2 && abbreviates(kind, known));
-    if kind.len() >= 2 && abbreviates(kind, "Port-channel") && place.bytes().all(|byte| byte.is_ascii_digit())
-    {
+    // `port7` may well be a name in Linux.
+    let is_channel = kind == "Po" || kind.contains('-') && abbreviates(kind, "Port-channel");
+    if is_channel && place.bytes().all(|byte| byte.is_ascii_digit()) {
         let number: u16 = place.parse().ok()?;
         return (1..=CHANNELS_MAX).contains(&number).then(|| channel_name(number));
     }

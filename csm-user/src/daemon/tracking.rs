@@ -23,6 +23,8 @@ use crate::track::task::{GatewayPath, Report, TrackHandle, TrackOptions, TrackSt
 
 /// The tracked interfaces by their numbers: a notice of one that is gone has no name.
 pub(super) type Names = HashMap<u32, String>;
+/// Interfaces by name, each with what keeps it from being up.
+type Links = Vec<(String, Option<Cause>)>;
 
 /// Tracking as it was started.
 pub struct Running {
@@ -99,7 +101,7 @@ fn farm_object(tracked: &TrackedFarm) -> Object {
     Object::Farm(tracked.farm.to_string(), tracked.minimum)
 }
 
-fn interfaces(tracking: &Tracking) -> io::Result<(Names, Vec<(String, Option<Cause>)>)> {
+fn interfaces(tracking: &Tracking) -> io::Result<(Names, Links)> {
     let mut netlink = Netlink::open()?;
     let (mut names, mut states) = (Names::new(), Vec::new());
     for name in &tracking.interfaces {

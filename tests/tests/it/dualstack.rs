@@ -68,9 +68,9 @@ fn told(lab: &mut Lab, active: Side) {
     let told = lab.node(active).command(&words).expect("csm trace");
     for line in [
         "flow proven, ESTAB, vserver MESSAGES6, real fd00:39::10".to_owned(),
-        format!(": TCP {client}:"),
-        format!("out  TCP {client}:"),
-        format!("out  TCP {VIP6}:9000 > {client}:"),
+        format!(": TCP [{client}]:"),
+        format!("out  TCP [{client}]:"),
+        format!("out  TCP [{VIP6}]:9000 > [{client}]:"),
         "end  forwarded_flow: sent on".to_owned(),
     ] {
         assert!(told.contains(&line), "\"{line}\" is missing in:\n{told}");

@@ -96,7 +96,8 @@ fn under_flood(lab: &Lab, what: &str, to: Ipv4Addr, sources: u32) -> Result<Vec<
     let (begun, before) = (Instant::now(), (sent(), servers(lab, "SyncookiesSent")?));
     let took = honest(lab, to)?;
     let after = (sent(), servers(lab, "SyncookiesSent")?);
-    let rate = |count: u64| (count as f64 / begun.elapsed().as_secs_f64()) as u64;
+    let rate =
+        |count: u64| count * 1000 / u64::try_from(begun.elapsed().as_millis()).map_or(1, |ms| ms.max(1));
     let at = |part: usize| took.get(took.len() * part / 100).map_or(0, Duration::as_millis);
     println!(
         "{what:<44} {:>8} {:>9} {:>5} of {HONEST} {:>6} {:>6} {:>6}",

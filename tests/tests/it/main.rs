@@ -34,6 +34,7 @@ mod soon;
 mod sync;
 mod tables;
 mod tables6;
+mod tracked;
 mod tracking;
 mod trunk;
 mod wire;

@@ -41,7 +41,7 @@ fn reals_have_limits_and_a_backup_as_in_ipv4() {
     for real in FIRST6..FIRST6 + 3 {
         rig.change(names::REALS6, real, |real: &mut Real<V6>| (real.max_conns, real.min_conns) = (2, 2));
         rig.change(names::RINGS, ring_slot(WEB6, real - FIRST6), |slot: &mut u32| {
-            *slot = weighted_slot(real, 1)
+            *slot = weighted_slot(real, 1);
         });
     }
     rig6::vserver(&rig, WEB6, |vserver| {
