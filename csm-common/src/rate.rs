@@ -6,6 +6,9 @@
 
 use crate::address::{Address, V6};
 
+/// What clocks of two CPUs may differ by, and much more, ns.
+const FOREIGN_NS: u64 = 1_000_000_000;
+
 /// A rate; part of [`crate::service::Vserver`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -40,6 +43,10 @@ impl Rate {
     pub const fn take(self, due_ns: u64, now_ns: u64) -> Option<u64> {
         let interval_ns = self.interval_ns as u64;
         let burst = if self.burst == 0 { 1 } else { self.burst as u64 };
+        // Later than this rate can have made it: of another rate, or of a virtual server that had the number before.
+        if due_ns > now_ns + burst * interval_ns + FOREIGN_NS {
+            return Some(now_ns + burst * interval_ns);
+        }
         if due_ns > now_ns + (burst - 1) * interval_ns {
             return None;
         }
@@ -92,6 +99,18 @@ mod tests {
         let due_ns = rate.take(due_ns, now_ns + 10_000_000).expect("the next one");
         assert_eq!(rate.take(due_ns, now_ns + 10_000_000), None);
         assert!(!Rate::default().limits() && rate.limits());
+    }
+
+    #[test]
+    fn what_another_rate_left_refuses_nobody_for_long() {
+        let (slow, fast) = (Rate::new(10, 1000), Rate::new(1000, 10));
+        let (now_ns, mut due_ns) = (7 * SECOND_NS, 0);
+        while let Some(next) = slow.take(due_ns, now_ns) {
+            due_ns = next;
+        }
+        let next = fast.take(due_ns, now_ns).expect("the bucket is this rate's now");
+        assert_eq!(fast.take(next, now_ns), None, "and empty");
+        assert!(fast.take(next, now_ns + 1_000_000).is_some());
     }
 
     #[test]

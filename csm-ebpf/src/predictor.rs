@@ -79,7 +79,7 @@ fn first<A: Family>(key: &FlowKey<A>, pick: &mut Pick) {
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a remainder below a 32-bit length")]
 fn of_turn<A: Family>(number: u32, vserver: &Vserver<A>, key: &FlowKey<A>, turn: u64) -> u32 {
-    let length = vserver.ring_len.min(RING_SLOTS).max(1);
+    let length = vserver.ring_len.clamp(1, RING_SLOTS);
     let slot = if vserver.flags & (VSERVER_HASH_SOURCE | VSERVER_HASH_DESTINATION) != 0 {
         hash(vserver, key) % length
     } else {

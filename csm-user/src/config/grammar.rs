@@ -215,7 +215,7 @@ impl Kind {
             Self::Host6 | Self::Interface6 | Self::Prefix6 => word.contains(':'),
             Self::Port => (digit && !word.contains(':')) || service::port(word).is_some(),
             Self::Vlans => digit,
-            Self::Unit => digit && word.contains('/'),
+            Self::Unit => digit && (word.contains('/') || word.parse::<u16>().is_ok()),
             Self::Name | Self::Interface | Self::Key | Self::ObscuredKey | Self::Text8 => true,
         }
     }
@@ -320,9 +320,7 @@ pub(super) fn interface_name(word: &str) -> Option<String> {
     let digit = word.find(|c: char| c.is_ascii_digit()).unwrap_or(word.len());
     let (kind, place) = word.split_at(digit);
     let known = KINDS.into_iter().find(|known| kind.len() >= 2 && abbreviates(kind, known));
-    // `port7` may well be a name in Linux.
-    let is_channel = kind == "Po" || kind.contains('-') && abbreviates(kind, "Port-channel");
-    if is_channel && place.bytes().all(|byte| byte.is_ascii_digit()) {
+    if is_channel(kind) && place.bytes().all(|byte| byte.is_ascii_digit()) {
         let number: u16 = place.parse().ok()?;
         return (1..=CHANNELS_MAX).contains(&number).then(|| channel_name(number));
     }
@@ -334,6 +332,11 @@ pub(super) fn interface_name(word: &str) -> Option<String> {
         _ => word.to_owned(),
     };
     is_interface_name(&name).then_some(name)
+}
+
+/// Whether `kind` is that of port channels: `port7` may well be a name in Linux.
+fn is_channel(kind: &str) -> bool {
+    kind == "Po" || kind.contains('-') && abbreviates(kind, "Port-channel")
 }
 
 /// What Linux takes as a name (`dev_valid_name` in net/core/dev.c): up to 15 bytes without `/`, `:` or blanks.
@@ -431,7 +434,8 @@ impl Matcher<'_> {
     /// The name of an interface whose place stands apart from its kind, as `fastethernet 3/6`.
     fn joined(&self, word: &str) -> Option<String> {
         let place = self.words.get(self.at + 1)?.text;
-        let is_apart = word.bytes().all(|byte| byte.is_ascii_alphabetic()) && place.contains('/');
+        let is_kind = word.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let is_apart = is_kind && place.contains('/') || is_channel(word);
         let joined = interface_name(&format!("{word}{place}")).filter(|_| is_apart)?;
         // Only what is a place has become one word that Linux takes.
         (joined != format!("{word}{place}")).then_some(joined)

@@ -52,6 +52,8 @@ pub struct NodePort {
 pub struct Node {
     /// Start of the daemon.
     pub started: Instant,
+    /// It goes on where the csmd before it rested, with the role.
+    pub resumed: bool,
     /// For answers that must wait.
     pub runtime: tokio::runtime::Handle,
     /// Ports, in the order of their numbers.

@@ -10,9 +10,7 @@ use csm_common::net::{Group, PORT_CLIENT, PORT_FT, PORT_ROUTER, PORT_SERVER};
 use super::node::NodePort;
 use super::startup::Failure;
 use crate::dataplane::load::{PortSpec, Veth};
-use crate::model::{
-    Carried, Config, Family, Vlan, VlanId, VlanRole, channel_name, channel_of_name, veth_names,
-};
+use crate::model::{Carried, Config, Family, Vlan, VlanId, VlanRole, channel_name, veth_names};
 use crate::neigh::bond::Bonds;
 use crate::neigh::membership::{Accepts, Membership};
 use crate::neigh::netlink::{Link, Netlink};
@@ -39,12 +37,8 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
     let mut netlink = Netlink::open().map_err(Failure::step("netlink"))?;
     let mut ports = Vec::new();
     for interface in &config.interfaces {
-        if channel_of_name(&interface.name).is_some_and(|it| config.channel_ports(it).next().is_none()) {
-            let found = netlink.link(&interface.name).map_err(Failure::step("netlink"))?;
-            if found.is_none() {
-                tracing::warn!(interface = interface.name, "a port channel without a port is not used");
-                continue;
-            }
+        if !config.has_links(interface) {
+            continue;
         }
         // A port whose VLANs the module does not know is none of its business.
         for (vlan, carried) in

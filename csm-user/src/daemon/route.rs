@@ -42,6 +42,8 @@ use rivals::Rivals;
 
 /// Between two looks at whether the peer is to be synchronized by itself.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
+/// After a restart in place the role does not move for what is tracked and not known yet, for so long.
+const UNKNOWN_MAX: Duration = Duration::from_secs(10);
 /// Work of the event loop that takes longer is told of: without its signs of life for some times as long the node yields.
 const HELD_UP: Duration = Duration::from_millis(250);
 /// Where events come from.
@@ -310,7 +312,7 @@ impl Router<'_> {
             Event::Alive => {
                 self.tell(FtCommand::Alive);
                 if let Some(track) = &self.node.track {
-                    track.farms(self.node);
+                    track.farms(self.node, &self.replans.shown());
                 }
                 self.track();
                 self.stations();
@@ -353,6 +355,16 @@ impl Router<'_> {
             }
         }
         if tracked.is_none() && !outdated && self.eligible.is_none() {
+            return;
+        }
+        // After a restart in place all is unknown for a moment, and the role is not to move for that.
+        let is_new = self.node.resumed && self.started.elapsed() < UNKNOWN_MAX;
+        if self.eligible.is_none()
+            && is_new
+            && !outdated
+            && self.node.track.as_ref().is_some_and(Running::may_be_well)
+            && tracked == Some(false)
+        {
             return;
         }
         let eligible = tracked.unwrap_or(true) && !outdated;

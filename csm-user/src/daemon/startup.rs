@@ -283,6 +283,7 @@ impl Running {
             tracing::info!("the tables of the csmd before are taken over");
         }
         let parked = parked.filter(|parked| goes_on(parked, &dataplane.gate(), &config, &specs));
+        let resumed = parked.is_some();
         if parked.is_none() && config.ft.is_some() {
             // What another left open ends here; this node listens first.
             dataplane.gate().store(Gate::CLOSED);
@@ -433,6 +434,7 @@ impl Running {
         let (track, tracked_links) = tracking::start(&config, &specs)?;
         let node = Arc::new(Node {
             started: Instant::now(),
+            resumed,
             runtime: tokio::runtime::Handle::current(),
             ports,
             modes: dataplane.modes().clone(),

@@ -17,7 +17,7 @@ use crate::model::{
 };
 use crate::neigh::netlink::{Link, Netlink};
 use crate::neigh::task::LinkEvent;
-use crate::probe::health::{RealHealth, RealKey};
+use crate::probe::health::{Health, RealHealth, RealKey};
 use crate::track::machine::{Cause, Class, Object, Tracked};
 use crate::track::task::{GatewayPath, Report, TrackHandle, TrackOptions, TrackStatus, VrrpPath, spawn};
 
@@ -133,6 +133,11 @@ const fn farm_is_up(minimum: usize, in_rotation: usize, tested: usize) -> Option
 }
 
 impl Running {
+    /// Nothing tracked is known to be down.
+    pub(super) fn may_be_well(&self) -> bool {
+        self.status().borrow().objects.iter().all(|tracked| tracked.up != Some(false))
+    }
+
     /// What is known.
     pub(super) fn status(&self) -> watch::Receiver<Arc<TrackStatus>> {
         self.handle.status()
@@ -161,13 +166,14 @@ impl Running {
         self.handle.report(Report { object: Object::Group(group, router), up, cause: None });
     }
 
-    /// The health of reals may have changed: reports the tracked farms whose state has.
-    pub(super) fn farms(&self, node: &Node) {
+    /// The health of reals may have changed: reports the tracked farms whose state has. `health` is what the maps show: by the
+    /// latest news a real that is not in rotation yet would count as failed.
+    pub(super) fn farms(&self, node: &Node, health: &Health) {
         let farms = &self.tracking.farms;
         if farms.is_empty() {
             return;
         }
-        let (config, desired, health) = (node.config(), node.desired(), node.health.borrow());
+        let (config, desired) = (node.config(), node.desired());
         let status = self.handle.status().borrow().clone();
         for tracked in farms {
             let Some(farm) = config.serverfarm(&tracked.farm) else { continue };

@@ -43,6 +43,12 @@ impl Spoken {
         self.own.min(self.peer.1)
     }
 
+    /// What a message to the boot `nonce` is said in: one that was not heard yet may be of an older program.
+    #[must_use]
+    pub fn to(&self, nonce: u64) -> u8 {
+        if nonce == self.peer.0 { self.to_peer() } else { OLDEST }
+    }
+
     /// A new message of the peer's was taken, whose sender speaks up to `newest`.
     pub fn heard(&mut self, nonce: u64, newest: u8) {
         self.last = newest;
@@ -107,6 +113,13 @@ mod tests {
         assert_eq!(talk(&mut Spoken::new(2), &mut Spoken::new(2), (1, 2), 3), (2, 2));
         assert_eq!(talk(&mut Spoken::new(2), &mut Spoken::new(1), (1, 2), 30), (1, 1));
         assert_eq!(talk(&mut Spoken::new(3), &mut Spoken::new(2), (1, 2), 30).1, 2);
+    }
+
+    #[test]
+    fn a_boot_that_was_not_heard_yet_is_spoken_to_in_the_oldest_version() {
+        let mut one = Spoken::new(2);
+        one.heard(7, 2);
+        assert_eq!((one.to(7), one.to(8), one.to(0)), (2, OLDEST, OLDEST));
     }
 
     #[test]

@@ -27,7 +27,8 @@
 //! 106     4   hold, ms: how long this message's lease may last, 0: no longer than usual
 //! 110     8   sequence of the message whose hold the sender grants, 0: none
 //! 118     8   sequence of the receiver's newest message that was taken, if either has a witness, else 0
-//! 126     8   term in which the sender, a keeper, was active last, if either has a witness, else 0
+//! 126     8   term in which the sender, a keeper, was active last, if either has a witness, or both are keepers and neither is
+//!             active; else 0
 //! 134     1   version 1: reserved, 0; version 2: newest version that the sender speaks
 //! 135     1   version 1: reserved, 0; version 2: passed over
 //! ```

@@ -499,7 +499,7 @@ impl Config {
     /// The interface that carries `vlan`.
     #[must_use]
     pub fn interface_of(&self, vlan: VlanId) -> Option<&Interface> {
-        self.interfaces.iter().find(|interface| interface.carries(vlan).is_some())
+        self.interfaces.iter().find(|port| port.carries(vlan).is_some() && self.has_links(port))
     }
 
     /// The VLAN that `vlan` is bridged with: a client and a server VLAN with the same `ip address` or `ipv6 address` are one

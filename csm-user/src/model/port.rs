@@ -98,6 +98,12 @@ impl Config {
         })
     }
 
+    /// Whether there is anything behind `port`: a port channel has the ports that say they are its own.
+    #[must_use]
+    pub fn has_links(&self, port: &Interface) -> bool {
+        channel_of_name(&port.name).is_none_or(|channel| self.channel_ports(channel).next().is_some())
+    }
+
     /// The interface called `name`.
     #[must_use]
     pub fn interface_named(&self, name: &str) -> Option<&Interface> {

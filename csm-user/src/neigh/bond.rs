@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
@@ -20,6 +21,9 @@ use crate::model::ChannelMode;
 const ALIAS: &str = "csmd port channel";
 /// How often the ports' carriers are looked at, milliseconds.
 const MIIMON_MS: u32 = 100;
+/// How long a start waits for a bond's carrier: ports that come up again, and three of LACP's fast periods.
+const CARRIER_MAX: Duration = Duration::from_secs(5);
+const CARRIER_PACE: Duration = Duration::from_millis(20);
 
 /// The bonds of this node; dropping it removes them.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ impl Bonds {
     pub fn sweep(&mut self, names: &BTreeSet<String>) -> io::Result<()> {
         for bond in self.netlink.bonds()? {
             if bond.is_ours && !names.contains(&bond.link.name) {
-                self.netlink.remove_link(bond.link.ifindex)?;
+                self.netlink.dissolve(bond.link.ifindex)?;
                 tracing::info!(interface = bond.link.name, "a port channel that is not configured any more");
             }
         }
@@ -67,9 +71,15 @@ impl Bonds {
         if fresh {
             if let Some(other) = self.netlink.link(name)? {
                 // The mode of a bond with ports cannot be changed.
-                self.netlink.remove_link(other.ifindex)?;
+                self.netlink.dissolve(other.ifindex)?;
             }
+            let mtu = self.smallest_mtu(ports)?;
             self.netlink.add_bond(name, mode).map_err(no_bonding)?;
+            // Ports take the MTU of the bond that they join.
+            let made = self.netlink.link(name)?;
+            if let Some((made, mtu)) = made.zip(mtu) {
+                self.netlink.set_link(made.ifindex, None, mtu)?;
+            }
         }
         let gone = || io::Error::new(io::ErrorKind::NotFound, format!("{name} has gone: see `ip link`"));
         let bond = self.netlink.link(name)?.ok_or_else(gone)?;
@@ -77,19 +87,49 @@ impl Bonds {
         let members = self.netlink.bonded(bond.ifindex)?;
         for member in members.iter().filter(|member| !ports.contains(&member.name.as_str())) {
             self.netlink.set_master(member.ifindex, 0)?;
+            // Released, it is down.
+            self.netlink.set_up(member.ifindex)?;
         }
         for port in ports.iter().filter(|port| !members.iter().any(|member| member.name == **port)) {
             let missing =
                 || io::Error::new(io::ErrorKind::NotFound, format!("there is no {port}: see `ip link`"));
             let link = self.netlink.link(port)?.ok_or_else(missing)?;
+            if self.netlink.is_joined(link.ifindex)? {
+                let what = format!("{port} is in another bond or bridge: take it out of that first");
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+            }
             self.netlink.set_down(link.ifindex)?;
             self.netlink.set_master(link.ifindex, bond.ifindex).map_err(|error| {
                 io::Error::new(error.kind(), format!("{port} does not join {name}: {error}"))
             })?;
         }
         self.netlink.set_up(bond.ifindex)?;
+        self.await_carrier(name)?;
         // With its first port it has taken that one's MAC address.
         self.netlink.link(name)?.ok_or_else(gone)
+    }
+
+    fn smallest_mtu(&mut self, ports: &[&str]) -> io::Result<Option<u32>> {
+        let mut smallest = None;
+        for port in ports {
+            let mtu = self.netlink.link(port)?.map(|link| link.mtu);
+            smallest = smallest.into_iter().chain(mtu).min();
+        }
+        Ok(smallest)
+    }
+
+    /// Waits until the bond has its carrier: who listens for the peer by way of it hears nothing before. Not for ever, since a
+    /// cable may be out.
+    fn await_carrier(&mut self, name: &str) -> io::Result<()> {
+        let deadline = Instant::now() + CARRIER_MAX;
+        while !self.netlink.link(name)?.is_some_and(|bond| bond.carrier) {
+            if Instant::now() > deadline {
+                tracing::warn!(interface = name, "a port channel without a carrier");
+                return Ok(());
+            }
+            std::thread::sleep(CARRIER_PACE);
+        }
+        Ok(())
     }
 
     /// From now on they are this node's, also those that were found: before, they may be another csmd's.
@@ -104,7 +144,7 @@ impl Drop for Bonds {
             if !fresh && !self.kept {
                 continue;
             }
-            if let Err(error) = self.netlink.remove_link(ifindex) {
+            if let Err(error) = self.netlink.dissolve(ifindex) {
                 tracing::warn!(ifindex, %error, "a port channel of this node stays");
             }
         }
@@ -181,6 +221,29 @@ impl Netlink {
         alias.attributes.push(LinkAttribute::IfName(name.to_owned()));
         alias.attributes.push(LinkAttribute::IfAlias(ALIAS.to_owned()));
         self.request(RouteNetlinkMessage::SetLink(alias), NLM_F_ACK).map(drop)
+    }
+
+    /// Removes a bond; its ports are up again, as they were in it.
+    fn dissolve(&mut self, bond: u32) -> io::Result<()> {
+        let ports = self.bonded(bond)?;
+        self.remove_link(bond)?;
+        for port in ports {
+            self.set_up(port.ifindex)?;
+        }
+        Ok(())
+    }
+
+    /// Whether an interface is a port of a bond or a bridge.
+    fn is_joined(&mut self, ifindex: u32) -> io::Result<bool> {
+        let answers = self.request(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        let is_port =
+            |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::Controller(other) if *other != 0);
+        Ok(answers.iter().any(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => {
+                link.header.index == ifindex && link.attributes.iter().any(is_port)
+            }
+            _ => false,
+        }))
     }
 
     /// Joins an interface to a bond; 0: takes it out of the one that it is in.

@@ -103,7 +103,7 @@ impl Netlink {
         self.request(RouteNetlinkMessage::DelLink(message), NLM_F_ACK).map(drop)
     }
 
-    fn set_link(&mut self, ifindex: u32, mac: Option<[u8; 6]>, mtu: u32) -> io::Result<()> {
+    pub(super) fn set_link(&mut self, ifindex: u32, mac: Option<[u8; 6]>, mtu: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = ifindex;
         message.attributes.push(LinkAttribute::Mtu(mtu));

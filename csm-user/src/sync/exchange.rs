@@ -75,8 +75,9 @@ pub fn received(own: &Config, name: &str, text: &str, host: &HostFacts) -> Outco
         ft.track.vrrp.clone_from(&ours.track.vrrp);
         ft.keys.clone_from(&ours.keys);
         if ft.alt_priority.is_none() {
-            // Without `alt` nothing was said about this node's priority.
-            (ft.priority, ft.alt_priority) = (ours.priority, ours.alt_priority);
+            // Without `alt` nothing was said about this node's priority; nor does this node say the other's, or the two would
+            // differ for ever.
+            ft.priority = ours.priority;
         }
     }
     // With its own ports there may be more to say.
@@ -234,6 +235,10 @@ module csm 6
         let text = config::print(&for_peer(&active).expect("alt"));
         let config = received(&standby, "peer", &text, &HostFacts::default()).config.expect("good");
         assert_eq!(config.ft.map(|ft| ft.priority), Some(30));
+        // Nor do the two differ for ever because the standby says what the active one's is to be.
+        let standby = parse(&(STANDBY.to_owned() + "  priority 30 alt 40\n"));
+        let config = received(&standby, "peer", &text, &HostFacts::default()).config.expect("good");
+        assert_eq!(out_of_sync(&shared(&config), &shared(&active)), []);
     }
 
     #[test]

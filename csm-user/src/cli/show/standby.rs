@@ -85,7 +85,8 @@ pub fn write_brief(out: &mut impl Write, groups: &[StandbyReply]) -> fmt::Result
         let priority = group.priority.map_or_else(|| "-".to_owned(), |priority| priority.to_string());
         let preempt = if group.preempt { 'P' } else { ' ' };
         let (state, routers) = (name(*state), format!("{active:<16}{standby:<16}{address}"));
-        writeln!(out, "{interface:<12}{number:<5}{priority:<5}{preempt} {state:<9}{routers}")?;
+        let interface = format!("{:<12}", format!("{interface} "));
+        writeln!(out, "{interface}{number:<5}{priority:<5}{preempt} {state:<9}{routers}")?;
     }
     Ok(())
 }

@@ -79,8 +79,7 @@ fn check_channel(checker: &mut Checker<'_>, port: &PortLines) -> bool {
     }
     let Some(channel) = channel_of_name(&port.name) else { return false };
     let has_ports = checker.config.channel_ports(channel).next().is_some();
-    let exists = checker.host.interfaces.as_ref().is_some_and(|known| known.contains(&port.name));
-    if !has_ports && !exists {
+    if !has_ports {
         let place = checker.tree.place(&section, Id::Interface, "NAME");
         let message = format!("{} has no port and carries nothing", port.name);
         checker.warning(place, message, format!("add `channel-group {channel} mode on` below a port"));

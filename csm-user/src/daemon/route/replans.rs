@@ -17,6 +17,8 @@ pub(super) struct Replans {
     work: Repeat,
     purges: Purges,
     news: Mutex<News>,
+    /// What the maps show at least.
+    shown: Mutex<Arc<Health>>,
 }
 
 #[derive(Debug)]
@@ -32,8 +34,14 @@ struct News {
 impl Replans {
     /// The maps show `health`.
     pub(super) fn new(health: Arc<Health>) -> Self {
+        let shown = Mutex::new(Arc::clone(&health));
         let news = News { health, silent: None, failed: HashSet::new() };
-        Self { work: Repeat::default(), purges: Purges::default(), news: Mutex::new(news) }
+        Self { work: Repeat::default(), purges: Purges::default(), news: Mutex::new(news), shown }
+    }
+
+    /// The health that the maps show, or have just gone beyond.
+    pub(super) fn shown(&self) -> Arc<Health> {
+        Arc::clone(&self.shown.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Neighbours that do not answer, and those of them that did: for the next plan.
@@ -75,6 +83,7 @@ impl Replans {
                 tracing::error!(%error, "health changed, but the maps could not be brought in line");
             }
         }
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&health);
         // Only now: whoever is reset and comes again must not get the same real.
         let failed: Vec<_> = health.failed_since(&before).map(planned).collect();
         self.purge(node, &failed.iter().collect::<Vec<_>>());

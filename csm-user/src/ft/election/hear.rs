@@ -152,6 +152,8 @@ impl Election {
                 self.enter(S::Standby, Reason::PeerActive, effects);
             }
             (S::Init, W::Active | W::Offers) => {}
+            // Nor may a `left` behind an old request pass for the last word. Who asks asks again.
+            (S::Init, W::Asks) if self.reason == Reason::WokeLate => {}
             (S::Init, W::Asks) => self.answer(own_term, message, effects),
             (S::Init, W::Idle | W::Yields | W::Relays | W::Left) => {}
 

@@ -12,7 +12,7 @@ impl Session {
             votes.message_sent(message.sequence, now, self.election.params());
         }
         let heard = self.paths.heard(now);
-        let versions = (self.spoken.to_peer(), self.spoken.own());
+        let versions = (self.spoken.to(message.peer_nonce), self.spoken.own());
         let datagram = envelope::seal_as(versions, message, heard, &self.keyring);
         let paths = if self.keyring.trust() == Trust::None { 1 } else { self.paths.len() };
         let mut is_taken = false;
