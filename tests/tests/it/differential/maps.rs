@@ -13,7 +13,7 @@ use csm_common::net::{
 };
 use csm_common::service::{
     self, ClientKey, MATCH_FTP, Match, Networks, REAL_STICKY, REAL_USABLE, StickyEntry, StickyKey,
-    VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP, VSERVER_HASH_SOURCE, VSERVER_INSERVICE,
+    VSERVER_COUNTED, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP, VSERVER_HASH_SOURCE, VSERVER_INSERVICE,
     VSERVER_LEASTCONNS, VSERVER_STATIC, VSERVER_UNIDIRECTIONAL, Vserver, VserverKey, ring_slot,
     weighted_slot,
 };
@@ -243,7 +243,7 @@ where
             (service.mode == Mode::Forward, VSERVER_FORWARD),
             (service.unidirectional, VSERVER_UNIDIRECTIONAL),
             (service.choice == Choice::Hash, VSERVER_HASH_SOURCE),
-            (matches!(service.choice, Choice::Least(_)), VSERVER_LEASTCONNS),
+            (matches!(service.choice, Choice::Least(_)), VSERVER_LEASTCONNS | VSERVER_COUNTED),
             (service.ftp, VSERVER_FTP),
             (service.source == Source::Static, VSERVER_STATIC),
         ];
