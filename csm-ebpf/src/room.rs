@@ -1,6 +1,6 @@
 //! Room for a connection at a real: `maxconns` and `minconns`.
 //!
-//! A connection takes its place before it is made, in one step, and gives it back if it is not made after all. So however
+//! A connection takes its place before it is made, in one step, and gives it back if it is refused after all. So however
 //! many CPUs there are, a real never has more than it may, as far as its connections are counted (`dataplane/loads.rs` of the
 //! controller says how far).
 

@@ -10,7 +10,7 @@ use csm_user::ft::envelope::{self, DATAGRAM};
 use csm_user::ft::keyring::Keyring;
 use csm_user::ft::parked::Parked;
 use csm_user::ft::session::{Arrival, Port, Session};
-use csm_user::ft::wire::{Kind, LENGTH, Message, OLDEST};
+use csm_user::ft::wire::{Kind, LENGTH, Message, newest};
 use csm_user::ft::witness::votes::Votes;
 use csm_user::ft::witness::wire::{self as witness, Word};
 use csm_user::ft::{Controls, FtEvent, Reason, Refusal, State};
@@ -338,9 +338,8 @@ fn votes(params: &Params) -> Option<Votes> {
     params.witness.then(|| Votes::new(address, params.failover))
 }
 
-/// Where a message says its version, and the newest that its sender speaks.
+/// Where a message says its version.
 const VERSION: usize = 4;
-const SPEAKS: usize = 134;
 
 /// How everything comes.
 const LINK: Arrival = Arrival { path: 0, source: IpAddr::V6(Ipv6Addr::LOCALHOST), hops: Some(255) };
@@ -356,10 +355,8 @@ fn receive(session: &mut Session, mail: &Mail, now: u64, port: &mut Wire<'_>) ->
     let before = told_nothing(session, now);
     let Ok(message) = Message::decode(datagram) else { return false };
     // In the version that it was said in.
-    let version = datagram[VERSION];
-    let newest = if version > OLDEST { datagram[SPEAKS] } else { OLDEST };
-    let sealed =
-        envelope::seal_as((version, newest), &message, [0; envelope::PATHS_MAX], &Keyring::default());
+    let versions = (datagram[VERSION], newest(datagram));
+    let sealed = envelope::seal_as(versions, &message, [0; envelope::PATHS_MAX], &Keyring::default());
     session.receive(&sealed, LINK, now, port);
     told_nothing(session, now) == before
 }
