@@ -290,7 +290,10 @@ fn backup(farms: &[Serverfarm], vserver: &Vserver) -> Option<Backup> {
 
 fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
     let family = family(number);
-    let sticky = (1..=65535_u16, any::<u8>(), bits(family));
+    // A shared group has one farm: even groups are of farm 0, odd ones of farm 1, and 0 is private.
+    let parity = u8::try_from(number % 2).expect("a bit");
+    let group = prop_oneof![Just(0), any::<u8>().prop_map(move |group| group & !1 | parity)];
+    let sticky = (1..=65535_u16, group, bits(family));
     let who = (clients(family), of(any::<bool>()), rate_limits(family));
     let what = (of(virtual_server(number)), of(Just(number % 2)), of(2..=3_usize), of(sticky), who);
     (what, secs(0..=13_500_000), secs(1..=65535), any::<[bool; 3]>()).prop_map(
