@@ -1,14 +1,16 @@
 //! A connection that this node does not know is rebuilt from what its server says: the replica lacked it, or its entry
 //! was lost.
 //!
-//! A server's address and port may belong to one virtual server only ([`ORIGINS`](crate::A::origins())); then a packet
-//! from there tells all that an entry holds. The pair stands among the half-open, which evict, until the client
+//! A server's address and port may belong to one virtual server only ([`ORIGINS`](crate::A::origins())), or the server is
+//! reached under its own address (`predictor forward`); then a packet from there tells all that an entry holds. The pair stands among the half-open, which evict, until the client
 //! acknowledges what the server sent: neither side alone brings it to the table that never does.
 
 use csm_common::counter::Reason;
 use csm_common::flow::{Connection, FLAG_FIN, FLAG_REBUILT, FLAG_REPLICATE, STATE_CLOSED, STATE_SYN_ACK};
 use csm_common::net::{PORT_SERVER, Route};
-use csm_common::service::{Origin, VSERVER_INSERVICE, VSERVER_REPLICATE, VserverKey};
+use csm_common::service::{
+    Origin, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_STATIC, Vserver, VserverKey,
+};
 
 use crate::conn::Draft;
 use crate::family::Family;
@@ -30,48 +32,73 @@ pub(crate) fn from_server<A: Family>(
         return Err(Reason::DropNoConnection);
     }
     let service = VserverKey { ip_be: key.src_be, port_be: key.sport_be, proto: key.proto, kind: 0 };
+    reverse(packet, route, &mut draft.connection);
     // SAFETY: one that is replaced meanwhile was in force until just now.
-    let origin = unsafe { A::origins().get(service) }.ok_or(Reason::DropNoConnection)?;
-    let vserver = A::vservers().get(origin.vserver).ok_or(Reason::DropInternal)?;
-    reverse(packet, route, origin, &mut draft.connection);
+    let origin = unsafe { A::origins().get(service) };
+    if let Some(origin) = origin {
+        known_as(origin, &mut draft.connection);
+    }
+    // By its VLAN and client it might be another virtual server's.
+    let number = vserver::of(&draft.connection.forward_key()).ok_or(Reason::DropNoConnection)?;
+    let vserver = A::vservers().get(number).ok_or(Reason::DropInternal)?;
     if vserver.flags & VSERVER_INSERVICE == 0 || another_stands(&draft.connection) {
         return Err(Reason::DropNoConnection);
     }
-    // Its VLAN and client might be another virtual server's.
-    if !vserver::is_for(&draft.connection.forward_key(), origin.vserver) {
-        return Err(Reason::DropNoConnection);
-    }
-    let real = A::reals().get(origin.real).ok_or(Reason::DropInternal)?;
+    draft.local.to_server = match origin {
+        Some(origin) if origin.vserver == number => {
+            A::reals().get(origin.real).ok_or(Reason::DropInternal)?.nexthop
+        }
+        None if keeps_addresses(vserver) => way_back(packet)?,
+        _ => return Err(Reason::DropNoConnection),
+    };
+    draft.connection.vserver = number;
     let replicate = if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE };
-    draft.local.to_server = real.nexthop;
     draft.local.to_client = forward::resolve(route, key.dst_be)?;
     draft.local.flags = FLAG_REBUILT | replicate;
     make_way(&draft.connection);
     Ok(())
 }
 
-/// Makes the draft, which has the packet's sender as the client, the server's connection with the packet's receiver.
+/// Makes the draft, which has the packet's sender as the client, the server's connection with the packet's receiver: with the
+/// server itself, under its own address.
 #[inline(always)]
-const fn reverse<A: Family>(
-    packet: &Packet<A>,
-    route: &Route,
-    origin: &Origin<A>,
-    connection: &mut Connection<A>,
-) {
+const fn reverse<A: Family>(packet: &Packet<A>, route: &Route, connection: &mut Connection<A>) {
     let key = &packet.key;
     connection.client_be = key.dst_be;
-    connection.virtual_be = origin.virtual_be;
+    connection.virtual_be = key.src_be;
     connection.real_be = key.src_be;
     connection.source_be = key.dst_be;
     connection.client_port_be = key.dport_be;
-    connection.virtual_port_be = origin.port_be;
+    connection.virtual_port_be = key.sport_be;
     connection.real_port_be = key.sport_be;
     connection.source_port_be = key.dport_be;
     connection.client_vlan = route.vlan;
     connection.server_vlan = key.vlan;
     connection.state = STATE_SYN_ACK;
-    connection.vserver = origin.vserver;
+}
+
+/// The client knows the server by a virtual server's address.
+#[inline(always)]
+const fn known_as<A: Family>(origin: &Origin<A>, connection: &mut Connection<A>) {
+    connection.virtual_be = origin.virtual_be;
+    connection.virtual_port_be = origin.port_be;
     connection.real = origin.real;
+}
+
+/// `predictor forward` without `nat client`: what the server's packet says of addresses and ports is all there is.
+#[inline(always)]
+const fn keeps_addresses<A: Family>(vserver: &Vserver<A>) -> bool {
+    vserver.flags & VSERVER_FORWARD != 0 && vserver.flags & VSERVER_STATIC == 0 && vserver.pool == 0
+}
+
+/// Next hop to the packet's sender, out of the VLAN that it came in on.
+#[inline(always)]
+fn way_back<A: Family>(packet: &Packet<A>) -> Result<u32, Reason> {
+    let back = forward::route(packet.key.src_be).ok_or(Reason::DropNoConnection)?;
+    if back.vlan != packet.key.vlan {
+        return Err(Reason::DropNoConnection);
+    }
+    forward::resolve(back, packet.key.src_be)
 }
 
 /// Whether the client has another connection from that port to the virtual server: perhaps a later one, at another real.

@@ -19,10 +19,10 @@ pub(crate) fn lookup<A: Family>(packet: &Packet<A>) -> Option<u32> {
     service(key, port(key), key.proto, 0).or_else(|| ftp::passive(packet)).or_else(|| others(key))
 }
 
-/// Whether connections of `key` are for virtual server `number`.
+/// Number of the virtual server that connections of `key` are for, data connections of FTP aside.
 #[inline(always)]
-pub(crate) fn is_for<A: Family>(key: &FlowKey<A>, number: u32) -> bool {
-    service(key, port(key), key.proto, 0).or_else(|| others(key)) == Some(number)
+pub(crate) fn of<A: Family>(key: &FlowKey<A>) -> Option<u32> {
+    service(key, port(key), key.proto, 0).or_else(|| others(key))
 }
 
 /// Port that is compared: an echo's identifier is none.

@@ -9,6 +9,7 @@
 //! - [`capture`], [`ports`], [`checks`], [`announcement`]: what the switch saw, and whether it was right.
 //! - [`loops`]: whether frames go round.
 //! - [`stall`]: a controller whose runtime stands still.
+//! - [`guest`]: a virtual machine in a node's place.
 //! - [`strays`]: frames that reach the wrong node, on purpose.
 //! - [`decapsulate`]: the far end of tunnels.
 //! - [`racing`]: frames on two CPUs at once.
@@ -30,6 +31,7 @@ pub mod endure;
 pub mod explore;
 pub mod figure;
 pub mod flood;
+pub mod guest;
 pub mod lab;
 pub mod link;
 pub mod loops;

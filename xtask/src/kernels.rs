@@ -4,6 +4,7 @@
 //! guest is emulated in software, so this needs no virtualisation, and takes some minutes for each kernel.
 
 mod guest;
+pub(crate) mod machine;
 mod package;
 
 use std::ffi::OsString;
@@ -39,6 +40,20 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// The guest's last line, followed by the exit code of the tests.
 const VERDICT: &str = "csm-guest: exit code ";
 
+/// Modules that the fixtures use.
+const MODULES: [&str; 7] = [
+    "drivers/net/veth.ko",
+    "net/802",
+    "net/8021q",
+    "net/bridge/bridge.ko",
+    "net/llc",
+    "drivers/net/bonding",
+    "net/tls/tls.ko",
+];
+
+/// What the guest runs unless told otherwise: the packet fixtures.
+const FIXTURES: &str = "dataplane::";
+
 /// Runs the fixtures, or those of them that `words` choose, on each kernel.
 ///
 /// # Errors
@@ -55,11 +70,27 @@ pub(crate) fn run(toolchain: &Toolchain, words: &[OsString]) -> Result<()> {
         let kernel = package::ensure(series, &toolchain::cache()?.join("kernels"))?;
         let started = Instant::now();
         eprintln!("xtask: packet fixtures on {} (emulated; some minutes)", kernel.release);
-        let initrd = guest::pack(&kernel, &tests, words, &exec::target_dir().join("kernels").join(series))?;
+        let name = tests.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
+        let contents = guest::Contents {
+            programs: &[&tests],
+            modules: &MODULES,
+            loaded: "veth bridge 8021q bonding",
+            script: &script(name, words)?,
+        };
+        let initrd = guest::pack(&kernel, &contents, &exec::target_dir().join("kernels").join(series))?;
         boot(&kernel.image, &initrd).with_context(|| format!("on kernel {}", kernel.release))?;
         eprintln!("xtask: kernel {}: passed in {} s", kernel.release, started.elapsed().as_secs());
     }
     Ok(())
+}
+
+/// Runs those of the tests that `words` choose, and tells how that ended.
+fn script(tests: &str, words: &[OsString]) -> Result<String> {
+    let words: Vec<&str> =
+        words.iter().map(|word| word.to_str().context("words are to be UTF-8")).collect::<Result<_>>()?;
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
+    let chosen = if quoted.is_empty() { FIXTURES.to_owned() } else { quoted.join(" ") };
+    Ok(format!("{tests} --test-threads 2 --show-output {chosen}\necho \"{VERDICT}$?\""))
 }
 
 /// Builds the integration tests and names their binary.
@@ -145,6 +176,12 @@ fn watch(guest: &mut Child) -> Result<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_reach_the_guests_shell_as_they_are() {
+        let script = script("it-1", &["a b".into(), "it's".into()]).unwrap();
+        assert!(script.starts_with(r"it-1 --test-threads 2 --show-output 'a b' 'it'\''s'"), "{script}");
+    }
 
     #[test]
     fn the_executable_is_found_among_cargos_messages() {

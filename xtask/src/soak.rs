@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::build::{Profile, binaries};
-use crate::exec;
 use crate::toolchain::Toolchain;
+use crate::{exec, kernels};
 
 /// Cases a property test tries in a soak; proptest's own default is 256.
 const PROPTEST_CASES: &str = "20000";
@@ -65,6 +65,8 @@ impl Soak {
                 exec::run(exec::command(bin_dir.join("csm-lab")).arg(words))
                     .with_context(|| format!("soak round {round}"))?;
             }
+            kernels::machine::run(&toolchain, Profile::Release)
+                .with_context(|| format!("soak round {round}"))?;
             exec::run(
                 exec::command(bin_dir.join("csm-lab"))
                     .args(["edits", "10000", "--seed"])

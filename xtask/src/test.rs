@@ -18,6 +18,9 @@ pub(crate) struct Test {
     /// Instead: the packet fixtures on Debian's kernels 6.1 and 6.12, emulated by qemu
     #[arg(long)]
     kernels: bool,
+    /// Instead: a pair of which one node is a virtual machine that stands still and has its clock set
+    #[arg(long, conflicts_with = "kernels")]
+    guest: bool,
     /// Handed on to `cargo test`: a name to filter by, or `-- --nocapture`; with --kernels to the fixtures in the guest
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
@@ -26,6 +29,9 @@ pub(crate) struct Test {
 impl Test {
     pub(crate) fn run(&self) -> Result<()> {
         let toolchain = Toolchain::ensure_with_lab("the lab tests")?;
+        if self.guest {
+            return kernels::machine::run(&toolchain, Profile::Debug);
+        }
         // The lab starts our binaries as a user would, from beside its tests, so they must be there before.
         binaries(&toolchain, Profile::Debug, &["csm-user", "csm-tests"])?;
         if self.kernels {

@@ -12,6 +12,7 @@ use csm_tests::apps::{self, Program, Way};
 use csm_tests::edits::{self, Summary};
 use csm_tests::endure::{self, CONNECTIONS, Deed, Endurance};
 use csm_tests::figure::{Figure, Timers};
+use csm_tests::guest::{Image, deed};
 use csm_tests::lab::{Lab, Options};
 use csm_tests::matrix::{self, Bench, Mode, Trouble, table};
 use csm_tests::node::{Fault, NegativeControl};
@@ -49,6 +50,8 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// A virtual machine as node A: its clock is set, and it stands still; prints a table.
+    Guest(GuestArgs),
     /// Remove what labs whose process has died have left behind.
     Clean,
     #[command(hide = true, about = "Remove a lab at the end of standard input")]
@@ -170,6 +173,19 @@ struct EndureArgs {
     out: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct GuestArgs {
+    /// Its kernel; `cargo xtask test --guest` names both
+    #[arg(long)]
+    kernel: PathBuf,
+    /// Its root
+    #[arg(long)]
+    initrd: PathBuf,
+    /// Directory for logs
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
 #[derive(Debug, Clone, Subcommand)]
 enum TrafficCommand {
     MsgServer { listen: SocketAddr, interval_ms: u64 },
@@ -212,6 +228,7 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Endure(arguments) => return endure(&arguments),
         Command::Edits(arguments) => return edit(&arguments),
         Command::Cuts { out } => cut(out)?,
+        Command::Guest(arguments) => return stand_still(&arguments),
         Command::Clean => {
             let removed = netns::sweep_dead();
             println!("{} namespaces removed{}", removed.len(), if removed.is_empty() { "" } else { ":" });
@@ -401,6 +418,15 @@ fn endure(arguments: &EndureArgs) -> Result<ExitCode> {
         lab.end()?;
     }
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn stand_still(arguments: &GuestArgs) -> Result<ExitCode> {
+    prepare()?;
+    let out = arguments.out.clone().map_or_else(default_out, Ok)?;
+    let image = Image { kernel: arguments.kernel.clone(), initrd: arguments.initrd.clone() };
+    println!("{}", deed::head());
+    let good = deed::all(&image, Programs::beside_this_one()?, out, |outcome| println!("{}", outcome.row()))?;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn run(arguments: &RunArgs) -> Result<ExitCode> {

@@ -10,6 +10,7 @@ use super::dissect::{Dissection, Recorder};
 use super::{Bench, CLIENT_LINK, Mode, SERVER_LINK, Trouble};
 use crate::checks;
 use crate::link::{self, Cut};
+use crate::node::Fault;
 use crate::scenario::unstuck;
 use crate::service::DOWNLOAD;
 use crate::stall::Stalled;
@@ -257,12 +258,27 @@ impl Bench {
         Ok(())
     }
 
+    /// A role that comes back again and again is waited for, minutes in the end; what an operator does who does not want to wait.
+    fn undamp(&mut self, active: Side) -> Result<()> {
+        if !self.lab.options.figure.preempt {
+            return Ok(());
+        }
+        let damped = self.lab.node(active).show("ft").is_ok_and(|ft| !ft["preempt_damped_ms"].is_null());
+        let ready = damped && self.lab.node(active).status().is_ok_and(|status| status.ready);
+        let peer = active.peer();
+        if ready && self.lab.node(peer).status().is_ok_and(|status| status.role == Role::Active) {
+            self.lab.fail(peer, Fault::FtActive)?;
+        }
+        Ok(())
+    }
+
     /// Waits for one active node, `active` where that is known, and one that could take over.
     fn settled(&mut self, active: Side, trouble: Trouble) -> Result<()> {
         // Of two that could not hear each other, either may have to give way.
         let known =
             !matches!(trouble, Trouble::Isolated | Trouble::Starved(_)) || self.lab.options.figure.preempt;
         wait::until("one active node and one ready standby", LIMIT, Duration::from_millis(50), || {
+            self.undamp(active)?;
             let mut roles = Vec::new();
             for side in Side::BOTH {
                 let Ok(status) = self.lab.node(side).status() else { return Ok(None) };

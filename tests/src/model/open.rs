@@ -28,7 +28,10 @@ impl Model {
         relayed: bool,
         made: &dyn Fn(&Key) -> Option<Made>,
     ) -> Result<(u32, bool), Failed> {
-        let (conn, pool) = match self.service(key).cloned() {
+        // A server's packet to a network that is forwarded to may be one of a connection that came by it.
+        let may_answer =
+            |service: &Service| !transport.opens() && service.mode == Mode::Forward && key.vlan == 3;
+        let (conn, pool) = match self.service(key).cloned().filter(|service| !may_answer(service)) {
             Some(service) => self.balance(key, transport, &service, made)?,
             None => {
                 let (way, egress) = self.way_on(key)?;
@@ -234,9 +237,8 @@ impl Model {
         if flags & (RST | ACK) != ACK || relayed {
             return Err(none);
         }
-        let origin = self.scene.origin((key.src, key.sport), false).ok_or(none)?;
-        let service = self.scene.numbered(origin.service);
-        let (virtual_ip, virtual_port) = origin.virtual_server;
+        let origin = self.scene.origin((key.src, key.sport), false);
+        let (virtual_ip, virtual_port) = origin.map_or((key.src, key.sport), |origin| origin.virtual_server);
         let of_client = Key {
             src: key.dst,
             dst: virtual_ip,
@@ -245,17 +247,29 @@ impl Model {
             vlan: egress,
             proto: key.proto,
         };
-        let meant = self.scene.service(&of_client).is_some_and(|meant| meant.number == origin.service);
-        if !service.in_service || self.tables.stands(&of_client) || !meant {
+        let service = self.scene.service(&of_client).ok_or(none)?;
+        if !service.in_service || self.tables.stands(&of_client) {
             return Err(none);
         }
+        let (real, to_server) = match origin {
+            Some(origin) if service.number == origin.service => (Some(origin.real.number), origin.real.hop),
+            // The server is reached under its own address.
+            None if service.mode == Mode::Forward && service.source == Source::Own => {
+                let (way, vlan) = self.scene.way(key.src).ok_or(none)?;
+                if vlan != key.vlan {
+                    return Err(none);
+                }
+                (None, self.scene.next(way, key.src).ok_or(Reason::DropUnresolved)?)
+            }
+            _ => return Err(none),
+        };
         let to_client = self.scene.next(way, key.dst).ok_or(Reason::DropUnresolved)?;
         let synchronizes = flags & SYN != 0;
         Ok(Conn {
             server: (key.src, key.sport),
             server_vlan: key.vlan,
-            service: Some((origin.service, Some(origin.real.number))),
-            to_server: origin.real.hop,
+            service: Some((service.number, real)),
+            to_server,
             to_client,
             sticky: match service.choice {
                 Choice::Sticky { group, bits } => Some((group, Net::mask(key.dst, bits))),

@@ -1,40 +1,33 @@
-//! The guest's root: busybox, the programs that the tests start, the tests with the libraries they need, and the modules of its kernel.
+//! A guest's root: busybox, programs with the libraries they need, the modules of its kernel, and a script that runs in it.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::VERDICT;
 use super::package::Kernel;
 use crate::exec;
 
-/// Modules that the tests use, with what they depend on: directories and files below `kernel/` of the module tree.
-const MODULES: [&str; 7] = [
-    "drivers/net/veth.ko",
-    "net/802",
-    "net/8021q",
-    "net/bridge/bridge.ko",
-    "net/llc",
-    "drivers/net/bonding",
-    "net/tls/tls.ko",
-];
+/// What is in a guest besides busybox, `ip` and `ethtool`.
+pub(super) struct Contents<'a> {
+    /// Programs of ours, for `/bin`.
+    pub(super) programs: &'a [&'a Path],
+    /// Modules, with what they depend on: directories and files below `kernel/` of the module tree.
+    pub(super) modules: &'a [&'a str],
+    /// Those to be loaded at once.
+    pub(super) loaded: &'a str,
+    /// What runs when all of that is there.
+    pub(super) script: &'a str,
+}
 
-/// What the tests start.
+/// What is started from Debian.
 const COMMANDS: [&str; 2] = ["ip", "ethtool"];
 
-/// What the guest loads before it starts the tests.
-const LOADED: &str = "veth bridge 8021q bonding";
-
-/// What the guest runs unless told otherwise: the packet fixtures.
-const FIXTURES: &str = "dataplane::";
-
-/// Makes the initial file system of a guest with `kernel` that runs `tests`, those that `words` choose, in `dir`.
+/// Makes the initial file system of a guest with `kernel` in `dir`.
 ///
 /// # Errors
 /// A file cannot be copied, or one of the programs needed fails.
-pub(super) fn pack(kernel: &Kernel, tests: &Path, words: &[OsString], dir: &Path) -> Result<PathBuf> {
+pub(super) fn pack(kernel: &Kernel, contents: &Contents<'_>, dir: &Path) -> Result<PathBuf> {
     let root = dir.join("root");
     if dir.exists() {
         std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
@@ -47,10 +40,14 @@ pub(super) fn pack(kernel: &Kernel, tests: &Path, words: &[OsString], dir: &Path
     for program in COMMANDS {
         install(&exec::find(program).context(program)?, &root.join("sbin").join(program), &root)?;
     }
-    install(tests, &root.join("it"), &root)?;
-    modules(kernel, &root)?;
+    for program in contents.programs {
+        let name = program.file_name().context("a program without a name")?;
+        install(program, &root.join("bin").join(name), &root)?;
+    }
+    modules(kernel, contents.modules, &root)?;
     let init = root.join("init");
-    std::fs::write(&init, script(words)?).with_context(|| format!("cannot write {}", init.display()))?;
+    std::fs::write(&init, init_script(contents))
+        .with_context(|| format!("cannot write {}", init.display()))?;
     exec::run(exec::command("chmod").arg("755").arg(&init))?;
 
     let initrd = dir.join("initrd");
@@ -60,12 +57,8 @@ pub(super) fn pack(kernel: &Kernel, tests: &Path, words: &[OsString], dir: &Path
 }
 
 /// Busybox' own `ip` knows no veth, so `sbin` comes first.
-fn script(words: &[OsString]) -> Result<String> {
-    let words: Vec<&str> =
-        words.iter().map(|word| word.to_str().context("words are to be UTF-8")).collect::<Result<_>>()?;
-    let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
-    let chosen = if quoted.is_empty() { FIXTURES.to_owned() } else { quoted.join(" ") };
-    Ok(format!(
+fn init_script(contents: &Contents<'_>) -> String {
+    format!(
         "#!/bin/busybox sh\n\
          export PATH=/sbin:/bin RUST_BACKTRACE=1\n\
          /bin/busybox --install -s /bin\n\
@@ -75,12 +68,12 @@ fn script(words: &[OsString]) -> Result<String> {
          mount -t tmpfs tmpfs /tmp\n\
          mount -t tmpfs tmpfs /run\n\
          mount -t bpf bpf /sys/fs/bpf\n\
-         for module in {LOADED}; do modprobe $module || echo \"no module $module\"; done\n\
+         for module in {}; do modprobe $module || echo \"no module $module\"; done\n\
          ip link set lo up\n\
-         /it --test-threads 2 --show-output {chosen}\n\
-         echo \"{VERDICT}$?\"\n\
-         poweroff -f\n"
-    ))
+         {}\n\
+         poweroff -f\n",
+        contents.loaded, contents.script
+    )
 }
 
 /// Copies a program with the shared libraries that it is linked with.
@@ -110,10 +103,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Copies the modules, unpacked, and writes their index: busybox' modprobe needs both.
-fn modules(kernel: &Kernel, root: &Path) -> Result<()> {
+fn modules(kernel: &Kernel, wanted: &[&str], root: &Path) -> Result<()> {
     let target = root.join("lib/modules").join(&kernel.release);
     let mut found = 0;
-    for part in MODULES {
+    for part in wanted {
         let from = kernel.modules.join("kernel").join(part);
         let to = target.join("kernel").join(part);
         if from.is_dir() {
@@ -136,7 +129,7 @@ fn modules(kernel: &Kernel, root: &Path) -> Result<()> {
             found += 1;
         }
     }
-    ensure!(found >= MODULES.len(), "{} holds too few modules", kernel.modules.display());
+    ensure!(found >= wanted.len(), "{} holds too few modules", kernel.modules.display());
     for list in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
         copy(&kernel.modules.join(list), &target.join(list))?;
     }
@@ -165,11 +158,5 @@ mod tests {
                       \t/lib64/ld-linux-x86-64.so.2 (0x00007f52f25e5000)\n";
         let expected = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"];
         assert_eq!(libraries(linked), expected.map(Path::new).into());
-    }
-
-    #[test]
-    fn words_reach_the_guests_shell_as_they_are() {
-        let script = script(&["a b".into(), "it's".into()]).unwrap();
-        assert!(script.contains(r"--show-output 'a b' 'it'\''s'"), "{script}");
     }
 }

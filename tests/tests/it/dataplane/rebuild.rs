@@ -3,10 +3,12 @@
 use aya::maps::{HashMap, MapData};
 use csm_common::counter::Reason;
 use csm_common::event::EVENT_CONNECTION;
-use csm_common::flow::{FLAG_REPLICATE, PROOF_WINDOW, STATE_CLOSED, STATE_ESTABLISHED, STATE_SYN_ACK};
+use csm_common::flow::{FLAG_REPLICATE, NONE, PROOF_WINDOW, STATE_CLOSED, STATE_ESTABLISHED, STATE_SYN_ACK};
 use csm_common::names;
 use csm_common::net::relay_mac;
-use csm_common::service::{Match, Origin, VSERVER_INSERVICE, VSERVER_REPLICATE, VserverKey};
+use csm_common::service::{
+    Match, Origin, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_STATIC, VserverKey,
+};
 use csm_tests::rig::{ANY_TCP, FAR_CLIENT, REALS, Rig, Side, VIP, WEB, be};
 
 use super::frames::{ACK, CLIENT_PORT, FIN, Frame, L4, PSH, RST, SYN, expect, expect_end, handshake};
@@ -212,4 +214,36 @@ fn a_finished_connection_from_the_same_port_makes_way() {
     answers(&mut rig, SERVER_SEQ.wrapping_add(14));
     let flows = rig.flows(names::FLOWS);
     assert!(flows.len() == 2 && flows.iter().all(|(_, entry)| entry.state == STATE_ESTABLISHED));
+}
+
+#[test]
+fn a_connection_to_a_servers_own_address_is_rebuilt_from_what_the_server_says_unless_its_client_is_hidden() {
+    let mut rig = Rig::new().expect("the rig");
+    let mut keys: HashMap<MapData, VserverKey, Match> = rig.map(names::VSERVER_KEYS);
+    let key = VserverKey { ip_be: be(REALS[1].ip), port_be: 0, proto: 6, kind: 0 };
+    keys.insert(key, Match { vserver: 8, rules: 0 }, 0).expect("VSERVER_KEYS");
+    let flags = VSERVER_INSERVICE | VSERVER_FORWARD | VSERVER_REPLICATE;
+    let to = (REALS[1].ip, 22);
+    let back = (FAR_CLIENT.ip, CLIENT_PORT);
+    // Its handshake was under way when the role moved: the server says it again.
+    let syn_ack = L4::Tcp { flags: SYN | ACK, seq: SERVER_SEQ, ack: CLIENT_SEQ };
+    let syn_ack = Frame::from(&REALS[1], 22, back, syn_ack);
+    for (flags, pool) in [(flags, 1), (flags | VSERVER_STATIC, 0), (VSERVER_FORWARD, 0)] {
+        rig.vserver(8, |vserver| (vserver.flags, vserver.pool) = (flags, pool));
+        expect_end(&mut rig, Side::Server, &syn_ack, Reason::DropNoConnection);
+    }
+    rig.vserver(8, |vserver| (vserver.flags, vserver.pool) = (flags, 0));
+    let out = syn_ack.clone().routed_to(&FAR_CLIENT);
+    expect(&mut rig, Side::Server, &syn_ack, Reason::ForwardedRebuilt, &out);
+    let answer = L4::Tcp { flags: PSH | ACK, seq: CLIENT_SEQ, ack: SERVER_SEQ + 1 };
+    let answer = Frame::from(&FAR_CLIENT, CLIENT_PORT, to, answer);
+    expect(&mut rig, Side::Client, &answer, Reason::ForwardedFlow, &answer.clone().routed_to(&REALS[1]));
+    let flows = rig.flows(names::FLOWS);
+    assert!(flows.len() == 2 && flows.iter().all(|(_, entry)| entry.state == STATE_ESTABLISHED));
+    let events = rig.events();
+    let [event] = events[..] else { panic!("one event, not {events:?}") };
+    assert_eq!((event.connection.vserver, event.connection.real), (8, NONE));
+    // Another server's address is nobody's.
+    let other = Frame::from(&REALS[2], 22, back, L4::Tcp { flags: ACK, seq: 1, ack: 1 });
+    expect_end(&mut rig, Side::Server, &other, Reason::DropNoConnection);
 }
