@@ -4,6 +4,7 @@
 mod announce;
 mod apps;
 mod bridge;
+mod channel;
 mod configure;
 mod cuts;
 mod dataplane;
