@@ -28,6 +28,7 @@ use super::restart::{self, Handed, Restarting};
 use super::route::{self, Inputs};
 use super::router;
 use super::saved::{self, Saved};
+use super::shares::Shares;
 use super::sole::Sole;
 use super::standby;
 use super::sync;
@@ -389,7 +390,8 @@ impl Running {
         };
         let loads = LoadMaps::open(&dataplane).map_err(Failure::step("the dataplane's maps"))?;
         let loads = Arc::new(Loads::new(loads, Arc::clone(&planner)));
-        let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked, loads)?;
+        let shares = Shares::open(&dataplane, &planner, connections).map_err(map_step())?;
+        let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked, (loads, shares))?;
 
         let nonce = parked.as_ref().map_or_else(host::nonce, |parked| parked.rest.nonce);
         let promises = Promises::open(&dataplane).map_err(map_step())?;
@@ -563,7 +565,7 @@ fn spawn_expiry(
     neighbours: &Arc<Neighbours>,
     counters: &Arc<Counters>,
     walked: &Arc<WalkedCell>,
-    loads: Arc<Loads>,
+    (loads, shares): (Arc<Loads>, Shares),
 ) -> Result<ExpiryThread, Failure> {
     let (begin_planner, begin_neighbours) = (Arc::clone(planner), Arc::clone(neighbours));
     let begin_loads = Arc::clone(&loads);
@@ -576,6 +578,7 @@ fn spawn_expiry(
     let walked = Arc::clone(walked);
     let end = move |census: Census| {
         loads.walk_ended(&census.loads);
+        shares.walk_ended(&census.held);
         if let Err(error) = counters.clear(&planner.walk_ended(&census)) {
             tracing::warn!(%error, "counters of released numbers could not be cleared");
         }
