@@ -91,8 +91,8 @@ fn who_loses_the_last_place_finds_another_reals() {
         let mut real = None;
         move |round: usize| {
             let flow = first + u16::try_from(round / 2).expect("a flow");
-            let (segment, at) = if round % 2 == 0 { (OPENS, 0) } else { (REFUSES, real.take().unwrap_or(0)) };
-            let opens = round % 2 == 0;
+            let opens = round.is_multiple_of(2);
+            let (segment, at) = if opens { (OPENS, 0) } else { (REFUSES, real.take().unwrap_or(0)) };
             let shot = Shot { ifindex: ports[usize::from(!opens)], frame: u32::frames(segment, flow, at).0 };
             let hit = fire(program, &shot).expect("a test run");
             if opens {
