@@ -62,14 +62,10 @@ pub(crate) fn run(toolchain: &Toolchain, words: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// Builds the product and the integration tests, and names their binary.
+/// Builds the integration tests and names their binary.
 fn test_binary(toolchain: &Toolchain) -> Result<PathBuf> {
-    let mut product = exec::cargo();
-    product.args(["build", "--package", "csm-user", "--package", "csm-tests", "--bins"]);
-    exec::run(toolchain.apply(&mut product))?;
     let mut cargo = exec::cargo();
-    cargo.args(["test", "--no-run", "--package", "csm-user", "--package", "csm-tests", "--test", "it"]);
-    cargo.args(["--message-format", "json"]);
+    cargo.args(["test", "--no-run", "--package", "csm-tests", "--test", "it", "--message-format", "json"]);
     let told = toolchain.apply(&mut cargo).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     ensure!(told.status.success(), "the integration tests do not build: {}", told.status);
     executable(&String::from_utf8_lossy(&told.stdout))

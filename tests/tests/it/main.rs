@@ -4,7 +4,6 @@
 mod announce;
 mod apps;
 mod bridge;
-mod channel;
 mod configure;
 mod cuts;
 mod dataplane;

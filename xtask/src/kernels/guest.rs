@@ -24,9 +24,6 @@ const MODULES: [&str; 7] = [
 /// What the tests start.
 const COMMANDS: [&str; 2] = ["ip", "ethtool"];
 
-/// What the tests of a whole node start.
-const PRODUCT: [&str; 3] = ["csmd", "csm", "csm-lab"];
-
 /// What the guest loads before it starts the tests.
 const LOADED: &str = "veth bridge 8021q bonding";
 
@@ -51,12 +48,6 @@ pub(super) fn pack(kernel: &Kernel, tests: &Path, words: &[OsString], dir: &Path
         install(&exec::find(program).context(program)?, &root.join("sbin").join(program), &root)?;
     }
     install(tests, &root.join("it"), &root)?;
-    // Beside them, where they look for it.
-    for program in PRODUCT {
-        let built =
-            tests.parent().and_then(Path::parent).context("no directory above the tests")?.join(program);
-        install(&built, &root.join(program), &root)?;
-    }
     modules(kernel, &root)?;
     let init = root.join("init");
     std::fs::write(&init, script(words)?).with_context(|| format!("cannot write {}", init.display()))?;
