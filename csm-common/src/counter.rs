@@ -187,6 +187,8 @@ reasons! {
     DropMaxConns = "drop_max_conns", Drop;
     /// A first packet, for the program that opens connections. Never counted: it ends in what becomes of it there.
     ToOpen = "to_open", Forward;
+    /// What would prove a connection to a virtual server that has had its share of a crowded connection table.
+    DropShare = "drop_no_share", Drop;
 }
 
 #[cfg(test)]

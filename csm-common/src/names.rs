@@ -146,6 +146,8 @@ pub const CLIENT_RATES: &str = "CLIENT_RATES";
 pub const CLIENT_RATES6: &str = "CLIENT_RATES6";
 /// Per-CPU [`crate::rate::Refused`] by vserver number.
 pub const REFUSED: &str = "REFUSED";
+/// Room that is left in the connection tables, `u64` by [`crate::service::share_slot`].
+pub const SHARES: &str = "SHARES";
 /// A `u32` by real number: not 0 while it is at its `maxconns` or was, and has not fallen below `minconns`.
 pub const THROTTLED: &str = "THROTTLED";
 /// [`ADDRESSES`] of IPv6.

@@ -166,6 +166,17 @@ pub const fn load(base: u64, since: u64) -> u64 {
     sum & !(sum.cast_signed() >> 63).cast_unsigned() & 0xffff_ffff
 }
 
+/// Element of `SHARES` for the room that virtual server `vserver` has in its family's connection table for itself. The first two, of IPv4
+/// and of IPv6, are for the room that is everybody's.
+///
+/// An element is 1 more than the connections that may still be proven before the controller counts again; that of everybody's room is
+/// 0 while nobody is limited.
+#[inline(always)]
+#[must_use]
+pub const fn share_slot(vserver: u32) -> u32 {
+    vserver.saturating_add(2)
+}
+
 /// Value of `POOLS`: addresses and ports that clients get by `nat client`, or servers by `static nat`. A node allocates from
 /// its own ports only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

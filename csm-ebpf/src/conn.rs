@@ -95,7 +95,7 @@ fn touch<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>) {
     // A replica's first packet counts however soon it comes: from then on the entry is this node's to keep.
     if packet.now_ns > entry.last_seen_ns + TOUCH_NS || entry.flags & FLAG_REPLICA != 0 {
         entry.last_seen_ns = packet.now_ns;
-        transition::unset_flag(entry, FLAG_REPLICA);
+        let _ = transition::unset_flag(entry, FLAG_REPLICA);
         if entry.flags & FLAG_FORWARD != 0 && entry.vserver != NONE {
             sticky::touch(entry, packet.now_ns);
         }
@@ -212,14 +212,21 @@ pub(crate) fn is_ours<A: Family>(ip_be: A, vlan: u16) -> bool {
     unsafe { A::addresses().get(AddressKey { ip_be, vlan, pad: 0 }) }.is_some()
 }
 
+/// Whose pair stands after both directions of a connection were to be entered.
+pub(crate) enum Pair {
+    /// The one that was to be.
+    Made,
+    /// Another CPU's, where the same packet arrived: it was first, so its pair counts.
+    Stands,
+}
+
 /// Enters both directions among the half-open.
 #[inline(never)]
-pub(crate) fn insert_pair<A: Family>(connection: &Connection<A>, local: &Local) -> Result<(), Reason> {
+pub(crate) fn insert_pair<A: Family>(connection: &Connection<A>, local: &Local) -> Result<Pair, Reason> {
     make_way(connection)?;
     match insert_forward(connection, local) {
         0 => {}
-        // The same packet arrived on another CPU, which was first: its pair counts.
-        EEXIST => return Ok(()),
+        EEXIST => return Ok(Pair::Stands),
         _ => return Err(Reason::DropTableFull),
     }
     // A return entry that stands here belongs to a half-open connection that has lost its other half, or loses it now:
@@ -228,7 +235,7 @@ pub(crate) fn insert_pair<A: Family>(connection: &Connection<A>, local: &Local) 
         take_back(connection);
         return Err(Reason::DropTableFull);
     }
-    Ok(())
+    Ok(Pair::Made)
 }
 
 /// Takes the client's direction out again.

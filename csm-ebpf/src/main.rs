@@ -42,6 +42,7 @@ mod reset;
 mod rewrite;
 mod room;
 mod router;
+mod share;
 mod sticky;
 mod trace;
 mod transition;

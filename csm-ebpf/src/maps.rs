@@ -19,6 +19,7 @@ use csm_common::net::{
 use csm_common::rate::{RateKey, Refused};
 use csm_common::service::{
     ClientKey, Match, Networks, Origin, Pool, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey,
+    share_slot,
 };
 
 use csm_common::trace::Filter;
@@ -161,6 +162,8 @@ pub(crate) static CLIENT_RATES6: LruHashMap<RateKey<V6>, u64> =
     LruHashMap::with_max_entries(limits::CLIENT_RATES_MAX, 0);
 #[map]
 pub(crate) static REFUSED: PerCpuArray<Refused> = PerCpuArray::with_max_entries(limits::VSERVERS_MAX, 0);
+#[map]
+pub(crate) static SHARES: Array<u64> = Array::with_max_entries(share_slot(limits::VSERVERS_MAX), 0);
 #[map]
 pub(crate) static THROTTLED: Array<u32> = Array::with_max_entries(limits::REALS_MAX, 0);
 

@@ -12,7 +12,7 @@ use csm_common::flow::{Connection, FlowKey, Local, NONE};
 use csm_common::hash::mix;
 use csm_common::service::Pool;
 
-use crate::conn::{EEXIST, insert_forward, insert_return};
+use crate::conn::{EEXIST, Pair, insert_forward, insert_return};
 use crate::family::Family;
 use crate::packet::{PROTO_TCP, PROTO_UDP};
 
@@ -23,7 +23,7 @@ const TRIES: u32 = 8;
 const TRIES_OF_ADDRESS: u32 = 6;
 
 enum Try {
-    Done,
+    Done(Pair),
     Taken,
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn insert_pair<A: Family>(
     connection: &mut Connection<A>,
     local: &Local,
     number: u32,
-) -> Result<(), Reason> {
+) -> Result<Pair, Reason> {
     let pool = A::pools().get(number).ok_or(Reason::DropInternal)?;
     if pool.addresses == 0 || pool.ports == 0 {
         return Err(Reason::DropPoolExhausted);
@@ -55,8 +55,8 @@ pub(crate) fn insert_pair<A: Family>(
         // Without ports the addresses alone tell connections of one real apart: each try takes another.
         let address = if has_ports(connection) { client.wrapping_add(turn / TRIES_OF_ADDRESS) } else { port };
         choose(connection, pool, address, port);
-        if let Try::Done = attempt(connection, local)? {
-            return Ok(());
+        if let Try::Done(pair) = attempt(connection, local)? {
+            return Ok(pair);
         }
     }
     Err(Reason::DropPoolExhausted)
@@ -93,13 +93,12 @@ fn attempt<A: Family>(connection: &Connection<A>, local: &Local) -> Result<Try, 
     let taken = is_proven(connection);
     let forward = if taken { EEXIST } else { insert_forward(connection, local) };
     if forward == 0 {
-        return Ok(Try::Done);
+        return Ok(Try::Done(Pair::Made));
     }
     let _ = A::embryonic().remove(connection.return_key());
     match forward {
         EEXIST if taken => Ok(Try::Taken),
-        // The same packet arrived on another CPU, which was first: its pair counts.
-        EEXIST => Ok(Try::Done),
+        EEXIST => Ok(Try::Done(Pair::Stands)),
         _ => Err(Reason::DropTableFull),
     }
 }

@@ -15,7 +15,7 @@ use csm_common::service::{
     VSERVER_UNIDIRECTIONAL, Vserver,
 };
 
-use crate::conn::{self, Cold, Draft, is_ours};
+use crate::conn::{self, Cold, Draft, Pair, is_ours};
 use crate::family::Family;
 use crate::packet::{PROTO_TCP, PROTO_UDP, Packet};
 use crate::predictor::Pick;
@@ -106,8 +106,9 @@ fn create<A: Family>(cold: &mut Cold<A>) -> Result<(), Reason> {
         choose(&packet.key, draft)?;
         to_real(packet, draft)?;
     }
-    insert(draft)?;
-    settle(packet, draft);
+    if let Pair::Made = insert(draft)? {
+        settle(packet, draft);
+    }
     Ok(())
 }
 
@@ -156,25 +157,27 @@ fn may_answer<A: Family>(packet: &Packet<A>, number: u32) -> bool {
         && A::vservers().get(number).is_some_and(|vserver| vserver.flags & VSERVER_FORWARD != 0)
 }
 
-/// Enters the connection that was drafted.
+/// Enters the connection that was drafted, which has its place at its real, unless another CPU has entered it just now.
 #[inline(never)]
-fn insert<A: Family>(draft: &mut Draft<A>) -> Result<(), Reason> {
+fn insert<A: Family>(draft: &mut Draft<A>) -> Result<Pair, Reason> {
+    if draft.local.flags & FLAG_REBUILT != 0 {
+        room::take::<A>(draft.connection.vserver, draft.connection.real);
+    }
     let inserted = if draft.pool == 0 {
         conn::insert_pair(&draft.connection, &draft.local)
     } else {
         nat::insert_pair(&mut draft.connection, &draft.local, draft.pool)
     };
-    if inserted.is_err() {
+    if !matches!(inserted, Ok(Pair::Made)) {
         give_back(draft);
     }
     inserted
 }
 
-/// The draft's connection is not made after all: the place at its real is another's. A rebuilt one has taken none: the next walk of
-/// the controller counts it.
+/// The draft's connection is not made after all: the place at its real is another's.
 #[inline(always)]
 fn give_back<A: Family>(draft: &Draft<A>) {
-    if draft.connection.real != NONE && draft.local.flags & FLAG_REBUILT == 0 {
+    if draft.connection.real != NONE {
         room::give_back::<A>(draft.connection.vserver, draft.connection.real);
     }
 }

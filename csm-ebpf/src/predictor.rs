@@ -30,13 +30,26 @@ pub(crate) struct Pick {
     turn: u32,
 }
 
+/// Times that the least loaded is looked for anew, where another CPU took its last place meanwhile.
+const LEAST_TRIES: u32 = 3;
+
 /// Chooses the real for a connection that `key` opens, and takes its place there; [`NONE`] if none in rotation has room.
 #[inline(always)]
 pub(crate) fn pick<A: Family>(key: &FlowKey<A>, pick: &mut Pick) {
     first(key, pick);
     // SAFETY: a field of a map's value; volatile, as it comes by way of the map.
-    if unsafe { (&raw const pick.length).read_volatile() } != 0 {
-        pick.real = least::<A>(pick);
+    if unsafe { (&raw const pick.length).read_volatile() } == 0 {
+        return;
+    }
+    for _ in 0..LEAST_TRIES {
+        let best = least::<A>(pick);
+        if best == NONE {
+            return;
+        }
+        if room::reserve::<A>(best, 0) {
+            pick.real = best;
+            return;
+        }
     }
 }
 
@@ -97,8 +110,7 @@ fn hash<A: Family>(vserver: &Vserver<A>, key: &FlowKey<A>) -> u32 {
 }
 
 /// Of the reals in the slots of `pick`, at most [`LEAST_COMPARED`] from its turn on, the one with room that would have the fewest
-/// connections for its weight with one more, where it has taken its place; of equals the first, so that they take turns. [`NONE`]
-/// if there is none.
+/// connections for its weight with one more; of equals the first, so that they take turns. [`NONE`] if there is none.
 ///
 /// Without branches but those that end it: the verifier would walk both sides of each, for each real and each way to here.
 #[inline(never)]
@@ -133,6 +145,5 @@ fn least<A: Family>(pick: &Pick) -> u32 {
         best_load ^= (best_load ^ load) & better;
         best_weight ^= (best_weight ^ weight) & better;
     }
-    let best = opaque(best) as u32;
-    if best != NONE && room::reserve::<A>(best, 0) { best } else { NONE }
+    opaque(best) as u32
 }

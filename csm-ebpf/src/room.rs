@@ -38,11 +38,20 @@ pub(crate) fn reserve<A: Family>(number: u32, must: u32) -> bool {
         return false;
     };
     // SAFETY: elements of arrays; the one aligned to 8 is changed atomically only, of the other any CPU's word will do.
-    let (before, was) = unsafe { (load(base, atomic::fetch_add(since, 1)), throttled.read_volatile()) };
+    let (now, was) = unsafe { (load(base, since.read_volatile()), throttled.read_volatile()) };
+    // A real that is full is not counted up even for a moment: another CPU would take that one for a connection.
+    let room = limit(real, was);
+    if must == 0 && now >= room {
+        // SAFETY: as above.
+        unsafe { throttled.write_volatile(1) };
+        return false;
+    }
+    // SAFETY: as above.
+    let before = unsafe { load(base, atomic::fetch_add(since, 1)) };
     if must != 0 {
         return true;
     }
-    if before < limit(real, was) {
+    if before < room {
         // With this one it may be at its most.
         let is = u32::from(before + 1 == u64::from(real.max_conns));
         if was != is {
@@ -62,10 +71,21 @@ pub(crate) fn reserve<A: Family>(number: u32, must: u32) -> bool {
 /// A connection of `vserver` has ended, or was not made after all.
 #[inline(always)]
 pub(crate) fn give_back<A: Family>(vserver: u32, real: u32) {
+    count::<A>(vserver, real, u64::MAX);
+}
+
+/// A connection of `vserver` is made that its real has already, whether there is room or not.
+#[inline(always)]
+pub(crate) fn take<A: Family>(vserver: u32, real: u32) {
+    count::<A>(vserver, real, 1);
+}
+
+#[inline(always)]
+fn count<A: Family>(vserver: u32, real: u32, change: u64) {
     if A::vservers().get(vserver).is_some_and(|vserver| vserver.flags & VSERVER_COUNTED != 0)
         && let Some(since) = maps::LOADS.get_ptr_mut(real)
     {
         // SAFETY: as in `reserve`.
-        unsafe { atomic::fetch_add(since, u64::MAX) };
+        unsafe { atomic::fetch_add(since, change) };
     }
 }

@@ -16,7 +16,7 @@ use csm_common::service::VSERVER_UNIDIRECTIONAL;
 use crate::conn::EEXIST;
 use crate::family::Family;
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
-use crate::{counter, event, room, sticky};
+use crate::{counter, event, room, share, sticky};
 
 /// Both directions of a connection are made within this time, which is more than two CPUs' readings of the clock differ by.
 const MAKING_NS: u64 = 20_000_000;
@@ -164,15 +164,17 @@ fn set_flag<A: Family>(entry: &mut FlowEntry<A>, flag: u8) -> u8 {
     flags
 }
 
-/// Takes a flag away, and none that another CPU sets at this moment.
+/// Takes a flag away, and none that another CPU sets at this moment; gives all as they were before.
 #[inline(always)]
-pub(crate) fn unset_flag<A: Family>(entry: &mut FlowEntry<A>, flag: u8) {
+pub(crate) fn unset_flag<A: Family>(entry: &mut FlowEntry<A>, flag: u8) -> u8 {
     let word = (&raw mut entry.egress_vlan).cast::<u64>();
-    let value = u64::from_ne_bytes([0xff, 0xff, 0xff, !flag, 0xff, 0xff, 0xff, 0xff]);
+    let mut value = u64::from_ne_bytes([0xff, 0xff, 0xff, !flag, 0xff, 0xff, 0xff, 0xff]);
     // SAFETY: as for `set_flag`; a VLAN and a generation of all ones keep what they are.
     unsafe {
-        asm!("{value} = atomic_fetch_and((u64 *)({word} + 0), {value})", word = in(reg) word, value = inout(reg) value => _);
+        asm!("{value} = atomic_fetch_and((u64 *)({word} + 0), {value})", word = in(reg) word, value = inout(reg) value);
     }
+    let [_, _, _, flags, ..] = value.to_ne_bytes();
+    flags
 }
 
 const _: () =
@@ -237,7 +239,9 @@ fn answer<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>, twin: &mut Fl
         STATE_CLOSED
     } else if packet.flags & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK {
         twin.expect_ack = packet.seq.wrapping_add(1);
-        twin.flags &= !FLAG_REBUILT;
+        if twin.flags & FLAG_REBUILT != 0 {
+            let _ = unset_flag(twin, FLAG_REBUILT);
+        }
         STATE_SYN_ACK
     } else {
         if packet.flags & TCP_FIN != 0 {
@@ -246,8 +250,13 @@ fn answer<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>, twin: &mut Fl
         return;
     };
     if entry.state != state {
+        // Of two CPUs that see a reset one gives the place back, and one takes it again for a server that thinks better of it.
         if state == STATE_CLOSED {
-            room::give_back::<A>(entry.vserver, entry.real);
+            if set_flag(twin, FLAG_ENDED) & FLAG_ENDED == 0 {
+                room::give_back::<A>(entry.vserver, entry.real);
+            }
+        } else if entry.state == STATE_CLOSED && unset_flag(twin, FLAG_ENDED) & FLAG_ENDED != 0 {
+            room::take::<A>(entry.vserver, entry.real);
         }
         entry.state = state;
         twin.state = state;
@@ -293,6 +302,10 @@ fn promote<A: Family>(
     twin_key: &FlowKey<A>,
     twin: &mut FlowEntry<A>,
 ) -> Next {
+    // Of one that another CPU proves as well two are taken, until the controller counts again.
+    if !share::take::<A>(entry.vserver) {
+        return Next::Drop(Reason::DropShare);
+    }
     let state = entry.state;
     for half in [&mut *entry, &mut *twin] {
         half.state = STATE_ESTABLISHED;

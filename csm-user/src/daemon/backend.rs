@@ -182,9 +182,14 @@ impl Backend for Node {
         let packets = |wanted: Reason| {
             reasons.iter().find(|(reason, _)| *reason == wanted).map_or(0, |(_, c)| c.packets)
         };
-        let refused = [Reason::DropNoReal, Reason::DropMaxConns, Reason::DropNoPolicy, Reason::DropTableFull]
-            .map(packets);
-        let refused: u64 = refused.iter().sum();
+        let refused = [
+            Reason::DropNoReal,
+            Reason::DropMaxConns,
+            Reason::DropNoPolicy,
+            Reason::DropTableFull,
+            Reason::DropShare,
+        ];
+        let refused: u64 = refused.map(packets).iter().sum();
         let life = |ended: fn(&Walked) -> Ended, routed: bool| ConnectionCounters {
             destroyed: walked.as_deref().map(|walked| ended(walked).closed + ended(walked).idle),
             current: walked.as_deref().map(|walked| {

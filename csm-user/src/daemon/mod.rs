@@ -33,6 +33,7 @@ mod restart;
 mod route;
 mod router;
 pub mod saved;
+mod shares;
 mod sole;
 pub mod standby;
 pub mod startup;

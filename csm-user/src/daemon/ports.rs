@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use csm_common::net::{Group, PORT_CLIENT, PORT_FT, PORT_ROUTER, PORT_SERVER};
 
 use super::node::NodePort;
 use super::startup::Failure;
-use crate::dataplane::load::{PortSpec, Veth};
+use crate::dataplane::load::{LoadError, PortSpec, Veth};
+use crate::dataplane::task::adopted::Keep;
 use crate::model::{Carried, Config, Family, Vlan, VlanId, VlanRole, channel_name, veth_names};
 use crate::neigh::bond::Bonds;
 use crate::neigh::membership::{Accepts, Membership};
@@ -18,8 +20,22 @@ use crate::neigh::offload::TagsKept;
 use crate::neigh::own::OwnAddresses;
 use crate::neigh::veth::Pairs;
 
-/// The port channels of the configuration, those that carry something, as bonds; what csmd left of others is removed.
-pub(super) fn join(config: &Config) -> Result<Bonds, Failure> {
+/// What outlives this process. Where that cannot be had a csmd works as well, but its end is the program's.
+pub(super) fn keep(directory: &Path) -> Result<Option<Keep>, Failure> {
+    match Keep::open(directory) {
+        Ok(keep) => Ok(Some(keep)),
+        Err(LoadError::Pins { source, .. }) if source.kind() != io::ErrorKind::ResourceBusy => {
+            tracing::warn!(%source, "nothing is pinned: a restart of csmd interrupts what it forwards");
+            Ok(None)
+        }
+        Err(error) => Err(Failure::step("the dataplane")(error)),
+    }
+}
+
+/// The port channels of the configuration, those that carry something, as bonds; what csmd left of others is removed. Where a port of
+/// theirs was a port by itself until now, the program that `keep` has there leaves it: a bond takes none that has a program.
+pub(super) fn join(config: &Config, keep: Option<&Keep>) -> Result<Bonds, Failure> {
+    let mut netlink = Netlink::open().map_err(Failure::step("netlink"))?;
     let mut bonds = Bonds::new().map_err(Failure::step("netlink"))?;
     let used = |channel: u16| config.interface_named(&channel_name(channel)).is_some();
     let channels: Vec<_> = config.channels().filter(|&(channel, ..)| used(channel)).collect();
@@ -27,6 +43,12 @@ pub(super) fn join(config: &Config) -> Result<Bonds, Failure> {
     bonds.sweep(&names).map_err(Failure::step("port channels"))?;
     for (channel, mode, ports) in channels {
         let name = channel_name(channel);
+        for port in &ports {
+            let link = netlink.link(port).map_err(Failure::step(format!("interface {port}")))?;
+            if let Some((keep, link)) = keep.zip(link) {
+                keep.leave(link.ifindex).map_err(Failure::step("the dataplane"))?;
+            }
+        }
         bonds.ensure(&name, mode, &ports).map_err(Failure::step(format!("interface {name}")))?;
     }
     Ok(bonds)

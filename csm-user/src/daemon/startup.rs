@@ -28,6 +28,7 @@ use super::restart::{self, Handed, Restarting};
 use super::route::{self, Inputs};
 use super::router;
 use super::saved::{self, Saved};
+use super::shares::Shares;
 use super::sole::Sole;
 use super::standby;
 use super::sync;
@@ -36,13 +37,12 @@ use crate::api::server;
 use crate::arp::announcer::Announcer;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
-use crate::dataplane::load::{AttachMode, Capacity, Dataplane, LoadError, MappedGate, PortSpec};
+use crate::dataplane::load::{AttachMode, Capacity, Dataplane, MappedGate, PortSpec};
 use crate::dataplane::maps::{Counters, DrainCell, LoadMaps, MapSource, Maps, Promises, SettingsCell};
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
 use crate::dataplane::table::{Table, monotonic_ns};
-use crate::dataplane::task::adopted::Keep;
 use crate::dataplane::task::fragments::FragmentThread;
 use crate::dataplane::task::identities::Identities;
 use crate::dataplane::task::nudge::Nudger;
@@ -261,7 +261,8 @@ impl Running {
     ) -> Result<Self, Failure> {
         let vmac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
         let haste = parked.is_some().then(restart::Haste::begin);
-        let mut bonds = ports::join(&config)?;
+        let keep = options.pins.as_deref().map(ports::keep).transpose()?.flatten();
+        let mut bonds = ports::join(&config, keep.as_ref())?;
         let mut pairs = Pairs::new().map_err(Failure::step("netlink"))?;
         let ports = ports::find(&config, &mut pairs)?;
         let specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
@@ -275,7 +276,6 @@ impl Running {
             router: !config.router.is_empty(),
             ..Capacity::default()
         };
-        let keep = options.pins.as_deref().map(keep).transpose()?.flatten();
         let mut dataplane = Dataplane::load_over(&specs, AttachMode::Native, capacity, keep)
             .map_err(Failure::step("the dataplane"))?;
         let has_adopted = dataplane.has_adopted();
@@ -390,7 +390,8 @@ impl Running {
         };
         let loads = LoadMaps::open(&dataplane).map_err(Failure::step("the dataplane's maps"))?;
         let loads = Arc::new(Loads::new(loads, Arc::clone(&planner)));
-        let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked, loads)?;
+        let shares = Shares::open(&dataplane, &planner, connections).map_err(map_step())?;
+        let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked, (loads, shares))?;
 
         let nonce = parked.as_ref().map_or_else(host::nonce, |parked| parked.rest.nonce);
         let promises = Promises::open(&dataplane).map_err(map_step())?;
@@ -506,18 +507,6 @@ fn goes_on(parked: &Parked, gate: &MappedGate, config: &Config, specs: &[PortSpe
     is_ours
 }
 
-/// What outlives this process. Where that cannot be had a csmd works as well, but its end is the program's.
-fn keep(directory: &Path) -> Result<Option<Keep>, Failure> {
-    match Keep::open(directory) {
-        Ok(keep) => Ok(Some(keep)),
-        Err(LoadError::Pins { source, .. }) if source.kind() != io::ErrorKind::ResourceBusy => {
-            tracing::warn!(%source, "nothing is pinned: a restart of csmd interrupts what it forwards");
-            Ok(None)
-        }
-        Err(error) => Err(Failure::step("the dataplane")(error)),
-    }
-}
-
 /// What is the same for every packet, the peer not known yet.
 fn settings(specs: &[PortSpec], vmac: [u8; 6]) -> Settings {
     let ft = (0..).zip(specs).find(|(_, port)| port.role == PORT_FT);
@@ -576,7 +565,7 @@ fn spawn_expiry(
     neighbours: &Arc<Neighbours>,
     counters: &Arc<Counters>,
     walked: &Arc<WalkedCell>,
-    loads: Arc<Loads>,
+    (loads, shares): (Arc<Loads>, Shares),
 ) -> Result<ExpiryThread, Failure> {
     let (begin_planner, begin_neighbours) = (Arc::clone(planner), Arc::clone(neighbours));
     let begin_loads = Arc::clone(&loads);
@@ -589,6 +578,7 @@ fn spawn_expiry(
     let walked = Arc::clone(walked);
     let end = move |census: Census| {
         loads.walk_ended(&census.loads);
+        shares.walk_ended(&census.held);
         if let Err(error) = counters.clear(&planner.walk_ended(&census)) {
             tracing::warn!(%error, "counters of released numbers could not be cleared");
         }

@@ -3,7 +3,8 @@
 use csm_common::names;
 
 /// Version of the tables' layout. To be raised whenever a key or value of a table that outlives the controller means
-/// something else than before, so that an older table is never read as a newer one.
+/// something else than before, so that an older table is never read as a newer one. A value may become longer without that: what stood
+/// in a table before gets zeros behind it, which must mean what was so before.
 pub const LAYOUT: u32 = 1;
 
 /// Maps that each start makes anew: what they hold belongs to one program, or comes from the configuration before the
@@ -43,17 +44,18 @@ pub struct Shape {
     pub flags: u32,
 }
 
-/// BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY and BPF_MAP_TYPE_LRU_HASH of linux/bpf.h.
+/// BPF_MAP_TYPE_* of linux/bpf.h.
 const HASH: u32 = 1;
 const ARRAY: u32 = 2;
 const LRU_HASH: u32 = 9;
+const LPM_TRIE: u32 = 11;
 
 /// What becomes of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// It is the new program's as it is.
     AsItIs,
-    /// Its entries are copied into a new one.
+    /// Its entries are copied into a new one, with zeros behind values that have become longer.
     Copied,
     /// Nothing of it is kept.
     Left,
@@ -80,10 +82,13 @@ pub fn is_kept(name: &str) -> bool {
 /// What becomes of a table of shape `found` where one of shape `wanted` is needed; both of the same layout.
 #[must_use]
 pub fn taken(found: Shape, wanted: Shape) -> Taken {
-    let sizes = |shape: Shape| (shape.kind, shape.key, shape.value);
+    let keys = |shape: Shape| (shape.kind, shape.key);
     if found == wanted {
         Taken::AsItIs
-    } else if sizes(found) == sizes(wanted) && matches!(wanted.kind, HASH | ARRAY | LRU_HASH) {
+    } else if keys(found) == keys(wanted)
+        && found.value <= wanted.value
+        && matches!(wanted.kind, HASH | ARRAY | LRU_HASH | LPM_TRIE)
+    {
         Taken::Copied
     } else {
         Taken::Left
@@ -100,7 +105,13 @@ mod tests {
         assert_eq!(taken(wanted, wanted), Taken::AsItIs);
         assert_eq!(taken(Shape { entries: 50, ..wanted }, wanted), Taken::Copied);
         assert_eq!(taken(Shape { flags: 1, ..wanted }, wanted), Taken::Copied);
-        assert_eq!(taken(Shape { value: 56, ..wanted }, wanted), Taken::Left);
+        assert_eq!(
+            taken(Shape { value: 56, ..wanted }, wanted),
+            Taken::Copied,
+            "from before a field was added"
+        );
+        assert_eq!(taken(Shape { value: 72, ..wanted }, wanted), Taken::Left, "of a later program");
+        assert_eq!(taken(Shape { key: 20, ..wanted }, wanted), Taken::Left);
         assert_eq!(taken(Shape { kind: LRU_HASH, ..wanted }, wanted), Taken::Left);
         let ring = Shape { kind: 27, key: 0, value: 0, entries: 4096, flags: 0 };
         assert_eq!(

@@ -1,5 +1,6 @@
 //! How large the tables are. Pure.
 
+use csm_common::service::share_slot;
 use csm_common::{limits, names};
 
 /// Sizes of the tables that are allocated in full at load, in entries; the defaults are those of `csm_common::limits`.
@@ -62,6 +63,7 @@ impl Capacity {
             (names::RATES, self.vservers),
             (names::REFUSED, self.vservers),
             (names::THROTTLED, self.reals),
+            (names::SHARES, share_slot(self.vservers)),
             (names::CLIENT_RATES6, scaled(limits::CLIENT_RATES_MAX)),
             (names::VSERVER_IDS, self.vservers),
             (names::REAL_IDS, self.reals),

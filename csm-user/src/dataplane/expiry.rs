@@ -24,6 +24,7 @@ use super::ring::{Change, DeltaSink};
 use super::snapshot::{Directory, DirectoryCell};
 use super::table::family::TableFamily;
 use super::table::{Table, monotonic_ns};
+use crate::model::Family;
 
 /// Orphans are looked for on one walk of so many.
 const ORPHAN_WALKS: u64 = 16;
@@ -49,6 +50,8 @@ pub struct Census {
     pub reals_in_use: BTreeSet<u32>,
     /// As before, for next hops.
     pub hops_in_use: BTreeSet<u32>,
+    /// Pairs in the table of proven connections of each family by virtual server, [`NONE`] included, whatever their state.
+    pub held: BTreeMap<Family, BTreeMap<u32, u64>>,
     /// Proven connections, all together.
     pub connections: u64,
     /// Sticky entries.
@@ -273,7 +276,13 @@ impl Expiry {
             census.hops_in_use.insert(entry.nexthop);
             census.vservers_in_use.insert(entry.vserver);
             census.reals_in_use.insert(entry.real);
-            if entry.flags & FLAG_FORWARD == 0 || entry.state >= STATE_CLOSED {
+            if entry.flags & FLAG_FORWARD == 0 {
+                continue;
+            }
+            if proven {
+                *census.held.entry(A::FAMILY).or_default().entry(entry.vserver).or_default() += 1;
+            }
+            if entry.state >= STATE_CLOSED {
                 continue;
             }
             *census.loads.entry(entry.real).or_default() += 1;

@@ -376,7 +376,7 @@ impl Dataplane {
                     self.modes.insert(ifindex, mode);
                     continue;
                 }
-                drop(link);
+                link.detach().map_err(|reason| refused(name, mode, reason))?;
                 keep.iter().try_for_each(|keep| keep.remove_link(ifindex, mode))?;
             }
             let (link, attached) = match wish {

@@ -12,7 +12,7 @@ use csm_common::service::{VSERVER_LEASTCONNS, of_weighted_slot};
 
 use super::family::Wire;
 use super::plan::{Contents, Desired};
-use crate::model::{Config, Predictor};
+use crate::model::{Config, Name, Predictor, Serverfarm};
 
 /// A farm whose loads count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,14 +23,23 @@ pub struct Farm {
     pub reals: BTreeMap<u32, Option<u32>>,
 }
 
-/// The farms of `leastconns`, and those with limits, in a plan and the configuration that it was made of.
+/// The farms of `leastconns`, those with limits, and those that serve in turn with one of them, in a plan and the configuration that it was made of.
 #[must_use]
 pub fn farms(config: &Config, desired: &Desired) -> Vec<Farm> {
     let weights: BTreeMap<u32, u32> =
         slots(&desired.contents).chain(slots(&desired.contents6)).map(of_weighted_slot).collect();
+    // The program counts by virtual server: what it subtracts of one farm it does of its backup, too.
+    let beside = |name: &Name| {
+        config.vservers.iter().any(|vserver| {
+            let backup = vserver.backup.as_ref().map(|backup| &backup.farm);
+            let farms = || vserver.serverfarm.iter().chain(backup);
+            farms().any(|farm| farm == name)
+                && farms().filter_map(|farm| config.serverfarm(farm)).any(Serverfarm::is_counted)
+        })
+    };
     let counted = config.serverfarms.iter().filter_map(|farm| match farm.predictor {
         Predictor::LeastConns { slowstart_s } => Some((&farm.name, slowstart_s)),
-        _ => farm.is_limited().then_some((&farm.name, 0)),
+        _ => (farm.is_limited() || beside(&farm.name)).then_some((&farm.name, 0)),
     });
     counted
         .map(|(name, slowstart_s)| {
@@ -141,7 +150,10 @@ mod tests {
 
     use csm_common::service::load;
 
-    use super::{Farm, Rotation};
+    use super::{Farm, Rotation, farms};
+    use crate::dataplane::plan::tests::{figure_7_1, hops, name};
+    use crate::dataplane::plan::{Assignments, HealthView, plan};
+    use crate::model::{Backup, Config, Serverfarm};
 
     fn farm(slowstart_s: u64, reals: &[(u32, Option<u32>)]) -> Vec<Farm> {
         vec![Farm { slowstart: Duration::from_secs(slowstart_s), reals: reals.iter().copied().collect() }]
@@ -149,6 +161,25 @@ mod tests {
 
     fn counts<const N: usize>(counts: [(u32, u64); N]) -> BTreeMap<u32, u64> {
         counts.into()
+    }
+
+    #[test]
+    fn a_farm_that_serves_in_turn_with_a_counted_one_is_counted_too() {
+        let mut config = figure_7_1();
+        let spare =
+            Serverfarm { reals: config.serverfarms[0].reals.clone(), ..Serverfarm::new(name("SPARE")) };
+        config.serverfarms.push(spare);
+        let counted = |config: &Config| {
+            let hops = hops(config);
+            let desired = plan(config, &HealthView::default(), &hops, &mut Assignments::default());
+            farms(config, &desired.expect("a plan")).iter().map(|farm| farm.reals.len()).collect::<Vec<_>>()
+        };
+        config.serverfarms[1].reals[0].limit.max = Some(5);
+        assert_eq!(counted(&config), [3], "nobody uses it");
+        config.vservers[0].backup = Some(Backup { farm: name("SPARE"), sticky: false });
+        assert_eq!(counted(&config), [3, 3], "the program takes away of both what ends");
+        config.serverfarms[1].reals[0].limit.max = None;
+        assert_eq!(counted(&config), [0; 0]);
     }
 
     #[test]

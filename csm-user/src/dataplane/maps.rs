@@ -22,8 +22,10 @@ use super::family::{Wire, wire};
 use super::plan::{Contents, Released};
 
 mod counters;
+mod shares;
 
 pub use counters::{Counters, PortCounts, total};
+pub use shares::ShareMap;
 
 /// Where the loaded program's maps come from.
 pub trait MapSource {

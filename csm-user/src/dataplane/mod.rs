@@ -20,6 +20,7 @@ pub mod refusal;
 pub mod ring;
 pub mod routes;
 pub mod selection;
+pub mod shares;
 pub mod snapshot;
 pub mod table;
 pub mod task;

@@ -19,6 +19,8 @@ use crate::model::ChannelMode;
 
 /// How `ip link` shows a bond that csmd has made.
 const ALIAS: &str = "csmd port channel";
+/// Name of a bond until it has its alias, which takes a second request: who finds it knows whose it is.
+const FRESH: &str = "csm-new-channel";
 /// How often the ports' carriers are looked at, milliseconds.
 const MIIMON_MS: u32 = 100;
 /// How long a start waits for a bond's carrier: ports that come up again, and three of LACP's fast periods.
@@ -193,8 +195,9 @@ impl Netlink {
                 _ => None,
             };
             let mode = message.attributes.iter().find_map(of_bond)?;
-            let is_ours = message.attributes.contains(&LinkAttribute::IfAlias(ALIAS.to_owned()));
-            Some(Bond { link: super::netlink::read_link(message), is_ours, mode })
+            let is_named = message.attributes.contains(&LinkAttribute::IfAlias(ALIAS.to_owned()));
+            let link = super::netlink::read_link(message);
+            Some(Bond { is_ours: is_named || link.name == FRESH, link, mode })
         };
         Ok(answers.iter().filter_map(bond).collect())
     }
@@ -210,17 +213,21 @@ impl Netlink {
             data.push(InfoBond::AdLacpActive(lacp_active(mode)));
         }
         let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message.attributes.push(LinkAttribute::IfName(FRESH.to_owned()));
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Bond),
             LinkInfo::Data(InfoData::Bond(data)),
         ]));
         let request = RouteNetlinkMessage::NewLink(message);
         self.request(request, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)?;
-        let mut alias = LinkMessage::default();
-        alias.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        alias.attributes.push(LinkAttribute::IfAlias(ALIAS.to_owned()));
-        self.request(RouteNetlinkMessage::SetLink(alias), NLM_F_ACK).map(drop)
+        let gone = || io::Error::new(io::ErrorKind::NotFound, format!("{FRESH} has gone: see `ip link`"));
+        let made = self.link(FRESH)?.ok_or_else(gone)?;
+        let mut called = LinkMessage::default();
+        called.header.index = made.ifindex;
+        called.attributes.push(LinkAttribute::IfAlias(ALIAS.to_owned()));
+        self.request(RouteNetlinkMessage::SetLink(called.clone()), NLM_F_ACK)?;
+        called.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        self.request(RouteNetlinkMessage::SetLink(called), NLM_F_ACK).map(drop)
     }
 
     /// Removes a bond; its ports are up again, as they were in it.

@@ -376,6 +376,9 @@ impl Model {
         for id in std::mem::take(&mut self.tables.ended) {
             self.load(id, -1);
         }
+        for id in std::mem::take(&mut self.tables.resumed) {
+            self.load(id, 1);
+        }
         let (id, forward, fresh) = match met {
             Outcome::Known { id, forward, proven } => {
                 if proven {

@@ -38,7 +38,9 @@ impl Model {
                 if !transport.opens() {
                     let conn = self.rebuild(key, transport, relayed, (way, egress))?;
                     self.tables.make_way(&conn.key);
-                    return Ok((self.tables.open(conn)?, false));
+                    let id = self.tables.open(conn)?;
+                    self.load(id, 1);
+                    return Ok((id, false));
                 }
                 self.route(key, way, egress)?
             }

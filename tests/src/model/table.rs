@@ -204,6 +204,8 @@ pub struct Tables {
     pub half_open: HashMap<Key, (u32, bool)>,
     /// Those that have ended since this was emptied.
     pub ended: Vec<u32>,
+    /// Those that had ended, and were answered all the same.
+    pub resumed: Vec<u32>,
 }
 
 impl Tables {
@@ -345,6 +347,9 @@ impl Tables {
                 } else if flags & SYN != 0 && flags & ACK != 0 {
                     conn.expect = seq.wrapping_add(1);
                     conn.window = 1;
+                    if conn.state == State::Closed {
+                        self.resumed.push(id);
+                    }
                     conn.state = State::SynAck;
                 } else if flags & FIN != 0 {
                     conn.fin[1] = true;

@@ -1,12 +1,14 @@
 //! What outlives a controller, and what the next one makes of it, against the kernel's own maps.
 
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::gate::{Gate, GateState};
 use csm_common::names;
+use csm_common::service::Real;
 use csm_user::dataplane::adopt::{Convert, LAYOUT, Migration};
-use csm_user::dataplane::bpf::BpfMap;
+use csm_user::dataplane::bpf::{BpfMap, Update};
 use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane, LoadError};
 use csm_user::dataplane::maps::MapSource;
 use csm_user::dataplane::table::{Conflict, Insert, Table};
@@ -159,4 +161,43 @@ fn tables_of_an_older_layout_are_read_as_its_migration_says_and_others_are_left(
     let third = place.load(5_000);
     assert!(!third.has_adopted() && flows(&third).entries().expect("entries").is_empty());
     assert!(!place.0.join("v0").exists(), "what nobody can read is gone, too");
+}
+
+/// An array of so many values of so many octets.
+fn array(value: u32, entries: u32) -> OwnedFd {
+    /// BPF_MAP_CREATE and BPF_MAP_TYPE_ARRAY of linux/bpf.h.
+    const MAP_CREATE: libc::c_int = 0;
+    const ARRAY: u32 = 2;
+    let attr = [ARRAY, 4, value, entries, 0];
+    // SAFETY: the first fields of `union bpf_attr` for this command; the kernel only reads them.
+    let made = unsafe { libc::syscall(libc::SYS_bpf, MAP_CREATE, attr.as_ptr(), size_of_val(&attr)) };
+    let made = RawFd::try_from(made).expect("a descriptor");
+    assert!(made >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: it was made just now and is nobody else's.
+    unsafe { OwnedFd::from_raw_fd(made) }
+}
+
+#[test]
+fn values_that_have_become_longer_keep_what_they_were() {
+    /// A real before it had limits.
+    const SHORT: usize = size_of::<Real>() - 8;
+    let place = Place::new("longer");
+    let first = place.load(5_000);
+    fill(&first, 10);
+    first.abandon();
+    let old = array(u32::try_from(SHORT).expect("octets"), 16);
+    let values: BpfMap<u32, [u8; SHORT]> = BpfMap::new(old.try_clone().expect("it")).expect("of this shape");
+    let value = std::array::from_fn(|at| u8::try_from(at).expect("an octet"));
+    values.set(&3, &value, Update::Any).expect("an element");
+    let pins = pins::Pins::open(&place.0).expect("the pins");
+    pins.put(LAYOUT, names::REALS, old.as_fd()).expect("in the place of what is there");
+    drop(pins);
+    let second = place.load(5_000);
+    assert!(second.has_adopted());
+    assert_eq!(flows(&second).entries().expect("entries").len(), 20);
+    let reals: BpfMap<u32, Real> =
+        BpfMap::new(second.descriptor(names::REALS).expect("a map")).expect("of this shape");
+    let real = reals.get(&3).expect("a map").expect("an element");
+    assert_eq!((real.ip_be.to_ne_bytes(), real.farm.to_ne_bytes()), ([0, 1, 2, 3], [16, 17, 18, 19]));
+    assert_eq!((real.max_conns, real.min_conns), (0, 0), "as if it were not configured");
 }

@@ -19,8 +19,8 @@ use csm_user::dataplane::ring::{Change, Delta};
 use csm_user::dataplane::snapshot::{Directory, DirectoryCell};
 use csm_user::dataplane::table::{Conflict, Insert, Position, Table, monotonic_ns};
 use csm_user::model::{
-    Config, ConnectionLimit, Host, Name, Protocol, RateLimits, Real, RealAdmin, Serverfarm, Sticky, Virtual,
-    Vserver,
+    Config, ConnectionLimit, Family, Host, Name, Protocol, RateLimits, Real, RealAdmin, Serverfarm, Sticky,
+    Virtual, Vserver,
 };
 use csm_user::replication::record::{self, ConnGone, ConnRecord, Refusal, ReplicaTable, StickyRecord};
 
@@ -216,6 +216,8 @@ fn expiry_walks_both_families_and_counts_them_together() {
     let census = expiry.walk(2, &mut |_| false).unwrap().unwrap();
     assert_eq!((census.connections, census.expired), (25, 20));
     assert_eq!((census.vservers[&0], census.vservers[&1], census.reals[&2]), (5, 20, 20));
+    let held = [(Family::V4, [(0, 5)].into()), (Family::V6, [(1, 20)].into())];
+    assert_eq!(census.held, held.into(), "pairs, each once");
     let told = told.lock().unwrap();
     assert_eq!(told.iter().filter(|delta| matches!(delta, Delta::V6(Change::Closed(_)))).count(), 10);
 }

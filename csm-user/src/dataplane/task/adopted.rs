@@ -188,6 +188,16 @@ impl Keep {
         self.pins.remove_link(ifindex, mode).map_err(self.failed())
     }
 
+    /// The program leaves interface `ifindex` at once, if an earlier csmd has left it there.
+    ///
+    /// # Errors
+    /// See [`Pins::links`], and [`Link::detach`].
+    pub fn leave(&self, ifindex: u32) -> Result<(), LoadError> {
+        let Some((mode, link)) = self.links()?.remove(&ifindex) else { return Ok(()) };
+        link.detach().map_err(self.failed())?;
+        self.remove_link(ifindex, mode)
+    }
+
     /// The program leaves its ports; the tables stay.
     ///
     /// # Errors

@@ -55,7 +55,8 @@ fn found(result: io::Result<()>) -> io::Result<bool> {
 }
 
 /// Copies what `from` holds into `into`, as `convert` makes it; returns how many entries were copied. With
-/// [`Update::New`] what is there already stays. What finds no room is left out.
+/// [`Update::New`] what is there already stays. What finds no room is left out. A value that is shorter than those of `into` gets zeros
+/// behind it.
 ///
 /// # Errors
 /// Of a system call, or if the shapes are of maps with a value for each CPU.
@@ -68,7 +69,8 @@ pub fn copy(
     let (from, into) = (Octets { map: from, shape: from_shape }, Octets { map: into, shape: into_shape });
     let (mut copied, mut seen, mut at) = (0, 0_u32, None);
     while let Some(key) = from.next_key(at.as_deref())? {
-        if let Some((new_key, value)) = from.get(&key)?.and_then(|value| convert(&key, &value)) {
+        if let Some((new_key, mut value)) = from.get(&key)?.and_then(|value| convert(&key, &value)) {
+            value.resize(value.len().max(into.shape.value as usize), 0);
             match into.set(&new_key, &value, update) {
                 Ok(()) => copied += 1,
                 // There already; of an array, beyond its end; or full.

@@ -14,6 +14,7 @@ const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO: libc::c_int = 15;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
+const LINK_DETACH: libc::c_int = 34;
 
 /// BPF_XDP of linux/bpf.h.
 const ATTACH_XDP: u32 = 37;
@@ -36,6 +37,12 @@ struct LinkUpdate {
     new_prog_fd: u32,
     flags: u32,
     old_prog_fd: u32,
+}
+
+/// `union bpf_attr` for BPF_LINK_DETACH (linux/bpf.h).
+#[repr(C)]
+struct LinkDetach {
+    link_fd: u32,
 }
 
 /// `union bpf_attr` for BPF_OBJ_PIN and BPF_OBJ_GET (linux/bpf.h).
@@ -116,6 +123,17 @@ impl Link {
         // SAFETY: the kernel writes at most `length` octets to `info`.
         unsafe { bpf(OBJ_GET_INFO, &mut attr) }?;
         if info.kind == TYPE_XDP { Ok(info.ifindex) } else { Err(io::Error::other("no XDP link")) }
+    }
+
+    /// The program leaves its interface now (kernel 5.9: 73b11c2ab072), pinned or not. What is only let go of leaves some moments later,
+    /// and until then nothing else has room there.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn detach(&self) -> io::Result<()> {
+        let mut attr = LinkDetach { link_fd: self.0.as_raw_fd().unsigned_abs() };
+        // SAFETY: the attribute holds no addresses.
+        unsafe { bpf(LINK_DETACH, &mut attr) }
     }
 
     /// Puts `program` in the place of the one that is there: each packet meets one of them.

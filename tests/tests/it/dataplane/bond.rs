@@ -89,6 +89,9 @@ fn a_port_channel_outlives_its_csmd_and_is_taken_over_changed_and_removed() {
     };
     assert_eq!(ports(first.ifindex), ["b0", "b1"]);
     std::mem::forget(killed);
+    // Killed earlier still, before the bond had its alias.
+    let made = Command::new("ip").args(["link", "add", "csm-new-channel", "type", "bond"]).status();
+    assert!(made.expect("ip").success());
 
     // The next one takes it over, with the ports that are wanted now; one that does not get so far leaves it.
     let mut failed = Bonds::new().expect("netlink");
@@ -96,7 +99,8 @@ fn a_port_channel_outlives_its_csmd_and_is_taken_over_changed_and_removed() {
     assert_eq!(found, first);
     drop(failed);
     let mut next = Bonds::new().expect("netlink");
-    next.sweep(&wanted).expect("nothing to sweep");
+    next.sweep(&wanted).expect("what was not finished goes");
+    assert_eq!(link("csm-new-channel"), None);
     let found = next.ensure(NAME, ChannelMode::On, &["b1"]).expect("one port less");
     assert_eq!((found.ifindex, ports(found.ifindex)), (first.ifindex, vec!["b1".to_owned()]));
     // Another way of agreeing is another bond.

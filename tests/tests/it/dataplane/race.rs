@@ -24,6 +24,9 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 use super::frames::{ACK, CLIENT_ISN, FIN, Frame, L4, PSH, RST, SERVER_ISN, SYN};
 
+pub(super) mod places;
+pub(super) mod shares;
+
 /// Connections in a race, each of which is one moment of two CPUs meeting.
 const FLOWS: u16 = 1500;
 const CLIENT_NEXT: u32 = CLIENT_ISN + 1;
@@ -60,10 +63,15 @@ impl Segment {
 /// What differs between the families.
 pub(super) trait Family: TableFamily + Ord {
     const WEB: u32;
+    const FIRST_REAL: u32;
+    /// Slot of what is everybody's room.
+    const EVERYBODYS: u32;
     const IPV6: bool;
 
     /// Writes the family's part of the maps, with so many reals.
     fn fill(rig: &Rig, reals: u32);
+    /// Sets flags of the virtual server.
+    fn set_flags(rig: &Rig, flags: u32);
     /// The segment of connection `flow` from or to the real of that index, and how it is to leave.
     fn frames(segment: Segment, flow: u16, real: usize) -> (Vec<u8>, Vec<u8>);
     fn flows(rig: &Rig, name: &'static str) -> Vec<(FlowKey<Self>, FlowEntry<Self>)>;
@@ -72,10 +80,16 @@ pub(super) trait Family: TableFamily + Ord {
 
 impl Family for u32 {
     const WEB: u32 = WEB;
+    const FIRST_REAL: u32 = 0;
+    const EVERYBODYS: u32 = 0;
     const IPV6: bool = false;
 
     fn fill(rig: &Rig, reals: u32) {
         rig.vserver(WEB, |vserver| vserver.ring_len = reals);
+    }
+
+    fn set_flags(rig: &Rig, flags: u32) {
+        rig.vserver(WEB, |vserver| vserver.flags |= flags);
     }
 
     fn frames(segment: Segment, flow: u16, real: usize) -> (Vec<u8>, Vec<u8>) {
