@@ -85,7 +85,7 @@ fn configuration(listing: &str) -> String {
 }
 
 impl Picture {
-    pub fn build(test: &str, network: Network) -> Self {
+    pub(super) fn build(test: &str, network: Network) -> Self {
         let programs = Programs::beside_this_one().expect("csmd, csm and csm-lab");
         let lab = LabId::unique();
         let reaper = Reaper::start(&programs.csm_lab, &lab).expect("the reaper");
@@ -188,7 +188,7 @@ impl Picture {
         }
     }
 
-    pub fn start(&mut self, index: usize) {
+    pub(super) fn start(&mut self, index: usize) {
         let host = &mut self.hosts[index];
         let words = fs::File::create(host.log.with_extension("err")).expect("a file");
         let mut command = host.netns.command(&self.programs.csmd.path).expect("csmd");
@@ -203,7 +203,7 @@ impl Picture {
         host.child = Some(command.spawn().expect("csmd"));
     }
 
-    pub fn csm(&self, index: usize, words: &str) -> anyhow::Result<String> {
+    pub(super) fn csm(&self, index: usize, words: &str) -> anyhow::Result<String> {
         let mut command = Command::new(&self.programs.csm.path);
         command.args(&self.programs.csm.leading).arg("--socket").arg(&self.hosts[index].socket);
         run(command.args(words.split(' ')))
@@ -219,7 +219,7 @@ impl Picture {
     }
 
     /// What both hosts say, for a failure.
-    pub fn all(&self) -> String {
+    pub(super) fn all(&self) -> String {
         let host = |index: usize| {
             let log = fs::read_to_string(&self.hosts[index].log).unwrap_or_default();
             let err = fs::read_to_string(self.hosts[index].log.with_extension("err")).unwrap_or_default();
@@ -230,13 +230,13 @@ impl Picture {
     }
 
     /// The process of a host's csmd.
-    pub fn pid(&self, index: usize) -> Pid {
+    pub(super) fn pid(&self, index: usize) -> Pid {
         let id = self.hosts[index].child.as_ref().expect("csmd").id();
         Pid::from_raw(i32::try_from(id).expect("a process"))
     }
 
     /// Takes all away, the logs too.
-    pub fn remove(self) {
+    pub(super) fn remove(self) {
         let out = self.hosts[0].log.parent().map(std::path::Path::to_owned);
         drop(self);
         fs::remove_dir_all(out.expect("a directory")).expect("remove the logs");
@@ -256,7 +256,7 @@ impl Picture {
 
     /// Waits until a host is ready to take over all, and has nothing.
     #[track_caller]
-    pub fn wait_for_standby(&self, index: usize) {
+    pub(super) fn wait_for_standby(&self, index: usize) {
         let ready = wait::until("a standby", LIMIT, Duration::from_millis(50), || {
             let ft =
                 self.json(index, &format!("show module csm {} ft detail", 5 + index)).unwrap_or_default();
@@ -270,7 +270,7 @@ impl Picture {
     }
 
     #[track_caller]
-    pub fn wait_for(&self, index: usize) {
+    pub(super) fn wait_for(&self, index: usize) {
         let found = wait::until("router and role on one host", LIMIT, Duration::from_millis(50), || {
             Ok(self.has_all(index).unwrap_or(false).then_some(()))
         });
@@ -298,7 +298,7 @@ impl Drop for Picture {
 pub(super) struct Clients(Vec<TcpStream>);
 
 impl Clients {
-    pub fn open(picture: &Picture) -> Self {
+    pub(super) fn open(picture: &Picture) -> Self {
         let open = || -> std::io::Result<Vec<TcpStream>> {
             (0..CONNECTIONS)
                 .map(|_| {
@@ -314,7 +314,7 @@ impl Clients {
 
     /// A message on each of them comes back.
     #[track_caller]
-    pub fn speak(&mut self, word: &str) {
+    pub(super) fn speak(&mut self, word: &str) {
         for (number, stream) in self.0.iter_mut().enumerate() {
             stream.write_all(word.as_bytes()).unwrap_or_else(|error| panic!("{word}, {number}: {error}"));
         }
