@@ -40,6 +40,14 @@ pub const FAMILY_V6_OPEN: u32 = 6;
 pub const PROGRAM_TOLD: &str = "csm_told";
 /// Index of [`PROGRAM_TOLD`] in [`FAMILIES`].
 pub const FAMILY_TOLD: u32 = 7;
+/// The XDP program of the host as a router of IPv6, which [`PROGRAM6`] calls.
+pub const PROGRAM6_ROUTER: &str = "csm6_router";
+/// Index of [`PROGRAM6_ROUTER`] in [`FAMILIES`].
+pub const FAMILY_V6_ROUTER: u32 = 8;
+/// The XDP program for what that router hands to the module on the same host.
+pub const PROGRAM6_INSIDE: &str = "csm6_inside";
+/// Index of [`PROGRAM6_INSIDE`] in [`FAMILIES`].
+pub const FAMILY_V6_INSIDE: u32 = 9;
 /// [`crate::gate::Gate`], one entry, memory-mapped by the real-time thread.
 pub const GATE: &str = "GATE";
 /// [`crate::service::Settings`], one entry.
@@ -82,6 +90,10 @@ pub const GROUP_MACS: &str = "GROUP_MACS";
 pub const GROUP_ADDRESSES: &str = "GROUP_ADDRESSES";
 /// Longest prefix to [`crate::net::RouterRoute`]: the table of this host as a router.
 pub const ROUTER_ROUTES: &str = "ROUTER_ROUTES";
+/// As [`GROUP_ADDRESSES`], of IPv6.
+pub const GROUP_ADDRESSES6: &str = "GROUP_ADDRESSES6";
+/// As [`ROUTER_ROUTES`], of IPv6.
+pub const ROUTER_ROUTES6: &str = "ROUTER_ROUTES6";
 /// [`crate::service::VserverKey`] to [`crate::service::Match`].
 pub const VSERVER_KEYS: &str = "VSERVER_KEYS";
 /// Longest prefix to [`crate::service::Networks`].

@@ -7,8 +7,10 @@ use csm_common::counter::Reason;
 use csm_common::event::EVENT_V6;
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::fragment::{Fragment, FragmentKey};
-use csm_common::names::{FAMILY_OPEN, FAMILY_V6_OPEN};
-use csm_common::net::{self, AddressKey, NextHop, Route, Tunnel};
+use csm_common::names::{
+    FAMILY_INSIDE, FAMILY_OPEN, FAMILY_ROUTER, FAMILY_V6_INSIDE, FAMILY_V6_OPEN, FAMILY_V6_ROUTER,
+};
+use csm_common::net::{self, AddressKey, NextHop, Route, RouterRoute, Tunnel};
 use csm_common::rate::RateKey;
 use csm_common::service::{
     ClientKey, Match, Networks, Origin, Pool, Real, StickyEntry, StickyKey, Vserver, VserverKey,
@@ -38,8 +40,10 @@ pub(crate) trait Family: Address {
     const EVENT: u32;
     /// Packets, keys and entries stand in this CPU's scratch space from the start: they are too large for the stack.
     const IN_SCRATCH: bool;
-    /// The host may be a router of it.
-    const HAS_ROUTER: bool;
+    /// Index in `FAMILIES` of the host as a router.
+    const ROUTER: u32;
+    /// Index in `FAMILIES` of the program for what the router hands to the module.
+    const INSIDE: u32;
     /// Index in `FAMILIES` of the program that opens its connections.
     const OPEN: u32;
     /// Any place of a transport header, as a mask.
@@ -53,6 +57,8 @@ pub(crate) trait Family: Address {
     fn tunnels() -> &'static Array<Tunnel<Self>>;
     fn routes() -> &'static LpmTrie<Self, Route>;
     fn neighbours() -> &'static HashMap<AddressKey<Self>, u32>;
+    fn group_addresses() -> &'static HashMap<AddressKey<Self>, u32>;
+    fn router_routes() -> &'static LpmTrie<Self, RouterRoute>;
     fn vserver_keys() -> &'static HashMap<VserverKey<Self>, Match>;
     fn networks() -> &'static LpmTrie<Self, Networks>;
     fn clients() -> &'static LpmTrie<ClientKey<Self>, u32>;
@@ -72,6 +78,10 @@ pub(crate) trait Family: Address {
     fn proven(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>>;
     /// An address that one host may have.
     fn is_host(self) -> bool;
+    /// Of one link only: no router takes it on.
+    fn is_of_link(self) -> bool;
+    /// Takes one from the hop limit.
+    fn age(ctx: &XdpContext) -> Result<(), Reason>;
     /// Whether an ICMP message of that type is an error that is translated.
     fn is_icmp_error(kind: u8) -> bool;
     /// Writes addresses, a hop limit that is one less, and what checksum the header has.
@@ -113,7 +123,8 @@ impl Family for u32 {
     const TOO_BIG: (u8, u8) = (3, 4);
     const EVENT: u32 = 0;
     const IN_SCRATCH: bool = false;
-    const HAS_ROUTER: bool = true;
+    const ROUTER: u32 = FAMILY_ROUTER;
+    const INSIDE: u32 = FAMILY_INSIDE;
     const OPEN: u32 = FAMILY_OPEN;
     const L4_MASK: u32 = 0x7f;
 
@@ -125,6 +136,8 @@ impl Family for u32 {
         tunnels -> TUNNELS: Array<Tunnel<Self>>;
         routes -> ROUTES: LpmTrie<Self, Route>;
         neighbours -> NEIGHBOURS: HashMap<AddressKey<Self>, u32>;
+        group_addresses -> GROUP_ADDRESSES: HashMap<AddressKey<Self>, u32>;
+        router_routes -> ROUTER_ROUTES: LpmTrie<Self, RouterRoute>;
         vserver_keys -> VSERVER_KEYS: HashMap<VserverKey<Self>, Match>;
         networks -> NETWORKS: LpmTrie<Self, Networks>;
         clients -> CLIENTS: LpmTrie<ClientKey<Self>, u32>;
@@ -150,6 +163,16 @@ impl Family for u32 {
     #[inline(always)]
     fn is_host(self) -> bool {
         matches!(self.to_ne_bytes()[0], 1..=126 | 128..=223)
+    }
+
+    #[inline(always)]
+    fn is_of_link(self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn age(ctx: &XdpContext) -> Result<(), Reason> {
+        rewrite::age(ctx)
     }
 
     #[inline(always)]
@@ -209,7 +232,8 @@ impl Family for V6 {
     const TOO_BIG: (u8, u8) = (2, 0);
     const EVENT: u32 = EVENT_V6;
     const IN_SCRATCH: bool = true;
-    const HAS_ROUTER: bool = false;
+    const ROUTER: u32 = FAMILY_V6_ROUTER;
+    const INSIDE: u32 = FAMILY_V6_INSIDE;
     const OPEN: u32 = FAMILY_V6_OPEN;
     const L4_MASK: u32 = 0xff;
 
@@ -221,6 +245,8 @@ impl Family for V6 {
         tunnels -> TUNNELS6: Array<Tunnel<Self>>;
         routes -> ROUTES6: LpmTrie<Self, Route>;
         neighbours -> NEIGHBOURS6: HashMap<AddressKey<Self>, u32>;
+        group_addresses -> GROUP_ADDRESSES6: HashMap<AddressKey<Self>, u32>;
+        router_routes -> ROUTER_ROUTES6: LpmTrie<Self, RouterRoute>;
         vserver_keys -> VSERVER_KEYS6: HashMap<VserverKey<Self>, Match>;
         networks -> NETWORKS6: LpmTrie<Self, Networks>;
         clients -> CLIENTS6: LpmTrie<ClientKey<Self>, u32>;
@@ -246,6 +272,16 @@ impl Family for V6 {
     fn is_host(self) -> bool {
         // The inherent method.
         V6::is_host(self)
+    }
+
+    #[inline(always)]
+    fn is_of_link(self) -> bool {
+        self.is_link_local()
+    }
+
+    #[inline(always)]
+    fn age(ctx: &XdpContext) -> Result<(), Reason> {
+        v6::age(ctx)
     }
 
     /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443).

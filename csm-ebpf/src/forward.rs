@@ -60,7 +60,7 @@ pub(crate) fn send<A: Family>(ctx: &XdpContext, hop: &NextHop<A>, reason: Reason
     if hop.flags & NEXTHOP_TUNNEL != 0 {
         tunnel::wrap(ctx, hop)?;
     }
-    if A::HAS_ROUTER && hop.flags & NEXTHOP_GROUP != 0 && router::takes(u32::from(hop.group), hop.vlan) {
+    if hop.flags & NEXTHOP_GROUP != 0 && router::takes(u32::from(hop.group), hop.vlan) {
         return Ok(Reason::ToRouter);
     }
     let ethernet = header::<Ethernet>(ctx, 0)?;

@@ -101,7 +101,7 @@ fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
                 reason
             };
             if matches!(reason, Reason::ToRouter) {
-                router::leave(ctx, bytes, counted);
+                router::leave::<u32>(ctx, bytes, counted);
             }
             (reason, veth, counted)
         }
@@ -165,7 +165,7 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet, length: u32, tag
     // SAFETY: the first field of a map's value.
     if !from_peer && dst != unsafe { Mac::at(&raw const settings.virtual_mac) } {
         if port.flags & PORT_ROUTED != 0 {
-            router::arrive(ctx, port, length + tag);
+            router::arrive::<u32>(ctx, port, length + tag);
         }
         if port.bridge == 0 {
             return Ok(Reason::PassHost);

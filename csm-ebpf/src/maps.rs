@@ -169,7 +169,7 @@ pub(crate) static THROTTLED: Array<u32> = Array::with_max_entries(limits::REALS_
 
 /// Programs of other families, by `FAMILY_*`: they have a stack of their own, and the verifier walks each alone.
 #[map]
-pub(crate) static FAMILIES: ProgramArray = ProgramArray::with_max_entries(8, 0);
+pub(crate) static FAMILIES: ProgramArray = ProgramArray::with_max_entries(10, 0);
 /// What this CPU hands to one of them.
 #[map]
 pub(crate) static HANDOVER: PerCpuArray<Handover> = PerCpuArray::with_max_entries(1, 0);
@@ -195,6 +195,11 @@ pub(crate) static ROUTES6: LpmTrie<V6, Route> = LpmTrie::with_max_entries(limits
 #[map]
 pub(crate) static NEIGHBOURS6: HashMap<AddressKey<V6>, u32> =
     HashMap::with_max_entries(limits::NEXTHOPS_MAX, 0);
+#[map]
+pub(crate) static GROUP_ADDRESSES6: HashMap<AddressKey<V6>, u32> =
+    HashMap::with_max_entries(limits::GROUPS_MAX, 0);
+#[map]
+pub(crate) static ROUTER_ROUTES6: LpmTrie<V6, RouterRoute> = LpmTrie::with_max_entries(limits::ROUTES_MAX, 0);
 #[map]
 pub(crate) static VSERVER_KEYS6: HashMap<VserverKey<V6>, Match> =
     HashMap::with_max_entries(2 * limits::VSERVERS_MAX, 0);

@@ -73,7 +73,7 @@ fn run<A: Told>(ctx: &XdpContext) -> u32 {
     let reason = open(ctx, cold);
     let End { counted, bytes, veth, traced } = cold.end;
     if matches!(reason, Reason::ToRouter) {
-        router::leave(ctx, bytes, counted);
+        router::leave::<A>(ctx, bytes, counted);
     }
     if traced != 0 {
         trace::hand_over::<A>(ctx, reason, cold.end);

@@ -103,3 +103,17 @@ pub(crate) fn apply<A: Family>(
     }
     Ok(())
 }
+
+/// The TTL falls by one.
+#[inline(always)]
+pub(crate) fn age(ctx: &XdpContext) -> Result<(), Reason> {
+    let ip = header::<Ipv4>(ctx, L3)?;
+    let word = |ttl| u16::from_ne_bytes([ttl, 0]);
+    // SAFETY: `header` checked the bounds.
+    unsafe {
+        (*ip).ttl -= 1;
+        (*ip).checksum_be =
+            checksum::apply((*ip).checksum_be, checksum::fold(checksum::replace16(word(1), word(0))));
+    }
+    Ok(())
+}

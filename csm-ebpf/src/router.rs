@@ -1,42 +1,38 @@
 //! The host as a router: what comes for the MAC address of one of its HSRP groups, and what the module hands to its gateway,
 //! goes on by the router's own prefix table while the group's gate is open.
 //!
-//! A program of its own, with its own stack, as IPv6's is: [`arrive`] calls it where the kernel would have had the frame, and
+//! Programs of their own, with their own stacks, as IPv6's are, one for each family (that of IPv6 is in `v6/router.rs`): [`arrive`] calls it where the kernel would have had the frame, and
 //! [`leave`] at the end of the walk of a packet whose next hop is a group of this host. What it finds to be for the module
 //! it hands to `csm_inside`, the module's walk for a frame that comes from here.
 
 use aya_ebpf::macros::xdp;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::XdpContext;
-use csm_common::checksum;
 use csm_common::counter::{NOT_COUNTED, Reason};
 use csm_common::gate::GateState;
-use csm_common::names::{FAMILY_INSIDE, FAMILY_ROUTER};
 use csm_common::net::{
     AddressKey, Group, GroupKey, NEXTHOP_GROUP, NEXTHOP_TAGGED, NO_GROUP, NO_VETH, Port, ROUTE_CONNECTED,
     ROUTE_LOCAL, ROUTE_MODULE, RouterRoute,
 };
 
-use crate::family::Family as _;
-use crate::packet::{self, Ethernet, Ingress, Ipv4, L3, Mac, PROTO_ICMP, Packet, header};
-use crate::{
-    Outcome, balance, echo, end, forward, fragment, gate, icmp_send, maps, open, options, relay, vlan,
-};
+use crate::family::Family;
+use crate::packet::{self, Ethernet, Ingress, Mac, Packet, header};
+use crate::{Outcome, balance, echo, end, forward, gate, maps, open, options, relay, vlan};
 
 /// What one program hands to another.
 pub(crate) struct Passage {
     /// The VLAN that the frame came in on, as the next program is to see it.
-    vlan: u32,
+    pub(crate) vlan: u32,
     /// Octets of the frame as it came in.
-    bytes: u32,
+    pub(crate) bytes: u32,
     /// Slot of the counts of the interface that it came in by.
-    counted: u32,
+    pub(crate) counted: u32,
     /// Not 0: the module sends it.
-    from_module: u32,
+    pub(crate) from_module: u32,
 }
 
 #[inline(always)]
-fn passage() -> Option<&'static mut Passage> {
+pub(crate) fn passage() -> Option<&'static mut Passage> {
     // SAFETY: this CPU's element; the program does not nest.
     maps::PASSAGE.get_ptr_mut(0).map(|passage| unsafe { &mut *passage })
 }
@@ -63,24 +59,24 @@ pub(crate) fn takes(number: u32, vlan: u16) -> bool {
 
 /// A frame of `bytes` on a port of the router that is not for the FT group: the router has it. Comes back if there is none.
 #[inline(always)]
-pub(crate) fn arrive(ctx: &XdpContext, port: &Port, bytes: u32) {
+pub(crate) fn arrive<A: Family>(ctx: &XdpContext, port: &Port, bytes: u32) {
     if let Some(passage) = passage() {
         *passage = Passage { vlan: u32::from(port.vlan), bytes, counted: port.counted, from_module: 0 };
         // SAFETY: the map holds programs of this type only. It does not come back but for an empty slot.
-        unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_ROUTER) };
+        unsafe { maps::FAMILIES.tail_call(ctx, A::ROUTER) };
     }
 }
 
 /// The module's packet for the router: see [`takes`]. `bytes`: of the frame as it came in, by an interface whose counts are in
 /// slot `counted`.
 #[inline(always)]
-pub(crate) fn leave(ctx: &XdpContext, bytes: u32, counted: u32) {
+pub(crate) fn leave<A: Family>(ctx: &XdpContext, bytes: u32, counted: u32) {
     if let Some(passage) = passage() {
         passage.bytes = bytes;
         passage.counted = counted;
         passage.from_module = 1;
         // SAFETY: as in `arrive`.
-        unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_ROUTER) };
+        unsafe { maps::FAMILIES.tail_call(ctx, A::ROUTER) };
     }
 }
 
@@ -125,74 +121,93 @@ fn csm_inside(ctx: XdpContext) -> u32 {
         reason = open::hand_over::<u32>(&ctx, open::End { counted, bytes, veth: NO_VETH, traced: 0 });
     }
     if matches!(reason, Reason::ToRouter) {
-        leave(&ctx, bytes, counted);
+        leave::<u32>(&ctx, bytes, counted);
     }
     end(counted, bytes, reason, NO_VETH)
 }
 
 #[inline(always)]
 fn frame(ctx: &XdpContext, port: &Port, from_module: bool) -> Outcome {
-    let ethernet = header::<Ethernet>(ctx, 0)?;
-    let number = if from_module {
-        NO_GROUP
-    } else {
-        // SAFETY: `header` checked the bounds.
-        let dst = unsafe { (*ethernet).dst };
-        // SAFETY: a plain number.
-        let number = unsafe { maps::GROUP_MACS.get(GroupKey { mac: dst.bytes(), vlan: port.vlan }) };
-        let number = *number.ok_or(Reason::PassHost)?;
-        if !routes(number) {
-            return Err(Reason::DropGroupStandby);
-        }
-        number
-    };
-    match walk(ctx, port, number)? {
-        Some(reason) => Ok(reason),
-        None => inside(ctx),
-    }
-}
-
-/// Takes the packet on: it came in on `port` for group `number`, or from the module. `None`: it is for the module.
-#[inline(always)]
-fn walk(ctx: &XdpContext, port: &Port, number: u32) -> Result<Option<Reason>, Reason> {
+    let number = addressee(ctx, port, from_module)?;
     if !packet::is_plain(ctx)? {
         options::check(ctx)?;
     }
     let mut packet = Packet::new(Ingress::at(port), 0, packet::length(ctx));
     let l4 = packet::parse_ip(ctx, &mut packet)?;
     packet.now_ns = gate::read_group(0).1;
+    match onward(ctx, port, number, &mut packet, l4)? {
+        Some(reason) => Ok(reason),
+        None => inside::<u32>(ctx),
+    }
+}
+
+/// The group of this host that the frame on `port` is for, by its MAC address; [`NO_GROUP`] if the module sends it.
+#[inline(always)]
+pub(crate) fn addressee(ctx: &XdpContext, port: &Port, from_module: bool) -> Result<u32, Reason> {
+    if from_module {
+        return Ok(NO_GROUP);
+    }
+    let ethernet = header::<Ethernet>(ctx, 0)?;
+    // SAFETY: `header` checked the bounds.
+    let dst = unsafe { (*ethernet).dst };
+    // SAFETY: a plain number.
+    let number = unsafe { maps::GROUP_MACS.get(GroupKey { mac: dst.bytes(), vlan: port.vlan }) };
+    let number = *number.ok_or(Reason::PassHost)?;
+    if routes(number) { Ok(number) } else { Err(Reason::DropGroupStandby) }
+}
+
+/// Takes the packet on: it came in on `port` for group `number`, or from the module. `None`: it is for the module.
+#[inline(always)]
+pub(crate) fn onward<A: Family>(
+    ctx: &XdpContext,
+    port: &Port,
+    number: u32,
+    packet: &mut Packet<A>,
+    l4: usize,
+) -> Result<Option<Reason>, Reason> {
     let (src_be, dst_be) = (packet.key.src_be, packet.key.dst_be);
     if !src_be.is_host() || !dst_be.is_host() {
         return Err(Reason::DropNoRoute);
     }
-    let found: &RouterRoute = maps::ROUTER_ROUTES.get(Key::new(32, dst_be)).ok_or(Reason::DropNoRoute)?;
+    if dst_be.is_of_link() {
+        // It is on every link, so no route leads to it: this link's group, or nobody.
+        let key = AddressKey { ip_be: dst_be, vlan: port.vlan, pad: 0 };
+        // SAFETY: a plain number.
+        let group = unsafe { A::group_addresses().get(key) }.copied().filter(|&group| is_active(group));
+        return group.map_or(Err(Reason::DropNoRoute), |_| answer(ctx, packet, l4, number).map(Some));
+    }
+    let found: &RouterRoute = A::router_routes().get(Key::new(A::BITS, dst_be)).ok_or(Reason::DropNoRoute)?;
     let route = &found.route;
     if route.kind == ROUTE_LOCAL {
         return local(ctx, port, number).map(Some);
     }
     let key = AddressKey { ip_be: dst_be, vlan: route.vlan, pad: 0 };
     // SAFETY: a plain number.
-    let group = unsafe { maps::GROUP_ADDRESSES.get(key) }.copied().filter(|&group| is_active(group));
+    let group = unsafe { A::group_addresses().get(key) }.copied().filter(|&group| is_active(group));
     if group.is_some() {
-        return answer(ctx, &mut packet, l4, number).map(Some);
+        return answer(ctx, packet, l4, number).map(Some);
+    }
+    // Nobody beyond this link could answer it (RFC 4291, section 2.5.6).
+    if src_be.is_of_link() {
+        return Err(Reason::DropNoRoute);
     }
     // To the module no error is sent: its own way back is not known here.
     if packet.ttl <= 1 && number == NO_GROUP {
         return Err(Reason::DropTtl);
     }
     if packet.ttl <= 1 {
-        return Ok(Some(stamped(ctx, number, port.vlan, icmp_send::time_exceeded(ctx, &packet, l4))));
+        return Ok(Some(stamped(ctx, number, port.vlan, A::time_exceeded(ctx, packet, l4))));
     }
     // SAFETY: only presence counts.
-    if route.kind == ROUTE_MODULE || unsafe { maps::ADDRESSES.get(key) }.is_some() {
+    if route.kind == ROUTE_MODULE || unsafe { A::addresses().get(key) }.is_some() {
         if number == NO_GROUP {
             return Err(Reason::DropNoRoute);
         }
-        age(ctx)?;
+        A::age(ctx)?;
         passage().ok_or(Reason::DropInternal)?.vlan = u32::from(route.vlan);
         return Ok(None);
     }
-    let hop = forward::hop::<u32>(forward::resolve(route, dst_be)?)?;
+    let hop = forward::hop::<A>(forward::resolve(route, dst_be)?)?;
     if hop.flags & NEXTHOP_GROUP != 0 && is_active(u32::from(hop.group)) {
         return Err(Reason::DropNoRoute);
     }
@@ -201,9 +216,9 @@ fn walk(ctx: &XdpContext, port: &Port, number: u32) -> Result<Option<Reason>, Re
         return Err(Reason::DropTooBig);
     }
     if too_big {
-        return Ok(Some(stamped(ctx, number, port.vlan, icmp_send::too_big(ctx, &packet, l4, hop.mtu))));
+        return Ok(Some(stamped(ctx, number, port.vlan, A::too_big(ctx, packet, l4, hop.mtu))));
     }
-    age(ctx)?;
+    A::age(ctx)?;
     let src = source(found.group, hop.vlan)?;
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds; the MAC address stands at an even offset of an aligned map value.
@@ -242,12 +257,17 @@ fn local(ctx: &XdpContext, port: &Port, number: u32) -> Result<Reason, Reason> {
 
 /// For the group's own address: an echo is answered, and nothing else is served there.
 #[inline(always)]
-fn answer(ctx: &XdpContext, packet: &mut Packet, l4: usize, number: u32) -> Result<Reason, Reason> {
-    if number == NO_GROUP || packet.key.proto != PROTO_ICMP || fragment::is_later(ctx)? {
+fn answer<A: Family>(
+    ctx: &XdpContext,
+    packet: &mut Packet<A>,
+    l4: usize,
+    number: u32,
+) -> Result<Reason, Reason> {
+    if number == NO_GROUP || packet.key.proto != A::ICMP || packet.is_later() {
         return Err(Reason::DropProtocol);
     }
     packet::parse_transport(ctx, l4, packet)?;
-    if packet.icmp != u32::ECHO_REQUEST {
+    if packet.icmp != A::ECHO_REQUEST {
         return Err(Reason::DropProtocol);
     }
     Ok(stamped(ctx, number, packet.ingress.vlan, echo::reply(ctx, packet, l4)))
@@ -263,23 +283,9 @@ fn stamped(ctx: &XdpContext, number: u32, vlan: u16, reason: Reason) -> Reason {
     reason
 }
 
-/// The TTL falls by one.
-#[inline(always)]
-fn age(ctx: &XdpContext) -> Result<(), Reason> {
-    let ip = header::<Ipv4>(ctx, L3)?;
-    let word = |ttl| u16::from_ne_bytes([ttl, 0]);
-    // SAFETY: `header` checked the bounds.
-    unsafe {
-        (*ip).ttl -= 1;
-        (*ip).checksum_be =
-            checksum::apply((*ip).checksum_be, checksum::fold(checksum::replace16(word(1), word(0))));
-    }
-    Ok(())
-}
-
 /// Hands the packet to the module, on the VLAN that the passage says. While the peer has the FT group, it goes to the peer.
 #[inline(always)]
-fn inside(ctx: &XdpContext) -> Outcome {
+pub(crate) fn inside<A: Family>(ctx: &XdpContext) -> Outcome {
     let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
     let port: &Port =
         maps::VLANS.get(passage().ok_or(Reason::DropInternal)?.vlan).ok_or(Reason::DropInternal)?;
@@ -287,7 +293,7 @@ fn inside(ctx: &XdpContext) -> Outcome {
     match gate::read().0 {
         GateState::Open => {
             // SAFETY: as in `arrive`.
-            unsafe { maps::FAMILIES.tail_call(ctx, FAMILY_INSIDE) };
+            unsafe { maps::FAMILIES.tail_call(ctx, A::INSIDE) };
             Err(Reason::DropInternal)
         }
         GateState::RelayOut => relay::hand_over(ctx, port, settings),
@@ -304,9 +310,9 @@ fn inside(ctx: &XdpContext) -> Outcome {
 
 /// The group of this host that has `ip_be` on `vlan`, and whether it is the active router.
 #[inline(always)]
-pub(crate) fn group_at(ip_be: u32, vlan: u16) -> Option<(Mac, bool)> {
+pub(crate) fn group_at<A: Family>(ip_be: A, vlan: u16) -> Option<(Mac, bool)> {
     // SAFETY: a plain number.
-    let number = *unsafe { maps::GROUP_ADDRESSES.get(AddressKey { ip_be, vlan, pad: 0 }) }?;
+    let number = *unsafe { A::group_addresses().get(AddressKey { ip_be, vlan, pad: 0 }) }?;
     let group: &Group = maps::GROUPS.get(number)?;
     // SAFETY: the first field of a map's value.
     Some((unsafe { Mac::at(&raw const group.mac) }, is_active(number)))
@@ -314,7 +320,7 @@ pub(crate) fn group_at(ip_be: u32, vlan: u16) -> Option<(Mac, bool)> {
 
 /// Whether `ip_be` is on the router's own network on `vlan`.
 #[inline(always)]
-pub(crate) fn is_connected(ip_be: u32, vlan: u16) -> bool {
-    let found: Option<&RouterRoute> = maps::ROUTER_ROUTES.get(Key::new(32, ip_be));
+pub(crate) fn is_connected<A: Family>(ip_be: A, vlan: u16) -> bool {
+    let found: Option<&RouterRoute> = A::router_routes().get(Key::new(A::BITS, ip_be));
     found.is_some_and(|found| found.route.kind == ROUTE_CONNECTED && found.route.vlan == vlan)
 }

@@ -8,6 +8,7 @@ mod fragment;
 mod header;
 mod icmp;
 mod neighbour;
+mod router;
 mod send;
 
 use aya_ebpf::macros::xdp;
@@ -16,11 +17,11 @@ use csm_common::address::{Address as _, V6};
 use csm_common::counter::{NOT_COUNTED, Reason};
 use csm_common::gate::GateState;
 use csm_common::names::{FAMILY_V6, FAMILY_V6_TRACED};
-use csm_common::net::{NO_VETH, PORT_FT, Port, Tunnel};
+use csm_common::net::{NO_VETH, PORT_FT, PORT_ROUTED, Port, Tunnel};
 
 use crate::open::End;
 use crate::packet::{self, Ethernet, Ingress, L3, Mac, PROTO_ICMPV6, Packet, header};
-use crate::{Outcome, conn, echo, forward, gate, maps, open, relay, trace};
+use crate::{Outcome, conn, echo, forward, gate, maps, open, relay, router as any_router, trace};
 
 pub(crate) use bridge::is_known;
 pub(crate) use header::transport;
@@ -97,13 +98,16 @@ fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
                 veth = (&raw const port.veth).read_volatile();
                 counted = (&raw const port.counted).read_volatile();
             }
-            let (Ok(ended) | Err(ended)) = frame(ctx, port, length);
+            let (Ok(ended) | Err(ended)) = frame(ctx, port, length, tag);
             reason = ended;
         }
     }
     let end = End { counted, bytes, veth, traced: TRACED.into() };
     if matches!(reason, Reason::ToOpen) {
         reason = open::hand_over::<V6>(ctx, end);
+    }
+    if matches!(reason, Reason::ToRouter) {
+        any_router::leave::<V6>(ctx, bytes, counted);
     }
     if TRACED {
         trace::hand_over::<V6>(ctx, reason, end);
@@ -112,7 +116,7 @@ fn run<const TRACED: bool>(ctx: &XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
+fn frame(ctx: &XdpContext, port: &Port, length: u32, tag: u32) -> Outcome {
     let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
@@ -124,6 +128,9 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
         return Ok(neighbour::handle(ctx, port));
     }
     if !from_peer && !ours {
+        if port.flags & PORT_ROUTED != 0 {
+            any_router::arrive::<V6>(ctx, port, length + tag);
+        }
         if port.bridge == 0 {
             return Ok(Reason::PassHost);
         }
@@ -141,11 +148,17 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
             GateState::Closed | GateState::RelayIn => return Ok(Reason::DropStandby),
         }
     };
+    balance(ctx, begin(ingress, now_ns, length)?)
+}
+
+/// This CPU's packet, of which nothing but its arrival is known.
+#[inline(always)]
+fn begin(ingress: Ingress, now_ns: u64, length: u32) -> Result<&'static mut Packet<V6>, Reason> {
     let cold = maps::COLD6.get_ptr_mut(0).ok_or(Reason::DropInternal)?;
     // SAFETY: this CPU's element; the program does not nest.
     let packet = unsafe { &mut (*cold).packet };
     *packet = Packet::new(ingress, now_ns, length);
-    balance(ctx, packet)
+    Ok(packet)
 }
 
 /// A packet for the group, which may have it.
@@ -243,6 +256,15 @@ pub(crate) fn rewrite(ctx: &XdpContext, src_be: V6, dst_be: V6) -> Result<(), Re
         (*ip).dst_be = dst_be;
         (*ip).hop_limit -= 1;
     }
+    Ok(())
+}
+
+/// Takes one from the hop limit.
+#[inline(always)]
+pub(crate) fn age(ctx: &XdpContext) -> Result<(), Reason> {
+    let ip = header::<Ipv6>(ctx, L3)?;
+    // SAFETY: `header` checked the bounds.
+    unsafe { (*ip).hop_limit -= 1 };
     Ok(())
 }
 

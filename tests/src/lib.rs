@@ -50,6 +50,7 @@ pub mod rig6;
 mod rig_bond;
 pub mod rig_ports;
 pub mod rig_router;
+pub mod rig_router6;
 pub mod scenario;
 pub mod service;
 pub mod sim;

@@ -48,6 +48,14 @@ impl Rig {
     /// # Errors
     /// As [`Self::new`].
     pub fn routing() -> Result<Self> {
+        Self::routing_with(SMALL)
+    }
+
+    /// As [`Self::routing`], with tables of that capacity.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn routing_with(capacity: Capacity) -> Result<Self> {
         enter_namespace()?;
         let ports = vec![
             PortSpec { routed: true, ..make_port("p0", 2, PORT_CLIENT)? },
@@ -55,7 +63,7 @@ impl Rig {
             make_port("p2", 9, PORT_FT)?,
             PortSpec { routed: true, ..make_port("p3", OUTSIDE, PORT_ROUTER)? },
         ];
-        let rig = Self::with_ports(ports, Capacity { router: true, ..SMALL })?;
+        let rig = Self::with_ports(ports, Capacity { router: true, ..capacity })?;
         let inner = u16::try_from(INNER)?;
         rig.next_hop(3, |hop| {
             hop.dst_mac = INNER_MAC;

@@ -8,11 +8,11 @@ use csm_common::checksum;
 use csm_common::counter::Reason;
 use csm_common::event::{EVENT_NEIGHBOUR, EVENT_RIVAL};
 use csm_common::gate::GateState;
-use csm_common::net::{AddressKey, Port, ROUTE_CONNECTED};
+use csm_common::net::{AddressKey, PORT_ROUTED, Port, ROUTE_CONNECTED};
 
 use super::Ipv6;
 use crate::packet::{self, Ethernet, L3, Mac, PROTO_ICMPV6, header};
-use crate::{Outcome, bridge, conn, event, forward, gate, maps, vlan};
+use crate::{Outcome, bridge, conn, event, forward, gate, maps, router, vlan};
 
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
@@ -120,13 +120,26 @@ fn discovery(ctx: &XdpContext, port: &Port) -> Outcome {
             learn(neighbour_be, mac, port);
         }
     }
-    if !solicits || !ours {
+    if !solicits {
         return Ok(others(ctx, port, target_be, sender));
     }
-    if !open {
-        return Ok(Reason::DropArpStandby);
+    let mac = match owner(target_be, port) {
+        Some((mac, true)) => mac,
+        Some((_, false)) => return Ok(Reason::DropGroupStandby),
+        None if !ours => return Ok(others(ctx, port, target_be, sender)),
+        None if !open => return Ok(Reason::DropArpStandby),
+        None => Mac::of(&maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?.virtual_mac),
+    };
+    answer(ctx, port, src_be, target_be, sender, mac)
+}
+
+/// The MAC address of the HSRP group of this host that has `ip_be`, and whether this host is its active router.
+#[inline(always)]
+fn owner(ip_be: V6, port: &Port) -> Option<(Mac, bool)> {
+    if port.flags & PORT_ROUTED == 0 {
+        return None;
     }
-    answer(ctx, port, src_be, target_be, sender)
+    router::group_at(ip_be, port.vlan)
 }
 
 /// Discovery that is not the group's: the kernel's, or bridged unless it is about this node.
@@ -174,7 +187,7 @@ fn learn(ip_be: V6, mac: Mac, port: &Port) {
     } else {
         forward::route(ip_be).is_some_and(|route| {
             route.kind == ROUTE_CONNECTED && (route.vlan == vlan || route.vlan == port.bridge)
-        })
+        }) || (port.flags & PORT_ROUTED != 0 && router::is_connected(ip_be, vlan))
     };
     let known = number
         .and_then(|&number| maps::NEXTHOPS6.get(number))
@@ -187,9 +200,14 @@ fn learn(ip_be: V6, mac: Mac, port: &Port) {
 /// Turns a solicitation into its answer: to who asked, or, if that has no address yet, to all.
 #[inline(always)]
 #[expect(clippy::cast_possible_wrap, reason = "a frame's length")]
-fn answer(ctx: &XdpContext, port: &Port, asker_be: V6, target_be: V6, asker: Mac) -> Outcome {
-    let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
-    let virtual_mac = Mac::of(&settings.virtual_mac);
+fn answer(
+    ctx: &XdpContext,
+    port: &Port,
+    asker_be: V6,
+    target_be: V6,
+    asker: Mac,
+    virtual_mac: Mac,
+) -> Outcome {
     let surplus = packet::length(ctx) as i32 - FRAME as i32;
     // SAFETY: the program's own context; all pointers into the frame are fetched anew afterwards.
     if unsafe { bpf_xdp_adjust_tail(ctx.ctx, -surplus) } != 0 {

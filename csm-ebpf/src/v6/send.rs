@@ -35,6 +35,7 @@ const _: () = assert!(QUOTE_MAX >= 256 - L3 + TRANSPORT_QUOTED);
 #[inline(never)]
 pub(crate) fn time_exceeded(ctx: &XdpContext, packet: &Packet<V6>, l4: usize) -> Reason {
     match send(ctx, packet, l4 & 0xff, TIME_EXCEEDED, 0) {
+        Ok(Reason::ToRouter) => Reason::ToRouter,
         Ok(_) => Reason::TimeExceeded,
         Err(_) => Reason::DropTtl,
     }
@@ -44,6 +45,7 @@ pub(crate) fn time_exceeded(ctx: &XdpContext, packet: &Packet<V6>, l4: usize) ->
 #[inline(never)]
 pub(crate) fn too_big(ctx: &XdpContext, packet: &Packet<V6>, l4: usize, mtu: u16) -> Reason {
     match send(ctx, packet, l4 & 0xff, PACKET_TOO_BIG, mtu) {
+        Ok(Reason::ToRouter) => Reason::ToRouter,
         Ok(_) => Reason::TooBig,
         Err(_) => Reason::DropTooBig,
     }

@@ -77,7 +77,8 @@ impl PortLines {
 
     /// Whether the router has anything to do with it.
     pub(super) fn is_routed(&self) -> bool {
-        self.router.address.is_some() || !self.router.groups.is_empty() || self.router.version != 1
+        let RouterInterface { address, address6, groups, version, .. } = &self.router;
+        address.is_some() || address6.is_some() || !groups.is_empty() || *version != 1
     }
 }
 
@@ -185,7 +186,9 @@ impl Draft {
                 self.config.slot = statement.number("SLOT")?;
                 Some(())
             }
-            Section::Global if statement.id == Id::IpRoute => router::route(self, statement),
+            Section::Global if matches!(statement.id, Id::IpRoute | Id::Ipv6Route) => {
+                router::route(self, statement)
+            }
             Section::Module if statement.id == Id::Natpool => put_pool(&mut self.config.natpools, statement),
             Section::Module
             | Section::Global
@@ -208,7 +211,13 @@ impl Draft {
             trunk: Trunk::default(),
             xdp: XdpMode::default(),
             channel: None,
-            router: RouterInterface { name: name.to_owned(), address: None, version: 1, groups: Vec::new() },
+            router: RouterInterface {
+                name: name.to_owned(),
+                address: None,
+                address6: None,
+                version: 1,
+                groups: Vec::new(),
+            },
         };
         let port = entry(&mut self.ports, |port| port.name == name, new);
         let all = VlanSet::default;

@@ -26,6 +26,10 @@ pub fn print(config: &Config) -> String {
         Print::Config(line) => line(config),
         _ => Vec::new(),
     });
+    out.lines_of(0, Id::Ipv6Route, |print| match print {
+        Print::Config(line) => line(config),
+        _ => Vec::new(),
+    });
     out.section(0, Mode::Module, |print| match print {
         Print::Global(line) => line(config),
         _ => Vec::new(),

@@ -218,22 +218,24 @@ impl Hops {
     ) -> io::Result<Self> {
         Ok(Self { v4: HopMaps::open(source)?, v6: ipv6.then(|| HopMaps::open(source)).transpose()?, groups })
     }
+
+    fn entry<A: Wire>(&self, hop: &Hop) -> NextHop<A> {
+        let mut entry = next_hop(hop);
+        if let Some((group, mac)) = self.groups.get(&hop.host.neighbour()) {
+            // Whoever is the active router has this address; nobody answers for it while this host is.
+            entry.dst_mac = *mac;
+            entry.flags |= NEXTHOP_GROUP | NEXTHOP_RESOLVED;
+            entry.group = *group;
+        }
+        entry
+    }
 }
 
 impl HopSink for Hops {
     fn set_nexthop(&self, number: u32, hop: &Hop) -> io::Result<()> {
         match (hop.host.address, &self.v6) {
-            (IpAddr::V4(_), _) => {
-                let mut entry = next_hop(hop);
-                if let Some((group, mac)) = self.groups.get(&hop.host.neighbour()) {
-                    // Whoever is the active router has this address; nobody answers for it while this host is.
-                    entry.dst_mac = *mac;
-                    entry.flags |= NEXTHOP_GROUP | NEXTHOP_RESOLVED;
-                    entry.group = *group;
-                }
-                write(&self.v4, number, hop, &entry)
-            }
-            (IpAddr::V6(_), Some(v6)) => write(v6, number, hop, &next_hop(hop)),
+            (IpAddr::V4(_), _) => write(&self.v4, number, hop, &self.entry(hop)),
+            (IpAddr::V6(_), Some(v6)) => write(v6, number, hop, &self.entry(hop)),
             (IpAddr::V6(_), None) => Ok(()),
         }
     }

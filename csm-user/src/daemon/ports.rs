@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -205,7 +205,12 @@ pub(super) fn raise(config: &Config, specs: &[PortSpec]) -> Result<OwnAddresses,
         }
         let of_router = config.router_networks().filter(|(_, vlan, _)| vlan.get() == port.vlan);
         for (_, _, address) in of_router {
-            addresses.ensure(ifindex, address.into()).map_err(step())?;
+            if address.addr().is_ipv6() {
+                // The other router's advertisements are for hosts.
+                addresses.ignore_routers(port.kernel_name()).map_err(step())?;
+                addresses.ensure_link_local(ifindex, port.mac).map_err(step())?;
+            }
+            addresses.ensure(ifindex, address).map_err(step())?;
         }
         if port.role == PORT_FT {
             addresses.ensure_link_local(ifindex, port.mac).map_err(step())?;
@@ -219,7 +224,7 @@ pub(super) fn raise(config: &Config, specs: &[PortSpec]) -> Result<OwnAddresses,
 pub(super) fn accept(
     specs: &[PortSpec],
     vmac: [u8; 6],
-    groups: &[(Group, Ipv4Addr)],
+    groups: &[(Group, IpAddr)],
 ) -> Result<Vec<Membership>, Failure> {
     let mut all = BTreeMap::new();
     for port in specs {

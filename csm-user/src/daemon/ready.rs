@@ -175,9 +175,11 @@ impl Node {
     /// Next hops that a takeover would need and that are not known: gateways, and the hosts of reals that answer probes.
     fn unresolved(&self, config: &Config) -> Vec<String> {
         let health = self.health.borrow();
+        // Nobody answers for a group of this host while it is the active router itself; its MAC address is known.
+        let own = super::router::own_gateways(config);
         let mut found = Vec::new();
         for (host, _, mac) in self.neighbours.list() {
-            if mac.is_some() {
+            if mac.is_some() || own.contains_key(&host.neighbour()) {
                 continue;
             }
             let is_gateway = config.vlans.iter().any(|vlan| {

@@ -2,27 +2,32 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use csm_common::gate::{self, GateState};
+use ipnet::IpNet;
 
 use super::node::Node;
 use super::router;
 use super::startup::Failure;
 use crate::api::reply::{StandbyReply, StandbyRouterReply, StandbyState, StandbyTrackReply};
-use crate::arp::frame::{Form, gratuitous, tagged};
+use crate::arp::frame::{Form, advertisement, gratuitous, tagged};
 use crate::dataplane::load::PortSpec;
 use crate::dataplane::maps::MapSource;
 use crate::dataplane::table::monotonic_ns;
 use crate::dataplane::task::router::GroupGates;
+use crate::hsrp::advert;
 use crate::hsrp::machine::{PRIORITY, Params};
 use crate::hsrp::task::{
     Authority, GroupOptions, GroupStatus, Heard, HsrpHandle, SpeakerPort, Wish, spawn, spawn_realtime,
 };
 use crate::hsrp::wire::{AUTHENTICATION, Authentication, State, Version};
-use crate::model::{Config, RouterInterface, StandbyGroup, StandbyTrack, TrackedGroup};
+use crate::model::{
+    Config, Family, RouterInterface, StandbyAddress6, StandbyGroup, StandbyTrack, TrackedGroup,
+};
+use crate::neigh::groups::Groups as Solicited;
 use crate::neigh::netlink::Netlink;
 use crate::neigh::task::LinkEvent;
 use crate::readiness::RouterFacts;
@@ -34,14 +39,19 @@ pub struct Groups {
     /// The first of [`Self::handle`]'s.
     spoken: Vec<Spoken>,
     /// What is tracked: index of the group, the group, its router.
-    tracked: Vec<(usize, TrackedGroup, Ipv4Addr)>,
+    tracked: Vec<(usize, TrackedGroup, IpAddr)>,
     /// Interfaces that groups depend on: those that are down.
     down: Mutex<HashSet<String>>,
+    /// By which hosts' questions for the virtual addresses get here.
+    _solicited: Solicited,
 }
 
 /// A group that this host speaks for.
 struct Spoken {
     group: StandbyGroup,
+    /// As both boxes call it.
+    name: String,
+    family: Family,
     /// Name of its port in Linux.
     port: String,
 }
@@ -89,14 +99,25 @@ pub(super) fn start(
     let names =
         names.map(|track| track.interface.as_str()).chain(specs.iter().map(|port| port.name.as_str()));
     let down = down(names).map_err(step())?;
+    let mut solicited = Vec::new();
     for (number, (interface, vlan, group, address)) in config.standby_groups().enumerate() {
         let Some(port) = specs.iter().find(|port| port.vlan == vlan.get()) else {
             tracing::warn!("%HSRP: {} Grp {} has no port and does not run", interface.name, group.number);
             continue;
         };
-        let one = Spoken { group: group.clone(), port: port.name.clone() };
+        let own = own_address(interface, port, Family::of(address)).map_err(step())?;
+        if let IpAddr::V6(address) = address {
+            solicited.push((port.kernel_ifindex(), address));
+        }
+        let family = Family::of(address);
+        let one = Spoken {
+            group: group.clone(),
+            name: named(interface, group, address),
+            family,
+            port: port.name.clone(),
+        };
         let authority = Arc::new(Gate { gates: Arc::clone(&gates), number });
-        options.push(speaker(interface, group, address, port, authority, one.wish(&down)));
+        options.push(speaker(interface, group, (own, address), port, authority, one.wish(&down)));
         spoken.push(one);
     }
     for group in config.ft.iter().flat_map(|ft| &ft.track.groups) {
@@ -104,7 +125,11 @@ pub(super) fn start(
         let router =
             config.tracked_router(group).ok_or_else(|| step()("this host speaks for no such group"))?;
         let index = match group.router {
-            None => spoken.iter().position(|known| known.group.number == group.group),
+            None => {
+                let known = |known: &Spoken| (known.group.number, known.family);
+                let wanted = (group.group, Family::of(router));
+                spoken.iter().position(|spoken| known(spoken) == wanted)
+            }
             Some(_) => None,
         };
         let index = match index {
@@ -122,9 +147,11 @@ pub(super) fn start(
     if options.is_empty() {
         return Ok(None);
     }
+    let mut joined = Solicited::default();
+    joined.set(solicited).map_err(step())?;
     let speaks = !spoken.is_empty();
     let handle = if speaks { spawn_realtime(options) } else { spawn(options) }.map_err(step())?;
-    Ok(Some(Groups { handle, spoken, tracked, down: Mutex::new(down) }))
+    Ok(Some(Groups { handle, spoken, tracked, down: Mutex::new(down), _solicited: joined }))
 }
 
 /// Those of `names` that are no interfaces with a link.
@@ -139,18 +166,57 @@ fn down<'a>(names: impl Iterator<Item = &'a str>) -> io::Result<HashSet<String>>
     Ok(down)
 }
 
+/// What messages of a group of `family` come from: of IPv6 the address of the link that the kernel has there.
+fn own_address(interface: &RouterInterface, port: &PortSpec, family: Family) -> io::Result<IpAddr> {
+    let configured = interface.own(family).map(|net| net.addr());
+    let of_link = |address: &IpAddr| matches!(address, IpAddr::V6(it) if it.is_unicast_link_local());
+    let found = match family {
+        Family::V4 => configured,
+        Family::V6 => {
+            let addresses = Netlink::open()?.addresses(port.kernel_ifindex())?;
+            addresses.into_iter().map(|net| net.addr()).find(of_link)
+        }
+    };
+    found.ok_or_else(|| {
+        io::Error::other(format!(
+            "interface {} has no address of the link: is IPv6 disabled?",
+            port.kernel_name()
+        ))
+    })
+}
+
+/// What tells the network that the group's `address` is at `mac` now.
+fn announcement(mac: [u8; 6], address: IpAddr, tag: u16) -> Vec<Vec<u8>> {
+    match address {
+        IpAddr::V4(address) => {
+            [Form::Request, Form::Reply].map(|form| tagged(&gratuitous(form, mac, address), tag)).to_vec()
+        }
+        IpAddr::V6(address) => vec![tagged(&advertisement(mac, address), tag)],
+    }
+}
+
+/// What tells hosts that the group's `address` routes for the interface's network; none of IPv4.
+fn router_advertisement(
+    interface: &RouterInterface,
+    mac: [u8; 6],
+    address: IpAddr,
+    (port, tag): (&PortSpec, u16),
+) -> Option<Vec<u8>> {
+    let IpAddr::V6(address) = address else { return None };
+    Some(tagged(&advert::frame(address, mac, interface.address6.as_slice(), port.mtu), tag))
+}
+
 fn speaker(
     interface: &RouterInterface,
     group: &StandbyGroup,
-    address: Ipv4Addr,
+    (own, address): (IpAddr, IpAddr),
     port: &PortSpec,
     authority: Arc<Gate>,
     wish: Wish,
 ) -> GroupOptions {
     let version = router::version(interface);
-    let mac = version.virtual_mac(group.number);
+    let mac = version.virtual_mac(group.number, Family::of(address));
     let tag = if port.tagged { port.vlan } else { 0 };
-    let announcement = [Form::Request, Form::Reply].map(|form| tagged(&gratuitous(form, mac, address), tag));
     let text = group.authentication.as_deref().and_then(Authentication::new);
     GroupOptions {
         interface: port.kernel_name().to_owned(),
@@ -158,7 +224,7 @@ fn speaker(
         params: Params {
             group: group.number,
             version,
-            own: interface.address.map_or(Ipv4Addr::UNSPECIFIED, |net| net.addr()),
+            own,
             mac: port.mac,
             address: Some(address),
             priority: wish.priority,
@@ -171,7 +237,8 @@ fn speaker(
         port: Some(SpeakerPort {
             ifindex: port.ifindex,
             tag,
-            announcement: announcement.to_vec(),
+            announcement: announcement(mac, address, tag),
+            advertisement: router_advertisement(interface, mac, address, (port, tag)),
             authority,
         }),
         wish,
@@ -182,7 +249,7 @@ fn listen(
     config: &Config,
     specs: &[PortSpec],
     tracked: &TrackedGroup,
-    router: Ipv4Addr,
+    router: IpAddr,
 ) -> Option<GroupOptions> {
     let vlan = config.vlan_of(router)?;
     let port = specs.iter().find(|port| port.vlan == vlan.id.get())?;
@@ -193,7 +260,7 @@ fn listen(
         params: Params {
             group: tracked.group,
             version: if tracked.version == 2 { Version::V2 } else { Version::V1 },
-            own: vlan.address?.addr(),
+            own: vlan.own(Family::of(router))?.addr(),
             mac: port.mac,
             address: None,
             priority: PRIORITY,
@@ -229,13 +296,13 @@ impl Groups {
     /// This host's part in the groups that it speaks for.
     pub(super) fn facts(&self) -> BTreeMap<String, RouterFacts> {
         let status = self.handle.status();
-        let spoken = status.iter().take(self.spoken.len());
+        let spoken = self.spoken.iter().zip(&status);
         let part = |group: &GroupStatus| RouterFacts {
             active: group.state == State::Active,
             has_active: group.state == State::Active || group.active.is_some(),
             has_standby: group.state == State::Standby || group.standby.is_some(),
         };
-        spoken.map(|group| (named(group), part(group))).collect()
+        spoken.map(|(spoken, group)| (spoken.name.clone(), part(group))).collect()
     }
 
     /// Whether this host is the active router of a group.
@@ -251,15 +318,27 @@ pub(super) fn report(node: &Node) {
     let status = groups.handle.status();
     for (index, tracked, router) in &groups.tracked {
         let Some(status) = status.get(*index).filter(|status| status.known) else { continue };
-        let active = status.active.map(|heard| heard.router.address);
-        track.group(tracked.group, *router, active == Some(*router));
+        // This host's own group is said by its state: of IPv6 the active router's address is the link's.
+        let is_active = match tracked.router {
+            None => status.state == State::Active,
+            Some(_) => status.active.is_some_and(|heard| heard.router.address == *router),
+        };
+        track.group(tracked.group, *router, is_active);
     }
 }
 
-/// The same on both boxes.
-fn named(group: &GroupStatus) -> String {
-    let address = group.address.map(|address| format!(" ({address})")).unwrap_or_default();
-    format!("HSRP group {}{address}", group.params.group)
+/// The same on both boxes. An address of the link may be on several: its network tells which.
+fn named(interface: &RouterInterface, group: &StandbyGroup, address: IpAddr) -> String {
+    let network = match interface.own(Family::of(address)) {
+        Some(net @ IpNet::V6(_)) => format!(" of {}", net.trunc()),
+        _ => String::new(),
+    };
+    format!("HSRP group {} ({}{network})", group.number, shown(address))
+}
+
+/// As IOS writes it.
+fn shown(address: IpAddr) -> String {
+    address.to_string().to_uppercase()
 }
 
 /// The API's view.
@@ -286,7 +365,7 @@ fn group(
             expires_ms: until.map(|until| millis(until.saturating_sub(now))),
         })
     };
-    let mac = params.version.virtual_mac(params.group);
+    let mac = params.version.virtual_mac(params.group, Family::of(params.own));
     StandbyReply {
         interface: status.interface.clone(),
         group: params.group,
@@ -296,6 +375,8 @@ fn group(
         changes: status.changes,
         changed_ms_ago: millis(now.saturating_sub(status.changed)),
         virtual_address: status.address,
+        autoconfigured: configured.is_some_and(|group| group.address6 == Some(StandbyAddress6::Autoconfig))
+            && status.address.is_some_and(|address| address.is_ipv6()),
         virtual_mac: super::replies::mac(mac),
         priority: configured.map(|_| params.priority),
         configured_priority: configured.map(|group| group.priority),

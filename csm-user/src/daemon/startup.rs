@@ -326,7 +326,7 @@ impl Running {
         if parked.is_none() {
             GroupGates::open(&dataplane).map_err(map_step())?.close();
         }
-        fill(&dataplane, &router::groups(&config), &of_router).map_err(map_step())?;
+        fill(&dataplane, &router::groups(&config), &of_router, ipv6).map_err(map_step())?;
         let of_module = needed_hops(&config);
         hops.retain(|host, _| of_module.contains(host));
         let planner = Arc::new(Planner::new(
@@ -537,9 +537,10 @@ fn follow_neighbours(
             mtu: spec.mtu,
             networks: {
                 let vlan = config.vlans.iter().find(|vlan| vlan.id.get() == spec.vlan);
-                let router = config.router_networks().find(|(_, vlan, _)| vlan.get() == spec.vlan);
-                let of_router =
-                    |family| router.filter(|_| family == Family::V4).map(|(_, _, net)| net.into());
+                let of_router = |family| {
+                    let mut nets = config.router_networks().filter(|(_, vlan, _)| vlan.get() == spec.vlan);
+                    Some(nets.find(|(_, _, net)| Family::of(net.addr()) == family)?.2)
+                };
                 Family::ALL.map(|family| vlan.and_then(|vlan| vlan.own(family)).or_else(|| of_router(family)))
             },
         })

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -162,7 +162,7 @@ impl Running {
     }
 
     /// An HSRP group's active router is known: reports it if its group is tracked.
-    pub(super) fn group(&self, group: u16, router: Ipv4Addr, up: bool) {
+    pub(super) fn group(&self, group: u16, router: IpAddr, up: bool) {
         self.handle.report(Report { object: Object::Group(group, router), up, cause: None });
     }
 

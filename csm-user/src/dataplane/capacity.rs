@@ -18,7 +18,7 @@ pub struct Capacity {
     pub reals: u32,
     /// IPv6 has tables of the same sizes. Without, its packets are the kernel's and its tables take no memory.
     pub ipv6: bool,
-    /// The host is a router, too: the program has two more parts.
+    /// The host is a router, too: the program has two more parts of each family.
     pub router: bool,
 }
 
@@ -89,6 +89,7 @@ impl Capacity {
             // A ring has octets, whole pages of them.
             (names::HELD6, if self.ipv6 { limits::HELD_RING_BYTES } else { RING_MIN }),
             (names::ROUTES6, scaled(limits::ROUTES_MAX)),
+            (names::ROUTER_ROUTES6, scaled(limits::ROUTES_MAX)),
             (names::NETWORKS6, scaled(limits::NETWORKS_MAX)),
             (names::CLIENTS6, scaled(limits::CLIENTS_MAX)),
         ]

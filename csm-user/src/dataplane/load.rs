@@ -186,6 +186,10 @@ impl Dataplane {
             take(&mut ebpf, names::PROGRAM_ROUTER, names::FAMILY_ROUTER)?;
             take(&mut ebpf, names::PROGRAM_INSIDE, names::FAMILY_INSIDE)?;
         }
+        if capacity.router && capacity.ipv6 {
+            take(&mut ebpf, names::PROGRAM6_ROUTER, names::FAMILY_V6_ROUTER)?;
+            take(&mut ebpf, names::PROGRAM6_INSIDE, names::FAMILY_V6_INSIDE)?;
+        }
         let Some(Map::Array(gate)) = ebpf.map(names::GATE) else {
             return Err(LoadError::Missing(names::GATE));
         };

@@ -264,9 +264,9 @@ fn of_family<A: Wire>(
     let sources =
         config.vlans.iter().filter_map(|vlan| Some((vlan.id.get().into(), wire(source(vlan)?.addr()))));
     // Of the host as a router; where the module has a VLAN, too, its address stays.
-    let routers = config.router_networks().filter(|(_, _, net)| Family::of(net.addr().into()) == A::FAMILY);
+    let routers = config.router_networks().filter(|(_, _, net)| Family::of(net.addr()) == A::FAMILY);
     contents.error_sources =
-        routers.map(|(_, vlan, net)| (vlan.get().into(), wire(net.addr().into()))).chain(sources).collect();
+        routers.map(|(_, vlan, net)| (vlan.get().into(), wire(net.addr()))).chain(sources).collect();
     Ok(contents)
 }
 

@@ -1,9 +1,10 @@
 //! One router of one group: events in, effects out (RFC 2281 section 5.5 to 5.7). Pure; it knows no time.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::wire::{Authentication, Message, Op, State, Version};
+use crate::model::Family;
 
 /// IOS's hello time.
 pub const HELLO: Duration = Duration::from_secs(3);
@@ -19,12 +20,13 @@ pub struct Params {
     pub group: u16,
     /// Version; messages of the other one are not accepted.
     pub version: Version,
-    /// This router's own address: the source of its messages; of two with the same priority the higher one wins.
-    pub own: Ipv4Addr,
+    /// This router's own address: the source of its messages; of two with the same priority the higher one wins. Its family is the
+    /// group's; of IPv6 it is the link's.
+    pub own: IpAddr,
     /// MAC address of its interface.
     pub mac: [u8; 6],
     /// Virtual address; `None`: learned.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Priority, less what tracking takes from it.
     pub priority: u8,
     /// Takes the role from a worse active router.
@@ -68,7 +70,7 @@ pub enum Event {
     /// A timer fired (c, d, e).
     Timer(Timer),
     /// A message came from an address (f to l).
-    Received(Ipv4Addr, Message),
+    Received(IpAddr, Message),
     /// Tracking has changed the priority.
     Priority(u8),
 }
@@ -76,7 +78,7 @@ pub enum Event {
 /// Why a well-formed message changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ignored {
-    /// Of another group or version.
+    /// Of another group, version or family.
     OtherGroup,
     /// With another text.
     Authentication,
@@ -111,14 +113,14 @@ pub enum Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Router {
     /// Source of its messages.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its priority.
     pub priority: u8,
 }
 
 impl Router {
     /// Greater is better.
-    const fn rank(self) -> (u8, Ipv4Addr) {
+    const fn rank(self) -> (u8, IpAddr) {
         (self.priority, self.address)
     }
 }
@@ -129,7 +131,7 @@ pub struct Machine {
     params: Params,
     state: State,
     /// Virtual address, configured or learned.
-    address: Option<Ipv4Addr>,
+    address: Option<IpAddr>,
     hello: Duration,
     hold: Duration,
     active: Option<Router>,
@@ -172,7 +174,7 @@ impl Machine {
 
     /// Virtual address, configured or learned.
     #[must_use]
-    pub const fn address(&self) -> Option<Ipv4Addr> {
+    pub const fn address(&self) -> Option<IpAddr> {
         self.address
     }
 
@@ -215,6 +217,7 @@ impl Machine {
             hello: self.hello,
             hold: self.hold,
             authentication,
+            family: Family::of(self.params.own),
             address: self.address,
             identifier,
         }
@@ -304,11 +307,12 @@ impl Machine {
         !self.params.listen_only && self.address.is_some()
     }
 
-    fn admits(&self, source: Ipv4Addr, message: &Message) -> Result<(), Ignored> {
+    fn admits(&self, source: IpAddr, message: &Message) -> Result<(), Ignored> {
         if self.state == State::Initial {
             return Err(Ignored::Down);
         }
-        if (message.group, message.version) != (self.params.group, self.params.version) {
+        let Params { group, version, own, .. } = self.params;
+        if (message.group, message.version, message.family) != (group, version, Family::of(own)) {
             return Err(Ignored::OtherGroup);
         }
         if message.authentication != self.params.authentication {
@@ -323,7 +327,7 @@ impl Machine {
         }
     }
 
-    fn receive(&mut self, source: Ipv4Addr, message: &Message, effects: &mut Vec<Effect>) {
+    fn receive(&mut self, source: IpAddr, message: &Message, effects: &mut Vec<Effect>) {
         let sender = Router { address: source, priority: message.priority };
         let better = sender.rank() > self.own().rank();
         match (message.op, message.state) {
@@ -412,7 +416,7 @@ impl Machine {
     }
 
     /// i, if it comes from the active router.
-    fn heard_resign(&mut self, source: Ipv4Addr, effects: &mut Vec<Effect>) {
+    fn heard_resign(&mut self, source: IpAddr, effects: &mut Vec<Effect>) {
         if self.active.is_none_or(|active| active.address != source) {
             return;
         }

@@ -21,9 +21,11 @@
 //! This host speaks for the groups of its own interfaces, and forwards for one while its gate is open: see [`task::Authority`].
 //! To groups that routers nearby speak for it listens, so that tracking can follow them.
 //!
-//! Pure: [`wire`], [`machine`], [`frame`]. Shell: [`task`], sockets and timers of one interface.
+//! Pure: [`wire`], [`machine`], [`frame`], [`advert`]. Shell: [`task`] and its sockets, timers of one interface.
 
+pub mod advert;
 pub mod frame;
 pub mod machine;
+mod socket;
 pub mod task;
 pub mod wire;

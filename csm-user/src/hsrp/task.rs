@@ -5,20 +5,23 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
+use socket2::Socket;
 use tokio::net::UdpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::advert::{Advertiser, SOLICITATION};
 use super::frame::frame;
 use super::machine::{Effect, Event, Ignored, Machine, Params, Router, Timer};
-use super::wire::{Message, Op, PORT, State, Version};
+use super::socket;
+use super::wire::{Message, Op, State, port};
+use crate::model::Family;
 
 /// Messages in a row after which a timer that is due has its turn.
 const BURST: u32 = 32;
@@ -47,6 +50,8 @@ pub struct SpeakerPort {
     pub tag: u16,
     /// What tells the network where the virtual address is now: whole frames.
     pub announcement: Vec<Vec<u8>>,
+    /// Of an IPv6 group: the router advertisement, a whole frame.
+    pub advertisement: Option<Vec<u8>>,
     /// The group's gate.
     pub authority: Arc<dyn Authority>,
 }
@@ -125,7 +130,7 @@ pub struct GroupStatus {
     /// The last one; since the start.
     pub changed: Duration,
     /// Virtual address, configured or learned.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Hello and hold time in force.
     pub timers: (Duration, Duration),
     /// The active router.
@@ -268,6 +273,9 @@ struct Group {
     interface: String,
     machine: Machine,
     ears: UdpSocket,
+    /// Hears hosts that ask for routers, if it answers them.
+    solicitations: Option<UdpSocket>,
+    advertiser: Advertiser,
     mouth: Mouth,
     wished: watch::Receiver<Wish>,
     /// Announcements that are still to be repeated.
@@ -300,20 +308,22 @@ impl Group {
     ) -> io::Result<Self> {
         let GroupOptions { interface, ifindex, mut params, port, wish } = options;
         params.priority = wish.priority;
-        let destination = params.version.destination();
-        let ears = socket(&interface, params.version, destination)?;
-        ears.join_multicast_v4_n(&destination, &InterfaceIndexOrAddress::Index(ifindex))?;
+        let ears = socket::ears(&interface, ifindex, params.version, Family::of(params.own))?;
+        let advertises = port.as_ref().is_some_and(|port| port.advertisement.is_some());
+        let solicitations = advertises.then(|| socket::solicitations(&interface, ifindex)).transpose()?;
         let mouth = match port {
             _ if params.listen_only => Mouth::None,
-            Some(port) => Mouth::Port(packet_socket(port.ifindex)?, port),
-            None => Mouth::Kernel(tokio(socket(&interface, params.version, params.own)?)?),
+            Some(port) => Mouth::Port(socket::packet(port.ifindex)?, port),
+            None => Mouth::Kernel(socket::mouth(&interface, ifindex, params.version, params.own)?),
         };
         let machine = Machine::new(params);
         let status = status(&interface, &machine);
         Ok(Self {
             interface,
             machine,
-            ears: tokio(ears)?,
+            ears,
+            solicitations,
+            advertiser: Advertiser::default(),
             mouth,
             wished,
             repeats: 0,
@@ -331,7 +341,7 @@ impl Group {
         if self.wished.borrow_and_update().up {
             self.event(&Event::Up);
         }
-        let (mut buffer, mut burst) = ([0_u8; 256], 0);
+        let (mut buffer, mut asked, mut burst) = ([0_u8; 256], [0_u8; 256], 0);
         loop {
             let due = Timer::ALL
                 .into_iter()
@@ -339,6 +349,7 @@ impl Group {
                 .min();
             let (at, timer) = due.unzip();
             // What lies in the queue was said before the timer ran out, if this task was held up; but not for ever.
+            let advert = self.advertiser.due().map(|due| self.epoch + due);
             let listens = burst < BURST || at.is_none_or(|at| at > Instant::now());
             tokio::select! {
                 biased;
@@ -347,7 +358,7 @@ impl Group {
                 Ok(()) = self.wished.changed() => self.wished(),
                 received = self.ears.recv_from(&mut buffer), if listens => {
                     burst += 1;
-                    if let Ok((length, SocketAddr::V4(source))) = received {
+                    if let Ok((length, source)) = received {
                         self.received(&buffer[..length], source);
                     }
                 }
@@ -356,6 +367,18 @@ impl Group {
                     if let Some(timer) = timer {
                         self.deadlines[timer as usize] = None;
                         self.event(&Event::Timer(timer));
+                    }
+                }
+                () = sleep_until(advert.unwrap_or_else(Instant::now)), if advert.is_some() => self.advertise(),
+                heard = async {
+                    match &self.solicitations {
+                        Some(socket) => socket.recv(&mut asked).await,
+                        None => std::future::pending().await,
+                    }
+                } => {
+                    // However it came here, it brings no more than an advertisement in three seconds.
+                    if heard.is_ok_and(|length| length > 0) && asked[0] == SOLICITATION {
+                        self.advertiser.solicited(self.epoch.elapsed());
                     }
                 }
             }
@@ -375,11 +398,11 @@ impl Group {
         self.machine.state() == State::Active && !port.authority.is_open()
     }
 
-    fn received(&mut self, datagram: &[u8], source: SocketAddrV4) {
+    fn received(&mut self, datagram: &[u8], source: SocketAddr) {
         match Message::decode(datagram) {
-            Ok(message) if source.port() == PORT => {
+            Ok(message) if source.port() == port(message.family) => {
                 self.counts.received += 1;
-                self.event(&Event::Received(*source.ip(), message));
+                self.event(&Event::Received(source.ip(), message));
             }
             Ok(_) | Err(_) => {
                 self.counts.malformed += 1;
@@ -399,6 +422,7 @@ impl Group {
             self.machine.on_event(&Event::Down, &mut effects);
             // Nothing more is said in the group's name.
             effects.retain(|effect| !matches!(effect, Effect::Send(_)));
+            self.advertiser.end();
             self.machine.on_event(&Event::Up, &mut effects);
         }
         let before = self.machine.state();
@@ -430,11 +454,19 @@ impl Group {
     }
 
     /// Before anything is said: who steps down forwards no more, who becomes active does.
-    fn gate(&self, before: State) {
+    fn gate(&mut self, before: State) {
         let Mouth::Port(_, port) = &self.mouth else { return };
         match (before == State::Active, self.machine.state() == State::Active) {
-            (true, false) => port.authority.drain(DRAIN),
-            (false, true) => self.extend(),
+            (true, false) => {
+                port.authority.drain(DRAIN);
+                self.advertiser.end();
+            }
+            (false, true) => {
+                self.extend();
+                if port.advertisement.is_some() {
+                    self.advertiser.begin(self.epoch.elapsed());
+                }
+            }
             _ => {}
         }
     }
@@ -453,6 +485,16 @@ impl Group {
         }
     }
 
+    fn advertise(&mut self) {
+        if let Mouth::Port(socket, port) = &self.mouth
+            && let Some(frame) = &port.advertisement
+        {
+            // What is lost is repeated, and asked for.
+            let _full = socket.send(frame);
+        }
+        self.advertiser.sent(self.epoch.elapsed());
+    }
+
     fn ignored(&mut self, why: Ignored) {
         self.counts.received -= 1;
         match why {
@@ -469,8 +511,8 @@ impl Group {
             Mouth::None => return,
             Mouth::Kernel(mouth) => {
                 let (bytes, length) = message.encode();
-                let to = SocketAddrV4::new(message.version.destination(), PORT);
-                mouth.try_send_to(&bytes[..length], to.into()).is_ok()
+                let to = SocketAddr::new(message.version.destination(message.family), port(message.family));
+                mouth.try_send_to(&bytes[..length], to).is_ok()
             }
             Mouth::Port(socket, port) => {
                 let Params { own, mac, .. } = *self.machine.params();
@@ -521,38 +563,4 @@ fn status(interface: &str, machine: &Machine) -> GroupStatus {
         known: false,
         counts: Counts::default(),
     }
-}
-
-/// A socket on `interface` that has `address` for its own: a multicast group's to hear it, this router's to speak.
-fn socket(interface: &str, version: Version, address: Ipv4Addr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    socket.set_reuse_address(true)?;
-    socket.bind_device(Some(interface.as_bytes()))?;
-    socket.set_multicast_ttl_v4(version.ttl())?;
-    socket.set_multicast_loop_v4(false)?;
-    // Internetwork control, as routers send it.
-    socket.set_tos_v4(0xc0)?;
-    socket.bind(&SocketAddr::new(IpAddr::V4(address), PORT).into())?;
-    Ok(socket)
-}
-
-/// A packet socket that sends on `ifindex` and receives nothing.
-fn packet_socket(ifindex: u32) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
-    // SAFETY: all zero is a valid `sockaddr_storage`, and it has room for a `sockaddr_ll`.
-    let (_, address) = unsafe {
-        SockAddr::try_init(|storage, length| {
-            let address = storage.cast::<libc::sockaddr_ll>();
-            (*address).sll_family = libc::sa_family_t::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
-            (*address).sll_ifindex = i32::try_from(ifindex).map_err(io::Error::other)?;
-            *length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
-            Ok(())
-        })
-    }?;
-    socket.bind(&address)?;
-    Ok(socket)
-}
-
-fn tokio(socket: Socket) -> io::Result<UdpSocket> {
-    UdpSocket::from_std(socket.into())
 }

@@ -7,26 +7,27 @@
 //!   2  1  state 0, 1, 2, 4, 8, 16                     2  1  version 2
 //!   3  1  hello time, s                               3  1  op code
 //!   4  1  hold time, s                                4  1  state 1 to 6
-//!   5  1  priority                                    5  1  IP version 4
+//!   5  1  priority                                    5  1  IP version 4 or 6
 //!   6  1  group                                       6  2  group
 //!   7  1  0                                           8  6  identifier: the sender's MAC address
 //!   8  8  authentication: text, padded with zeros    14  4  priority
 //!  16  4  virtual IP address                         18  4  hello time, ms
 //!                                                    22  4  hold time, ms
-//!                                                    26 16  virtual IP address, IPv4 in the first four
+//!                                                    26 16  virtual IP address, IPv4 in the first four octets
 //!                                                  type 3, 10 octets: authentication, text of 8
 //! ```
 //!
-//! Both go by UDP port 1985: version 1 to 224.0.0.2 with a TTL of 1, version 2 to 224.0.0.102 with one of 255.
+//! IPv4 goes by UDP port 1985: version 1 to 224.0.0.2 with a TTL of 1, version 2 to 224.0.0.102 with one of 255. IPv6, which
+//! has version 2 only, goes by UDP port 2029 to ff02::66 with a hop limit of 255; its virtual address is one of the link.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// UDP port, of sender and receiver.
-pub const PORT: u16 = 1985;
+use crate::model::Family;
+
 /// Longest message that is sent.
 pub const LENGTH_MAX: usize = V2_STATE_LEN + V2_TEXT_LEN;
 /// What an unauthenticated group's text is (RFC 2281).
@@ -38,7 +39,22 @@ const V2_STATE_LEN: usize = 42;
 const V2_TEXT: u8 = 3;
 const V2_TEXT_LEN: usize = 10;
 const V2_VERSION: u8 = 2;
-const IPV4: u8 = 4;
+
+/// UDP port of a family, of sender and receiver.
+#[must_use]
+pub const fn port(family: Family) -> u16 {
+    match family {
+        Family::V4 => 1985,
+        Family::V6 => 2029,
+    }
+}
+
+const fn ip_version(family: Family) -> u8 {
+    match family {
+        Family::V4 => 4,
+        Family::V6 => 6,
+    }
+}
 
 /// Version of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,12 +70,13 @@ impl Version {
     /// Both.
     pub const ALL: [Self; 2] = [Self::V1, Self::V2];
 
-    /// Where messages go.
+    /// Where messages about addresses of `family` go.
     #[must_use]
-    pub const fn destination(self) -> Ipv4Addr {
-        match self {
-            Self::V1 => Ipv4Addr::new(224, 0, 0, 2),
-            Self::V2 => Ipv4Addr::new(224, 0, 0, 102),
+    pub const fn destination(self, family: Family) -> IpAddr {
+        match (self, family) {
+            (_, Family::V6) => IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x66)),
+            (Self::V1, Family::V4) => IpAddr::V4(Ipv4Addr::new(224, 0, 0, 2)),
+            (Self::V2, Family::V4) => IpAddr::V4(Ipv4Addr::new(224, 0, 0, 102)),
         }
     }
 
@@ -81,13 +98,14 @@ impl Version {
         }
     }
 
-    /// The MAC address of the active router of `group`.
+    /// The MAC address of the active router of `group` of `family`.
     #[must_use]
-    pub const fn virtual_mac(self, group: u16) -> [u8; 6] {
+    pub const fn virtual_mac(self, group: u16, family: Family) -> [u8; 6] {
         let [high, low] = group.to_be_bytes();
-        match self {
-            Self::V1 => [0x00, 0x00, 0x0c, 0x07, 0xac, low],
-            Self::V2 => [0x00, 0x00, 0x0c, 0x9f, 0xf0 | high, low],
+        match (self, family) {
+            (_, Family::V6) => [0x00, 0x05, 0x73, 0xa0, high & 0x0f, low],
+            (Self::V1, Family::V4) => [0x00, 0x00, 0x0c, 0x07, 0xac, low],
+            (Self::V2, Family::V4) => [0x00, 0x00, 0x0c, 0x9f, 0xf0 | high, low],
         }
     }
 }
@@ -206,8 +224,10 @@ pub struct Message {
     pub hold: Duration,
     /// Text.
     pub authentication: Authentication,
+    /// Of what kind its virtual address is.
+    pub family: Family,
     /// Virtual address; `None`: the sender does not know it.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// MAC address of its sender's interface; of version 1, zero.
     pub identifier: [u8; 6],
 }
@@ -227,8 +247,8 @@ pub enum Malformed {
     /// No state.
     #[error("unknown state")]
     State,
-    /// Of a group of IPv6.
-    #[error("not for IPv4")]
+    /// Neither of IPv4 nor of IPv6.
+    #[error("unknown IP version")]
     Family,
     /// A hello or hold time of zero, a hold time not above the hello time, a priority above 255, a group above 4095.
     #[error("value out of range")]
@@ -240,7 +260,12 @@ impl Message {
     #[must_use]
     pub fn encode(&self) -> ([u8; LENGTH_MAX], usize) {
         let mut bytes = [0; LENGTH_MAX];
-        let address = self.address.unwrap_or(Ipv4Addr::UNSPECIFIED).octets();
+        let mut address = [0; 16];
+        match self.address {
+            Some(IpAddr::V4(known)) => address[..4].copy_from_slice(&known.octets()),
+            Some(IpAddr::V6(known)) => address = known.octets(),
+            None => {}
+        }
         match self.version {
             Version::V1 => {
                 bytes[1] = self.op as u8;
@@ -251,7 +276,7 @@ impl Message {
                 bytes[5] = self.priority;
                 bytes[6] = self.group.to_be_bytes()[1];
                 bytes[8..16].copy_from_slice(&self.authentication.0);
-                bytes[16..20].copy_from_slice(&address);
+                bytes[16..20].copy_from_slice(&address[..4]);
                 (bytes, V1_LEN)
             }
             Version::V2 => {
@@ -261,14 +286,14 @@ impl Message {
                     V2_VERSION,
                     self.op as u8,
                     self.state as u8,
-                    IPV4,
+                    ip_version(self.family),
                 ]);
                 bytes[6..8].copy_from_slice(&self.group.to_be_bytes());
                 bytes[8..14].copy_from_slice(&self.identifier);
                 bytes[14..18].copy_from_slice(&u32::from(self.priority).to_be_bytes());
                 bytes[18..22].copy_from_slice(&millis(self.hello).to_be_bytes());
                 bytes[22..26].copy_from_slice(&millis(self.hold).to_be_bytes());
-                bytes[26..30].copy_from_slice(&address);
+                bytes[26..42].copy_from_slice(&address);
                 bytes[42..44].copy_from_slice(&[V2_TEXT, 8]);
                 bytes[44..52].copy_from_slice(&self.authentication.0);
                 (bytes, LENGTH_MAX)
@@ -304,7 +329,8 @@ fn decode_v1(bytes: &[u8]) -> Result<Message, Malformed> {
         hello: Duration::from_secs(hello.into()),
         hold: Duration::from_secs(hold.into()),
         authentication: Authentication(authentication),
-        address: address([bytes[16], bytes[17], bytes[18], bytes[19]]),
+        family: Family::V4,
+        address: address4([bytes[16], bytes[17], bytes[18], bytes[19]]),
         identifier: [0; 6],
     };
     checked(message)
@@ -337,9 +363,8 @@ fn group_state(value: &[u8]) -> Result<Message, Malformed> {
     if version != V2_VERSION {
         return Err(Malformed::Version);
     }
-    if family != IPV4 {
-        return Err(Malformed::Family);
-    }
+    let family =
+        Family::ALL.into_iter().find(|known| ip_version(*known) == family).ok_or(Malformed::Family)?;
     let word = |at: usize| u32::from_be_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]]);
     Ok(Message {
         version: Version::V2,
@@ -350,7 +375,11 @@ fn group_state(value: &[u8]) -> Result<Message, Malformed> {
         hello: Duration::from_millis(word(16).into()),
         hold: Duration::from_millis(word(20).into()),
         authentication: Authentication([0; 8]),
-        address: address([value[24], value[25], value[26], value[27]]),
+        family,
+        address: match family {
+            Family::V4 => address4([value[24], value[25], value[26], value[27]]),
+            Family::V6 => value.last_chunk().and_then(|octets| address6(*octets)),
+        },
         identifier: [value[6], value[7], value[8], value[9], value[10], value[11]],
     })
 }
@@ -360,10 +389,16 @@ fn operation(op: u8) -> Result<Op, Malformed> {
 }
 
 /// A group's address is one of a host, or not known.
-fn address(octets: [u8; 4]) -> Option<Ipv4Addr> {
+fn address4(octets: [u8; 4]) -> Option<IpAddr> {
     let address = Ipv4Addr::from(octets);
     let host = !(address.is_unspecified() || address.is_multicast() || address.is_broadcast());
-    host.then_some(address)
+    host.then_some(IpAddr::V4(address))
+}
+
+fn address6(octets: [u8; 16]) -> Option<IpAddr> {
+    let address = Ipv6Addr::from(octets);
+    let host = !(address.is_unspecified() || address.is_multicast() || address.is_loopback());
+    host.then_some(IpAddr::V6(address))
 }
 
 fn checked(message: Message) -> Result<Message, Malformed> {

@@ -34,7 +34,7 @@ pub use port::{
     channel_name, channel_of_name, veth_names,
 };
 pub use probe::{Probe, ProbeKind};
-pub use router::{RouterInterface, RouterRoute, StandbyGroup, StandbyTrack, vlan_of_name};
+pub use router::{RouterInterface, RouterRoute, StandbyAddress6, StandbyGroup, StandbyTrack, vlan_of_name};
 pub use secret::{FtKeys, KEY_MAX, Secret};
 pub use statics::{NatClient, Static, StaticAction};
 pub use track::{TrackMode, TrackedFarm, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking};
@@ -105,7 +105,7 @@ pub struct Config {
     pub interfaces: Vec<Interface>,
     /// `interface` lines of this host as a router.
     pub router: Vec<RouterInterface>,
-    /// `ip route`.
+    /// `ip route`, `ipv6 route`.
     pub routes: Vec<RouterRoute>,
     /// `vlan N client|server`.
     pub vlans: Vec<Vlan>,
@@ -576,6 +576,7 @@ impl Config {
         let farms = || self.serverfarms.iter().flat_map(|farm| &farm.reals).map(|real| real.address);
         let virtuals = self.vservers.iter().filter_map(|vserver| Some(vserver.virtual_server?.address()));
         self.vlans.iter().any(|vlan| vlan.own(family).is_some())
+            || self.router.iter().any(|interface| interface.own(family).is_some())
             || virtuals.chain(farms()).any(|address| Family::of(address) == family)
     }
 }

@@ -1,11 +1,11 @@
 //! This host as a router: `interface NAME` with `ip address`, `interface vlanN`, their HSRP groups, and `ip route`. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Config, Name, PortMode, TrackedGroup, VlanId};
+use super::{Config, Family, Name, PortMode, TrackedGroup, VlanId};
 
 /// An interface of the router: a port without VLANs, or a VLAN (`interface vlanN`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct RouterInterface {
     pub name: String,
     /// `ip address A M`: the router's own address and its network.
     pub address: Option<Ipv4Net>,
+    /// `ipv6 address A/P`: the same in IPv6.
+    pub address6: Option<Ipv6Net>,
     /// `standby version V`: of HSRP, 1 or 2; default 1.
     pub version: u8,
     /// `standby N ...`.
@@ -25,8 +27,11 @@ pub struct RouterInterface {
 pub struct StandbyGroup {
     /// 0–255 in version 1, 0–4095 in version 2.
     pub number: u16,
-    /// `ip A`: the virtual address. Without one the group does not run.
+    /// `ip A`: the virtual address. Without one of either family the group does not run.
     pub address: Option<Ipv4Addr>,
+    /// `ipv6 autoconfig|A`: the virtual address in IPv6, in version 2. With one of either family there are two groups of one number,
+    /// which have the other lines in common.
+    pub address6: Option<StandbyAddress6>,
     /// `priority P`: 0–255, default 100.
     pub priority: u8,
     /// `preempt`: takes the role from a worse active router.
@@ -43,6 +48,15 @@ pub struct StandbyGroup {
     pub track: Vec<StandbyTrack>,
 }
 
+/// The virtual address of an IPv6 group, which is one of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandbyAddress6 {
+    /// `autoconfig`: made of the group's MAC address.
+    Autoconfig,
+    /// As said.
+    LinkLocal(Ipv6Addr),
+}
+
 /// `track INTERFACE [DECREMENT]`: the priority is less by so much while the interface has no link or is down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandbyTrack {
@@ -52,13 +66,13 @@ pub struct StandbyTrack {
     pub decrement: u8,
 }
 
-/// `ip route N M A`: a route of the router.
+/// `ip route N M A`, `ipv6 route N/P A`: a route of the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouterRoute {
     /// Destination.
-    pub network: Ipv4Net,
+    pub network: IpNet,
     /// Next router.
-    pub gateway: Ipv4Addr,
+    pub gateway: IpAddr,
 }
 
 impl StandbyGroup {
@@ -73,6 +87,7 @@ impl StandbyGroup {
         Self {
             number,
             address: None,
+            address6: None,
             priority: Self::PRIORITY,
             preempt: false,
             preempt_delay: Duration::ZERO,
@@ -83,11 +98,36 @@ impl StandbyGroup {
         }
     }
 
+    /// Its virtual addresses, of each family one.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let v6 = self.address6.map(|address| match address {
+            StandbyAddress6::Autoconfig => autoconfigured(self.number),
+            StandbyAddress6::LinkLocal(address) => address,
+        });
+        self.address.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6))
+    }
+
     /// Its priority while the interfaces in `down` are down.
     #[must_use]
     pub fn priority_without(&self, down: impl Fn(&str) -> bool) -> u8 {
         let less = self.track.iter().filter(|track| down(&track.interface)).map(|track| track.decrement);
         less.fold(self.priority, u8::saturating_sub)
+    }
+}
+
+/// FE80::5:73FF:FEA0:NNN: made of 0005.73a0.0NNN, the MAC address of IPv6 group `number`, whose universal bit stays as it is.
+const fn autoconfigured(number: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 5, 0x73ff, 0xfea0, number & 0xfff)
+}
+
+impl RouterInterface {
+    /// The router's own address of `family` and its network.
+    #[must_use]
+    pub fn own(&self, family: Family) -> Option<IpNet> {
+        match family {
+            Family::V4 => self.address.map(IpNet::V4),
+            Family::V6 => self.address6.map(IpNet::V6),
+        }
     }
 }
 
@@ -124,30 +164,35 @@ impl Config {
         })
     }
 
-    /// The router's interfaces with their VLANs and addresses.
-    pub fn router_networks(&self) -> impl Iterator<Item = (&RouterInterface, VlanId, Ipv4Net)> {
-        self.router
-            .iter()
-            .filter_map(|interface| Some((interface, self.router_vlan(interface)?, interface.address?)))
+    /// The router's interfaces with their VLANs and addresses, those of both families.
+    pub fn router_networks(&self) -> impl Iterator<Item = (&RouterInterface, VlanId, IpNet)> {
+        self.router.iter().flat_map(move |interface| {
+            let nets = Family::ALL.into_iter().filter_map(move |family| interface.own(family));
+            nets.filter_map(move |net| Some((interface, self.router_vlan(interface)?, net)))
+        })
     }
 
-    /// Own address of the router that should be active while this node is: this host's, if none is named.
+    /// Own address of the router that should be active while this node is: this host's, if none is named. Of two groups with that
+    /// number the one of IPv4 is meant.
     #[must_use]
-    pub fn tracked_router(&self, tracked: &TrackedGroup) -> Option<Ipv4Addr> {
+    pub fn tracked_router(&self, tracked: &TrackedGroup) -> Option<IpAddr> {
         let own = || {
-            let group = self.standby_groups().find(|(_, _, group, _)| group.number == tracked.group)?;
-            Some(group.0.address?.addr())
+            let (interface, _, _, address) =
+                self.standby_groups().find(|(_, _, group, _)| group.number == tracked.group)?;
+            Some(interface.own(Family::of(address))?.addr())
         };
-        tracked.router.or_else(own)
+        tracked.router.map(IpAddr::V4).or_else(own)
     }
 
     /// The groups that this host speaks for, in the order of their numbers in the dataplane.
-    pub fn standby_groups(
-        &self,
-    ) -> impl Iterator<Item = (&RouterInterface, VlanId, &StandbyGroup, Ipv4Addr)> {
-        self.router_networks().flat_map(|(interface, vlan, _)| {
+    pub fn standby_groups(&self) -> impl Iterator<Item = (&RouterInterface, VlanId, &StandbyGroup, IpAddr)> {
+        let interfaces =
+            self.router.iter().filter_map(move |interface| Some((interface, self.router_vlan(interface)?)));
+        interfaces.flat_map(move |(interface, vlan)| {
             let groups = interface.groups.iter();
-            groups.filter_map(move |group| Some((interface, vlan, group, group.address?)))
+            let addresses = groups.flat_map(|group| group.addresses().map(move |address| (group, address)));
+            let runs = addresses.filter(move |(_, address)| interface.own(Family::of(*address)).is_some());
+            runs.map(move |(group, address)| (interface, vlan, group, address))
         })
     }
 }

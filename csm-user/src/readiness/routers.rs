@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BoxFacts, Checks};
+use super::{BoxFacts, Check, Checks, Grade, Role};
 
 /// A box's part in an HSRP group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ impl Checks {
             match active.as_slice() {
                 [] if parts.iter().any(|(_, part)| part.has_active) => {}
                 [] => self.missing("routers", format!("{group} has no active router"), REMEDY),
-                [(_, part)] if part.has_standby => {}
+                [(who, part)] if part.has_standby => self.crossing(group, who, boxes),
                 [(who, _)] => self.missing(
                     "routers",
                     format!("{who} is the active router of {group}, and no router stands by"),
@@ -46,5 +46,19 @@ impl Checks {
                 "each HSRP group of these boxes has an active router and one that stands by",
             );
         }
+    }
+    /// Who routes should balance, too. It works all the same, so it is no more than a remark.
+    fn crossing(&mut self, group: &str, router: &str, boxes: &[(&str, &BoxFacts)]) {
+        let role = |of: &BoxFacts| of.role == Role::Active;
+        let Some((active, _)) = boxes.iter().find(|(_, of)| role(of)) else { return };
+        if *active == router {
+            return;
+        }
+        let found = format!(
+            "{router} is the active router of {group}, and {active} is active: traffic crosses between the boxes"
+        );
+        let remedy = "have the groups of a box move together: `standby N priority`, `preempt` and `track` alike in all of them, \
+                      and `track group N` under `ft group`";
+        self.0.push(Check { grade: Grade::Remark, about: "routers", found, remedy: Some(remedy) });
     }
 }

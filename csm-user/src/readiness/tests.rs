@@ -100,6 +100,29 @@ fn groups_with_a_successor_are_told_of_and_no_groups_are_not() {
     assert!(about(&active, &standby));
 }
 
+/// The router of one box hands to the module of the other.
+#[test]
+fn a_group_that_is_not_where_the_role_is_is_remarked_by_either_box() {
+    let (mut active, mut standby) = (facts(Role::Active), facts(Role::Standby));
+    (active.routers, standby.routers) = (routers(false, true, true), routers(true, true, true));
+    let remarked = |own: &BoxFacts, peer: &BoxFacts| {
+        let checks = judge(Some(&pair()), own, Ok(peer));
+        assert!(is_ready(&checks), "{checks:?}");
+        let of: Vec<_> = checks.into_iter().filter(|check| check.about == "routers").collect();
+        assert!(of.len() == 1 && of[0].grade == Grade::Remark && of[0].remedy.is_some(), "{of:?}");
+        of[0].found.clone()
+    };
+    let group = "is the active router of HSRP group 1 (192.158.38.20)";
+    assert_eq!(
+        remarked(&active, &standby),
+        format!("the peer {group}, and this box is active: traffic crosses between the boxes")
+    );
+    assert_eq!(
+        remarked(&standby, &active),
+        format!("this box {group}, and the peer is active: traffic crosses between the boxes")
+    );
+}
+
 /// One thing at a time is broken; both boxes name it, and nothing else.
 #[test]
 fn each_thing_that_is_missing_is_named_by_either_box() {

@@ -38,7 +38,7 @@ impl Class {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Object {
     /// An HSRP group, and the router that should be active.
-    Group(u16, Ipv4Addr),
+    Group(u16, IpAddr),
     /// A VRRP group, and the router that should be its master.
     Vrrp(u8, Ipv4Addr),
     /// A router's address.

@@ -179,9 +179,9 @@ impl Cable {
             let params = Params {
                 group,
                 version,
-                own: OWN,
+                own: OWN.into(),
                 mac: [2, 0, 0, 0, 0, 2],
-                address: Some(ADDRESS),
+                address: Some(ADDRESS.into()),
                 priority: 100,
                 preempt: true,
                 preempt_delay: Duration::ZERO,
@@ -217,7 +217,7 @@ fn scapy_and_the_machine_elect_each_other_and_tshark_has_no_complaint() {
     let router = cable.speak(Version::V1, 1);
     wait_for(&router, State::Standby);
     let active = router.status()[0].active.expect("scapy's router").router;
-    assert_eq!((active.address, active.priority), (Ipv4Addr::new(10, 6, 0, 3), 110));
+    assert_eq!((active.address, active.priority), (Ipv4Addr::new(10, 6, 0, 3).into(), 110));
 
     let before = router.status()[0].clone();
     assert_eq!(cable.scapy("fuzz 150"), "done");

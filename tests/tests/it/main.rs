@@ -27,6 +27,7 @@ mod ready;
 mod replication;
 mod restart;
 mod router;
+mod router6;
 mod row;
 mod services;
 mod shell;

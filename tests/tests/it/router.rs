@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -22,22 +22,49 @@ const VIP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 6, 0, 100), 80);
 const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 5, 0, 101), Ipv4Addr::new(10, 5, 0, 102)];
 const CONNECTIONS: usize = 20;
 
+/// What differs between the families.
+pub(super) struct Network {
+    /// Of the two hosts.
+    pub configurations: [String; 2],
+    /// What gives the client its addresses and routes, before its interface is up.
+    pub client: Vec<String>,
+    /// The servers', with the length of their network's prefix, and their gateway.
+    pub servers: Vec<IpAddr>,
+    pub length: u8,
+    pub gateway: IpAddr,
+    /// The virtual server.
+    pub vip: SocketAddr,
+}
+
+/// The seed's.
+fn seed() -> Network {
+    Network {
+        configurations: ["seed-hsrp-ft1", "seed-hsrp-ft2"].map(configuration),
+        client: vec!["addr add 10.100.1.1/16 dev eth0".into()],
+        servers: SERVERS.map(IpAddr::V4).to_vec(),
+        length: 16,
+        gateway: Ipv4Addr::new(10, 5, 0, 1).into(),
+        vip: VIP.into(),
+    }
+}
+
 /// One of the two hosts.
-struct Host {
-    netns: Netns,
+pub(super) struct Host {
+    pub netns: Netns,
     child: Option<Child>,
     configuration: PathBuf,
     socket: PathBuf,
-    log: PathBuf,
+    pub log: PathBuf,
 }
 
-struct Picture {
+pub(super) struct Picture {
     programs: Programs,
-    hosts: [Host; 2],
+    pub hosts: [Host; 2],
     /// The client network's switch, the channel between the chassis, the servers' switch.
-    switches: [Netns; 3],
-    client: Netns,
+    pub switches: [Netns; 3],
+    pub client: Netns,
     server: Netns,
+    network: Network,
     _reaper: Reaper,
 }
 
@@ -58,16 +85,16 @@ fn configuration(listing: &str) -> String {
 }
 
 impl Picture {
-    fn build(test: &str) -> Self {
+    pub(super) fn build(test: &str, network: Network) -> Self {
         let programs = Programs::beside_this_one().expect("csmd, csm and csm-lab");
         let lab = LabId::unique();
         let reaper = Reaper::start(&programs.csm_lab, &lab).expect("the reaper");
         let runtime = crate::out(test);
         fs::create_dir_all(&runtime).expect("a directory");
         let netns = |role: &str| Netns::create(&lab, role).expect("a namespace");
-        let host = |name: &str| {
+        let host = |name: &str, configuration: &str| {
             let file = |suffix: &str| runtime.join(format!("{name}.{suffix}"));
-            fs::write(file("cfg"), configuration(&format!("seed-hsrp-{name}"))).expect("a file");
+            fs::write(file("cfg"), configuration).expect("a file");
             Host {
                 netns: netns(name),
                 child: None,
@@ -77,11 +104,12 @@ impl Picture {
             }
         };
         let picture = Self {
-            hosts: [host("ft1"), host("ft2")],
+            hosts: [host("ft1", &network.configurations[0]), host("ft2", &network.configurations[1])],
             switches: ["clients", "channel", "servers"].map(netns),
             client: netns("client"),
             server: netns("server"),
             programs,
+            network,
             _reaper: reaper,
         };
         picture.wire();
@@ -120,16 +148,18 @@ impl Picture {
             let up = ["fa3-6", "po100", "eth2", "eth3"].map(|port| format!("link set dev {port} up"));
             netns.ip(&up).expect("ports");
         }
-        self.client
-            .ip(&[
-                "addr add 10.100.1.1/16 dev eth0".into(),
-                "link set dev eth0 up".into(),
-                "route add default via 10.100.0.1".into(),
-            ])
-            .expect("the client");
+        let Network { client, servers, length, gateway, .. } = &self.network;
+        let mut lines = client.clone();
+        lines.push("link set dev eth0 up".into());
+        // One of IPv6 hears of its router.
+        if gateway.is_ipv4() {
+            lines.push("route add default via 10.100.0.1".into());
+        }
+        self.client.ip(&lines).expect("the client");
+        let nodad = if gateway.is_ipv6() { " nodad" } else { "" };
         let mut lines: Vec<String> =
-            SERVERS.iter().map(|real| format!("addr add {real}/16 dev eth0")).collect();
-        lines.extend(["link set dev eth0 up".into(), "route add default via 10.5.0.1".into()]);
+            servers.iter().map(|real| format!("addr add {real}/{length} dev eth0{nodad}")).collect();
+        lines.extend(["link set dev eth0 up".into(), format!("route add default via {gateway}")]);
         self.server.ip(&lines).expect("the server");
         for end in [&self.client, &self.server] {
             offloads(end, &["eth0".into()], false).expect("offloads");
@@ -139,7 +169,7 @@ impl Picture {
 
     /// What a client says comes back; ends with the test's process.
     fn serve(&self) {
-        for real in SERVERS {
+        for &real in &self.network.servers {
             let listener =
                 self.server.within(|| TcpListener::bind((real, 80))).expect("netns").expect("a listener");
             std::thread::spawn(move || {
@@ -158,7 +188,7 @@ impl Picture {
         }
     }
 
-    fn start(&mut self, index: usize) {
+    pub(super) fn start(&mut self, index: usize) {
         let host = &mut self.hosts[index];
         let words = fs::File::create(host.log.with_extension("err")).expect("a file");
         let mut command = host.netns.command(&self.programs.csmd.path).expect("csmd");
@@ -173,7 +203,7 @@ impl Picture {
         host.child = Some(command.spawn().expect("csmd"));
     }
 
-    fn csm(&self, index: usize, words: &str) -> anyhow::Result<String> {
+    pub(super) fn csm(&self, index: usize, words: &str) -> anyhow::Result<String> {
         let mut command = Command::new(&self.programs.csm.path);
         command.args(&self.programs.csm.leading).arg("--socket").arg(&self.hosts[index].socket);
         run(command.args(words.split(' ')))
@@ -189,7 +219,7 @@ impl Picture {
     }
 
     /// What both hosts say, for a failure.
-    fn all(&self) -> String {
+    pub(super) fn all(&self) -> String {
         let host = |index: usize| {
             let log = fs::read_to_string(&self.hosts[index].log).unwrap_or_default();
             let err = fs::read_to_string(self.hosts[index].log.with_extension("err")).unwrap_or_default();
@@ -197,6 +227,19 @@ impl Picture {
             format!("{:?}\n{ft:?}\n{log}\n{err}", self.csm(index, "show standby"))
         };
         format!("{}\n{}", host(0), host(1))
+    }
+
+    /// The process of a host's csmd.
+    pub(super) fn pid(&self, index: usize) -> Pid {
+        let id = self.hosts[index].child.as_ref().expect("csmd").id();
+        Pid::from_raw(i32::try_from(id).expect("a process"))
+    }
+
+    /// Takes all away, the logs too.
+    pub(super) fn remove(self) {
+        let out = self.hosts[0].log.parent().map(std::path::Path::to_owned);
+        drop(self);
+        fs::remove_dir_all(out.expect("a directory")).expect("remove the logs");
     }
 
     /// Groups whose active router a host is.
@@ -213,7 +256,7 @@ impl Picture {
 
     /// Waits until a host is ready to take over all, and has nothing.
     #[track_caller]
-    fn wait_for_standby(&self, index: usize) {
+    pub(super) fn wait_for_standby(&self, index: usize) {
         let ready = wait::until("a standby", LIMIT, Duration::from_millis(50), || {
             let ft =
                 self.json(index, &format!("show module csm {} ft detail", 5 + index)).unwrap_or_default();
@@ -227,7 +270,7 @@ impl Picture {
     }
 
     #[track_caller]
-    fn wait_for(&self, index: usize) {
+    pub(super) fn wait_for(&self, index: usize) {
         let found = wait::until("router and role on one host", LIMIT, Duration::from_millis(50), || {
             Ok(self.has_all(index).unwrap_or(false).then_some(()))
         });
@@ -252,14 +295,14 @@ impl Drop for Picture {
 }
 
 /// The client's connections.
-struct Clients(Vec<TcpStream>);
+pub(super) struct Clients(Vec<TcpStream>);
 
 impl Clients {
-    fn open(picture: &Picture) -> Self {
+    pub(super) fn open(picture: &Picture) -> Self {
         let open = || -> std::io::Result<Vec<TcpStream>> {
             (0..CONNECTIONS)
                 .map(|_| {
-                    let stream = TcpStream::connect_timeout(&VIP.into(), LIMIT)?;
+                    let stream = TcpStream::connect_timeout(&picture.network.vip, LIMIT)?;
                     stream.set_read_timeout(Some(LIMIT))?;
                     stream.set_nodelay(true)?;
                     Ok(stream)
@@ -271,7 +314,7 @@ impl Clients {
 
     /// A message on each of them comes back.
     #[track_caller]
-    fn speak(&mut self, word: &str) {
+    pub(super) fn speak(&mut self, word: &str) {
         for (number, stream) in self.0.iter_mut().enumerate() {
             stream.write_all(word.as_bytes()).unwrap_or_else(|error| panic!("{word}, {number}: {error}"));
         }
@@ -311,7 +354,7 @@ impl Channel {
 
 #[test]
 fn router_and_role_move_together_and_traffic_never_crosses() {
-    let mut picture = Picture::build("router");
+    let mut picture = Picture::build("router", seed());
     // The guide: both have priority 100 in group 1, so FT1 must be first.
     picture.start(0);
     picture.wait_for(0);
@@ -346,26 +389,20 @@ fn router_and_role_move_together_and_traffic_never_crosses() {
     }
 
     // FT2 is stopped: its leases end. It wakes, and finds that others have what it had.
-    let pid = |picture: &Picture, index: usize| {
-        let id = picture.hosts[index].child.as_ref().expect("csmd").id();
-        Pid::from_raw(i32::try_from(id).expect("a process"))
-    };
-    kill(pid(&picture, 1), Signal::SIGSTOP).expect("SIGSTOP");
+    kill(picture.pid(1), Signal::SIGSTOP).expect("SIGSTOP");
     picture.wait_for(0);
     clients.speak("FT2 stopped");
-    kill(pid(&picture, 1), Signal::SIGCONT).expect("SIGCONT");
+    kill(picture.pid(1), Signal::SIGCONT).expect("SIGCONT");
     picture.wait_for_standby(1);
     assert!(picture.has_all(0).expect("FT1"), "nothing moved by that");
     clients.speak("FT2 awake");
 
     // FT1 dies.
-    kill(pid(&picture, 0), Signal::SIGKILL).expect("SIGKILL");
+    kill(picture.pid(0), Signal::SIGKILL).expect("SIGKILL");
     picture.wait_for(1);
     clients.speak("FT1 dead");
     if std::env::var_os("CSM_SHOW").is_some() {
         println!("{}", picture.csm(1, "show standby").expect("show standby"));
     }
-    let out = picture.hosts[0].log.parent().map(std::path::Path::to_owned);
-    drop(picture);
-    fs::remove_dir_all(out.expect("a directory")).expect("remove the logs");
+    picture.remove();
 }

@@ -127,9 +127,9 @@ fn speak(runtime: &tokio::runtime::Runtime, netns: &Netns, own: Ipv4Addr, priori
         let params = Params {
             group: HSRP_GROUP,
             version: Version::V2,
-            own,
+            own: own.into(),
             mac: [2, 0, 0, 0, 0, priority],
-            address: Some(HSRP_ADDRESS),
+            address: Some(HSRP_ADDRESS.into()),
             priority,
             preempt: true,
             preempt_delay: Duration::ZERO,

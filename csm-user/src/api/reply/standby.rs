@@ -1,6 +1,6 @@
 //! HSRP groups.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,10 @@ pub struct StandbyReply {
     /// Milliseconds since the last one.
     pub changed_ms_ago: u64,
     /// Virtual address; `None`: not learned yet.
-    pub virtual_address: Option<Ipv4Addr>,
+    pub virtual_address: Option<IpAddr>,
+    /// It is made of the group's MAC address (IPv6).
+    #[serde(default)]
+    pub autoconfigured: bool,
     /// MAC address of the active router for it.
     pub virtual_mac: String,
     /// Priority, less what tracking takes from it; of a group that is only listened to, `null`, as all that is configured.
@@ -91,7 +94,7 @@ pub struct StandbyTrackReply {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StandbyRouterReply {
     /// Its own address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its priority.
     pub priority: u8,
     /// It is this node.

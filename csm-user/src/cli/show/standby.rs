@@ -1,6 +1,7 @@
 //! `show standby [brief]`, in the shape of IOS.
 
 use std::fmt::{self, Write};
+use std::net::IpAddr;
 
 use crate::api::reply::{StandbyReply, StandbyRouterReply, StandbyState, StandbyTrackReply};
 
@@ -14,16 +15,21 @@ pub fn write(out: &mut impl Write, groups: &[StandbyReply]) -> fmt::Result {
         writeln!(out, "  State is {}{listens}", name(group.state))?;
         writeln!(out, "    {changes} state changes, last state change {}", clock(group.changed_ms_ago))?;
         match group.virtual_address {
-            Some(address) => writeln!(out, "  Virtual IP address is {address}")?,
+            Some(address @ IpAddr::V4(_)) => writeln!(out, "  Virtual IP address is {address}")?,
+            Some(address @ IpAddr::V6(_)) => {
+                let made = if group.autoconfigured { "conf auto EUI64" } else { "conf" };
+                writeln!(out, "  Link-Local Virtual IPv6 address is {} ({made})", upper(address))?;
+            }
             None => writeln!(out, "  Virtual IP address is unknown")?,
         }
         writeln!(out, "  Active virtual MAC address is {}", dotted(virtual_mac))?;
         if !group.listen_only {
             writeln!(
                 out,
-                "    Local virtual MAC address is {} (v{} default)",
+                "    Local virtual MAC address is {} (v{}{} default)",
                 dotted(virtual_mac),
-                group.version
+                group.version,
+                if group.virtual_address.is_some_and(|address| address.is_ipv6()) { " IPv6" } else { "" }
             )?;
         }
         writeln!(out, "  Hello time {}, hold time {}", time(group.hello_ms), time(group.hold_ms))?;
@@ -81,10 +87,10 @@ pub fn write_brief(out: &mut impl Write, groups: &[StandbyReply]) -> fmt::Result
     for group in groups {
         let StandbyReply { interface, group: number, state, .. } = group;
         let (active, standby) = (short(group.active), short(group.standby));
-        let address = group.virtual_address.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+        let address = group.virtual_address.map_or_else(|| "unknown".to_owned(), upper);
         let priority = group.priority.map_or_else(|| "-".to_owned(), |priority| priority.to_string());
         let preempt = if group.preempt { 'P' } else { ' ' };
-        let (state, routers) = (name(*state), format!("{active:<16}{standby:<16}{address}"));
+        let (state, routers) = (name(*state), format!("{active:<15} {standby:<15} {address}"));
         let interface = format!("{:<12}", format!("{interface} "));
         writeln!(out, "{interface}{number:<5}{priority:<5}{preempt} {state:<9}{routers}")?;
     }
@@ -108,7 +114,7 @@ fn router(router: Option<StandbyRouterReply>) -> String {
         Some(StandbyRouterReply { local: true, .. }) => "local".to_owned(),
         Some(StandbyRouterReply { address, priority, expires_ms, .. }) => {
             let expires = expires_ms.map(|ms| format!(" (expires in {}.{:03} sec)", ms / 1000, ms % 1000));
-            format!("{address}, priority {priority}{}", expires.unwrap_or_default())
+            format!("{}, priority {priority}{}", upper(address), expires.unwrap_or_default())
         }
     }
 }
@@ -117,8 +123,13 @@ fn short(router: Option<StandbyRouterReply>) -> String {
     match router {
         None => "unknown".to_owned(),
         Some(StandbyRouterReply { local: true, .. }) => "local".to_owned(),
-        Some(StandbyRouterReply { address, .. }) => address.to_string(),
+        Some(StandbyRouterReply { address, .. }) => upper(address),
     }
+}
+
+/// As IOS writes IPv6.
+fn upper(address: IpAddr) -> String {
+    address.to_string().to_uppercase()
 }
 
 /// `3 sec` or `200 msec`.
@@ -140,15 +151,13 @@ fn dotted(mac: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use expect_test::expect;
 
     use super::*;
 
     fn group() -> StandbyReply {
         let router = |host, priority, local| StandbyRouterReply {
-            address: Ipv4Addr::new(10, 6, 0, host),
+            address: IpAddr::from([10, 6, 0, host]),
             priority,
             local,
             expires_ms: (!local).then_some(9_184),
@@ -161,7 +170,8 @@ mod tests {
             listen_only: true,
             changes: 2,
             changed_ms_ago: 1_859_000,
-            virtual_address: Some(Ipv4Addr::new(10, 6, 0, 1)),
+            virtual_address: Some(IpAddr::from([10, 6, 0, 1])),
+            autoconfigured: false,
             virtual_mac: "00:00:0c:07:ac:01".to_owned(),
             priority: None,
             configured_priority: None,
@@ -236,6 +246,39 @@ mod tests {
               7 messages received, 1 malformed, 2 of other authentication, 3 conflicting
         "#]]
         .assert_eq(&text);
+    }
+
+    fn of_ipv6() -> StandbyReply {
+        let address = |host| IpAddr::from([0xfe80, 0, 0, 0, 0, 0x73ff, 0xfea0, host]);
+        let active =
+            StandbyRouterReply { address: address(2), priority: 110, local: false, expires_ms: None };
+        StandbyReply {
+            version: 2,
+            virtual_address: Some(IpAddr::from([0xfe80, 0, 0, 0, 5, 0x73ff, 0xfea0, 1])),
+            autoconfigured: true,
+            virtual_mac: "00:05:73:a0:00:01".to_owned(),
+            active: Some(active),
+            ..spoken()
+        }
+    }
+
+    #[test]
+    fn a_group_of_ipv6_is_written_as_ios_writes_it() {
+        let mut text = String::new();
+        write(&mut text, &[of_ipv6()]).expect("a string takes everything");
+        let head: Vec<&str> = text.lines().take(6).collect();
+        expect![[r#"
+            eth1 - Group 1 (version 2)
+              State is Listen
+                2 state changes, last state change 00:30:59
+              Link-Local Virtual IPv6 address is FE80::5:73FF:FEA0:1 (conf auto EUI64)
+              Active virtual MAC address is 0005.73a0.0001
+                Local virtual MAC address is 0005.73a0.0001 (v2 IPv6 default)"#]]
+        .assert_eq(&head.join("\n"));
+        assert!(text.contains("  Active router is FE80::73FF:FEA0:2, priority 110\n"), "{text}");
+        let mut brief = String::new();
+        write_brief(&mut brief, &[of_ipv6()]).expect("a string takes everything");
+        assert!(brief.ends_with("FE80::73FF:FEA0:2 local           FE80::5:73FF:FEA0:1\n"), "{brief}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The host as a router: lines under `interface`, and `ip route`.
+//! The host as a router: lines under `interface`, `ip route`, and `ipv6 route`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -8,7 +9,7 @@ use super::super::command::Id;
 use super::super::grammar::Value;
 use super::super::parse::Statement;
 use super::{Draft, net, put};
-use crate::model::{RouterInterface, RouterRoute, StandbyGroup, StandbyTrack};
+use crate::model::{RouterInterface, RouterRoute, StandbyAddress6, StandbyGroup, StandbyTrack};
 
 /// Applies a line under `interface`; `None` if it lacks a word.
 pub(super) fn interface(router: &mut RouterInterface, statement: &Statement) -> Option<()> {
@@ -16,6 +17,13 @@ pub(super) fn interface(router: &mut RouterInterface, statement: &Statement) -> 
     match statement.id {
         Id::RouterAddress => {
             router.address = if no { None } else { Some(net(statement, "ADDRESS", "MASK")?) }
+        }
+        Id::RouterAddress6 => {
+            router.address6 = match statement.net("ADDRESS", "") {
+                _ if no => None,
+                Some(IpNet::V6(net)) => Some(net),
+                _ => return None,
+            }
         }
         Id::StandbyVersion => router.version = if no { 1 } else { statement.number("VERSION")? },
         _ => return group(router, statement),
@@ -27,14 +35,30 @@ fn group(router: &mut RouterInterface, statement: &Statement) -> Option<()> {
     let no = statement.negated;
     let number = statement.number("GROUP").unwrap_or(0);
     let new = || StandbyGroup::new(number);
-    if no && statement.id == Id::StandbyIp {
-        router.groups.retain(|group| group.number != number);
+    if no && matches!(statement.id, Id::StandbyIp | Id::StandbyIpv6) {
+        // The group goes with the last of its addresses.
+        let v6 = statement.id == Id::StandbyIpv6;
+        router.groups.retain_mut(|group| {
+            let other = if v6 { group.address.is_some() } else { group.address6.is_some() };
+            match (group.number == number, v6) {
+                (false, _) => return true,
+                (true, true) => group.address6 = None,
+                (true, false) => group.address = None,
+            }
+            other
+        });
         return Some(());
     }
     let group = super::entry(&mut router.groups, |group| group.number == number, new);
     let delay = || Duration::from_secs(statement.number("SECONDS").unwrap_or(0));
     match statement.id {
         Id::StandbyIp => group.address = Some(statement.address4("ADDRESS")?),
+        Id::StandbyIpv6 => {
+            group.address6 = Some(match statement.address("ADDRESS") {
+                Some(IpAddr::V6(address)) => StandbyAddress6::LinkLocal(address),
+                _ => StandbyAddress6::Autoconfig,
+            });
+        }
         Id::StandbyPriority if no => group.priority = StandbyGroup::PRIORITY,
         Id::StandbyPriority => {
             group.priority = statement.number("PRIORITY")?;
@@ -75,10 +99,10 @@ fn text(statement: &Statement, slot: &str) -> Option<String> {
     }
 }
 
-/// Applies `ip route`.
+/// Applies `ip route` or `ipv6 route`.
 pub(super) fn route(draft: &mut Draft, statement: &Statement) -> Option<()> {
-    let IpNet::V4(network) = statement.net("NETWORK", "MASK")?.trunc() else { return None };
-    let route = RouterRoute { network, gateway: statement.address4("ADDRESS")? };
+    let network = statement.net("NETWORK", "MASK")?.trunc();
+    let route = RouterRoute { network, gateway: statement.address("ADDRESS")? };
     put(&mut draft.config.routes, route, statement.negated);
     Some(())
 }

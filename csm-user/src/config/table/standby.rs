@@ -1,4 +1,4 @@
-//! Commands of the host as a router: `ip address` and `standby` under `interface`, and `ip route`.
+//! Commands of the host as a router: `ip address`, `ipv6 address` and `standby` under `interface`, `ip route`, and `ipv6 route`.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::super::command::{Command, Id, Mode, Print, Repeat};
 use super::super::grammar::Kind::{self, Host, Mask, Network, Number};
 use super::super::grammar::Piece::{self, Either, Optional, Slot, Word};
-use crate::model::{RouterInterface, StandbyGroup};
+use crate::model::{RouterInterface, StandbyAddress6, StandbyGroup};
 
 const STANDBY: Piece = Word("standby", "HSRP");
 const GROUP: Piece = Optional(&[Slot("GROUP", Number(0, 4095), "The group's number; 0 by default")]);
@@ -37,6 +37,18 @@ pub(super) static APPLIED: &[Command] = &[
         address.map(|net| format!("ip address {} {}", net.addr(), net.netmask())).collect()
     })),
     Command::new(
+        Id::RouterAddress6,
+        Mode::Interface,
+        &[
+            Word("ipv6", "IPv6"),
+            Word("address", "This host's own address as a router"),
+            Slot("ADDRESS", Kind::Interface6, "Address, and prefix length of its network"),
+        ],
+        "Gives the router its own IPv6 address on a port without VLANs, or on a VLAN.",
+    )
+    .restores(None)
+    .prints(Print::Router(|router| router.address6.iter().map(|net| format!("ipv6 address {net}")).collect())),
+    Command::new(
         Id::StandbyVersion,
         Mode::Interface,
         &[STANDBY, Word("version", "Of the protocol"), Slot("VERSION", Number(1, 2), "1 by default")],
@@ -57,6 +69,32 @@ pub(super) static APPLIED: &[Command] = &[
     .repeats(Repeat::Adds)
     .prints(Print::Router(|router| {
         each(router, |group| group.address.map(|address| format!("ip {address}")).into_iter().collect())
+    })),
+    Command::new(
+        Id::StandbyIpv6,
+        Mode::Interface,
+        &[
+            STANDBY,
+            GROUP,
+            Word("ipv6", "The virtual address in IPv6"),
+            Either(&[
+                &[Word("autoconfig", "Made of the group's MAC address: FE80::5:73FF:FEA0:NNN")],
+                &[Slot("ADDRESS", Kind::Host6, "Link-local address")],
+            ]),
+        ],
+        "Has this host speak for an HSRP group of IPv6, in version 2: its active router forwards for its address, and says so to \
+         the hosts by router advertisements.",
+    )
+    .restores(None)
+    .repeats(Repeat::Adds)
+    .prints(Print::Router(|router| {
+        each(router, |group| {
+            let line = |address: StandbyAddress6| match address {
+                StandbyAddress6::Autoconfig => "ipv6 autoconfig".to_owned(),
+                StandbyAddress6::LinkLocal(address) => format!("ipv6 {address}"),
+            };
+            group.address6.map(line).into_iter().collect()
+        })
     })),
     Command::new(
         Id::StandbyPriority,
@@ -187,11 +225,28 @@ pub(super) static APPLIED: &[Command] = &[
     .removes()
     .repeats(Repeat::Adds)
     .prints(Print::Config(|config| {
-        let route = |route: &crate::model::RouterRoute| {
-            let network = IpNet::V4(route.network);
-            format!("ip route {} {} {}", network.network(), network.netmask(), route.gateway)
+        let route = |route: &crate::model::RouterRoute| match route.network {
+            IpNet::V4(net) => Some(format!("ip route {} {} {}", net.network(), net.netmask(), route.gateway)),
+            IpNet::V6(_) => None,
         };
-        config.routes.iter().map(route).collect()
+        config.routes.iter().filter_map(route).collect()
+    })),
+    Command::new(
+        Id::Ipv6Route,
+        Mode::Global,
+        &[
+            Word("ipv6", "IPv6"),
+            Word("route", "A route of this host as a router"),
+            Slot("NETWORK", Kind::Prefix6, "Destination, with its prefix length"),
+            Slot("ADDRESS", Kind::Host6, "The next router"),
+        ],
+        "Adds an IPv6 route for what this host routes as an HSRP router.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Config(|config| {
+        let v6 = config.routes.iter().filter(|route| matches!(route.network, IpNet::V6(_)));
+        v6.map(|route| format!("ipv6 route {} {}", route.network, route.gateway)).collect()
     })),
 ];
 

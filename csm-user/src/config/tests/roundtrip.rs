@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -13,9 +13,9 @@ use crate::model::{
     Backup, CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, ClientRateLimit, ConnectionLimit,
     Encapsulation, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor, Probe,
     ProbeKind, Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret,
-    Serverfarm, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode,
-    TrackedGateway, TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet,
-    Vserver, XdpMode, channel_name,
+    Serverfarm, StandbyAddress6, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky,
+    TrackMode, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole,
+    VlanSet, Vserver, XdpMode, channel_name,
 };
 
 mod ports;
@@ -32,6 +32,10 @@ fn vlan_id(number: usize) -> VlanId {
 
 fn name(prefix: char, number: usize) -> Name {
     Name::new(&format!("{prefix}{number}")).expect("a name")
+}
+
+fn net6(text: &str) -> Ipv6Net {
+    text.parse().expect("a network")
 }
 
 fn net(text: &str) -> Ipv4Net {

@@ -1,12 +1,16 @@
 //! The host as a router, against its VLANs, ports and groups.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use super::super::build::PortLines;
 use super::super::command::Id;
 use super::super::grammar::Value;
 use super::super::parse::Section;
 use super::super::token::Span;
 use super::Checker;
-use crate::model::{Config, StandbyGroup, vlan_of_name};
+use crate::model::{Config, Family, StandbyGroup, vlan_of_name};
 
 /// Checks all interfaces and routes of the router.
 pub(super) fn check(checker: &mut Checker<'_>) {
@@ -16,14 +20,15 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     let config = checker.config;
     for route in &config.routes {
         if !config.router_networks().any(|(_, _, net)| net.contains(&route.gateway)) {
-            let place = checker.tree.place_of(
-                &Section::Global,
-                Id::IpRoute,
-                "ADDRESS",
-                &Value::Address(route.gateway.into()),
-            );
+            let id = if route.gateway.is_ipv4() { Id::IpRoute } else { Id::Ipv6Route };
+            let gateway = Value::Address(route.gateway);
+            let place = checker.tree.place_of(&Section::Global, id, "ADDRESS", &gateway);
             let message = format!("{} is in no network of the router", route.gateway);
-            checker.error(place, message, "name a router in the network of an interface's `ip address`");
+            checker.error(
+                place,
+                message,
+                "name a router in the network of an interface's `ip address` or `ipv6 address`",
+            );
         }
     }
 }
@@ -33,12 +38,14 @@ fn interface(checker: &mut Checker<'_>, port: &PortLines) {
     let section = Section::Interface(port.name.clone());
     let place = |checker: &Checker<'_>, id, slot| checker.tree.place(&section, id, slot);
     let opener = place(checker, Id::Interface, "NAME");
-    let Some(address) = port.router.address else {
+    let [v4, v6] = Family::ALL.map(|family| port.router.own(family));
+    let Some(first) = v4.or(v6) else {
         let message = format!("interface {} has no `ip address` and is not used", port.name);
-        checker.warning(opener, message, "add `ip address ADDRESS MASK`");
+        checker.warning(opener, message, "add `ip address ADDRESS MASK`, or `ipv6 address ADDRESS/LENGTH`");
         return;
     };
-    let at = place(checker, Id::RouterAddress, "ADDRESS");
+    let id_of = |net: IpNet| if net.addr().is_ipv4() { Id::RouterAddress } else { Id::RouterAddress6 };
+    let at = place(checker, id_of(first), "ADDRESS");
     match vlan_of_name(&port.name) {
         None if port.is_trunk || port.access.is_some() => {
             let message = format!("{} carries VLANs: the router's address is not on the port", port.name);
@@ -62,11 +69,24 @@ fn interface(checker: &mut Checker<'_>, port: &PortLines) {
             }
         }
     }
-    if !address.hosts().any(|host| host == address.addr()) {
+    for address in [v4, v6].into_iter().flatten() {
+        let at = place(checker, id_of(address), "ADDRESS");
+        own_address(checker, port, address, at);
+    }
+    for group in &port.router.groups {
+        check_group(checker, port, group);
+    }
+}
+
+/// The router's own address, given at `at`.
+fn own_address(checker: &mut Checker<'_>, port: &PortLines, address: IpNet, at: Span) {
+    let config = checker.config;
+    if !is_host(address) {
         checker.error(at, format!("{} is not the address of a host there", address.addr()), "use another");
     }
+    let family = Family::of(address.addr());
     let taken = config.vlans.iter().find(|vlan| {
-        let of_vlan = [vlan.address, vlan.alt_address, vlan.alias].into_iter().flatten();
+        let of_vlan = [vlan.own(family), vlan.peer(family), vlan.alias(family)].into_iter().flatten();
         of_vlan.into_iter().any(|net| net.addr() == address.addr())
     });
     if let Some(vlan) = taken {
@@ -80,13 +100,24 @@ fn interface(checker: &mut Checker<'_>, port: &PortLines) {
         let message = format!("{} and {} are on the same network", port.name, other.name);
         checker.error(at, message, "give each interface a network of its own");
     }
-    for group in &port.router.groups {
-        check_group(checker, port, group);
+}
+
+/// Whether a host of its network may have it.
+fn is_host(net: IpNet) -> bool {
+    match net {
+        IpNet::V4(net) => {
+            let ends = net.prefix_len() < 31 && [net.network(), net.broadcast()].contains(&net.addr());
+            !ends
+        }
+        // The lowest one is all routers' (RFC 4291, section 2.6.1).
+        IpNet::V6(net) => {
+            let all_routers = net.prefix_len() < 127 && net.addr() == net.network();
+            !all_routers && !net.addr().is_unicast_link_local()
+        }
     }
 }
 
 fn check_group(checker: &mut Checker<'_>, port: &PortLines, group: &StandbyGroup) {
-    let config = checker.config;
     let section = Section::Interface(port.name.clone());
     let number = group.number;
     let place = |checker: &Checker<'_>, id: Id, slot: &str| {
@@ -96,7 +127,7 @@ fn check_group(checker: &mut Checker<'_>, port: &PortLines, group: &StandbyGroup
         let said = checker.tree.all(&section, id).rfind(of_group);
         said.map_or(Span::FILE, |statement| statement.place(slot))
     };
-    let Some(address) = group.address else {
+    if group.addresses().next().is_none() {
         let remedy = format!("add `standby {number} ip ADDRESS`");
         let opener = checker.tree.place(&section, Id::Interface, "NAME");
         checker.warning(
@@ -105,22 +136,13 @@ fn check_group(checker: &mut Checker<'_>, port: &PortLines, group: &StandbyGroup
             remedy,
         );
         return;
-    };
-    let at = place(checker, Id::StandbyIp, "ADDRESS");
+    }
     if port.router.version == 1 && number > 255 {
         let at = place(checker, Id::StandbyIp, "GROUP");
         checker.error(at, "groups of version 1 are 0-255", "add `standby version 2`");
     }
-    if port.router.address.is_some_and(|net| !net.contains(&address) || net.addr() == address) {
-        let message = format!("{address} is no other address of the interface's network");
-        checker.error(at, message, "use an address of that network that no router has for its own");
-    }
-    if is_the_modules(config, address) {
-        checker.error(at, format!("{address} is an address of the module"), "use another address");
-    }
-    let same = config.standby_groups().filter(|(_, _, _, other)| *other == address).count();
-    if same > 1 {
-        checker.error(at, format!("two groups have {address}"), "give each group an address of its own");
+    for address in group.addresses() {
+        virtual_address(checker, port, address, &place);
     }
     if group.timers.is_some_and(|(hello, hold)| hold <= hello) {
         let at = place(checker, Id::StandbyTimers, "HOLD");
@@ -136,8 +158,57 @@ fn check_group(checker: &mut Checker<'_>, port: &PortLines, group: &StandbyGroup
     }
 }
 
-fn is_the_modules(config: &Config, address: std::net::Ipv4Addr) -> bool {
-    let of_vlans = config.vlans.iter().flat_map(|vlan| [vlan.address, vlan.alt_address, vlan.alias]);
+/// Of a group on `port`; `place` finds its lines.
+fn virtual_address(
+    checker: &mut Checker<'_>,
+    port: &PortLines,
+    address: IpAddr,
+    place: &impl Fn(&Checker<'_>, Id, &str) -> Span,
+) {
+    let config = checker.config;
+    let own = port.router.own(Family::of(address));
+    let at = match address {
+        IpAddr::V4(_) => place(checker, Id::StandbyIp, "ADDRESS"),
+        IpAddr::V6(_) => place(checker, Id::StandbyIpv6, "ADDRESS"),
+    };
+    if own.is_none() {
+        let line = if address.is_ipv4() { "ip address ADDRESS MASK" } else { "ipv6 address ADDRESS/LENGTH" };
+        let message = format!("the interface has no own address beside {address}: the group does not run");
+        checker.warning(at, message, format!("add `{line}`"));
+    }
+    match address {
+        IpAddr::V4(_) => {
+            if own.is_some_and(|net| !net.contains(&address) || net.addr() == address) {
+                let message = format!("{address} is no other address of the interface's network");
+                let remedy = "use an address of that network that no router has for its own";
+                checker.error(at, message, remedy);
+            }
+        }
+        IpAddr::V6(of_link) => {
+            if port.router.version == 1 {
+                checker.error(at, "version 1 has no groups of IPv6", "add `standby version 2`");
+            }
+            if !of_link.is_unicast_link_local() {
+                let remedy = "use a link-local address, or `autoconfig`";
+                checker.error(at, format!("{address} is no address of the link"), remedy);
+            }
+        }
+    }
+    if is_the_modules(config, address) {
+        checker.error(at, format!("{address} is an address of the module"), "use another address");
+    }
+    // One of the link is on each link another.
+    let is_same = |name: &str| address.is_ipv4() || name == port.name;
+    let groups = config.standby_groups().filter(|(on, _, _, other)| *other == address && is_same(&on.name));
+    if groups.count() > 1 {
+        checker.error(at, format!("two groups have {address}"), "give each group an address of its own");
+    }
+}
+
+fn is_the_modules(config: &Config, address: IpAddr) -> bool {
+    let family = Family::of(address);
+    let of_vlans =
+        config.vlans.iter().flat_map(|vlan| [vlan.own(family), vlan.peer(family), vlan.alias(family)]);
     let of_vservers = config.vservers.iter().filter_map(|vserver| vserver.virtual_server);
     of_vlans.flatten().any(|net| net.addr() == address)
         || of_vservers.into_iter().any(|to| to.is_address() && to.address() == address)

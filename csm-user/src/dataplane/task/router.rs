@@ -1,17 +1,18 @@
 //! The maps of the host as a router: its groups, their gates, its prefix table.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::Pod;
+use csm_common::address::V6;
 use csm_common::gate::Gate;
 use csm_common::net::{AddressKey, Group, GroupKey, RouterRoute};
 use csm_common::{limits, names};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::super::bpf::{BpfMap, Update};
@@ -75,31 +76,54 @@ impl Drop for GroupGates {
     }
 }
 
-/// Makes the maps hold these groups, with their virtual addresses, and routes, and nothing else.
+/// Makes the maps hold these groups, with their virtual addresses, and routes, and nothing else; of IPv6 only if there are tables
+/// for it.
 ///
 /// # Errors
 /// If a map is missing, of another shape, or cannot be written.
 pub fn fill(
     source: &impl MapSource,
-    groups: &[(Group, Ipv4Addr)],
-    routes: &[(Ipv4Net, RouterRoute)],
+    groups: &[(Group, IpAddr)],
+    routes: &[(IpNet, RouterRoute)],
+    ipv6: bool,
 ) -> io::Result<()> {
     let numbers: BpfMap<u32, Group> = BpfMap::new(source.descriptor(names::GROUPS)?)?;
     let macs: BpfMap<GroupKey, u32> = BpfMap::new(source.descriptor(names::GROUP_MACS)?)?;
-    let addresses: BpfMap<AddressKey, u32> = BpfMap::new(source.descriptor(names::GROUP_ADDRESSES)?)?;
-    let table: BpfMap<PrefixKey<u32>, RouterRoute> = BpfMap::new(source.descriptor(names::ROUTER_ROUTES)?)?;
     for (number, (group, _)) in (0..).zip(groups) {
         numbers.set(&number, group, Update::Any)?;
     }
     let mac_of = |group: &Group| GroupKey { mac: group.mac, vlan: group.vlan };
     replace(&macs, (0..).zip(groups).map(|(number, (group, _))| (mac_of(group), number)))?;
-    let address_of = |group: &Group, address| AddressKey { ip_be: be(address), vlan: group.vlan, pad: 0 };
-    replace(
-        &addresses,
-        (0..).zip(groups).map(|(number, (group, address))| (address_of(group, *address), number)),
-    )?;
-    let prefix = |net: &Ipv4Net| PrefixKey { bits: net.prefix_len().into(), address_be: be(net.network()) };
-    replace(&table, routes.iter().map(|(net, route)| (prefix(net), *route)))
+    let numbered = || (0_u32..).zip(groups);
+    let of_v4 = numbered().filter_map(|(number, (group, address))| match address {
+        IpAddr::V4(address) => Some((AddressKey { ip_be: be(*address), vlan: group.vlan, pad: 0 }, number)),
+        IpAddr::V6(_) => None,
+    });
+    replace(&BpfMap::new(source.descriptor(names::GROUP_ADDRESSES)?)?, of_v4)?;
+    let of_v4 = routes.iter().filter_map(|(net, route)| match net {
+        IpNet::V4(net) => Some((prefix(net.prefix_len(), be(net.network())), *route)),
+        IpNet::V6(_) => None,
+    });
+    replace(&BpfMap::new(source.descriptor(names::ROUTER_ROUTES)?)?, of_v4)?;
+    if !ipv6 {
+        return Ok(());
+    }
+    let of_v6 = numbered().filter_map(|(number, (group, address))| match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => {
+            Some((AddressKey { ip_be: V6::from(*address), vlan: group.vlan, pad: 0 }, number))
+        }
+    });
+    replace(&BpfMap::new(source.descriptor(names::GROUP_ADDRESSES6)?)?, of_v6)?;
+    let of_v6 = routes.iter().filter_map(|(net, route)| match net {
+        IpNet::V4(_) => None,
+        IpNet::V6(net) => Some((prefix(net.prefix_len(), V6::from(net.network())), *route)),
+    });
+    replace(&BpfMap::new(source.descriptor(names::ROUTER_ROUTES6)?)?, of_v6)
+}
+
+fn prefix<A>(bits: u8, address_be: A) -> PrefixKey<A> {
+    PrefixKey { bits: bits.into(), address_be }
 }
 
 /// Makes `map` hold `wanted` and nothing else, but never less than what stays: packets are looked up meanwhile.

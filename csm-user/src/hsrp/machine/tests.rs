@@ -1,12 +1,14 @@
+use std::net::{IpAddr, Ipv4Addr};
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::hsrp::wire::AUTHENTICATION;
 use crate::hsrp::wire::tests::message as any_message;
 
-const VIRTUAL: Ipv4Addr = Ipv4Addr::new(10, 6, 0, 1);
-const OWN: Ipv4Addr = Ipv4Addr::new(10, 6, 0, 2);
-const OTHER: Ipv4Addr = Ipv4Addr::new(10, 6, 0, 3);
+const VIRTUAL: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 6, 0, 1));
+const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 6, 0, 2));
+const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 6, 0, 3));
 
 fn params() -> Params {
     Params {
@@ -105,7 +107,7 @@ fn the_table_of_the_rfc() {
 fn a_resign_of_the_active_router_is_heeded_in_listen_and_of_another_nowhere() {
     let events = [Event::Up, hello(State::Active, 200), op(Op::Resign, 200)];
     assert_eq!(state(params(), &events), State::Speak);
-    let stranger = Ipv4Addr::new(10, 6, 0, 9);
+    let stranger = IpAddr::from([10, 6, 0, 9]);
     let Event::Received(_, resign) = op(Op::Resign, 200) else { panic!("a message") };
     let events = [way_to(State::Standby), vec![Event::Received(stranger, resign)]].concat();
     assert_eq!(state(params(), &events), State::Standby);
@@ -123,7 +125,7 @@ fn with_preempt_a_worse_active_router_is_replaced_by_a_coup() {
     }
     // Of the same priority the one that is active stays so, whatever its address.
     assert_eq!(state(preempts, &[Event::Up, hello(State::Active, PRIORITY)]), State::Listen);
-    let higher = Params { preempt: true, own: Ipv4Addr::new(10, 6, 0, 4), ..params() };
+    let higher = Params { preempt: true, own: IpAddr::from([10, 6, 0, 4]), ..params() };
     assert_eq!(state(higher, &[Event::Up, hello(State::Active, PRIORITY)]), State::Listen);
 }
 
@@ -187,6 +189,39 @@ fn messages_of_others_are_named_and_change_nothing() {
     }
 }
 
+/// Every event in every state: a group of IPv6 does what one of IPv4 does.
+#[test]
+fn the_families_go_by_one_machine_and_hear_only_their_own() {
+    let address = |host: u16| IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, host]);
+    let v6 = |params: Params| Params { version: Version::V2, address: Some(address(1)), ..params };
+    let mine = v6(Params { own: address(2), ..params() });
+    let said = |op, state, priority| {
+        let sender = Machine::new(v6(Params { own: address(3), priority, ..params() }));
+        Event::Received(address(3), Message { state, ..sender.message(op) })
+    };
+    let silence = [Event::Up, fires(Timer::Active), fires(Timer::Standby), fires(Timer::Active)];
+    let (machine, effects) = after(mine.clone(), &silence);
+    assert_eq!(machine.state(), State::Active);
+    let Some(Effect::Send(hello)) = effects.iter().find(|effect| matches!(effect, Effect::Send(_))) else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((hello.family, hello.address), (Family::V6, Some(address(1))));
+    let deposed = [&silence[..], &[said(Op::Coup, State::Speak, 200)]].concat();
+    assert_eq!(state(mine.clone(), &deposed), State::Speak);
+    let second = [Event::Up, said(Op::Hello, State::Active, 200)];
+    let second = [&second[..], &[fires(Timer::Standby), fires(Timer::Standby)]].concat();
+    assert_eq!(state(mine.clone(), &second), State::Standby);
+    let resigned = [&second[..], &[said(Op::Resign, State::Active, 200)]].concat();
+    assert_eq!(state(mine.clone(), &resigned), State::Active);
+    // The group of IPv4 with the same number is another one.
+    let sender = Machine::new(Params { own: OTHER, version: Version::V2, priority: 200, ..params() });
+    let stranger = Message { state: State::Active, ..sender.message(Op::Hello) };
+    let (before, _) = after(mine, &silence);
+    let (mut machine, mut effects) = (before.clone(), Vec::new());
+    machine.on_event(&Event::Received(OTHER, stranger), &mut effects);
+    assert_eq!((machine, effects), (before, vec![Effect::Ignored(Ignored::OtherGroup)]));
+}
+
 #[test]
 fn a_listener_never_speaks_and_knows_who_does() {
     let listener = Params { listen_only: true, address: None, preempt: true, ..params() };
@@ -214,7 +249,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => prop::sample::select(Timer::ALL.to_vec()).prop_map(Event::Timer),
         1 => any::<u8>().prop_map(Event::Priority),
         8 => near,
-        2 => (any::<u32>(), any_message()).prop_map(|(from, said)| Event::Received(Ipv4Addr::from_bits(from), said)),
+        2 => (any::<u32>(), any_message()).prop_map(|(from, said)| Event::Received(Ipv4Addr::from_bits(from).into(), said)),
     ]
 }
 

@@ -12,7 +12,8 @@ fn hello(version: Version) -> Message {
         hello: Duration::from_secs(3),
         hold: Duration::from_secs(10),
         authentication: AUTHENTICATION,
-        address: Some(Ipv4Addr::new(10, 6, 0, 1)),
+        family: Family::V4,
+        address: Some(IpAddr::from([10, 6, 0, 1])),
         identifier: if version == Version::V2 { [2, 0, 0, 0, 0, 1] } else { [0; 6] },
     }
 }
@@ -42,6 +43,28 @@ fn version_2_is_a_group_state_and_a_text() {
 }
 
 #[test]
+fn a_group_of_ipv6_says_its_link_local_address() {
+    let address = "fe80::5:73ff:fea0:1".parse().ok();
+    let said = Message { family: Family::V6, address, group: 1, ..hello(Version::V2) };
+    let expected = [
+        &[1, 40, 2, 0, 6, 6, 0, 1][..],
+        &[2, 0, 0, 0, 0, 1],
+        &[0, 0, 0, 110, 0, 0, 0x0b, 0xb8, 0, 0, 0x27, 0x10],
+        &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 5, 0x73, 0xff, 0xfe, 0xa0, 0, 1],
+        &[3, 8],
+        b"cisco\0\0\0",
+    ];
+    assert_eq!(bytes(&said), expected.concat());
+    assert_eq!(Message::decode(&bytes(&said)), Ok(said));
+    // Nobody's address.
+    for nobody in ["::", "ff02::1", "::1"] {
+        let address = Some(nobody.parse().expect("an address"));
+        let read = Message::decode(&bytes(&Message { address, ..said })).expect("a message");
+        assert_eq!(read.address, None, "{nobody}");
+    }
+}
+
+#[test]
 fn what_is_out_of_range_is_no_message() {
     let v1 = bytes(&hello(Version::V1));
     let v2 = bytes(&hello(Version::V2));
@@ -61,7 +84,7 @@ fn what_is_out_of_range_is_no_message() {
         (with(&v2, 2, 3), Malformed::Version),
         (with(&v2, 3, 3), Malformed::Op),
         (with(&v2, 4, 0), Malformed::State),
-        (with(&v2, 5, 6), Malformed::Family),
+        (with(&v2, 5, 5), Malformed::Family),
         (with(&v2, 6, 16), Malformed::Range),
         (with(&v2, 16, 1), Malformed::Range),
         (with(&v2, 43, 7), Malformed::Truncated),
@@ -92,15 +115,16 @@ fn texts_have_one_to_eight_characters() {
 
 #[test]
 fn virtual_macs_are_those_of_the_versions() {
-    assert_eq!(Version::V1.virtual_mac(1), [0, 0, 0x0c, 7, 0xac, 1]);
-    assert_eq!(Version::V2.virtual_mac(4095), [0, 0, 0x0c, 0x9f, 0xff, 0xff]);
+    assert_eq!(Version::V1.virtual_mac(1, Family::V4), [0, 0, 0x0c, 7, 0xac, 1]);
+    assert_eq!(Version::V2.virtual_mac(4095, Family::V4), [0, 0, 0x0c, 0x9f, 0xff, 0xff]);
+    assert_eq!(Version::V2.virtual_mac(4095, Family::V6), [0, 5, 0x73, 0xa0, 0x0f, 0xff]);
 }
 
 pub(in crate::hsrp) fn message() -> impl Strategy<Value = Message> {
     let op = prop_oneof![Just(Op::Hello), Just(Op::Coup), Just(Op::Resign)];
     let state = prop::sample::select(State::ALL.to_vec());
     let times = (1..=254_u64, 1..=100_u64, any::<bool>());
-    let address = prop::option::of((1..=223_u8, any::<[u8; 3]>()));
+    let address = prop::option::of((1..=223_u8, any::<[u8; 3]>(), any::<[u16; 7]>()));
     (
         prop::sample::select(Version::ALL.to_vec()),
         op,
@@ -109,9 +133,10 @@ pub(in crate::hsrp) fn message() -> impl Strategy<Value = Message> {
         any::<u8>(),
         times,
         any::<[u8; 8]>(),
-        address,
+        (any::<bool>(), address),
     )
-        .prop_map(|(version, op, state, group, priority, (hello, more, odd), text, address)| {
+        .prop_map(|(version, op, state, group, priority, (hello, more, odd), text, (wide, address))| {
+            let wide = wide && version == Version::V2;
             // Version 1 counts seconds.
             let odd = Duration::from_millis(if odd && version == Version::V2 { 7 } else { 0 });
             Message {
@@ -123,7 +148,11 @@ pub(in crate::hsrp) fn message() -> impl Strategy<Value = Message> {
                 hello: Duration::from_secs(hello) + odd,
                 hold: Duration::from_secs((hello + more).min(255)) + odd,
                 authentication: Authentication(text),
-                address: address.map(|(a, [b, c, d])| Ipv4Addr::new(a, b, c, d)),
+                family: if wide { Family::V6 } else { Family::V4 },
+                address: address.map(|(a, [b, c, d], [e, f, g, h, i, j, k])| match wide {
+                    true => IpAddr::from([0xfe80, e, f, g, h, i, j, k]),
+                    false => IpAddr::from([a, b, c, d]),
+                }),
                 identifier: if version == Version::V2 { [2, 0, 0, 0, 0, priority] } else { [0; 6] },
             }
         })

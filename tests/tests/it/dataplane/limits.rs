@@ -25,6 +25,8 @@ fn the_verifier_walks_far_less_than_its_limit() {
         names::PROGRAM6_TOLD,
         names::PROGRAM_ROUTER,
         names::PROGRAM_INSIDE,
+        names::PROGRAM6_ROUTER,
+        names::PROGRAM6_INSIDE,
     ] {
         let walked = rig.dataplane.verified_instructions(form).expect("a kernel that tells (5.16)");
         println!("verified instructions of {form}: {walked}");

@@ -11,4 +11,5 @@ mod jumbo;
 mod modes;
 mod neighbour;
 mod race;
+mod router;
 mod tcp;

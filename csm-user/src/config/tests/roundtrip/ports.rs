@@ -44,9 +44,13 @@ pub(super) fn standby(net: u8, number: u16) -> impl Strategy<Value = StandbyGrou
     });
     let preempt = of(0..=3600_u64);
     let track = of((1..=255_u8, 1..=4_u8));
-    (any::<bool>(), any::<u8>(), preempt, timers, of("[a-z]{1,8}"), any::<bool>(), track).prop_map(
-        move |(runs, priority, preempt, timers, text, named, track)| StandbyGroup {
+    let of_link = any::<u16>().prop_map(|host| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 8, host));
+    let v6 = prop_oneof![Just(StandbyAddress6::Autoconfig), of_link.prop_map(StandbyAddress6::LinkLocal)];
+    let addresses = (any::<bool>(), of(v6));
+    (addresses, any::<u8>(), preempt, timers, of("[a-z]{1,8}"), any::<bool>(), track).prop_map(
+        move |((runs, v6), priority, preempt, timers, text, named, track)| StandbyGroup {
             address: Some(Ipv4Addr::new(10, net, 8, 1)).filter(|_| runs || priority == 100),
+            address6: v6,
             priority,
             preempt: preempt.is_some(),
             preempt_delay: Duration::from_secs(preempt.unwrap_or(0)),
@@ -62,22 +66,31 @@ pub(super) fn standby(net: u8, number: u16) -> impl Strategy<Value = StandbyGrou
     )
 }
 
+/// Version 1 has no groups of IPv6.
+fn of_version(group: StandbyGroup, version: u8) -> StandbyGroup {
+    StandbyGroup { address6: group.address6.filter(|_| version == 2), ..group }
+}
+
 /// The router's interfaces, on VLAN 2 and on a port of its own, and its routes.
 pub(super) fn router() -> impl Strategy<Value = (Vec<RouterInterface>, Vec<RouterRoute>)> {
     let interface = |name: &str, number: u8, groups: Vec<StandbyGroup>, version| RouterInterface {
         name: name.to_owned(),
         address: Some(net(&format!("10.{number}.8.9/16"))),
+        address6: (version == 2).then(|| net6(&format!("2001:db8:{number}::9/64"))),
         version,
-        groups,
+        groups: groups.into_iter().map(|group| of_version(group, version)).collect(),
     };
     let groups = (of(standby(2, 1)), of(standby(200, 20)), any::<bool>(), any::<[bool; 2]>());
     groups.prop_map(move |(inner, outer, second, [vlan, port])| {
         let version = if second { 2 } else { 1 };
         let outer = interface("eth4", 200, outer.into_iter().collect(), version);
         let inner = interface("vlan2", 2, inner.into_iter().collect(), 1);
-        let gateway = Ipv4Addr::new(10, 200, 0, 9);
-        let route = RouterRoute { network: net("172.31.0.0/16"), gateway };
-        let routes = if port { vec![route] } else { Vec::new() };
+        let gateway = Ipv4Addr::new(10, 200, 0, 9).into();
+        let v4 = RouterRoute { network: net("172.31.0.0/16").into(), gateway };
+        let gateway = Ipv6Addr::new(0x2001, 0xdb8, 0x200, 0, 0, 0, 0, 7).into();
+        let v6 = RouterRoute { network: net6("2001:db8:31::/48").into(), gateway };
+        let routes = [(port, v4), (port && second, v6)];
+        let routes = routes.into_iter().filter(|(is, _)| *is).map(|(_, route)| route).collect();
         let router = [(port, outer), (vlan, inner)];
         (router.into_iter().filter(|(is, _)| *is).map(|(_, it)| it).collect(), routes)
     })
