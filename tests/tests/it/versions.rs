@@ -63,7 +63,9 @@ fn boxes_one_version_apart_are_a_pair_that_keeps_its_connections() {
     lab.node(Side::A).command("hw-module csm 5 standby config-sync").expect("synchronized");
     in_sync(&mut lab, true);
 
-    Side::BOTH.map(|side| lab.node(side).command("write memory").expect("saved"));
+    for side in Side::BOTH {
+        lab.node(side).command("write memory").expect("saved");
+    }
 
     // Connections, too: the newer one dies, and comes back as the standby of the older one.
     lab.node(Side::B).wait_for(Role::Standby, LIMIT).expect("ready");
