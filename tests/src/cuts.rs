@@ -108,7 +108,6 @@ pub fn lab(deed: Deed, programs: Programs, out: PathBuf) -> Result<Lab> {
 pub fn walk(lab: &mut Lab, deed: Deed, stride: u32) -> Result<u32> {
     // Node A is the one that is asked.
     let dying = if matches!(deed, Deed::FlashThere | Deed::Sync) { Side::B } else { Side::A };
-    let mut cuts = 0;
     for round in 0.. {
         let step = 1 + round * stride;
         prepare(lab, deed, dying, step, 100 + round).with_context(|| format!("{deed:?} before {step}"))?;
@@ -118,11 +117,10 @@ pub fn walk(lab: &mut Lab, deed: Deed, stride: u32) -> Result<u32> {
         whole(lab, dying, 100 + round).with_context(|| format!("{deed:?}, ended before step {step}"))?;
         if !ended {
             let said = said.with_context(|| format!("{deed:?}, not ended by step {step}"))?;
-            ensure!(cuts > 0, "{deed:?} wrote nothing: {said}");
+            ensure!(round > 0, "{deed:?} wrote nothing: {said}");
             lab.node(dying).set_fault(None);
-            return Ok(cuts);
+            return Ok(round);
         }
-        cuts += 1;
     }
     unreachable!("rounds have no end");
 }
