@@ -40,6 +40,7 @@ pub fn large_config(vservers: u32) -> Config {
         ],
         probes: vec![],
         statics: vec![],
+        named_reals: vec![],
         natpools: vec![],
         serverfarms: (0..vservers).map(farm).collect(),
         vservers: (0..vservers).map(vserver).collect(),
@@ -93,6 +94,8 @@ fn farm(index: u32) -> Serverfarm {
         weight: 8,
         limit: ConnectionLimit::default(),
         admin: RealAdmin::InService,
+        probes: vec![],
+        name: None,
     };
     Serverfarm { reals: (0..REALS_PER_FARM).map(real).collect(), ..Serverfarm::new(farm_name(index)) }
 }

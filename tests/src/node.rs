@@ -267,6 +267,25 @@ impl Node {
         found.with_context(|| format!("last status {last:?}\n{}", self.last_words()))
     }
 
+    /// Waits until it is a standby that would keep every connection, for all that is said against a takeover is in `but`.
+    ///
+    /// # Errors
+    /// With the end of csmd's own words when it exits or does not get there.
+    pub fn wait_for_replica(&mut self, limit: Duration, but: &[&str]) -> Result<()> {
+        let what = format!("a complete replica on node {:?}", self.side);
+        let mut last = None;
+        let found = wait::until(&what, limit, Duration::from_millis(20), || {
+            self.check_alive()?;
+            let status = self.status().ok();
+            last.clone_from(&status);
+            let is_it = |status: &Status| {
+                status.role == Role::Standby && status.obstacles.iter().all(|one| but.contains(&one.as_str()))
+            };
+            Ok(status.filter(is_it).map(drop))
+        });
+        found.with_context(|| format!("last status {last:?}\n{}", self.last_words()))
+    }
+
     /// Nothing, unless csmd has ended by itself.
     ///
     /// # Errors

@@ -2,12 +2,16 @@
 //! input.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use super::exec::{BAD_INPUT, Output};
 use crate::api::client::{Client, ClientError};
 use crate::api::path;
 use crate::api::reply::{ChangeMode, ChangeReply, ChangeRequest, Done, RunningConfigReply};
 use crate::config::{self, HostFacts, difference};
+
+/// Longest wait until a change is in force: thousands of virtual servers take seconds on a busy host.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Where the lines come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +44,7 @@ pub async fn change(client: &Client, change: &Change, revert_s: Option<u32>, jso
 
 /// Sends `request` and says what came of it.
 pub async fn lines(client: &Client, request: ChangeRequest, json: bool) -> Output {
-    match client.configure(&request).await {
+    match client.patient(CHANGE_DEADLINE).configure(&request).await {
         Ok(reply) if json => Output { stdout: pretty(&reply), ..Output::default() },
         Ok(ChangeReply { findings, revert_in_s, .. }) => {
             let revert = revert_in_s.filter(|_| request.revert_s.is_some()).map_or_else(String::new, |seconds| {

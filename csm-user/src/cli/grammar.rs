@@ -355,7 +355,10 @@ fn parse_of(args: &[String], commands: Vec<&'static Command>) -> Result<Meaning,
                 return wrong(word.column, format!("ambiguous word \"{}\"", word.text), words);
             }
             Choice::None => {
-                let problem = format!("invalid word \"{}\"", word.text);
+                let problem = match table::refused(&words[..=index]) {
+                    Some(why) => format!("`show module csm N {}` is not supported: {why}", word.text),
+                    None => format!("invalid word \"{}\"", word.text),
+                };
                 return wrong(word.column, problem, continuations(&alive, index));
             }
         }

@@ -4,7 +4,6 @@
 //! addresses of one virtual server) they contradict each other and are refused.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -16,16 +15,19 @@ use super::grammar::Arg;
 use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
-    ChannelMode, ChannelPort, ClientRange, Config, ConnectionLimit, Encapsulation, Interface, Name,
-    NatClient, Natpool, PortMode, Predictor, Probe, ProbeKind, Protocol, RateLimits, Real, RealAdmin,
-    RouterInterface, Serverfarm, Static, StaticAction, StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId,
-    VlanRole, VlanSet, Vserver, XdpMode, vlan_of_name,
+    ChannelMode, ChannelPort, ClientRange, Config, Encapsulation, Interface, Name, NatClient, Natpool,
+    PortMode, Predictor, Protocol, RateLimits, RouterInterface, Serverfarm, Static, StaticAction,
+    StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode, vlan_of_name,
 };
 
 mod ft;
 mod limit;
+mod probe;
+mod real;
 mod router;
 pub(super) mod track;
+
+pub(super) use real::NOWHERE;
 
 /// A configuration whose parts may still contradict one another.
 #[derive(Clone, Debug, Default)]
@@ -83,8 +85,17 @@ impl PortLines {
 }
 
 /// What opens a section; its `no` form forgets all that was said there.
-const OPENERS: &[Id] =
-    &[Id::Interface, Id::Vlan, Id::Probe, Id::Static, Id::Serverfarm, Id::Real, Id::Vserver, Id::FtGroup];
+const OPENERS: &[Id] = &[
+    Id::Interface,
+    Id::Vlan,
+    Id::Probe,
+    Id::Static,
+    Id::NamedReal,
+    Id::Serverfarm,
+    Id::Real,
+    Id::Vserver,
+    Id::FtGroup,
+];
 
 /// Applies every statement of `tree`; what contradicts an earlier one is taken out of its index.
 #[must_use]
@@ -123,6 +134,7 @@ pub(super) fn build(tree: &mut Tree, source: Source<'_>, diagnostics: &mut Vec<D
         }
     }
     tree.forget(&refused.into_iter().collect::<Vec<_>>());
+    real::resolve(&mut draft.config);
     let routed = draft.ports.iter().filter(|port| port.is_routed());
     draft.config.router = routed.map(|port| port.router.clone()).collect();
     draft.config.interfaces = draft.ports.iter().filter_map(PortLines::interface).collect();
@@ -176,10 +188,13 @@ impl Draft {
         match &statement.section {
             Section::Interface(name) => self.interface(name, statement),
             Section::Vlan(id) => self.vlan(*id, statement),
-            Section::Probe(name) => self.probe(name, statement),
+            Section::Probe(name) => probe::apply(&mut self.config.probes, name, statement),
             Section::Static(action) => self.statics(*action, statement),
             Section::Serverfarm(name) => self.serverfarm(name, statement),
-            Section::Real(farm, address, port) => self.real(farm, *address, *port, statement),
+            Section::NamedReal(name) => real::named(&mut self.config.named_reals, name, statement),
+            Section::Real(farm, real, port) => {
+                real::apply(&mut self.farm(farm).reals, real, *port, statement)
+            }
             Section::Vserver(name) => self.vserver(name, statement),
             Section::Ft => ft::apply(&mut self.config.ft, statement),
             Section::Module if statement.id == Id::Module => {
@@ -288,29 +303,6 @@ impl Draft {
         Some(())
     }
 
-    fn probe(&mut self, name: &Name, statement: &Statement) -> Option<()> {
-        let no = statement.negated;
-        if no && statement.id == Id::Probe {
-            self.config.probes.retain(|probe| probe.name != *name);
-            return Some(());
-        }
-        let kind = if statement.has("icmp") { ProbeKind::Icmp } else { ProbeKind::Tcp };
-        let probe =
-            entry(&mut self.config.probes, |probe| probe.name == *name, || new_probe(name.clone(), kind));
-        match statement.id {
-            Id::Probe => probe.kind = kind,
-            Id::Interval => probe.interval = seconds(statement, default::INTERVAL)?,
-            Id::Retries => probe.retries = number(statement, "COUNT", default::RETRIES)?,
-            Id::Failed => probe.failed = seconds(statement, default::FAILED)?,
-            Id::Receive => probe.receive = seconds(statement, default::RECEIVE)?,
-            Id::Open => probe.open = seconds(statement, default::OPEN)?,
-            Id::Recover => probe.recover = number(statement, "COUNT", default::RECOVER)?,
-            Id::Port => probe.port = if no { None } else { Some(statement.number("PORT")?) },
-            _ => return None,
-        }
-        Some(())
-    }
-
     fn statics(&mut self, action: StaticAction, statement: &Statement) -> Option<()> {
         let no = statement.negated;
         if no && statement.id == Id::Static {
@@ -347,33 +339,6 @@ impl Draft {
             Id::NatClient => farm.nat_client = Some(NatClient::Pool(statement.name()?.clone())),
             Id::Predictor => farm.predictor = if no { Predictor::RoundRobin } else { predictor(statement)? },
             Id::FarmProbe => put(&mut farm.probes, statement.name()?.clone(), no),
-            _ => return None,
-        }
-        Some(())
-    }
-
-    fn real(&mut self, farm: &Name, address: IpAddr, port: Option<u16>, statement: &Statement) -> Option<()> {
-        let no = statement.negated;
-        let is_it = |real: &Real| real.address == address && real.port == port;
-        let reals = &mut self.farm(farm).reals;
-        if no && statement.id == Id::Real {
-            reals.retain(|real| !is_it(real));
-            return Some(());
-        }
-        let weight = u8::try_from(default::WEIGHT).ok()?;
-        let real = entry(reals, is_it, || Real {
-            address,
-            port,
-            weight,
-            limit: ConnectionLimit::default(),
-            admin: RealAdmin::OutOfService,
-        });
-        match statement.id {
-            Id::Real => {}
-            Id::Weight => real.weight = number(statement, "WEIGHT", default::WEIGHT)?,
-            Id::MaxConns => real.limit.max = if no { None } else { Some(statement.number("COUNT")?) },
-            Id::MinConns => real.limit.min = if no { None } else { Some(statement.number("COUNT")?) },
-            Id::RealInservice => real.admin = if no { RealAdmin::OutOfService } else { RealAdmin::InService },
             _ => return None,
         }
         Some(())
@@ -544,21 +509,6 @@ fn sticky(statement: &Statement) -> Option<Sticky> {
     let group = if statement.has("group") { statement.number("GROUP")? } else { 0 };
     let minutes = statement.number("MINUTES")?;
     Some(Sticky { minutes, group, bits: mask_bits(statement)?, bits6: prefix_length(statement) })
-}
-
-fn new_probe(name: Name, kind: ProbeKind) -> Probe {
-    let count = |default: u64| u16::try_from(default).unwrap_or(u16::MAX);
-    Probe {
-        name,
-        kind,
-        interval: Duration::from_secs(default::INTERVAL),
-        retries: count(default::RETRIES),
-        failed: Duration::from_secs(default::FAILED),
-        receive: Duration::from_secs(default::RECEIVE),
-        open: Duration::from_secs(default::OPEN),
-        recover: count(default::RECOVER),
-        port: None,
-    }
 }
 
 const fn new_vserver(name: Name) -> Vserver {

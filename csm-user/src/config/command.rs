@@ -6,7 +6,8 @@ use super::grammar::{Arg, Fault, FaultKind, Piece, Syntax, Value, abbreviates, f
 use super::table;
 use super::token::Token;
 use crate::model::{
-    Config, FtGroup, Interface, Natpool, Probe, Real, RouterInterface, Serverfarm, Static, Vlan, Vserver,
+    Config, FtGroup, Interface, NamedReal, Natpool, Probe, Real, RouterInterface, Serverfarm, Static, Vlan,
+    Vserver,
 };
 
 /// Where a command is entered.
@@ -30,6 +31,8 @@ pub enum Mode {
     Probe,
     /// `static drop|nat virtual|nat A`.
     Static,
+    /// `real NAME` of the module.
+    NamedReal,
     /// `serverfarm NAME`.
     Serverfarm,
     /// `real ADDRESS` in a farm.
@@ -46,7 +49,7 @@ pub enum Mode {
 
 impl Mode {
     /// Every mode that has commands, in the order of the reference.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Any,
         Self::Global,
         Self::Interface,
@@ -56,6 +59,7 @@ impl Mode {
         Self::Vlan,
         Self::Probe,
         Self::Static,
+        Self::NamedReal,
         Self::Serverfarm,
         Self::Real,
         Self::Vserver,
@@ -73,6 +77,7 @@ impl Mode {
             | Self::Vlan
             | Self::Probe
             | Self::Static
+            | Self::NamedReal
             | Self::Serverfarm
             | Self::Vserver
             | Self::Ft
@@ -93,10 +98,11 @@ impl Mode {
             Self::Module => "module csm N",
             Self::VlanDatabase => "vlan",
             Self::Vlan => "vlan N client|server",
-            Self::Probe => "probe NAME icmp|tcp",
+            Self::Probe => "probe NAME TYPE",
             Self::Static => "static drop|nat virtual|nat ADDRESS",
+            Self::NamedReal => "real NAME",
             Self::Serverfarm => "serverfarm NAME",
-            Self::Real => "real ADDRESS [PORT]",
+            Self::Real => "real ADDRESS|name NAME [PORT]",
             Self::Vserver => "vserver NAME",
             Self::Ft => "ft group N vlan M",
             Self::Policy => "policy NAME",
@@ -146,6 +152,15 @@ pub enum Id {
     Open,
     Recover,
     Port,
+    ProbeAddress,
+    ProbeRequest,
+    ProbeHeader,
+    ExpectStatus,
+    ProbeName,
+    ExpectAddress,
+    NamedReal,
+    NamedAddress,
+    RealProbe,
     Natpool,
     Static,
     StaticReal,
@@ -257,6 +272,7 @@ pub enum Print {
     Probe(fn(&Probe) -> Vec<String>),
     Natpool(fn(&Natpool) -> Vec<String>),
     Static(fn(&Static) -> Vec<String>),
+    NamedReal(fn(&NamedReal) -> Vec<String>),
     Serverfarm(fn(&Serverfarm) -> Vec<String>),
     Real(fn(&Real) -> Vec<String>),
     Vserver(fn(&Vserver) -> Vec<String>),

@@ -63,6 +63,7 @@ impl Cursor {
             Mode::Vlan => "config-slb-vlan-server",
             Mode::Probe => "config-slb-probe",
             Mode::Serverfarm => "config-slb-sfarm",
+            Mode::NamedReal => "config-slb-module-real",
             Mode::Real => "config-slb-real",
             Mode::Vserver => "config-slb-vserver",
             Mode::Static => "config-slb-static",
@@ -318,17 +319,17 @@ mod tests {
             assert_eq!((step.change, step.findings.len()), (None, 1), "{lines:?} {line}");
             step.findings[0].message.clone()
         };
-        let http = ["mod csm 4", "probe T tcp", "probe H http"];
-        assert_eq!(typed(&http).prompt(), "config-refused");
-        assert_eq!(nowhere(&http, "interval 60"), "not taken: `probe H http` above it is not in force");
-        assert_eq!(typed(&http).step(4, "! a comment").findings, []);
-        let after = typed(&http).step(4, "probe U tcp");
+        let script = ["mod csm 4", "probe T tcp", "probe H script"];
+        assert_eq!(typed(&script).prompt(), "config-refused");
+        assert_eq!(nowhere(&script, "interval 60"), "not taken: `probe H script` above it is not in force");
+        assert_eq!(typed(&script).step(4, "! a comment").findings, []);
+        let after = typed(&script).step(4, "probe U tcp");
         assert_eq!(after.change.as_deref(), Some("mod csm 4\nprobe U tcp\n"));
         assert_eq!(
             after.cursor.step(4, "interval 5").change.as_deref(),
             Some("mod csm 4\nprobe U tcp\ninterval 5\n")
         );
-        assert_eq!(typed(&[&http[..], &["exit"]].concat()).prompt(), "config-module-csm");
+        assert_eq!(typed(&[&script[..], &["exit"]].concat()).prompt(), "config-module-csm");
         let policy = ["mod csm 4", "policy P"];
         assert!(nowhere(&policy, "serverfarm F").contains("belongs to a policy"));
         assert_eq!(typed(&policy).step(4, "vserver V").change.as_deref(), Some("mod csm 4\nvserver V\n"));

@@ -42,6 +42,14 @@ pub enum Kind {
     Unit,
     /// Text of an HSRP group: 1–8 characters, case counts.
     Text8,
+    /// Text of a probe: 1–255 characters, case counts.
+    Text255,
+    /// Path of a request: begins with a slash, 1–255 characters.
+    Path,
+    /// Name of a field of a request's head: letters, digits, `-` and `_`.
+    Field,
+    /// Name of a host: labels of letters, digits, `-` and `_`.
+    Domain,
     /// Port: number from 0 or service name.
     Port,
     /// VLANs: numbers and ranges, `2,3-5`.
@@ -197,11 +205,28 @@ impl Kind {
             Self::Name => "a name".to_owned(),
             Self::Interface => "the name of an interface".to_owned(),
             Self::Unit => "slot and port".to_owned(),
-            Self::Text8 => "a text".to_owned(),
+            Self::Text8 | Self::Text255 => "a text".to_owned(),
+            Self::Path => "a path".to_owned(),
+            Self::Field => "the name of a field".to_owned(),
+            Self::Domain => "the name of a host".to_owned(),
             Self::Port => "a port number or service name".to_owned(),
             Self::Vlans => "a list of VLANs".to_owned(),
             Self::Key => "a key".to_owned(),
             Self::ObscuredKey => "a key of type 7".to_owned(),
+        }
+    }
+
+    /// What a text that a probe sends has to be.
+    const fn rule(self) -> &'static str {
+        match self {
+            Self::Path => {
+                "a path: it begins with / and has 1-255 printable characters that may stand in a URL"
+            }
+            Self::Field => "the name of a field: 1-255 letters, digits, `-` and `_`",
+            Self::Domain => {
+                "the name of a host: labels of 1-63 letters, digits, `-` and `_`, with dots between them"
+            }
+            _ => "a text of 1-255 printable ASCII characters",
         }
     }
 
@@ -217,6 +242,7 @@ impl Kind {
             Self::Vlans => digit,
             Self::Unit => digit && (word.contains('/') || word.parse::<u16>().is_ok()),
             Self::Name | Self::Interface | Self::Key | Self::ObscuredKey | Self::Text8 => true,
+            Self::Text255 | Self::Path | Self::Field | Self::Domain => true,
         }
     }
 
@@ -255,6 +281,10 @@ impl Kind {
                     false => Err(format!("`{word}` is not a text of 1-8 printable ASCII characters")),
                 }
             }
+            Self::Text255 | Self::Path | Self::Field | Self::Domain => match asked(self, word) {
+                true => Ok(Value::Text(word.to_owned())),
+                false => Err(format!("`{word}` is not {}", self.rule())),
+            },
             Self::Unit => Ok(Value::Text(word.to_owned())),
             Self::Vlans => VlanSet::parse(word)
                 .map(Value::Vlans)
@@ -270,6 +300,25 @@ impl Kind {
                 None => Err(format!("`{word}` is not the name of a Linux interface")),
             },
         }
+    }
+}
+
+/// Whether `word` is what a probe may ask for, as `kind`.
+fn asked(kind: Kind, word: &str) -> bool {
+    let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let is_text = (1..=255).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_graphic());
+    match kind {
+        Kind::Path => {
+            is_text
+                && word.starts_with('/')
+                && !word.contains(['"', '#', '<', '>', '\\', '^', '`', '{', '|', '}'])
+        }
+        Kind::Field => is_text && is_word(word),
+        Kind::Domain => {
+            word.len() <= 253
+                && word.split('.').all(|label| (1..=63).contains(&label.len()) && is_word(label))
+        }
+        _ => is_text,
     }
 }
 

@@ -190,7 +190,7 @@ module ContentSwitchingModule 4
  map URLS url
   match protocol http url /a
 !
- probe WWW http
+ probe WWW script
   interval 5
 !
  serverfarm FARM
@@ -248,7 +248,7 @@ end
         for expected in [
             "6: hostname Cat6k-2: it is the switch's, not the module's\n",
             "17: match protocol http url /a: it belongs to `map URLS url`\n",
-            "20: interval 5: it belongs to `probe WWW http`\n",
+            "20: interval 5: it belongs to `probe WWW script`\n",
             "30: url-map URLS: it belongs to `policy P`\n",
             "interface Vlan136: it is the switch's, not the module's\n",
             "parse-length 4000: `parse-length 4000` is not supported: it works on layer 7",

@@ -14,7 +14,16 @@ use super::grammar::{Arg, Fault, FaultKind, Value, interface_name};
 use super::suggest;
 use super::table::default;
 use super::token::{Span, Token, lex};
-use crate::model::{Name, StaticAction, VlanId, VlanSet};
+use crate::model::{Name, Real, Serverfarm, StaticAction, VlanId, VlanSet};
+
+/// How a farm refers to a real.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum RealOf {
+    /// `real A`.
+    Address(IpAddr),
+    /// `real name NAME`.
+    Name(Name),
+}
 
 /// What a statement is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -38,8 +47,10 @@ pub(super) enum Section {
     Static(StaticAction),
     /// A server farm.
     Serverfarm(Name),
+    /// A real of the module.
+    NamedReal(Name),
     /// A real of a farm.
-    Real(Name, IpAddr, Option<u16>),
+    Real(Name, RealOf, Option<u16>),
     /// A virtual server.
     Vserver(Name),
     /// The FT group.
@@ -49,6 +60,13 @@ pub(super) enum Section {
 }
 
 impl Section {
+    /// That of `real` of `farm`.
+    #[must_use]
+    pub(super) fn of_real(farm: &Serverfarm, real: &Real) -> Self {
+        let named = real.name.clone().map_or(RealOf::Address(real.address), RealOf::Name);
+        Self::Real(farm.name.clone(), named, real.port)
+    }
+
     /// Its mode.
     #[must_use]
     pub(super) const fn mode(&self) -> Mode {
@@ -62,6 +80,7 @@ impl Section {
             Self::Probe(_) => Mode::Probe,
             Self::Static(_) => Mode::Static,
             Self::Serverfarm(_) => Mode::Serverfarm,
+            Self::NamedReal(_) => Mode::NamedReal,
             Self::Real(..) => Mode::Real,
             Self::Vserver(_) => Mode::Vserver,
             Self::Ft => Mode::Ft,
@@ -78,6 +97,7 @@ impl Section {
             | Self::Vlan(_)
             | Self::Probe(_)
             | Self::Static(_)
+            | Self::NamedReal(_)
             | Self::Serverfarm(_)
             | Self::Vserver(_)
             | Self::Ft => Self::Module,
@@ -305,6 +325,8 @@ impl Parser {
             match find_in(section.mode(), negated, words) {
                 // A name refused as a whole explains nothing about an argument that is wrong in a nearer mode.
                 Ok(found) if found.command.takes_anything() && matches!(miss, Miss::Fault(..)) => {}
+                // Nor does the module's `real NAME` take what was meant for a farm.
+                Ok(found) if found.command.id == Id::NamedReal && matches!(miss, Miss::Fault(..)) => {}
                 Ok(found) => return Ok((found, section)),
                 Err(other) if other.is_ambiguous() => return Err(other),
                 Err(other) => miss = nearer(miss, other),
@@ -359,6 +381,10 @@ impl Parser {
         }
         let mut statement = Statement { id: command.id, negated, section, args, text, span: place };
         self.section = statement.section.clone();
+        if command.id == Id::SyncAuto {
+            // `ft sync auto`, too, which leaves typing where it stands.
+            statement.section = Section::Ft;
+        }
         if let Some(mode) = command.opens {
             match opened(&statement, mode) {
                 Some(section) => statement.section = section,
@@ -465,10 +491,15 @@ fn opened(statement: &Statement, mode: Mode) -> Option<Section> {
             None if statement.has("drop") => StaticAction::Drop,
             None => return None,
         }),
+        Mode::NamedReal => Section::NamedReal(name()?),
         Mode::Serverfarm => Section::Serverfarm(name()?),
         Mode::Real => match &statement.section {
             Section::Serverfarm(farm) => {
-                Section::Real(farm.clone(), statement.address("ADDRESS")?, statement.number("PORT"))
+                let real = match statement.name() {
+                    Some(name) => RealOf::Name(name.clone()),
+                    None => RealOf::Address(statement.address("ADDRESS")?),
+                };
+                Section::Real(farm.clone(), real, statement.number("PORT"))
             }
             _ => Section::Lost(Mode::Real, Box::new(statement.section.clone())),
         },

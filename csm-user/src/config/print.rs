@@ -52,6 +52,13 @@ pub fn print(config: &Config) -> String {
             _ => Vec::new(),
         });
     }
+    // A `real` below `static` or a farm is another: these come before.
+    for real in &config.named_reals {
+        out.section(1, Mode::NamedReal, |print| match print {
+            Print::NamedReal(line) => line(real),
+            _ => Vec::new(),
+        });
+    }
     for rule in &config.statics {
         out.section(1, Mode::Static, |print| match print {
             Print::Static(line) => line(rule),

@@ -8,15 +8,16 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::command::{
     Command, Id,
-    Mode::{Any, Ft, Global, Interface, Module, Probe, Vlan},
+    Mode::{Any, Ft, Global, Interface, Module, Vlan},
     Print, Repeat,
 };
 use super::grammar::Kind::{self, Host, Mask, Network, Number};
 use super::grammar::Piece::{self, Either, Optional, Slot, Word};
 use super::unsupported::UNSUPPORTED;
-use crate::model::{CHANNELS_MAX, ChannelPort, PortMode, ProbeKind, Trunk, VlanRole, VlanSet, XdpMode};
+use crate::model::{CHANNELS_MAX, ChannelPort, PortMode, Trunk, VlanRole, VlanSet, XdpMode};
 
 mod authentication;
+mod probe;
 mod serverfarm;
 mod standby;
 mod statics;
@@ -60,13 +61,13 @@ pub mod default {
 
 pub(super) const VLAN: Kind = Number(2, 4094);
 const SECONDS: Kind = Number(1, 65535);
-const INTERVAL: Kind = Number(2, 65535);
 const PRIORITY: Kind = Number(1, 254);
 
 /// Every command: what is applied, then what is not.
 pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
     APPLIED
         .iter()
+        .chain(probe::APPLIED)
         .chain(statics::APPLIED)
         .chain(serverfarm::APPLIED)
         .chain(vserver::APPLIED)
@@ -373,89 +374,6 @@ static APPLIED: &[Command] = &[
         };
         vlan.routes.iter().map(line).collect()
     })),
-    // Probe.
-    Command::new(
-        Id::Probe,
-        Module,
-        &[
-            Word("probe", "Health probe"),
-            Slot("NAME", Kind::Name, "Name"),
-            Either(&[&[Word("icmp", "Echo request")], &[Word("tcp", "Connection set-up")]]),
-        ],
-        "Enters the configuration of a probe.",
-    )
-    .removes_section()
-    .repeats(Repeat::Conflicts)
-    .opens(Probe)
-    .prints(Print::Probe(|probe| {
-        let kind = match probe.kind {
-            ProbeKind::Icmp => "icmp",
-            ProbeKind::Tcp => "tcp",
-        };
-        vec![format!("probe {} {kind}", probe.name)]
-    })),
-    Command::new(
-        Id::Interval,
-        Probe,
-        &[
-            Word("interval", "Time between two checks"),
-            Slot("SECONDS", INTERVAL, "From the end of one to the next"),
-        ],
-        "Sets the time from the end of a check to the beginning of the next.",
-    )
-    .restores(Some(default::INTERVAL))
-    .prints(Print::Probe(|probe| unless(default::INTERVAL, "interval", probe.interval.as_secs()))),
-    Command::new(
-        Id::Retries,
-        Probe,
-        &[Word("retries", "Failures that count"), Slot("COUNT", Number(0, 65535), "In a row")],
-        "Sets how many checks must fail in a row before the real is out.",
-    )
-    .restores(Some(default::RETRIES))
-    .prints(Print::Probe(|probe| unless(default::RETRIES, "retries", u64::from(probe.retries)))),
-    Command::new(
-        Id::Failed,
-        Probe,
-        &[Word("failed", "Time between two checks of a failed real"), Slot("SECONDS", INTERVAL, "Seconds")],
-        "Sets the time between two checks while the real is failed.",
-    )
-    .restores(Some(default::FAILED))
-    .prints(Print::Probe(|probe| unless(default::FAILED, "failed", probe.failed.as_secs()))),
-    Command::new(
-        Id::Receive,
-        Probe,
-        &[Word("receive", "Time allowed for an answer"), Slot("SECONDS", SECONDS, "Seconds")],
-        "Sets how long an answer is waited for.",
-    )
-    .restores(Some(default::RECEIVE))
-    .prints(Print::Probe(|probe| unless(default::RECEIVE, "receive", probe.receive.as_secs()))),
-    Command::new(
-        Id::Open,
-        Probe,
-        &[Word("open", "Time allowed for a TCP connection"), Slot("SECONDS", SECONDS, "Seconds")],
-        "Sets how long a TCP connection is waited for.",
-    )
-    .restores(Some(default::OPEN))
-    .prints(Print::Probe(|probe| unless(default::OPEN, "open", probe.open.as_secs()))),
-    Command::new(
-        Id::Recover,
-        Probe,
-        &[Word("recover", "Successes that count"), Slot("COUNT", SECONDS, "In a row")],
-        "Sets how many checks must succeed in a row before a failed real is back.",
-    )
-    .restores(Some(default::RECOVER))
-    .prints(Print::Probe(|probe| unless(default::RECOVER, "recover", u64::from(probe.recover)))),
-    Command::new(
-        Id::Port,
-        Probe,
-        &[
-            Word("port", "Port to connect to"),
-            Slot("PORT", SECONDS, "Instead of the real's or the virtual server's"),
-        ],
-        "Sets the port of a TCP probe.",
-    )
-    .restores(None)
-    .prints(Print::Probe(|probe| probe.port.iter().map(|port| format!("port {port}")).collect())),
     // Fault tolerance.
     Command::new(
         Id::FtGroup,
@@ -510,6 +428,17 @@ static APPLIED: &[Command] = &[
     )
     .restores(None)
     .prints(Print::Ft(|ft| ft.sync_auto.then(|| "sync auto".to_owned()).into_iter().collect())),
+    Command::new(
+        Id::SyncAuto,
+        Module,
+        &[
+            Word("ft", "Fault tolerance"),
+            Word("sync", "Configuration synchronization"),
+            Word("auto", "After each change of the active node, and whenever the peer has another configuration"),
+        ],
+        "The same as `sync auto` under `ft group`, which stands before it.",
+    )
+    .restores(None),
     Command::new(
         Id::TakeoverSynchronized,
         Ft,

@@ -106,24 +106,20 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         &[
             Word("probe", ""),
             Slot("NAME", Kind::Name, "Name"),
-            Either(&[
-                &[Word("http", "")],
-                &[Word("udp", "")],
-                &[Word("dns", "")],
-                &[Word("ftp", "")],
-                &[Word("telnet", "")],
-                &[Word("smtp", "")],
-                &[Word("script", "")],
-                &[Word("kal-ap-tcp", "")],
-                &[Word("kal-ap-udp", "")],
-            ]),
+            Either(&[&[Word("script", "")], &[Word("kal-ap-tcp", "")], &[Word("kal-ap-udp", "")]]),
             Rest,
         ],
-        "this type of probe comes later",
-        "use `probe NAME tcp` or `probe NAME icmp`",
+        "there are no probes of this type",
+        "use `probe NAME tcp`, or a type that speaks with the application: http, dns, ftp, telnet or smtp",
     )
     .opens(Mode::Refused),
-    Command::refused(Probe, &[Word("address", ""), Rest], LATER, DROP),
+    Command::refused(
+        Probe,
+        &[Word("address", ""), Slot("ADDRESS", Kind::AnyHost, "")],
+        "the check would have to go through the real",
+        "add `routed`: the check goes as the routes say",
+    ),
+    Command::refused(Probe, &[Word("credentials", ""), Rest], LATER, DROP),
     // Server farm.
     Command::refused(
         Serverfarm,
@@ -147,7 +143,18 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     Command::refused(Serverfarm, &[Word("retcode-map", ""), Rest], LAYER_7, DROP),
     Command::refused(Serverfarm, &[Word("redirect-vserver", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
     Command::refused(Real, &[Word("backup", ""), Rest], LATER, DROP),
-    Command::refused(Real, &[Word("health", ""), Rest], LATER, "use `probe NAME` in the server farm"),
+    Command::refused(
+        Real,
+        &[
+            Word("health", ""),
+            Word("probe", ""),
+            Slot("NAME", Kind::Name, ""),
+            Word("tag", ""),
+            Slot("TAG", Kind::Text255, ""),
+        ],
+        "a tag names nothing here",
+        "leave `tag` out",
+    ),
     Command::refused(
         Real,
         &[Word("inservice", ""), Word("standby", "")],
@@ -183,6 +190,18 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     Command::refused(Vserver, &[Word("advertise", ""), Rest], "route health injection comes later", DROP),
     Command::refused(Vserver, &[Word("max-conns", ""), Rest], LATER, DROP),
     Command::refused(Vserver, &[Word("owner", ""), Rest], LATER, DROP),
+    Command::refused(
+        Vserver,
+        &[
+            Word("sticky", ""),
+            Slot("MINUTES", Kind::Number(1, 65_535), ""),
+            Optional(&[Word("group", ""), Slot("GROUP", Kind::Number(0, 255), "")]),
+            Optional(&[Word("netmask", ""), Slot("MASK", Mask, "")]),
+            Either(&[&[Word("destination", "")], &[Word("both", "")]]),
+        ],
+        "clients are kept by their own address alone",
+        "write `source`, or nothing",
+    ),
     Command::refused(Vserver, &[Word("reverse-sticky", ""), Rest], LATER, DROP),
     Command::refused(
         Vserver,
@@ -222,13 +241,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         &[Word("sticky", ""), Rest],
         "sticky groups of their own come later",
         "use `sticky MINUTES [group G] [netmask M]` in the virtual server",
-    )
-    .opens(Mode::Refused),
-    Command::refused(
-        Module,
-        &[Word("real", ""), Rest],
-        "named reals come later",
-        "use `real ADDRESS` in a server farm",
     )
     .opens(Mode::Refused),
     Command::refused(Module, &[Word("owner", ""), Rest], LATER, DROP).opens(Mode::Refused),

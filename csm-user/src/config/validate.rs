@@ -23,6 +23,8 @@ mod limit;
 mod matching;
 mod nat;
 mod port;
+mod probe;
+mod real;
 mod standby;
 mod track;
 
@@ -53,7 +55,8 @@ pub(super) fn validate(
     port::check(&mut checker);
     checker.vlans_have_ports();
     address::check(&mut checker);
-    checker.probes();
+    probe::check(&mut checker);
+    real::check(&mut checker);
     checker.serverfarms();
     nat::check(&mut checker);
     checker.vservers();
@@ -135,29 +138,10 @@ impl Checker<'_> {
         }
     }
 
-    fn probes(&mut self) {
-        for probe in self.config.probes.iter().filter(|probe| probe.kind == ProbeKind::Icmp) {
-            let section = Section::Probe(probe.name.clone());
-            for (id, word) in [(Id::Port, "port"), (Id::Open, "open")] {
-                if let Some(statement) = self.tree.all(&section, id).next_back() {
-                    let message = format!("`{word}` has no meaning for an icmp probe");
-                    self.error(statement.span, message, "remove the line, or make it a tcp probe");
-                }
-            }
-        }
-    }
-
     fn serverfarms(&mut self) {
         for farm in &self.config.serverfarms {
             let section = Section::Serverfarm(farm.name.clone());
-            for name in &farm.probes {
-                if !self.config.probes.iter().any(|probe| probe.name == *name) {
-                    let value = super::grammar::Value::Name(name.clone());
-                    let place = self.tree.place_of(&section, Id::FarmProbe, "NAME", &value);
-                    let remedy = format!("add `probe {name} tcp` or `probe {name} icmp`");
-                    self.error(place, format!("there is no probe {name}"), remedy);
-                }
-            }
+            probe::of_farm(self, farm, &section);
             let forward = farm.predictor == Predictor::Forward;
             if !forward && !farm.reals.iter().any(|real| real.admin == RealAdmin::InService) {
                 let place = self.tree.place(&section, Id::Serverfarm, "NAME");
@@ -179,8 +163,9 @@ impl Checker<'_> {
         for real in &farm.reals {
             let routed =
                 vlans.iter().flat_map(|vlan| &vlan.routes).any(|route| route.network.contains(&real.address));
-            if !routed && self.config.vlan_of(real.address).is_none() {
-                let section = Section::Real(farm.name.clone(), real.address, real.port);
+            let is_known = real.address != super::build::NOWHERE;
+            if is_known && !routed && self.config.vlan_of(real.address).is_none() {
+                let section = Section::of_real(farm, real);
                 let place = self.tree.place(&section, Id::Real, "ADDRESS");
                 let message = format!("no VLAN's network and no route leads to {}", real.address);
                 self.warning(
@@ -282,9 +267,9 @@ impl Checker<'_> {
         if farm.reals.iter().all(|real| real.port.is_some()) {
             return;
         }
-        let portless = |probe: &&Probe| probe.kind == ProbeKind::Tcp && probe.port.is_none();
+        let is_told = |probe: &Probe| probe.kind != ProbeKind::Tcp || probe.port.is_some();
         let of_farm = |probe: &&Probe| farm.probes.contains(&probe.name);
-        if let Some(probe) = config.probes.iter().filter(of_farm).find(portless) {
+        if let Some(probe) = config.probes.iter().filter(of_farm).find(|probe| !is_told(probe)) {
             let place = self.tree.place(section, Id::Virtual, "PORT");
             let message = format!("tcp probe {} of farm {} has no port to connect to", probe.name, farm.name);
             self.warning(

@@ -165,7 +165,10 @@ const fn replication_role(state: State, reason: Reason) -> Role {
 /// # Errors
 /// If signals cannot be received.
 pub(super) fn catch_signals() -> io::Result<[Signal; 3]> {
-    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?])
+    let caught =
+        [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
+    super::restart::let_stops_in()?;
+    Ok(caught)
 }
 
 /// Runs until one of the signals `terminate`, which `stop` stands for, too, and until the role has been handed over then; or, for a restart, until the

@@ -98,6 +98,18 @@ pub(super) fn read(path: &Path) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// `fault` of this node, after its peer has certified the same.
+fn beside_peer(fault: Fault) -> Fault {
+    const DONE: &str = "the peer has certified it already";
+    match fault {
+        Fault::Refused { error, remedy } => Fault::Refused { error: format!("{error}; {DONE}"), remedy },
+        Fault::Internal(error) => {
+            Fault::Internal(format!("{error}; {DONE}: give the command again once this is mended"))
+        }
+        rejected @ Fault::Rejected { .. } => rejected,
+    }
+}
+
 pub(super) fn refused(error: &str, remedy: &str) -> Fault {
     Fault::Refused { error: error.to_owned(), remedy: Some(remedy.to_owned()) }
 }
@@ -160,6 +172,20 @@ impl Node {
         })
     }
 
+    /// The working copy, which was `working` before, is certified.
+    fn certify_here(&self, working: &Image, text: &str, program: Option<&Program>) -> Result<(), Fault> {
+        let _one = self.saving();
+        if self.copy(Directory::Working)? != *working {
+            let remedy = "look at `show running-directory`, and give the command again";
+            return Err(refused("`working` was written meanwhile: it is not certified here", remedy));
+        }
+        self.save(Directory::Certified, text, program)?;
+        // Whoever certifies what runs has seen that it is good.
+        self.reloads.keep();
+        self.forget_programs();
+        Ok(())
+    }
+
     /// One at a time reads a copy and writes what follows from it.
     pub(super) fn saving(&self) -> MutexGuard<'_, ()> {
         self.saving.lock().unwrap_or_else(PoisonError::into_inner)
@@ -210,16 +236,8 @@ impl StateBackend for Node {
             // First: what the peer refuses is to be certified nowhere.
             self.distribute(text, program.as_ref(), false)?;
         }
-        let one = self.saving();
-        if self.copy(Directory::Working)? != working {
-            let remedy = "look at `show running-directory`, and give the command again";
-            return Err(refused("`working` was written meanwhile: it is not certified here", remedy));
-        }
-        self.save(Directory::Certified, text, program.as_ref())?;
-        // Whoever certifies what runs has seen that it is good.
-        self.reloads.keep();
-        self.forget_programs();
-        drop(one);
+        self.certify_here(&working, text, program.as_ref())
+            .map_err(|fault| if request.flash_synchro { beside_peer(fault) } else { fault })?;
         Ok(SavedReply { checksum: format!("{checksum:016x}"), certified: true })
     }
 

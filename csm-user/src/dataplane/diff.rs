@@ -370,6 +370,8 @@ mod tests {
                             weight,
                             limit: model::ConnectionLimit::default(),
                             admin,
+                            probes: Vec::new(),
+                            name: None,
                         });
                     }
                 }
@@ -394,6 +396,8 @@ mod tests {
                 weight: 1,
                 limit: model::ConnectionLimit::default(),
                 admin: RealAdmin::InService,
+                probes: Vec::new(),
+                name: None,
             })
             .collect();
         let hops = hops(&all_hosts);

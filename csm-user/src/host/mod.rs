@@ -9,11 +9,14 @@ pub mod survey;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::model::{
-    Config, FAILOVER_MIN_WITHOUT_REALTIME, Interface, PortMode, XdpMode, channel_name, channel_of_name,
+    Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, Interface, PortMode, XdpMode, channel_name,
+    channel_of_name,
 };
 
 /// What the kernel tells of the host.
@@ -33,6 +36,8 @@ pub struct Facts {
     pub clocksource: Option<String>,
     /// net.ipv4.ip_forward or net.ipv6.conf.all.forwarding.
     pub forwards: bool,
+    /// Hosts of each family, as in [`Family::ALL`], that the kernel keeps the MAC addresses of (gc_thresh3); `None`: not told.
+    pub neighbours_max: [Option<u64>; 2],
     /// Memory that could be had, KiB.
     pub available_kib: Option<u64>,
     /// CPUs that are on.
@@ -86,6 +91,8 @@ pub struct Wanted {
     pub ports: Vec<PortWanted>,
     /// Failover time of the FT group.
     pub failover: Option<Duration>,
+    /// Hosts of each family, as in [`Family::ALL`], whose MAC addresses have to be known.
+    pub hosts: [u64; 2],
 }
 
 /// What a configuration wants of a port.
@@ -120,7 +127,16 @@ impl Wanted {
                 ft: config.ft.as_ref().is_some_and(|ft| carrier.carries(ft.vlan).is_some()),
             }
         });
-        Self { ports: ports.collect(), failover: config.ft.as_ref().map(|ft| ft.failover) }
+        let reals = config.serverfarms.iter().flat_map(|farm| &farm.reals).map(|real| real.address);
+        let reals = reals.filter(|address| config.vlan_of(*address).is_some());
+        let gateways = config.vlans.iter().flat_map(|vlan| vlan.gateways.iter().copied());
+        let known: HashSet<IpAddr> = reals.chain(gateways).collect();
+        let of = |family| known.iter().filter(|address| Family::of(**address) == family).count() as u64;
+        Self {
+            ports: ports.collect(),
+            failover: config.ft.as_ref().map(|ft| ft.failover),
+            hosts: Family::ALL.map(of),
+        }
     }
 }
 
@@ -181,6 +197,7 @@ pub fn judge(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
         memory(facts),
     ];
     findings.extend(forwarding(facts));
+    findings.extend(neighbours(facts, wanted));
     for port in &facts.ports {
         let wish = wanted.ports.iter().find(|wish| wish.name == port.name);
         driver::judge(port, wish, facts.cpus, &mut findings);
@@ -332,6 +349,24 @@ fn forwarding(facts: &Facts) -> Option<Finding> {
             "sysctl net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0",
         )
     })
+}
+
+/// The kernel finds the MAC addresses, and keeps no more than it was told to.
+fn neighbours(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
+    let of = |(max, hosts): (&Option<u64>, u64), family: &str| {
+        let max = max.filter(|max| hosts >= *max)?;
+        let room = (2 * hosts).next_power_of_two();
+        Some(Finding::new(
+            Grade::Fault,
+            "neighbours",
+            format!("{hosts} {family} hosts are to be known by their MAC addresses; the kernel keeps {max}"),
+            format!(
+                "sysctl net.{family}.neigh.default.gc_thresh3={room} net.{family}.neigh.default.gc_thresh2={room}"
+            ),
+        ))
+    };
+    let both = facts.neighbours_max.iter().zip(wanted.hosts);
+    both.zip(["ipv4", "ipv6"]).filter_map(|(counts, family)| of(counts, family)).collect()
 }
 
 /// A stray that the FT VLAN is too small for is lost in a planned switchover.

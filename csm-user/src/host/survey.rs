@@ -37,6 +37,8 @@ pub fn survey(ports: &[String]) -> io::Result<Facts> {
         forwards: ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]
             .iter()
             .any(|name| line(format!("/proc/sys/net/{name}")).is_some_and(|value| value != "0")),
+        neighbours_max: ["ipv4", "ipv6"]
+            .map(|family| line(format!("/proc/sys/net/{family}/neigh/default/gc_thresh3"))?.parse().ok()),
         available_kib: fs::read_to_string("/proc/meminfo").ok().and_then(|text| available_of(&text)),
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         ports: names.iter().map(|name| port(name, netdev.as_mut())).collect(),

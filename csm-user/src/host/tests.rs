@@ -25,6 +25,7 @@ fn facts(ports: Vec<PortFacts>) -> Facts {
         jit: Some(true),
         clocksource: Some("tsc".to_owned()),
         forwards: false,
+        neighbours_max: [Some(1024), None],
         available_kib: Some(16 << 20),
         cpus: 4,
         ports,
@@ -50,7 +51,7 @@ fn worst(facts: &Facts, wanted: &Wanted) -> (Grade, Vec<String>) {
 
 #[test]
 fn a_good_host_has_no_faults_and_no_warnings() {
-    let wanted = Wanted { ports: vec![wish("eth1", XdpMode::Native, false)], failover: None };
+    let wanted = Wanted { ports: vec![wish("eth1", XdpMode::Native, false)], failover: None, hosts: [0; 2] };
     let (grade, all) = worst(&facts(vec![port("eth1", "ice", Some(NATIVE))]), &wanted);
     assert_eq!(grade, Grade::Good, "{all:?}");
 }
@@ -87,6 +88,11 @@ fn each_shortcoming_of_the_host_is_named() {
     let hasty = Wanted { failover: Some(Duration::from_millis(300)), ..Wanted::default() };
     let no_realtime = Facts { realtime: false, ..facts(Vec::new()) };
     assert_eq!(worst(&no_realtime, &hasty).0, Grade::Fault, "a failover time that would be refused");
+    let many = |hosts| worst(&facts(Vec::new()), &Wanted { hosts, ..Wanted::default() });
+    let (grade, found) = many([20_001, 20_001]);
+    let text = "neighbours: 20001 ipv4 hosts are to be known by their MAC addresses; the kernel keeps 1024";
+    assert_eq!((grade, found), (Grade::Fault, vec![text.to_owned()]), "of the other family it is not told");
+    assert_eq!(many([1023, 0]).0, Grade::Good);
 }
 
 #[test]
@@ -105,7 +111,7 @@ fn a_driver_is_judged_by_what_the_kernel_says_and_else_by_its_name() {
         ("r8169", None, Native, Grade::Warning, "does not tell"),
     ];
     for (driver, bits, mode, grade, text) in cases {
-        let wanted = Wanted { ports: vec![wish("eth1", mode, false)], failover: None };
+        let wanted = Wanted { ports: vec![wish("eth1", mode, false)], failover: None, hosts: [0; 2] };
         let findings = judge(&facts(vec![port("eth1", driver, bits)]), &wanted);
         let found = findings.iter().find(|f| f.about == "eth1").expect("of the port");
         assert_eq!(found.grade, grade, "{driver} {bits:?}: {found:?}");
@@ -128,7 +134,7 @@ fn what_else_is_wrong_with_a_port_is_named() {
         (|p| p.attached = 7, Grade::Warning, "eth1: XDP program 7 is attached"),
         (|p| p.rx_queues = 1, Grade::Warning, "eth1: has one receive queue"),
     ];
-    let wanted = Wanted { ports: vec![wish("eth1", XdpMode::Native, false)], failover: None };
+    let wanted = Wanted { ports: vec![wish("eth1", XdpMode::Native, false)], failover: None, hosts: [0; 2] };
     for (spoil, grade, text) in cases {
         let mut spoilt = port("eth1", "ice", Some(NATIVE));
         spoil(&mut spoilt);
@@ -145,6 +151,7 @@ fn an_ft_vlan_that_is_too_small_for_strays_is_named() {
     let wanted = Wanted {
         ports: vec![wish("eth1", XdpMode::Native, false), wish("eth9", XdpMode::Native, true)],
         failover: None,
+        hosts: [0; 2],
     };
     let large = PortFacts { mtu: 3000, ..port("eth1", "ice", Some(NATIVE)) };
     let (grade, found) = worst(&facts(vec![large.clone(), port("eth9", "ice", Some(NATIVE))]), &wanted);

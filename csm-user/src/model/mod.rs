@@ -15,6 +15,7 @@ mod host;
 mod identity;
 mod lease;
 mod limit;
+mod named;
 mod natpool;
 mod port;
 mod probe;
@@ -27,13 +28,14 @@ pub use family::{Family, prefix_mask, prefix_mask6};
 pub use host::{Encapsulation, Host, Tunnel};
 pub use identity::{StableId, fnv1a};
 pub use limit::{Backup, ClientRateLimit, ConnectionLimit, RateLimit, RateLimits};
+pub use named::NamedReal;
 pub use natpool::Natpool;
 
 pub use port::{
     CHANNELS_MAX, Carried, ChannelMode, ChannelPort, Interface, PortMode, Trunk, VlanSet, XdpMode,
     channel_name, channel_of_name, veth_names,
 };
-pub use probe::{Probe, ProbeKind};
+pub use probe::{Probe, ProbeKind, Question};
 pub use router::{RouterInterface, RouterRoute, StandbyAddress6, StandbyGroup, StandbyTrack, vlan_of_name};
 pub use secret::{FtKeys, KEY_MAX, Secret};
 pub use statics::{NatClient, Static, StaticAction};
@@ -109,12 +111,14 @@ pub struct Config {
     pub routes: Vec<RouterRoute>,
     /// `vlan N client|server`.
     pub vlans: Vec<Vlan>,
-    /// `probe NAME icmp|tcp`.
+    /// `probe NAME TYPE`.
     pub probes: Vec<Probe>,
     /// `natpool NAME FIRST LAST netmask M`, or `prefix-length L`.
     pub natpools: Vec<Natpool>,
     /// `static drop|nat virtual|nat A`.
     pub statics: Vec<Static>,
+    /// `real NAME`.
+    pub named_reals: Vec<NamedReal>,
     /// `serverfarm NAME`.
     pub serverfarms: Vec<Serverfarm>,
     /// `vserver NAME`.
@@ -249,6 +253,12 @@ impl Serverfarm {
         }
     }
 
+    /// Whether `real`, one of it, is checked with the probe `name`.
+    #[must_use]
+    pub fn checks(&self, real: &Real, name: &Name) -> bool {
+        self.probes.contains(name) || real.probes.contains(name)
+    }
+
     /// Whether a real of it has a limit.
     #[must_use]
     pub fn is_limited(&self) -> bool {
@@ -301,6 +311,10 @@ pub struct Real {
     pub limit: ConnectionLimit,
     /// `inservice`.
     pub admin: RealAdmin,
+    /// `health probe NAME`, several: beside those of the farm.
+    pub probes: Vec<Name>,
+    /// `real name NAME`: it has the address of that real of the module; `None`: it is named by its address.
+    pub name: Option<Name>,
 }
 
 /// Administrative state of a real.

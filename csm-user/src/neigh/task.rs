@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use nix::errno::Errno;
@@ -95,6 +95,7 @@ impl Neighbours {
             netlink: Netlink::open()?,
             managed: HashSet::new(),
             carrying: HashSet::new(),
+            refused: Refused::default(),
             on_link,
         };
         let thread = std::thread::Builder::new().name("csm-neigh".into()).spawn(move || worker.run())?;
@@ -228,7 +229,30 @@ struct Worker<F> {
     managed: HashSet<(u32, IpAddr)>,
     /// Interfaces that could carry frames when they were last heard of.
     carrying: HashSet<u32>,
+    refused: Refused,
     on_link: F,
+}
+
+/// Neighbours that the kernel has refused. One full table is told once in a while, not for each host.
+#[derive(Debug, Default)]
+struct Refused {
+    told: Option<Instant>,
+    since: u64,
+}
+
+impl Refused {
+    const PAUSE: Duration = Duration::from_secs(60);
+
+    fn tell(&mut self, effect: &Effect, error: &io::Error) {
+        self.since += 1;
+        if self.told.is_some_and(|told| told.elapsed() < Self::PAUSE) {
+            return;
+        }
+        let refused = self.since;
+        let remedy = if error.raw_os_error() == Some(libc::ENOBUFS) { "; see `check host FILE`" } else { "" };
+        tracing::warn!(?effect, refused, %error, "the kernel refuses a neighbour{remedy}");
+        (self.told, self.since) = (Some(Instant::now()), 0);
+    }
 }
 
 impl<F: Fn(LinkEvent)> Worker<F> {
@@ -289,7 +313,7 @@ impl<F: Fn(LinkEvent)> Worker<F> {
             _ => Ok(()),
         };
         if let Err(error) = result {
-            tracing::warn!(?effect, %error, "the kernel refuses a neighbour");
+            self.refused.tell(&effect, &error);
         }
     }
 

@@ -116,7 +116,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::model::{Name, Probe, ProbeKind};
+    use crate::model::{Name, Probe, ProbeKind, Question};
     use crate::probe::health::{FailReason, RealHealth};
 
     const S: Duration = Duration::from_secs(1);
@@ -129,6 +129,7 @@ mod tests {
                 port: None,
             },
             port: Some(80),
+            destination: Ipv4Addr::new(10, 0, 0, last).into(),
             probe: Probe {
                 name: Name::new("p").expect("a good name"),
                 kind: ProbeKind::Tcp,
@@ -139,6 +140,8 @@ mod tests {
                 open: S,
                 recover: 1,
                 port: None,
+                address: None,
+                question: Question::default(),
             },
             source: None,
             interface: None,

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::model::{Name, Probe};
 
-/// Why a check failed: the CSM's own reasons (CISCO-SLB-HEALTH-MON-MIB), plus "unreachable".
+/// Why a check failed: the CSM's own reasons (CISCO-SLB-HEALTH-MON-MIB), "unreachable", and what an application said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FailReason {
     /// The server's host answered the SYN with a reset.
@@ -31,6 +31,16 @@ pub enum FailReason {
     Unreachable,
     /// The connection was made and then reset.
     Reset,
+    /// The server ended the connection before it answered.
+    Closed,
+    /// What it answered is not of its protocol.
+    Garbled,
+    /// It answered with this number, which is not expected.
+    Status(u16),
+    /// It does not know the name, or refuses to say.
+    NoSuchName,
+    /// It knows other addresses of the name, or none.
+    OtherAddress,
 }
 
 impl fmt::Display for FailReason {
@@ -41,6 +51,11 @@ impl fmt::Display for FailReason {
             Self::ReceiveTimeout => "receive timeout",
             Self::Unreachable => "unreachable",
             Self::Reset => "connection reset",
+            Self::Closed => "closed without an answer",
+            Self::Garbled => "not an answer of its protocol",
+            Self::Status(status) => return write!(f, "unexpected status {status}"),
+            Self::NoSuchName => "name not found",
+            Self::OtherAddress => "unexpected address",
         })
     }
 }

@@ -4,11 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::health::RealKey;
-use crate::model::{Config, Family, Name, Probe, ProbeKind, Real, RealAdmin, Serverfarm};
-
-/// Port of a tcp probe when neither it, nor the real, nor a virtual server names one: the last step of the order probe,
-/// real, virtual server, type (CiscoProbeInheritedPortType); the type's own port is that of the CSM's successor.
-pub const TCP_PORT: u16 = 80;
+use crate::model::{Config, Family, Name, Probe, Real, RealAdmin, Serverfarm};
 
 /// One check of one real.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,11 +13,13 @@ pub struct Target {
     pub real: RealKey,
     /// Port that is checked; `None` for icmp.
     pub port: Option<u16>,
+    /// What is checked: the real, or what its probe names in its place.
+    pub destination: IpAddr,
     /// How it is checked.
     pub probe: Probe,
-    /// Own address on the real's VLAN; `None`: whatever the kernel's route says.
+    /// Own address on the destination's VLAN; `None`: whatever the kernel's route says.
     pub source: Option<IpAddr>,
-    /// Interface of the real's VLAN.
+    /// Interface of that VLAN.
     pub interface: Option<String>,
 }
 
@@ -44,15 +42,14 @@ impl Target {
     }
 }
 
-/// All checks of `config`: each in-service real of each farm, with each probe of the farm. A real without a port of its
+/// All checks of `config`: each in-service real of each farm, with each probe of the farm and of its own. A real without a port of its
 /// own whose farm serves several virtual ports is checked on each of them.
 #[must_use]
 pub fn targets(config: &Config) -> Vec<Target> {
     let mut targets = Vec::new();
     for farm in &config.serverfarms {
-        let probes: Vec<_> = config.probes.iter().filter(|probe| farm.probes.contains(&probe.name)).collect();
         for real in farm.reals.iter().filter(|real| real.admin == RealAdmin::InService) {
-            for probe in &probes {
+            for probe in config.probes.iter().filter(|probe| farm.checks(real, &probe.name)) {
                 let ports = ports(config, farm, real, probe);
                 targets.extend(ports.into_iter().map(|port| target(config, farm, real, probe, port)));
             }
@@ -62,20 +59,20 @@ pub fn targets(config: &Config) -> Vec<Target> {
 }
 
 fn target(config: &Config, farm: &Serverfarm, real: &Real, probe: &Probe, port: Option<u16>) -> Target {
-    let vlan = config.vlan_of(real.address);
+    let destination = probe.address.unwrap_or(real.address);
+    let vlan = config.vlan_of(destination);
     Target {
         real: RealKey { farm: farm.name.clone(), address: real.address, port: real.port },
         port,
+        destination,
         probe: probe.clone(),
-        source: vlan.and_then(|vlan| vlan.own(Family::of(real.address))).map(|net| net.addr()),
+        source: vlan.and_then(|vlan| vlan.own(Family::of(destination))).map(|net| net.addr()),
         interface: vlan.and_then(|vlan| config.kernel_interface(vlan.id)),
     }
 }
 
 fn ports(config: &Config, farm: &Serverfarm, real: &Real, probe: &Probe) -> BTreeSet<Option<u16>> {
-    if probe.kind == ProbeKind::Icmp {
-        return BTreeSet::from([None]);
-    }
+    let Some(own) = probe.kind.port() else { return BTreeSet::from([None]) };
     if let Some(port) = probe.port.or(real.port) {
         return BTreeSet::from([Some(port)]);
     }
@@ -87,7 +84,7 @@ fn ports(config: &Config, farm: &Serverfarm, real: &Real, probe: &Probe) -> BTre
         .filter(|virtual_server| virtual_server.port != 0)
         .map(|virtual_server| Some(virtual_server.port))
         .collect();
-    if virtual_ports.is_empty() { BTreeSet::from([Some(TCP_PORT)]) } else { virtual_ports }
+    if virtual_ports.is_empty() { BTreeSet::from([Some(own)]) } else { virtual_ports }
 }
 
 #[cfg(test)]
@@ -97,8 +94,8 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        ConnectionLimit, Interface, PortMode, Protocol, RateLimits, Virtual, Vlan, VlanId, VlanRole, Vserver,
-        XdpMode,
+        ConnectionLimit, Interface, PortMode, ProbeKind, Protocol, Question, RateLimits, Virtual, Vlan,
+        VlanId, VlanRole, Vserver, XdpMode,
     };
 
     fn name(text: &str) -> Name {
@@ -108,7 +105,19 @@ mod tests {
     fn probe(kind: ProbeKind, port: Option<u16>) -> Probe {
         let (interval, failed) = (Duration::from_secs(120), Duration::from_secs(300));
         let (receive, open) = (Duration::from_secs(10), Duration::from_secs(10));
-        Probe { name: name("p"), kind, interval, retries: 3, failed, receive, open, recover: 1, port }
+        Probe {
+            name: name("p"),
+            kind,
+            interval,
+            retries: 3,
+            failed,
+            receive,
+            open,
+            recover: 1,
+            port,
+            address: None,
+            question: Question::default(),
+        }
     }
 
     fn vserver(label: &str, port: u16) -> Vserver {
@@ -142,6 +151,8 @@ mod tests {
             weight: 8,
             limit: ConnectionLimit::default(),
             admin,
+            probes: Vec::new(),
+            name: None,
         };
         Config {
             slot: 5,
@@ -158,6 +169,7 @@ mod tests {
             }],
             natpools: vec![],
             statics: vec![],
+            named_reals: vec![],
             serverfarms: vec![Serverfarm {
                 probes: vec![probe.name.clone()],
                 reals: vec![real(101, RealAdmin::InService), real(102, RealAdmin::OutOfService)],
@@ -179,7 +191,8 @@ mod tests {
         assert_eq!(ports_of(&config(tcp(Some(8080)), Some(81), &[82])), [Some(8080)]);
         assert_eq!(ports_of(&config(tcp(None), Some(81), &[82])), [Some(81)]);
         assert_eq!(ports_of(&config(tcp(None), None, &[443, 80, 0])), [Some(80), Some(443)]);
-        assert_eq!(ports_of(&config(tcp(None), None, &[])), [Some(TCP_PORT)]);
+        assert_eq!(ports_of(&config(tcp(None), None, &[])), [Some(80)]);
+        assert_eq!(ports_of(&config(probe(ProbeKind::Smtp, None), None, &[])), [Some(25)]);
         assert_eq!(ports_of(&config(probe(ProbeKind::Icmp, Some(8080)), Some(81), &[82])), [None]);
     }
 
@@ -189,5 +202,30 @@ mod tests {
         assert_eq!(all.len(), 1, "a real out of service is not checked");
         assert_eq!(all[0].source, Some(Ipv4Addr::new(192, 158, 39, 10).into()));
         assert_eq!(all[0].interface.as_deref(), Some("eth2"));
+    }
+    #[test]
+    fn a_real_is_checked_with_its_own_probes_too_and_where_they_say() {
+        let mut of_real = probe(ProbeKind::Tcp, Some(443));
+        of_real.name = name("q");
+        of_real.address = Some(Ipv4Addr::new(192, 158, 39, 200).into());
+        let mut config = config(probe(ProbeKind::Icmp, None), None, &[80]);
+        config.probes.push(of_real);
+        let first = config.serverfarms[0].reals[0].clone();
+        let third = Real { address: Ipv4Addr::new(192, 158, 39, 103).into(), ..first };
+        config.serverfarms[0].reals.push(third);
+        config.serverfarms[0].reals[0].probes.push(name("q"));
+        let found: Vec<_> = targets(&config)
+            .into_iter()
+            .map(|target| (target.real.address.to_string(), target.destination.to_string(), target.port))
+            .collect();
+        let of = |real: &str, destination: &str, port| (real.to_owned(), destination.to_owned(), port);
+        assert_eq!(
+            found,
+            [
+                of("192.158.39.101", "192.158.39.101", None),
+                of("192.158.39.101", "192.158.39.200", Some(443)),
+                of("192.158.39.103", "192.158.39.103", None)
+            ]
+        );
     }
 }

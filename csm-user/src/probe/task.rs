@@ -13,18 +13,21 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpSocket, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::board::{Board, Change, Start};
-use super::health::{FailReason, Health, RealKey, State, Verdict, timed_out};
+use super::health::{FailReason, Health, RealKey, State, Verdict};
 use super::icmp::{Echo, Framing};
 use super::target::{Target, TargetKey};
-use super::tcp;
 use crate::model::ProbeKind;
+
+mod application;
+
+use application::within;
 
 /// Checks under way at a time: each holds one descriptor.
 pub const IN_FLIGHT_MAX: usize = 256;
@@ -180,43 +183,39 @@ fn log(slot: u8, Change { target, state }: &Change) {
 }
 
 async fn check(target: &Target, run: u64) -> Verdict {
-    let (allowed, reason) = match target.probe.kind {
-        ProbeKind::Icmp => (target.probe.receive, FailReason::ReceiveTimeout),
-        ProbeKind::Tcp => (target.probe.open, FailReason::OpenTimeout),
-    };
-    let started = Instant::now();
-    let attempt = async {
-        match target.probe.kind {
-            ProbeKind::Icmp => echo(target, run).await,
-            ProbeKind::Tcp => connect(target).await,
+    let probe = &target.probe;
+    let answered = match probe.kind {
+        ProbeKind::Icmp => within(probe.receive, FailReason::ReceiveTimeout, echo(target, run)).await,
+        ProbeKind::Udp => Ok(application::datagram(target).await),
+        ProbeKind::Dns => {
+            let lookup = application::lookup(target, query_id(run));
+            within(probe.receive, FailReason::ReceiveTimeout, lookup).await
         }
+        _ => conversation(target).await,
     };
-    match timeout(allowed, attempt).await {
-        Ok(Ok(verdict)) => verdict,
-        Ok(Err(error)) => tcp::verdict(&error),
-        Err(_) => timed_out(reason, started.elapsed(), allowed),
+    answered.unwrap_or_else(|verdict| verdict)
+}
+
+/// A connection, and what is said on it.
+async fn conversation(target: &Target) -> Result<Verdict, Verdict> {
+    let stream = within(target.probe.open, FailReason::OpenTimeout, application::connect(target)).await?;
+    match target.probe.kind {
+        ProbeKind::Tcp => Ok(Verdict::Pass),
+        _ => {
+            let spoken = application::spoken(target, stream);
+            within(target.probe.receive, FailReason::ReceiveTimeout, spoken).await
+        }
     }
 }
 
-async fn connect(target: &Target) -> io::Result<Verdict> {
-    let socket = match target.real.address {
-        IpAddr::V4(_) => TcpSocket::new_v4()?,
-        IpAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    if let Some(interface) = &target.interface {
-        socket.bind_device(Some(interface.as_bytes()))?;
-    }
-    if let Some(source) = target.source {
-        socket.bind(SocketAddr::new(source, 0))?;
-    }
-    let port = target.port.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-    let stream = socket.connect(SocketAddr::new(target.real.address, port)).await?;
-    stream.set_zero_linger()?;
-    Ok(Verdict::Pass)
+/// Identifier of a query. Each has a socket of its own.
+fn query_id(run: u64) -> u16 {
+    let [.., high, low] = (run ^ u64::from(std::process::id())).to_be_bytes();
+    u16::from_be_bytes([high, low])
 }
 
 async fn echo(target: &Target, run: u64) -> io::Result<Verdict> {
-    let address = target.real.address;
+    let address = target.destination;
     let (socket, framing) = icmp_socket(address)?;
     if let Some(interface) = &target.interface {
         socket.bind_device(Some(interface.as_bytes()))?;

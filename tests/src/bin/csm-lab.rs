@@ -252,7 +252,7 @@ fn cut(out: Option<PathBuf>) -> Result<()> {
     let out = out.unwrap_or_else(|| std::env::temp_dir().join(format!("csm-cuts-{}", std::process::id())));
     for deed in cuts::Deed::ALL {
         std::fs::create_dir_all(&out)?;
-        let mut lab = cuts::lab(Programs::beside_this_one()?, out.clone())?;
+        let mut lab = cuts::lab(deed, Programs::beside_this_one()?, out.clone())?;
         let cut = cuts::walk(&mut lab, deed, 1)?;
         lab.take_down()?;
         println!("{deed:?}: cut before each of {cut} steps, whole and started each time");

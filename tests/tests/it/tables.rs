@@ -303,6 +303,8 @@ pub(super) fn config() -> Config {
         weight: 8,
         limit: ConnectionLimit::default(),
         admin: RealAdmin::InService,
+        probes: Vec::new(),
+        name: None,
     };
     let vlan = |number, role, address: &str, gateways: &[&str]| Vlan {
         address: Some(address.parse().unwrap()),

@@ -77,6 +77,8 @@ fn both() -> Config {
             weight: 8,
             limit: ConnectionLimit::default(),
             admin: RealAdmin::InService,
+            probes: Vec::new(),
+            name: None,
         }],
         ..Serverfarm::new(name("WEB6"))
     });

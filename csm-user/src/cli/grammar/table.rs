@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Continuation, Request, Shell, Show, Values};
+use super::{Continuation, Request, Shell, Show, Values, Word};
 use crate::api::reply::{ConnFilter, ReloadRequest, StateDirectory, StickyFilter, VlanRole};
 use crate::cli::configure::Change;
 use crate::cli::select::Select;
@@ -14,6 +14,30 @@ pub(super) struct Command {
     pub(super) syntax: &'static str,
     /// What it asks for.
     pub(super) request: fn(&Values) -> Request,
+}
+
+/// What `show module csm N` of a CSM has besides, and why it is not here.
+const REFUSED: [(&str, &str); 10] = [
+    ("capp", "CAPP is not supported"),
+    ("dfp", "DFP is not supported"),
+    ("map", "it works on layer 7"),
+    ("memory", "the tables do not grow: `check host FILE` says what they take"),
+    ("owner", "there are no owners of virtual servers"),
+    ("pvlan", "private VLANs are the switch's"),
+    ("redirect", "it works on layer 7"),
+    ("script", "scripts are not supported"),
+    ("variable", "there are no variables: what they set has commands of its own"),
+    ("xml", "the module's XML interface is not supported: the API is described in docs/api.md"),
+];
+
+/// Why a CSM's `show module csm N WORD`, the last of `words`, is not here.
+pub(super) fn refused(words: &[Word<'_>]) -> Option<&'static str> {
+    let [show, module, csm, _slot, word] = words else { return None };
+    let stands = [(show, "show"), (module, "module"), (csm, "csm")];
+    let is_show = stands
+        .iter()
+        .all(|(word, full)| !word.text.is_empty() && full.starts_with(&word.text.to_ascii_lowercase()));
+    REFUSED.iter().find(|(known, _)| is_show && known.eq_ignore_ascii_case(word.text)).map(|(_, why)| *why)
 }
 
 /// Those that the daemon, a file or this host answers.

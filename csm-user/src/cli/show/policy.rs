@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{probe, rule};
 use crate::api::reply::{Endpoint, RealReply, RealState, VserverReply};
-use crate::model::{Config, Static};
+use crate::model::{Config, Real, Static};
 
 /// Writes the policy of each virtual server: on layer 4 there is the default one, which everything matches.
 pub fn write(out: &mut impl Write, vservers: &[VserverReply]) -> fmt::Result {
@@ -75,15 +75,17 @@ struct Probed {
 pub fn probes(config: &Config, reals: &[RealReply], name: Option<&str>) -> Vec<ProbeRow> {
     let probes = config.probes.iter().filter(|probe| name.is_none_or(|name| probe.name.as_str() == name));
     let row = |probe: &crate::model::Probe| {
-        let farms: Vec<_> =
-            config.serverfarms.iter().filter(|farm| farm.probes.contains(&probe.name)).collect();
-        let probed = farms.iter().flat_map(|farm| {
+        let probed = config.serverfarms.iter().flat_map(|farm| {
             let users =
                 config.vservers.iter().filter(|vserver| vserver.serverfarm.as_ref() == Some(&farm.name));
             let users: Vec<_> = users.map(|vserver| vserver.name.to_string()).collect();
             let users = if users.is_empty() { "-".to_owned() } else { users.join(",") };
+            let is_checked = |shown: &&RealReply| {
+                let is_it = |real: &&Real| (real.address, real.port) == (shown.address, shown.port);
+                farm.reals.iter().find(is_it).is_some_and(|real| farm.checks(real, &probe.name))
+            };
             let of_farm = reals.iter().filter(|real| real.serverfarm == farm.name.as_str());
-            of_farm.map(move |real| Probed {
+            of_farm.filter(is_checked).map(move |real| Probed {
                 real: real.port.map_or_else(
                     || real.address.to_string(),
                     |port| super::endpoint(Endpoint { address: real.address, port }),

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 
 use super::rule;
-use crate::model::{Probe, ProbeKind};
+use crate::model::Probe;
 
 /// A probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,10 +27,7 @@ impl Row {
     pub fn of(probe: &Probe) -> Self {
         Self {
             name: probe.name.to_string(),
-            kind: match probe.kind {
-                ProbeKind::Icmp => "icmp",
-                ProbeKind::Tcp => "tcp",
-            },
+            kind: probe.kind.word(),
             port: probe.port,
             interval_s: probe.interval.as_secs(),
             retries: probe.retries,

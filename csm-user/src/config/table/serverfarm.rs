@@ -3,11 +3,11 @@
 use super::{SECONDS, default, unless};
 use crate::config::command::{
     Command, Id,
-    Mode::{Module, Real, Serverfarm},
+    Mode::{Module, NamedReal, Real, Serverfarm},
     Print, Repeat,
 };
 use crate::config::grammar::Kind::{self, Host, Mask, Number};
-use crate::config::grammar::Piece::{Either, Optional, Slot, Word};
+use crate::config::grammar::Piece::{self, Either, Optional, Slot, Word};
 use crate::model::{Family, Natpool, Predictor, RealAdmin, prefix_mask};
 
 pub(super) static APPLIED: &[Command] = &[
@@ -37,6 +37,24 @@ pub(super) static APPLIED: &[Command] = &[
     .removes_section()
     .repeats(Repeat::Adds)
     .prints(Print::Natpool(|pool| vec![natpool(pool)])),
+    Command::new(
+        Id::NamedReal,
+        Module,
+        &[Word("real", "An address with a name"), Slot("NAME", Kind::Name, "Name")],
+        "Enters the configuration of a real that farms refer to by `real name NAME`.",
+    )
+    .removes_section()
+    .repeats(Repeat::Adds)
+    .opens(NamedReal)
+    .prints(Print::NamedReal(|real| vec![format!("real {}", real.name)])),
+    Command::new(
+        Id::NamedAddress,
+        NamedReal,
+        &[Word("address", "Where it is"), Slot("ADDRESS", Kind::AnyHost, "Address")],
+        "Sets the address that the name stands for, in every farm that has it.",
+    )
+    .restores(None)
+    .prints(Print::NamedReal(|real| real.address.iter().map(|address| format!("address {address}")).collect())),
     Command::new(
         Id::Serverfarm,
         Module,
@@ -123,15 +141,9 @@ pub(super) static APPLIED: &[Command] = &[
                     Word("hash", "By a hash, whatever the weights"),
                     Word("address", "Of addresses"),
                     Optional(&[Either(&[
-                        &[Slot("MASK", Mask, "Part of the addresses that counts")],
-                        &[
-                            Word("prefix-length", "Part of IPv6 addresses that counts"),
-                            Slot("LENGTH", Number(0, 128), "Leading bits"),
-                        ],
-                    ])]),
-                    Optional(&[Either(&[
-                        &[Word("source", "Of the client's address alone")],
-                        &[Word("destination", "Of the virtual address alone")],
+                        &[PART, Optional(&[ONE])],
+                        // As the CSM has it.
+                        &[ONE, Optional(&[PART])],
                     ])]),
                 ],
                 &[
@@ -162,7 +174,10 @@ pub(super) static APPLIED: &[Command] = &[
         Serverfarm,
         &[
             Word("real", "A real server"),
-            Slot("ADDRESS", Kind::AnyHost, "Its address"),
+            Either(&[
+                &[Slot("ADDRESS", Kind::AnyHost, "Its address")],
+                &[Word("name", "As the module names it"), Slot("NAME", Kind::Name, "A `real` of this configuration")],
+            ]),
             Optional(&[Slot("PORT", SECONDS, "Its port; without, the virtual server's")]),
         ],
         "Enters the configuration of a real server.",
@@ -172,8 +187,24 @@ pub(super) static APPLIED: &[Command] = &[
     .opens(Real)
     .prints(Print::Real(|real| {
         let port = real.port.map(|port| format!(" {port}")).unwrap_or_default();
-        vec![format!("real {}{port}", real.address)]
+        match &real.name {
+            Some(name) => vec![format!("real name {name}{port}")],
+            None => vec![format!("real {}{port}", real.address)],
+        }
     })),
+    Command::new(
+        Id::RealProbe,
+        Real,
+        &[
+            Word("health", "Check this real"),
+            Word("probe", "With a probe"),
+            Slot("NAME", Kind::Name, "A probe of this configuration"),
+        ],
+        "Checks the real with this probe as well as with those of its farm; all must succeed.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Real(|real| real.probes.iter().map(|name| format!("health probe {name}")).collect())),
     Command::new(
         Id::Weight,
         Real,
@@ -214,6 +245,20 @@ pub(super) static APPLIED: &[Command] = &[
         on.then(|| "inservice".to_owned()).into_iter().collect()
     })),
 ];
+
+/// What of the addresses is hashed.
+const PART: Piece = Either(&[
+    &[Slot("MASK", Mask, "Part of the addresses that counts")],
+    &[
+        Word("prefix-length", "Part of IPv6 addresses that counts"),
+        Slot("LENGTH", Number(0, 128), "Leading bits"),
+    ],
+]);
+/// Which of the addresses is hashed.
+const ONE: Piece = Either(&[
+    &[Word("source", "Of the client's address alone")],
+    &[Word("destination", "Of the virtual address alone")],
+]);
 
 const CONNECTIONS: Kind = Number(1, u32::MAX as u64);
 

@@ -203,6 +203,7 @@ pub(super) static APPLIED: &[Command] = &[
                     Slot("LENGTH", Number(0, 128), "Leading bits"),
                 ],
             ])]),
+            Optional(&[Word("source", "By the client's address, as without it")]),
         ],
         "Keeps connections of a client on the same real server.",
     )

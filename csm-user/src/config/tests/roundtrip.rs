@@ -11,16 +11,18 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     Backup, CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, ClientRateLimit, ConnectionLimit,
-    Encapsulation, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor, Probe,
-    ProbeKind, Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret,
-    Serverfarm, StandbyAddress6, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky,
-    TrackMode, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole,
-    VlanSet, Vserver, XdpMode, channel_name,
+    Encapsulation, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor,
+    Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret, Serverfarm,
+    StandbyAddress6, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode, TrackedGateway,
+    TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
+    channel_name,
 };
 
 mod ports;
+mod probes;
 
 use ports::{ports, router};
+use probes::{named, named_reals, probe};
 
 fn secs(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
     range.prop_map(Duration::from_secs)
@@ -107,26 +109,9 @@ fn vlan(number: usize) -> impl Strategy<Value = Vlan> {
     )
 }
 
-fn probe(number: usize) -> impl Strategy<Value = Probe> {
-    let times = (secs(2..=65535), secs(2..=65535), secs(1..=65535), secs(1..=65535));
-    let counts = (0..=65535_u16, 1..=65535_u16);
-    (any::<bool>(), times, counts, of(1..=65535_u16)).prop_map(
-        move |(tcp, (interval, failed, receive, open), (retries, recover), port)| Probe {
-            name: name('P', number),
-            kind: if tcp { ProbeKind::Tcp } else { ProbeKind::Icmp },
-            interval,
-            retries,
-            failed,
-            receive,
-            open: if tcp { open } else { Duration::from_secs(10) },
-            recover,
-            port: port.filter(|_| tcp),
-        },
-    )
-}
-
 fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
-    let real = (of(1..=65535_u16), 0..=100_u8, limit(), any::<bool>());
+    let own = (any::<bool>(), vec(any::<bool>(), probes));
+    let real = (of(1..=65535_u16), 0..=100_u8, limit(), any::<bool>(), own);
     let source = prop_oneof![
         Just(None),
         Just(Some(NatClient::Pool(name('N', number % 2)))),
@@ -152,20 +137,29 @@ fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
                 probes: (0..probes).filter(|&n| used[n]).map(|n| name('P', n)).collect(),
                 reals: (1_u8..)
                     .zip(reals)
-                    .map(|(n, (port, weight, limit, on))| Real {
-                        address: match family {
-                            Family::V4 => Ipv4Addr::new(10, 2, 3, n).into(),
-                            Family::V6 => Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 3, n.into()).into(),
-                        },
+                    .map(|(n, (port, weight, limit, on, (is_named, checked)))| Real {
+                        address: named(family, n)
+                            .address
+                            .filter(|_| is_named)
+                            .unwrap_or_else(|| address(family, n)),
                         port,
                         weight,
                         limit,
                         admin: if on { RealAdmin::InService } else { RealAdmin::OutOfService },
+                        probes: (0..probes).filter(|&n| checked[n]).map(|n| name('P', n)).collect(),
+                        name: is_named.then(|| named(family, n).name),
                     })
                     .collect(),
             }
         },
     )
+}
+
+fn address(family: Family, n: u8) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 2, 3, n).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 3, n.into()).into(),
+    }
 }
 
 /// Leading bits that count, of IPv4 and of IPv6: all of those of the other family.
@@ -466,6 +460,7 @@ fn config() -> impl Strategy<Value = Config> {
                         probes,
                         natpools,
                         statics,
+                        named_reals: named_reals(),
                         serverfarms,
                         vservers,
                         ft,

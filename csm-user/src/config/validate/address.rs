@@ -376,7 +376,7 @@ fn uses(checker: &Checker<'_>) -> Vec<(IpAddr, Use, Span)> {
     }
     for farm in &checker.config.serverfarms {
         for real in &farm.reals {
-            let section = Section::Real(farm.name.clone(), real.address, real.port);
+            let section = Section::of_real(farm, real);
             uses.push((real.address, Use::Real, tree.place(&section, Id::Real, "ADDRESS")));
         }
     }

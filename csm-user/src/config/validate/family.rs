@@ -18,7 +18,7 @@ fn family_of(checker: &Checker<'_>, farm: &Serverfarm) -> Option<Family> {
 pub(super) fn farm(checker: &mut Checker<'_>, farm: &Serverfarm) {
     let Some(family) = family_of(checker, farm) else { return };
     for real in farm.reals.iter().filter(|real| Family::of(real.address) != family) {
-        let section = Section::Real(farm.name.clone(), real.address, real.port);
+        let section = Section::of_real(farm, real);
         let place = checker.tree.place(&section, Id::Real, "ADDRESS");
         let message = format!("farm {} has {family} reals, and {}", farm.name, real.address);
         checker.error(place, message, REMEDY);

@@ -8,7 +8,7 @@ use crate::model::{Backup, Family, Predictor, Serverfarm, Vserver};
 /// `maxconns` and `minconns` of a farm's reals.
 pub(super) fn farm(checker: &mut Checker<'_>, farm: &Serverfarm) {
     for real in &farm.reals {
-        let section = Section::Real(farm.name.clone(), real.address, real.port);
+        let section = Section::of_real(farm, real);
         let Some(min) = real.limit.min else { continue };
         let place = checker.tree.place(&section, Id::MinConns, "COUNT");
         match real.limit.max {

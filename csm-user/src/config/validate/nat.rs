@@ -181,7 +181,7 @@ fn farm(checker: &mut Checker<'_>, farm: &Serverfarm) {
         return;
     }
     for real in farm.reals.iter().filter(|real| real.port.is_some()) {
-        let section = Section::Real(farm.name.clone(), real.address, real.port);
+        let section = Section::of_real(farm, real);
         let place = checker.tree.place(&section, Id::Real, "PORT");
         let message = "the port has no effect in dispatch mode: nothing is translated";
         checker.warning(place, message, "leave the port out");

@@ -18,6 +18,8 @@ fn real(last: u8, weight: u8) -> model::Real {
         weight,
         limit: model::ConnectionLimit::default(),
         admin: RealAdmin::InService,
+        probes: Vec::new(),
+        name: None,
     }
 }
 
@@ -45,6 +47,7 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
         probes: vec![],
         natpools: vec![],
         statics: vec![],
+        named_reals: vec![],
         serverfarms: vec![Serverfarm {
             reals: vec![real(101, 8), real(102, 8), real(103, 16)],
             ..Serverfarm::new(name("WEB"))

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::ProbeKind;
+use crate::model::{ProbeKind, Question};
 
 const FAIL: Verdict = Verdict::Fail(FailReason::Refused);
 const LATE: Verdict = Verdict::Unknown(UnknownReason::Late);
@@ -17,6 +17,8 @@ fn probe(retries: u16, recover: u16) -> Probe {
         open: Duration::from_secs(10),
         recover,
         port: None,
+        address: None,
+        question: Question::default(),
     }
 }
 

@@ -3,9 +3,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use super::*;
-use crate::model::{Name, Probe};
+use crate::model::{Name, Probe, Question};
 use crate::probe::health::{RealHealth, RealKey, UnknownReason};
 
 /// Longest wait for anything; reached only by a failure.
@@ -25,6 +26,8 @@ fn probe(kind: ProbeKind) -> Probe {
         open: second,
         recover: 2,
         port: None,
+        address: None,
+        question: Question::default(),
     }
 }
 
@@ -38,6 +41,7 @@ fn target(kind: ProbeKind, address: impl Into<IpAddr>, port: Option<u16>) -> Tar
     Target {
         real: RealKey { farm, address, port: None },
         port,
+        destination: address,
         probe: probe(kind),
         source: Some(source),
         interface: Some("lo".to_owned()),
