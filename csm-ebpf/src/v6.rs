@@ -20,7 +20,7 @@ use csm_common::net::{NO_VETH, PORT_FT, Port, Tunnel};
 
 use crate::open::End;
 use crate::packet::{self, Ethernet, Ingress, L3, Mac, PROTO_ICMPV6, Packet, header};
-use crate::{Outcome, conn, echo, forward, gate, maps, open, relay, trace};
+use crate::{Outcome, conn, echo, forward, gate, maps, open, own, relay, trace};
 
 pub(crate) use bridge::is_known;
 pub(crate) use header::transport;
@@ -123,7 +123,7 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32) -> Outcome {
     if !from_peer && neighbour::is_discovery(ctx) {
         return Ok(neighbour::handle(ctx, port));
     }
-    if !from_peer && !ours {
+    if !from_peer && !ours && !own::is_groups6(ctx, port, dst) {
         if port.bridge == 0 {
             return Ok(Reason::PassHost);
         }

@@ -12,7 +12,7 @@ use csm_common::net::{AddressKey, Port, ROUTE_CONNECTED};
 
 use super::Ipv6;
 use crate::packet::{self, Ethernet, L3, Mac, PROTO_ICMPV6, header};
-use crate::{Outcome, bridge, conn, event, forward, gate, maps, vlan};
+use crate::{Outcome, bridge, conn, event, forward, gate, maps, own, vlan};
 
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
@@ -189,7 +189,7 @@ fn learn(ip_be: V6, mac: Mac, port: &Port) {
 #[expect(clippy::cast_possible_wrap, reason = "a frame's length")]
 fn answer(ctx: &XdpContext, port: &Port, asker_be: V6, target_be: V6, asker: Mac) -> Outcome {
     let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
-    let virtual_mac = Mac::of(&settings.virtual_mac);
+    let group_mac = own::mac(port, settings);
     let surplus = packet::length(ctx) as i32 - FRAME as i32;
     // SAFETY: the program's own context; all pointers into the frame are fetched anew afterwards.
     if unsafe { bpf_xdp_adjust_tail(ctx.ctx, -surplus) } != 0 {
@@ -204,7 +204,7 @@ fn answer(ctx: &XdpContext, port: &Port, asker_be: V6, target_be: V6, asker: Mac
     super::write(ctx, target_be, to_be, PROTO_ICMPV6, ANSWER, HOP_LIMIT)?;
     let discovery = header::<Discovery>(ctx, ICMP)?;
     let option = header::<LinkAddress>(ctx, OPTION)?;
-    let ([a, b, c, d, e, f], head) = (virtual_mac.bytes(), [TARGET_ADDRESS, 1]);
+    let ([a, b, c, d, e, f], head) = (group_mac.bytes(), [TARGET_ADDRESS, 1]);
     // Twice the target: it is the source, too.
     let sum = 2 * target_be.sum()
         + to_be.sum()
@@ -219,14 +219,14 @@ fn answer(ctx: &XdpContext, port: &Port, asker_be: V6, target_be: V6, asker: Mac
     // SAFETY: `header` checked the bounds of all.
     unsafe {
         (*ethernet).dst = to;
-        (*ethernet).src = virtual_mac;
+        (*ethernet).src = group_mac;
         (*discovery).kind = ADVERTISEMENT;
         (*discovery).code = 0;
         (*discovery).checksum_be = !checksum::fold(sum);
         (*discovery).flags_be = flags.to_be();
         (*option).kind = TARGET_ADDRESS;
         (*option).length = 1;
-        (*option).mac = virtual_mac;
+        (*option).mac = group_mac;
     }
     forward::out(ctx, port.number, vlan::tag_of(port), Reason::ArpReplied)
 }

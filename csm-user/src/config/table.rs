@@ -21,6 +21,7 @@ mod serverfarm;
 mod standby;
 mod statics;
 mod track;
+mod vmac;
 mod vserver;
 mod witness;
 
@@ -67,6 +68,7 @@ const PRIORITY: Kind = Number(1, 254);
 pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
     APPLIED
         .iter()
+        .chain(vmac::APPLIED)
         .chain(statics::APPLIED)
         .chain(serverfarm::APPLIED)
         .chain(vserver::APPLIED)

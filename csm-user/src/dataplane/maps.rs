@@ -22,8 +22,10 @@ use super::family::{Wire, wire};
 use super::plan::{Contents, Released};
 
 mod counters;
+mod macs;
 
 pub use counters::{Counters, PortCounts, total};
+pub use macs::PortMaps;
 
 /// Where the loaded program's maps come from.
 pub trait MapSource {

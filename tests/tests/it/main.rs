@@ -37,6 +37,7 @@ mod tables6;
 mod tracked;
 mod tracking;
 mod trunk;
+mod vmac;
 mod wire;
 mod wire6;
 mod witness;

@@ -10,4 +10,5 @@ mod headers;
 mod jumbo;
 mod modes;
 mod neighbour;
+mod own_mac;
 mod tcp;
