@@ -25,8 +25,8 @@ pub(crate) fn mac(port: &Port, settings: &Settings) -> Mac {
 pub(crate) fn word(port: &Port, group: u64) -> u64 {
     // SAFETY: another field of 2 octets follows in the map's value.
     let own = unsafe { load64::<0>((&raw const port.mac) as usize) };
-    let speaks_own = u64::from(port.flags / PORT_SPEAKS_OWN & 1);
-    group ^ (group ^ own) & speaks_own.wrapping_neg()
+    let speaks_own = u64::from((port.flags / PORT_SPEAKS_OWN) & 1);
+    group ^ ((group ^ own) & speaks_own.wrapping_neg())
 }
 const _: () = assert!(offset_of!(Port, mac) + size_of::<u64>() <= size_of::<Port>());
 

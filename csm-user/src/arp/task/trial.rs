@@ -13,6 +13,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::arp::trial::{ETHERTYPE, SELDOM, Trial, Verdict, Word};
 
+/// Between two words: whoever floods a VLAN with them keeps no processor busy.
+const PACE: Duration = Duration::from_millis(1);
 /// After a port failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -94,8 +96,9 @@ async fn run(
                     if let Some((answer, _)) = trial.hear(&word) {
                         send(&socket, &answer);
                     }
+                    sleep(PACE).await;
                 }
-                Ok(None) => {}
+                Ok(None) => sleep(PACE).await,
                 // The port is down: it will be said by those who follow links.
                 Err(_) => sleep(PAUSE).await,
             },

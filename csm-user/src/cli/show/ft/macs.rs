@@ -27,7 +27,7 @@ pub(super) fn faults(out: &mut impl Write, macs: &[MacReply]) -> fmt::Result {
         let why = lost(*trial).map(|lost| format!(": frames with another {lost}")).unwrap_or_default();
         match (own, lost(*trial)) {
             (true, _) => {
-                writeln!(out, " VLAN {vlan}: the port's own MAC address is used (vmac {mode}{why})")?
+                writeln!(out, " VLAN {vlan}: the port's own MAC address is used (vmac {mode}{why})")?;
             }
             (false, Some(lost)) => {
                 writeln!(out, " VLAN {vlan}: frames with the virtual MAC address {lost} (vmac {mode})")?;
