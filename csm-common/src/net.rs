@@ -13,7 +13,7 @@ pub struct Port {
     pub vlan: u16,
     /// One of the `PORT_*` roles.
     pub role: u8,
-    /// `PORT_*` bits: [`PORT_TAGGED`], [`PORT_ROUTED`].
+    /// `PORT_*` bits: [`PORT_TAGGED`], [`PORT_ROUTED`], [`PORT_TAKES_OWN`], [`PORT_SPEAKS_OWN`].
     pub flags: u8,
     /// The port's own MAC address.
     pub mac: [u8; 6],
@@ -22,7 +22,7 @@ pub struct Port {
     /// Number in `TX_PORTS` of the veth behind which the kernel takes the VLAN's frames; [`NO_VETH`]: it takes them
     /// from the port itself.
     pub veth: u32,
-    /// The node's own address on a bridged VLAN, network order; else 0.
+    /// The node's own address on the VLAN, network order; 0: none.
     pub own_be: u32,
     /// Where its interface's frames are counted: see [`crate::counter::index`].
     pub counted: u32,
@@ -62,6 +62,10 @@ pub const PORT_ROUTER: u8 = 5;
 pub const PORT_TAGGED: u8 = 1;
 /// The host as a router has an interface there.
 pub const PORT_ROUTED: u8 = 2;
+/// What comes for the port's own MAC address and not for an address of this node is the group's, too.
+pub const PORT_TAKES_OWN: u8 = 4;
+/// The group's frames carry the port's own MAC address there, not the virtual one.
+pub const PORT_SPEAKS_OWN: u8 = 8;
 
 /// No veth: see [`Port::veth`].
 pub const NO_VETH: u32 = u32::MAX;
@@ -93,7 +97,7 @@ pub struct AddressKey<A: address::Address = u32> {
 crate::map_type!(AddressKey, 8);
 crate::map_type!(AddressKey<V6>, 20);
 
-/// An alias, virtual or pool address of the group: ARP (IPv6: a neighbour solicitation) for it is answered with the virtual MAC while the gate is open.
+/// An alias, virtual or pool address of the group: ARP (IPv6: a neighbour solicitation) for it is answered with the group's MAC while the gate is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Address {
@@ -115,7 +119,7 @@ pub const ADDRESS_POOL: u32 = 3;
 pub struct NextHop<A: address::Address = u32> {
     /// Destination MAC.
     pub dst_mac: [u8; 6],
-    /// Source MAC: the virtual MAC, so that switches stay taught.
+    /// Source MAC: the virtual MAC, so that switches stay taught; with [`PORT_SPEAKS_OWN`] the port's own.
     pub src_mac: [u8; 6],
     /// Number in `TX_PORTS`.
     pub port: u32,
@@ -231,6 +235,13 @@ pub const NO_GROUP: u32 = u32::MAX;
 #[must_use]
 pub const fn virtual_mac(group: u8) -> [u8; 6] {
     [0x00, 0x01, 0x64, 0xf9, 0x1a, group]
+}
+
+/// MAC address by which node `node` of FT group `group` tries whether frames with a MAC that is not their port's get through: the
+/// virtual one made locally administered, the group and the node at its end, so that no switch learns the group's from it.
+#[must_use]
+pub const fn trial_mac(group: u8, node: u8) -> [u8; 6] {
+    [0x02, 0x01, 0x64, 0xf9, group, node]
 }
 
 /// Source MAC of a stray relayed over the FT VLAN: locally administered, the ingress VLAN in its last two octets, so

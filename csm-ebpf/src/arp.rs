@@ -7,7 +7,7 @@ use csm_common::gate::GateState;
 use csm_common::net::{AddressKey, PORT_FT, PORT_ROUTED, Port, ROUTE_CONNECTED};
 
 use crate::packet::{ETHERTYPE_IPV4, Ethernet, L3, Mac, header};
-use crate::{Outcome, bridge, event, forward, gate, maps, router, vlan};
+use crate::{Outcome, bridge, event, forward, gate, maps, own, router, vlan};
 
 const ETHERNET_HARDWARE: u16 = 1u16.to_be();
 const REQUEST: u16 = 1u16.to_be();
@@ -72,12 +72,12 @@ fn arp(ctx: &XdpContext, port: &Port) -> Outcome {
     if operation_be != REQUEST {
         return Ok(others(ctx, port, target_be));
     }
-    let virtual_mac = match owner(target_be, port) {
+    let group_mac = match owner(target_be, port) {
         Some(Ok(mac)) => mac,
         Some(Err(reason)) => return Ok(reason),
         None if !is_ours(target_be, port.vlan) => return Ok(others(ctx, port, target_be)),
         None if !open => return Ok(Reason::DropArpStandby),
-        None => Mac::of(&maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?.virtual_mac),
+        None => own::mac(port, maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?),
     };
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds of both.
@@ -85,10 +85,10 @@ fn arp(ctx: &XdpContext, port: &Port) -> Outcome {
         (*arp).operation_be = REPLY;
         (*arp).target_mac = sender_mac;
         (*arp).target_be = sender_be;
-        (*arp).sender_mac = virtual_mac;
+        (*arp).sender_mac = group_mac;
         (*arp).sender_be = target_be;
         (*ethernet).dst = sender_mac;
-        (*ethernet).src = virtual_mac;
+        (*ethernet).src = group_mac;
     }
     forward::out(ctx, port.number, vlan::tag_of(port), Reason::ArpReplied)
 }

@@ -13,7 +13,7 @@ use csm_common::net::{
 
 use crate::family::Family;
 use crate::packet::{Ethernet, Ingress, Mac, header};
-use crate::{Outcome, event, maps, router, tunnel, vlan};
+use crate::{Outcome, event, maps, own, router, tunnel, vlan};
 
 /// The most specific route to `ip_be`.
 #[inline(always)]
@@ -87,11 +87,12 @@ pub(crate) fn turn_back<A: Family>(
         return send(ctx, hop::<A>(next_hop(to_be)?)?, reason);
     }
     let settings = maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?;
+    let port = maps::VLANS.get(u32::from(ingress.vlan)).ok_or(Reason::DropInternal)?;
     let ethernet = header::<Ethernet>(ctx, 0)?;
     // SAFETY: `header` checked the bounds.
     unsafe {
         (*ethernet).dst = src;
-        (*ethernet).src = Mac::of(&settings.virtual_mac);
+        (*ethernet).src = own::mac(port, settings);
     }
     out(ctx, ingress.port, if ingress.tagged { ingress.vlan } else { 0 }, reason)
 }

@@ -22,7 +22,7 @@ use crate::packet::{
 };
 use crate::rewrite::TTL_DELTA;
 use crate::wide::{load32, load64, store32, store64};
-use crate::{counter, gate, maps, transition};
+use crate::{counter, gate, maps, own, transition};
 
 /// Where the type stands in a frame without a tag, and the tag in one that has it.
 const KIND: usize = 12;
@@ -170,10 +170,11 @@ pub(crate) fn forward<const TAG: usize>(ctx: &XdpContext, port: &Port, bytes: u3
     let (dst, ours, kind_be) = unsafe {
         (
             load64::<0>(start),
-            load64::<0>((&raw const *settings) as usize),
+            own::word(port, load64::<0>((&raw const *settings) as usize)),
             *((start + KIND + TAG) as *const u16),
         )
     };
+    // What is for the node itself is no proven connection's.
     if (dst ^ ours).to_le() << NOT_MAC != 0 {
         return None;
     }

@@ -33,6 +33,7 @@ mod maps;
 mod nat;
 mod open;
 mod options;
+mod own;
 mod packet;
 mod predictor;
 mod rate;
@@ -163,7 +164,8 @@ fn ipv4(ctx: &XdpContext, port: &Port, ethernet: *mut Ethernet, length: u32, tag
     let (dst, src) = unsafe { ((*ethernet).dst, (*ethernet).src) };
     let from_peer = port.role == PORT_FT;
     // SAFETY: the first field of a map's value.
-    if !from_peer && dst != unsafe { Mac::at(&raw const settings.virtual_mac) } {
+    let ours = dst == unsafe { Mac::at(&raw const settings.virtual_mac) };
+    if !from_peer && !ours && !own::is_groups(ctx, port, dst) {
         if port.flags & PORT_ROUTED != 0 {
             router::arrive::<u32>(ctx, port, length + tag);
         }

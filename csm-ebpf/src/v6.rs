@@ -21,7 +21,7 @@ use csm_common::net::{NO_VETH, PORT_FT, PORT_ROUTED, Port, Tunnel};
 
 use crate::open::End;
 use crate::packet::{self, Ethernet, Ingress, L3, Mac, PROTO_ICMPV6, Packet, header};
-use crate::{Outcome, conn, echo, forward, gate, maps, open, relay, router as any_router, trace};
+use crate::{Outcome, conn, echo, forward, gate, maps, open, own, relay, router as any_router, trace};
 
 pub(crate) use bridge::is_known;
 pub(crate) use header::transport;
@@ -127,7 +127,7 @@ fn frame(ctx: &XdpContext, port: &Port, length: u32, tag: u32) -> Outcome {
     if !from_peer && neighbour::is_discovery(ctx) {
         return Ok(neighbour::handle(ctx, port));
     }
-    if !from_peer && !ours {
+    if !from_peer && !ours && !own::is_groups6(ctx, port, dst) {
         if port.flags & PORT_ROUTED != 0 {
             any_router::arrive::<V6>(ctx, port, length + tag);
         }

@@ -243,6 +243,10 @@ impl Rig {
         self.dataplane.gate().store(Gate::new(state, now_ns() + life));
     }
 
+    pub(crate) const fn dataplane(&self) -> &Dataplane {
+        &self.dataplane
+    }
+
     /// A map by name.
     ///
     /// # Panics

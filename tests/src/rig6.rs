@@ -95,7 +95,7 @@ pub fn bridged() -> Result<Rig> {
     Ok(rig)
 }
 
-const CAPACITY: Capacity = Capacity { ipv6: true, ..SMALL };
+pub(crate) const CAPACITY: Capacity = Capacity { ipv6: true, ..SMALL };
 
 fn filled(rig: Rig) -> Result<Rig> {
     fill(&rig)?;

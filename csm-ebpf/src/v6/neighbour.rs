@@ -12,7 +12,7 @@ use csm_common::net::{AddressKey, PORT_ROUTED, Port, ROUTE_CONNECTED};
 
 use super::Ipv6;
 use crate::packet::{self, Ethernet, L3, Mac, PROTO_ICMPV6, header};
-use crate::{Outcome, bridge, conn, event, forward, gate, maps, router, vlan};
+use crate::{Outcome, bridge, conn, event, forward, gate, maps, own, router, vlan};
 
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
@@ -128,7 +128,7 @@ fn discovery(ctx: &XdpContext, port: &Port) -> Outcome {
         Some((_, false)) => return Ok(Reason::DropGroupStandby),
         None if !ours => return Ok(others(ctx, port, target_be, sender)),
         None if !open => return Ok(Reason::DropArpStandby),
-        None => Mac::of(&maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?.virtual_mac),
+        None => own::mac(port, maps::SETTINGS.get(0).ok_or(Reason::DropInternal)?),
     };
     answer(ctx, port, src_be, target_be, sender, mac)
 }
@@ -200,14 +200,7 @@ fn learn(ip_be: V6, mac: Mac, port: &Port) {
 /// Turns a solicitation into its answer: to who asked, or, if that has no address yet, to all.
 #[inline(always)]
 #[expect(clippy::cast_possible_wrap, reason = "a frame's length")]
-fn answer(
-    ctx: &XdpContext,
-    port: &Port,
-    asker_be: V6,
-    target_be: V6,
-    asker: Mac,
-    virtual_mac: Mac,
-) -> Outcome {
+fn answer(ctx: &XdpContext, port: &Port, asker_be: V6, target_be: V6, asker: Mac, group_mac: Mac) -> Outcome {
     let surplus = packet::length(ctx) as i32 - FRAME as i32;
     // SAFETY: the program's own context; all pointers into the frame are fetched anew afterwards.
     if unsafe { bpf_xdp_adjust_tail(ctx.ctx, -surplus) } != 0 {
@@ -222,7 +215,7 @@ fn answer(
     super::write(ctx, target_be, to_be, PROTO_ICMPV6, ANSWER, HOP_LIMIT)?;
     let discovery = header::<Discovery>(ctx, ICMP)?;
     let option = header::<LinkAddress>(ctx, OPTION)?;
-    let ([a, b, c, d, e, f], head) = (virtual_mac.bytes(), [TARGET_ADDRESS, 1]);
+    let ([a, b, c, d, e, f], head) = (group_mac.bytes(), [TARGET_ADDRESS, 1]);
     // Twice the target: it is the source, too.
     let sum = 2 * target_be.sum()
         + to_be.sum()
@@ -237,14 +230,14 @@ fn answer(
     // SAFETY: `header` checked the bounds of all.
     unsafe {
         (*ethernet).dst = to;
-        (*ethernet).src = virtual_mac;
+        (*ethernet).src = group_mac;
         (*discovery).kind = ADVERTISEMENT;
         (*discovery).code = 0;
         (*discovery).checksum_be = !checksum::fold(sum);
         (*discovery).flags_be = flags.to_be();
         (*option).kind = TARGET_ADDRESS;
         (*option).length = 1;
-        (*option).mac = virtual_mac;
+        (*option).mac = group_mac;
     }
     forward::out(ctx, port.number, vlan::tag_of(port), Reason::ArpReplied)
 }

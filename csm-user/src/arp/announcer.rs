@@ -20,6 +20,8 @@ pub struct Port {
     pub ifindex: u32,
     /// VLAN of the tag that frames have there; 0: none.
     pub tag: u16,
+    /// What the frames carry, if not the group's virtual MAC address.
+    pub mac: Option<[u8; 6]>,
     /// Alias and virtual addresses.
     pub addresses: Vec<IpAddr>,
 }
@@ -69,7 +71,7 @@ struct Stations {
 
 impl Announcer {
     /// Opens a socket for each port and builds the frames, request and reply for each IPv4 address, an advertisement for
-    /// each IPv6 one, from `mac`.
+    /// each IPv6 one, from `mac` unless the port says otherwise.
     ///
     /// # Errors
     /// If a packet socket cannot be had or bound.
@@ -191,6 +193,7 @@ impl std::fmt::Debug for Burst {
 
 impl Burst {
     fn new(mac: [u8; 6], port: &Port, most: usize) -> io::Result<Self> {
+        let mac = port.mac.unwrap_or(mac);
         let frames = |&address: &IpAddr| match address {
             IpAddr::V4(address) => {
                 let both = [Form::Request, Form::Reply];

@@ -4,3 +4,4 @@ pub mod announcer;
 pub mod frame;
 pub mod owner;
 pub mod task;
+pub mod trial;

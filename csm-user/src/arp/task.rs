@@ -1,5 +1,7 @@
 //! The announcer's thread: repeats and refreshes what the real-time thread announced first.
 
+pub mod trial;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -17,7 +17,8 @@ use super::table::{commands, default};
 use crate::model::{
     ChannelMode, ChannelPort, ClientRange, Config, Encapsulation, Interface, Name, NatClient, Natpool,
     PortMode, Predictor, Protocol, RateLimits, RouterInterface, Serverfarm, Static, StaticAction,
-    StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode, vlan_of_name,
+    StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vmac, Vserver, XdpMode,
+    vlan_of_name,
 };
 
 mod ft;
@@ -294,6 +295,8 @@ impl Draft {
             Id::Gateway => put(&mut vlan.gateways, statement.address("ADDRESS")?, no),
             Id::Alias => vlan.alias = if no { None } else { Some(net(statement, "ADDRESS", "MASK")?) },
             Id::Ipv6Alias => vlan.alias6 = if no { None } else { Some(net6(statement, "ADDRESS")?) },
+            Id::Vmac if no || statement.has("auto") => vlan.vmac = Vmac::Auto,
+            Id::Vmac => vlan.vmac = if statement.has("on") { Vmac::On } else { Vmac::Off },
             Id::Route => {
                 let network = statement.net("NETWORK", "MASK")?.trunc();
                 put(&mut vlan.routes, StaticRoute { network, gateway: statement.address("ADDRESS")? }, no);

@@ -143,6 +143,7 @@ pub enum Id {
     Alias,
     Ipv6Address,
     Ipv6Alias,
+    Vmac,
     Route,
     Probe,
     Interval,

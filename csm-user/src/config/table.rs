@@ -22,6 +22,7 @@ mod serverfarm;
 mod standby;
 mod statics;
 mod track;
+mod vmac;
 mod vserver;
 mod witness;
 
@@ -68,6 +69,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
     APPLIED
         .iter()
         .chain(probe::APPLIED)
+        .chain(vmac::APPLIED)
         .chain(statics::APPLIED)
         .chain(serverfarm::APPLIED)
         .chain(vserver::APPLIED)

@@ -21,6 +21,7 @@ use super::repeat::Repeat;
 use super::restart::Restarting;
 use super::router;
 use super::saved::Next;
+use super::vmac::{OwnMacs, own_mac};
 use crate::api::backend::{ConfigBackend, Fault};
 use crate::api::reply::config::{
     ChangeMode, ChangeReply, ChangeRequest, DifferenceReply, DifferenceSide, RunningConfigReply,
@@ -133,6 +134,11 @@ impl Changes {
         }
     }
 
+    /// What a takeover announces.
+    pub(super) fn announcer(&self) -> &Announcer {
+        &self.announcer
+    }
+
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,7 +172,11 @@ pub(super) fn wanted(config: &Config) -> HashSet<Host> {
 
 /// The addresses that each data port announces.
 #[must_use]
-pub fn announced<'a>(desired: &Desired, specs: impl Iterator<Item = &'a PortSpec>) -> Vec<announcer::Port> {
+pub(super) fn announced<'a>(
+    desired: &Desired,
+    specs: impl Iterator<Item = &'a PortSpec>,
+    macs: &OwnMacs,
+) -> Vec<announcer::Port> {
     let announced = desired.announced();
     let of =
         |vlan: u16| announced.iter().filter(move |(on, _)| on.get() == vlan).map(|(_, address)| *address);
@@ -175,6 +185,7 @@ pub fn announced<'a>(desired: &Desired, specs: impl Iterator<Item = &'a PortSpec
         .map(|spec| announcer::Port {
             ifindex: spec.ifindex,
             tag: if spec.tagged { spec.vlan } else { 0 },
+            mac: own_mac(macs, spec),
             addresses: of(spec.vlan).collect(),
         })
         .collect()
@@ -302,6 +313,9 @@ impl Node {
         if let Err(error) = self.announce_changes(&known) {
             tracing::warn!(%error, "what is announced at a takeover could not be changed");
         }
+        if self.choose_macs() {
+            self.changes.wish(Wish::Announce);
+        }
         self.set_stream_keys(&after);
         if let (Some(ft), Some(group)) = (&self.ft, &after.ft) {
             let (priority, preempt) = (group.priority, group.preempt);
@@ -334,7 +348,9 @@ impl Node {
         }
         let specs = || self.ports.iter().map(|port| &port.spec);
         // What a takeover announces does not hang on who is asked by multicast.
-        let announces = self.changes.announcer.set_ports(&announced(&self.desired(), specs()));
+        let macs = self.macs.used();
+        let announces = self.changes.announcer.set_ports(&announced(&self.desired(), specs(), &macs));
+        drop(macs);
         let mut groups = self.changes.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let joined = groups.set(solicited(&self.desired(), specs()));
         drop(groups);

@@ -40,6 +40,7 @@ pub mod startup;
 mod sync;
 mod trace;
 pub mod tracking;
+mod vmac;
 mod witness;
 
 pub use images::identify;

@@ -22,6 +22,7 @@ use super::saved::Saved;
 use super::standby::Groups;
 use super::startup::Options;
 use super::tracking::Running;
+use super::vmac::Macs;
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::family::{Wire, wire};
 use crate::dataplane::load::{AttachMode, MappedGate, PortSpec};
@@ -102,6 +103,8 @@ pub struct Node {
     pub changes: Changes,
     /// To the peer, for configurations; `None` without an FT group.
     pub link: Option<Arc<Link>>,
+    /// Which MAC address the group's frames carry.
+    pub macs: Macs,
     /// The state directory, if there is one.
     pub saved: Option<Saved>,
     /// Starts anew that wait for their time.

@@ -78,6 +78,9 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
             let members = members(&mut netlink, &link).map_err(Failure::step(step_name()))?;
             let Link { ifindex, name, mac, .. } = link;
             let routed = is_routed(config, vlan);
+            let known = config.vlans.iter().find(|known| known.id == vlan);
+            let own4 = known.and_then(|vlan| vlan.address).map(|own| own.addr());
+            let own6 = known.and_then(|vlan| vlan.address6).map(|own| own.addr());
             let (vlan, xdp) = (vlan.get(), interface.xdp);
             let spec = PortSpec {
                 ifindex,
@@ -91,6 +94,8 @@ pub(super) fn find(config: &Config, pairs: &mut Pairs) -> Result<Vec<NodePort>, 
                 xdp,
                 routed,
                 members,
+                own4,
+                own6,
                 ..PortSpec::default()
             };
             ports.push(NodePort { spec, carrying });

@@ -9,6 +9,7 @@ use csm_common::net::PORT_FT;
 use super::node::Node;
 use super::replies;
 use crate::api::backend::Fault;
+use crate::api::reply::ft::{MacReply, MacTrial};
 use crate::api::reply::ready::{CheckGrade, CheckReply, ExplainReply, FencedReply, RankReply, ReadyReply};
 use crate::config;
 use crate::dataplane::covered;
@@ -108,6 +109,13 @@ impl Node {
         let status = self.ft.as_ref().map(crate::ft::FtControl::status);
         let status = status.as_ref();
         let data = || self.ports.iter().filter(|port| port.spec.role != PORT_FT).map(|port| &port.spec);
+        let macs = self.mac_replies();
+        let lost = |own: bool| {
+            let is_lost =
+                |row: &&MacReply| matches!(row.trial, MacTrial::LostOnTheWay | MacTrial::NotDelivered);
+            let rows = macs.iter().filter(is_lost).filter(|row| row.own == own);
+            rows.map(|row| row.vlan).collect()
+        };
         let is_generic = |ifindex| self.modes.get(&ifindex) == Some(&AttachMode::Generic);
         let name = |port: &crate::dataplane::load::PortSpec| format!("{} (vlan {})", port.name, port.vlan);
         BoxFacts {
@@ -149,6 +157,8 @@ impl Node {
             trial_s: self.reloads.left().1,
             unheard: status.into_iter().flat_map(ways).filter(|way| !way.heard).map(|way| way.vlan).collect(),
             routers: self.standby.as_ref().map(super::standby::Groups::facts).unwrap_or_default(),
+            lost_macs: lost(false),
+            own_macs: lost(true),
             unwitnessed: status
                 .and_then(|status| status.witness)
                 .filter(|witness| !witness.answers)

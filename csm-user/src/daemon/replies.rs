@@ -60,6 +60,7 @@ pub(super) fn ft(node: &Node, control: &FtControl) -> FtReply {
         timers_in_sync: peer.map(|peer| peer.timers_in_sync),
         authenticated: authenticated(status.trust).map(str::to_owned),
         paths: status.paths.iter().flatten().map(path_reply).collect(),
+        macs: node.mac_replies(),
         foreign: status.foreign.iter().flatten().map(foreign_reply).collect(),
         encrypted: replication.encrypted(),
         witness: status.witness.as_ref().map(|witness| witness_reply(witness, status.node)),

@@ -5,7 +5,7 @@ mod end;
 mod replans;
 mod rivals;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use super::startup::Ended;
 use super::tracking::{Names, Running};
 use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
+use crate::arp::trial::Verdict;
 use crate::dataplane::ring::Hint;
 use crate::ft::parked::Parked;
 use crate::ft::task::handle::ALIVE_PERIOD;
@@ -73,6 +74,7 @@ enum Event {
     Ft(FtEvent),
     Standby,
     Track,
+    Macs,
     Terminate,
 }
 
@@ -89,6 +91,7 @@ impl Event {
             Self::Ft(_) => "the election",
             Self::Standby => "HSRP",
             Self::Track => "tracking",
+            Self::Macs => "the trial of the virtual MAC address",
             Self::Terminate => "a signal",
         }
     }
@@ -101,6 +104,7 @@ struct Sources {
     completeness: Option<watch::Receiver<Completeness>>,
     standby: Option<watch::Receiver<u64>>,
     track: Option<watch::Receiver<Arc<TrackStatus>>>,
+    macs: Option<watch::Receiver<BTreeMap<u16, Verdict>>>,
     terminate: [Signal; 3],
 }
 
@@ -131,6 +135,12 @@ impl Sources {
                 None => None,
             }
         };
+        let macs = async {
+            match &mut self.macs {
+                Some(watch) => watch.changed().await.ok(),
+                None => None,
+            }
+        };
         tokio::select! {
             biased;
             _ = sigterm.recv() => Event::Terminate,
@@ -140,6 +150,7 @@ impl Sources {
             _ = self.alive.tick() => Event::Alive,
             Some(()) = standby => Event::Standby,
             Some(()) = track => Event::Track,
+            Some(()) = macs => Event::Macs,
             Some(()) = completeness => Event::Completeness,
             Ok(()) = self.health.changed() => Event::Health,
             Some(wish) = self.inputs.wishes.recv() => Event::Wish(wish),
@@ -189,6 +200,7 @@ pub(super) async fn run(
         completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
         standby: node.standby.as_ref().map(|groups| groups.handle.changed()),
         track: node.track.as_ref().map(Running::status),
+        macs: node.macs.verdicts(),
         terminate,
     };
     let tracked_links = std::mem::take(&mut sources.inputs.tracked_links);
@@ -325,6 +337,8 @@ impl Router<'_> {
             Event::Health => self.replans.begin(self.node),
             Event::Standby => super::standby::report(self.node),
             Event::Track => self.track(),
+            Event::Macs if self.node.choose_macs() => self.announcements.announce(),
+            Event::Macs => {}
             Event::Completeness => self.replica(),
             Event::Hint(hint) => self.hint(hint),
             Event::Link(link) => self.link(&link),

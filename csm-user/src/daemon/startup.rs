@@ -11,7 +11,6 @@ use csm_common::address::V6;
 use csm_common::gate::{Gate, GateState};
 use csm_common::limits;
 use csm_common::net::{PORT_FT, virtual_mac};
-use csm_common::service::Settings;
 use tokio::sync::mpsc;
 
 use super::adopted;
@@ -33,6 +32,7 @@ use super::sole::Sole;
 use super::standby;
 use super::sync;
 use super::tracking;
+use super::vmac::{self, Macs, OwnMacs, own_mac};
 use crate::api::server;
 use crate::arp::announcer::Announcer;
 use crate::arp::task::AnnounceThread;
@@ -259,13 +259,14 @@ impl Running {
         options: &Options,
         parked: Option<Parked>,
     ) -> Result<Self, Failure> {
-        let vmac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
+        let group_mac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
         let haste = parked.is_some().then(restart::Haste::begin);
         let keep = options.pins.as_deref().map(ports::keep).transpose()?.flatten();
         let mut bonds = ports::join(&config, keep.as_ref())?;
         let mut pairs = Pairs::new().map_err(Failure::step("netlink"))?;
         let ports = ports::find(&config, &mut pairs)?;
-        let specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
+        let mut specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
+        let macs = vmac::at_start(&config, &mut specs, parked.as_ref());
         let connections = options.connections;
         let ipv6 = config.uses(Family::V6);
         let capacity = Capacity {
@@ -300,8 +301,8 @@ impl Running {
         bonds.keep();
         let tags = ports::keep_tags(&specs)?;
         let addresses = ports::raise(&config, &specs)?;
-        let memberships = ports::accept(&specs, vmac, &router::groups(&config))?;
-        let settings = settings(&specs, vmac);
+        let memberships = ports::accept(&specs, group_mac, &router::groups(&config))?;
+        let settings = vmac::settings(&specs, group_mac);
         let map_step = || Failure::step::<io::Error>("the dataplane's maps");
         let settings = Arc::new(SettingsCell::open(&dataplane, settings).map_err(map_step())?);
         let maps = Maps::open(&dataplane).map_err(map_step())?;
@@ -312,7 +313,8 @@ impl Running {
         let directory = Arc::new(DirectoryCell::default());
 
         let (links_in, links) = mpsc::channel(LINKS_MAX);
-        let neighbours = Arc::new(follow_neighbours(&config, &specs, vmac, &dataplane, links_in)?);
+        let neighbours =
+            Arc::new(follow_neighbours(&config, &specs, (group_mac, &macs), &dataplane, links_in)?);
         let identities = Identities::open(&dataplane).map_err(map_step())?;
         let healthy = if has_adopted {
             neighbours.adopt(&adopted::hops(&dataplane, ipv6).map_err(map_step())?);
@@ -346,8 +348,8 @@ impl Running {
             .replan(&probes.health().borrow())
             .map_err(Failure::step::<ReplanError>("the dataplane's maps"))?;
 
-        let announced = apply::announced(&planner.desired(), specs.iter());
-        let announcer = Announcer::new(vmac, &announced).map_err(Failure::step("announcements"))?;
+        let announced = apply::announced(&planner.desired(), specs.iter(), &macs);
+        let announcer = Announcer::new(group_mac, &announced).map_err(Failure::step("announcements"))?;
         let announcer = Arc::new(announcer);
         let (wishes_in, wishes) = mpsc::channel(WISHES_MAX);
         let mut groups = Groups::default();
@@ -432,6 +434,7 @@ impl Running {
         let (ft, replication) = pair.unzip();
         let tracer = early.unwrap_or_else(|| tracer(&mut dataplane));
         let standby = standby::start(&config, &specs, &dataplane)?;
+        let macs = Macs::start(&config, &specs, &dataplane, macs)?;
         let (track, tracked_links) = tracking::start(&config, &specs)?;
         let node = Arc::new(Node {
             started: Instant::now(),
@@ -460,6 +463,7 @@ impl Running {
             tracer,
             changes,
             link,
+            macs,
             saved,
             reloads: Reloads::default(),
             saving: Mutex::default(),
@@ -507,22 +511,10 @@ fn goes_on(parked: &Parked, gate: &MappedGate, config: &Config, specs: &[PortSpe
     is_ours
 }
 
-/// What is the same for every packet, the peer not known yet.
-fn settings(specs: &[PortSpec], vmac: [u8; 6]) -> Settings {
-    let ft = (0..).zip(specs).find(|(_, port)| port.role == PORT_FT);
-    Settings {
-        virtual_mac: vmac,
-        peer_mac: [0; 6],
-        ft_port: ft.map_or(u16::MAX, |(number, _)| number),
-        ft_tag: ft.filter(|(_, port)| port.tagged).map_or(0, |(_, port)| port.vlan),
-        adopted_ns: 0,
-    }
-}
-
 fn follow_neighbours(
     config: &Config,
     specs: &[PortSpec],
-    vmac: [u8; 6],
+    (virtual_mac, macs): ([u8; 6], &OwnMacs),
     source: &impl MapSource,
     links: mpsc::Sender<LinkEvent>,
 ) -> Result<Neighbours, Failure> {
@@ -551,8 +543,12 @@ fn follow_neighbours(
         // Full only while the loop stands still; it reads the ports' state anew when it goes on.
         let _full = links.try_send(event);
     };
-    Neighbours::spawn(NeighbourTable::new(vmac, &hop_ports), Box::new(sink), on_link)
-        .map_err(Failure::step("the neighbour table"))
+    let mut table = NeighbourTable::new(virtual_mac, &hop_ports);
+    for spec in specs {
+        // No host is known yet.
+        let _none = table.set_source(spec.vlan, own_mac(macs, spec));
+    }
+    Neighbours::spawn(table, Box::new(sink), on_link).map_err(Failure::step("the neighbour table"))
 }
 
 fn hop_number(neighbours: &Arc<Neighbours>) -> super::replica::HopNumber {

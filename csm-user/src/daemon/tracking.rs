@@ -255,7 +255,7 @@ pub(super) fn reply(running: &Running) -> TrackReply {
 /// How an object is asked, or why it is down.
 fn note(tracking: &Tracking, tracked: &Tracked) -> Option<String> {
     match &tracked.object {
-        Object::Interface(_) => tracked.cause.map(|cause| cause.to_string()),
+        Object::Interface(_) | Object::Vrrp(..) => tracked.cause.map(|cause| cause.to_string()),
         Object::Gateway(address) => {
             let gateway = tracking.gateways.iter().find(|gateway| gateway.address == *address)?;
             let by = match (gateway.icmp, address.is_ipv6()) {
@@ -266,7 +266,7 @@ fn note(tracking: &Tracking, tracked: &Tracked) -> Option<String> {
             let interval = millis(tracking.interval_of(gateway));
             Some(format!("by {by} every {interval} msec, {} retries", tracking.retries_of(gateway)))
         }
-        Object::Group(..) | Object::Vrrp(..) | Object::Farm(..) => None,
+        Object::Group(..) | Object::Farm(..) => None,
     }
 }
 

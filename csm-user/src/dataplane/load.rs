@@ -16,7 +16,8 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use csm_common::address::V6;
 use csm_common::counter::NOT_COUNTED;
 use csm_common::net::{
-    NO_VETH, PORT_CLIENT, PORT_ROUTED, PORT_TAGGED, PORT_VETH, Port, PortSlot, TagKey, port_slot,
+    NO_VETH, PORT_CLIENT, PORT_ROUTED, PORT_SPEAKS_OWN, PORT_TAGGED, PORT_TAKES_OWN, PORT_VETH, Port,
+    PortSlot, TagKey, port_slot,
 };
 use csm_common::{limits, names};
 
@@ -312,9 +313,12 @@ impl Dataplane {
         let mut free = (0..).skip(ports.len());
         let mut veths = BTreeMap::new();
         for (number, spec) in (0..).zip(ports) {
-            let flags = if spec.tagged { PORT_TAGGED } else { 0 } | if spec.routed { PORT_ROUTED } else { 0 };
+            let flags = if spec.tagged { PORT_TAGGED } else { 0 }
+                | if spec.routed { PORT_ROUTED } else { 0 }
+                | if spec.own_mac { PORT_TAKES_OWN | PORT_SPEAKS_OWN } else { 0 };
             let (vlan, role, mac) = (spec.vlan, spec.role, spec.mac);
-            let (bridge, own_be) = spec.bridge.map_or((0, 0), |(vlan, own)| (vlan, be(own)));
+            let bridge = spec.bridge.map_or(0, |(vlan, _)| vlan);
+            let own_be = spec.bridge.map(|(_, own)| own).or(spec.own4).map_or(0, be);
             let counted_in = |ifindex| slots_of.get(&ifindex).copied().unwrap_or(NOT_COUNTED);
             let counted = counted_in(spec.ifindex);
             let mut port = Port { number, vlan, role, flags, mac, bridge, veth: NO_VETH, own_be, counted };

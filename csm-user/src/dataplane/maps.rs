@@ -22,9 +22,11 @@ use super::family::{Wire, wire};
 use super::plan::{Contents, Released};
 
 mod counters;
+mod macs;
 mod shares;
 
 pub use counters::{Counters, PortCounts, total};
+pub use macs::PortMaps;
 pub use shares::ShareMap;
 
 /// Where the loaded program's maps come from.

@@ -27,8 +27,12 @@ pub struct PortSpec {
     pub xdp: model::XdpMode,
     /// The VLAN that it is bridged with, and this node's own address there, or 0.0.0.0.
     pub bridge: Option<(u16, Ipv4Addr)>,
-    /// This node's own IPv6 address there, if the VLAN is bridged.
+    /// This node's own IPv4 address there, if the VLAN is not bridged.
+    pub own4: Option<Ipv4Addr>,
+    /// This node's own IPv6 address there.
     pub own6: Option<Ipv6Addr>,
+    /// The group's frames carry the port's own MAC address there from the start: `vmac`.
+    pub own_mac: bool,
     /// Index and name of the interfaces that are bonded into it: frames come in by them.
     pub members: Vec<(u32, String)>,
     /// The host as a router has an interface there.

@@ -12,7 +12,7 @@
 //!  40     8   sequence                                248    32   its public key
 //!  48    16   the peer's boot and sequence last taken 280     8   1: a message of the peer follows, 0: none
 //!  64    32   boots of the peer that are over         288   136   the message
-//!  96    32   reserved, 0
+//!  96    32   VLANs on which the port's own MAC address is used, two octets each, 0: none
 //! ```
 
 use zeroize::Zeroizing;
@@ -24,6 +24,8 @@ use crate::ft::wire::{LENGTH, Message};
 const MAGIC: u64 = u64::from_be_bytes(*b"CSMpark1");
 /// Words before the secret.
 const HEAD: usize = 26;
+/// VLANs that a record has room for.
+pub const OWN_MACS_MAX: usize = 16;
 /// Octets of a record.
 pub const RECORD: usize = 8 * HEAD + 32 + 8 + PUBLIC + 8 + LENGTH;
 
@@ -38,6 +40,8 @@ pub struct Parked {
     pub changed_mono_ns: u64,
     /// The same, ns since 1970.
     pub changed_wall_ns: u64,
+    /// VLANs on which the group's frames carry the port's own MAC address; 0: none.
+    pub own_macs: [u16; OWN_MACS_MAX],
     /// Of this boot.
     pub secret: Zeroizing<[u8; 32]>,
     /// The peer's boot, and its public key.
@@ -48,11 +52,17 @@ impl Parked {
     /// As octets.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let Self { until_ns, rest, changed_mono_ns, changed_wall_ns, secret, agreed } = self;
+        let Self { until_ns, rest, changed_mono_ns, changed_wall_ns, own_macs, secret, agreed } = self;
         let Rest { node, nonce, term, sequence, peer, last, retired, seen } = rest;
         let mut words = vec![MAGIC, *until_ns, *node, *nonce, *term, *sequence, last.0, last.1];
         words.extend(retired);
-        words.extend([0; 4]);
+        words.extend(
+            own_macs
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|four| four.iter().fold(0, |word, &vlan| word << 16 | u64::from(vlan))),
+        );
         words.extend(seen.iter().flat_map(|&(boot, number)| [boot, number]));
         words.extend([*changed_mono_ns, *changed_wall_ns]);
         let mut record = Zeroizing::new(Vec::with_capacity(RECORD));
@@ -94,12 +104,18 @@ impl Parked {
             retired: [words[8], words[9], words[10], words[11]],
             seen: [pair(16), pair(18), pair(20), pair(22)],
         };
+        let mut own_macs = [0; OWN_MACS_MAX];
+        for (at, vlan) in own_macs.iter_mut().enumerate() {
+            let octets = head.get(96 + 2 * at..)?.first_chunk()?;
+            *vlan = u16::from_be_bytes(*octets);
+        }
         let boot = u64::from_be_bytes(*boot);
         (words[0] == MAGIC && rest.node != 0 && rest.nonce != 0).then(|| Self {
             until_ns: words[1],
             rest,
             changed_mono_ns: words[24],
             changed_wall_ns: words[25],
+            own_macs,
             secret: Zeroizing::new(*secret),
             agreed: (boot != 0).then_some((boot, *public)),
         })
@@ -127,6 +143,7 @@ mod tests {
             rest,
             changed_mono_ns: 20,
             changed_wall_ns: 21,
+            own_macs: std::array::from_fn(|at| u16::try_from(at).unwrap() + 2),
             secret: Zeroizing::new([22; 32]),
             agreed: Some((23, [24; PUBLIC])),
         };

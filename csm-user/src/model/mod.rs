@@ -23,6 +23,7 @@ mod router;
 mod secret;
 mod statics;
 mod track;
+mod vmac;
 
 pub use family::{Family, prefix_mask, prefix_mask6};
 pub use host::{Encapsulation, Host, Tunnel};
@@ -40,6 +41,7 @@ pub use router::{RouterInterface, RouterRoute, StandbyAddress6, StandbyGroup, St
 pub use secret::{FtKeys, KEY_MAX, Secret};
 pub use statics::{NatClient, Static, StaticAction};
 pub use track::{TrackMode, TrackedFarm, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking};
+pub use vmac::Vmac;
 
 pub use lease::{
     CLOCK_ERROR, FAILOVER_MIN_WITHOUT_REALTIME, HEARTBEATS_MIN, Lease, LeaseError, MARGIN, WITNESSED_MAX,
@@ -159,6 +161,8 @@ pub struct Vlan {
     pub gateways: Vec<IpAddr>,
     /// `route N M gateway A` and `route N/L gateway A`.
     pub routes: Vec<StaticRoute>,
+    /// `vmac`.
+    pub vmac: Vmac,
 }
 
 impl Vlan {
@@ -176,6 +180,7 @@ impl Vlan {
             alias6: None,
             gateways: Vec::new(),
             routes: Vec::new(),
+            vmac: Vmac::Auto,
         }
     }
 

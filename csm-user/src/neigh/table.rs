@@ -131,6 +131,8 @@ pub struct Known {
 #[derive(Debug)]
 pub struct NeighbourTable {
     source_mac: [u8; 6],
+    /// By VLAN, where it is another one.
+    other_sources: HashMap<u16, [u8; 6]>,
     ports: HashMap<u16, HopPort>,
     numbers: Numbers<Host>,
     hosts: HashMap<Host, Entry>,
@@ -151,6 +153,7 @@ impl NeighbourTable {
     pub fn new(source_mac: [u8; 6], ports: &[HopPort]) -> Self {
         Self {
             source_mac,
+            other_sources: HashMap::new(),
             ports: ports.iter().map(|port| (port.vlan, *port)).collect(),
             // 0 stands for "none" in routes.
             numbers: Numbers::new(1, NEXTHOPS_MAX),
@@ -289,7 +292,21 @@ impl NeighbourTable {
             port.mtu = mtu;
             vlans.insert(port.vlan);
         }
-        let there = self.hosts.iter().filter(|(key, _)| vlans.contains(&key.vlan));
+        self.write_all(|vlan| vlans.contains(&vlan))
+    }
+
+    /// Frames on `vlan` carry `mac` as their source from now on; `None`: what those of the other VLANs carry.
+    pub fn set_source(&mut self, vlan: u16, mac: Option<[u8; 6]>) -> Vec<Effect> {
+        let before = match mac {
+            Some(mac) => self.other_sources.insert(vlan, mac),
+            None => self.other_sources.remove(&vlan),
+        };
+        if before == mac { Vec::new() } else { self.write_all(|known| known == vlan) }
+    }
+
+    /// Writes the next hops of all hosts on these VLANs anew.
+    fn write_all(&self, on: impl Fn(u16) -> bool) -> Vec<Effect> {
+        let there = self.hosts.iter().filter(|(key, _)| on(key.vlan));
         there.flat_map(|(key, host)| self.set(*key, host.number, host.mac)).collect()
     }
 
@@ -507,7 +524,7 @@ impl NeighbourTable {
         Hop {
             host,
             mac,
-            source_mac: self.source_mac,
+            source_mac: self.other_sources.get(&host.vlan).copied().unwrap_or(self.source_mac),
             port: port.map_or(0, |port| port.number),
             mtu: port.map_or(0, |port| port.mtu),
             tagged: port.is_some_and(|port| port.tagged),

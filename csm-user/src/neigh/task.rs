@@ -130,6 +130,11 @@ impl Neighbours {
         self.shared.change(|table| ((), table.heard(host, mac)));
     }
 
+    /// See [`NeighbourTable::set_source`].
+    pub fn set_source(&self, vlan: u16, mac: Option<[u8; 6]>) {
+        self.shared.change(|table| ((), table.set_source(vlan, mac)));
+    }
+
     /// Asks for every host again; what is known of one counts until it answers otherwise.
     pub fn resolve_all(&self) {
         self.shared.change(|table| ((), table.resolve_all()));

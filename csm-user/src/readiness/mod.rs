@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod macs;
 mod routers;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,10 @@ pub struct BoxFacts {
     pub unheard: Vec<u16>,
     /// The HSRP groups that it speaks for, as `HSRP group 1 (192.158.38.20)`, and its part in them.
     pub routers: BTreeMap<String, RouterFacts>,
+    /// VLANs on which frames with the virtual MAC address are lost and it is used all the same.
+    pub lost_macs: Vec<u16>,
+    /// VLANs on which they are lost and the port's own is used instead.
+    pub own_macs: Vec<u16>,
     /// The address of a witness that does not answer this box.
     pub unwitnessed: Option<String>,
 }
@@ -192,6 +197,7 @@ pub fn judge(pair: Option<&Pair>, own: &BoxFacts, peer: Result<&BoxFacts, &str>)
         |who, hop| (Grade::Missing, format!("{who} does not know the MAC address of {hop}")),
         "see `show module csm N arp` there: the host is down, or cut off from that box",
     );
+    checks.macs(&boxes);
     checks.scheduling(&boxes);
     checks.services(&boxes);
     checks.remarks(&boxes);

@@ -256,3 +256,19 @@ fn facts_of_another_version_are_read_and_what_it_does_not_say_is_not_taken_for_g
     let old: BoxFacts = serde_json::from_str(r#"{"role":"standby","novelty":1}"#).expect("facts");
     assert!(!old.forwardable && !old.realtime && old.replica.is_none());
 }
+
+#[test]
+fn a_virtual_mac_that_gets_lost_is_no_readiness_and_a_ports_own_in_its_place_a_remark() {
+    let (active, mut standby) = (facts(Role::Active), facts(Role::Standby));
+    standby.own_macs.push(3);
+    assert_eq!(missing(&pair(), &active, &standby), [Vec::<String>::new(), Vec::new()]);
+    let checks = judge(Some(&pair()), &active, Ok(&standby));
+    let remark = checks.iter().find(|check| check.grade == Grade::Remark && check.about == "mac");
+    assert!(
+        remark.is_some_and(|remark| remark.found.starts_with("the peer uses its port's own")),
+        "{checks:?}"
+    );
+    standby.lost_macs.push(2);
+    let lost = |who| vec![format!("mac: frames of {who} with the virtual MAC address are lost on vlan 2")];
+    assert_eq!(missing(&pair(), &active, &standby), [lost("the peer"), lost("this box")]);
+}

@@ -58,6 +58,8 @@ pub enum Cause {
     NoCarrier,
     /// There is no such interface.
     Gone,
+    /// The group is spoken in another version of VRRP: what is heard, and what is configured.
+    OtherVersion(u8, u8),
 }
 
 impl fmt::Display for Cause {
@@ -66,6 +68,9 @@ impl fmt::Display for Cause {
             Self::AdministrativelyDown => "administratively down",
             Self::NoCarrier => "no carrier",
             Self::Gone => "no such interface",
+            Self::OtherVersion(heard, configured) => {
+                return write!(f, "it is heard in version {heard}, and version {configured} is configured");
+            }
         })
     }
 }

@@ -254,7 +254,7 @@ impl Watcher {
                 },
             }
             let object = || Object::Gateway(self.path.gateway);
-            if !tell(&self.reports, &mut told, self.liveness.up(), object).await {
+            if !tell(&self.reports, &mut told, self.liveness.up(), None, object).await {
                 return;
             }
         }
@@ -281,25 +281,28 @@ async fn listen(path: VrrpPath, socket: UdpSocket, epoch: Instant, reports: mpsc
             }
         }
         let object = || Object::Vrrp(path.group, path.router);
-        if !tell(&reports, &mut told, watch.up(), object).await {
+        let cause = watch.other_version().map(|heard| Cause::OtherVersion(heard, path.version));
+        if !tell(&reports, &mut told, watch.up(), cause, object).await {
             return;
         }
     }
 }
 
-/// Reports a state that is not the one that was `told` last; `false`: nobody listens any more.
+/// Reports a state, or a cause of it, that is not the one that was `told` last; `false`: nobody listens any more.
 async fn tell(
     reports: &mpsc::Sender<Report>,
-    told: &mut Option<bool>,
+    told: &mut Option<(bool, Option<Cause>)>,
     up: Option<bool>,
+    cause: Option<Cause>,
     object: impl Fn() -> Object,
 ) -> bool {
-    if up == *told {
+    let now = up.map(|up| (up, cause));
+    if now == *told {
         return true;
     }
-    *told = up;
+    *told = now;
     match up {
-        Some(up) => reports.send(Report { object: object(), up, cause: None }).await.is_ok(),
+        Some(up) => reports.send(Report { object: object(), up, cause }).await.is_ok(),
         None => true,
     }
 }

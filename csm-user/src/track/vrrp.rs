@@ -116,19 +116,30 @@ pub struct Watch {
     /// When the master counts as gone.
     due: Duration,
     up: Option<bool>,
+    /// The version in which the group was heard last, if not in its own.
+    other: Option<u8>,
 }
 
 impl Watch {
     /// Of `group` in `version`: is `router` its master? It is not known before one was heard, or none for long enough.
     #[must_use]
     pub const fn new(group: u8, version: u8, router: Ipv4Addr) -> Self {
-        Self { group, version, router, master: None, due: FIRST, up: None }
+        Self { group, version, router, master: None, due: FIRST, up: None, other: None }
     }
 
     /// Whether it is; `None`: not known yet.
     #[must_use]
     pub const fn up(&self) -> Option<bool> {
         self.up
+    }
+
+    /// Why it is not: the version in which the group is heard instead.
+    #[must_use]
+    pub const fn other_version(&self) -> Option<u8> {
+        match self.up {
+            Some(false) => self.other,
+            _ => None,
+        }
     }
 
     /// When [`Self::wake`] is due.
@@ -142,10 +153,21 @@ impl Watch {
     /// # Errors
     /// If it is no advertisement.
     pub fn heard(&mut self, packet: &[u8], now: Duration) -> Result<(), Malformed> {
-        let (source, said) = decode(packet, self.version)?;
+        let (source, said) = match decode(packet, self.version) {
+            Err(Malformed::Version) => {
+                // Two, three: there are no others.
+                let other = 5 - self.version;
+                if decode(packet, other).is_ok_and(|(_, said)| said.group == self.group) {
+                    self.other = Some(other);
+                }
+                return Err(Malformed::Version);
+            }
+            result => result?,
+        };
         if said.group != self.group {
             return Ok(());
         }
+        self.other = None;
         // Two masters at a time: the one that the other will give way to.
         let worse = self.master.is_some_and(|(master, priority)| {
             master != source && (said.priority, source) < (priority, master)
@@ -251,6 +273,18 @@ mod tests {
         assert_eq!(watch.up(), None);
         watch.wake(FIRST);
         assert_eq!(watch.up(), Some(false));
+    }
+
+    #[test]
+    fn a_group_that_speaks_the_other_version_is_told_apart_from_a_silent_one() {
+        let mut watch = Watch::new(7, 3, ROUTER);
+        assert_eq!(watch.heard(&packet(2, ROUTER, 8, 110), Duration::ZERO), Err(Malformed::Version));
+        watch.wake(FIRST);
+        assert_eq!((watch.up(), watch.other_version()), (Some(false), None), "another group");
+        assert_eq!(watch.heard(&packet(2, ROUTER, 7, 110), FIRST), Err(Malformed::Version));
+        assert_eq!((watch.up(), watch.other_version()), (Some(false), Some(2)));
+        assert_eq!(watch.heard(&packet(3, ROUTER, 7, 110), FIRST), Ok(()));
+        assert_eq!((watch.up(), watch.other_version()), (Some(true), None));
     }
 
     proptest! {

@@ -1,12 +1,14 @@
 //! What must hold at every instant, whatever happens: promises P1 and P2 of the design.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use csm_common::gate::GateState;
 use csm_user::ft::State;
 use csm_user::ft::wire::Message;
 
 use crate::sim::node::Node;
+use crate::sim::plan::Plan;
 
 /// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +51,8 @@ struct Overlap {
 pub struct Checker {
     heartbeat: u64,
     failover: u64,
+    /// The nodes have timers of their own.
+    unequal: bool,
     /// How long a node's thread may take to act.
     slack: u64,
     /// When messages were taken, by index of the receiver, true time.
@@ -80,19 +84,23 @@ pub struct Checker {
 const IDLE_MAX: u64 = 6;
 
 impl Checker {
-    /// For nodes with these timers, ns of true time; `slack` is how late a node's thread may be.
+    /// For nodes with the timers of `plan`; `slack` is how late a node's thread may be, ns.
     #[must_use]
-    pub fn new(heartbeat: u64, failover: u64, slack: u64, strict: bool) -> Self {
+    pub fn new(plan: &Plan, slack: u64) -> Self {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let (unequal, strict) = (plan.unequal, plan.witness);
         Self {
-            heartbeat,
-            failover,
+            heartbeat: nanos(plan.heartbeat),
+            failover: nanos(plan.failover),
+            unequal,
             slack,
             taken_at: [Vec::new(), Vec::new()],
             taken: HashMap::new(),
             opened: [None; 2],
             overlap: None,
             idle_since: Some(0),
-            lossy: false,
+            // Before a node with a shorter lease has heard of the longer one of a stopped peer it cannot wait for it.
+            lossy: unequal,
             announced_shut: false,
             strict,
             able_since: [None; 2],
@@ -193,7 +201,9 @@ impl Checker {
             // What was decided on an earlier reading of the clock was decided on what had come by then.
             let now = if opened == Some(time) { node.gate_reading } else { node.clock.local(time) };
             let last = taken.iter().rev().map(|&taken| node.clock.local(taken)).find(|&taken| taken <= now);
-            last.is_some_and(|taken| now - taken < self.failover)
+            let own = node.election().filter(|_| self.unequal).map(|machine| machine.params().failover);
+            let failover = own.map_or(self.failover, |own| u64::try_from(own.as_nanos()).unwrap_or(u64::MAX));
+            last.is_some_and(|taken| now - taken < failover)
         })
     }
 

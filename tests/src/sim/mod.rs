@@ -7,4 +7,5 @@ pub mod check;
 pub mod node;
 pub mod plan;
 pub mod rng;
+mod unequal;
 pub mod world;

@@ -14,6 +14,9 @@ use csm_user::ft::wire::{Kind, LENGTH, Message, newest};
 use csm_user::ft::witness::votes::Votes;
 use csm_user::ft::witness::wire::{self as witness, Word};
 use csm_user::ft::{Controls, FtEvent, Reason, Refusal, State};
+use csm_user::model::lease;
+
+use crate::sim::plan::Timers;
 
 /// Datagrams that a stopped daemon's socket holds; more are lost.
 const INBOX_MAX: usize = 200;
@@ -168,13 +171,18 @@ impl Node {
         });
     }
 
-    /// The daemon is back from its restart: what it left went through memory.
-    pub fn come_back(&mut self, time: u64) {
+    /// The daemon is back from its restart, with these timers: what it left went through memory.
+    pub fn come_back(&mut self, timers: Timers, time: u64) {
         let Some(resting) = self.resting.take() else { return };
         let Some(parked) = resting.parked().and_then(|parked| Parked::decode(&parked.encode())) else {
             return;
         };
-        let (params, controls) = (*resting.election().params(), resting.controls());
+        let (mut params, controls) = (*resting.election().params(), resting.controls());
+        let Timers { heartbeat, failover } = timers;
+        // A deliberate defect has timers of its own.
+        if let (true, Ok(lease)) = (params.failover > heartbeat * 2, lease(heartbeat, failover)) {
+            (params.heartbeat, params.failover, params.lease) = (heartbeat, failover, lease.length);
+        }
         let session = Session::new(params, 9, controls, Duration::from_secs(1 << 32));
         self.session = Some(session.with_witness(votes(&params)));
         self.act(time, |session, now, port| {

@@ -55,13 +55,26 @@ pub enum Fault {
     StartWitness,
 }
 
-/// A run, as drawn from its seed.
-#[derive(Clone, Debug)]
-pub struct Plan {
+/// Of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
     /// Heartbeat interval.
     pub heartbeat: Duration,
     /// Failover time.
     pub failover: Duration,
+}
+
+/// A run, as drawn from its seed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Heartbeat interval, the longest.
+    pub heartbeat: Duration,
+    /// Failover time, the longest.
+    pub failover: Duration,
+    /// Of each node, for its boots in turn.
+    pub timers: [[Timers; 3]; 2],
+    /// They are not all alike.
+    pub unequal: bool,
     /// Of each node.
     pub priority: [u8; 2],
     /// Of each node.
@@ -107,9 +120,13 @@ impl Plan {
         };
         let clocks = [clock(), clock()];
         let span = failover * MS;
+        let timers =
+            Timers { heartbeat: Duration::from_millis(heartbeat), failover: Duration::from_millis(failover) };
         let mut plan = Self {
-            heartbeat: Duration::from_millis(heartbeat),
-            failover: Duration::from_millis(failover),
+            heartbeat: timers.heartbeat,
+            failover: timers.failover,
+            timers: [[timers; 3]; 2],
+            unequal: false,
             priority: [rng.pick(&priorities), rng.pick(&priorities)],
             preempt: [rng.chance(50), rng.chance(50)],
             proven_only: false,

@@ -13,7 +13,7 @@ use csm_user::model::lease;
 
 use crate::sim::check::{Checker, Violation};
 use crate::sim::node::{Mail, Node};
-use crate::sim::plan::{Defect, Fault, Plan};
+use crate::sim::plan::{Defect, Fault, Plan, Timers};
 use crate::sim::rng::Rng;
 
 /// What a run came to.
@@ -92,6 +92,8 @@ pub struct World {
     failover_ns: u64,
     nonce: u64,
     boots: [u64; 2],
+    /// How often its daemon came back from a restart.
+    returns: [u64; 2],
     /// The peer's boot that each node has heard.
     boots_heard: [u64; 2],
     forced: u64,
@@ -133,10 +135,11 @@ impl World {
             failover_ns: nanos(plan.failover),
             nonce: 1,
             boots: [0; 2],
+            returns: [0; 2],
             boots_heard: [0; 2],
             forced: 0,
             rested: 0,
-            checker: Checker::new(nanos(plan.heartbeat), nanos(plan.failover), slack, plan.witness),
+            checker: Checker::new(&plan, slack),
             trace,
             plan,
         };
@@ -258,7 +261,9 @@ impl World {
             Thing::ComeBack(index) => {
                 if self.nodes[index].resting.is_some() {
                     self.note(time, index, "comes back");
-                    self.nodes[index].come_back(time);
+                    self.returns[index] += 1;
+                    let timers = self.timers(index);
+                    self.nodes[index].come_back(timers, time);
                     self.follow(index, time);
                 }
             }
@@ -504,6 +509,13 @@ impl World {
         }
     }
 
+    /// Those of the boot of a node, or of the daemon that came back last.
+    fn timers(&self, index: usize) -> Timers {
+        let turn = self.boots[index] + self.returns[index];
+        let [first, second, third] = self.plan.timers[index];
+        [first, second, third][usize::try_from(turn % 3).unwrap_or(0)]
+    }
+
     fn start(&mut self, index: usize, time: u64) {
         if self.nodes[index].session.is_some() {
             // The service manager starts a daemon anew once the old one is gone.
@@ -515,7 +527,8 @@ impl World {
         self.boots[index] += 1;
         self.known_term[index] = 0;
         self.able[index] = true;
-        let Plan { heartbeat, failover, priority, preempt, defect, .. } = self.plan;
+        let Plan { priority, preempt, defect, .. } = self.plan;
+        let Timers { heartbeat, failover } = self.timers(index);
         let Ok(lease) = lease(heartbeat, failover) else { unreachable!("plans have timers with a lease") };
         let own_failover = match defect {
             Defect::ClaimWithoutWaiting => heartbeat + heartbeat / 8,

@@ -41,6 +41,7 @@ mod tracked;
 mod tracking;
 mod trunk;
 mod versions;
+mod vmac;
 mod wire;
 mod wire6;
 mod witness;

@@ -257,7 +257,7 @@ fn announcements_reach_the_wire_at_once_and_are_repeated_until_stopped() {
         capture.set_nonblocking(true).unwrap();
         let addresses: Vec<std::net::IpAddr> =
             ["192.158.38.30", "192.158.38.31"].map(|address| address.parse().unwrap()).to_vec();
-        let ports = [announcer::Port { ifindex: 101, tag: 0, addresses: addresses.clone() }];
+        let ports = [announcer::Port { ifindex: 101, tag: 0, mac: None, addresses: addresses.clone() }];
         let announcer = Arc::new(announcer::Announcer::new(VIRTUAL_MAC, &ports).unwrap());
         assert_eq!(announcer.announce_now(), announcer::Sent { frames: 4, left: 0 });
         let next = || {

@@ -92,6 +92,33 @@ fn promises_hold_over_all_seeds() {
     assert!(witnessed > seeds / 3);
 }
 
+/// Seeds of pairs with unequal timers.
+const UNEQUAL: u64 = 400;
+
+#[test]
+fn promises_hold_with_timers_of_their_own_that_change_with_each_start() {
+    let run = |seed: u64, trace| World::new(Plan::draw_unequal(seed), seed, trace).run();
+    if let Some(seed) = number("CSM_SIM_UNEQUAL_SEED") {
+        let outcome = run(seed, true);
+        assert!(outcome.is_ok(), "seed {seed}: {outcome:?}");
+        return;
+    }
+    let seeds = number("CSM_SIM_SEEDS").map_or(UNEQUAL, |seeds| seeds.div_ceil(4));
+    let first = number("CSM_SIM_FIRST").unwrap_or(0);
+    let differ = |plan: &Plan| plan.timers[0] != plan.timers[1];
+    let (mut openings, mut unequal, mut failed) = (0, 0, Vec::new());
+    for seed in first..first + seeds {
+        unequal += u64::from(differ(&Plan::draw_unequal(seed)));
+        match run(seed, false) {
+            Ok(outcome) => openings += outcome.openings,
+            Err((violation, at)) => failed.push((seed, violation, at)),
+        }
+    }
+    println!("{seeds} seeds from {first}, {unequal} with unequal timers: {openings} takeovers");
+    assert!(failed.is_empty(), "replay with CSM_SIM_UNEQUAL_SEED=N: {} failed: {failed:?}", failed.len());
+    assert!(unequal > seeds / 2 && openings > 2 * seeds);
+}
+
 #[test]
 fn a_run_is_a_function_of_its_seed() {
     for seed in 0..20 {

@@ -78,6 +78,8 @@ pub struct FtReply {
     pub encrypted: bool,
     /// The ways to the other node, the FT VLAN first.
     pub paths: Vec<PathReply>,
+    /// Which MAC address the group's frames carry, by VLAN; not of bridged ones, nor where this host is a router.
+    pub macs: Vec<MacReply>,
     /// Who else speaks the FT protocol on them, and is not believed.
     pub foreign: Vec<ForeignReply>,
     /// The third host that is asked before the role is taken from a silent peer; `None`: there is none.
@@ -131,6 +133,45 @@ impl PathReply {
     pub const fn used(&self) -> bool {
         self.sent > 0
     }
+}
+
+/// The MAC address of the group's frames on a VLAN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MacReply {
+    /// The VLAN.
+    pub vlan: u16,
+    /// `vmac`.
+    pub configured: MacMode,
+    /// This box's port's own is used there, not the virtual one.
+    pub own: bool,
+    /// What became of frames with a MAC address that is not the port's.
+    pub trial: MacTrial,
+}
+
+/// `vmac`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MacMode {
+    /// The virtual one, unless frames with it are lost.
+    Auto,
+    /// The virtual one.
+    On,
+    /// The port's own.
+    Off,
+}
+
+/// Whether frames with a MAC address that is not the port's get to the peer and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MacTrial {
+    /// Nobody has answered yet, or nothing is tried.
+    Unknown,
+    /// They do.
+    Passes,
+    /// The peer does not get them.
+    LostOnTheWay,
+    /// The peer gets them, and what it sends to such an address does not come.
+    NotDelivered,
 }
 
 /// The witness.

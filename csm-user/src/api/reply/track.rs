@@ -55,7 +55,7 @@ pub struct TrackObjectReply {
     pub state: TrackState,
     /// Since when: wall clock, milliseconds since 1970 UTC.
     pub since_unix_ms: u64,
-    /// How a gateway is asked, or why an interface is down.
+    /// How a gateway is asked, or why an interface or VRRP group is down.
     pub note: Option<String>,
 }
 

@@ -1,5 +1,6 @@
 //! `show module csm N ft [detail]`.
 
+mod macs;
 mod paths;
 mod witness;
 
@@ -19,6 +20,7 @@ pub fn write(out: &mut impl Write, ft: Option<&FtReply>, detail: bool) -> fmt::R
     summary(out, ft)?;
     paths::faults(out, &ft.paths)?;
     paths::foreign(out, &ft.foreign, detail)?;
+    macs::faults(out, &ft.macs)?;
     witness::summary(out, ft.witness.as_ref())?;
     peer(out, ft.peer.as_ref())?;
     replica(out, ft.state, &ft.replication)?;
@@ -27,6 +29,7 @@ pub fn write(out: &mut impl Write, ft: Option<&FtReply>, detail: bool) -> fmt::R
     writeln!(out, " FT messages are {}", security(ft))?;
     if detail {
         paths::table(out, &ft.paths)?;
+        macs::table(out, &ft.macs)?;
         counters(out, &ft.counters)?;
         machine(out, ft)?;
         lease(out, &ft.lease)?;

@@ -13,9 +13,9 @@ use crate::model::{
     Backup, CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, ClientRateLimit, ConnectionLimit,
     Encapsulation, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor,
     Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret, Serverfarm,
-    StandbyAddress6, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode, TrackedGateway,
-    TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vserver, XdpMode,
-    channel_name,
+    StandbyAddress6, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode,
+    TrackedGateway, TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet,
+    Vmac, Vserver, XdpMode, channel_name,
 };
 
 mod ports;
@@ -60,8 +60,9 @@ fn vlan(number: usize) -> impl Strategy<Value = Vlan> {
     let role = prop_oneof![Just(VlanRole::Client), Just(VlanRole::Server)];
     let route = (0..=255_u8, 8..=32_u8, 1..=9_u8, any::<bool>());
     let gateway = (1..=9_u8, 0..3_u8);
-    (role, any::<[bool; 4]>(), vec(gateway, 0..3), vec(route, 0..3)).prop_map(
-        move |(role, [alt, alias, alt6, alias6], gateways, routes)| {
+    let vmac = prop_oneof![Just(Vmac::Auto), Just(Vmac::On), Just(Vmac::Off)];
+    (role, any::<[bool; 4]>(), vec(gateway, 0..3), vec(route, 0..3), vmac).prop_map(
+        move |(role, [alt, alias, alt6, alias6], gateways, routes, vmac)| {
             let host = |host: &str| net(&format!("10.{number}.{host}/16"));
             let host6 = |host: &str| format!("fd00:{number}::{host}/64").parse().expect("a network");
             let gateway = |(n, kind): (u8, u8)| -> IpAddr {
@@ -103,6 +104,7 @@ fn vlan(number: usize) -> impl Strategy<Value = Vlan> {
                 alias6: alias6.then(|| host6("3")),
                 gateways: distinct,
                 routes,
+                vmac,
                 ..Vlan::new(vlan_id(number), role)
             }
         },
@@ -451,7 +453,7 @@ fn config() -> impl Strategy<Value = Config> {
                     }
                     // Of a pair's ports each node gives away its half.
                     vlans[1].alt_address = Some(net("10.3.0.2/16"));
-                    Config {
+                    let mut config = Config {
                         slot,
                         interfaces,
                         router,
@@ -464,7 +466,14 @@ fn config() -> impl Strategy<Value = Config> {
                         serverfarms,
                         vservers,
                         ft,
+                    };
+                    // Refused where this host is a router.
+                    let choices: Vec<_> =
+                        config.vlans.iter().map(|vlan| config.has_choice_of_mac(vlan.id)).collect();
+                    for (vlan, _) in config.vlans.iter_mut().zip(choices).filter(|(_, choice)| !choice) {
+                        vlan.vmac = Vmac::On;
                     }
+                    config
                 },
             )
     })

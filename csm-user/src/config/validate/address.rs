@@ -11,7 +11,7 @@ use super::super::grammar::Value;
 use super::super::parse::Section;
 use super::super::token::Span;
 use super::Checker;
-use crate::model::{Family, Name, Predictor, StaticAction, Virtual, Vlan, VlanRole};
+use crate::model::{Family, Name, Predictor, StaticAction, Virtual, Vlan, VlanRole, Vmac};
 
 /// What an address is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,7 @@ pub(super) fn check(checker: &mut Checker<'_>) {
         }
         gateways(checker, vlan);
         routes(checker, vlan);
+        choice_of_mac(checker, vlan);
     }
     addresses_have_one_use(checker);
 }
@@ -242,6 +243,25 @@ fn alias(checker: &mut Checker<'_>, vlan: &Vlan, family: Family) {
         }
         (None, _) => {}
     }
+}
+
+/// The port's own MAC address can stand for the group only where it stands for nothing else.
+fn choice_of_mac(checker: &mut Checker<'_>, vlan: &Vlan) {
+    if vlan.vmac != Vmac::Off || checker.config.has_choice_of_mac(vlan.id) {
+        return;
+    }
+    let place = checker.tree.place(&Section::Vlan(vlan.id), Id::Vmac, "off");
+    let message = match checker.config.bridged_with(vlan.id) {
+        Some(other) => format!(
+            "`vmac off` on a VLAN that is bridged with VLAN {}: the hosts' own MAC addresses cross there anyway",
+            other.id
+        ),
+        None => {
+            "`vmac off` on a VLAN where this host is a router, whose frames have the port's own MAC address"
+                .to_owned()
+        }
+    };
+    checker.error(place, message, "remove the line");
 }
 
 const fn is_link_local(address: IpAddr) -> bool {

@@ -34,7 +34,10 @@ impl Router<'_> {
             return None;
         }
         let ft = sources.inputs.ft.take()?;
-        let parked = tokio::task::spawn_blocking(move || ft.join()).await.ok()?.ok()?;
+        let mut parked = tokio::task::spawn_blocking(move || ft.join()).await.ok()?.ok()?;
+        if let Some(parked) = &mut parked {
+            parked.own_macs = self.node.macs.parked();
+        }
         let until = parked.as_ref().map_or(0, |parked| parked.until_ns.saturating_sub(monotonic_ns()));
         if let Some(parked) = &parked
             && let Err(error) = self.node.drain.hold(parked.until_ns)

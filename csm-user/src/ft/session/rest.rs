@@ -5,7 +5,7 @@ use csm_common::gate::{Gate, GateState};
 use super::{Port, Session, nanos};
 use crate::ft::State;
 use crate::ft::election::{Election, Event};
-use crate::ft::parked::Parked;
+use crate::ft::parked::{OWN_MACS_MAX, Parked};
 
 impl Session {
     /// Goes on where the session that left `parked` rested. If its lease is over it listens like any that was away.
@@ -37,6 +37,7 @@ impl Session {
         let until_ns = self.parked_until?;
         let (secret, agreed) = self.keyring.parts();
         Some(Parked {
+            own_macs: [0; OWN_MACS_MAX],
             until_ns,
             rest: self.election.rest(),
             changed_mono_ns: self.status.changed_mono_ns,

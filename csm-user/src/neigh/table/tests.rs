@@ -49,6 +49,25 @@ fn a_wanted_host_is_asked_for_and_then_found() {
 }
 
 #[test]
+fn another_source_on_a_vlan_is_written_for_its_hosts_alone_and_taken_back() {
+    let mut table = table();
+    table.want(&HashSet::from([key("192.158.39.101", 3), key("192.158.38.20", 2)]));
+    let effects = table.set_source(3, Some(OTHER));
+    let (_, hop) = hop_of(&effects);
+    assert_eq!((effects.len(), hop.host, hop.source_mac), (1, key("192.158.39.101", 3), OTHER));
+    assert_eq!(table.set_source(3, Some(OTHER)), [], "nothing new");
+    let (_, effects) = table.want(&HashSet::from([key("192.158.39.102", 3)]));
+    assert_eq!(hop_of(&effects).1.source_mac, OTHER, "of one that comes later, too");
+    assert_eq!(table.set_source(2, None), []);
+    assert!(
+        table
+            .set_source(3, None)
+            .iter()
+            .all(|effect| { matches!(effect, Effect::SetNextHop(_, hop) if hop.source_mac == VIRTUAL) })
+    );
+}
+
+#[test]
 fn a_wanted_host_that_fails_is_unresolved_and_comes_back_under_its_number() {
     let mut table = table();
     let address = "192.158.39.101".parse().unwrap();

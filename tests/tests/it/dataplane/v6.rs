@@ -10,6 +10,7 @@ mod headers;
 mod jumbo;
 mod modes;
 mod neighbour;
+mod own_mac;
 mod race;
 mod router;
 mod tcp;

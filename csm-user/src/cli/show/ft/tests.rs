@@ -26,6 +26,7 @@ fn active() -> FtReply {
         timers_in_sync: Some(true),
         authenticated: None,
         paths: vec![path(9, 12), path(2, 13)],
+        macs: Vec::new(),
         foreign: Vec::new(),
         encrypted: false,
         witness: None,

@@ -50,6 +50,14 @@ pub(super) fn answer(to: &Host6, dst: Ipv6Addr, target: Ipv6Addr, flags: u32) ->
     frame
 }
 
+/// The answer to a host that asked, from `mac`.
+pub(super) fn answer_from(mac: [u8; 6], to: &Host6, target: Ipv6Addr) -> Vec<u8> {
+    let us = Host6 { mac, ..*to };
+    let mut frame = discovery(&us, target, to.ip, (ADVERTISEMENT, 0xe000_0000), target, 2);
+    frame[..6].copy_from_slice(&to.mac);
+    frame
+}
+
 pub(super) fn told(rig: &mut Rig) -> Vec<(u32, V6, u16, [u8; 6])> {
     rig6::events(rig).iter().map(|event| (event.kind, event.ip_be, event.vlan, event.mac)).collect()
 }
