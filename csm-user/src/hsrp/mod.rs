@@ -26,6 +26,5 @@
 pub mod advert;
 pub mod frame;
 pub mod machine;
-mod socket;
 pub mod task;
 pub mod wire;

@@ -19,9 +19,10 @@ use tokio::time::{Instant, sleep_until};
 use super::advert::{Advertiser, SOLICITATION};
 use super::frame::frame;
 use super::machine::{Effect, Event, Ignored, Machine, Params, Router, Timer};
-use super::socket;
 use super::wire::{Message, Op, State, port};
 use crate::model::Family;
+
+mod socket;
 
 /// Messages in a row after which a timer that is due has its turn.
 const BURST: u32 = 32;

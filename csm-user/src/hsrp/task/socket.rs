@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::wire::{Version, port};
+use crate::hsrp::wire::{Version, port};
 use crate::model::Family;
 
 /// Internetwork control, as routers send it.
