@@ -106,7 +106,9 @@ fn create<A: Family>(cold: &mut Cold<A>) -> Result<(), Reason> {
         choose(&packet.key, draft)?;
         to_real(packet, draft)?;
     }
-    if let Pair::Made = insert(draft)? {
+    let made = matches!(insert(draft)?, Pair::Made);
+    // What a server's packet says of the connection counts, whichever CPU was first.
+    if made || draft.local.flags & FLAG_REBUILT != 0 {
         settle(packet, draft);
     }
     Ok(())

@@ -15,7 +15,7 @@ use csm_common::service::{
 use crate::conn::Draft;
 use crate::family::Family;
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
-use crate::{forward, vserver};
+use crate::{forward, nat, vserver};
 
 /// Drafts the connection of a server's segment to the client side, which `route` leads to.
 #[inline(always)]
@@ -48,7 +48,7 @@ pub(crate) fn from_server<A: Family>(
         Some(origin) if origin.vserver == number => {
             A::reals().get(origin.real).ok_or(Reason::DropInternal)?.nexthop
         }
-        None if keeps_addresses(vserver) => way_back(packet)?,
+        None if keeps_addresses(vserver) && matches!(nat::of_static(key), Ok(0)) => way_back(packet)?,
         _ => return Err(Reason::DropNoConnection),
     };
     draft.connection.vserver = number;
@@ -85,7 +85,8 @@ const fn known_as<A: Family>(origin: &Origin<A>, connection: &mut Connection<A>)
     connection.real = origin.real;
 }
 
-/// `predictor forward` without `nat client`: what the server's packet says of addresses and ports is all there is.
+/// `predictor forward` without `nat client`: what the server's packet says of addresses and ports is all there is. Not of a host
+/// with a `static` section: it may be one of its own connections, under another address.
 #[inline(always)]
 const fn keeps_addresses<A: Family>(vserver: &Vserver<A>) -> bool {
     vserver.flags & VSERVER_FORWARD != 0 && vserver.flags & VSERVER_STATIC == 0 && vserver.pool == 0

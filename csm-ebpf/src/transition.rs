@@ -306,6 +306,10 @@ fn promote<A: Family>(
     if !share::take::<A>(entry.vserver) {
         return Next::Drop(Reason::DropShare);
     }
+    // A reset that another CPU saw at the same time as the server's better answer has given the place back.
+    if entry.flags & FLAG_ENDED != 0 && unset_flag(entry, FLAG_ENDED) & FLAG_ENDED != 0 {
+        room::take::<A>(entry.vserver, entry.real);
+    }
     let state = entry.state;
     for half in [&mut *entry, &mut *twin] {
         half.state = STATE_ESTABLISHED;

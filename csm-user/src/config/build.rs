@@ -138,6 +138,9 @@ pub(super) fn build(tree: &mut Tree, source: Source<'_>, diagnostics: &mut Vec<D
     real::resolve(&mut draft.config);
     let routed = draft.ports.iter().filter(|port| port.is_routed());
     draft.config.router = routed.map(|port| port.router.clone()).collect();
+    // In the order in which they are printed: what was read from a file is what is read back from `show running-config`.
+    draft.config.router.sort_by_key(|router| vlan_of_name(&router.name).is_some());
+    draft.config.routes.sort_by_key(|route| route.gateway.is_ipv6());
     draft.config.interfaces = draft.ports.iter().filter_map(PortLines::interface).collect();
     draft
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::ft::parked::{Parked, RECORD};
 use crate::state::Directory;
@@ -70,28 +70,11 @@ pub(super) fn execute(image: &Path, installed: &Path, handed: &Handed) -> io::Er
         true => command.env(STOP, "1"),
         false => command.env_remove(STOP),
     };
-    // The next process catches them a moment after it begins: until then they wait, and do not end it where it stands.
-    // SAFETY: before the execution only the mask of the thread that executes is changed, as a signal handler may do.
-    unsafe { command.pre_exec(|| stops().thread_block().map_err(io::Error::from)) };
     let failure = command.exec();
-    let _known = let_stops_in();
     // What is executed gets the signals' own dispositions; this process goes on, and ignores a closed pipe.
     // SAFETY: no handler is installed.
     let _ignored = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
     failure
-}
-
-/// What asks this process to stop, or tells it that its terminal is gone.
-fn stops() -> SigSet {
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
-}
-
-/// Lets the signals in that [`execute`] has made wait; to be called by the first thread, once they are caught.
-///
-/// # Errors
-/// None that a kernel is known to give.
-pub(super) fn let_stops_in() -> io::Result<()> {
-    stops().thread_unblock().map_err(io::Error::from)
 }
 
 /// What the process before has handed to this one.
@@ -187,6 +170,5 @@ mod tests {
         // SAFETY: no handler is installed, and it is what it was before.
         let before = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.expect("SIGPIPE");
         assert!(matches!(before, SigHandler::SigIgn));
-        assert!(!SigSet::thread_get_mask().expect("a mask").contains(Signal::SIGTERM), "it can be stopped");
     }
 }

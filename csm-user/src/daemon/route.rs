@@ -176,10 +176,7 @@ const fn replication_role(state: State, reason: Reason) -> Role {
 /// # Errors
 /// If signals cannot be received.
 pub(super) fn catch_signals() -> io::Result<[Signal; 3]> {
-    let caught =
-        [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
-    super::restart::let_stops_in()?;
-    Ok(caught)
+    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?])
 }
 
 /// Runs until one of the signals `terminate`, which `stop` stands for, too, and until the role has been handed over then; or, for a restart, until the

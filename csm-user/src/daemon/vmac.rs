@@ -130,11 +130,17 @@ impl Macs {
     }
 
     /// The VLANs on which the port's own address is used, for the csmd after this one; 0: none.
-    pub(super) fn parked(&self) -> [u16; OWN_MACS_MAX] {
+    pub(super) fn parked(&self, config: &Config) -> [u16; OWN_MACS_MAX] {
         let mut vlans = [0; OWN_MACS_MAX];
         let used = self.used();
-        let own = used.iter().filter(|(_, own)| **own);
-        vlans.iter_mut().zip(own).for_each(|(slot, (vlan, _))| *slot = *vlan);
+        // Where it is configured the next one knows it by itself.
+        let found =
+            |vlan: &&Vlan| vlan.vmac == Vmac::Auto && used.get(&vlan.id.get()).is_some_and(|own| *own);
+        let own: Vec<u16> = config.vlans.iter().filter(found).map(|vlan| vlan.id.get()).collect();
+        if let Some(beyond) = own.get(OWN_MACS_MAX..).filter(|beyond| !beyond.is_empty()) {
+            tracing::warn!(vlans = ?beyond, "the next csmd has to find out anew that the virtual MAC address is lost there");
+        }
+        vlans.iter_mut().zip(own).for_each(|(slot, vlan)| *slot = vlan);
         vlans
     }
 }

@@ -256,7 +256,10 @@ impl Model {
         let (real, to_server) = match origin {
             Some(origin) if service.number == origin.service => (Some(origin.real.number), origin.real.hop),
             // The server is reached under its own address.
-            None if service.mode == Mode::Forward && service.source == Source::Own => {
+            None if service.mode == Mode::Forward
+                && service.source == Source::Own
+                && self.scene.statics_of(key.src).is_none() =>
+            {
                 let (way, vlan) = self.scene.way(key.src).ok_or(none)?;
                 if vlan != key.vlan {
                     return Err(none);

@@ -1,11 +1,16 @@
 //! What outlives a controller, and what the next one makes of it, against the kernel's own maps.
 
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::path::PathBuf;
 
+use aya::maps::lpm_trie::Key;
+use aya::maps::{LpmTrie, Map, MapData};
+use csm_common::address::V6;
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::gate::{Gate, GateState};
 use csm_common::names;
+use csm_common::net::Route;
 use csm_common::service::Real;
 use csm_user::dataplane::adopt::{Convert, LAYOUT, Migration};
 use csm_user::dataplane::bpf::{BpfMap, Update};
@@ -30,13 +35,17 @@ impl Place {
     }
 
     fn load_by(&self, connections: u32, keep: Keep) -> Dataplane {
+        Self::load_for(false, connections, keep)
+    }
+
+    fn load_for(ipv6: bool, connections: u32, keep: Keep) -> Dataplane {
         let capacity = Capacity {
             connections,
             embryonic: 1024,
             sticky: 1024,
             vservers: 16,
             reals: 16,
-            ipv6: false,
+            ipv6,
             router: false,
         };
         Dataplane::load_over(&[], AttachMode::Native, capacity, Some(keep)).expect("a program")
@@ -200,4 +209,24 @@ fn values_that_have_become_longer_keep_what_they_were() {
     let real = reals.get(&3).expect("a map").expect("an element");
     assert_eq!((real.ip_be.to_ne_bytes(), real.farm.to_ne_bytes()), ([0, 1, 2, 3], [16, 17, 18, 19]));
     assert_eq!((real.max_conns, real.min_conns), (0, 0), "as if it were not configured");
+}
+
+#[test]
+fn a_table_that_is_needed_no_more_does_not_hold_up_what_is() {
+    let place = Place::new("no-ipv6");
+    let keep = || Keep::open(&place.0).expect("a BPF file system, and root");
+    let first = Place::load_for(true, 5_000, keep());
+    fill(&first, 10);
+    let routes = MapData::from_fd(first.descriptor(names::ROUTES6).expect("a map")).expect("a map");
+    let mut routes: LpmTrie<MapData, V6, Route> =
+        LpmTrie::try_from(Map::LpmTrie(routes)).expect("of this shape");
+    let network = |number| Key::new(16, V6::from(Ipv6Addr::new(number, 0, 0, 0, 0, 0, 0, 0)));
+    let route = Route { nexthop: 0, vlan: 2, kind: 0 };
+    for number in [0x2001, 0x2002] {
+        routes.insert(&network(number), route, 0).expect("a route");
+    }
+    first.abandon();
+    let second = Place::load_for(false, 5_000, keep());
+    assert!(second.has_adopted());
+    assert_eq!(flows(&second).entries().expect("entries").len(), 20);
 }

@@ -79,6 +79,7 @@ pub struct FtReply {
     /// The ways to the other node, the FT VLAN first.
     pub paths: Vec<PathReply>,
     /// Which MAC address the group's frames carry, by VLAN; not of bridged ones, nor where this host is a router.
+    #[serde(default)]
     pub macs: Vec<MacReply>,
     /// Who else speaks the FT protocol on them, and is not believed.
     pub foreign: Vec<ForeignReply>,

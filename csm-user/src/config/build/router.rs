@@ -36,6 +36,10 @@ fn group(router: &mut RouterInterface, statement: &Statement) -> Option<()> {
     let number = statement.number("GROUP").unwrap_or(0);
     let new = || StandbyGroup::new(number);
     if no && matches!(statement.id, Id::StandbyIp | Id::StandbyIpv6) {
+        if !statement.has("ip") && !statement.has("ipv6") {
+            router.groups.retain(|group| group.number != number);
+            return Some(());
+        }
         // The group goes with the last of its addresses.
         let v6 = statement.id == Id::StandbyIpv6;
         router.groups.retain_mut(|group| {

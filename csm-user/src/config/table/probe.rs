@@ -29,7 +29,7 @@ pub(super) static APPLIED: &[Command] = &[
             ]),
         ],
         "Enters the configuration of a probe. A datagram of udp is empty: the check fails if the server's host says that nobody is \
-         there, or is not there itself. A connection is ended by a reset.",
+         there, or is not there itself; the latter takes ARP three seconds to find, so with a `receive` below 4 use an icmp probe beside it. A connection is ended by a reset.",
     )
     .removes_section()
     .repeats(Repeat::Conflicts)

@@ -557,3 +557,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_routers_lines_mean_the_same_in_any_order() {
+    let text = "interface vlan2\n ip address 10.2.9.1 255.255.0.0\n\
+                interface eth4\n ip address 10.200.0.1 255.255.255.0\n ipv6 address 2001:db8:200::1/64\n\
+                ipv6 route 2001:db8:31::/48 2001:db8:200::7\nip route 172.31.0.0 255.255.0.0 10.200.0.9\n\
+                module csm 5\n vlan 2 client\n  ip address 10.2.0.1 255.255.0.0\n";
+    let outcome = check("a.cfg", text, &host());
+    let read = outcome.config.unwrap_or_else(|| panic!("{}", render("a.cfg", text, &outcome.diagnostics)));
+    assert_eq!((read.router.len(), read.routes.len()), (2, 2));
+    assert_eq!(check("a.cfg", &print(&read), &host()).config, Some(read));
+}
+
+#[test]
+fn no_standby_removes_the_group_of_either_family() {
+    let text = "interface eth4\n ip address 10.200.0.1 255.255.255.0\n standby version 2\n standby 2 ipv6 autoconfig\n \
+                standby 2 priority 110\n no standby 2\nmodule csm 5\n vlan 2 client\n  ip address 10.2.0.1 255.255.0.0\n";
+    let outcome = check("a.cfg", text, &host());
+    let read = outcome.config.unwrap_or_else(|| panic!("{}", render("a.cfg", text, &outcome.diagnostics)));
+    assert_eq!(read.router[0].groups, []);
+}

@@ -36,7 +36,7 @@ impl Router<'_> {
         let ft = sources.inputs.ft.take()?;
         let mut parked = tokio::task::spawn_blocking(move || ft.join()).await.ok()?.ok()?;
         if let Some(parked) = &mut parked {
-            parked.own_macs = self.node.macs.parked();
+            parked.own_macs = self.node.macs.parked(&self.node.config());
         }
         let until = parked.as_ref().map_or(0, |parked| parked.until_ns.saturating_sub(monotonic_ns()));
         if let Some(parked) = &parked

@@ -73,9 +73,12 @@ pub fn copy(
             value.resize(value.len().max(into.shape.value as usize), 0);
             match into.set(&new_key, &value, update) {
                 Ok(()) => copied += 1,
-                // There already; of an array, beyond its end; or full.
+                // There already; of an array, beyond its end; or full, which a table of prefixes says in a way of its own.
                 Err(error)
-                    if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::E2BIG | libc::ENOMEM)) => {}
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EEXIST | libc::E2BIG | libc::ENOMEM | libc::ENOSPC)
+                    ) => {}
                 Err(error) => return Err(error),
             }
         }
