@@ -145,18 +145,9 @@ fn begin<A: Family>(cold: &mut Cold<A>) {
 #[inline(never)]
 fn draft_connection<A: Family>(packet: &Packet<A>, draft: &mut Draft<A>) -> Result<(), Reason> {
     match vserver::lookup(packet) {
-        Some(number) if !may_answer(packet, number) => balance(packet, number, draft),
-        _ => route(packet, draft),
+        Some(number) => balance(packet, number, draft),
+        None => route(packet, draft),
     }
-}
-
-/// Whether a server's packet to the network of virtual server `number` may be one of a connection that came by it: `predictor
-/// forward` is for networks that clients are in, too.
-#[inline(always)]
-fn may_answer<A: Family>(packet: &Packet<A>, number: u32) -> bool {
-    !packet.opens()
-        && packet.ingress.role == PORT_SERVER
-        && A::vservers().get(number).is_some_and(|vserver| vserver.flags & VSERVER_FORWARD != 0)
 }
 
 /// Enters the connection that was drafted, which has its place at its real, unless another CPU has entered it just now.

@@ -6,7 +6,9 @@
 //! acknowledges what the server sent: neither side alone brings it to the table that never does.
 
 use csm_common::counter::Reason;
-use csm_common::flow::{Connection, FLAG_FIN, FLAG_REBUILT, FLAG_REPLICATE, STATE_CLOSED, STATE_SYN_ACK};
+use csm_common::flow::{
+    Connection, FLAG_FIN, FLAG_REBUILT, FLAG_REPLICATE, NONE, STATE_CLOSED, STATE_SYN_ACK,
+};
 use csm_common::net::{PORT_SERVER, Route};
 use csm_common::service::{
     Origin, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_STATIC, Vserver, VserverKey,
@@ -34,8 +36,7 @@ pub(crate) fn from_server<A: Family>(
     let service = VserverKey { ip_be: key.src_be, port_be: key.sport_be, proto: key.proto, kind: 0 };
     reverse(packet, route, &mut draft.connection);
     // SAFETY: one that is replaced meanwhile was in force until just now.
-    let origin = unsafe { A::origins().get(service) };
-    if let Some(origin) = origin {
+    if let Some(origin) = unsafe { A::origins().get(service) } {
         known_as(origin, &mut draft.connection);
     }
     // By its VLAN and client it might be another virtual server's.
@@ -44,19 +45,34 @@ pub(crate) fn from_server<A: Family>(
     if vserver.flags & VSERVER_INSERVICE == 0 || another_stands(&draft.connection) {
         return Err(Reason::DropNoConnection);
     }
-    draft.local.to_server = match origin {
-        Some(origin) if origin.vserver == number => {
-            A::reals().get(origin.real).ok_or(Reason::DropInternal)?.nexthop
-        }
-        None if keeps_addresses(vserver) && matches!(nat::of_static(key), Ok(0)) => way_back(packet)?,
-        _ => return Err(Reason::DropNoConnection),
-    };
+    draft.local.to_server = to_server(packet, vserver, number, &draft.connection)?;
     draft.connection.vserver = number;
     let replicate = if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE };
     draft.local.to_client = forward::resolve(route, key.dst_be)?;
     draft.local.flags = FLAG_REBUILT | replicate;
     make_way(&draft.connection);
     Ok(())
+}
+
+/// Next hop to the server: its real's, or, of a server without, the one that leads back to the packet's sender.
+#[inline(always)]
+fn to_server<A: Family>(
+    packet: &Packet<A>,
+    vserver: &Vserver<A>,
+    number: u32,
+    connection: &Connection<A>,
+) -> Result<u32, Reason> {
+    // SAFETY: fields of a map's value; volatile, so that the verifier walks what is before once for both.
+    let (known, real) = unsafe {
+        ((&raw const connection.vserver).read_volatile(), (&raw const connection.real).read_volatile())
+    };
+    if known == number {
+        return Ok(A::reals().get(real).ok_or(Reason::DropInternal)?.nexthop);
+    }
+    if known != NONE || !keeps_addresses(vserver) || !matches!(nat::of_static(&packet.key), Ok(0)) {
+        return Err(Reason::DropNoConnection);
+    }
+    way_back(packet)
 }
 
 /// Makes the draft, which has the packet's sender as the client, the server's connection with the packet's receiver: with the
@@ -82,6 +98,7 @@ const fn reverse<A: Family>(packet: &Packet<A>, route: &Route, connection: &mut 
 const fn known_as<A: Family>(origin: &Origin<A>, connection: &mut Connection<A>) {
     connection.virtual_be = origin.virtual_be;
     connection.virtual_port_be = origin.port_be;
+    connection.vserver = origin.vserver;
     connection.real = origin.real;
 }
 

@@ -28,10 +28,7 @@ impl Model {
         relayed: bool,
         made: &dyn Fn(&Key) -> Option<Made>,
     ) -> Result<(u32, bool), Failed> {
-        // A server's packet to a network that is forwarded to may be one of a connection that came by it.
-        let may_answer =
-            |service: &Service| !transport.opens() && service.mode == Mode::Forward && key.vlan == 3;
-        let (conn, pool) = match self.service(key).cloned().filter(|service| !may_answer(service)) {
+        let (conn, pool) = match self.service(key).cloned() {
             Some(service) => self.balance(key, transport, &service, made)?,
             None => {
                 let (way, egress) = self.way_on(key)?;
