@@ -313,7 +313,7 @@ pub struct Election {
     cooling: bool,
     /// Patience is armed.
     patient: bool,
-    /// Made standby by command: does not preempt.
+    /// Made standby by command: does not preempt a peer that it would only outrank by priority.
     held: bool,
     /// Told to leave.
     leaving: bool,
@@ -431,9 +431,7 @@ impl Election {
             priority,
             forwardable: self.forwardable,
             eligible: self.eligible,
-            preempt: self.params.preempt
-                && !self.held
-                && !self.peer.is_some_and(|peer| self.damped && peer.eligible),
+            preempt: self.params.preempt && !self.peer.is_some_and(|peer| self.rests_with(&peer)),
             complete: self.replica_ready(),
             hears_you: self.peer.is_some(),
             offer: false,

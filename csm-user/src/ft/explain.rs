@@ -166,6 +166,7 @@ fn of_standby(status: &FtStatus) -> Vec<String> {
             "no box is active: the one that ranks higher takes the role as soon as both know it".to_owned(),
         ];
     }
+    let is_needed = status.eligible && !peer.eligible;
     let damped = format!(
         "the role has come back to this box {} times lately, and it waits {} s more",
         status.returns,
@@ -190,8 +191,11 @@ fn of_standby(status: &FtStatus) -> Vec<String> {
             &Side { name: "the peer", priority: peer.priority, eligible: peer.eligible },
             &[
                 (status.preempt, "`preempt` is not configured"),
-                (status.preempt_damped.is_none() || !peer.eligible, &damped),
-                (!status.preempt_held, "this box was made standby by `clear module csm N ft active`"),
+                (status.preempt_damped.is_none() || is_needed, &damped),
+                (
+                    !status.preempt_held || is_needed,
+                    "this box was made standby by `clear module csm N ft active`",
+                ),
                 (peer.hears_us, "the peer does not hear this box"),
                 (status.replica_complete, "the replica is not complete"),
                 (status.forwardable, "this box cannot forward"),

@@ -84,6 +84,8 @@ pub struct Session {
     deadlines: [Option<u64>; Timer::ALL.len()],
     /// End of the lease that an open or relay-in gate has, ns; the gate's own may differ by a negative control.
     lease_end: Option<u64>,
+    /// While the machine learns of it: when a lease was over that shut the gate, ns.
+    shut_ns: Option<u64>,
     /// The thread was held up in this turn: what the machine is still to learn of it.
     lapsed: Option<Event>,
     /// As commanded; the machine is told only while tokio lives.
@@ -133,6 +135,7 @@ impl Session {
             controls,
             deadlines: [None; Timer::ALL.len()],
             lease_end: None,
+            shut_ns: None,
             lapsed: None,
             forwardable: false,
             able: false,
@@ -358,10 +361,12 @@ impl Session {
     /// half a failover time stays unnoticed, and in less a peer that left cannot have come back and claimed.
     fn catch_up(&mut self, now: u64, port: &mut impl Port) {
         self.tell_granted(now, port);
-        if self.lease_end.take_if(|end| now >= *end).is_some() {
+        if let Some(end) = self.lease_end.take_if(|end| now >= *end) {
             // The heartbeat that should have renewed it is armed anew by what follows, so its lateness is noted here.
             let late_ns = self.due(now).map_or(0, |(_, deadline)| now - deadline);
+            self.shut_ns = Some(end);
             self.expire(Event::LeaseExpired, late_ns, now, port);
+            self.shut_ns = None;
         }
         let too_late = self.too_late();
         while let Some((timer, deadline)) = self.due(now).filter(|&(_, deadline)| now - deadline > too_late) {
@@ -416,9 +421,10 @@ impl Session {
         }
         self.effects = effects;
         if let Some(event) = self.lapsed.take() {
-            self.lease_end = None;
             let again = port.now_ns();
+            self.shut_ns = self.lease_end.take().filter(|end| *end <= again);
             self.expire(event, again.saturating_sub(now), again, port);
+            self.shut_ns = None;
         }
     }
 
@@ -505,6 +511,9 @@ impl Session {
         port: &mut impl Port,
     ) {
         let wall_ns = port.wall_ns();
+        // The gate shuts at the end of its lease, whenever the thread gets to know.
+        let shut_ns = self.shut_ns.filter(|_| before.0 == State::Active && !self.controls.lease_off);
+        let since_ns = now.saturating_sub(shut_ns.unwrap_or(now));
         let (old_state, old_term) = before;
         let term = self.election.term();
         let change = match (old_state == State::Active, state == State::Active) {
@@ -521,8 +530,8 @@ impl Session {
                 kind,
                 reason,
                 term,
-                mono_ns: now,
-                wall_ns,
+                mono_ns: now - since_ns,
+                wall_ns: wall_ns.saturating_sub(since_ns),
                 path_age: self.heard_ns.map(|heard| Duration::from_nanos(now.saturating_sub(heard))),
                 lateness: Duration::from_nanos(self.late_ns),
             });

@@ -237,11 +237,12 @@ pub struct Flight {
     pub reason: Reason,
     /// Term claimed or given up.
     pub term: u64,
-    /// CLOCK_MONOTONIC, ns.
+    /// When the gate opened or shut, CLOCK_MONOTONIC, ns. One that its lease shut did so at the lease's end, which the thread may
+    /// get to know later.
     pub mono_ns: u64,
-    /// Wall clock, ns since 1970.
+    /// The same by the wall clock, ns since 1970.
     pub wall_ns: u64,
-    /// Time since the last message of the peer; `None`: never heard.
+    /// Time since the last message of the peer, when this was recorded; `None`: never heard.
     pub path_age: Option<Duration>,
     /// How late the thread was woken for it.
     pub lateness: Duration,

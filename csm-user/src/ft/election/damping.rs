@@ -2,7 +2,7 @@
 //!
 //! What flaps is, as a rule, something tracked: each time it fails the role goes to the peer, and each time it is well again it
 //! comes back, since this node ranks higher. Nobody gains by that, so after [`FREE`] returns each further one waits, twice as
-//! long as the last. A peer that is silent, leaves, cannot forward, or has tracking against it is never waited for.
+//! long as the last. A peer that is silent, leaves, cannot forward, or has tracking against it that this node has not, is never waited for.
 
 use std::time::Duration;
 

@@ -211,15 +211,18 @@ impl Election {
 
     fn may_preempt(&self, peer: &Message) -> bool {
         let better = (self.eligible, self.params.priority) > (peer.eligible, peer.priority);
-        // A role that has flapped stays where it is, as long as it can be used there.
-        let damped = self.damped && peer.eligible;
         self.params.preempt
-            && !self.held
+            && !self.rests_with(peer)
             && !self.cooling
-            && !damped
             && self.is_heard_by(peer)
             && self.replica_ready()
             && better
+    }
+
+    /// A role that has flapped, or was moved by command, is left where it is; but not with a peer that has tracking against it, if this
+    /// node has not.
+    pub(super) const fn rests_with(&self, peer: &Message) -> bool {
+        (self.held || self.damped) && (peer.eligible || !self.eligible)
     }
 
     /// Whether the active node gives the role to one that asks for it.

@@ -100,7 +100,7 @@ fn a_standby_names_each_thing_that_keeps_it_from_preempting() {
     );
     (standby.eligible, standby.preempt_held) = (true, true);
     assert!(says(&standby).contains("made standby by `clear module csm N ft active`"), "{}", says(&standby));
-    standby.preempt_held = false;
+    // What was moved by command comes back when tracking wants it.
     standby.peer.as_mut().expect("heard").eligible = false;
     standby.priority = 5;
     assert_eq!(
