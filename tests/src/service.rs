@@ -102,8 +102,10 @@ fn nginx(
     std::fs::create_dir_all(directory)?;
     let configuration = directory.join("nginx.conf");
     let (here, root) = (directory.display(), web_root.display());
-    let listen6: String =
-        addresses6.iter().map(|address| format!(" listen [{address}]:{WEB_PORT} backlog=4096;\n")).collect();
+    let listen6 = match addresses6 {
+        [] => String::new(),
+        _ => format!(" listen [::]:{WEB_PORT} ipv6only=on backlog=4096;\n"),
+    };
     let text = format!(
         "user root;\nworker_processes 1;\npid {here}/nginx.pid;\nerror_log {here}/error.log;\n\
          events {{ worker_connections 4096; }}\n\

@@ -117,9 +117,9 @@ impl Way {
         matches!(self, Self::Ipip | Self::Gue)
     }
 
-    /// Bridge mode balances IPv4 only, and the lab's far ends of tunnels know nothing else.
+    /// Bridge mode balances IPv4 only.
     fn has_ipv6(self) -> bool {
-        self != Self::Bridge && !self.is_tunnel()
+        self != Self::Bridge
     }
 
     /// Whom the clients ask, in each family.
@@ -280,6 +280,12 @@ pub fn run(way: Way, programs: &[Program], own: Programs, out: PathBuf) -> Resul
         }
     }
     let seen = eyes.close()?;
+    if way.is_tunnel() {
+        for target in way.targets() {
+            let taken: u64 = ends.iter().flat_map(|end| end.taken(target.is_ipv6())).sum();
+            anyhow::ensure!(taken > 100, "only {taken} packets for {target} came through a tunnel");
+        }
+    }
     drop((servers, ends));
     let leaks = lab.take_down()?;
     anyhow::ensure!(leaks.is_empty(), "left behind: {leaks:?}");
@@ -301,7 +307,11 @@ fn prepare(way: Way, topology: &Topology) -> Result<()> {
     for server in &topology.servers {
         if way.is_tunnel() {
             server.sysctl("ipv4/conf/all/arp_ignore", "1")?;
-            server.ip(&[format!("addr add {ADDRESS}/32 dev lo")])?;
+            server.sysctl("ipv6/conf/lo/disable_ipv6", "0")?;
+            server.ip(&[
+                format!("addr add {ADDRESS}/32 dev lo"),
+                format!("addr add {ADDRESS6}/128 dev lo nodad"),
+            ])?;
         }
     }
     Ok(())

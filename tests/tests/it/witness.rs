@@ -158,8 +158,8 @@ fn with_a_witness_exactly_one_box_forwards_whatever_is_parted() {
     let claimed = recorded(&mut lab, active, "claim");
     let silence = claimed["peer_heard_ms_ago"].as_u64().expect("it was heard");
     println!("took the role {silence} ms after the last word of the peer");
-    // The waiting time is 150 ms; on a loaded machine threads are late.
-    assert!((150..250).contains(&silence), "{claimed}");
+    // The waiting time is 150 ms. How much later a thread is on a loaded machine is no test's matter.
+    assert!((150..1_000).contains(&silence), "{claimed}");
     // Alone it lives by the witness's grants, also over a restart of the witness.
     witness.stop();
     witness.csmd = Witness::csmd(&lab, &witness.host);
