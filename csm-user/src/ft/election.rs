@@ -315,6 +315,8 @@ pub struct Election {
     patient: bool,
     /// Made standby by command: does not preempt a peer that it would only outrank by priority.
     held: bool,
+    /// The command was given although tracking stood against the peer: so until that has once ended, it is not followed either.
+    firm: bool,
     /// Told to leave.
     leaving: bool,
     /// Relay-out and leaving: the successor is active, the end is set.
@@ -356,6 +358,7 @@ impl Election {
             cooling: false,
             patient: false,
             held: false,
+            firm: false,
             leaving: false,
             lingering: false,
             granted: false,
@@ -399,6 +402,12 @@ impl Election {
     #[must_use]
     pub const fn is_preempt_held(&self) -> bool {
         self.held
+    }
+
+    /// Of [`Election::is_preempt_held`]: tracking against the peer, which was there when the command came, does not end it.
+    #[must_use]
+    pub const fn is_held_firmly(&self) -> bool {
+        self.firm
     }
 
     /// Only the witness can give the role to this node, or is to go on giving it.

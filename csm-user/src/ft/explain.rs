@@ -193,7 +193,7 @@ fn of_standby(status: &FtStatus) -> Vec<String> {
                 (status.preempt, "`preempt` is not configured"),
                 (status.preempt_damped.is_none() || is_needed, &damped),
                 (
-                    !status.preempt_held || is_needed,
+                    !status.preempt_held || (is_needed && !status.held_firmly),
                     "this box was made standby by `clear module csm N ft active`",
                 ),
                 (peer.hears_us, "the peer does not hear this box"),

@@ -49,6 +49,8 @@ pub struct FtStatus {
     pub preempt: bool,
     /// Preemption waits, because `clear module csm N ft active` was given here.
     pub preempt_held: bool,
+    /// So it does with tracking against the peer, which the command was given in spite of.
+    pub held_firmly: bool,
     /// Preemption waits for so long yet, because the role has come back too often.
     pub preempt_damped: Option<Duration>,
     /// How often it came back by preemption lately.

@@ -84,8 +84,9 @@ impl Election {
         if nonce != message.nonce {
             self.retire(nonce);
             self.remember(nonce, sequence);
-            self.held = false;
+            (self.held, self.firm) = (false, false);
         }
+        self.firm &= !message.eligible;
         let known = self.peer.is_some_and(|peer| (peer.nonce, peer.mac) == (message.nonce, message.mac));
         self.last = (message.nonce, message.sequence);
         self.peer = Some(*message);

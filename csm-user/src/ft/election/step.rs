@@ -43,7 +43,8 @@ impl Election {
         match state {
             State::Active => {
                 self.unclaimed = Some((self.keeper, self.claimed));
-                (self.held, self.offered, self.cooling, self.keeper) = (false, false, false, true);
+                (self.held, self.firm, self.offered) = (false, false, false);
+                (self.cooling, self.keeper) = (false, true);
                 self.claimed = self.term;
                 effects.push(Effect::Adopt);
                 self.send(Kind::Coup, effects);
@@ -104,6 +105,7 @@ impl Election {
                 self.note_loss(effects);
                 if self.offer.take() == Some(Reason::Forced) {
                     self.held = next == State::RelayOut;
+                    self.firm = self.held && self.peer.is_some_and(|peer| !peer.eligible);
                     return Some(if self.held { Ok(()) } else { Err(Refusal::Overtaken) });
                 }
             }
@@ -220,9 +222,9 @@ impl Election {
     }
 
     /// A role that has flapped, or was moved by command, is left where it is; but not with a peer that has tracking against it, if this
-    /// node has not.
+    /// node has not, unless whoever gave the command could know that.
     pub(super) const fn rests_with(&self, peer: &Message) -> bool {
-        (self.held || self.damped) && (peer.eligible || !self.eligible)
+        self.firm || ((self.held || self.damped) && (peer.eligible || !self.eligible))
     }
 
     /// Whether the active node gives the role to one that asks for it.

@@ -27,6 +27,7 @@ impl Session {
         status.term = own.term;
         (status.priority, status.preempt) = (own.priority, self.election.params().preempt);
         status.preempt_held = self.election.is_preempt_held();
+        status.held_firmly = self.election.is_held_firmly();
         let damped = self.deadlines[Timer::Damping as usize].filter(|_| self.election.is_damped());
         status.preempt_damped = damped.map(|until| Duration::from_nanos(until.saturating_sub(now)));
         status.returns = self.election.returns();
@@ -125,6 +126,7 @@ pub(in crate::ft) fn blank(election: &Election, vlan: u16) -> FtStatus {
         guard: params.failover.saturating_sub(params.lease),
         preempt: params.preempt,
         preempt_held: false,
+        held_firmly: false,
         preempt_damped: None,
         returns: 0,
         forwardable: false,
