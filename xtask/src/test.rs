@@ -38,20 +38,19 @@ impl Test {
             return kernels::run(&toolchain, &self.arguments);
         }
 
-        // Timing in a lab is real: one at a time, after everything that can run side by side.
-        let pure = ["--workspace", "--exclude", "csm-ebpf", "--exclude", "csm-tests"];
+        // Timing in a lab is real: one at a time, after everything that can run side by side. The packages are the same in both
+        // runs, for each other selection would give the dependencies other features, and build all anew.
         let seed = std::env::var(PROPTEST_SEED.0).unwrap_or_else(|_| PROPTEST_SEED.1.to_owned());
+        let cargo = || {
+            let mut cargo = exec::cargo();
+            cargo.args(["test", "--workspace", "--exclude", "csm-ebpf"]).env(PROPTEST_SEED.0, &seed);
+            cargo
+        };
+        exec::run(toolchain.apply(cargo().args(["--lib", "--bins"])).args(&self.arguments))?;
         exec::run(
             toolchain
-                .apply(exec::cargo().arg("test").args(pure))
+                .apply(cargo().args(["--test", "*"]))
                 .args(&self.arguments)
-                .env(PROPTEST_SEED.0, &seed),
-        )?;
-        exec::run(
-            toolchain
-                .apply(exec::cargo().args(["test", "--package", "csm-tests"]))
-                .args(&self.arguments)
-                .env(PROPTEST_SEED.0, &seed)
                 .env("RUST_TEST_THREADS", "1"),
         )
     }
