@@ -127,6 +127,7 @@ pub enum Id {
     StandbyVersion,
     StandbyIp,
     StandbyIpv6,
+    StandbyPrefix,
     StandbyPriority,
     StandbyPreempt,
     StandbyTimers,

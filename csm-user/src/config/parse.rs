@@ -176,6 +176,15 @@ impl Statement {
         }
     }
 
+    /// The text in `slot`.
+    #[must_use]
+    pub(super) fn text(&self, slot: &str) -> Option<String> {
+        match &self.arg(slot)?.value {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
     /// The name in `NAME`.
     #[must_use]
     pub(super) fn name(&self) -> Option<&Name> {

@@ -74,12 +74,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     ),
     Command::refused(
         Interface,
-        &[Word("standby", ""), Optional(&[Slot("GROUP", Kind::Number(0, 4095), "")]), Word("ip", "")],
-        "a virtual address is not learned from the other router",
-        "add it: `standby N ip ADDRESS`, on both",
-    ),
-    Command::refused(
-        Interface,
         &[Word("shutdown", "")],
         "a port that is named here is used",
         "remove the interface, or take it down with `ip link set NAME down`",

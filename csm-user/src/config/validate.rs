@@ -384,7 +384,11 @@ impl Checker<'_> {
             (translated, limits::STATICS_MAX, "hosts and networks of `static` sections, and their servers"),
             (clients, limits::CLIENTS_MAX, "networks of clients"),
             (reals, limits::REALS_MAX, "reals"),
-            (self.config.standby_groups().count(), limits::GROUPS_MAX, "HSRP groups"),
+            (
+                self.config.standby_groups().map(|run| run.addresses().count().max(1)).sum(),
+                limits::GROUPS_MAX,
+                "HSRP groups, and global addresses of theirs",
+            ),
             (
                 self.config.routes.len() + 4 * self.config.router.len(),
                 limits::ROUTES_MAX,

@@ -1,6 +1,6 @@
 //! What the running daemon is made of, as the API and the event loop share it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::apply::Changes;
 use super::planner::Planner;
 use super::reloads::Reloads;
+use super::router::OwnGateways;
 use super::saved::Saved;
 use super::standby::Groups;
 use super::startup::Options;
@@ -85,6 +86,8 @@ pub struct Node {
     pub planner: Arc<Planner>,
     /// Neighbours.
     pub neighbours: Arc<Neighbours>,
+    /// Next hops that are HSRP groups of this host.
+    pub(super) own_gateways: Arc<OwnGateways>,
     /// Verdicts of the probes.
     pub health: watch::Receiver<Arc<Health>>,
     /// The election; `None` without an FT group.
@@ -207,28 +210,24 @@ pub(super) struct Hops {
     v4: HopMaps,
     /// Of IPv6; `None`: the node was started without.
     v6: Option<HopMaps<V6>>,
-    /// Those that are HSRP groups of this host: number and virtual MAC.
-    groups: HashMap<Host, (u16, [u8; 6])>,
+    /// Those that are HSRP groups of this host.
+    groups: Arc<OwnGateways>,
 }
 
 impl Hops {
     /// # Errors
     /// If a map is missing or of another shape.
-    pub(super) fn open(
-        source: &impl MapSource,
-        ipv6: bool,
-        groups: HashMap<Host, (u16, [u8; 6])>,
-    ) -> io::Result<Self> {
+    pub(super) fn open(source: &impl MapSource, ipv6: bool, groups: Arc<OwnGateways>) -> io::Result<Self> {
         Ok(Self { v4: HopMaps::open(source)?, v6: ipv6.then(|| HopMaps::open(source)).transpose()?, groups })
     }
 
     fn entry<A: Wire>(&self, hop: &Hop) -> NextHop<A> {
         let mut entry = next_hop(hop);
-        if let Some((group, mac)) = self.groups.get(&hop.host.neighbour()) {
+        if let Some((group, mac)) = self.groups.get(hop.host.neighbour()) {
             // Whoever is the active router has this address; nobody answers for it while this host is.
-            entry.dst_mac = *mac;
+            entry.dst_mac = mac;
             entry.flags |= NEXTHOP_GROUP | NEXTHOP_RESOLVED;
-            entry.group = *group;
+            entry.group = group;
         }
         entry
     }

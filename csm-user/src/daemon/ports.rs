@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use csm_common::net::{Group, PORT_CLIENT, PORT_FT, PORT_ROUTER, PORT_SERVER};
+use csm_common::net::{PORT_CLIENT, PORT_FT, PORT_ROUTER, PORT_SERVER};
 
 use super::node::NodePort;
 use super::startup::Failure;
 use crate::dataplane::load::{LoadError, PortSpec, Veth};
 use crate::dataplane::task::adopted::Keep;
+use crate::dataplane::task::router::HostGroup;
 use crate::model::{Carried, Config, Family, Vlan, VlanId, VlanRole, channel_name, veth_names};
 use crate::neigh::bond::Bonds;
 use crate::neigh::membership::{Accepts, Membership};
@@ -229,7 +230,7 @@ pub(super) fn raise(config: &Config, specs: &[PortSpec]) -> Result<OwnAddresses,
 pub(super) fn accept(
     specs: &[PortSpec],
     vmac: [u8; 6],
-    groups: &[(Group, IpAddr)],
+    groups: &[HostGroup],
 ) -> Result<Vec<Membership>, Failure> {
     let mut all = BTreeMap::new();
     for port in specs {
@@ -237,7 +238,7 @@ pub(super) fn accept(
     }
     let of_module = specs.iter().filter(|port| !matches!(port.role, PORT_FT | PORT_ROUTER) || port.tagged);
     let of_module = of_module.map(|port| ((port.ifindex, vmac), port.name.as_str()));
-    let of_router = groups.iter().filter_map(|(group, _)| {
+    let of_router = groups.iter().filter_map(|HostGroup { group, .. }| {
         let port = specs.iter().find(|port| port.vlan == group.vlan)?;
         Some(((port.ifindex, group.mac), port.name.as_str()))
     });

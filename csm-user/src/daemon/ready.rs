@@ -186,10 +186,9 @@ impl Node {
     fn unresolved(&self, config: &Config) -> Vec<String> {
         let health = self.health.borrow();
         // Nobody answers for a group of this host while it is the active router itself; its MAC address is known.
-        let own = super::router::own_gateways(config);
         let mut found = Vec::new();
         for (host, _, mac) in self.neighbours.list() {
-            if mac.is_some() || own.contains_key(&host.neighbour()) {
+            if mac.is_some() || self.own_gateways.get(host.neighbour()).is_some() {
                 continue;
             }
             let is_gateway = config.vlans.iter().any(|vlan| {

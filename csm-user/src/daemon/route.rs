@@ -429,9 +429,8 @@ impl Router<'_> {
         self.node.neighbours.widen(self.started.elapsed());
         let config = self.node.config();
         // Nobody answers for a group of this host while it is the active router itself.
-        let own = super::router::own_gateways(&config);
         let mut silent = self.node.neighbours.silent();
-        silent.retain(|host| !own.contains_key(&host.neighbour()));
+        silent.retain(|host| self.node.own_gateways.get(host.neighbour()).is_none());
         if silent == self.silent {
             return;
         }

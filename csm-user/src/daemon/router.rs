@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{PoisonError, RwLock};
 
 use csm_common::net::{
     Group, NO_GROUP, ROUTE_CONNECTED, ROUTE_LOCAL, ROUTE_MODULE, ROUTE_VIA, Route, RouterRoute,
 };
 use ipnet::IpNet;
 
+use crate::dataplane::task::router::HostGroup;
 use crate::hsrp::wire::Version;
-use crate::model::{Config, Family, Host, RouterInterface, StandbyGroup, VlanId};
+use crate::model::{Config, Family, Host, RouterInterface, StandbyRun, Virtual, VlanId};
 
 /// Version of HSRP on `interface`.
 pub(super) const fn version(interface: &RouterInterface) -> Version {
@@ -17,21 +19,50 @@ pub(super) const fn version(interface: &RouterInterface) -> Version {
 }
 
 /// The groups with their virtual addresses, in the order of their numbers.
-pub(super) fn groups(config: &Config) -> Vec<(Group, IpAddr)> {
-    let group = |(interface, vlan, group, address): (&RouterInterface, VlanId, &StandbyGroup, IpAddr)| {
-        let mac = version(interface).virtual_mac(group.number, Family::of(address));
-        (Group { mac, vlan: vlan.get() }, address)
+pub(super) fn groups(config: &Config) -> Vec<HostGroup> {
+    let group = |run: StandbyRun<'_>| HostGroup {
+        group: Group { mac: virtual_mac(&run), vlan: run.vlan.get() },
+        family: run.family,
+        addresses: run.addresses().collect(),
     };
     config.standby_groups().map(group).collect()
 }
 
-/// The module's next hops that are groups of this host: number and virtual MAC.
-pub(super) fn own_gateways(config: &Config) -> HashMap<Host, (u16, [u8; 6])> {
-    let hop = |(number, (group, address)): (u16, (Group, IpAddr))| {
-        let host = Host::on(address, group.vlan);
-        (host, (number, group.mac))
-    };
-    (0..).zip(groups(config)).map(hop).collect()
+/// The MAC address of a group.
+pub(super) fn virtual_mac(run: &StandbyRun<'_>) -> [u8; 6] {
+    version(run.interface).virtual_mac(run.group.number, run.family)
+}
+
+/// The addresses that groups of this host have: what leads there is the router's. Some are learned while it runs.
+#[derive(Debug)]
+pub(super) struct OwnGateways(RwLock<HashMap<Host, (u16, [u8; 6])>>);
+
+impl OwnGateways {
+    /// As configured.
+    pub(super) fn new(config: &Config) -> Self {
+        let hops = (0..).zip(groups(config)).flat_map(|(number, known)| {
+            let HostGroup { group, addresses, .. } = known;
+            addresses.into_iter().map(move |address| (Host::on(address, group.vlan), (number, group.mac)))
+        });
+        Self(RwLock::new(hops.collect()))
+    }
+
+    /// The group that has the address of `host`: number and virtual MAC.
+    pub(super) fn get(&self, host: Host) -> Option<(u16, [u8; 6])> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&host).copied()
+    }
+
+    /// Group `number` has learned that its address is that of `host`; true if that is new.
+    pub(super) fn learn(&self, number: u16, mac: [u8; 6], host: Option<Host>) -> bool {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = known.iter().find(|(_, (of, _))| *of == number).map(|(host, _)| *host);
+        if before == host {
+            return false;
+        }
+        known.retain(|_, (of, _)| *of != number);
+        known.extend(host.map(|host| (host, (number, mac))));
+        true
+    }
 }
 
 /// The neighbours that the router's own routes lead to.
@@ -47,9 +78,8 @@ pub(super) fn routes(config: &Config, hops: &HashMap<Host, u32>) -> Vec<(IpNet, 
     let groups = groups(config);
     let group_on = |vlan: VlanId, family| {
         let numbered = (0..).zip(&groups);
-        let found = numbered
-            .into_iter()
-            .find(|(_, (group, address))| group.vlan == vlan.get() && Family::of(*address) == family);
+        let found =
+            numbered.into_iter().find(|(_, known)| known.group.vlan == vlan.get() && known.family == family);
         found.map_or(NO_GROUP, |(number, _)| number)
     };
     let route = |kind, vlan: VlanId, nexthop, family| {
@@ -84,6 +114,21 @@ pub(super) fn routes(config: &Config, hops: &HashMap<Host, u32>) -> Vec<(IpNet, 
         }
     }
     table
+}
+
+/// Addresses that a group on this host cannot have learned: the module's, and those of other groups.
+pub(super) fn taken(config: &Config) -> Vec<IpAddr> {
+    let families = Family::ALL.into_iter();
+    let of_vlans = families.flat_map(|family| {
+        config.vlans.iter().flat_map(move |vlan| [vlan.own(family), vlan.peer(family), vlan.alias(family)])
+    });
+    let of_vlans = of_vlans.flatten().map(|net| net.addr());
+    let of_vservers = config
+        .vservers
+        .iter()
+        .filter_map(|vserver| Some(vserver.virtual_server.filter(Virtual::is_address)?.address()));
+    let of_groups = config.standby_groups().flat_map(|run| run.addresses().collect::<Vec<_>>());
+    of_vlans.chain(of_vservers).chain(of_groups).collect()
 }
 
 /// An address of the module's by which a route leads into it: this node's own, an alias, or a virtual server's.
@@ -133,10 +178,12 @@ module csm 5
         let outcome = check("a.cfg", SEED, &HostFacts::default());
         let config = outcome.config.unwrap_or_else(|| panic!("{:?}", outcome.diagnostics));
         let found = groups(&config);
-        let shown: Vec<_> =
-            found.iter().map(|(group, address)| (group.vlan, group.mac[5], *address)).collect();
+        let shown: Vec<_> = found
+            .iter()
+            .map(|known| (known.group.vlan, known.group.mac[5], known.addresses.clone()))
+            .collect();
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-        assert_eq!(shown, [(4094, 2, address("10.100.0.1")), (136, 1, address("10.6.0.1"))]);
+        assert_eq!(shown, [(4094, 2, vec![address("10.100.0.1")]), (136, 1, vec![address("10.6.0.1")])]);
         let beyond = Host::on(address("10.100.0.9"), 4094);
         assert_eq!(gateways(&config).collect::<Vec<_>>(), [beyond]);
         let table = routes(&config, &HashMap::from([(beyond, 7)]));
@@ -154,8 +201,30 @@ module csm 5
         assert_eq!(kind("10.9.0.0/16"), Some((ROUTE_MODULE, 136, 1)));
         assert_eq!(kind("0.0.0.0/0"), Some((ROUTE_VIA, 4094, 0)));
         let gateway = Host::on(address("10.6.0.1"), 136);
-        assert_eq!(own_gateways(&config).get(&gateway), Some(&(1, [0, 0, 0x0c, 7, 0xac, 1])));
+        assert_eq!(OwnGateways::new(&config).get(gateway), Some((1, [0, 0, 0x0c, 7, 0xac, 1])));
     }
+
+    #[test]
+    fn a_group_that_learns_has_its_address_by_and_by() {
+        let text = SEED.replace("standby 1 ip 10.6.0.1", "standby 1 ip");
+        let outcome = check("a.cfg", &text, &HostFacts::default());
+        let config = outcome.config.unwrap_or_else(|| panic!("{:?}", outcome.diagnostics));
+        let inner = &groups(&config)[1];
+        assert_eq!((inner.group.vlan, inner.group.mac[5], inner.addresses.len()), (136, 1, 0));
+        let own = OwnGateways::new(&config);
+        let [first, second] = [1, 9].map(|host| Host::on(IpAddr::from([10, 6, 0, host]), 136));
+        assert_eq!(own.get(first), None);
+        let steps =
+            [(Some(first), true), (Some(first), false), (Some(second), true), (None, true), (None, false)];
+        for (host, is_new) in steps {
+            assert_eq!(own.learn(1, inner.group.mac, host), is_new, "{host:?}");
+            let known = [first, second].map(|known| own.get(known).is_some());
+            assert_eq!(known, [host == Some(first), host == Some(second)], "{host:?}");
+        }
+        let outer = Host::on(IpAddr::from([10, 100, 0, 1]), 4094);
+        assert_eq!(own.get(outer).map(|(number, _)| number), Some(0), "the other group's");
+    }
+
     const V6: &str = "interface Fa3/6
  ipv6 address 2001:db8:100::2/64
  standby version 2
@@ -166,6 +235,7 @@ interface vlan136
  standby version 2
  standby 1 ip 10.6.0.1
  standby 1 ipv6 fe80::6
+ standby 1 ipv6 2001:db8:6::f/64
 interface eth1
  switchport access vlan 136
 interface eth2
@@ -193,14 +263,16 @@ module csm 5
         let config = outcome.config.unwrap_or_else(|| panic!("{:?}", outcome.diagnostics));
         let shown: Vec<_> = groups(&config)
             .iter()
-            .map(|(group, address)| format!("{} {:02x?} {address}", group.vlan, group.mac))
+            .map(|HostGroup { group, addresses, .. }| {
+                format!("{} {:02x?} {addresses:?}", group.vlan, group.mac)
+            })
             .collect();
         assert_eq!(
             shown,
             [
-                "4094 [00, 05, 73, a0, 00, 01] fe80::5:73ff:fea0:1",
-                "136 [00, 00, 0c, 9f, f0, 01] 10.6.0.1",
-                "136 [00, 05, 73, a0, 00, 01] fe80::6",
+                "4094 [00, 05, 73, a0, 00, 01] [fe80::5:73ff:fea0:1]",
+                "136 [00, 00, 0c, 9f, f0, 01] [10.6.0.1]",
+                "136 [00, 05, 73, a0, 00, 01] [fe80::6, 2001:db8:6::f]",
             ]
         );
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
@@ -218,7 +290,10 @@ module csm 5
         assert_eq!(kind("2001:db8:6::245/128"), Some((ROUTE_LOCAL, 136, 2)));
         assert_eq!(kind("2001:db8:9::/48"), Some((ROUTE_MODULE, 136, 2)));
         assert_eq!(kind("::/0"), Some((ROUTE_VIA, 4094, 0)));
-        let gateway = Host::on(address("fe80::6"), 136);
-        assert_eq!(own_gateways(&config).get(&gateway), Some(&(2, [0, 5, 0x73, 0xa0, 0, 1])));
+        let own = OwnGateways::new(&config);
+        for gateway in ["fe80::6", "2001:db8:6::f"] {
+            let gateway = Host::on(address(gateway), 136);
+            assert_eq!(own.get(gateway), Some((2, [0, 5, 0x73, 0xa0, 0, 1])));
+        }
     }
 }

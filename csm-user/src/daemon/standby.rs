@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use csm_common::gate::{self, GateState};
+use csm_common::net::Group;
 use ipnet::IpNet;
 
 use super::node::Node;
@@ -17,15 +18,16 @@ use crate::arp::frame::{Form, advertisement, gratuitous, tagged};
 use crate::dataplane::load::PortSpec;
 use crate::dataplane::maps::MapSource;
 use crate::dataplane::table::monotonic_ns;
-use crate::dataplane::task::router::GroupGates;
+use crate::dataplane::task::router::{GroupGates, LearnedAddresses};
 use crate::hsrp::advert;
-use crate::hsrp::machine::{PRIORITY, Params};
+use crate::hsrp::machine::{Learns, PRIORITY, Params};
 use crate::hsrp::task::{
     Authority, GroupOptions, GroupStatus, Heard, HsrpHandle, SpeakerPort, Wish, spawn, spawn_realtime,
 };
 use crate::hsrp::wire::{AUTHENTICATION, Authentication, State, Version};
 use crate::model::{
-    Config, Family, RouterInterface, StandbyAddress6, StandbyGroup, StandbyTrack, TrackedGroup,
+    Config, Family, Host, RouterInterface, StandbyAddress6, StandbyGroup, StandbyRun, StandbyTrack,
+    TrackedGroup, VlanId,
 };
 use crate::neigh::groups::Groups as Solicited;
 use crate::neigh::netlink::Netlink;
@@ -48,10 +50,16 @@ pub struct Groups {
 
 /// A group that this host speaks for.
 struct Spoken {
+    /// In the dataplane.
+    number: u16,
+    vlan: VlanId,
+    mac: [u8; 6],
     group: StandbyGroup,
-    /// As both boxes call it.
-    name: String,
+    /// The router's own address and network.
+    own: IpNet,
     family: Family,
+    /// Its address is the one that the active router says.
+    learns: bool,
     /// Name of its port in Linux.
     port: String,
 }
@@ -63,26 +71,41 @@ impl Spoken {
     }
 }
 
-/// The gate of group `number`.
+/// The gate of group `number`, and its address if that is learned.
 struct Gate {
     gates: Arc<GroupGates>,
-    number: usize,
+    addresses: Arc<LearnedAddresses>,
+    number: u16,
+    group: Group,
+    /// VLAN of the tag that its frames have; 0: none.
+    tag: u16,
 }
 
 impl Authority for Gate {
     fn open(&self, lease: Duration) {
         let lease = u64::try_from(lease.as_nanos()).unwrap_or(0);
-        self.gates.store(self.number, gate::Gate::new(GateState::Open, monotonic_ns() + lease));
+        self.gates.store(self.number.into(), gate::Gate::new(GateState::Open, monotonic_ns() + lease));
     }
 
     fn drain(&self, time: Duration) {
         let time = u64::try_from(time.as_nanos()).unwrap_or(0);
-        let end = (monotonic_ns() + time).min(self.gates.load(self.number).deadline_ns());
-        self.gates.store(self.number, gate::Gate::new(GateState::RelayOut, end));
+        let end = (monotonic_ns() + time).min(self.gates.load(self.number.into()).deadline_ns());
+        self.gates.store(self.number.into(), gate::Gate::new(GateState::RelayOut, end));
     }
 
     fn is_open(&self) -> bool {
-        self.gates.load(self.number).state_at(monotonic_ns()) == GateState::Open
+        self.gates.load(self.number.into()).state_at(monotonic_ns()) == GateState::Open
+    }
+
+    fn learned(&self, address: Option<IpAddr>) -> Vec<Vec<u8>> {
+        let of_v4 = match address {
+            Some(IpAddr::V4(address)) => Some(address),
+            _ => None,
+        };
+        if let Err(error) = self.addresses.set(self.number.into(), self.group.vlan, of_v4) {
+            tracing::error!(%error, "the learned address of HSRP group {} could not be written", self.number);
+        }
+        address.map(|address| announcement(self.group.mac, address, self.tag)).unwrap_or_default()
     }
 }
 
@@ -94,30 +117,47 @@ pub(super) fn start(
 ) -> Result<Option<Groups>, Failure> {
     let step = || Failure::step::<io::Error>("HSRP");
     let gates = GroupGates::open(source).map_err(step())?;
+    let addresses = Arc::new(LearnedAddresses::open(source).map_err(step())?);
     let (mut options, mut spoken, mut tracked) = (Vec::new(), Vec::new(), Vec::new());
     let names = config.router.iter().flat_map(|router| &router.groups).flat_map(|group| &group.track);
     let names =
         names.map(|track| track.interface.as_str()).chain(specs.iter().map(|port| port.name.as_str()));
     let down = down(names).map_err(step())?;
     let mut solicited = Vec::new();
-    for (number, (interface, vlan, group, address)) in config.standby_groups().enumerate() {
-        let Some(port) = specs.iter().find(|port| port.vlan == vlan.get()) else {
-            tracing::warn!("%HSRP: {} Grp {} has no port and does not run", interface.name, group.number);
+    for (number, run) in (0..).zip(config.standby_groups()) {
+        let Some(port) = specs.iter().find(|port| port.vlan == run.vlan.get()) else {
+            tracing::warn!(
+                "%HSRP: {} Grp {} has no port and does not run",
+                run.interface.name,
+                run.group.number
+            );
             continue;
         };
-        let own = own_address(interface, port, Family::of(address)).map_err(step())?;
-        if let IpAddr::V6(address) = address {
-            solicited.push((port.kernel_ifindex(), address));
-        }
-        let family = Family::of(address);
+        let own = own_address(&run, port).map_err(step())?;
+        solicited.extend(run.addresses().filter_map(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some((port.kernel_ifindex(), address)),
+        }));
+        let mac = router::virtual_mac(&run);
         let one = Spoken {
-            group: group.clone(),
-            name: named(interface, group, address),
-            family,
+            number,
+            vlan: run.vlan,
+            mac,
+            group: run.group.clone(),
+            own: run.own,
+            family: run.family,
+            learns: run.address.is_none(),
             port: port.name.clone(),
         };
-        let authority = Arc::new(Gate { gates: Arc::clone(&gates), number });
-        options.push(speaker(interface, group, (own, address), port, authority, one.wish(&down)));
+        let authority = Gate {
+            gates: Arc::clone(&gates),
+            addresses: Arc::clone(&addresses),
+            number,
+            group: Group { mac, vlan: run.vlan.get() },
+            tag: if port.tagged { port.vlan } else { 0 },
+        };
+        let learns = Learns { network: Some(run.own), taken: router::taken(config) };
+        options.push(speaker(&run, own, learns, port, authority, one.wish(&down)));
         spoken.push(one);
     }
     for group in config.ft.iter().flat_map(|ft| &ft.track.groups) {
@@ -167,11 +207,10 @@ fn down<'a>(names: impl Iterator<Item = &'a str>) -> io::Result<HashSet<String>>
 }
 
 /// What messages of a group of `family` come from: of IPv6 the address of the link that the kernel has there.
-fn own_address(interface: &RouterInterface, port: &PortSpec, family: Family) -> io::Result<IpAddr> {
-    let configured = interface.own(family).map(|net| net.addr());
+fn own_address(run: &StandbyRun<'_>, port: &PortSpec) -> io::Result<IpAddr> {
     let of_link = |address: &IpAddr| matches!(address, IpAddr::V6(it) if it.is_unicast_link_local());
-    let found = match family {
-        Family::V4 => configured,
+    let found = match run.family {
+        Family::V4 => Some(run.own.addr()),
         Family::V6 => {
             let addresses = Netlink::open()?.addresses(port.kernel_ifindex())?;
             addresses.into_iter().map(|net| net.addr()).find(of_link)
@@ -207,26 +246,28 @@ fn router_advertisement(
 }
 
 fn speaker(
-    interface: &RouterInterface,
-    group: &StandbyGroup,
-    (own, address): (IpAddr, IpAddr),
+    run: &StandbyRun<'_>,
+    own: IpAddr,
+    learns: Learns,
     port: &PortSpec,
-    authority: Arc<Gate>,
+    authority: Gate,
     wish: Wish,
 ) -> GroupOptions {
-    let version = router::version(interface);
-    let mac = version.virtual_mac(group.number, Family::of(address));
-    let tag = if port.tagged { port.vlan } else { 0 };
+    let StandbyRun { interface, group, address, .. } = *run;
+    let (mac, tag) = (authority.group.mac, authority.tag);
+    let advertisement =
+        address.and_then(|address| router_advertisement(interface, mac, address, (port, tag)));
     let text = group.authentication.as_deref().and_then(Authentication::new);
     GroupOptions {
         interface: port.kernel_name().to_owned(),
         ifindex: port.kernel_ifindex(),
         params: Params {
             group: group.number,
-            version,
+            version: router::version(interface),
             own,
             mac: port.mac,
-            address: Some(address),
+            address,
+            learns,
             priority: wish.priority,
             preempt: group.preempt,
             preempt_delay: group.preempt_delay,
@@ -237,9 +278,9 @@ fn speaker(
         port: Some(SpeakerPort {
             ifindex: port.ifindex,
             tag,
-            announcement: announcement(mac, address, tag),
-            advertisement: router_advertisement(interface, mac, address, (port, tag)),
-            authority,
+            announcement: run.addresses().flat_map(|address| announcement(mac, address, tag)).collect(),
+            advertisement,
+            authority: Arc::new(authority),
         }),
         wish,
     }
@@ -263,6 +304,7 @@ fn listen(
             own: vlan.own(Family::of(router))?.addr(),
             mac: port.mac,
             address: None,
+            learns: Learns::default(),
             priority: PRIORITY,
             preempt: false,
             preempt_delay: Duration::ZERO,
@@ -302,7 +344,7 @@ impl Groups {
             has_active: group.state == State::Active || group.active.is_some(),
             has_standby: group.state == State::Standby || group.standby.is_some(),
         };
-        spoken.map(|(spoken, group)| (spoken.name.clone(), part(group))).collect()
+        spoken.map(|(spoken, group)| (named(spoken, group.address), part(group))).collect()
     }
 
     /// Whether this host is the active router of a group.
@@ -312,10 +354,18 @@ impl Groups {
     }
 }
 
-/// Tells tracking which groups have the router that they should have.
+/// Tells tracking which groups have the router that they should have, and the neighbour table which addresses they have learned.
 pub(super) fn report(node: &Node) {
-    let (Some(groups), Some(track)) = (&node.standby, &node.track) else { return };
+    let Some(groups) = &node.standby else { return };
     let status = groups.handle.status();
+    for (spoken, status) in groups.spoken.iter().zip(&status).filter(|(spoken, _)| spoken.learns) {
+        let vlan = spoken.vlan.get();
+        let host = status.address.map(|address| Host::on(address, vlan));
+        if node.own_gateways.learn(spoken.number, spoken.mac, host) {
+            node.neighbours.rewrite(vlan);
+        }
+    }
+    let Some(track) = &node.track else { return };
     for (index, tracked, router) in &groups.tracked {
         let Some(status) = status.get(*index).filter(|status| status.known) else { continue };
         // This host's own group is said by its state: of IPv6 the active router's address is the link's.
@@ -327,13 +377,14 @@ pub(super) fn report(node: &Node) {
     }
 }
 
-/// The same on both boxes. An address of the link may be on several: its network tells which.
-fn named(interface: &RouterInterface, group: &StandbyGroup, address: IpAddr) -> String {
-    let network = match interface.own(Family::of(address)) {
-        Some(net @ IpNet::V6(_)) => format!(" of {}", net.trunc()),
-        _ => String::new(),
-    };
-    format!("HSRP group {} ({}{network})", group.number, shown(address))
+/// The same on both boxes, once it has its address. One of the link may be on several: its network tells which.
+fn named(spoken: &Spoken, address: Option<IpAddr>) -> String {
+    let number = spoken.group.number;
+    match (address, spoken.own.trunc()) {
+        (None, network) => format!("HSRP group {number} (an address of {network} to be learned)"),
+        (Some(address), IpNet::V4(_)) => format!("HSRP group {number} ({})", shown(address)),
+        (Some(address), IpNet::V6(net)) => format!("HSRP group {number} ({} of {net})", shown(address)),
+    }
 }
 
 /// As IOS writes it.
@@ -345,17 +396,18 @@ fn shown(address: IpAddr) -> String {
 pub(super) fn reply(groups: &Groups) -> Vec<StandbyReply> {
     let now = groups.handle.now();
     let down = groups.down.lock().unwrap_or_else(PoisonError::into_inner);
-    let spoken = groups.spoken.iter().map(|spoken| Some(&spoken.group)).chain(std::iter::repeat(None));
+    let spoken = groups.spoken.iter().map(Some).chain(std::iter::repeat(None));
     let status = groups.handle.status();
     status.iter().zip(spoken).map(|(status, configured)| group(status, configured, &down, now)).collect()
 }
 
 fn group(
     status: &GroupStatus,
-    configured: Option<&StandbyGroup>,
+    spoken: Option<&Spoken>,
     down: &HashSet<String>,
     now: Duration,
 ) -> StandbyReply {
+    let configured = spoken.map(|spoken| &spoken.group);
     let GroupStatus { params, counts, .. } = status;
     let router = |heard: Option<Heard>| {
         heard.map(|Heard { router, until }| StandbyRouterReply {
@@ -377,6 +429,8 @@ fn group(
         virtual_address: status.address,
         autoconfigured: configured.is_some_and(|group| group.address6 == Some(StandbyAddress6::Autoconfig))
             && status.address.is_some_and(|address| address.is_ipv6()),
+        learned: status.address.is_some() && spoken.is_some_and(|spoken| spoken.learns),
+        global: spoken.filter(|spoken| spoken.family == Family::V6).map(global).unwrap_or_default(),
         virtual_mac: super::replies::mac(mac),
         priority: configured.map(|_| params.priority),
         configured_priority: configured.map(|group| group.priority),
@@ -394,6 +448,10 @@ fn group(
         authentication_failed: counts.authentication,
         conflicting: counts.conflicting,
     }
+}
+
+fn global(spoken: &Spoken) -> Vec<String> {
+    spoken.group.global.iter().map(ToString::to_string).collect()
 }
 
 fn track(group: &StandbyGroup, down: &HashSet<String>) -> Vec<StandbyTrackReply> {

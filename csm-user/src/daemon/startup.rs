@@ -38,7 +38,7 @@ use crate::arp::announcer::Announcer;
 use crate::arp::task::AnnounceThread;
 use crate::dataplane::expiry::{Census, Expiry, ExpiryThread, Pace};
 use crate::dataplane::load::{AttachMode, Capacity, Dataplane, MappedGate, PortSpec};
-use crate::dataplane::maps::{Counters, DrainCell, LoadMaps, MapSource, Maps, Promises, SettingsCell};
+use crate::dataplane::maps::{Counters, DrainCell, LoadMaps, Maps, Promises, SettingsCell};
 use crate::dataplane::plan::needed_hops;
 use crate::dataplane::ring::{DeltaSink, RingThread};
 use crate::dataplane::snapshot::DirectoryCell;
@@ -313,8 +313,9 @@ impl Running {
         let directory = Arc::new(DirectoryCell::default());
 
         let (links_in, links) = mpsc::channel(LINKS_MAX);
-        let neighbours =
-            Arc::new(follow_neighbours(&config, &specs, (group_mac, &macs), &dataplane, links_in)?);
+        let own_gateways = Arc::new(router::OwnGateways::new(&config));
+        let sink = Hops::open(&dataplane, ipv6, Arc::clone(&own_gateways)).map_err(map_step())?;
+        let neighbours = Arc::new(follow_neighbours(&config, &specs, (group_mac, &macs), sink, links_in)?);
         let identities = Identities::open(&dataplane).map_err(map_step())?;
         let healthy = if has_adopted {
             neighbours.adopt(&adopted::hops(&dataplane, ipv6).map_err(map_step())?);
@@ -454,6 +455,7 @@ impl Running {
             counters,
             planner,
             neighbours,
+            own_gateways,
             health: probes.health(),
             ft: ft.as_ref().map(FtHandle::control),
             standby,
@@ -515,7 +517,7 @@ fn follow_neighbours(
     config: &Config,
     specs: &[PortSpec],
     (virtual_mac, macs): ([u8; 6], &OwnMacs),
-    source: &impl MapSource,
+    sink: Hops,
     links: mpsc::Sender<LinkEvent>,
 ) -> Result<Neighbours, Failure> {
     let hop_ports: Vec<HopPort> = (0..)
@@ -537,8 +539,6 @@ fn follow_neighbours(
             },
         })
         .collect();
-    let sink = Hops::open(source, config.uses(Family::V6), router::own_gateways(config))
-        .map_err(Failure::step("the dataplane's maps"))?;
     let on_link = move |event| {
         // Full only while the loop stands still; it reads the ports' state anew when it goes on.
         let _full = links.try_send(event);

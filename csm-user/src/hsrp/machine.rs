@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::wire::{Authentication, Message, Op, State, Version};
 use crate::model::Family;
 
@@ -27,6 +29,8 @@ pub struct Params {
     pub mac: [u8; 6],
     /// Virtual address; `None`: learned.
     pub address: Option<IpAddr>,
+    /// What may be learned.
+    pub learns: Learns,
     /// Priority, less what tracking takes from it.
     pub priority: u8,
     /// Takes the role from a worse active router.
@@ -39,6 +43,28 @@ pub struct Params {
     pub authentication: Authentication,
     /// Never speaks: stays in [`State::Learn`] or [`State::Listen`].
     pub listen_only: bool,
+}
+
+/// Which virtual address a router takes from the active one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Learns {
+    /// Its network; `None`: any, for one that only listens.
+    pub network: Option<IpNet>,
+    /// Addresses that are others'.
+    pub taken: Vec<IpAddr>,
+}
+
+impl Learns {
+    fn admits(&self, address: IpAddr) -> bool {
+        let is_host = self.network.is_none_or(|net| {
+            let ends = match net {
+                IpNet::V4(net) if net.prefix_len() < 31 => [net.network(), net.broadcast()].map(IpAddr::V4),
+                _ => [net.addr(); 2],
+            };
+            net.contains(&address) && net.addr() != address && !ends.contains(&address)
+        });
+        is_host && !self.taken.contains(&address)
+    }
 }
 
 /// A timer of the machine.
@@ -84,7 +110,7 @@ pub enum Ignored {
     Authentication,
     /// From this router's own address: two are configured alike, or a loop.
     OwnAddress,
-    /// With another virtual address than configured here.
+    /// With another virtual address than configured here, or one that cannot be learned.
     Address,
     /// HSRP does not run.
     Down,
@@ -101,6 +127,8 @@ pub enum Effect {
     Disarm(Timer),
     /// Tell the network where the virtual address is now (I).
     Announce,
+    /// The virtual address, of a group that learns it: what the active router says, or none any more.
+    Address(Option<IpAddr>),
     /// The state changed.
     Became(State),
     /// Another router is active or standby now, or none.
@@ -261,7 +289,7 @@ impl Machine {
         effects.extend(Timer::ALL.map(Effect::Disarm));
         (self.active, self.standby, self.delayed) = (None, None, false);
         // What was learned may be of another network by the next time.
-        self.address = self.params.address;
+        self.set_address(self.params.address, effects);
         (self.hello, self.hold) = self.params.timers.unwrap_or((HELLO, HOLD));
         self.enter(State::Initial, effects);
     }
@@ -323,6 +351,7 @@ impl Machine {
         }
         match (self.params.address, message.address) {
             (Some(mine), Some(theirs)) if mine != theirs => Err(Ignored::Address),
+            (None, Some(theirs)) if !self.params.learns.admits(theirs) => Err(Ignored::Address),
             _ => Ok(()),
         }
     }
@@ -361,7 +390,7 @@ impl Machine {
             }
             return;
         }
-        self.learn(message);
+        self.learn(message, effects);
         // As IOS does it: of two with the same priority the one that is active stays so.
         let preempts = self.params.preempt && sender.priority < self.params.priority;
         if preempts && self.may_speak() && !self.delayed && self.state != State::Learn {
@@ -439,9 +468,9 @@ impl Machine {
     }
 
     /// E: what the active router says, unless it is configured here.
-    fn learn(&mut self, message: &Message) {
+    fn learn(&mut self, message: &Message, effects: &mut Vec<Effect>) {
         if self.params.address.is_none() && message.address.is_some() {
-            self.address = message.address;
+            self.set_address(message.address, effects);
         }
         if self.params.timers.is_none() {
             (self.hello, self.hold) = (message.hello, message.hold);
@@ -498,6 +527,13 @@ impl Machine {
         if self.active != router {
             self.active = router;
             effects.push(Effect::Roles);
+        }
+    }
+
+    fn set_address(&mut self, address: Option<IpAddr>, effects: &mut Vec<Effect>) {
+        if self.address != address {
+            self.address = address;
+            effects.push(Effect::Address(address));
         }
     }
 

@@ -49,7 +49,7 @@ pub struct SpeakerPort {
     pub ifindex: u32,
     /// VLAN of the tag that frames have there; 0: none.
     pub tag: u16,
-    /// What tells the network where the virtual address is now: whole frames.
+    /// What tells the network where the virtual address is now: whole frames; none while it is to be learned.
     pub announcement: Vec<Vec<u8>>,
     /// Of an IPv6 group: the router advertisement, a whole frame.
     pub advertisement: Option<Vec<u8>>,
@@ -71,6 +71,9 @@ pub trait Authority: Send + Sync {
     fn drain(&self, time: Duration);
     /// Whether it forwards now.
     fn is_open(&self) -> bool;
+    /// The group has learned its virtual address, or forgotten it: what tells the network where it is, as
+    /// [`SpeakerPort::announcement`].
+    fn learned(&self, address: Option<IpAddr>) -> Vec<Vec<u8>>;
 }
 
 /// What the daemon tells a group.
@@ -428,6 +431,11 @@ impl Group {
         }
         let before = self.machine.state();
         self.machine.on_event(event, &mut effects);
+        for effect in &effects {
+            if let Effect::Address(address) = effect {
+                self.learned(*address);
+            }
+        }
         self.gate(before);
         let mut roles = false;
         for effect in effects {
@@ -439,7 +447,7 @@ impl Group {
                     self.repeats = REPEATS;
                     self.announce();
                 }
-                Effect::Roles => roles = true,
+                Effect::Roles | Effect::Address(_) => roles = true,
                 Effect::Became(state) => {
                     roles = true;
                     self.changes += 1;
@@ -469,6 +477,17 @@ impl Group {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Before the gate may open: the program answers for the address.
+    fn learned(&mut self, address: Option<IpAddr>) {
+        let (interface, group) = (&self.interface, self.machine.params().group);
+        if let Some(address) = address {
+            tracing::info!("%HSRP: {interface} Grp {group} has learned its virtual address {address}");
+        }
+        if let Mouth::Port(_, port) = &mut self.mouth {
+            port.announcement = port.authority.learned(address);
         }
     }
 

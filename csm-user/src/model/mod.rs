@@ -39,7 +39,10 @@ pub use port::{
     channel_name, channel_of_name, veth_names,
 };
 pub use probe::{Probe, ProbeKind, Question};
-pub use router::{RouterInterface, RouterRoute, StandbyAddress6, StandbyGroup, StandbyTrack, vlan_of_name};
+pub use router::{
+    RouterInterface, RouterRoute, StandbyAddress, StandbyAddress6, StandbyGroup, StandbyRun, StandbyTrack,
+    vlan_of_name,
+};
 pub use secret::{FtKeys, KEY_MAX, Secret};
 pub use statics::{NatClient, Static, StaticAction};
 pub use track::{TrackMode, TrackedFarm, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking};

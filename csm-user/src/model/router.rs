@@ -27,11 +27,13 @@ pub struct RouterInterface {
 pub struct StandbyGroup {
     /// 0–255 in version 1, 0–4095 in version 2.
     pub number: u16,
-    /// `ip A`: the virtual address. Without one of either family the group does not run.
-    pub address: Option<Ipv4Addr>,
+    /// `ip [A]`: the virtual address. Without one of either family the group does not run.
+    pub address: Option<StandbyAddress>,
     /// `ipv6 autoconfig|A`: the virtual address in IPv6, in version 2. With one of either family there are two groups of one number,
     /// which have the other lines in common.
     pub address6: Option<StandbyAddress6>,
+    /// `ipv6 A/P`: addresses of the interface's network beside `address6`.
+    pub global: Vec<Ipv6Net>,
     /// `priority P`: 0–255, default 100.
     pub priority: u8,
     /// `preempt`: takes the role from a worse active router.
@@ -46,6 +48,15 @@ pub struct StandbyGroup {
     pub name: Option<Name>,
     /// `track INTERFACE [DECREMENT]`.
     pub track: Vec<StandbyTrack>,
+}
+
+/// The virtual address of an IPv4 group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandbyAddress {
+    /// The one that the active router says.
+    Learned,
+    /// As said.
+    Given(Ipv4Addr),
 }
 
 /// The virtual address of an IPv6 group, which is one of the link.
@@ -88,6 +99,7 @@ impl StandbyGroup {
             number,
             address: None,
             address6: None,
+            global: Vec::new(),
             priority: Self::PRIORITY,
             preempt: false,
             preempt_delay: Duration::ZERO,
@@ -98,13 +110,18 @@ impl StandbyGroup {
         }
     }
 
-    /// Its virtual addresses, of each family one.
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+    /// The families it has an address of, with the one that its messages say; `None`: it is learned.
+    pub fn families(&self) -> impl Iterator<Item = (Family, Option<IpAddr>)> + use<> {
+        let v4 = self.address.map(|address| match address {
+            StandbyAddress::Learned => None,
+            StandbyAddress::Given(address) => Some(IpAddr::V4(address)),
+        });
         let v6 = self.address6.map(|address| match address {
             StandbyAddress6::Autoconfig => autoconfigured(self.number),
             StandbyAddress6::LinkLocal(address) => address,
         });
-        self.address.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6))
+        let v4 = v4.map(|address| (Family::V4, address));
+        v4.into_iter().chain(v6.map(|address| (Family::V6, Some(IpAddr::V6(address)))))
     }
 
     /// Its priority while the interfaces in `down` are down.
@@ -118,6 +135,31 @@ impl StandbyGroup {
 /// FE80::5:73FF:FEA0:NNN: made of 0005.73a0.0NNN, the MAC address of IPv6 group `number`, whose universal bit stays as it is.
 const fn autoconfigured(number: u16) -> Ipv6Addr {
     Ipv6Addr::new(0xfe80, 0, 0, 0, 5, 0x73ff, 0xfea0, number & 0xfff)
+}
+
+/// A group that runs: of one family, on one interface.
+#[derive(Clone, Copy, Debug)]
+pub struct StandbyRun<'a> {
+    /// Its interface.
+    pub interface: &'a RouterInterface,
+    /// The interface's VLAN: see [`Config::router_vlan`].
+    pub vlan: VlanId,
+    /// Its lines.
+    pub group: &'a StandbyGroup,
+    /// Its family.
+    pub family: Family,
+    /// The router's own address on the interface, and the network of that.
+    pub own: IpNet,
+    /// The virtual address that its messages say; `None`: it is learned.
+    pub address: Option<IpAddr>,
+}
+
+impl StandbyRun<'_> {
+    /// All virtual addresses that are configured, that of the messages first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let global = self.group.global.iter().filter(|_| self.family == Family::V6);
+        self.address.into_iter().chain(global.map(|net| net.addr().into()))
+    }
 }
 
 impl RouterInterface {
@@ -176,23 +218,21 @@ impl Config {
     /// number the one of IPv4 is meant.
     #[must_use]
     pub fn tracked_router(&self, tracked: &TrackedGroup) -> Option<IpAddr> {
-        let own = || {
-            let (interface, _, _, address) =
-                self.standby_groups().find(|(_, _, group, _)| group.number == tracked.group)?;
-            Some(interface.own(Family::of(address))?.addr())
-        };
+        let own = || Some(self.standby_groups().find(|run| run.group.number == tracked.group)?.own.addr());
         tracked.router.map(IpAddr::V4).or_else(own)
     }
 
     /// The groups that this host speaks for, in the order of their numbers in the dataplane.
-    pub fn standby_groups(&self) -> impl Iterator<Item = (&RouterInterface, VlanId, &StandbyGroup, IpAddr)> {
+    pub fn standby_groups(&self) -> impl Iterator<Item = StandbyRun<'_>> {
         let interfaces =
             self.router.iter().filter_map(move |interface| Some((interface, self.router_vlan(interface)?)));
         interfaces.flat_map(move |(interface, vlan)| {
             let groups = interface.groups.iter();
-            let addresses = groups.flat_map(|group| group.addresses().map(move |address| (group, address)));
-            let runs = addresses.filter(move |(_, address)| interface.own(Family::of(*address)).is_some());
-            runs.map(move |(group, address)| (interface, vlan, group, address))
+            let each = groups.flat_map(|group| group.families().map(move |family| (group, family)));
+            each.filter_map(move |(group, (family, address))| {
+                let own = interface.own(family)?;
+                Some(StandbyRun { interface, vlan, group, family, own, address })
+            })
         })
     }
 }

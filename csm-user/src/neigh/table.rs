@@ -305,7 +305,7 @@ impl NeighbourTable {
     }
 
     /// Writes the next hops of all hosts on these VLANs anew.
-    fn write_all(&self, on: impl Fn(u16) -> bool) -> Vec<Effect> {
+    pub(super) fn write_all(&self, on: impl Fn(u16) -> bool) -> Vec<Effect> {
         let there = self.hosts.iter().filter(|(key, _)| on(key.vlan));
         there.flat_map(|(key, host)| self.set(*key, host.number, host.mac)).collect()
     }

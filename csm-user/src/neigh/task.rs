@@ -135,6 +135,11 @@ impl Neighbours {
         self.shared.change(|table| ((), table.set_source(vlan, mac)));
     }
 
+    /// Writes the next hops on `vlan` anew.
+    pub fn rewrite(&self, vlan: u16) {
+        self.shared.change(|table| ((), table.write_all(|known| known == vlan)));
+    }
+
     /// Asks for every host again; what is known of one counts until it answers otherwise.
     pub fn resolve_all(&self) {
         self.shared.change(|table| ((), table.resolve_all()));

@@ -180,7 +180,7 @@ impl Node {
         let (mut params, controls) = (*resting.election().params(), resting.controls());
         let Timers { heartbeat, failover } = timers;
         // A deliberate defect has timers of its own.
-        if let (true, Ok(lease)) = (params.failover > heartbeat * 2, lease(heartbeat, failover)) {
+        if let (true, Ok(lease)) = (params.failover > params.heartbeat * 2, lease(heartbeat, failover)) {
             (params.heartbeat, params.failover, params.lease) = (heartbeat, failover, lease.length);
         }
         let session = Session::new(params, 9, controls, Duration::from_secs(1 << 32));

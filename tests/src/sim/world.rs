@@ -202,7 +202,7 @@ impl World {
             let node = &self.nodes[index];
             self.able[index] && node.session.is_some() && node.stopped_until.is_none()
         });
-        if !self.is_served(time) {
+        if !self.is_served(time) || self.is_unanswered() {
             self.checker.excuse(time);
         }
         self.checker.look(&self.nodes, able, time).map_err(|violation| (violation, time))
@@ -443,6 +443,16 @@ impl World {
         let one =
             settled && (0..2).any(|index| there[index] && !there[1 - index] && !self.cut_witness[index]);
         !self.plan.witness || all || both || one
+    }
+
+    /// A node hears its peer, which cannot forward and does not hear it: a candidate without an answer, as docs/ft-protocol.md says
+    /// under "Known".
+    fn is_unanswered(&self) -> bool {
+        (0..2).any(|index: usize| {
+            let (other, peer) = (1 - index, &self.nodes[1 - index]);
+            let is_deaf = self.cut[index] && !self.cut[other];
+            is_deaf && !self.able[other] && peer.session.is_some() && peer.stopped_until.is_none()
+        })
     }
 
     fn spoil(&self, datagram: [u8; LENGTH]) -> [u8; LENGTH] {

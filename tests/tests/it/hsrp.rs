@@ -11,7 +11,7 @@ use csm_tests::link;
 use csm_tests::netns::{LabId, Netns, run};
 use csm_tests::programs::Programs;
 use csm_tests::wait;
-use csm_user::hsrp::machine::Params;
+use csm_user::hsrp::machine::{Learns, Params};
 use csm_user::hsrp::task::{GroupOptions, HsrpHandle, Wish, spawn};
 use csm_user::hsrp::wire::{AUTHENTICATION, State, Version};
 use serde_json::Value;
@@ -182,6 +182,7 @@ impl Cable {
                 own: OWN.into(),
                 mac: [2, 0, 0, 0, 0, 2],
                 address: Some(ADDRESS.into()),
+                learns: Learns::default(),
                 priority: 100,
                 preempt: true,
                 preempt_delay: Duration::ZERO,

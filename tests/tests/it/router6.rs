@@ -17,6 +17,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 const PACE: Duration = Duration::from_millis(50);
 /// Of group 2: made of 0005.73a0.0002.
 const ROUTER: &str = "fe80::5:73ff:fea0:2";
+/// Of the same group, beside it.
+const GLOBAL: &str = "2001:db8:100::f";
 
 /// FT1 is the better router; a failed port leaves it worse than FT2.
 fn configuration(host: u16, priority: u8) -> String {
@@ -27,12 +29,14 @@ fn configuration(host: u16, priority: u8) -> String {
  standby 2 priority {priority} preempt
  standby 2 timers msec 100 msec 600
  standby 2 ipv6 autoconfig
+ standby 2 ipv6 {GLOBAL}/64
 interface vlan136
  ipv6 address 2001:db8:6::{host}/64
  standby version 2
  standby 1 priority {priority} preempt
  standby 1 timers msec 100 msec 600
  standby 1 ipv6 fe80::6:1
+ standby 1 ipv6 2001:db8:6::f/64
  standby 1 track Fa3/6 20
 interface po100
  switchport access vlan 136
@@ -43,7 +47,7 @@ interface eth3
 module csm {}
  vlan 136 client
   ipv6 address 2001:db8:6::24{host}/64
-  gateway fe80::6:1
+  gateway 2001:db8:6::f
  vlan 272 server
   ipv6 address 2001:db8:5::{host}/64
   alias 2001:db8:5::f/64
@@ -145,7 +149,7 @@ fn hosts_of_ipv6_hear_of_the_group_and_keep_their_connections_whichever_router_i
     if let Err(error) = wait::until("a default route", LIMIT, PACE, || by_group(&picture.client)) {
         panic!("{error}: {}\n{}", heard(&picture.client), picture.all());
     }
-    for address in [&format!("{ROUTER}%eth0"), "2001:db8:6::100"] {
+    for address in [&format!("{ROUTER}%eth0"), GLOBAL, "2001:db8:6::100"] {
         let answered =
             wait::until("an echo", LIMIT, PACE, || Ok(answers(&picture.client, address).then_some(())));
         answered.unwrap_or_else(|error| panic!("{error}: {address}\n{}", picture.all()));
@@ -156,6 +160,7 @@ fn hosts_of_ipv6_hear_of_the_group_and_keep_their_connections_whichever_router_i
     for line in [
         "Link-Local Virtual IPv6 address is FE80::5:73FF:FEA0:2 (conf auto EUI64)",
         "Local virtual MAC address is 0005.73a0.0002 (v2 IPv6 default)",
+        "    Virtual IPv6 address 2001:DB8:100::F/64",
         "Link-Local Virtual IPv6 address is FE80::6:1 (conf)",
     ] {
         assert!(shown.contains(line), "{line}: {shown}");
@@ -218,17 +223,19 @@ fn judge(file: &Path) {
         &["eth.src", "ipv6.src", "icmpv6.nd.ra.router_lifetime", "icmpv6.opt.prefix"],
     );
     assert_eq!(routers, [format!("{}\t{ROUTER}\t1800\t2001:db8:100::", group_mac[0])]);
-    let target = ROUTER.parse::<Ipv6Addr>().expect("an address");
-    let neighbours = tshark(
-        file,
-        &format!("icmpv6.type == 136 && icmpv6.nd.na.target_address == {target}"),
-        &["eth.src", "icmpv6.nd.na.flag.r", "icmpv6.nd.na.flag.o", "icmpv6.opt.linkaddr"],
-    );
-    let neighbours: Vec<_> = neighbours.iter().map(|line| line.to_lowercase()).collect();
-    assert!(!neighbours.is_empty(), "unasked, or asked");
-    for line in neighbours {
-        let fields: Vec<&str> = line.split('\t').collect();
-        assert_eq!((fields[0], fields[3]), (group_mac[0], group_mac[0]), "{line}");
-        assert!(fields[1..3].iter().all(|flag| ["1", "true"].contains(flag)), "{line}");
+    for target in [ROUTER, GLOBAL] {
+        let target = target.parse::<Ipv6Addr>().expect("an address");
+        let neighbours = tshark(
+            file,
+            &format!("icmpv6.type == 136 && icmpv6.nd.na.target_address == {target}"),
+            &["eth.src", "icmpv6.nd.na.flag.r", "icmpv6.nd.na.flag.o", "icmpv6.opt.linkaddr"],
+        );
+        let neighbours: Vec<_> = neighbours.iter().map(|line| line.to_lowercase()).collect();
+        assert!(!neighbours.is_empty(), "unasked, or asked");
+        for line in neighbours {
+            let fields: Vec<&str> = line.split('\t').collect();
+            assert_eq!((fields[0], fields[3]), (group_mac[0], group_mac[0]), "{line}");
+            assert!(fields[1..3].iter().all(|flag| ["1", "true"].contains(flag)), "{line}");
+        }
     }
 }

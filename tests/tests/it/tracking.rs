@@ -12,7 +12,7 @@ use csm_tests::scenario::Traffic;
 use csm_tests::status::Role;
 use csm_tests::topology::{ROUTER, Side, Wiring};
 use csm_tests::wait;
-use csm_user::hsrp::machine::Params;
+use csm_user::hsrp::machine::{Learns, Params};
 use csm_user::hsrp::task::{GroupOptions, HsrpHandle, Wish, spawn};
 use csm_user::hsrp::wire::{AUTHENTICATION, State, Version};
 use serde_json::Value;
@@ -128,6 +128,7 @@ fn speak(runtime: &tokio::runtime::Runtime, netns: &Netns, own: Ipv4Addr, priori
             group: HSRP_GROUP,
             version: Version::V2,
             own: own.into(),
+            learns: Learns::default(),
             mac: [2, 0, 0, 0, 0, priority],
             address: Some(HSRP_ADDRESS.into()),
             priority,

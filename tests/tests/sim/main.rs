@@ -92,6 +92,13 @@ fn promises_hold_over_all_seeds() {
     assert!(witnessed > seeds / 3);
 }
 
+/// A seed in which the link is cut one way while the node that is not heard could forward and the other one cannot.
+#[test]
+fn a_candidate_whose_peer_neither_hears_it_nor_can_forward_is_excused_and_settles() {
+    let outcome = run(1_054_944, Defect::None, false);
+    assert!(outcome.is_ok(), "{outcome:?}");
+}
+
 /// Seeds of pairs with unequal timers.
 const UNEQUAL: u64 = 400;
 

@@ -45,6 +45,12 @@ pub struct StandbyReply {
     /// It is made of the group's MAC address (IPv6).
     #[serde(default)]
     pub autoconfigured: bool,
+    /// It was learned from the active router.
+    #[serde(default)]
+    pub learned: bool,
+    /// Global addresses beside it, with their prefix lengths (IPv6).
+    #[serde(default)]
+    pub global: Vec<String>,
     /// MAC address of the active router for it.
     pub virtual_mac: String,
     /// Priority, less what tracking takes from it; of a group that is only listened to, `null`, as all that is configured.

@@ -15,12 +15,18 @@ pub fn write(out: &mut impl Write, groups: &[StandbyReply]) -> fmt::Result {
         writeln!(out, "  State is {}{listens}", name(group.state))?;
         writeln!(out, "    {changes} state changes, last state change {}", clock(group.changed_ms_ago))?;
         match group.virtual_address {
-            Some(address @ IpAddr::V4(_)) => writeln!(out, "  Virtual IP address is {address}")?,
+            Some(address @ IpAddr::V4(_)) => {
+                let how = if group.learned { " (learned)" } else { "" };
+                writeln!(out, "  Virtual IP address is {address}{how}")?;
+            }
             Some(address @ IpAddr::V6(_)) => {
                 let made = if group.autoconfigured { "conf auto EUI64" } else { "conf" };
                 writeln!(out, "  Link-Local Virtual IPv6 address is {} ({made})", upper(address))?;
             }
             None => writeln!(out, "  Virtual IP address is unknown")?,
+        }
+        for address in &group.global {
+            writeln!(out, "    Virtual IPv6 address {}", address.to_uppercase())?;
         }
         writeln!(out, "  Active virtual MAC address is {}", dotted(virtual_mac))?;
         if !group.listen_only {
@@ -172,6 +178,8 @@ mod tests {
             changed_ms_ago: 1_859_000,
             virtual_address: Some(IpAddr::from([10, 6, 0, 1])),
             autoconfigured: false,
+            learned: false,
+            global: Vec::new(),
             virtual_mac: "00:00:0c:07:ac:01".to_owned(),
             priority: None,
             configured_priority: None,
@@ -207,6 +215,14 @@ mod tests {
               7 messages received, 1 malformed, 2 of other authentication, 3 conflicting
         "#]]
         .assert_eq(&text);
+    }
+
+    #[test]
+    fn an_address_that_was_learned_is_marked() {
+        let mut text = String::new();
+        let learned = StandbyReply { learned: true, ..spoken() };
+        write(&mut text, &[learned]).expect("a string takes everything");
+        assert!(text.contains("  Virtual IP address is 10.6.0.1 (learned)\n"), "{text}");
     }
 
     /// One that this box speaks for.
@@ -256,6 +272,7 @@ mod tests {
             version: 2,
             virtual_address: Some(IpAddr::from([0xfe80, 0, 0, 0, 5, 0x73ff, 0xfea0, 1])),
             autoconfigured: true,
+            global: vec!["2001:db8:6::f/64".to_owned()],
             virtual_mac: "00:05:73:a0:00:01".to_owned(),
             active: Some(active),
             ..spoken()
@@ -266,12 +283,13 @@ mod tests {
     fn a_group_of_ipv6_is_written_as_ios_writes_it() {
         let mut text = String::new();
         write(&mut text, &[of_ipv6()]).expect("a string takes everything");
-        let head: Vec<&str> = text.lines().take(6).collect();
+        let head: Vec<&str> = text.lines().take(7).collect();
         expect![[r#"
             eth1 - Group 1 (version 2)
               State is Listen
                 2 state changes, last state change 00:30:59
               Link-Local Virtual IPv6 address is FE80::5:73FF:FEA0:1 (conf auto EUI64)
+                Virtual IPv6 address 2001:DB8:6::F/64
               Active virtual MAC address is 0005.73a0.0001
                 Local virtual MAC address is 0005.73a0.0001 (v2 IPv6 default)"#]]
         .assert_eq(&head.join("\n"));

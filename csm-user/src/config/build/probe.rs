@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{entry, number, put, seconds};
 use crate::config::command::Id;
-use crate::config::grammar::Value;
 use crate::config::parse::Statement;
 use crate::config::table::default;
 use crate::model::{Name, Probe, ProbeKind, Question};
@@ -38,27 +37,20 @@ fn question(question: &mut Question, statement: &Statement) -> Option<()> {
     match statement.id {
         Id::ProbeRequest => {
             question.is_head = !no && statement.has("head");
-            question.path = if no { None } else { text(statement, "PATH").filter(|path| path != "/") };
+            question.path = if no { None } else { statement.text("PATH").filter(|path| path != "/") };
         }
         Id::ProbeHeader => {
-            put(&mut question.headers, (text(statement, "FIELD")?, text(statement, "VALUE")?), no);
+            put(&mut question.headers, (statement.text("FIELD")?, statement.text("VALUE")?), no);
         }
         Id::ExpectStatus => {
             let first = statement.number("MIN")?;
             put(&mut question.statuses, (first, statement.number("MAX").unwrap_or(first)), no);
         }
-        Id::ProbeName => question.domain = if no { None } else { Some(text(statement, "DOMAIN")?) },
+        Id::ProbeName => question.domain = if no { None } else { Some(statement.text("DOMAIN")?) },
         Id::ExpectAddress => put(&mut question.addresses, statement.address("ADDRESS")?, no),
         _ => return None,
     }
     Some(())
-}
-
-fn text(statement: &Statement, slot: &str) -> Option<String> {
-    match &statement.arg(slot)?.value {
-        Value::Text(text) => Some(text.clone()),
-        _ => None,
-    }
 }
 
 fn new(name: Name, kind: ProbeKind) -> Probe {

@@ -6,10 +6,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::super::command::Id;
-use super::super::grammar::Value;
 use super::super::parse::Statement;
 use super::{Draft, net, put};
-use crate::model::{RouterInterface, RouterRoute, StandbyAddress6, StandbyGroup, StandbyTrack};
+use crate::model::{
+    RouterInterface, RouterRoute, StandbyAddress, StandbyAddress6, StandbyGroup, StandbyTrack,
+};
 
 /// Applies a line under `interface`; `None` if it lacks a word.
 pub(super) fn interface(router: &mut RouterInterface, statement: &Statement) -> Option<()> {
@@ -46,7 +47,7 @@ fn group(router: &mut RouterInterface, statement: &Statement) -> Option<()> {
             let other = if v6 { group.address.is_some() } else { group.address6.is_some() };
             match (group.number == number, v6) {
                 (false, _) => return true,
-                (true, true) => group.address6 = None,
+                (true, true) => (group.address6, group.global) = (None, Vec::new()),
                 (true, false) => group.address = None,
             }
             other
@@ -56,7 +57,14 @@ fn group(router: &mut RouterInterface, statement: &Statement) -> Option<()> {
     let group = super::entry(&mut router.groups, |group| group.number == number, new);
     let delay = || Duration::from_secs(statement.number("SECONDS").unwrap_or(0));
     match statement.id {
-        Id::StandbyIp => group.address = Some(statement.address4("ADDRESS")?),
+        Id::StandbyIp => {
+            let given = statement.address4("ADDRESS").map(StandbyAddress::Given);
+            group.address = Some(given.unwrap_or(StandbyAddress::Learned));
+        }
+        Id::StandbyPrefix => match statement.net("NETWORK", "")? {
+            IpNet::V6(net) => put(&mut group.global, net, no),
+            IpNet::V4(_) => return None,
+        },
         Id::StandbyIpv6 => {
             group.address6 = Some(match statement.address("ADDRESS") {
                 Some(IpAddr::V6(address)) => StandbyAddress6::LinkLocal(address),
@@ -80,11 +88,11 @@ fn group(router: &mut RouterInterface, statement: &Statement) -> Option<()> {
             };
             group.timers = Some((time("HELLO", "HELLO-MSEC")?, time("HOLD", "HOLD-MSEC")?));
         }
-        Id::StandbyAuthentication => group.authentication = text(statement, "TEXT").filter(|_| !no),
+        Id::StandbyAuthentication => group.authentication = statement.text("TEXT").filter(|_| !no),
         Id::StandbyName if no => group.name = None,
         Id::StandbyName => group.name = Some(statement.name()?.clone()),
         Id::StandbyTrack => {
-            let interface = text(statement, "INTERFACE")?;
+            let interface = statement.text("INTERFACE")?;
             group.track.retain(|track| track.interface != interface);
             if !no {
                 let decrement = statement.number("DECREMENT").unwrap_or(StandbyGroup::DECREMENT);
@@ -94,13 +102,6 @@ fn group(router: &mut RouterInterface, statement: &Statement) -> Option<()> {
         _ => return None,
     }
     Some(())
-}
-
-fn text(statement: &Statement, slot: &str) -> Option<String> {
-    match &statement.arg(slot)?.value {
-        Value::Text(text) => Some(text.clone()),
-        _ => None,
-    }
 }
 
 /// Applies `ip route` or `ipv6 route`.

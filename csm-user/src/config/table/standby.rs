@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::super::command::{Command, Id, Mode, Print, Repeat};
 use super::super::grammar::Kind::{self, Host, Mask, Network, Number};
 use super::super::grammar::Piece::{self, Either, Optional, Slot, Word};
-use crate::model::{RouterInterface, StandbyAddress6, StandbyGroup};
+use crate::model::{RouterInterface, StandbyAddress, StandbyAddress6, StandbyGroup};
 
 const STANDBY: Piece = Word("standby", "HSRP");
 const GROUP: Piece = Optional(&[Slot("GROUP", Number(0, 4095), "The group's number; 0 by default")]);
@@ -62,13 +62,24 @@ pub(super) static APPLIED: &[Command] = &[
     Command::new(
         Id::StandbyIp,
         Mode::Interface,
-        &[STANDBY, GROUP, Word("ip", "The virtual address"), Slot("ADDRESS", Host, "Address")],
+        &[
+            STANDBY,
+            GROUP,
+            Word("ip", "The virtual address"),
+            Optional(&[Slot("ADDRESS", Host, "Address; without one it is learned from the active router")]),
+        ],
         "Has this host speak for an HSRP group: the active router of the group forwards for its address.",
     )
     .restores(None)
     .repeats(Repeat::Adds)
     .prints(Print::Router(|router| {
-        each(router, |group| group.address.map(|address| format!("ip {address}")).into_iter().collect())
+        each(router, |group| {
+            let line = |address: StandbyAddress| match address {
+                StandbyAddress::Learned => "ip".to_owned(),
+                StandbyAddress::Given(address) => format!("ip {address}"),
+            };
+            group.address.map(line).into_iter().collect()
+        })
     })),
     Command::new(
         Id::StandbyIpv6,
@@ -95,6 +106,22 @@ pub(super) static APPLIED: &[Command] = &[
             };
             group.address6.map(line).into_iter().collect()
         })
+    })),
+    Command::new(
+        Id::StandbyPrefix,
+        Mode::Interface,
+        &[
+            STANDBY,
+            GROUP,
+            Word("ipv6", "The virtual address in IPv6"),
+            Slot("NETWORK", Kind::Interface6, "Address of the interface's network, and its prefix length"),
+        ],
+        "Gives an HSRP group of IPv6 a global address beside the one of the link.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Router(|router| {
+        each(router, |group| group.global.iter().map(|net| format!("ipv6 {net}")).collect())
     })),
     Command::new(
         Id::StandbyPriority,

@@ -13,9 +13,9 @@ use crate::model::{
     Backup, CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, ClientRateLimit, ConnectionLimit,
     Encapsulation, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor,
     Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret, Serverfarm,
-    StandbyAddress6, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky, TrackMode,
-    TrackedGateway, TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet,
-    Vmac, Vserver, XdpMode, channel_name,
+    StandbyAddress, StandbyAddress6, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky,
+    TrackMode, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole,
+    VlanSet, Vmac, Vserver, XdpMode, channel_name,
 };
 
 mod ports;

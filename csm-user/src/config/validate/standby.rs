@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::super::build::PortLines;
 use super::super::command::Id;
@@ -127,12 +127,15 @@ fn check_group(checker: &mut Checker<'_>, port: &PortLines, group: &StandbyGroup
         let said = checker.tree.all(&section, id).rfind(of_group);
         said.map_or(Span::FILE, |statement| statement.place(slot))
     };
-    if group.addresses().next().is_none() {
-        let remedy = format!("add `standby {number} ip ADDRESS`");
+    if group.families().next().is_none() {
+        let remedy = match group.global.first() {
+            Some(_) => format!("add `standby {number} ipv6 autoconfig`: it has an address of the link, too"),
+            None => format!("add `standby {number} ip ADDRESS`"),
+        };
         let opener = checker.tree.place(&section, Id::Interface, "NAME");
         checker.warning(
             opener,
-            format!("HSRP group {number} has no virtual address: it does not run"),
+            format!("HSRP group {number} has no virtual address for its messages: it does not run"),
             remedy,
         );
         return;
@@ -141,8 +144,15 @@ fn check_group(checker: &mut Checker<'_>, port: &PortLines, group: &StandbyGroup
         let at = place(checker, Id::StandbyIp, "GROUP");
         checker.error(at, "groups of version 1 are 0-255", "add `standby version 2`");
     }
-    for address in group.addresses() {
-        virtual_address(checker, port, address, &place);
+    for (family, address) in group.families() {
+        let at = match family {
+            Family::V4 => place(checker, Id::StandbyIp, if address.is_some() { "ADDRESS" } else { "ip" }),
+            Family::V6 => place(checker, Id::StandbyIpv6, "ADDRESS"),
+        };
+        virtual_address(checker, port, (family, address), at);
+    }
+    for global in &group.global {
+        global_address(checker, port, *global);
     }
     if group.timers.is_some_and(|(hello, hold)| hold <= hello) {
         let at = place(checker, Id::StandbyTimers, "HOLD");
@@ -158,24 +168,24 @@ fn check_group(checker: &mut Checker<'_>, port: &PortLines, group: &StandbyGroup
     }
 }
 
-/// Of a group on `port`; `place` finds its lines.
+/// The address that the messages of a group on `port` say, given at `at`; `None`: a learned one.
 fn virtual_address(
     checker: &mut Checker<'_>,
     port: &PortLines,
-    address: IpAddr,
-    place: &impl Fn(&Checker<'_>, Id, &str) -> Span,
+    (family, address): (Family, Option<IpAddr>),
+    at: Span,
 ) {
-    let config = checker.config;
-    let own = port.router.own(Family::of(address));
-    let at = match address {
-        IpAddr::V4(_) => place(checker, Id::StandbyIp, "ADDRESS"),
-        IpAddr::V6(_) => place(checker, Id::StandbyIpv6, "ADDRESS"),
-    };
+    let own = port.router.own(family);
     if own.is_none() {
-        let line = if address.is_ipv4() { "ip address ADDRESS MASK" } else { "ipv6 address ADDRESS/LENGTH" };
-        let message = format!("the interface has no own address beside {address}: the group does not run");
+        let line = match family {
+            Family::V4 => "ip address ADDRESS MASK",
+            Family::V6 => "ipv6 address ADDRESS/LENGTH",
+        };
+        let shown = address.map_or_else(|| "the group's".to_owned(), |address| address.to_string());
+        let message = format!("the interface has no own address beside {shown}: the group does not run");
         checker.warning(at, message, format!("add `{line}`"));
     }
+    let Some(address) = address else { return };
     match address {
         IpAddr::V4(_) => {
             if own.is_some_and(|net| !net.contains(&address) || net.addr() == address) {
@@ -194,13 +204,39 @@ fn virtual_address(
             }
         }
     }
-    if is_the_modules(config, address) {
+    taken(checker, port, address, at);
+}
+
+/// A global address of an IPv6 group on `port`.
+fn global_address(checker: &mut Checker<'_>, port: &PortLines, global: Ipv6Net) {
+    let section = Section::Interface(port.name.clone());
+    let value = Value::Net(global.into());
+    let at = checker.tree.place_of(&section, Id::StandbyPrefix, "NETWORK", &value);
+    // Without one of its own the group does not run, as is said there.
+    let Some(own) = port.router.address6 else { return };
+    if own.trunc() != global.trunc() {
+        let remedy = format!("use an address of {}", own.trunc());
+        checker.error(at, format!("{global} is not of the interface's network"), remedy);
+    }
+    if own.addr() == global.addr() {
+        let remedy = "use an address of that network that no router has for its own";
+        checker.error(at, format!("{} is the router's own address", global.addr()), remedy);
+    }
+    taken(checker, port, global.addr().into(), at);
+}
+
+/// A group's address, given at `at`: whether the module or another group has it.
+fn taken(checker: &mut Checker<'_>, port: &PortLines, address: IpAddr, at: Span) {
+    if is_the_modules(checker.config, address) {
         checker.error(at, format!("{address} is an address of the module"), "use another address");
     }
     // One of the link is on each link another.
-    let is_same = |name: &str| address.is_ipv4() || name == port.name;
-    let groups = config.standby_groups().filter(|(on, _, _, other)| *other == address && is_same(&on.name));
-    if groups.count() > 1 {
+    let is_of_link = |address: &IpAddr| matches!(address, IpAddr::V6(it) if it.is_unicast_link_local());
+    let is_same = |name: &str| !is_of_link(&address) || name == port.name;
+    let groups = checker.config.standby_groups().filter(|run| is_same(&run.interface.name));
+    if groups.flat_map(|run| run.addresses().collect::<Vec<_>>()).filter(|other| *other == address).count()
+        > 1
+    {
         checker.error(at, format!("two groups have {address}"), "give each group an address of its own");
     }
 }

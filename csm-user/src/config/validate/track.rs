@@ -87,8 +87,8 @@ fn groups(checker: &mut Checker<'_>, ft: &FtGroup) {
 /// A group that this host speaks for itself.
 fn own_group(checker: &mut Checker<'_>, tracked: &TrackedGroup, place: Span) {
     let group = tracked.group;
-    let groups = checker.config.standby_groups().filter(|(_, _, known, _)| known.number == group);
-    let interfaces: BTreeSet<_> = groups.map(|(interface, ..)| &interface.name).collect();
+    let groups = checker.config.standby_groups().filter(|run| run.group.number == group);
+    let interfaces: BTreeSet<_> = groups.map(|run| &run.interface.name).collect();
     if interfaces.len() != 1 {
         let message = format!("this host speaks for no HSRP group {group}, or on two interfaces");
         let remedy = "add `standby N ip ADDRESS` under an `interface`, or `router ADDRESS` with the own address of the router that should be active while this node is";

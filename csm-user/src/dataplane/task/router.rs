@@ -1,7 +1,7 @@
 //! The maps of the host as a router: its groups, their gates, its prefix table.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use super::super::bpf::{BpfMap, Update};
 use super::super::maps::{MapSource, PrefixKey};
 use super::super::routes::be;
+use crate::model::Family;
 
 /// The gates of all groups, mapped into memory: a store is seen by the next packet.
 #[derive(Debug)]
@@ -76,6 +77,47 @@ impl Drop for GroupGates {
     }
 }
 
+/// A group of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostGroup {
+    /// As the program knows it.
+    pub group: Group,
+    /// Its family.
+    pub family: Family,
+    /// Its virtual addresses; none while it is to be learned.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The virtual addresses of IPv4 groups, for those that are learned.
+#[derive(Debug)]
+pub struct LearnedAddresses {
+    map: BpfMap<AddressKey, u32>,
+}
+
+impl LearnedAddresses {
+    /// # Errors
+    /// If the map is missing or of another shape.
+    pub fn open(source: &impl MapSource) -> io::Result<Self> {
+        Ok(Self { map: BpfMap::new(source.descriptor(names::GROUP_ADDRESSES)?)? })
+    }
+
+    /// Has group `number` on `vlan` answer for `address` and for no other.
+    ///
+    /// # Errors
+    /// If the map cannot be read or written.
+    pub fn set(&self, number: u32, vlan: u16, address: Option<Ipv4Addr>) -> io::Result<()> {
+        let wanted = address.map(|address| AddressKey { ip_be: be(address), vlan, pad: 0 });
+        if let Some(key) = wanted {
+            self.map.set(&key, &number, Update::Any)?;
+        }
+        let before = self.map.entries()?.into_iter().filter(|&(_, known)| known == number);
+        for (key, _) in before.filter(|(key, _)| Some(*key) != wanted) {
+            self.map.delete(&key)?;
+        }
+        Ok(())
+    }
+}
+
 /// Makes the maps hold these groups, with their virtual addresses, and routes, and nothing else; of IPv6 only if there are tables
 /// for it.
 ///
@@ -83,19 +125,24 @@ impl Drop for GroupGates {
 /// If a map is missing, of another shape, or cannot be written.
 pub fn fill(
     source: &impl MapSource,
-    groups: &[(Group, IpAddr)],
+    groups: &[HostGroup],
     routes: &[(IpNet, RouterRoute)],
     ipv6: bool,
 ) -> io::Result<()> {
     let numbers: BpfMap<u32, Group> = BpfMap::new(source.descriptor(names::GROUPS)?)?;
     let macs: BpfMap<GroupKey, u32> = BpfMap::new(source.descriptor(names::GROUP_MACS)?)?;
-    for (number, (group, _)) in (0..).zip(groups) {
-        numbers.set(&number, group, Update::Any)?;
+    for (number, known) in (0..).zip(groups) {
+        numbers.set(&number, &known.group, Update::Any)?;
     }
     let mac_of = |group: &Group| GroupKey { mac: group.mac, vlan: group.vlan };
-    replace(&macs, (0..).zip(groups).map(|(number, (group, _))| (mac_of(group), number)))?;
-    let numbered = || (0_u32..).zip(groups);
-    let of_v4 = numbered().filter_map(|(number, (group, address))| match address {
+    replace(&macs, (0..).zip(groups).map(|(number, known)| (mac_of(&known.group), number)))?;
+    let numbered = || {
+        let each = (0_u32..).zip(groups);
+        each.flat_map(|(number, HostGroup { group, addresses, .. })| {
+            addresses.iter().map(move |address| (number, group, address))
+        })
+    };
+    let of_v4 = numbered().filter_map(|(number, group, address)| match address {
         IpAddr::V4(address) => Some((AddressKey { ip_be: be(*address), vlan: group.vlan, pad: 0 }, number)),
         IpAddr::V6(_) => None,
     });
@@ -108,7 +155,7 @@ pub fn fill(
     if !ipv6 {
         return Ok(());
     }
-    let of_v6 = numbered().filter_map(|(number, (group, address))| match address {
+    let of_v6 = numbered().filter_map(|(number, group, address)| match address {
         IpAddr::V4(_) => None,
         IpAddr::V6(address) => {
             Some((AddressKey { ip_be: V6::from(*address), vlan: group.vlan, pad: 0 }, number))

@@ -17,6 +17,7 @@ fn params() -> Params {
         own: OWN,
         mac: [2, 0, 0, 0, 0, 2],
         address: Some(VIRTUAL),
+        learns: Learns::default(),
         priority: PRIORITY,
         preempt: false,
         preempt_delay: Duration::ZERO,
@@ -170,6 +171,52 @@ fn what_is_not_configured_is_learned_from_the_active_router() {
     assert_eq!(after(own, &[Event::Up, said]).0.timers(), (HELLO, HOLD), "configured");
 }
 
+/// From the first hello on it is a router as others, and what it has learned goes with its interface.
+#[test]
+fn one_that_learns_takes_over_what_it_has_learned() {
+    let network = Some("10.6.0.2/16".parse().expect("a network"));
+    let taken = vec![IpAddr::from([10, 6, 0, 100])];
+    let learner = Params { address: None, preempt: true, learns: Learns { network, taken }, ..params() };
+    let said = |address: Option<IpAddr>| match hello(State::Active, 50) {
+        Event::Received(from, said) => Event::Received(from, Message { address, ..said }),
+        _ => panic!("a message"),
+    };
+    // What is no address of a host there, is the router's own or the module's, is not learned.
+    for no in [[10, 7, 0, 1], [10, 6, 0, 0], [10, 6, 255, 255], [10, 6, 0, 2], [10, 6, 0, 100]] {
+        let (machine, effects) = after(learner.clone(), &[Event::Up, said(Some(IpAddr::from(no)))]);
+        assert_eq!((machine.state(), machine.address()), (State::Learn, None), "{no:?}");
+        assert_eq!(effects, [Effect::Ignored(Ignored::Address)], "{no:?}");
+    }
+    assert_eq!(state(learner.clone(), &[Event::Up, said(None)]), State::Learn, "nothing said");
+    // Only a hello of the active router says it, and not even that of a worse one is a reason to speak before.
+    let Event::Received(from, standby) = hello(State::Standby, 200) else { panic!("a message") };
+    let heard = [Event::Up, Event::Received(from, standby)];
+    assert_eq!(state(learner.clone(), &heard), State::Learn);
+    let (mut machine, effects) = after(learner, &[Event::Up, said(Some(VIRTUAL))]);
+    assert_eq!(machine.state(), State::Listen);
+    assert!(effects.contains(&Effect::Address(Some(VIRTUAL))), "{effects:?}");
+    // The next one it answers as any other router that is better.
+    let mut effects = Vec::new();
+    machine.on_event(&said(Some(VIRTUAL)), &mut effects);
+    assert_eq!(machine.state(), State::Active);
+    assert_eq!(sent(&effects), [(Op::Coup, State::Active), (Op::Hello, State::Active)]);
+    let said_by = effects.iter().filter_map(|effect| match effect {
+        Effect::Send(message) => Some(message.address),
+        _ => None,
+    });
+    assert!(said_by.into_iter().all(|address| address == Some(VIRTUAL)));
+    // Another address than the one that it is active for changes nothing.
+    effects.clear();
+    machine.on_event(&said(Some(IpAddr::from([10, 6, 0, 7]))), &mut effects);
+    assert_eq!((machine.state(), machine.address()), (State::Active, Some(VIRTUAL)));
+    effects.clear();
+    machine.on_event(&Event::Down, &mut effects);
+    assert_eq!((machine.state(), machine.address()), (State::Initial, None));
+    assert!(effects.contains(&Effect::Address(None)), "{effects:?}");
+    machine.on_event(&Event::Up, &mut effects);
+    assert_eq!(machine.state(), State::Learn);
+}
+
 #[test]
 fn messages_of_others_are_named_and_change_nothing() {
     let Event::Received(from, good) = hello(State::Active, 200) else { panic!("a message") };
@@ -283,6 +330,11 @@ proptest! {
                         prop_assert!(message.address.is_some());
                     }
                     Effect::Announce => prop_assert_eq!(machine.state(), State::Active),
+                    // The words are about one that is known already.
+                    Effect::Address(learned) => {
+                        prop_assert!(!known && *learned == machine.address());
+                        prop_assert!(learned.is_some() || machine.state() == State::Initial);
+                    }
                     Effect::Became(_) | Effect::Roles | Effect::Ignored(_) => {}
                 }
             }

@@ -46,11 +46,17 @@ pub(super) fn standby(net: u8, number: u16) -> impl Strategy<Value = StandbyGrou
     let track = of((1..=255_u8, 1..=4_u8));
     let of_link = any::<u16>().prop_map(|host| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 8, host));
     let v6 = prop_oneof![Just(StandbyAddress6::Autoconfig), of_link.prop_map(StandbyAddress6::LinkLocal)];
-    let addresses = (any::<bool>(), of(v6));
+    let addresses = (0..3_u8, of(v6), any::<bool>());
     (addresses, any::<u8>(), preempt, timers, of("[a-z]{1,8}"), any::<bool>(), track).prop_map(
-        move |((runs, v6), priority, preempt, timers, text, named, track)| StandbyGroup {
-            address: Some(Ipv4Addr::new(10, net, 8, 1)).filter(|_| runs || priority == 100),
+        move |((runs, v6, global), priority, preempt, timers, text, named, track)| StandbyGroup {
+            address: match runs {
+                0 => Some(StandbyAddress::Learned),
+                1 => Some(StandbyAddress::Given(Ipv4Addr::new(10, net, 8, 1))),
+                // What is as IOS makes it is not printed.
+                _ => Some(StandbyAddress::Learned).filter(|_| priority == 100),
+            },
             address6: v6,
+            global: if global { vec![net6(&format!("2001:db8:{net}::f/64"))] } else { Vec::new() },
             priority,
             preempt: preempt.is_some(),
             preempt_delay: Duration::from_secs(preempt.unwrap_or(0)),
@@ -68,7 +74,9 @@ pub(super) fn standby(net: u8, number: u16) -> impl Strategy<Value = StandbyGrou
 
 /// Version 1 has no groups of IPv6.
 fn of_version(group: StandbyGroup, version: u8) -> StandbyGroup {
-    StandbyGroup { address6: group.address6.filter(|_| version == 2), ..group }
+    let is_second = version == 2;
+    let global = if is_second { group.global } else { Vec::new() };
+    StandbyGroup { address6: group.address6.filter(|_| is_second), global, ..group }
 }
 
 /// The router's interfaces, on VLAN 2 and on a port of its own, and its routes.

@@ -53,7 +53,7 @@ fn distinct<T: PartialEq>(list: Vec<T>) -> Vec<T> {
 /// What a probe of `kind` may ask and expect.
 fn question(kind: ProbeKind) -> impl Strategy<Value = Question> {
     let statuses = vec((100..=999_u16, 0..=400_u16), 0..3);
-    let headers = vec(("[A-Za-z][A-Za-z0-9_-]{0,9}", "[!-~]{1,20}"), 0..3);
+    let headers = vec(("[A-Za-z][A-Za-z0-9_-]{0,9}", "[\"-~][!-~]{0,19}"), 0..3);
     let http = (any::<bool>(), of("/[A-Za-z0-9?&=.%_-]{1,30}"), headers);
     let dns = of(("[a-z0-9_-]{1,20}([.][A-Z0-9]{1,9}){0,3}", vec(address(), 0..3)));
     (http, statuses, dns).prop_map(move |((is_head, path, headers), statuses, dns)| {

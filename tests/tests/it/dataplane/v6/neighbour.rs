@@ -5,11 +5,12 @@ use csm_common::address::V6;
 use csm_common::counter::Reason;
 use csm_common::event::{EVENT_NEIGHBOUR, EVENT_RIVAL, EVENT_V6};
 use csm_common::gate::GateState;
-use csm_tests::rig::{Rig, Run, Side, VIRTUAL_MAC};
+use csm_tests::rig::{ALIAS, GATEWAY, REALS, Rig, Run, Side, VIP, VIRTUAL_MAC};
 use csm_tests::rig6::{self, ALIAS6, FAR6, GATEWAY6, Host6, NEAR6, REALS6, STRANGER6, VIP6};
 use etherparse::Icmpv6Type;
 
 use super::frames::{Frame6, icmp};
+use crate::dataplane::arp;
 use crate::dataplane::frames::SYN;
 
 pub(super) const SOLICITATION: u8 = 135;
@@ -83,6 +84,32 @@ fn solicitations_for_the_groups_addresses_are_answered_while_open() {
     assert_eq!(rig.run(Side::Client, &asks(&NEAR6, VIP6)).reason, Reason::DropArpStandby);
     rig.gate(GateState::RelayOut, Duration::from_secs(60));
     assert_eq!(rig.run(Side::Client, &asks(&NEAR6, VIP6)).reason, Reason::DropArpStandby);
+}
+
+/// Promise P5: all addresses of the group, of both families and on both sides, move by one store of one word.
+#[test]
+fn all_addresses_of_the_group_move_together() {
+    let mut rig = rig6::rig().expect("the rig");
+    let questions = [
+        (Side::Client, arp::request(&GATEWAY, VIP)),
+        (Side::Server, arp::request(&REALS[1], ALIAS)),
+        (Side::Client, asks(&NEAR6, VIP6)),
+        (Side::Server, asks(&REALS6[0], ALIAS6)),
+    ];
+    let life = Duration::from_secs(60);
+    for (state, life, expected) in [
+        (GateState::Open, life, Reason::ArpReplied),
+        (GateState::Closed, life, Reason::DropArpStandby),
+        (GateState::Open, life, Reason::ArpReplied),
+        (GateState::RelayOut, life, Reason::DropArpStandby),
+        // With the lease the whole word is over.
+        (GateState::Open, Duration::ZERO, Reason::DropArpStandby),
+    ] {
+        rig.gate(state, life);
+        for (number, (side, question)) in questions.iter().enumerate() {
+            assert_eq!(rig.run(*side, question).reason, expected, "{state:?} for {life:?}: address {number}");
+        }
+    }
 }
 
 #[test]
