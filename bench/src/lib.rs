@@ -96,6 +96,7 @@ fn farm(index: u32) -> Serverfarm {
         admin: RealAdmin::InService,
         probes: vec![],
         name: None,
+        backup: None,
     };
     Serverfarm { reals: (0..REALS_PER_FARM).map(real).collect(), ..Serverfarm::new(farm_name(index)) }
 }
@@ -106,6 +107,7 @@ fn vserver(index: u32) -> Vserver {
         virtual_server: Some(Virtual::single(address(0, index).into(), Protocol::TCP, 80)),
         serverfarm: Some(farm_name(index)),
         backup: None,
+        threshold: None,
         rate_limits: RateLimits::default(),
         vlan: None,
         clients: vec![],

@@ -192,6 +192,8 @@ pub enum RealState {
     Operational,
     /// `no inservice`.
     OutOfService,
+    /// `inservice standby`, and those that it stands in for take new connections.
+    Standby,
     /// Probed, no verdict yet.
     ProbeTesting,
     /// A probe failed.

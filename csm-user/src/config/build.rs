@@ -333,7 +333,7 @@ impl Draft {
         match statement.id {
             Id::Serverfarm => {}
             Id::NatServer => farm.nat_server = !no,
-            Id::Failaction => farm.purge = !no,
+            Id::Failaction => farm.failaction = real::failaction(statement),
             Id::Encapsulation if no => farm.encapsulation = None,
             Id::Encapsulation if statement.has("ipip") => farm.encapsulation = Some(Encapsulation::Ipip),
             Id::Encapsulation => {
@@ -361,10 +361,13 @@ impl Draft {
         match statement.id {
             Id::Vserver => {}
             Id::Virtual => vserver.virtual_server = if no { None } else { Some(virtual_server(statement)?) },
-            Id::VserverFarm if no => (vserver.serverfarm, vserver.backup) = (None, None),
+            Id::VserverFarm if no => {
+                (vserver.serverfarm, vserver.backup, vserver.threshold) = (None, None, None);
+            }
             Id::VserverFarm => {
                 vserver.serverfarm = Some(statement.name()?.clone());
                 vserver.backup = limit::backup(statement);
+                vserver.threshold = limit::threshold(statement);
             }
             Id::RateLimit => vserver.rate_limits.connections = limit::rate(statement)?,
             Id::ClientRateLimit => vserver.rate_limits.client = limit::client_rate(statement)?,
@@ -523,6 +526,7 @@ const fn new_vserver(name: Name) -> Vserver {
         virtual_server: None,
         serverfarm: None,
         backup: None,
+        threshold: None,
         rate_limits: RateLimits { connections: None, client: None },
         vlan: None,
         clients: Vec::new(),

@@ -176,6 +176,7 @@ pub enum Id {
     Real,
     Weight,
     RealInservice,
+    BackupReal,
     Vserver,
     Virtual,
     VserverFarm,

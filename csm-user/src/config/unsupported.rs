@@ -121,12 +121,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         LAYER_7,
         "use `predictor hash address`",
     ),
-    Command::refused(
-        Serverfarm,
-        &[Word("failaction", ""), Word("reassign", "")],
-        LATER,
-        "use `failaction purge`: clients that connect anew get another real",
-    ),
     Command::refused(Serverfarm, &[Word("health", ""), Rest], LATER, "use `probe NAME`"),
     Command::refused(
         Serverfarm,
@@ -136,7 +130,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     ),
     Command::refused(Serverfarm, &[Word("retcode-map", ""), Rest], LAYER_7, DROP),
     Command::refused(Serverfarm, &[Word("redirect-vserver", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
-    Command::refused(Real, &[Word("backup", ""), Rest], LATER, DROP),
     Command::refused(
         Real,
         &[
@@ -148,12 +141,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         ],
         "a tag names nothing here",
         "leave `tag` out",
-    ),
-    Command::refused(
-        Real,
-        &[Word("inservice", ""), Word("standby", "")],
-        LATER,
-        "use `inservice`, or `no inservice` to let its connections end",
     ),
     // Virtual server.
     Command::refused(
@@ -169,12 +156,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         ],
         "of services only `ftp` is followed yet",
         "leave `service` out; plain TCP and UDP services need none",
-    ),
-    Command::refused(
-        Vserver,
-        &[Word("serverfarm", ""), Slot("NAME", Kind::Name, "Name"), Word("threshold", ""), Rest],
-        "thresholds come later",
-        "leave `threshold` out: a backup farm serves while no real of the other can",
     ),
     Command::inert(
         Vserver,

@@ -234,11 +234,14 @@ impl Node {
         let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
         let refused = index.map_or(Ok(Refused::default()), |number| self.counters.refused(number))?;
         let rotates = |farm: &Serverfarm| farm.reals.iter().any(|real| self.in_rotation(farm, real));
-        let serves = farm.is_some_and(|farm| farm.predictor == Predictor::Forward || rotates(farm));
+        let down = index.is_some_and(|number| self.desired().down.contains(&number));
+        let serves = farm.is_some_and(|farm| farm.predictor == Predictor::Forward || rotates(farm) && !down);
         let backup = vserver.backup.as_ref().map(|backup| BackupReply {
             serverfarm: backup.farm.to_string(),
             sticky: backup.sticky,
-            serving: !serves && config.serverfarm(&backup.farm).is_some_and(rotates),
+            serving: !serves
+                && vserver.is_operational()
+                && config.serverfarm(&backup.farm).is_some_and(rotates),
         });
         let reason = if !vserver.inservice {
             Some("not inservice")
@@ -247,7 +250,10 @@ impl Node {
         } else if farm.is_none() {
             Some("no server farm")
         } else if !serves && !backup.as_ref().is_some_and(|backup| backup.serving) {
-            Some("no real of its server farm is in rotation")
+            Some(match down {
+                true => "fewer reals of its server farm are in rotation than its threshold asks for",
+                false => "no real of its server farm is in rotation",
+            })
         } else {
             None
         };
@@ -367,6 +373,9 @@ impl Node {
                         if hop.is_ipv4() { "ARP" } else { "neighbour solicitations" }
                     )),
                 ),
+                None if real.admin == RealAdmin::Standby && !self.in_rotation(farm, real) => {
+                    (RealState::Standby, Some("those that it stands in for take new connections".to_owned()))
+                }
                 None => (RealState::Operational, None),
             },
         }

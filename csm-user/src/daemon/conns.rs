@@ -14,10 +14,12 @@ use crate::api::backend::Fault;
 use crate::api::reply::{ClearedReply, ConnFilter, ConnReply, ConnState, ConnsReply, Endpoint, Protocol};
 use crate::dataplane::clear;
 use crate::dataplane::plan::Desired;
+use crate::dataplane::reassign::{self, Others};
 use crate::dataplane::selection::Selection;
 use crate::dataplane::snapshot::Directory;
 use crate::dataplane::table::family::TableFamily;
 use crate::dataplane::table::{Position, Seen, Table, monotonic_ns};
+use crate::model::{Failaction, Name};
 
 /// Slices of the table that are read for one page at most: some ten milliseconds.
 const SLICES: usize = 4;
@@ -36,7 +38,7 @@ struct View {
 impl View {
     fn of(node: &Node) -> Self {
         let (config, desired, now_ns) = (node.config(), node.desired(), monotonic_ns());
-        let ftp = |name: &crate::model::Name| {
+        let ftp = |name: &Name| {
             let vserver = config.vservers.iter().find(|vserver| vserver.name == *name);
             vserver.and_then(|vserver| vserver.virtual_server).is_some_and(|server| server.ftp)
         };
@@ -163,18 +165,36 @@ impl Purges {
     }
 }
 
-/// Clears the connections of failed reals: on the active node, whose connections they are.
+/// Clears or gives away the connections of failed reals: on the active node, whose connections they are.
 pub(super) fn purge(node: &Node, purges: &Purges) {
     while let Some(numbers) = purges.next() {
         if !is_open(node) {
             continue;
         }
-        let selection = Selection { reals: Some(numbers), ..Selection::default() };
-        match clear_selected(node, &selection) {
-            Ok(cleared) => tracing::info!(cleared, "connections of failed reals were reset"),
-            Err(error) => tracing::error!(%error, "connections of failed reals could not all be reset"),
+        for (others, numbers) in actions(node, numbers) {
+            let selection = Selection { reals: Some(numbers), ..Selection::default() };
+            match end_selected(node, &selection, others.as_ref()) {
+                Ok(connections) if others.is_some() => {
+                    tracing::info!(connections, "connections of failed reals were given to others");
+                }
+                Ok(cleared) => tracing::info!(cleared, "connections of failed reals were reset"),
+                Err(error) => tracing::error!(%error, "connections of failed reals could not all be ended"),
+            }
         }
     }
+}
+
+/// The failed reals by what is to become of their connections: who goes on with them, `None` if nobody.
+fn actions(node: &Node, numbers: BTreeSet<u32>) -> Vec<(Option<Others>, BTreeSet<u32>)> {
+    let (config, desired) = (node.config(), node.desired());
+    let mut by_farm: BTreeMap<Option<Name>, BTreeSet<u32>> = BTreeMap::new();
+    for number in numbers {
+        let farm = desired.reals.get(&number).and_then(|known| config.serverfarm(&known.key.farm));
+        let farm = farm.filter(|farm| farm.failaction == Some(Failaction::Reassign));
+        by_farm.entry(farm.map(|farm| farm.name.clone())).or_default().insert(number);
+    }
+    let others = |farm: Name| config.serverfarm(&farm).map(|farm| Others::of(farm, &desired));
+    by_farm.into_iter().map(|(farm, numbers)| (farm.and_then(others), numbers)).collect()
 }
 
 fn is_open(node: &Node) -> bool {
@@ -183,16 +203,37 @@ fn is_open(node: &Node) -> bool {
 
 /// Clears what `selection` takes, in both families, for as long as this node is active.
 fn clear_selected(node: &Node, selection: &Selection) -> io::Result<u64> {
+    end_selected(node, selection, None)
+}
+
+/// As [`clear_selected`], or has `others` go on with them.
+fn end_selected(node: &Node, selection: &Selection, others: Option<&Others>) -> io::Result<u64> {
     let mut rest = |time| {
         std::thread::sleep(time);
         if is_open(node) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
     let nudge = &mut |nudge: &clear::Nudge| node.nudger.send(nudge);
-    let mut cleared = clear::clear(&node.table, selection, &node.deltas, nudge, &mut rest)?;
+    let mut ended = end_family(&node.table, selection, others, node, (nudge, &mut rest))?;
     if let Some(table) = &node.table6 {
-        cleared += clear::clear(table, selection, &node.deltas, nudge, &mut rest)?;
+        ended += end_family(table, selection, others, node, (nudge, &mut rest))?;
     }
-    Ok(cleared)
+    Ok(ended)
+}
+
+type Nudging<'a> = &'a mut dyn FnMut(&clear::Nudge);
+type Resting<'a> = &'a mut dyn FnMut(std::time::Duration) -> ControlFlow<()>;
+
+fn end_family<A: TableFamily>(
+    table: &Table<A>,
+    selection: &Selection,
+    others: Option<&Others>,
+    node: &Node,
+    (nudge, rest): (Nudging<'_>, Resting<'_>),
+) -> io::Result<u64> {
+    match others {
+        Some(others) => reassign::reassign(table, selection, others, &node.deltas, nudge, rest),
+        None => clear::clear(table, selection, &node.deltas, nudge, rest),
+    }
 }
 
 /// Clears the connections that `filter` lets through.

@@ -170,7 +170,7 @@ impl Node {
         let health = self.health.borrow();
         let mut found = std::collections::BTreeMap::new();
         for farm in &config.serverfarms {
-            for real in farm.reals.iter().filter(|real| real.admin == RealAdmin::InService) {
+            for real in farm.reals.iter().filter(|real| real.admin != RealAdmin::OutOfService) {
                 let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
                 let health = health.of(&key);
                 let port = real.port.map_or_else(String::new, |port| format!(" port {port}"));
@@ -200,7 +200,7 @@ impl Node {
                 farms.flat_map(|farm| farm.reals.iter().map(move |real| (farm, real))).any(|(farm, real)| {
                     let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
                     real.address == host.address
-                        && real.admin == RealAdmin::InService
+                        && real.admin != RealAdmin::OutOfService
                         && *health.of(&key) == RealHealth::Operational
                 })
             };

@@ -70,6 +70,29 @@ pub fn clear<A: TableFamily>(
     nudge: &mut dyn FnMut(&Nudge),
     rest: &mut dyn FnMut(Duration) -> ControlFlow<()>,
 ) -> io::Result<u64> {
+    each(table, selection, deltas, rest, &mut |map, key, entry, connection| {
+        let ended = end(table, map, key, entry, connection, nudge)?;
+        Ok(ended.then_some(Change::Closed(*connection)))
+    })
+}
+
+/// What is done with a connection, given with the map that it stands in, key and entry of its client's direction; `None`: nothing.
+pub(super) type Treat<'a, A> = &'a mut dyn FnMut(
+    &BpfMap<FlowKey<A>, FlowEntry<A>>,
+    &FlowKey<A>,
+    &FlowEntry<A>,
+    &Connection<A>,
+) -> io::Result<Option<Change<A>>>;
+
+/// Does `treat` with those connections of `table` that `selection` takes, half-open ones included, and returns how many changed. See
+/// [`clear`].
+pub(super) fn each<A: TableFamily>(
+    table: &Table<A>,
+    selection: &Selection,
+    deltas: &DeltaSink,
+    rest: &mut dyn FnMut(Duration) -> ControlFlow<()>,
+    treat: Treat<'_, A>,
+) -> io::Result<u64> {
     let mut cleared = 0;
     // Half-open ones first: one that is proven meanwhile is then met among the proven.
     for map in [&table.embryonic, &table.flows] {
@@ -80,12 +103,13 @@ pub fn clear<A: TableFamily>(
             let live = |entry: &FlowEntry<A>| entry.flags & FLAG_FORWARD != 0 && entry.state < STATE_CLOSED;
             for (key, entry) in entries.filter(|(_, entry)| live(entry)) {
                 let connection = entry.connection(key);
-                if !selection.takes(&connection) || !end(table, map, key, entry, &connection, nudge)? {
+                if !selection.takes(&connection) {
                     continue;
                 }
+                let Some(change) = treat(map, key, entry, &connection)? else { continue };
                 cleared += 1;
                 if entry.state >= STATE_ESTABLISHED {
-                    deltas(A::delta(Change::Closed(connection)));
+                    deltas(A::delta(change));
                 }
             }
             if last && cleared == before {
@@ -103,7 +127,7 @@ pub fn clear<A: TableFamily>(
 }
 
 /// Ends one connection; false if it was gone.
-fn end<A: TableFamily>(
+pub(super) fn end<A: TableFamily>(
     table: &Table<A>,
     map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
     key: &FlowKey<A>,
@@ -137,7 +161,7 @@ fn end<A: TableFamily>(
 }
 
 /// Writes over the entry under `key`; false if it is gone.
-fn replace<A: TableFamily>(
+pub(super) fn replace<A: TableFamily>(
     map: &BpfMap<FlowKey<A>, FlowEntry<A>>,
     key: &FlowKey<A>,
     entry: &FlowEntry<A>,

@@ -372,6 +372,7 @@ mod tests {
                             admin,
                             probes: Vec::new(),
                             name: None,
+                            backup: None,
                         });
                     }
                 }
@@ -398,6 +399,7 @@ mod tests {
                 admin: RealAdmin::InService,
                 probes: Vec::new(),
                 name: None,
+                backup: None,
             })
             .collect();
         let hops = hops(&all_hosts);

@@ -16,6 +16,7 @@ pub mod maps;
 pub mod plan;
 pub mod port;
 pub mod predictor;
+pub mod reassign;
 pub mod refusal;
 pub mod ring;
 pub mod routes;

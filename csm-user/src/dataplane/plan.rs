@@ -14,13 +14,13 @@ use csm_common::service::{
 use ipnet::IpNet;
 
 use crate::model::{
-    self, Config, Family, Host, Name, Predictor, RealAdmin, Serverfarm, StableId, StaticAction, Tunnel,
-    VlanId,
+    self, Config, Family, Host, Name, Predictor, Serverfarm, StableId, StaticAction, Tunnel, VlanId,
 };
 use crate::numbers::Numbers;
 
 use super::family::{Wire, wire};
 use super::routes::{Routes, Target};
+use standby::Serving;
 
 /// A real of a farm.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +51,8 @@ pub struct Assignments {
     pub reals: Numbers<StableId>,
     /// Number of the table walk that was begun last: see [`crate::numbers`].
     pub walk: u64,
+    /// Virtual servers whose farm is down by its `threshold`: it takes more reals to come up again than it took to stay.
+    pub down: BTreeSet<StableId>,
 }
 
 impl Default for Assignments {
@@ -59,6 +61,7 @@ impl Default for Assignments {
             vservers: Numbers::new(0, limits::VSERVERS_MAX),
             reals: Numbers::new(0, limits::REALS_MAX),
             walk: 0,
+            down: BTreeSet::new(),
         }
     }
 }
@@ -83,6 +86,7 @@ impl Assignments {
             vservers: Numbers::restored(0, limits::VSERVERS_MAX, vservers),
             reals: Numbers::restored(0, limits::REALS_MAX, reals),
             walk: 0,
+            down: BTreeSet::new(),
         }
     }
 
@@ -147,6 +151,8 @@ pub struct Desired {
     pub reals: BTreeMap<u32, RealName>,
     /// For next hops of replicas.
     pub routes: Routes,
+    /// Numbers of virtual servers whose farm is down by its `threshold`.
+    pub down: BTreeSet<u32>,
     /// Reals and gateways without a route or a next-hop number: they take no traffic.
     pub unreachable: BTreeSet<IpAddr>,
 }
@@ -228,6 +234,7 @@ pub fn plan(
     let named = desired.vservers.values().map(|known| known.id);
     let wanted: HashSet<StableId> = named.chain(desired.backups.values().copied()).collect();
     numbers.vservers.retain(|id| wanted.contains(id), walk);
+    numbers.down.retain(|id| wanted.contains(id));
     let wanted: HashSet<StableId> = desired.reals.values().map(|known| known.id).collect();
     numbers.reals.retain(|id| wanted.contains(id), walk);
     Ok(desired)
@@ -303,7 +310,13 @@ fn plan_farm<A: Wire>(
     contents: &mut Contents<A>,
 ) -> Result<Vec<(u32, u8)>, PlanError> {
     let mut rotation = Vec::new();
-    for real in &farm.reals {
+    let serving = standby::serving(farm, |real| {
+        let hop = way(config, &desired.routes, farm, real.address)?;
+        let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
+        let silent = health.silent.contains(&hop.neighbour());
+        Some(hops.contains_key(&hop) && !silent && !health.unhealthy.contains(&key))
+    });
+    for (real, serving) in farm.reals.iter().zip(serving) {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let number = numbers
             .reals
@@ -315,12 +328,12 @@ fn plan_farm<A: Wire>(
         if nexthop.is_none() {
             desired.unreachable.insert(real.address);
         }
-        let silent = hop.is_some_and(|hop| health.silent.contains(&hop.neighbour()));
-        let healthy = nexthop.is_some() && !silent && !health.unhealthy.contains(&key);
-        // Out of service, its clients must not come back for ever: it is to run empty.
-        let in_service = healthy && real.admin == RealAdmin::InService;
-        let in_rotation = in_service && real.weight > 0;
-        let flags = if in_service { REAL_STICKY } else { 0 } | if in_rotation { REAL_USABLE } else { 0 };
+        let in_rotation = serving == Serving::New;
+        let flags = match serving {
+            Serving::New => REAL_STICKY | REAL_USABLE,
+            Serving::Sticky => REAL_STICKY,
+            Serving::Nobody => 0,
+        };
         let entry = Real {
             ip_be: wire(real.address),
             port_be: real.port.unwrap_or(0).to_be(),
@@ -452,6 +465,7 @@ fn addresses<A: Wire>(contents: &Contents<A>) -> Vec<(u32, VlanId, IpAddr)> {
 mod matching;
 mod nat;
 mod origins;
+mod standby;
 mod statics;
 #[cfg(test)]
 pub(super) mod tests;

@@ -40,6 +40,23 @@ pub struct Backup {
     pub sticky: bool,
 }
 
+/// `threshold outservice N [inservice M]` of a virtual server's farm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Threshold {
+    /// With fewer reals in rotation the farm is down, 1–65535.
+    pub outservice: u16,
+    /// With so many it is up again, from `outservice` on; by default as many.
+    pub inservice: u16,
+}
+
+impl Threshold {
+    /// Whether a farm with `up` reals in rotation is down, that was so or not before.
+    #[must_use]
+    pub fn is_down(&self, up: usize, before: bool) -> bool {
+        up < usize::from(if before { self.inservice } else { self.outservice })
+    }
+}
+
 /// `maxconns N` and `minconns N` of a real.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ConnectionLimit {

@@ -29,9 +29,9 @@ mod vmac;
 pub use family::{Family, prefix_mask, prefix_mask6};
 pub use host::{Encapsulation, Host, Tunnel};
 pub use identity::{StableId, fnv1a};
-pub use limit::{Backup, ClientRateLimit, ConnectionLimit, RateLimit, RateLimits};
+pub use limit::{Backup, ClientRateLimit, ConnectionLimit, RateLimit, RateLimits, Threshold};
 pub use name::{NAME_MAX, Name, VlanId};
-pub use named::NamedReal;
+pub use named::{BackupReal, Failaction, NamedReal};
 pub use natpool::Natpool;
 
 pub use port::{
@@ -189,8 +189,8 @@ pub struct Serverfarm {
     pub nat_client: Option<NatClient>,
     /// `encapsulation ipip|gue`: packets reach the reals inside of others; `None`: by the reals' MAC addresses.
     pub encapsulation: Option<Encapsulation>,
-    /// `failaction purge`: connections of a real that fails its probes are reset.
-    pub purge: bool,
+    /// `failaction ...`: what becomes of the connections of a real that fails; `None`: they stay.
+    pub failaction: Option<Failaction>,
     /// `real A [PORT]`.
     pub reals: Vec<Real>,
 }
@@ -206,7 +206,7 @@ impl Serverfarm {
             nat_server: true,
             nat_client: None,
             encapsulation: None,
-            purge: false,
+            failaction: None,
             reals: Vec::new(),
         }
     }
@@ -273,6 +273,8 @@ pub struct Real {
     pub probes: Vec<Name>,
     /// `real name NAME`: it has the address of that real of the module; `None`: it is named by its address.
     pub name: Option<Name>,
+    /// `backup real A [PORT]`: the one of its farm that stands in for it.
+    pub backup: Option<BackupReal>,
 }
 
 /// Administrative state of a real.
@@ -280,6 +282,8 @@ pub struct Real {
 pub enum RealAdmin {
     /// `inservice`.
     InService,
+    /// `inservice standby`: new connections only while a real that it stands in for takes none; sticky clients keep coming.
+    Standby,
     /// `no inservice` (the default): existing connections go on, no new ones.
     OutOfService,
 }
@@ -331,6 +335,8 @@ pub struct Vserver {
     pub serverfarm: Option<Name>,
     /// `serverfarm NAME backup NAME [sticky]`.
     pub backup: Option<Backup>,
+    /// `threshold outservice N inservice M` of its farm; `None`: it is down without a real in rotation.
+    pub threshold: Option<Threshold>,
     /// `rate-limit ...`.
     pub rate_limits: RateLimits,
     /// `vlan N`: only from this VLAN.

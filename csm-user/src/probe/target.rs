@@ -48,7 +48,7 @@ impl Target {
 pub fn targets(config: &Config) -> Vec<Target> {
     let mut targets = Vec::new();
     for farm in &config.serverfarms {
-        for real in farm.reals.iter().filter(|real| real.admin == RealAdmin::InService) {
+        for real in farm.reals.iter().filter(|real| real.admin != RealAdmin::OutOfService) {
             for probe in config.probes.iter().filter(|probe| farm.checks(real, &probe.name)) {
                 let ports = ports(config, farm, real, probe);
                 targets.extend(ports.into_iter().map(|port| target(config, farm, real, probe, port)));
@@ -130,6 +130,7 @@ mod tests {
             )),
             serverfarm: Some(name("web")),
             backup: None,
+            threshold: None,
             rate_limits: RateLimits::default(),
             vlan: None,
             clients: vec![],
@@ -153,6 +154,7 @@ mod tests {
             admin,
             probes: Vec::new(),
             name: None,
+            backup: None,
         };
         Config {
             slot: 5,

@@ -26,6 +26,7 @@ mod modes;
 mod options;
 mod race;
 mod rates;
+mod reassigned;
 mod rebuild;
 mod replica;
 mod room;

@@ -305,6 +305,7 @@ pub(super) fn config() -> Config {
         admin: RealAdmin::InService,
         probes: Vec::new(),
         name: None,
+        backup: None,
     };
     let vlan = |number, role, address: &str, gateways: &[&str]| Vlan {
         address: Some(address.parse().unwrap()),
@@ -325,6 +326,7 @@ pub(super) fn config() -> Config {
             virtual_server: Some(Virtual::single("192.158.38.30".parse().unwrap(), Protocol::TCP, 80)),
             serverfarm: Some(name("WEB")),
             backup: None,
+            threshold: None,
             rate_limits: RateLimits::default(),
             vlan: None,
             clients: vec![],

@@ -79,6 +79,7 @@ fn both() -> Config {
             admin: RealAdmin::InService,
             probes: Vec::new(),
             name: None,
+            backup: None,
         }],
         ..Serverfarm::new(name("WEB6"))
     });
@@ -87,6 +88,7 @@ fn both() -> Config {
         virtual_server: Some(Virtual::single("fd00:2::30".parse().unwrap(), Protocol::TCP, 80)),
         serverfarm: Some(name("WEB6")),
         backup: None,
+        threshold: None,
         rate_limits: RateLimits::default(),
         sticky: Some(Sticky { minutes: 1, group: 7, bits: 32, bits6: 64 }),
         replicate_sticky: true,

@@ -55,6 +55,7 @@ pub(super) const fn state(state: RealState) -> &'static str {
     match state {
         RealState::Operational => "OPERATIONAL",
         RealState::OutOfService => "OUTOFSERVICE",
+        RealState::Standby => "STANDBY",
         RealState::ProbeTesting => "PROBE_TESTING",
         RealState::ProbeFailed => "PROBE_FAILED",
         RealState::ArpFailed => "ARP_FAILED",

@@ -1,9 +1,9 @@
-//! Rates of connections, and the backup farm.
+//! Rates of connections, the backup farm, and when it serves.
 
 use super::{mask_bits, prefix_length};
 use crate::config::grammar::Value;
 use crate::config::parse::Statement;
-use crate::model::{Backup, ClientRateLimit, RateLimit};
+use crate::model::{Backup, ClientRateLimit, RateLimit, Threshold};
 
 /// The farm in `BACKUP`, if there is one.
 pub(super) fn backup(statement: &Statement) -> Option<Backup> {
@@ -11,6 +11,12 @@ pub(super) fn backup(statement: &Statement) -> Option<Backup> {
         Value::Name(farm) => Some(Backup { farm: farm.clone(), sticky: statement.has("sticky") }),
         _ => None,
     }
+}
+
+/// The numbers of reals with which the farm is down and up, if there are any.
+pub(super) fn threshold(statement: &Statement) -> Option<Threshold> {
+    let outservice = statement.number("DOWN")?;
+    Some(Threshold { outservice, inservice: statement.number("UP").unwrap_or(outservice) })
 }
 
 /// A rate, none under `no`; `None` if the statement lacks one.

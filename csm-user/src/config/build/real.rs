@@ -6,7 +6,7 @@ use super::{entry, number, put};
 use crate::config::command::Id;
 use crate::config::parse::{RealOf, Statement};
 use crate::config::table::default;
-use crate::model::{Config, ConnectionLimit, Name, NamedReal, Real, RealAdmin};
+use crate::model::{BackupReal, Config, ConnectionLimit, Failaction, Name, NamedReal, Real, RealAdmin};
 
 /// Address of a farm's real whose name has none: the check refuses it.
 pub(in crate::config) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -53,6 +53,7 @@ pub(super) fn apply(
         admin: RealAdmin::OutOfService,
         probes: Vec::new(),
         name: name.clone(),
+        backup: None,
     };
     let real = entry(reals, is_it, new);
     match statement.id {
@@ -61,18 +62,42 @@ pub(super) fn apply(
         Id::MaxConns => real.limit.max = if no { None } else { Some(statement.number("COUNT")?) },
         Id::MinConns => real.limit.min = if no { None } else { Some(statement.number("COUNT")?) },
         Id::RealProbe => put(&mut real.probes, statement.name()?.clone(), no),
-        Id::RealInservice => real.admin = if no { RealAdmin::OutOfService } else { RealAdmin::InService },
+        Id::RealInservice if no => real.admin = RealAdmin::OutOfService,
+        Id::RealInservice if statement.has("standby") => real.admin = RealAdmin::Standby,
+        Id::RealInservice => real.admin = RealAdmin::InService,
+        Id::BackupReal => real.backup = if no { None } else { Some(backup(statement)?) },
         _ => return None,
     }
     Some(())
+}
+
+/// The real that `statement` names to stand in.
+fn backup(statement: &Statement) -> Option<BackupReal> {
+    let name = statement.name().cloned();
+    let address = if name.is_some() { NOWHERE } else { statement.address("ADDRESS")? };
+    let port = if statement.arg("PORT").is_some() { Some(statement.number("PORT")?) } else { None };
+    Some(BackupReal { address, port, name })
+}
+
+/// What a farm's `statement` has done with the connections of failed reals.
+pub(super) fn failaction(statement: &Statement) -> Option<Failaction> {
+    let action = if statement.has("reassign") { Failaction::Reassign } else { Failaction::Purge };
+    Some(action).filter(|_| !statement.negated)
 }
 
 /// Gives the reals of the farms that have a name the address that it stands for.
 pub(super) fn resolve(config: &mut Config) {
     let Config { named_reals, serverfarms, .. } = config;
     for real in serverfarms.iter_mut().flat_map(|farm| &mut farm.reals) {
-        let Some(name) = &real.name else { continue };
-        let known = named_reals.iter().find(|known| known.name == *name);
-        real.address = known.and_then(|known| known.address).unwrap_or(NOWHERE);
+        let named = |name: &Name| {
+            let known = named_reals.iter().find(|known| known.name == *name);
+            known.and_then(|known| known.address).unwrap_or(NOWHERE)
+        };
+        if let Some(name) = &real.name {
+            real.address = named(name);
+        }
+        if let Some(BackupReal { address, name: Some(name), .. }) = &mut real.backup {
+            *address = named(name);
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::config::command::{
 };
 use crate::config::grammar::Kind::{self, Host, Mask, Number};
 use crate::config::grammar::Piece::{self, Either, Optional, Slot, Word};
-use crate::model::{Family, Natpool, Predictor, RealAdmin, prefix_mask};
+use crate::model::{Failaction, Family, Natpool, Predictor, RealAdmin, prefix_mask};
 
 pub(super) static APPLIED: &[Command] = &[
     Command::new(
@@ -121,14 +121,21 @@ pub(super) static APPLIED: &[Command] = &[
         Serverfarm,
         &[
             Word("failaction", "What becomes of a failed real's connections"),
-            Word("purge", "They are reset at both ends"),
+            Either(&[
+                &[Word("purge", "They are reset at both ends")],
+                &[Word("reassign", "They go on at another real, where that can be")],
+            ]),
         ],
-        "Resets the connections of a real when its probes fail, as `clear module csm N connections real` does. Without it they \
-         stay: a server that comes back goes on with them.",
+        "Says what becomes of a real's connections when its probes or ARP fail. `purge` resets them, as `clear module csm N \
+         connections real` does. `reassign` is for farms of reals that keep no state of their own, such as firewalls: connections of UDP \
+         and other protocols leave the table, and the client's next packet chooses anew; those of TCP are moved to another real in \
+         dispatch mode, and reset with `nat server`. Without it they stay: a server that comes back goes on with them.",
     )
-    .removes()
-    .prints(Print::Serverfarm(|farm| {
-        if farm.purge { vec!["failaction purge".to_owned()] } else { Vec::new() }
+    .restores(None)
+    .prints(Print::Serverfarm(|farm| match farm.failaction {
+        None => Vec::new(),
+        Some(Failaction::Purge) => vec!["failaction purge".to_owned()],
+        Some(Failaction::Reassign) => vec!["failaction reassign".to_owned()],
     })),
     Command::new(
         Id::Predictor,
@@ -236,13 +243,46 @@ pub(super) static APPLIED: &[Command] = &[
     Command::new(
         Id::RealInservice,
         Real,
-        &[Word("inservice", "Take new connections")],
-        "Puts the real into service; `no inservice` lets its connections go on and gives it no new ones.",
+        &[
+            Word("inservice", "Take new connections"),
+            Optional(&[Word("standby", "Only while one that it stands in for takes none")]),
+        ],
+        "Puts the real into service; `no inservice` lets its connections go on and gives it no new ones. With `standby` it gets new \
+         connections only while a real whose `backup real` it is takes none (failed, out of service or of weight 0); one that no real \
+         of its farm names stands in for each of them. Sticky clients that it has keep coming, so `inservice standby` drains a real \
+         without a client losing its session.",
+    )
+    .restores(None)
+    .prints(Print::Real(|real| match real.admin {
+        RealAdmin::InService => vec!["inservice".to_owned()],
+        RealAdmin::Standby => vec!["inservice standby".to_owned()],
+        RealAdmin::OutOfService => Vec::new(),
+    })),
+    Command::new(
+        Id::BackupReal,
+        Real,
+        &[
+            Word("backup", "Who stands in for it"),
+            Word("real", "Another real of the farm"),
+            Either(&[
+                &[Slot("ADDRESS", Kind::AnyHost, "Its address")],
+                &[Word("name", "As the module names it"), Slot("NAME", Kind::Name, "A `real` of this configuration")],
+            ]),
+            Optional(&[Slot("PORT", SECONDS, "Its port, as its own line has it")]),
+        ],
+        "Names the real that takes new connections while this one takes none; it is `inservice standby`. A real that is only at its \
+         `maxconns` is no reason yet: the others of the farm are next, then the virtual server's backup farm.",
     )
     .restores(None)
     .prints(Print::Real(|real| {
-        let on = real.admin == RealAdmin::InService;
-        on.then(|| "inservice".to_owned()).into_iter().collect()
+        let line = |backup: &crate::model::BackupReal| {
+            let port = backup.port.map(|port| format!(" {port}")).unwrap_or_default();
+            match &backup.name {
+                Some(name) => format!("backup real name {name}{port}"),
+                None => format!("backup real {}{port}", backup.address),
+            }
+        };
+        real.backup.iter().map(line).collect()
     })),
 ];
 

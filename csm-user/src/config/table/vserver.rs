@@ -10,7 +10,7 @@ use crate::config::grammar::Kind::{self, Mask, Network, Number};
 use crate::config::grammar::MISPRINT;
 use crate::config::grammar::Piece::{Either, Optional, Slot, Word};
 use crate::config::service;
-use crate::model::{ClientRange, ClientRateLimit, RateLimit, Virtual, prefix_mask};
+use crate::model::{ClientRange, ClientRateLimit, RateLimit, Threshold, Virtual, prefix_mask};
 
 pub(super) static APPLIED: &[Command] = &[
     Command::new(
@@ -71,12 +71,23 @@ pub(super) static APPLIED: &[Command] = &[
                 Slot("BACKUP", Kind::Name, "Another server farm of this configuration"),
                 Optional(&[Word("sticky", "Clients stick to its reals, too")]),
             ]),
+            Optional(&[
+                Word("threshold", "When it is down though reals are in rotation"),
+                Word("outservice", "It is down"),
+                Slot("DOWN", SECONDS, "With fewer reals in rotation"),
+                Optional(&[
+                    Word("inservice", "It is up again; without, with as many"),
+                    Slot("UP", SECONDS, "With so many in rotation"),
+                ]),
+            ]),
         ],
-        "Names the server farm, and one that serves while no real of it is in rotation and below its `maxconns`.",
+        "Names the server farm, and one that serves while no real of it is in rotation and below its `maxconns`. With `threshold` the \
+         farm counts as down, for new connections and for sticky clients, as soon as fewer reals are in rotation, and until enough are \
+         again; connections go on.",
     )
     .restores(None)
     .prints(Print::Vserver(|vserver| {
-        vserver.serverfarm.iter().map(|name| format!("serverfarm {name}{}", backup(vserver))).collect()
+        vserver.serverfarm.iter().map(|name| format!("serverfarm {name}{}{}", backup(vserver), threshold(vserver))).collect()
     })),
     Command::new(
         Id::VserverVlan,
@@ -276,6 +287,12 @@ fn part(bits: u8, bits6: u8) -> String {
 fn backup(vserver: &crate::model::Vserver) -> String {
     let Some(backup) = &vserver.backup else { return String::new() };
     format!(" backup {}{}", backup.farm, if backup.sticky { " sticky" } else { "" })
+}
+
+fn threshold(vserver: &crate::model::Vserver) -> String {
+    let Some(Threshold { outservice, inservice }) = vserver.threshold else { return String::new() };
+    let up = if inservice == outservice { String::new() } else { format!(" inservice {inservice}") };
+    format!(" threshold outservice {outservice}{up}")
 }
 
 fn rate(limit: &RateLimit) -> String {

@@ -20,6 +20,7 @@ use crate::model::{
 
 mod ports;
 mod probes;
+mod standing;
 
 use ports::{ports, router};
 use probes::{named, named_reals, probe};
@@ -124,10 +125,10 @@ fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
         1 => Just(Some(Encapsulation::Ipip)),
         1 => (1..=65535_u16).prop_map(|port| Some(Encapsulation::Gue { port })),
     ];
-    let modes = (predictor(family(number)), any::<bool>(), source, (any::<bool>(), way));
+    let modes = (predictor(family(number)), any::<bool>(), source, way);
     let family = family(number);
     (vec(real, 0..4), vec(any::<bool>(), probes), modes).prop_map(
-        move |(reals, used, (predictor, nat, nat_client, (purge, way)))| {
+        move |(reals, used, (predictor, nat, nat_client, way))| {
             let nat_server = nat || nat_client.is_some();
             Serverfarm {
                 name: name('F', number),
@@ -135,7 +136,7 @@ fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
                 nat_server,
                 nat_client,
                 encapsulation: if nat_server { None } else { way },
-                purge,
+                failaction: None,
                 probes: (0..probes).filter(|&n| used[n]).map(|n| name('P', n)).collect(),
                 reals: (1_u8..)
                     .zip(reals)
@@ -150,6 +151,7 @@ fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
                         admin: if on { RealAdmin::InService } else { RealAdmin::OutOfService },
                         probes: (0..probes).filter(|&n| checked[n]).map(|n| name('P', n)).collect(),
                         name: is_named.then(|| named(family, n).name),
+                        backup: None,
                     })
                     .collect(),
             }
@@ -307,6 +309,7 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
             virtual_server,
             serverfarm: farm.filter(|n| *n < farms).map(|n| name('F', n)),
             backup: None,
+            threshold: None,
             rate_limits,
             vlan: vlan.map(vlan_id),
             clients,
@@ -417,7 +420,7 @@ fn ft() -> impl Strategy<Value = FtGroup> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    (1..=13_u8, 0..3_usize, 0..3_usize, 0..5_usize).prop_flat_map(|(slot, probes, farms, vservers)| {
+    (1..=13_u8, 0..3_usize, 0..4_usize, 0..5_usize).prop_flat_map(|(slot, probes, farms, vservers)| {
         let vlans = (2..=3).map(vlan).collect::<Vec<_>>();
         let probes_made = (0..probes).map(probe).collect::<Vec<_>>();
         let farms_made = (0..farms).map(|n| farm(n, probes)).collect::<Vec<_>>();
@@ -425,7 +428,7 @@ fn config() -> impl Strategy<Value = Config> {
         (
             vlans,
             probes_made,
-            (natpools(), statics()),
+            (natpools(), statics(), standing::choices()),
             farms_made,
             vservers_made,
             of(ft()),
@@ -435,7 +438,7 @@ fn config() -> impl Strategy<Value = Config> {
                 move |(
                     mut vlans,
                     probes,
-                    (natpools, statics),
+                    (natpools, statics, choices),
                     serverfarms,
                     mut vservers,
                     ft,
@@ -467,6 +470,7 @@ fn config() -> impl Strategy<Value = Config> {
                         vservers,
                         ft,
                     };
+                    standing::furnish(&mut config, &choices);
                     // Refused where this host is a router.
                     let choices: Vec<_> =
                         config.vlans.iter().map(|vlan| config.has_choice_of_mac(vlan.id)).collect();

@@ -1,9 +1,9 @@
-//! Limits of reals and of rates, and backup farms.
+//! Limits of reals and of rates, backup farms, and when they serve.
 
 use super::super::command::Id;
 use super::super::parse::Section;
 use super::{Checker, family};
-use crate::model::{Backup, Family, Predictor, Serverfarm, Vserver};
+use crate::model::{Backup, Family, Predictor, RealAdmin, Serverfarm, Threshold, Vserver};
 
 /// `maxconns` and `minconns` of a farm's reals.
 pub(super) fn farm(checker: &mut Checker<'_>, farm: &Serverfarm) {
@@ -34,6 +34,35 @@ pub(super) fn vserver(checker: &mut Checker<'_>, vserver: &Vserver, section: &Se
     }
     if let Some(backup) = &vserver.backup {
         backup_farm(checker, vserver, section, backup);
+    }
+    if let Some(known) = vserver.threshold {
+        threshold(checker, vserver, section, known);
+    }
+}
+
+fn threshold(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, known: Threshold) {
+    let Threshold { outservice, inservice } = known;
+    let place = checker.tree.place(section, Id::VserverFarm, "UP");
+    if inservice < outservice {
+        let message =
+            format!("with {inservice} reals the farm is up again, with fewer than {outservice} it is down");
+        return checker.error(place, message, format!("at least `inservice {outservice}`"));
+    }
+    let Some(farm) = vserver.serverfarm.as_ref().and_then(|name| checker.config.serverfarm(name)) else {
+        return;
+    };
+    let place = checker.tree.place(section, Id::VserverFarm, "threshold");
+    if farm.predictor == Predictor::Forward {
+        let message = "`predictor forward` has no reals: there are none to count";
+        return checker.error(place, message, "leave `threshold` out");
+    }
+    let reals = farm.reals.iter().filter(|real| real.admin != RealAdmin::OutOfService).count();
+    if usize::from(inservice) > reals {
+        let when =
+            if usize::from(outservice) > reals { "it is always down" } else { "once down it stays down" };
+        let message =
+            format!("server farm {} has {reals} reals in service, fewer than {inservice}: {when}", farm.name);
+        checker.warning(place, message, "lower the threshold, or add reals");
     }
 }
 

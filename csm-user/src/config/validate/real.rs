@@ -1,4 +1,4 @@
-//! Reals by name: each has an address, and no farm has one twice.
+//! Reals by name: each has an address, and no farm has one twice. Reals that stand in for others.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -7,6 +7,7 @@ use super::Checker;
 use crate::config::build::NOWHERE;
 use crate::config::command::Id;
 use crate::config::parse::Section;
+use crate::model::{BackupReal, Failaction, Protocol, RealAdmin, Serverfarm};
 
 pub(super) fn check(checker: &mut Checker<'_>) {
     let config = checker.config;
@@ -42,6 +43,60 @@ pub(super) fn check(checker: &mut Checker<'_>) {
                 let message = format!("{} is in farm {} already", real.address, farm.name);
                 checker.error(place, message, "keep one of the two");
             }
+            if let Some(backup) = &real.backup {
+                stand_in(checker, farm, &section, (real.address, real.port), backup);
+            }
         }
+        failaction(checker, farm);
+    }
+}
+
+/// The real that is to stand in for `own`, configured in `section`, is another of the farm.
+fn stand_in(
+    checker: &mut Checker<'_>,
+    farm: &Serverfarm,
+    section: &Section,
+    own: (IpAddr, Option<u16>),
+    backup: &BackupReal,
+) {
+    let place = checker.tree.place(section, Id::BackupReal, "real");
+    let port = backup.port.map(|port| format!(" {port}")).unwrap_or_default();
+    let called = match &backup.name {
+        Some(name) => format!("name {name}{port}"),
+        None => format!("{}{port}", backup.address),
+    };
+    let meant = (backup.address, backup.port);
+    let found = farm.reals.iter().find(|real| (real.address, real.port) == meant);
+    match found.filter(|real| real.address != NOWHERE) {
+        None => {
+            let message = format!("farm {} has no real {called}", farm.name);
+            let remedy = format!("add `real {called}` with `inservice standby` to the farm");
+            checker.error(place, message, remedy);
+        }
+        Some(_) if meant == own => {
+            checker.error(place, "a real cannot stand in for itself", "name another real of the farm");
+        }
+        Some(real) if real.admin == RealAdmin::InService => {
+            let message = format!("real {called} takes connections all the time");
+            let remedy = format!("write `inservice standby` below `real {called}`");
+            checker.warning(place, message, remedy);
+        }
+        Some(_) => {}
+    }
+}
+
+/// TCP cannot go on at another server.
+fn failaction(checker: &mut Checker<'_>, farm: &Serverfarm) {
+    let config = checker.config;
+    let tcp = config.vservers.iter().any(|vserver| {
+        let protocol = vserver.virtual_server.map(|server| server.protocol);
+        vserver.farms().any(|name| *name == farm.name)
+            && matches!(protocol, Some(Protocol::TCP | Protocol::Any))
+    });
+    if farm.failaction == Some(Failaction::Reassign) && farm.nat_server && tcp {
+        let section = Section::Serverfarm(farm.name.clone());
+        let place = checker.tree.place(&section, Id::Failaction, "reassign");
+        let message = "with `nat server` connections of TCP cannot go on at another real: they are reset, as by `purge`";
+        checker.warning(place, message, "use `no nat server`, or `failaction purge`");
     }
 }

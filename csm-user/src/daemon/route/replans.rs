@@ -115,7 +115,7 @@ impl Replans {
     /// Resets the connections of those reals that have just `failed` and whose farm says so.
     fn purge(self: &Arc<Self>, node: &Arc<Node>, failed: &[&plan::RealKey]) {
         let config = node.config();
-        let purges = |farm: &Name| config.serverfarm(farm).is_some_and(|farm| farm.purge);
+        let purges = |farm: &Name| config.serverfarm(farm).is_some_and(|farm| farm.failaction.is_some());
         let failed: HashSet<&plan::RealKey> = failed.iter().copied().collect();
         let meant = |known: &plan::RealKey| failed.contains(known) && purges(&known.farm);
         let desired = node.desired();

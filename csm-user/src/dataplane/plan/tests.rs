@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Interface, PortMode, Protocol, Sticky, Virtual, Vlan, VlanRole, XdpMode};
+use crate::model::{Interface, PortMode, Protocol, RealAdmin, Sticky, Virtual, Vlan, VlanRole, XdpMode};
 use csm_common::service::{VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, of_weighted_slot};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ fn real(last: u8, weight: u8) -> model::Real {
         admin: RealAdmin::InService,
         probes: Vec::new(),
         name: None,
+        backup: None,
     }
 }
 
@@ -57,6 +58,7 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
             virtual_server: Some(Virtual::single([192, 158, 38, 30].into(), Protocol::TCP, 80)),
             serverfarm: Some(name("WEB")),
             backup: None,
+            threshold: None,
             rate_limits: model::RateLimits::default(),
             vlan: None,
             clients: vec![],
@@ -279,6 +281,7 @@ pub(in crate::dataplane) fn dual_stack() -> Config {
         virtual_server: Some(Virtual::single("fd00:38::30".parse().unwrap(), Protocol::TCP, 80)),
         serverfarm: Some(name("WEB6")),
         backup: None,
+        threshold: None,
         rate_limits: model::RateLimits::default(),
         sticky: Some(Sticky { minutes: 30, group: 11, bits: 32, bits6: 64 }),
         ..config.vservers[0].clone()
@@ -370,4 +373,56 @@ fn a_limited_farm_leaves_half_of_its_ring_to_look_through() {
     let vserver = desired.contents.vservers[&0];
     assert_eq!((vserver.ring_len, vserver.spare_len), (509, 3));
     assert!(ring(&desired.contents, 0).len() <= limits::RING_SLOTS as usize);
+}
+
+#[test]
+fn a_farm_with_fewer_reals_than_its_threshold_is_down_until_enough_are_back() {
+    use csm_common::service::VSERVER_BACKUP;
+    let mut numbers = Assignments::default();
+    let mut config = figure_7_1();
+    config.serverfarms.push(Serverfarm { reals: vec![real(104, 8)], ..Serverfarm::new(name("SORRY")) });
+    config.vservers[0].backup = Some(model::Backup { farm: name("SORRY"), sticky: false });
+    config.vservers[0].threshold = Some(model::Threshold { outservice: 2, inservice: 3 });
+    let key = |last| RealKey { farm: name("WEB"), address: [192, 158, 39, last].into(), port: None };
+    let mut up = |failed: &[u8], config: &Config| {
+        let unhealthy = failed.iter().map(|last| key(*last)).collect();
+        let health = HealthView { unhealthy, ..HealthView::default() };
+        let desired = planned(config, &health, &mut numbers);
+        let vserver = desired.contents.vservers[&0];
+        assert_ne!(vserver.flags & VSERVER_BACKUP, 0);
+        assert_eq!(ring(&desired.contents, vserver.backup), [3], "the backup farm serves as it would");
+        let is_up = vserver.ring_len > 0;
+        // Sticky clients are its reals' no more.
+        assert_eq!(is_up, vserver.farm == desired.contents.reals[&0].farm);
+        assert_eq!(is_up, !desired.down.contains(&0));
+        is_up
+    };
+    assert!(up(&[], &config) && up(&[101], &config), "two are enough to stay");
+    assert!(!up(&[101, 102], &config));
+    assert!(!up(&[101], &config), "and too few to come back");
+    assert!(up(&[], &config) && up(&[101], &config));
+    assert!(!up(&[101, 102], &config));
+    // Its data connections find their real by its sticky entry.
+    config.vservers[0].virtual_server.as_mut().unwrap().ftp = true;
+    let health = HealthView { unhealthy: [key(101)].into(), ..HealthView::default() };
+    let vserver = planned(&config, &health, &mut numbers).contents.vservers[&0];
+    assert!(vserver.ring_len == 0 && vserver.farm != 0);
+    config.vservers[0].threshold = None;
+    assert_ne!(planned(&config, &health, &mut numbers).contents.vservers[&0].ring_len, 0);
+}
+
+#[test]
+fn a_standby_real_keeps_its_sticky_clients_and_is_in_the_ring_in_the_place_of_its_primary() {
+    let mut config = figure_7_1();
+    let backup = model::BackupReal { address: [192, 158, 39, 103].into(), port: None, name: None };
+    config.serverfarms[0].reals[0].backup = Some(backup);
+    config.serverfarms[0].reals[2].admin = RealAdmin::Standby;
+    let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
+    assert_eq!(ring(&desired.contents, 0), [0, 1]);
+    assert_eq!(desired.contents.reals[&2].flags, REAL_STICKY);
+    let silent = HashSet::from([Host::on(IpAddr::from([192, 158, 39, 101]), 3)]);
+    let health = HealthView { silent, ..HealthView::default() };
+    let desired = planned(&config, &health, &mut Assignments::default());
+    assert_eq!(ring(&desired.contents, 0), [2, 1, 2], "by its own weight");
+    assert!(desired.in_rotation(2) && !desired.in_rotation(0));
 }

@@ -39,14 +39,27 @@ pub(super) fn plan<A: Wire>(
     let counted = farm.into_iter().chain(backup).any(Serverfarm::is_counted);
     let counted = if counted { VSERVER_COUNTED } else { 0 };
     let farms = Farms { config, vserver, rotation, counted };
-    let mut entry = farms.describe(farm, number, desired, contents);
+    let up = farm.and_then(|farm| rotation.get(&farm.name)).map_or(0, Vec::len);
+    let before = numbers.down.contains(&id);
+    let down = vserver.threshold.is_some_and(|threshold| threshold.is_down(up, before));
+    if down {
+        numbers.down.insert(id);
+        desired.down.insert(number);
+    } else {
+        numbers.down.remove(&id);
+    }
+    let mut entry = farms.describe(farm, (number, down), desired, contents);
+    // Nor do its reals have sticky clients then, but those of FTP: a data connection goes where its control connection went.
+    if down && !virtual_server.ftp {
+        entry.farm = 0;
+    }
     if let (Some(backup), Some(named)) = (backup, &vserver.backup) {
         let id = StableId::of_backup(&vserver.name, &virtual_server);
         let stand_in = numbers
             .vservers
             .assign(&id)
             .ok_or(PlanError::Full { what: "virtual servers", limit: limits::VSERVERS_MAX })?;
-        let element = farms.describe(Some(backup), stand_in, desired, contents);
+        let element = farms.describe(Some(backup), (stand_in, false), desired, contents);
         contents.vservers.insert(stand_in, element);
         desired.backups.insert(stand_in, id);
         // A client's data connections find their real by its sticky entry, whichever farm that is of.
@@ -68,16 +81,17 @@ struct Farms<'a> {
 }
 
 impl Farms<'_> {
-    /// Element `number` for `farm`; its ring is put into `contents`.
+    /// Element `number` for `farm`; its ring is put into `contents`. A farm that is `down` has none.
     fn describe<A: Wire>(
         &self,
         farm: Option<&Serverfarm>,
-        number: u32,
+        (number, down): (u32, bool),
         desired: &Desired,
         contents: &mut Contents<A>,
     ) -> Vserver<A> {
         let Self { config, vserver, rotation, counted } = *self;
-        let reals = farm.filter(|_| vserver.is_operational()).and_then(|farm| rotation.get(&farm.name));
+        let reals =
+            farm.filter(|_| vserver.is_operational() && !down).and_then(|farm| rotation.get(&farm.name));
         let limited = farm.is_some_and(Serverfarm::is_limited);
         let slots = if limited { RING_SLOTS / 2 } else { RING_SLOTS };
         let ring = match (reals, farm.map(|farm| farm.predictor)) {

@@ -1,0 +1,38 @@
+//! Reals that stand in for others, thresholds and what becomes of connections, in a configuration that is made up.
+
+use proptest::prelude::*;
+
+use crate::model::{BackupReal, Config, Failaction, Predictor, RealAdmin, Threshold};
+
+/// What decides, for farms, reals and virtual servers in turn.
+pub(super) fn choices() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 1..12)
+}
+
+/// Gives some of the farms and virtual servers of `config` such lines.
+pub(super) fn furnish(config: &mut Config, choices: &[u8]) {
+    let mut choices = choices.iter().copied().cycle();
+    let mut next = move |below: u8| choices.next().unwrap_or(0) % below;
+    for farm in &mut config.serverfarms {
+        farm.failaction = [None, Some(Failaction::Purge), Some(Failaction::Reassign)][usize::from(next(3))];
+        let reals = farm.reals.clone();
+        for (at, real) in farm.reals.iter_mut().enumerate() {
+            if real.admin == RealAdmin::OutOfService && next(2) == 0 {
+                real.admin = RealAdmin::Standby;
+            }
+            let other = &reals[usize::from(next(4)) % reals.len()];
+            if (other.address, other.port) != (reals[at].address, reals[at].port) {
+                let (address, port, name) = (other.address, other.port, other.name.clone());
+                real.backup = Some(BackupReal { address, port, name });
+            }
+        }
+    }
+    for vserver in &mut config.vservers {
+        let farm = vserver.serverfarm.as_ref();
+        let farm = farm.and_then(|name| config.serverfarms.iter().find(|farm| farm.name == *name));
+        if farm.is_some_and(|farm| farm.predictor != Predictor::Forward) && next(2) == 0 {
+            let outservice = u16::from(next(9)) + 1;
+            vserver.threshold = Some(Threshold { outservice, inservice: outservice + u16::from(next(3)) });
+        }
+    }
+}
