@@ -41,6 +41,7 @@ pub fn large_config(vservers: u32) -> Config {
         probes: vec![],
         statics: vec![],
         named_reals: vec![],
+        arps: vec![],
         natpools: vec![],
         serverfarms: (0..vservers).map(farm).collect(),
         vservers: (0..vservers).map(vserver).collect(),

@@ -479,6 +479,8 @@ pub enum NeighbourKind {
     Vserver,
     /// Alias address, likewise.
     Alias,
+    /// Host whose MAC address the configuration says (`arp`).
+    Static,
     /// Next hop named by the configuration.
     Gateway,
     /// Real server.

@@ -21,6 +21,7 @@ use crate::model::{
     vlan_of_name,
 };
 
+pub(super) mod arp;
 mod ft;
 mod limit;
 mod probe;
@@ -208,6 +209,7 @@ impl Draft {
             Section::Global if matches!(statement.id, Id::IpRoute | Id::Ipv6Route) => {
                 router::route(self, statement)
             }
+            Section::Module if statement.id == Id::StaticArp => arp::apply(&mut self.config.arps, statement),
             Section::Module if statement.id == Id::Natpool => put_pool(&mut self.config.natpools, statement),
             Section::Module
             | Section::Global

@@ -101,16 +101,18 @@ pub fn render(file: &str, text: &str, diagnostics: &[Diagnostic]) -> String {
 /// A line as it may stand in a log or a bundle: without the key or the text that proves who speaks, hidden or not.
 #[must_use]
 pub fn without_secrets(line: &str) -> String {
-    let before = ["key-string ", "authentication text ", "authentication "];
+    let before = ["key-string ", "authentication text ", "authentication ", "credentials "];
     let cut = before.iter().find_map(|word| line.find(word).map(|at| at + word.len()));
     cut.map_or_else(|| line.to_owned(), |at| format!("{}<removed>", &line[..at]))
 }
 
-/// What follows `key-string`, however it is cut short, is nobody's to read in a log: a star for each character.
+/// What follows `key-string` or `credentials`, however it is cut short, is nobody's to read in a log: a star for each character.
 fn without_key(source: &str) -> String {
     const SHORTEST: usize = "key".len();
-    let is_command =
-        |word: &str| word.len() >= SHORTEST && "key-string".starts_with(&word.to_ascii_lowercase());
+    let is_command = |word: &str| {
+        let begins = |command: &str| command.starts_with(&word.to_ascii_lowercase());
+        word.len() >= SHORTEST && (begins("key-string") || begins("credentials"))
+    };
     let mut secret = false;
     let mut out = String::new();
     for piece in source.split_inclusive([' ', '\t']) {

@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::service;
 use super::token::{Span, Token};
-use crate::model::{CHANNELS_MAX, KEY_MAX, Name, Secret, VlanSet, channel_name};
+use crate::model::{CHANNELS_MAX, KEY_MAX, Name, Secret, VlanSet, channel_name, host_mac, written_mac};
 
 /// Help of a keyword that is taken because a guide misprints it, and not offered.
 pub const MISPRINT: &str = "The same, as the guide misprints it";
@@ -54,6 +54,8 @@ pub enum Kind {
     Port,
     /// VLANs: numbers and ranges, `2,3-5`.
     Vlans,
+    /// MAC address of a host.
+    Mac,
     /// A key as it is.
     Key,
     /// A key as IOS writes it after a `7`.
@@ -211,6 +213,7 @@ impl Kind {
             Self::Domain => "the name of a host".to_owned(),
             Self::Port => "a port number or service name".to_owned(),
             Self::Vlans => "a list of VLANs".to_owned(),
+            Self::Mac => "a MAC address".to_owned(),
             Self::Key => "a key".to_owned(),
             Self::ObscuredKey => "a key of type 7".to_owned(),
         }
@@ -242,7 +245,7 @@ impl Kind {
             Self::Vlans => digit,
             Self::Unit => digit && (word.contains('/') || word.parse::<u16>().is_ok()),
             Self::Name | Self::Interface | Self::Key | Self::ObscuredKey | Self::Text8 => true,
-            Self::Text255 | Self::Path | Self::Field | Self::Domain => true,
+            Self::Text255 | Self::Path | Self::Field | Self::Domain | Self::Mac => true,
         }
     }
 
@@ -285,6 +288,9 @@ impl Kind {
                 true => Ok(Value::Text(word.to_owned())),
                 false => Err(format!("`{word}` is not {}", self.rule())),
             },
+            Self::Mac => host_mac(word)
+                .map(|mac| Value::Text(written_mac(mac)))
+                .ok_or_else(|| format!("`{word}` is not a host's MAC address, such as 0002.fcbe.2e01")),
             Self::Unit => Ok(Value::Text(word.to_owned())),
             Self::Vlans => VlanSet::parse(word)
                 .map(Value::Vlans)

@@ -16,6 +16,7 @@ use super::grammar::Piece::{self, Either, Optional, Slot, Word};
 use super::unsupported::UNSUPPORTED;
 use crate::model::{CHANNELS_MAX, ChannelPort, PortMode, Trunk, VlanRole, VlanSet, XdpMode};
 
+mod arp;
 mod authentication;
 mod probe;
 mod serverfarm;
@@ -68,6 +69,7 @@ const PRIORITY: Kind = Number(1, 254);
 pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
     APPLIED
         .iter()
+        .chain(arp::APPLIED)
         .chain(probe::APPLIED)
         .chain(vmac::APPLIED)
         .chain(statics::APPLIED)

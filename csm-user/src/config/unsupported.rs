@@ -113,7 +113,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         "the check would have to go through the real",
         "add `routed`: the check goes as the routes say",
     ),
-    Command::refused(Probe, &[Word("credentials", ""), Rest], LATER, DROP),
     // Server farm.
     Command::refused(
         Serverfarm,
@@ -219,7 +218,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     )
     .opens(Mode::Refused),
     Command::refused(Module, &[Word("owner", ""), Rest], LATER, DROP).opens(Mode::Refused),
-    Command::refused(Module, &[Word("arp", ""), Rest], LATER, DROP),
     Command::refused(Module, &[Word("variable", ""), Rest], LATER, DROP),
     Command::refused(Module, &[Word("script", ""), Rest], "scripts are not supported", DROP)
         .opens(Mode::Refused),

@@ -18,6 +18,7 @@ use crate::model::{
 };
 
 mod address;
+mod arp;
 mod family;
 mod limit;
 mod matching;
@@ -56,6 +57,7 @@ pub(super) fn validate(
     checker.vlans_have_ports();
     address::check(&mut checker);
     probe::check(&mut checker);
+    arp::check(&mut checker);
     real::check(&mut checker);
     checker.serverfarms();
     nat::check(&mut checker);

@@ -4,7 +4,7 @@
 //! reals, the probes get their targets (so that a new real is no sooner taken for healthy than at a start), the maps are
 //! brought in line, and what only the old configuration named is let go. Whoever comes second waits.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::AtomicU64;
@@ -170,6 +170,11 @@ pub(super) fn wanted(config: &Config) -> HashSet<Host> {
     needed_hops(config).into_iter().chain(router::gateways(config)).collect()
 }
 
+/// The neighbours whose MAC addresses `config` knows.
+pub(super) fn fixed(config: &Config) -> HashMap<Host, [u8; 6]> {
+    config.arps.iter().map(|arp| (Host::on(arp.address, arp.vlan.get()), arp.mac)).collect()
+}
+
 /// The addresses that each data port announces.
 #[must_use]
 pub(super) fn announced<'a>(
@@ -296,12 +301,14 @@ impl Node {
         let (old, new) = (wanted(before), wanted(&after));
         let of_module = needed_hops(&after);
         let known = self.desired();
+        self.neighbours.fix(&fixed(&after));
         let mut hops = self.neighbours.want(&old.union(&new).copied().collect::<HashSet<_>>());
         hops.retain(|host, _| of_module.contains(host));
         self.runtime.block_on(self.changes.probes.reload(targets(&after)));
         let health = Arc::clone(&self.health.borrow());
         let directory = self.directory.get();
         if let Err(error) = self.planner.change(&after, hops, &health) {
+            self.neighbours.fix(&fixed(before));
             let _numbers = self.neighbours.want(&old);
             self.runtime.block_on(self.changes.probes.reload(targets(before)));
             return Err(Fault::Internal(format!("the configuration stays as it was: {error}")));

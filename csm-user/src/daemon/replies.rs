@@ -421,7 +421,10 @@ pub(super) fn neighbours(node: &Node) -> Vec<NeighbourReply> {
     let hosts = node.neighbours.list().into_iter();
     for (host, _, known) in hosts.filter(|(host, ..)| host.tunnel.is_none()) {
         let address = host.address;
-        let kind = if config.vlans.iter().any(|vlan| vlan.gateways.contains(&address)) {
+        let fixed = |arp: &crate::model::StaticArp| (arp.address, arp.vlan.get()) == (address, host.vlan);
+        let kind = if config.arps.iter().any(fixed) {
+            NeighbourKind::Static
+        } else if config.vlans.iter().any(|vlan| vlan.gateways.contains(&address)) {
             NeighbourKind::Gateway
         } else if reals().any(|real| real.address == address) {
             NeighbourKind::Real

@@ -324,6 +324,7 @@ impl Running {
         } else {
             BTreeSet::new()
         };
+        neighbours.fix(&apply::fixed(&config));
         let mut hops = neighbours.want(&apply::wanted(&config));
         let of_router = router::routes(&config, &hops);
         if parked.is_none() {

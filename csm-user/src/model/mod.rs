@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+mod arp;
 pub mod change;
 mod family;
 mod host;
@@ -26,6 +27,7 @@ mod statics;
 mod track;
 mod vmac;
 
+pub use arp::{StaticArp, host_mac, written_mac};
 pub use family::{Family, prefix_mask, prefix_mask6};
 pub use host::{Encapsulation, Host, Tunnel};
 pub use identity::{StableId, fnv1a};
@@ -66,6 +68,8 @@ pub struct Config {
     pub routes: Vec<RouterRoute>,
     /// `vlan N client|server`.
     pub vlans: Vec<Vlan>,
+    /// `arp A MAC vlan N`.
+    pub arps: Vec<StaticArp>,
     /// `probe NAME TYPE`.
     pub probes: Vec<Probe>,
     /// `natpool NAME FIRST LAST netmask M`, or `prefix-length L`.

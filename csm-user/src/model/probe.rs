@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Name;
+use super::{Name, Secret};
 
 /// `probe NAME TYPE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +109,8 @@ pub struct Question {
     pub path: Option<String>,
     /// `header FIELD VALUE` of http, several.
     pub headers: Vec<(String, String)>,
+    /// `credentials USER [PASSWORD]` of http: who asks, by the Basic scheme.
+    pub credentials: Option<(String, Secret)>,
     /// `expect status MIN [MAX]`, several, both ends included; none: any of http, 220 of ftp and smtp.
     pub statuses: Vec<(u16, u16)>,
     /// `name DOMAIN` of dns; `None`: the root, and any answer is good.

@@ -239,6 +239,18 @@ impl Netlink {
         self.request(request, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE).map(drop)
     }
 
+    /// Has the kernel send frames for a neighbour to `mac`, and ask nobody.
+    ///
+    /// # Errors
+    /// Of the request.
+    pub fn pin(&mut self, ifindex: u32, address: IpAddr, mac: [u8; 6]) -> io::Result<()> {
+        let mut message = neighbour_message(ifindex, address);
+        message.header.state = NeighbourState::Permanent;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        let request = RouteNetlinkMessage::NewNeighbour(message);
+        self.request(request, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE).map(drop)
+    }
+
     /// Lets the kernel forget a neighbour; a missing one is no error.
     ///
     /// # Errors

@@ -91,6 +91,8 @@ pub enum Effect {
         /// Keep it found for ever (a `managed` neighbour); otherwise ask once.
         managed: bool,
     },
+    /// Have the kernel take it for found for ever, with this MAC, on the interface.
+    Pin(u32, IpAddr, [u8; 6]),
     /// Let the kernel forget it.
     Release(u32, IpAddr),
 }
@@ -140,6 +142,8 @@ pub struct NeighbourTable {
     tunnels: Numbers<Host>,
     /// Far ends of tunnels with a narrow link on the way: what it takes, and when that was heard.
     narrow: HashMap<IpAddr, (u16, Duration)>,
+    /// Hosts whose MAC the configuration knows.
+    fixed: HashMap<Host, [u8; 6]>,
     learned: usize,
     /// Number of the table walk that was begun last, see [`crate::numbers`].
     walk: u64,
@@ -161,6 +165,7 @@ impl NeighbourTable {
             ways: HashMap::new(),
             tunnels: Numbers::new(1, TUNNELS_MAX),
             narrow: HashMap::new(),
+            fixed: HashMap::new(),
             learned: 0,
             walk: 0,
             refused: 0,
@@ -211,7 +216,8 @@ impl NeighbourTable {
     /// long as they answer. Returns their numbers; a host on a VLAN without a port has none.
     pub fn want(&mut self, wanted: &HashSet<Host>) -> (HashMap<Host, u32>, Vec<Effect>) {
         let mut effects = Vec::new();
-        let named: HashSet<Host> = wanted.iter().map(|host| host.neighbour()).collect();
+        let fixed = self.fixed.keys().copied();
+        let named: HashSet<Host> = wanted.iter().map(|host| host.neighbour()).chain(fixed).collect();
         for key in self.ways.keys().filter(|key| !wanted.contains(key)) {
             self.numbers.retire(key, self.walk);
         }
@@ -247,7 +253,8 @@ impl NeighbourTable {
         if !is_unicast(mac) || self.enter(key, false, &mut effects).is_none() {
             return effects;
         }
-        let believed = self.hosts.get(&key).is_some_and(|host| host.mac.is_none() || !host.wanted);
+        let believed = !self.fixed.contains_key(&key)
+            && self.hosts.get(&key).is_some_and(|host| host.mac.is_none() || !host.wanted);
         if believed {
             self.resolved(key, mac, &mut effects);
         }
@@ -263,6 +270,9 @@ impl NeighbourTable {
         let Some((key, host)) = keys.find_map(|key| Some((key, *self.hosts.get(&key)?))) else {
             return effects;
         };
+        if self.fixed.contains_key(&key) {
+            return effects;
+        }
         match state {
             Discovery::Known(mac) if is_unicast(mac) => self.resolved(key, mac, &mut effects),
             Discovery::Known(_) | Discovery::Asking => {}
@@ -451,7 +461,7 @@ impl NeighbourTable {
         if self.is_bridged(key.vlan) {
             effects.push(Effect::SetNeighbour(key, number));
         }
-        effects.push(Effect::Resolve { ifindex: port.ifindex, address, managed: wanted });
+        effects.extend(self.ask(&key));
         Some(number)
     }
 
@@ -538,7 +548,10 @@ impl NeighbourTable {
 
     fn ask(&self, key: &Host) -> Option<Effect> {
         let (port, host) = (self.ports.get(&key.vlan)?, self.hosts.get(key)?);
-        Some(Effect::Resolve { ifindex: port.ifindex, address: key.address, managed: host.wanted })
+        Some(match self.fixed.get(key) {
+            Some(&mac) => Effect::Pin(port.ifindex, key.address, mac),
+            None => Effect::Resolve { ifindex: port.ifindex, address: key.address, managed: host.wanted },
+        })
     }
 }
 
@@ -558,5 +571,6 @@ const fn is_unicast(mac: [u8; 6]) -> bool {
     mac[0] & 1 == 0 && !matches!(mac, [0, 0, 0, 0, 0, 0])
 }
 
+mod fixed;
 #[cfg(test)]
 mod tests;

@@ -113,6 +113,11 @@ impl Neighbours {
         self.shared.change(|table| table.want(wanted))
     }
 
+    /// See [`NeighbourTable::fix`].
+    pub fn fix(&self, fixed: &HashMap<Host, [u8; 6]>) {
+        self.shared.change(|table| ((), table.fix(fixed)));
+    }
+
     /// The next-hop number of a host on a connected network, made if need be; `None` if it is no neighbour or there is
     /// no room.
     #[must_use]
@@ -205,7 +210,7 @@ impl Shared {
                 Effect::SetNextHop(number, hop) => self.sink.set_nexthop(number, &hop),
                 Effect::SetNeighbour(host, number) => self.sink.set_neighbour(&host, Some(number)),
                 Effect::RemoveNeighbour(host) => self.sink.set_neighbour(&host, None),
-                Effect::Resolve { .. } | Effect::Release(..) => {
+                Effect::Resolve { .. } | Effect::Pin(..) | Effect::Release(..) => {
                     asked = true;
                     if self.requests.try_send(effect).is_err() {
                         self.all.store(true, Ordering::Release);
@@ -315,6 +320,10 @@ impl<F: Fn(LinkEvent)> Worker<F> {
                     self.managed.insert((ifindex, address));
                 }
                 self.netlink.resolve(ifindex, address, managed)
+            }
+            Effect::Pin(ifindex, address, mac) => {
+                self.managed.insert((ifindex, address));
+                self.netlink.pin(ifindex, address, mac)
             }
             Effect::Release(ifindex, address) => {
                 self.managed.remove(&(ifindex, address));

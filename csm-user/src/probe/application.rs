@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question as Asked, RCODE, TYPE};
 
 use super::health::{FailReason, Verdict};
-use crate::model::{ProbeKind, Question};
+use crate::model::{ProbeKind, Question, Secret};
 
 /// Octets of a greeting that are read: a reply line of FTP and SMTP has 512 at most (RFC 5321, section 4.5.3.1.5).
 pub const GREETING_MAX: usize = 512;
@@ -38,6 +40,13 @@ pub fn verdict_on_status(kind: ProbeKind, question: &Question, status: u16) -> V
         true => Verdict::Pass,
         false => Verdict::Fail(FailReason::Status(status)),
     }
+}
+
+/// What says that `user` asks (RFC 7617, section 2).
+#[must_use]
+pub fn basic(user: &str, password: &Secret) -> String {
+    let plain = zeroize::Zeroizing::new(format!("{user}:{}", password.text()));
+    format!("Basic {}", STANDARD.encode(plain.as_bytes()))
 }
 
 /// The DNS query of `question` with identifier `id`: for an address of `domain`, or for the root's name servers. `None` if the
@@ -94,6 +103,13 @@ fn address(data: &RData<'_>) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_asks_is_said_as_the_standard_has_it() {
+        // The example of RFC 7617, section 2.
+        let said = basic("Aladdin", &Secret::new("open sesame"));
+        assert_eq!(said, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+    }
 
     fn greeted(kind: ProbeKind, octets: &str) -> Option<Verdict> {
         greeting(kind, &Question::default(), octets.as_bytes())

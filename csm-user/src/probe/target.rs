@@ -172,6 +172,7 @@ mod tests {
             natpools: vec![],
             statics: vec![],
             named_reals: vec![],
+            arps: vec![],
             serverfarms: vec![Serverfarm {
                 probes: vec![probe.name.clone()],
                 reals: vec![real(101, RealAdmin::InService), real(102, RealAdmin::OutOfService)],

@@ -32,6 +32,7 @@ fn rows<'a>(
         let kind = match kind {
             NeighbourKind::Vserver => "VSERVER",
             NeighbourKind::Alias => "ALIAS",
+            NeighbourKind::Static => "STATIC",
             NeighbourKind::Gateway => "GATEWAY",
             NeighbourKind::Real => "REAL",
             NeighbourKind::Peer => "PEER",

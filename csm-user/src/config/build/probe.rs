@@ -6,7 +6,7 @@ use super::{entry, number, put, seconds};
 use crate::config::command::Id;
 use crate::config::parse::Statement;
 use crate::config::table::default;
-use crate::model::{Name, Probe, ProbeKind, Question};
+use crate::model::{Name, Probe, ProbeKind, Question, Secret};
 
 /// Applies `statement` to the probe `name`; `None` if it lacks a word that it needs.
 pub(super) fn apply(probes: &mut Vec<Probe>, name: &Name, statement: &Statement) -> Option<()> {
@@ -41,6 +41,15 @@ fn question(question: &mut Question, statement: &Statement) -> Option<()> {
         }
         Id::ProbeHeader => {
             put(&mut question.headers, (statement.text("FIELD")?, statement.text("VALUE")?), no);
+        }
+        Id::ProbeCredentials if no => question.credentials = None,
+        Id::ProbeCredentials => {
+            let word = statement.arg("PASSWORD").or(statement.arg("HIDDEN")).map(|arg| &arg.value);
+            let password = match word {
+                Some(Value::Key(password)) => password.clone(),
+                _ => Secret::new(""),
+            };
+            question.credentials = Some((text(statement, "USER")?, password));
         }
         Id::ExpectStatus => {
             let first = statement.number("MIN")?;

@@ -140,6 +140,31 @@ pub(super) static APPLIED: &[Command] = &[
         probe.question.headers.iter().map(|(field, value)| format!("header {field} {value}")).collect()
     })),
     Command::new(
+        Id::ProbeCredentials,
+        Probe,
+        &[
+            Word("credentials", "Who asks"),
+            Slot("USER", Kind::Text255, "Name, without blanks and colons"),
+            Optional(&[Either(&[
+                &[
+                    Word("7", "Written as IOS hides passwords"),
+                    Slot("HIDDEN", Kind::ObscuredKey, "As show running-config prints it"),
+                ],
+                &[Slot("PASSWORD", Kind::Key, "As it is, 1-64 characters; without, none")],
+            ])]),
+        ],
+        "Has an HTTP probe say who asks, by the Basic scheme: readable by whoever sees its packets. The password is printed hidden, which \
+         keeps it from eyes that pass over it, and left out of logs and `show tech-support`.",
+    )
+    .restores(None)
+    .prints(Print::Probe(|probe| {
+        let line = |(user, password): &(String, crate::model::Secret)| match password.text() {
+            "" => format!("credentials {user}"),
+            _ => format!("credentials {user} 7 {}", password.obscured()),
+        };
+        probe.question.credentials.iter().map(line).collect()
+    })),
+    Command::new(
         Id::ExpectStatus,
         Probe,
         &[

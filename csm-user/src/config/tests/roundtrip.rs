@@ -466,6 +466,7 @@ fn config() -> impl Strategy<Value = Config> {
                         natpools,
                         statics,
                         named_reals: named_reals(),
+                        arps: Vec::new(),
                         serverfarms,
                         vservers,
                         ft,

@@ -25,11 +25,29 @@ pub(super) fn check(checker: &mut Checker<'_>) {
                 );
             }
         }
+        credentials(checker, probe, &section);
         let asks = probe.kind == ProbeKind::Dns && !probe.question.addresses.is_empty();
         if asks && probe.question.domain.is_none() {
             let place = checker.tree.place(&section, Id::ExpectAddress, "ADDRESS");
             checker.error(place, "whose address is not said", "add `name DOMAIN`");
         }
+    }
+}
+
+/// Who asks is said once, and can be told from the password.
+fn credentials(checker: &mut Checker<'_>, probe: &Probe, section: &Section) {
+    let Some((user, _)) = &probe.question.credentials else { return };
+    if user.contains(':') {
+        let place = checker.tree.place(section, Id::ProbeCredentials, "USER");
+        checker.error(
+            place,
+            format!("`{user}` has a colon, behind which the password would begin"),
+            "use another user",
+        );
+    }
+    if probe.question.headers.iter().any(|(field, _)| field.eq_ignore_ascii_case("authorization")) {
+        let place = checker.tree.place(section, Id::ProbeCredentials, "credentials");
+        checker.error(place, "a `header` says who asks, too", "keep one of the lines");
     }
 }
 
@@ -45,6 +63,7 @@ fn means_something(checker: &mut Checker<'_>, probe: &Probe, section: &Section) 
         (Id::Open, "open", kind.connects()),
         (Id::ProbeRequest, "request", kind == ProbeKind::Http),
         (Id::ProbeHeader, "header", kind == ProbeKind::Http),
+        (Id::ProbeCredentials, "credentials", kind == ProbeKind::Http),
         (Id::ExpectStatus, "expect status", kind.has_status()),
         (Id::ProbeName, "name", kind == ProbeKind::Dns),
         (Id::ExpectAddress, "expect address", kind == ProbeKind::Dns),

@@ -49,6 +49,7 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
         natpools: vec![],
         statics: vec![],
         named_reals: vec![],
+        arps: vec![],
         serverfarms: vec![Serverfarm {
             reals: vec![real(101, 8), real(102, 8), real(103, 16)],
             ..Serverfarm::new(name("WEB"))

@@ -81,13 +81,20 @@ async fn greeted(kind: ProbeKind, question: &Question, mut stream: TcpStream) ->
 }
 
 async fn request(target: &Target, stream: TcpStream) -> io::Result<Verdict> {
-    let Question { is_head, path, headers, .. } = &target.probe.question;
+    let Question { is_head, path, headers, credentials, .. } = &target.probe.question;
     let mut request = Request::builder()
         .method(if *is_head { Method::HEAD } else { Method::GET })
         .uri(path.as_deref().unwrap_or("/"))
         .header(header::CONNECTION, "close");
     if !headers.iter().any(|(field, _)| field.eq_ignore_ascii_case("host")) {
         request = request.header(header::HOST, destination(target)?.to_string());
+    }
+    if let Some((user, password)) = credentials {
+        let said = application::basic(user, password).parse::<header::HeaderValue>();
+        let mut said = said.map_err(io::Error::other)?;
+        // Nor does it stand in a log.
+        said.set_sensitive(true);
+        request = request.header(header::AUTHORIZATION, said);
     }
     for (field, value) in headers {
         request = request.header(field, value);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{name, secs};
-use crate::model::{Family, NamedReal, Probe, ProbeKind, Question};
+use crate::model::{Family, NamedReal, Probe, ProbeKind, Question, Secret};
 
 /// Names that reals of a farm may have.
 const NAMED: std::ops::Range<u8> = 1..5;
@@ -56,10 +56,13 @@ fn question(kind: ProbeKind) -> impl Strategy<Value = Question> {
     let headers = vec(("[A-Za-z][A-Za-z0-9_-]{0,9}", "[\"-~][!-~]{0,19}"), 0..3);
     let http = (any::<bool>(), of("/[A-Za-z0-9?&=.%_-]{1,30}"), headers);
     let dns = of(("[a-z0-9_-]{1,20}([.][A-Z0-9]{1,9}){0,3}", vec(address(), 0..3)));
-    (http, statuses, dns).prop_map(move |((is_head, path, headers), statuses, dns)| {
+    // Not a header of the same meaning beside it.
+    let who = of(("[\"-9;-~][!-9;-~]{0,19}", "[!-~]{0,64}"));
+    (http, statuses, dns, who).prop_map(move |((is_head, path, headers), statuses, dns, who)| {
         let mut made = Question::default();
         if kind == ProbeKind::Http {
             (made.is_head, made.path, made.headers) = (is_head, path, distinct(headers));
+            made.credentials = who.map(|(user, password)| (user, Secret::new(&password)));
         }
         if kind.has_status() {
             let range = |(first, more): (u16, u16)| (first, (first + more).min(999));

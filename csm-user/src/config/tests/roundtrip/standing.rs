@@ -1,8 +1,10 @@
-//! Reals that stand in for others, thresholds and what becomes of connections, in a configuration that is made up.
+//! Reals that stand in for others, thresholds, what becomes of connections, and known neighbours, in a configuration that is made up.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
-use crate::model::{BackupReal, Config, Failaction, Predictor, RealAdmin, Threshold};
+use crate::model::{BackupReal, Config, Failaction, Predictor, RealAdmin, StaticArp, Threshold};
 
 /// What decides, for farms, reals and virtual servers in turn.
 pub(super) fn choices() -> impl Strategy<Value = Vec<u8>> {
@@ -26,6 +28,15 @@ pub(super) fn furnish(config: &mut Config, choices: &[u8]) {
                 real.backup = Some(BackupReal { address, port, name });
             }
         }
+    }
+    for number in 0..next(3) {
+        let (mac, vlan) = ([2, next(250), 0, 0xab, 0, number], config.vlans[usize::from(next(2))].id);
+        let net = vlan.get().to_be_bytes()[1];
+        let address = match next(2) {
+            0 => Ipv4Addr::new(10, net, 9, number + 1).into(),
+            _ => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 9, number.into()).into(),
+        };
+        config.arps.push(StaticArp { address, mac, vlan });
     }
     for vserver in &mut config.vservers {
         let farm = vserver.serverfarm.as_ref();

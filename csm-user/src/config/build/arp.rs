@@ -1,0 +1,25 @@
+//! Statements about neighbours.
+
+use crate::config::grammar::Value;
+use crate::config::parse::Statement;
+use crate::model::{StaticArp, host_mac};
+
+/// Applies `statement`: of two about one host on one VLAN the later counts. `None` if it lacks a word that it needs.
+pub(super) fn apply(arps: &mut Vec<StaticArp>, statement: &Statement) -> Option<()> {
+    let arp = of(statement)?;
+    let at = arps.iter().position(|known| (known.address, known.vlan) == (arp.address, arp.vlan));
+    match (at, statement.negated) {
+        (Some(at), true) => drop(arps.remove(at)),
+        (Some(at), false) => arps[at] = arp,
+        (None, true) => {}
+        (None, false) => arps.push(arp),
+    }
+    Some(())
+}
+
+/// What `statement` says.
+pub(in crate::config) fn of(statement: &Statement) -> Option<StaticArp> {
+    let Value::Text(mac) = &statement.arg("MAC")?.value else { return None };
+    let (address, vlan) = (statement.address("ADDRESS")?, statement.vlan()?);
+    Some(StaticArp { address, mac: host_mac(mac)?, vlan })
+}
