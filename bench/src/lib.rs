@@ -42,6 +42,7 @@ pub fn large_config(vservers: u32) -> Config {
         statics: vec![],
         named_reals: vec![],
         arps: vec![],
+        variables: csm_user::model::Variables::default(),
         natpools: vec![],
         serverfarms: (0..vservers).map(farm).collect(),
         vservers: (0..vservers).map(vserver).collect(),

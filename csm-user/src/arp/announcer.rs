@@ -3,11 +3,14 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
 use super::frame::{Form, advertisement, gratuitous, reverse, tagged};
+use super::owner::REFRESH;
 
 /// Frames that [`Announcer::announce_now`] sends at most, over all ports: about 0.3 ms. The rest, of a node with more
 /// than half as many addresses, follows at once from the announcer's own thread.
@@ -58,6 +61,7 @@ pub struct Announcer {
     /// For the repeats.
     all: Mutex<Vec<Burst>>,
     stations: Mutex<Stations>,
+    refresh_s: AtomicU64,
 }
 
 /// Hosts of bridge groups.
@@ -77,7 +81,24 @@ impl Announcer {
     /// If a packet socket cannot be had or bound.
     pub fn new(mac: [u8; 6], ports: &[Port]) -> io::Result<Self> {
         let (now, all) = bursts(mac, ports)?;
-        Ok(Self { mac, now: Mutex::new(now), all: Mutex::new(all), stations: Mutex::default() })
+        Ok(Self {
+            mac,
+            now: Mutex::new(now),
+            all: Mutex::new(all),
+            stations: Mutex::default(),
+            refresh_s: AtomicU64::new(REFRESH.as_secs()),
+        })
+    }
+
+    /// Time between two announcements while nothing else happens, from the next one on; whole seconds count.
+    pub fn set_refresh(&self, refresh: Duration) {
+        self.refresh_s.store(refresh.as_secs().max(1), Ordering::Relaxed);
+    }
+
+    /// That time.
+    #[must_use]
+    pub fn refresh(&self) -> Duration {
+        Duration::from_secs(self.refresh_s.load(Ordering::Relaxed))
     }
 
     /// These are announced from now on.

@@ -9,7 +9,7 @@ pub const REPEATS: [Duration; 4] = [
     Duration::from_millis(500),
     Duration::from_secs(2),
 ];
-/// Keeps switches and routers taught while nothing else is sent.
+/// Keeps switches and routers taught while nothing else is sent; by default.
 pub const REFRESH: Duration = Duration::from_secs(15);
 /// Against a rival the burst starts anew, at most this often: two boxes must not drive each other.
 pub const RIVAL_PAUSE: Duration = Duration::from_millis(100);
@@ -37,8 +37,10 @@ pub struct Action {
 }
 
 /// The schedule; times are durations since any fixed moment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Owner {
+    /// Between two bursts once the sequence is through.
+    pub refresh: Duration,
     /// `None` while not active.
     due: Option<Due>,
     /// Last burst that began the sequence.
@@ -50,6 +52,12 @@ struct Due {
     at: Duration,
     /// How many of the sequence were sent.
     sent: usize,
+}
+
+impl Default for Owner {
+    fn default() -> Self {
+        Self { refresh: REFRESH, due: None, began: Duration::ZERO }
+    }
 }
 
 impl Owner {
@@ -67,7 +75,7 @@ impl Owner {
             return Action { send: false, next: Some(due.at) };
         }
         // From now on, not from when it was due: after a long sleep there is one burst, not all that were missed.
-        let next = now + REPEATS.get(due.sent).copied().unwrap_or(REFRESH);
+        let next = now + REPEATS.get(due.sent).copied().unwrap_or(self.refresh);
         self.due = Some(Due { at: next, sent: due.sent + 1 });
         Action { send: true, next: Some(next) }
     }
@@ -101,6 +109,13 @@ mod tests {
             (event, now) = (Event::Tick, next);
         }
         sent
+    }
+
+    #[test]
+    fn the_refresh_may_come_more_often_or_less() {
+        let mut owner = Owner { refresh: ms(10_000), ..Owner::default() };
+        let sent = bursts(&mut owner, Event::Announce, ms(1000), ms(30_000));
+        assert_eq!(sent, [1000, 1020, 1120, 1620, 3620, 13_620, 23_620]);
     }
 
     #[test]

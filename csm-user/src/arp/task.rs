@@ -110,6 +110,7 @@ fn run(announcer: &Announcer, waiting: &Receiver<Event>, counters: &Counters, ma
             Err(RecvTimeoutError::Timeout) => Event::Tick,
             Err(RecvTimeoutError::Disconnected) => return,
         };
+        owner.refresh = announcer.refresh();
         let action = owner.on(event, start.elapsed());
         next = action.next;
         if action.send && may_speak() {

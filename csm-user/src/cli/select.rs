@@ -51,6 +51,8 @@ pub enum Select {
     StickyGroups,
     /// `probe [NAME]`.
     Probe(Option<String>),
+    /// `variable [NAME]`.
+    Variable(Option<String>),
     /// `natpool [NAME]`.
     Natpool(Option<String>),
     /// `probe [NAME] detail`.
@@ -127,6 +129,11 @@ async fn ask(client: &Client, select: Select, as_json: bool) -> Result<String, C
                 .filter(|probe| name.as_ref().is_none_or(|name| probe.name.as_str() == name));
             let rows: Vec<_> = probes.map(show::probe::Row::of).collect();
             written(&rows, as_json, |out, rows| show::probe::write(out, rows))
+        }
+        Select::Variable(name) => {
+            let mut rows = show::variable::rows(&running(client).await?.variables);
+            rows.retain(|row| name.as_ref().is_none_or(|name| row.name.eq_ignore_ascii_case(name)));
+            written(&rows, as_json, |out, rows| show::variable::write(out, rows))
         }
         Select::Natpool(name) => {
             let config = running(client).await?;

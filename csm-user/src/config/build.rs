@@ -209,6 +209,9 @@ impl Draft {
             Section::Global if matches!(statement.id, Id::IpRoute | Id::Ipv6Route) => {
                 router::route(self, statement)
             }
+            Section::Module if matches!(statement.id, Id::GratuitousInterval | Id::ReplyOutOfService) => {
+                arp::variable(&mut self.config.variables, statement)
+            }
             Section::Module if statement.id == Id::StaticArp => arp::apply(&mut self.config.arps, statement),
             Section::Module if statement.id == Id::Natpool => put_pool(&mut self.config.natpools, statement),
             Section::Module

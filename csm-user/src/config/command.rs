@@ -165,6 +165,8 @@ pub enum Id {
     NamedAddress,
     RealProbe,
     StaticArp,
+    GratuitousInterval,
+    ReplyOutOfService,
     Natpool,
     Static,
     StaticReal,

@@ -23,6 +23,7 @@ mod serverfarm;
 mod standby;
 mod statics;
 mod track;
+mod variable;
 mod vmac;
 mod vserver;
 mod witness;
@@ -69,6 +70,7 @@ const PRIORITY: Kind = Number(1, 254);
 pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
     APPLIED
         .iter()
+        .chain(variable::APPLIED)
         .chain(arp::APPLIED)
         .chain(probe::APPLIED)
         .chain(vmac::APPLIED)

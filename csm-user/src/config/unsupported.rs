@@ -218,7 +218,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     )
     .opens(Mode::Refused),
     Command::refused(Module, &[Word("owner", ""), Rest], LATER, DROP).opens(Mode::Refused),
-    Command::refused(Module, &[Word("variable", ""), Rest], LATER, DROP),
     Command::refused(Module, &[Word("script", ""), Rest], "scripts are not supported", DROP)
         .opens(Mode::Refused),
     Command::refused(Module, &[Word("dfp", ""), Rest], "DFP is not supported", DROP).opens(Mode::Refused),

@@ -317,6 +317,7 @@ impl Node {
             (self.deltas)(Delta::Rescoped);
         }
         let _numbers = self.neighbours.want(&new);
+        self.changes.announcer.set_refresh(after.variables.gratuitous);
         if let Err(error) = self.announce_changes(&known) {
             tracing::warn!(%error, "what is announced at a takeover could not be changed");
         }

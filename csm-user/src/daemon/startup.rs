@@ -352,6 +352,7 @@ impl Running {
 
         let announced = apply::announced(&planner.desired(), specs.iter(), &macs);
         let announcer = Announcer::new(group_mac, &announced).map_err(Failure::step("announcements"))?;
+        announcer.set_refresh(config.variables.gratuitous);
         let announcer = Arc::new(announcer);
         let (wishes_in, wishes) = mpsc::channel(WISHES_MAX);
         let mut groups = Groups::default();

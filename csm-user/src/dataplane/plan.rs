@@ -362,12 +362,14 @@ fn farm_number(farm: &Name) -> u32 {
 /// Sticky groups from here on are private to the vserver with that number above it.
 pub const PRIVATE_STICKY: u32 = 256;
 
-/// Aliases on their VLANs; virtual addresses of vservers in service, and the pools they use, on the VLAN whose network
+/// Aliases on their VLANs; virtual addresses of vservers in service (or of all, where a variable says so), and the pools they use, on the VLAN whose network
 /// holds them. What lies in no connected network needs no ARP: it is routed to the alias, as virtual networks are. What is
 /// forwarded belongs to another host, which answers for itself.
 fn plan_addresses<A: Wire>(config: &Config, contents: &mut Contents<A>) -> Result<(), PlanError> {
     let addresses = &mut contents.addresses;
-    for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
+    let answers =
+        |vserver: &&model::Vserver| vserver.is_operational() || config.variables.reply_out_of_service;
+    for vserver in config.vservers.iter().filter(answers) {
         let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
         let farms = vserver.farms().filter_map(|name| config.serverfarm(name));
         let pools = farms.filter_map(|farm| config.pool_of(farm));

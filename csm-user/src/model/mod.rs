@@ -25,6 +25,7 @@ mod router;
 mod secret;
 mod statics;
 mod track;
+mod variable;
 mod vmac;
 
 pub use arp::{StaticArp, host_mac, written_mac};
@@ -48,6 +49,7 @@ pub use router::{
 pub use secret::{FtKeys, KEY_MAX, Secret};
 pub use statics::{NatClient, Static, StaticAction};
 pub use track::{TrackMode, TrackedFarm, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking};
+pub use variable::Variables;
 pub use vmac::Vmac;
 
 pub use lease::{
@@ -70,6 +72,8 @@ pub struct Config {
     pub vlans: Vec<Vlan>,
     /// `arp A MAC vlan N`.
     pub arps: Vec<StaticArp>,
+    /// `variable NAME VALUE`.
+    pub variables: Variables,
     /// `probe NAME TYPE`.
     pub probes: Vec<Probe>,
     /// `natpool NAME FIRST LAST netmask M`, or `prefix-length L`.

@@ -173,6 +173,7 @@ mod tests {
             statics: vec![],
             named_reals: vec![],
             arps: vec![],
+            variables: crate::model::Variables::default(),
             serverfarms: vec![Serverfarm {
                 probes: vec![probe.name.clone()],
                 reals: vec![real(101, RealAdmin::InService), real(102, RealAdmin::OutOfService)],

@@ -86,6 +86,11 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { syntax: "show tech-support", request: |_| Request::TechSupport },
     Command { syntax: "show module csm SLOT tech-support", request: |_| Request::TechSupport },
     Command { syntax: "show module csm SLOT tech-support all", request: |_| Request::TechSupport },
+    Command { syntax: "show module csm SLOT variable", request: |v| select(v, Select::Variable(None)) },
+    Command {
+        syntax: "show module csm SLOT variable VARIABLE",
+        request: |v| select(v, Select::Variable(Some(text(v, "VARIABLE")))),
+    },
     Command { syntax: "show module csm SLOT natpool", request: |v| select(v, Select::Natpool(None)) },
     Command {
         syntax: "show module csm SLOT natpool POOL",
@@ -312,6 +317,8 @@ pub(super) const WORDS: &[Continuation] = &[
     Continuation { word: "groups", help: "who shares which group" },
     Continuation { word: "group", help: "of one group only" },
     Continuation { word: "import", help: "a CSM's show running-config, without a daemon" },
+    Continuation { word: "variable", help: "what `variable` lines set" },
+    Continuation { word: "VARIABLE", help: "name of a variable" },
     Continuation { word: "natpool", help: "pools of client NAT" },
     Continuation { word: "probe", help: "health probes" },
     Continuation { word: "server", help: "server VLANs only" },

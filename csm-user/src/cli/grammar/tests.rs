@@ -172,6 +172,7 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
               status           the module
               sticky           sticky entries
               tech-support     everything for somebody far away, keys left out
+              variable         what `variable` lines set
               vlan             VLANs and the ports that carry them
               vservers         virtual servers"#]],
     );

@@ -83,7 +83,7 @@ fn commands_of_the_privileged_mode_run_from_any_mode() {
 #[test]
 fn the_word_at_the_cursor_is_completed_from_both_tables() {
     assert_eq!(words(&after(&[]), "sh"), ["show"]);
-    assert_eq!(words(&after(&[]), "show module csm 5 v"), ["vlan", "vservers"]);
+    assert_eq!(words(&after(&[]), "show module csm 5 v"), ["variable", "vlan", "vservers"]);
     assert_eq!(words(&after(&[]), "show running-config | inc"), ["include"]);
     let session = after(&["conf t", "mod csm 5", "vserver web"]);
     assert_eq!(words(&session, "rep"), ["replicate"]);

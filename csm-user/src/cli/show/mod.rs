@@ -18,6 +18,7 @@ pub mod sticky;
 pub mod time;
 pub mod trace;
 pub mod track;
+pub mod variable;
 pub mod vlan;
 pub mod vserver;
 

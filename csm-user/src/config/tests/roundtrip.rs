@@ -467,6 +467,7 @@ fn config() -> impl Strategy<Value = Config> {
                         statics,
                         named_reals: named_reals(),
                         arps: Vec::new(),
+                        variables: crate::model::Variables::default(),
                         serverfarms,
                         vservers,
                         ft,

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use ipnet::IpNet;
+
 use super::Checker;
 use crate::config::build::arp;
 use crate::config::command::Id;
@@ -46,8 +48,7 @@ fn place(checker: &mut Checker<'_>, said: &StaticArp, of_address: super::Span, o
     }
     let of_vlan = [known.own(family), known.peer(family), known.alias(family)];
     let virtual_servers = config.vservers.iter().filter_map(|vserver| vserver.virtual_server);
-    let of_pair =
-        of_vlan.iter().flatten().map(|net| net.addr()).chain(virtual_servers.map(|to| to.address()));
+    let of_pair = of_vlan.iter().flatten().map(IpNet::addr).chain(virtual_servers.map(|to| to.address()));
     if of_pair.into_iter().any(|own| own == address) {
         checker.error(of_address, format!("{address} is an address of this pair"), "name another host");
     }

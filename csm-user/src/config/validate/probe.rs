@@ -41,7 +41,7 @@ fn credentials(checker: &mut Checker<'_>, probe: &Probe, section: &Section) {
         let place = checker.tree.place(section, Id::ProbeCredentials, "USER");
         checker.error(
             place,
-            format!("`{user}` has a colon, behind which the password would begin"),
+            "the name of a user has no colon: the password would begin behind it",
             "use another user",
         );
     }

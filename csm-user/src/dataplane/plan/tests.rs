@@ -50,6 +50,7 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
         statics: vec![],
         named_reals: vec![],
         arps: vec![],
+        variables: model::Variables::default(),
         serverfarms: vec![Serverfarm {
             reals: vec![real(101, 8), real(102, 8), real(103, 16)],
             ..Serverfarm::new(name("WEB"))
@@ -156,6 +157,10 @@ fn a_vserver_without_a_farm_is_neither_served_nor_answered_for() {
     assert_eq!(desired.contents.vservers[&0].flags & VSERVER_INSERVICE, 0);
     assert_eq!(desired.contents.vservers[&0].ring_len, 0);
     assert_eq!(desired.announced().len(), 1, "only the alias");
+    config.variables.reply_out_of_service = true;
+    let answering = planned(&config, &HealthView::default(), &mut Assignments::default());
+    assert_eq!(answering.announced().len(), 2, "and its address, where that is asked for");
+    assert_eq!(answering.contents.vservers, desired.contents.vservers);
     assert!(!desired.contents.vserver_keys.is_empty(), "so that its packets get a reason");
 }
 

@@ -1,6 +1,7 @@
 //! Reals that stand in for others, thresholds, what becomes of connections, and known neighbours, in a configuration that is made up.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -29,6 +30,10 @@ pub(super) fn furnish(config: &mut Config, choices: &[u8]) {
             }
         }
     }
+    if next(2) == 0 {
+        config.variables.gratuitous = Duration::from_secs(10 + u64::from(next(250)));
+    }
+    config.variables.reply_out_of_service = next(2) == 0;
     for number in 0..next(3) {
         let (mac, vlan) = ([2, next(250), 0, 0xab, 0, number], config.vlans[usize::from(next(2))].id);
         let net = vlan.get().to_be_bytes()[1];
