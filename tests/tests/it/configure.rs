@@ -105,6 +105,22 @@ fn a_change_is_made_at_once_and_connections_stay() {
     let reals = csmd.csm("show module csm 5 reals").expect("an answer");
     assert!(!reals.contains("192.158.39.101") && reals.contains("192.158.39.102"), "{reals}");
 
+    // A neighbour's MAC address that is said is used, here by the kernel, too, until it is said no more.
+    let arp = "arp 192.158.39.102 0200.0000.0099 vlan 3\n";
+    assert_eq!(configure(arp), quiet);
+    let shown = |row: &str| Ok(csmd.csm("show module csm 5 arp")?.contains(row).then_some(()));
+    let row = "192.158.39.102    02-00-00-00-00-99   3     STATIC    up";
+    wait::until("the row of the neighbour", PATIENCE, PACE, || shown(row)).expect("it is shown");
+    let pinned = || {
+        let mut ip = host.node.command("ip")?;
+        let told = csm_tests::netns::run(ip.args(["neigh", "show", "192.158.39.102"]))?;
+        Ok((told.contains("02:00:00:00:00:99") && told.contains("PERMANENT")).then_some(()))
+    };
+    wait::until("the kernel's own neighbour", PATIENCE, PACE, pinned).expect("it is told");
+    assert_eq!(configure(&format!("no {arp}")), quiet);
+    assert!(first.is_alive() && dns.is_alive() && next.is_alive(), "its own address was found again");
+    assert!(shown("STATIC").expect("an answer").is_none());
+
     // A faulty line among good ones changes nothing, and is shown with its place.
     let before = csmd.csm("show running-config").expect("an answer");
     let (status, _, words) = configure("vserver VIP1\n idle 60\n frobnicate\n");
