@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{entry, number, put, seconds};
 use crate::config::command::Id;
+use crate::config::grammar::Value;
 use crate::config::parse::Statement;
 use crate::config::table::default;
 use crate::model::{Name, Probe, ProbeKind, Question, Secret};
@@ -49,7 +50,7 @@ fn question(question: &mut Question, statement: &Statement) -> Option<()> {
                 Some(Value::Key(password)) => password.clone(),
                 _ => Secret::new(""),
             };
-            question.credentials = Some((text(statement, "USER")?, password));
+            question.credentials = Some((statement.text("USER")?, password));
         }
         Id::ExpectStatus => {
             let first = statement.number("MIN")?;
