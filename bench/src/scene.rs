@@ -47,7 +47,7 @@ pub fn with_flows(flows: u32) -> Rig {
         .expect("root, and a kernel that takes the program");
     rig.ring(WEB, &[0]);
     let mut table: HashMap<MapData, FlowKey, FlowEntry> = rig.map(names::FLOWS);
-    let local = Local { to_server: 0, to_client: 3, now_ns: now_ns(), flags: 0 };
+    let local = Local { to_server: 0, to_client: 3, now_ns: now_ns(), flags: 0, mark: 0 };
     for flow in 0..flows {
         let connection = connection(flow);
         table.insert(connection.forward_key(), connection.forward_entry(&local), 0).expect("room");
@@ -67,7 +67,7 @@ pub fn with_flows6(flows: u32) -> Rig {
     rig6::fill(&rig).expect("the maps");
     rig6::vserver(&rig, WEB6, |vserver| vserver.ring_len = 1);
     let mut table: HashMap<MapData, FlowKey<V6>, FlowEntry<V6>> = rig.map(names::FLOWS6);
-    let local = Local { to_server: FIRST6, to_client: FIRST6 + 3, now_ns: now_ns(), flags: 0 };
+    let local = Local { to_server: FIRST6, to_client: FIRST6 + 3, now_ns: now_ns(), flags: 0, mark: 0 };
     for flow in 0..flows {
         let connection = connection6(flow);
         table.insert(connection.forward_key(), connection.forward_entry(&local), 0).expect("room");

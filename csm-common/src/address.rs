@@ -45,8 +45,8 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Default + 'static {
 impl Address for u32 {
     const BITS: u32 = Self::BITS;
     const UNSPECIFIED: Self = 0;
-    type Reserved = [u32; 2];
-    const RESERVED: Self::Reserved = [0; 2];
+    type Reserved = u32;
+    const RESERVED: Self::Reserved = 0;
 
     #[inline(always)]
     fn replace(old: Self, new: Self) -> u32 {
@@ -204,8 +204,8 @@ const fn bits_in_word(length: u32, before: u32) -> u32 {
 impl Address for V6 {
     const BITS: u32 = 128;
     const UNSPECIFIED: Self = Self([0; 4]);
-    type Reserved = u32;
-    const RESERVED: Self::Reserved = 0;
+    type Reserved = ();
+    const RESERVED: Self::Reserved = ();
 
     #[inline(always)]
     fn replace(old: Self, new: Self) -> u32 {

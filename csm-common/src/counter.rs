@@ -189,6 +189,9 @@ reasons! {
     ToOpen = "to_open", Forward;
     /// What would prove a connection to a virtual server that has had its share of a crowded connection table.
     DropShare = "drop_no_share", Drop;
+    /// First packet from a client that no policy of the virtual server is for, which has no farm of its own (MIB:
+    /// NoMatchPolicyRejects).
+    DropNoMatch = "drop_no_match_policy", Drop;
 }
 
 #[cfg(test)]

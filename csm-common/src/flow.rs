@@ -113,10 +113,26 @@ pub struct FlowEntry<A: Address = u32> {
     /// TCP from the server side, with [`FLAG_ACK`]: an acknowledgement number of this direction at most [`ACK_STEP`] old,
     /// host order. Resets from the client side are judged by it.
     pub ack: u32,
+    /// What is written into each packet's header, as [`mark`] has it; 0: nothing. Only of the client → server direction.
+    pub mark: u32,
     /// Must be 0.
     pub reserved: A::Reserved,
 }
 crate::map_type!(both FlowEntry, 64, 96);
+
+/// `set ip dscp`: bits of the TOS or traffic class octet that are replaced, and above them by what. The two bits of ECN stay.
+#[inline(always)]
+#[must_use]
+pub const fn mark(dscp: u8) -> u32 {
+    0xfc | (dscp as u32 & 63) << 10
+}
+
+/// The octet that `mark` makes of `octet`.
+#[inline(always)]
+#[must_use]
+pub const fn marked(mark: u32, octet: u32) -> u32 {
+    octet & !(mark & 0xff) | mark >> 8
+}
 
 /// No vserver or real.
 pub const NONE: u32 = u32::MAX;
@@ -226,6 +242,8 @@ pub struct Local {
     pub now_ns: u64,
     /// `FLAG_*` bits for both entries.
     pub flags: u8,
+    /// As [`FlowEntry::mark`].
+    pub mark: u32,
 }
 
 impl<A: Address> Connection<A> {
@@ -292,6 +310,7 @@ impl<A: Address> Connection<A> {
         entry.generation = self.generation;
         entry.client_be = self.client_be;
         entry.ack = 0;
+        entry.mark = local.mark;
         entry.reserved = A::RESERVED;
     }
 
@@ -328,6 +347,7 @@ impl<A: Address> Connection<A> {
         entry.generation = self.generation;
         entry.client_be = self.client_be;
         entry.ack = 0;
+        entry.mark = 0;
         entry.reserved = A::RESERVED;
     }
 }
@@ -352,6 +372,7 @@ impl<A: Address> FlowEntry<A> {
         generation: 0,
         client_be: A::UNSPECIFIED,
         ack: 0,
+        mark: 0,
         reserved: A::RESERVED,
     };
 
@@ -480,7 +501,7 @@ mod tests {
         c: &Connection<A>,
         now_ns: u64,
     ) -> Result<(), TestCaseError> {
-        let local = Local { to_server: 1, to_client: 2, now_ns, flags: 0 };
+        let local = Local { to_server: 1, to_client: 2, now_ns, flags: 0, mark: 0 };
         let (f, r) = (c.forward_entry(&local), c.return_entry(&local));
         prop_assert_eq!(f.twin_key(c.proto), c.return_key());
         prop_assert_eq!(r.twin_key(c.proto), c.forward_key());
@@ -525,7 +546,7 @@ mod tests {
             real: 0,
             generation: 1,
         };
-        let local = Local { to_server: 1, to_client: 2, now_ns: 0, flags };
+        let local = Local { to_server: 1, to_client: 2, now_ns: 0, flags, mark: 0 };
         FlowEntry { expect_ack, ack, ..connection.return_entry(&local) }
     }
 

@@ -45,8 +45,10 @@ pub struct Fragment<A: Address = u32> {
     pub state: u8,
     /// 1: from the client.
     pub from_client: u8,
+    /// As [`crate::flow::FlowEntry::mark`].
+    pub mark: u16,
     /// Must be 0.
-    pub pad: [u8; 6],
+    pub pad: [u8; 4],
 }
 crate::map_type!(both Fragment, 40, 64);
 

@@ -108,9 +108,13 @@ pub struct Vserver<A: Address = u32> {
     pub backup: u32,
     /// With [`VSERVER_BACKUP_STICKY`]: the backup farm, as in [`Real::farm`].
     pub backup_farm: u32,
+    /// Of a policy: 1 more than the number of its virtual server, whose `rate` all its policies share.
+    pub policy_of: u32,
+    /// As [`FlowEntry::mark`](crate::flow::FlowEntry::mark) of its connections.
+    pub mark: u32,
 }
-crate::map_type!(Vserver, 72);
-crate::map_type!(Vserver<V6>, 108);
+crate::map_type!(Vserver, 80);
+crate::map_type!(Vserver<V6>, 116);
 
 /// In service: configured so and has a farm.
 pub const VSERVER_INSERVICE: u32 = 1;
@@ -140,6 +144,8 @@ pub const VSERVER_COUNTED: u32 = 2048;
 pub const VSERVER_BACKUP: u32 = 4096;
 /// `serverfarm NAME backup NAME sticky`: clients stick to reals of the backup farm, too.
 pub const VSERVER_BACKUP_STICKY: u32 = 8192;
+/// It has policies, and no farm for clients that none of them is for.
+pub const VSERVER_POLICIES_ONLY: u32 = 16384;
 
 /// A ring's slot: a real with its weight, whatever the predictor.
 #[inline(always)]

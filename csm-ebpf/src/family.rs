@@ -85,7 +85,7 @@ pub(crate) trait Family: Address {
     /// Whether an ICMP message of that type is an error that is translated.
     fn is_icmp_error(kind: u8) -> bool;
     /// Writes addresses, a hop limit that is one less, and what checksum the header has.
-    fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, ip_delta: u16) -> Result<(), Reason>;
+    fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, ip_delta: u16, mark: u32) -> Result<(), Reason>;
     /// Octets of the packet whose header stands at `at`, without what pads the frame.
     fn octets(ctx: &XdpContext, at: usize) -> Result<u16, Reason>;
     /// 16 bits that hang on the source of the packet whose header stands at `at`.
@@ -181,8 +181,8 @@ impl Family for u32 {
     }
 
     #[inline(always)]
-    fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, ip_delta: u16) -> Result<(), Reason> {
-        rewrite::addresses(ctx, src_be, dst_be, ip_delta)
+    fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, ip_delta: u16, mark: u32) -> Result<(), Reason> {
+        rewrite::addresses(ctx, src_be, dst_be, ip_delta, mark)
     }
 
     #[inline(always)]
@@ -291,8 +291,14 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn rewrite(ctx: &XdpContext, src_be: Self, dst_be: Self, _ip_delta: u16) -> Result<(), Reason> {
-        v6::rewrite(ctx, src_be, dst_be)
+    fn rewrite(
+        ctx: &XdpContext,
+        src_be: Self,
+        dst_be: Self,
+        _ip_delta: u16,
+        mark: u32,
+    ) -> Result<(), Reason> {
+        v6::rewrite(ctx, src_be, dst_be, mark)
     }
 
     #[inline(always)]

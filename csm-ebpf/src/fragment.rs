@@ -57,6 +57,7 @@ pub(crate) fn went_on<A: Family>(packet: &Packet<A>, l4: usize, reason: Reason) 
         note.vserver = entry.vserver;
         note.real = entry.real;
         note.ip_delta = entry.ip_delta;
+        note.mark = entry.mark as u16;
         note.from_client = u8::from(entry.flags & FLAG_FORWARD != 0);
     }
     // SAFETY: only the state counts, one octet.
@@ -92,7 +93,8 @@ const fn unknown<A: Family>() -> Fragment<A> {
         first_octets: 0,
         state: FRAGMENT_WAITED_FOR,
         from_client: 0,
-        pad: [0; 6],
+        mark: 0,
+        pad: [0; 4],
     }
 }
 
@@ -155,7 +157,7 @@ pub(crate) fn follow_first<A: Family>(ctx: &XdpContext, packet: &Packet<A>, l4: 
     if packet.total > u32::from(hop.mtu) {
         return Err(Reason::DropTooBig);
     }
-    A::rewrite(ctx, fragment.new_src_be, fragment.new_dst_be, fragment.ip_delta)?;
+    A::rewrite(ctx, fragment.new_src_be, fragment.new_dst_be, fragment.ip_delta, u32::from(fragment.mark))?;
     let sent = forward::send(ctx, hop, Reason::ForwardedFragment)?;
     counter::service(fragment.vserver, fragment.real, fragment.from_client != 0, length);
     Ok(sent)

@@ -210,8 +210,9 @@ fn family<A: Short, const TAG: usize>(ctx: &XdpContext, port: &Port, bytes: u32)
     let entry = unsafe { A::entry(ip, load32::<0>(l4), port.vlan, proto) }?;
     // SAFETY: as in `conn::deliver`.
     let entry = unsafe { &mut *entry };
-    // Once a second, and with the first on a replica, it is noted that the connection is in use.
-    if now_ns > entry.last_seen_ns + TOUCH_NS || entry.flags & FLAG_REPLICA != 0 {
+    // Once a second, and with the first on a replica, it is noted that the connection is in use. Few are marked.
+    let long = u32::from(entry.flags & FLAG_REPLICA) | entry.mark;
+    if now_ns > entry.last_seen_ns + TOUCH_NS || long != 0 {
         return None;
     }
     let hop = A::next_hops().get(entry.nexthop)?;

@@ -53,7 +53,7 @@ fn pass_on(ctx: &XdpContext, packet: &Packet, l4: usize) -> Outcome {
     let src_be = if packet.key.src_be == key.src_be { entry.new_src_be } else { packet.key.src_be };
     let delta = checksum::replace32(packet.key.src_be, src_be)
         + checksum::replace32(packet.key.dst_be, entry.new_dst_be);
-    rewrite::addresses(ctx, src_be, entry.new_dst_be, checksum::fold(delta))?;
+    rewrite::addresses(ctx, src_be, entry.new_dst_be, checksum::fold(delta), 0)?;
     let sent = forward::send(ctx, hop, Reason::ForwardedIcmp)?;
     counter::packet(entry, packet.length);
     Ok(sent)

@@ -11,8 +11,8 @@ use csm_common::counter::Reason;
 use csm_common::flow::{FLAG_REBUILT, FLAG_REPLICATE, FlowKey, Local, NONE, STATE_SYN, next_generation};
 use csm_common::net::{PORT_CLIENT, PORT_SERVER, Port, Route};
 use csm_common::service::{
-    VSERVER_BACKUP, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_STATIC,
-    VSERVER_UNIDIRECTIONAL, Vserver,
+    VSERVER_BACKUP, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_POLICIES_ONLY,
+    VSERVER_REPLICATE, VSERVER_STATIC, VSERVER_UNIDIRECTIONAL, Vserver,
 };
 
 use crate::conn::{self, Cold, Draft, Pair, is_ours};
@@ -136,7 +136,7 @@ fn begin<A: Family>(cold: &mut Cold<A>) {
     connection.vserver = NONE;
     connection.real = NONE;
     connection.generation = next_generation(packet.now_ns, *predecessor);
-    draft.local = Local { to_server: 0, to_client: 0, now_ns: packet.now_ns, flags: 0 };
+    draft.local = Local { to_server: 0, to_client: 0, now_ns: packet.now_ns, flags: 0, mark: 0 };
     draft.pool = 0;
     draft.pick.number = NONE;
 }
@@ -204,7 +204,8 @@ fn balance<A: Family>(packet: &Packet<A>, number: u32, draft: &mut Draft<A>) -> 
         return Err(Reason::DropNoConnection);
     }
     if vserver.flags & VSERVER_INSERVICE == 0 {
-        return Err(Reason::DropNoPolicy);
+        let policies = vserver.flags & VSERVER_POLICIES_ONLY != 0;
+        return Err(if policies { Reason::DropNoMatch } else { Reason::DropNoPolicy });
     }
     let replicates = vserver.flags & VSERVER_REPLICATE != 0;
     if replicates && packet.key.proto == PROTO_TCP && drain::is_stalled(packet.now_ns) {
@@ -213,6 +214,7 @@ fn balance<A: Family>(packet: &Packet<A>, number: u32, draft: &mut Draft<A>) -> 
     draft.local.to_client = way_back(packet)?;
     rate::admit(packet, number, vserver)?;
     draft.local.flags = replicated(vserver);
+    draft.local.mark = vserver.mark;
     draft.connection.vserver = number;
     if vserver.flags & VSERVER_FORWARD != 0 {
         draft.pool = pool(vserver, &packet.key)?;

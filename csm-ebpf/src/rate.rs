@@ -32,6 +32,8 @@ pub(crate) fn admit<A: Family>(packet: &Packet<A>, number: u32, vserver: &Vserve
 /// and what one client sends too much of takes nothing from the others.
 #[inline(never)]
 fn take<A: Family>(packet: &Packet<A>, number: u32, vserver: &Vserver<A>) -> Result<(), Reason> {
+    // The policies of a virtual server share its buckets.
+    let number = if vserver.policy_of == 0 { number } else { vserver.policy_of - 1 };
     let bucket = maps::RATES.get_ptr_mut(number).ok_or(Reason::DropInternal)?;
     let (rate, now_ns) = (vserver.rate, packet.now_ns);
     // SAFETY: an element of the array, aligned to 8; whatever another CPU makes of it, it is a whole word.

@@ -50,6 +50,7 @@ pub(crate) fn from_server<A: Family>(
     let replicate = if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE };
     draft.local.to_client = forward::resolve(route, key.dst_be)?;
     draft.local.flags = FLAG_REBUILT | replicate;
+    draft.local.mark = vserver.mark;
     make_way(&draft.connection);
     Ok(())
 }

@@ -4,7 +4,7 @@ use aya_ebpf::programs::XdpContext;
 use csm_common::address::Address as _;
 use csm_common::checksum;
 use csm_common::counter::Reason;
-use csm_common::flow::FlowEntry;
+use csm_common::flow::{FlowEntry, marked};
 
 use crate::echo;
 use crate::family::Family;
@@ -14,13 +14,25 @@ const DONT_FRAGMENT_BE: u16 = 0x4000_u16.to_be();
 /// Partial sum for a TTL that falls by one: it is the low octet of its word in memory (RFC 1624 on either byte order).
 pub(crate) const TTL_DELTA: u32 = checksum::replace16(u16::from_ne_bytes([1, 0]), 0);
 
-/// Rewrites addresses, TTL and the checksum over them.
+/// Rewrites addresses, TTL, by `mark` the DSCP, and the checksum over them.
 #[inline(always)]
-pub(crate) fn addresses(ctx: &XdpContext, src_be: u32, dst_be: u32, ip_delta: u16) -> Result<(), Reason> {
+#[expect(clippy::cast_possible_truncation, reason = "an octet, of a mark that is 16 bits long")]
+pub(crate) fn addresses(
+    ctx: &XdpContext,
+    src_be: u32,
+    dst_be: u32,
+    ip_delta: u16,
+    mark: u32,
+) -> Result<(), Reason> {
     let ip = header::<Ipv4>(ctx, L3)?;
-    let ip_delta = checksum::fold(u32::from(ip_delta) + TTL_DELTA);
-    // SAFETY: `header` checked the bounds.
+    // SAFETY: `header` checked the bounds. Without a branch: each would be walked to the end of the program.
     unsafe {
+        let tos = (*ip).tos;
+        let new_tos = marked(mark, u32::from(tos)) as u8;
+        let word = |tos| u16::from_ne_bytes([VERSION_IHL, tos]);
+        (*ip).tos = new_tos;
+        let sum = u32::from(ip_delta) + TTL_DELTA + checksum::replace16(word(tos), word(new_tos));
+        let ip_delta = checksum::fold(sum);
         (*ip).src_be = src_be;
         (*ip).dst_be = dst_be;
         (*ip).ttl -= 1;
@@ -73,7 +85,7 @@ pub(crate) fn apply<A: Family>(
     proto: u8,
     entry: &FlowEntry<A>,
 ) -> Result<(), Reason> {
-    A::rewrite(ctx, entry.new_src_be, entry.new_dst_be, entry.ip_delta)?;
+    A::rewrite(ctx, entry.new_src_be, entry.new_dst_be, entry.ip_delta, entry.mark)?;
     match proto {
         PROTO_TCP => {
             let tcp = header::<Tcp>(ctx, l4)?;

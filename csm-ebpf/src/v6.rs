@@ -15,6 +15,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use csm_common::address::{Address as _, V6};
 use csm_common::counter::{NOT_COUNTED, Reason};
+use csm_common::flow::marked;
 use csm_common::gate::GateState;
 use csm_common::names::{FAMILY_V6, FAMILY_V6_TRACED};
 use csm_common::net::{NO_VETH, PORT_FT, PORT_ROUTED, Port, Tunnel};
@@ -46,6 +47,8 @@ pub(crate) struct Ipv6 {
     pub(crate) dst_be: V6,
 }
 
+/// Bits below the traffic class: the flow label's.
+const CLASS_BIT: u32 = 20;
 /// No traffic class, no flow label.
 const VERSION_BE: u32 = 0x6000_0000_u32.to_be();
 /// Octets of the longest quote in an error, a multiple of 4: all up to the transport header, which stands before 256.
@@ -246,12 +249,15 @@ pub(crate) fn write_outer(
     Ok(())
 }
 
-/// Writes addresses and a hop limit that is one less.
+/// Writes addresses, by `mark` the traffic class, and a hop limit that is one less.
 #[inline(always)]
-pub(crate) fn rewrite(ctx: &XdpContext, src_be: V6, dst_be: V6) -> Result<(), Reason> {
+pub(crate) fn rewrite(ctx: &XdpContext, src_be: V6, dst_be: V6, mark: u32) -> Result<(), Reason> {
     let ip = header::<Ipv6>(ctx, L3)?;
-    // SAFETY: `header` checked the bounds.
+    // SAFETY: `header` checked the bounds. Without a branch: each would be walked to the end of the program.
     unsafe {
+        let version = u32::from_be((*ip).version_be);
+        let class = marked(mark, version >> CLASS_BIT & 0xff);
+        (*ip).version_be = (version & !(0xff << CLASS_BIT) | class << CLASS_BIT).to_be();
         (*ip).src_be = src_be;
         (*ip).dst_be = dst_be;
         (*ip).hop_limit -= 1;

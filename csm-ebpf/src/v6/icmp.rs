@@ -52,7 +52,7 @@ fn pass_on(ctx: &XdpContext, packet: &Packet<V6>, l4: usize) -> Outcome {
     let icmp = header::<Icmp>(ctx, l4)?;
     // SAFETY: `header` checked the bounds.
     unsafe { (*icmp).checksum_be = checksum::apply((*icmp).checksum_be, checksum::fold(change)) };
-    V6::rewrite(ctx, src_be, entry.new_dst_be, 0)?;
+    V6::rewrite(ctx, src_be, entry.new_dst_be, 0, 0)?;
     let sent = forward::send(ctx, hop, Reason::ForwardedIcmp)?;
     counter::packet(entry, packet.length);
     Ok(sent)

@@ -7,6 +7,7 @@ pub mod config;
 pub mod counter;
 pub mod ft;
 pub mod limit;
+pub mod policy;
 pub mod ready;
 pub mod standby;
 pub mod state;
@@ -182,6 +183,9 @@ pub struct VserverReply {
     pub client_packets: u64,
     /// Packets from servers.
     pub server_packets: u64,
+    /// Its policies in their order, and last what none of them is for; empty without `slb-policy`. The counts above are the sums.
+    #[serde(default)]
+    pub policies: Vec<policy::PolicyReply>,
 }
 
 /// State of a real.
@@ -202,6 +206,8 @@ pub enum RealState {
     ArpFailed,
     /// It was at its `maxconns`, and has not fallen below `minconns` yet.
     MaxConns,
+    /// Its clients' connections failed: `health retries`.
+    InbandProbeFailed,
 }
 
 /// A real server in a farm.

@@ -57,8 +57,8 @@ pub enum Select {
     Natpool(Option<String>),
     /// `probe [NAME] detail`.
     ProbeDetail(Option<String>),
-    /// `policy`.
-    Policy,
+    /// `policy`, and its name.
+    Policy(Option<String>),
     /// `static`.
     Static,
     /// `clear module csm N counters`.
@@ -150,8 +150,9 @@ async fn ask(client: &Client, select: Select, as_json: bool) -> Result<String, C
             let rows = show::policy::probes(&config, &reals, name.as_deref());
             written(&rows, as_json, |out, rows| show::policy::write_probes(out, rows))
         }
-        Select::Policy => {
-            let rows: Vec<VserverReply> = client.get(path::VSERVERS).await?;
+        Select::Policy(name) => {
+            let vservers: Vec<VserverReply> = client.get(path::VSERVERS).await?;
+            let rows = show::policy::rows(&vservers, name.as_deref());
             written(&rows, as_json, |out, rows| show::policy::write(out, rows))
         }
         Select::Static => {

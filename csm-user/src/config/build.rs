@@ -15,8 +15,8 @@ use super::grammar::Arg;
 use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
-    ChannelMode, ChannelPort, ClientRange, Config, Encapsulation, Interface, Name, NatClient, Natpool,
-    PortMode, Predictor, Protocol, RateLimits, RouterInterface, Serverfarm, Static, StaticAction,
+    ChannelMode, ChannelPort, ClientRange, Config, Encapsulation, InbandHealth, Interface, Name, NatClient,
+    Natpool, PortMode, Predictor, Protocol, RateLimits, RouterInterface, Serverfarm, Static, StaticAction,
     StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vmac, Vserver, XdpMode,
     vlan_of_name,
 };
@@ -24,11 +24,13 @@ use crate::model::{
 pub(super) mod arp;
 mod ft;
 mod limit;
+mod policy;
 mod probe;
 mod real;
 mod router;
 pub(super) mod track;
 
+pub(super) use policy::family_of;
 pub(super) use real::NOWHERE;
 
 /// A configuration whose parts may still contradict one another.
@@ -96,6 +98,9 @@ const OPENERS: &[Id] = &[
     Id::Serverfarm,
     Id::Real,
     Id::Vserver,
+    Id::Policy,
+    Id::NamedList,
+    Id::NamedList6,
     Id::FtGroup,
 ];
 
@@ -137,6 +142,7 @@ pub(super) fn build(tree: &mut Tree, source: Source<'_>, diagnostics: &mut Vec<D
     }
     tree.forget(&refused.into_iter().collect::<Vec<_>>());
     real::resolve(&mut draft.config);
+    policy::order(&mut draft.config.access_lists);
     let routed = draft.ports.iter().filter(|port| port.is_routed());
     draft.config.router = routed.map(|port| port.router.clone()).collect();
     // In the order in which they are printed: what was read from a file is what is read back from `show running-config`.
@@ -201,6 +207,13 @@ impl Draft {
                 real::apply(&mut self.farm(farm).reals, real, *port, statement)
             }
             Section::Vserver(name) => self.vserver(name, statement),
+            Section::Policy(name) => policy::apply(&mut self.config.policies, name, statement),
+            Section::AccessList(family, name) => {
+                policy::list(&mut self.config.access_lists, (*family, name), statement)
+            }
+            Section::Global if statement.id == Id::NumberedList => {
+                policy::numbered(&mut self.config.access_lists, statement)
+            }
             Section::Ft => ft::apply(&mut self.config.ft, statement),
             Section::Module if statement.id == Id::Module => {
                 self.config.slot = statement.number("SLOT")?;
@@ -339,6 +352,11 @@ impl Draft {
             Id::Serverfarm => {}
             Id::NatServer => farm.nat_server = !no,
             Id::Failaction => farm.failaction = real::failaction(statement),
+            Id::InbandHealth if no => farm.health = None,
+            Id::InbandHealth => {
+                let failed = seconds(statement, 0)?;
+                farm.health = Some(InbandHealth { retries: statement.number("RETRIES")?, failed });
+            }
             Id::Encapsulation if no => farm.encapsulation = None,
             Id::Encapsulation if statement.has("ipip") => farm.encapsulation = Some(Encapsulation::Ipip),
             Id::Encapsulation => {
@@ -374,6 +392,7 @@ impl Draft {
                 vserver.backup = limit::backup(statement);
                 vserver.threshold = limit::threshold(statement);
             }
+            Id::SlbPolicy => put(&mut vserver.policies, statement.name()?.clone(), no),
             Id::RateLimit => vserver.rate_limits.connections = limit::rate(statement)?,
             Id::ClientRateLimit => vserver.rate_limits.client = limit::client_rate(statement)?,
             Id::VserverVlan => vserver.vlan = if no { None } else { Some(statement.vlan()?) },
@@ -533,6 +552,7 @@ const fn new_vserver(name: Name) -> Vserver {
         backup: None,
         threshold: None,
         rate_limits: RateLimits { connections: None, client: None },
+        policies: Vec::new(),
         vlan: None,
         clients: Vec::new(),
         unidirectional: None,

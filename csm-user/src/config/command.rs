@@ -6,8 +6,8 @@ use super::grammar::{Arg, Fault, FaultKind, Piece, Syntax, Value, abbreviates, f
 use super::table;
 use super::token::Token;
 use crate::model::{
-    Config, FtGroup, Interface, NamedReal, Natpool, Probe, Real, RouterInterface, Serverfarm, Static, Vlan,
-    Vserver,
+    AccessList, Config, FtGroup, Interface, NamedReal, Natpool, Policy, Probe, Real, RouterInterface,
+    Serverfarm, Static, Vlan, Vserver,
 };
 
 /// Where a command is entered.
@@ -41,17 +41,20 @@ pub enum Mode {
     Vserver,
     /// `ft group N vlan M`.
     Ft,
-    /// `policy NAME`, which is refused; its lines are known, for farms have the same names.
+    /// `policy NAME`.
     Policy,
+    /// `ip access-list standard NAME`, `ipv6 access-list NAME`.
+    AccessList,
     /// Inside something that was refused: its lines are passed over.
     Refused,
 }
 
 impl Mode {
     /// Every mode that has commands, in the order of the reference.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Any,
         Self::Global,
+        Self::AccessList,
         Self::Interface,
         Self::SwitchVlan,
         Self::Module,
@@ -72,7 +75,7 @@ impl Mode {
     pub const fn parent(self) -> Option<Self> {
         match self {
             Self::Any | Self::Global => None,
-            Self::Interface | Self::SwitchVlan | Self::Module => Some(Self::Global),
+            Self::Interface | Self::SwitchVlan | Self::Module | Self::AccessList => Some(Self::Global),
             Self::VlanDatabase
             | Self::Vlan
             | Self::Probe
@@ -106,6 +109,7 @@ impl Mode {
             Self::Vserver => "vserver NAME",
             Self::Ft => "ft group N vlan M",
             Self::Policy => "policy NAME",
+            Self::AccessList => "ip access-list standard NAME, ipv6 access-list NAME",
             Self::Refused => "a refused section",
         }
     }
@@ -216,6 +220,16 @@ pub enum Id {
     TrackHoldDown,
     TrackVrrp,
     TrackFarm,
+    InbandHealth,
+    NumberedList,
+    NamedList,
+    NamedList6,
+    ListLine,
+    Policy,
+    ClientGroup,
+    PolicyFarm,
+    SetDscp,
+    SlbPolicy,
     Exit,
     End,
     /// Changes nothing.
@@ -280,6 +294,8 @@ pub enum Print {
     Natpool(fn(&Natpool) -> Vec<String>),
     Static(fn(&Static) -> Vec<String>),
     NamedReal(fn(&NamedReal) -> Vec<String>),
+    AccessList(fn(&AccessList) -> Vec<String>),
+    Policy(fn(&Policy) -> Vec<String>),
     Serverfarm(fn(&Serverfarm) -> Vec<String>),
     Real(fn(&Real) -> Vec<String>),
     Vserver(fn(&Vserver) -> Vec<String>),

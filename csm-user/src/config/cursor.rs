@@ -54,7 +54,10 @@ impl Cursor {
         let last = self.lines.last().map_or("", String::as_str);
         match self.mode() {
             Mode::Any | Mode::Global => "config",
-            Mode::Policy | Mode::Refused => "config-refused",
+            Mode::Refused => "config-refused",
+            Mode::Policy => "config-slb-policy",
+            Mode::AccessList if last.starts_with("ipv6") => "config-ipv6-acl",
+            Mode::AccessList => "config-std-nacl",
             Mode::Interface => "config-if",
             Mode::SwitchVlan => "config-vlan",
             Mode::Module => "config-module-csm",
@@ -330,9 +333,9 @@ mod tests {
             Some("mod csm 4\nprobe U tcp\ninterval 5\n")
         );
         assert_eq!(typed(&[&script[..], &["exit"]].concat()).prompt(), "config-module-csm");
-        let policy = ["mod csm 4", "policy P"];
-        assert!(nowhere(&policy, "serverfarm F").contains("belongs to a policy"));
-        assert_eq!(typed(&policy).step(4, "vserver V").change.as_deref(), Some("mod csm 4\nvserver V\n"));
+        let owner = ["mod csm 4", "xml-config"];
+        assert!(nowhere(&owner, "port 80").contains("xml-config"));
+        assert_eq!(typed(&owner).step(4, "vserver V").change.as_deref(), Some("mod csm 4\nvserver V\n"));
         let real = ["mod csm 4", "serverfarm F", "real 10.0.0.1", "real 10.0.0.300"];
         assert_eq!(typed(&real).prompt(), "config-slb-real");
         assert!(nowhere(&real, "inservice").contains("real 10.0.0.300"));

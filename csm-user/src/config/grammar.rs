@@ -26,6 +26,8 @@ pub enum Kind {
     Network,
     /// Contiguous IPv4 mask.
     Mask,
+    /// Contiguous IPv4 wildcard: a mask turned around.
+    Wildcard,
     /// Unicast address of either family.
     AnyHost,
     /// Unicast IPv6 address.
@@ -201,6 +203,7 @@ impl Kind {
             Self::Host => "an address".to_owned(),
             Self::Network => "the address of a network".to_owned(),
             Self::Mask => "a mask".to_owned(),
+            Self::Wildcard => "a wildcard".to_owned(),
             Self::AnyHost => "an IPv4 or IPv6 address".to_owned(),
             Self::Host6 => "an IPv6 address".to_owned(),
             Self::Interface6 | Self::Prefix6 => "an IPv6 address with a prefix length".to_owned(),
@@ -238,7 +241,9 @@ impl Kind {
         let digit = word.starts_with(|c: char| c.is_ascii_digit());
         match self {
             Self::Number(..) => digit && !word.contains(['.', ':']),
-            Self::Host | Self::Network | Self::Mask => digit && word.contains('.') && !word.contains(':'),
+            Self::Host | Self::Network | Self::Mask | Self::Wildcard => {
+                digit && word.contains('.') && !word.contains(':')
+            }
             Self::AnyHost => (digit && word.contains('.')) || word.contains(':'),
             Self::Host6 | Self::Interface6 | Self::Prefix6 => word.contains(':'),
             Self::Port => (digit && !word.contains(':')) || service::port(word).is_some(),
@@ -270,6 +275,12 @@ impl Kind {
             Self::Mask => match address()? {
                 mask if ipnet::ipv4_mask_to_prefix(mask).is_ok() => Ok(Value::Address(mask.into())),
                 mask => Err(format!("{mask} is not a mask: its ones must be to the left of its zeros")),
+            },
+            Self::Wildcard => match address()? {
+                wildcard if wildcard.to_bits() & wildcard.to_bits().wrapping_add(1) == 0 => {
+                    Ok(Value::Address(wildcard.into()))
+                }
+                other => Err(format!("{other} is no network's wildcard: write a line for each network")),
             },
             Self::Port => match service::port(word) {
                 Some(port) => Ok(Value::Number(u64::from(port))),

@@ -1,6 +1,6 @@
 //! A CSM's `show running-config` as a configuration of this product, and a list of what did not come along. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{HostFacts, Severity, check, print};
 use crate::model::Config;
@@ -44,7 +44,8 @@ pub fn import(listing: &str) -> Imported {
         let before = gone.len();
         for finding in outcome.diagnostics.iter().filter(|finding| finding.severity == Severity::Error) {
             let why = (finding.message.clone(), finding.remedy.clone());
-            drop_section(&mut lines, finding.line, &why, &mut gone);
+            let number = whole_policy(&lines, finding.line);
+            drop_section(&mut lines, number, &why, &mut gone);
         }
         if gone.len() == before {
             break;
@@ -114,8 +115,30 @@ fn text(lines: &[Option<Line<'_>>]) -> String {
     text
 }
 
-/// Leaves out what stands outside of the first module.
+/// The line to leave out for a fault in line `number`: of a policy that cannot be had as it is meant nothing is carried, as what is left
+/// of it might be for all clients.
+fn whole_policy(lines: &[Option<Line<'_>>], number: usize) -> usize {
+    let Some(at) = number.checked_sub(1) else { return number };
+    let Some(line) = lines.get(at).copied().flatten() else { return number };
+    let above = lines[..at].iter().enumerate().rev();
+    let head =
+        above.filter_map(|(at, line)| Some((at, (*line)?))).find(|(_, head)| head.indent < line.indent);
+    head.filter(|(_, head)| head.words.starts_with("policy ")).map_or(number, |(at, _)| at + 1)
+}
+
+/// Whether the line begins, or is of, a standard access list that a policy of `lines` names.
+fn is_client_group(line: Line<'_>, groups: &BTreeSet<String>) -> bool {
+    let words: Vec<&str> = line.words.split_whitespace().collect();
+    let (["access-list", name, ..] | ["ip", "access-list", "standard", name]) = words[..] else {
+        return false;
+    };
+    groups.contains(&name.to_ascii_uppercase())
+}
+
+/// Leaves out what stands outside of the first module, but for the access lists that its policies name.
 fn outside(lines: &mut [Option<Line<'_>>], gone: &mut BTreeMap<usize, NotCarried>) {
+    let named = |line: &Line<'_>| Some(line.words.strip_prefix("client-group ")?.trim().to_ascii_uppercase());
+    let groups: BTreeSet<String> = lines.iter().flatten().filter_map(named).collect();
     let (mut inside, mut seen) = (false, false);
     for (index, slot) in lines.iter_mut().enumerate() {
         let Some(line) = *slot else { continue };
@@ -124,8 +147,9 @@ fn outside(lines: &mut [Option<Line<'_>>], gone: &mut BTreeMap<usize, NotCarried
             continue;
         }
         if line.indent == 0 {
-            inside = line.module().is_some() && !seen;
-            seen |= inside;
+            let is_module = line.module().is_some() && !seen;
+            seen |= is_module;
+            inside = is_module || is_client_group(line, &groups);
         }
         if inside {
             continue;
@@ -276,6 +300,22 @@ end
         assert!(imported.config.is_some(), "{imported:?}");
         let lines: Vec<_> = imported.not_carried.iter().map(|line| line.line).collect();
         assert_eq!(lines, [3, 4, 5, 8], "{imported:?}");
+    }
+
+    #[test]
+    fn a_policy_is_carried_whole_with_its_access_list_or_not_at_all() {
+        let imported = import(
+            "access-list 10 permit 10.1.0.0 0.0.255.255\naccess-list 11 permit any\nmodule csm 4\n serverfarm A\n  real 10.0.0.3\n   inservice\n \
+             policy P\n  client-group 10\n  serverfarm A\n policy Q\n  client-group 12\n  serverfarm A\n vserver V\n  \
+             virtual 10.0.0.1 tcp 80\n  serverfarm A\n  slb-policy P\n  slb-policy Q\n  inservice\n",
+        );
+        let gone: Vec<_> = imported.not_carried.iter().map(|line| line.line).collect();
+        assert_eq!(gone, [2, 10, 11, 12, 17], "{imported:?}");
+        assert!(
+            imported.text.starts_with("access-list 10 permit 10.1.0.0 0.0.255.255\n"),
+            "{}",
+            imported.text
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::grammar::{Arg, Fault, FaultKind, Value, interface_name};
 use super::suggest;
 use super::table::default;
 use super::token::{Span, Token, lex};
-use crate::model::{Name, Real, Serverfarm, StaticAction, VlanId, VlanSet};
+use crate::model::{Family, Name, Real, Serverfarm, StaticAction, VlanId, VlanSet};
 
 /// How a farm refers to a real.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +53,10 @@ pub(super) enum Section {
     Real(Name, RealOf, Option<u16>),
     /// A virtual server.
     Vserver(Name),
+    /// A policy.
+    Policy(Name),
+    /// An access list.
+    AccessList(Family, Name),
     /// The FT group.
     Ft,
     /// Opened by a line that is wrong or refused: read for more faults, never applied.
@@ -83,6 +87,8 @@ impl Section {
             Self::NamedReal(_) => Mode::NamedReal,
             Self::Real(..) => Mode::Real,
             Self::Vserver(_) => Mode::Vserver,
+            Self::Policy(_) => Mode::Policy,
+            Self::AccessList(..) => Mode::AccessList,
             Self::Ft => Mode::Ft,
             Self::Lost(mode, _) => *mode,
         }
@@ -92,7 +98,9 @@ impl Section {
     #[must_use]
     pub(super) fn parent(&self) -> Self {
         match self {
-            Self::Global | Self::Interface(_) | Self::SwitchVlan | Self::Module => Self::Global,
+            Self::Global | Self::Interface(_) | Self::SwitchVlan | Self::Module | Self::AccessList(..) => {
+                Self::Global
+            }
             Self::VlanDatabase
             | Self::Vlan(_)
             | Self::Probe(_)
@@ -100,6 +108,7 @@ impl Section {
             | Self::NamedReal(_)
             | Self::Serverfarm(_)
             | Self::Vserver(_)
+            | Self::Policy(_)
             | Self::Ft => Self::Module,
             Self::Real(farm, ..) => Self::Serverfarm(farm.clone()),
             Self::Lost(_, parent) => (**parent).clone(),
@@ -321,7 +330,7 @@ impl Parser {
         let Some(place) = line.first().map(|word| word.span) else { return };
         match self.find(negated, words) {
             Ok((found, section)) => self.found(found, section, line, place),
-            Err(_) if matches!(self.section.mode(), Mode::Refused | Mode::Policy) => {}
+            Err(_) if matches!(self.section.mode(), Mode::Refused) => {}
             Err(miss) => self.missed(miss, negated, words, place),
         }
     }
@@ -513,8 +522,11 @@ fn opened(statement: &Statement, mode: Mode) -> Option<Section> {
             _ => Section::Lost(Mode::Real, Box::new(statement.section.clone())),
         },
         Mode::Vserver => Section::Vserver(name()?),
+        Mode::Policy => Section::Policy(name()?),
+        Mode::AccessList if statement.id == Id::NamedList6 => Section::AccessList(Family::V6, name()?),
+        Mode::AccessList => Section::AccessList(Family::V4, name()?),
         Mode::Ft => Section::Ft,
-        Mode::Any | Mode::Global | Mode::Policy | Mode::Refused => return None,
+        Mode::Any | Mode::Global | Mode::Refused => return None,
     })
 }
 

@@ -30,6 +30,14 @@ pub fn print(config: &Config) -> String {
         Print::Config(line) => line(config),
         _ => Vec::new(),
     });
+    for list in &config.access_lists {
+        let lines = |print| match print {
+            Print::AccessList(line) => line(list),
+            _ => Vec::new(),
+        };
+        out.lines_of(0, Id::NumberedList, lines);
+        out.section(0, Mode::AccessList, lines);
+    }
     out.section(0, Mode::Module, |print| match print {
         Print::Global(line) => line(config),
         _ => Vec::new(),
@@ -76,6 +84,12 @@ pub fn print(config: &Config) -> String {
                 _ => Vec::new(),
             });
         }
+    }
+    for policy in &config.policies {
+        out.section(1, Mode::Policy, |print| match print {
+            Print::Policy(line) => line(policy),
+            _ => Vec::new(),
+        });
     }
     for vserver in &config.vservers {
         out.section(1, Mode::Vserver, |print| match print {

@@ -18,6 +18,7 @@ use crate::model::{CHANNELS_MAX, ChannelPort, PortMode, Trunk, VlanRole, VlanSet
 
 mod arp;
 mod authentication;
+mod policy;
 mod probe;
 mod serverfarm;
 mod standby;
@@ -76,6 +77,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
         .chain(vmac::APPLIED)
         .chain(statics::APPLIED)
         .chain(serverfarm::APPLIED)
+        .chain(policy::APPLIED)
         .chain(vserver::APPLIED)
         .chain(authentication::APPLIED)
         .chain(witness::APPLIED)

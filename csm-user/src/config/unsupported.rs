@@ -11,7 +11,6 @@ use super::table::VLAN;
 
 const LAYER_7: &str = "it works on layer 7; this balancer works on layers 3 and 4";
 const LATER: &str = "it comes with a later release";
-const POLICY: &str = "it belongs to a policy, and those come later";
 const DROP: &str = "remove the line";
 const HOST_SYSTEM: &str = "it does nothing on Linux";
 const CONFIGURE: &str = "a command of the privileged mode does nothing in a configuration";
@@ -120,7 +119,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         LAYER_7,
         "use `predictor hash address`",
     ),
-    Command::refused(Serverfarm, &[Word("health", ""), Rest], LATER, "use `probe NAME`"),
     Command::refused(
         Serverfarm,
         &[Word("bindid", ""), Rest],
@@ -177,12 +175,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         "write `source`, or nothing",
     ),
     Command::refused(Vserver, &[Word("reverse-sticky", ""), Rest], LATER, DROP),
-    Command::refused(
-        Vserver,
-        &[Word("slb-policy", ""), Rest],
-        "policies come later",
-        "name a server farm by `serverfarm NAME`",
-    ),
     Command::refused(Vserver, &[Word("parse-length", ""), Rest], LAYER_7, DROP),
     Command::refused(Vserver, &[Word("url-hash", ""), Rest], LAYER_7, DROP),
     Command::refused(
@@ -195,18 +187,8 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     // Fault tolerance.
     // Sections of the CSM that are refused by name.
     Command::refused(Module, &[Word("map", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
-    Command::refused(
-        Module,
-        &[Word("policy", ""), Rest],
-        "policies come later",
-        "name a server farm in the virtual server",
-    )
-    .opens(Mode::Policy),
-    Command::refused(Mode::Policy, &[Word("client-group", ""), Rest], POLICY, DROP),
     // Not `sticky-group`: the module's `sticky` would be taken for its beginning.
-    Command::refused(Mode::Policy, &[Word("reverse-sticky", ""), Rest], POLICY, DROP),
-    Command::refused(Mode::Policy, &[Word("serverfarm", ""), Rest], POLICY, DROP),
-    Command::refused(Mode::Policy, &[Word("set", ""), Word("ip", ""), Word("dscp", ""), Rest], POLICY, DROP),
+    Command::refused(Mode::Policy, &[Word("reverse-sticky", ""), Rest], LATER, DROP),
     Command::refused(Mode::Policy, &[Word("url-map", ""), Rest], LAYER_7, DROP),
     Command::refused(Mode::Policy, &[Word("cookie-map", ""), Rest], LAYER_7, DROP),
     Command::refused(Mode::Policy, &[Word("header-map", ""), Rest], LAYER_7, DROP),

@@ -23,6 +23,7 @@ mod family;
 mod limit;
 mod matching;
 mod nat;
+mod policy;
 mod port;
 mod probe;
 mod real;
@@ -61,6 +62,7 @@ pub(super) fn validate(
     real::check(&mut checker);
     checker.serverfarms();
     nat::check(&mut checker);
+    policy::check(&mut checker);
     checker.vservers();
     if let Some(ft) = &draft.config.ft {
         checker.ft(ft);
@@ -194,6 +196,7 @@ impl Checker<'_> {
             }
             self.vserver_names(vserver, &section);
             limit::vserver(self, vserver, &section);
+            policy::vserver(self, vserver, &section);
             self.probes_have_a_port(vserver, &section);
             self.replication(vserver, &section);
         }
@@ -229,6 +232,7 @@ impl Checker<'_> {
 
     fn vserver_names(&mut self, vserver: &Vserver, section: &Section) {
         match &vserver.serverfarm {
+            None if !vserver.policies.is_empty() => {}
             None => {
                 let place = self.tree.place(section, Id::Vserver, "NAME");
                 let message =
@@ -259,8 +263,7 @@ impl Checker<'_> {
         let config = self.config;
         let any_port = vserver.virtual_server.is_some_and(|to| to.port == 0);
         if any_port {
-            let farms = vserver.farms().filter_map(|name| config.serverfarm(name));
-            farms.for_each(|farm| self.probes_of_farm_have_a_port(farm, section));
+            config.farms_of(vserver).for_each(|farm| self.probes_of_farm_have_a_port(farm, section));
         }
     }
 
@@ -367,12 +370,21 @@ impl Checker<'_> {
         // With `nat virtual` each server of its networks is entered by itself.
         let translated: usize = statics.iter().map(|rule| rule.hosts.len()).sum::<usize>()
             + if statics.iter().any(|rule| rule.action == StaticAction::NatVirtual) { reals } else { 0 };
-        let backups = vservers.iter().filter(|vserver| vserver.backup.is_some()).count();
-        let clients: usize = vservers.iter().map(|vserver| vserver.clients.len() + 1).sum();
+        let faces = || vservers.iter().flat_map(|vserver| self.config.faces(vserver));
+        let backups = faces().filter(|face| face.vserver.backup.is_some()).count();
+        let groups = faces().filter_map(|face| {
+            let list = self.config.access_list(face.vserver.family(), face.policy?.client_group.as_ref()?)?;
+            Some(list.lines.len())
+        });
+        let clients = vservers.iter().map(|vserver| vserver.clients.len() + 1).chain(groups).sum();
         for (count, limit, what) in [
             // A VLAN of a trunk has a veth, too.
             (interfaces.len() + 2 * self.config.vlan_ids().count(), limits::PORTS_MAX, "ports and VLANs"),
-            (vservers.len() + backups, limits::VSERVERS_MAX, "virtual servers and their backup farms"),
+            (
+                faces().count() + backups,
+                limits::VSERVERS_MAX,
+                "virtual servers, their policies and their backup farms",
+            ),
             (
                 vservers.len() + 2 * vlans.len() + pooled,
                 limits::ADDRESSES_MAX,

@@ -6,19 +6,19 @@ use std::ops::ControlFlow;
 
 use csm_common::counter::{self, Reason, ServiceCount};
 use csm_common::flow;
-use csm_common::rate::Refused;
 use csm_common::service::StickyEntry;
 
 use super::node::{Node, Walked};
-use super::{conns, counts, replies};
+use super::{conns, counts, policies, replies};
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
-    BackupReply, ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, ExplainReply,
-    FtReply, NeighbourReply, Protocol, ROWS_MAX, RateLimitReply, ReadyReply, RealReply, RealState,
-    ReasonCount, RefusedReply, Replicate, ServerfarmReply, StandbyReply, StickiesReply, StickyReply,
-    StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState, WalkReply,
+    ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, ExplainReply, FtReply,
+    NeighbourReply, Protocol, ROWS_MAX, RateLimitReply, ReadyReply, RealReply, RealState, ReasonCount,
+    Replicate, ServerfarmReply, StandbyReply, StickiesReply, StickyReply, StickyRule, SystemReply,
+    TraceQuery, Verdict, VlanReply, VserverReply, VserverState, WalkReply,
 };
 use crate::dataplane::expiry::{Census, Ended};
+use crate::dataplane::inband;
 use crate::dataplane::maps::total;
 use crate::dataplane::snapshot::StickyGroup;
 use crate::dataplane::table::family::TableFamily;
@@ -183,6 +183,7 @@ impl Backend for Node {
             reasons.iter().find(|(reason, _)| *reason == wanted).map_or(0, |(_, c)| c.packets)
         };
         let refused = [
+            Reason::DropNoMatch,
             Reason::DropNoReal,
             Reason::DropMaxConns,
             Reason::DropNoPolicy,
@@ -227,30 +228,22 @@ impl Node {
     }
 
     fn vserver_reply(&self, config: &Config, vserver: &Vserver) -> Result<VserverReply, Fault> {
-        let index = vserver.virtual_server.as_ref().and_then(|server| {
-            self.directory.get().vserver_number(StableId::of_vserver(&vserver.name, server))
-        });
-        let count = index.map_or(Ok(ServiceCount::default()), |number| self.counters.vserver(number))?;
-        let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
-        let refused = index.map_or(Ok(Refused::default()), |number| self.counters.refused(number))?;
-        let rotates = |farm: &Serverfarm| farm.reals.iter().any(|real| self.in_rotation(farm, real));
-        let down = index.is_some_and(|number| self.desired().down.contains(&number));
-        let serves = farm.is_some_and(|farm| farm.predictor == Predictor::Forward || rotates(farm) && !down);
-        let backup = vserver.backup.as_ref().map(|backup| BackupReply {
-            serverfarm: backup.farm.to_string(),
-            sticky: backup.sticky,
-            serving: !serves
-                && vserver.is_operational()
-                && config.serverfarm(&backup.farm).is_some_and(rotates),
-        });
+        let mut policies = policies::of(self, config, vserver)?;
+        let sums = policies::Sums::of(&policies);
+        let served = config.faces(vserver).any(|face| policies::is_served(self, config, &face));
+        let own = policies.last();
+        let (index, backup) = (own.and_then(|own| own.index), own.and_then(|own| own.backup.clone()));
+        if vserver.policies.is_empty() {
+            policies.clear();
+        }
         let reason = if !vserver.inservice {
             Some("not inservice")
         } else if vserver.virtual_server.is_none() {
             Some("no virtual address")
-        } else if farm.is_none() {
+        } else if config.farms_of(vserver).next().is_none() {
             Some("no server farm")
-        } else if !serves && !backup.as_ref().is_some_and(|backup| backup.serving) {
-            Some(match down {
+        } else if !served {
+            Some(match index.is_some_and(|number| self.desired().down.contains(&number)) {
                 true => "fewer reals of its server farm are in rotation than its threshold asks for",
                 false => "no real of its server farm is in rotation",
             })
@@ -283,11 +276,7 @@ impl Node {
                 };
                 rate_limit(limit.rate, Some(bits))
             }),
-            refused: RefusedReply {
-                rate_limit: refused.rate,
-                client_rate_limit: refused.client_rate,
-                no_real: refused.no_real,
-            },
+            refused: sums.refused,
             idle_s: vserver.idle.as_secs(),
             pending_s: vserver.pending.as_secs(),
             replicate: Replicate {
@@ -302,10 +291,11 @@ impl Node {
                     Family::V6 => prefix_mask6(sticky.bits6).into(),
                 },
             }),
-            connections: self.counted(index, |census| &census.vservers),
-            total_connections: count.connections,
-            client_packets: count.client_packets,
-            server_packets: count.server_packets,
+            connections: sums.connections,
+            total_connections: sums.total_connections,
+            client_packets: sums.client_packets,
+            server_packets: sums.server_packets,
+            policies,
         })
     }
 
@@ -340,13 +330,17 @@ impl Node {
     }
 
     /// Connections of `number` by the last walk; what has no number has none.
-    fn counted(&self, number: Option<u32>, kind: fn(&Census) -> &BTreeMap<u32, u64>) -> Option<u64> {
+    pub(super) fn counted(
+        &self,
+        number: Option<u32>,
+        kind: fn(&Census) -> &BTreeMap<u32, u64>,
+    ) -> Option<u64> {
         let Some(number) = number else { return Some(0) };
         self.walked.get().map(|walked| kind(&walked.census).get(&number).copied().unwrap_or(0))
     }
 
     /// Whether the maps say that new connections may go to it.
-    fn in_rotation(&self, farm: &Serverfarm, real: &Real) -> bool {
+    pub(super) fn in_rotation(&self, farm: &Serverfarm, real: &Real) -> bool {
         let id = StableId::of_real(&farm.name, real.address, real.port);
         let desired = self.desired();
         let number = desired.reals.iter().find(|(_, known)| known.id == id).map(|(number, _)| *number);
@@ -359,6 +353,10 @@ impl Node {
         }
         let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
         let health = self.health.borrow().of(&key).clone();
+        let benched = self.planner.benched(&inband::key(farm, real));
+        if let (RealHealth::Operational, Some(left)) = (&health, benched) {
+            return (RealState::InbandProbeFailed, Some(since_inband(left)));
+        }
         match health {
             RealHealth::ProbeFailed { .. } => (RealState::ProbeFailed, health.reason()),
             RealHealth::Testing => (RealState::ProbeTesting, health.reason()),
@@ -390,6 +388,16 @@ impl Node {
         let hosts = self.neighbours.list();
         let silent = hosts.into_iter().find(|(_, number, mac)| *number == hop && mac.is_none());
         silent.map(|(host, ..)| host.address)
+    }
+}
+
+/// Why a real whose clients' connections failed gets none.
+fn since_inband(left: Option<std::time::Duration>) -> String {
+    match left {
+        Some(left) => format!("its clients' connections failed; tried again in {} s", left.as_secs()),
+        None => {
+            "its clients' connections failed; tried again after `no inservice` and `inservice`".to_owned()
+        }
     }
 }
 

@@ -55,9 +55,10 @@ impl View {
             error: format!("there is no {what}"),
             remedy: Some("`show running-config` names all of them".to_owned()),
         };
-        let number = |name: &String| {
-            let found = self.vservers.iter().find(|(_, (known, _))| known.eq_ignore_ascii_case(name));
-            found.map(|(number, _)| *number).ok_or_else(|| unknown(format!("virtual server {name}")))
+        let of_vserver = |name: &String| {
+            let found = self.vservers.iter().filter(|(_, (known, _))| known.eq_ignore_ascii_case(name));
+            let numbers: BTreeSet<u32> = found.map(|(number, _)| *number).collect();
+            if numbers.is_empty() { Err(unknown(format!("virtual server {name}"))) } else { Ok(numbers) }
         };
         let numbers = |address| {
             let reals = self.desired.reals.iter().filter(|(_, known)| known.key.address == address);
@@ -65,7 +66,7 @@ impl View {
             if numbers.is_empty() { Err(unknown(format!("real {address}"))) } else { Ok(numbers) }
         };
         Ok(Selection {
-            vserver: vserver.as_ref().map(number).transpose()?,
+            vservers: vserver.as_ref().map(of_vserver).transpose()?,
             reals: real.map(numbers).transpose()?,
             real_port_be: port.map(u16::to_be),
             client: *client,

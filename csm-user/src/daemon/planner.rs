@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use csm_common::address::V6;
 
@@ -42,7 +42,11 @@ pub struct Planner {
     desired: RwLock<Arc<Desired>>,
     /// When it changed last what is replicated of what stands.
     rescoped: Mutex<Option<Instant>>,
+    /// Reals that failed by how their clients' connections fared, with the time until they are tried again.
+    benched: Mutex<Benched>,
 }
+
+type Benched = BTreeMap<RealKey, Option<Duration>>;
 
 /// What plans are made from. Under one lock: a plan by an older configuration must never follow one by a newer.
 struct Inputs {
@@ -52,6 +56,8 @@ struct Inputs {
     hops: HashMap<Host, u32>,
     /// Neighbours that do not answer.
     silent: HashSet<Host>,
+    /// As the last plan was given it.
+    health: Health,
 }
 
 impl Planner {
@@ -71,6 +77,7 @@ impl Planner {
             numbers: identities.assignments(),
             hops,
             silent: HashSet::new(),
+            health: Health::default(),
         };
         Self {
             maps,
@@ -82,6 +89,7 @@ impl Planner {
             rebuild,
             desired: RwLock::default(),
             rescoped: Mutex::default(),
+            benched: Mutex::default(),
         }
     }
 
@@ -104,9 +112,45 @@ impl Planner {
     /// See [`ReplanError`]; after a failed map operation the next call starts from what the kernel holds.
     pub fn replan(&self, health: &Health) -> Result<usize, ReplanError> {
         let mut inputs = self.inputs();
-        let Inputs { config, numbers, hops, silent } = &mut *inputs;
-        let desired = plan(config, &view(health, silent), hops, numbers)?;
+        inputs.health.clone_from(health);
+        self.plan_again(&mut inputs)
+    }
+
+    fn plan_again(&self, inputs: &mut Inputs) -> Result<usize, ReplanError> {
+        let view = inputs.view(&self.failed_inband());
+        let Inputs { config, numbers, hops, .. } = inputs;
+        let desired = plan(config, &view, hops, numbers)?;
         self.carry_out(desired, numbers)
+    }
+
+    /// These reals have failed by how their clients' connections fared, with the time until they are tried again: they take no new
+    /// connections. All others are judged by their probes alone.
+    ///
+    /// # Errors
+    /// See [`ReplanError`]; the next change of health tries again.
+    pub fn bench(&self, failed: BTreeMap<RealKey, Option<Duration>>) -> Result<(), ReplanError> {
+        let now = failed.clone();
+        let before = std::mem::replace(&mut *self.failed_inband(), failed);
+        let mut changed = false;
+        for RealKey { farm, address, .. } in now.keys().filter(|key| !before.contains_key(*key)) {
+            changed = true;
+            tracing::warn!(%farm, real = %address, "real failed in-band: connections are not answered");
+        }
+        for RealKey { farm, address, .. } in before.keys().filter(|key| !now.contains_key(*key)) {
+            changed = true;
+            tracing::info!(%farm, real = %address, "real is tried again after it failed in-band");
+        }
+        if changed { self.plan_again(&mut self.inputs()).map(drop) } else { Ok(()) }
+    }
+
+    /// Whether `real` has failed by how its clients' connections fared, and the time until it is tried again.
+    #[must_use]
+    pub fn benched(&self, real: &RealKey) -> Option<Option<Duration>> {
+        self.failed_inband().get(real).copied()
+    }
+
+    fn failed_inband(&self) -> MutexGuard<'_, Benched> {
+        self.benched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// These neighbours do not answer: reals behind them take no new connections from the next plan on.
@@ -141,7 +185,8 @@ impl Planner {
         let mut inputs = self.inputs();
         let mut numbers = inputs.numbers.clone();
         self.has_family(config)?;
-        let desired = plan(config, &view(health, &inputs.silent), &hops, &mut numbers)?;
+        inputs.health.clone_from(health);
+        let desired = plan(config, &inputs.view(&self.failed_inband()), &hops, &mut numbers)?;
         // From here on an entry may have a new number, whatever becomes of the rest.
         inputs.numbers = numbers;
         let result = self.carry_out(desired, &inputs.numbers);
@@ -150,9 +195,7 @@ impl Planner {
             *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(config);
             return result;
         }
-        let Inputs { config, numbers, hops, silent } = &mut *inputs;
-        let before = plan(config, &view(health, silent), hops, numbers).map_err(ReplanError::from);
-        if let Err(error) = before.and_then(|before| self.carry_out(before, numbers)) {
+        if let Err(error) = self.plan_again(&mut inputs) {
             tracing::error!(%error, "the maps could not be brought back in line; the next change of health tries again");
         }
         result
@@ -297,12 +340,14 @@ impl Loads {
     }
 }
 
-fn view(health: &Health, silent: &HashSet<Host>) -> HealthView {
-    let unhealthy = health.iter().filter(|(_, health)| **health != RealHealth::Operational);
-    HealthView {
-        unhealthy: unhealthy
-            .map(|(key, _)| RealKey { farm: key.farm.clone(), address: key.address, port: key.port })
-            .collect(),
-        silent: silent.clone(),
+impl Inputs {
+    fn view(&self, benched: &Benched) -> HealthView {
+        let unhealthy = self.health.iter().filter(|(_, health)| **health != RealHealth::Operational);
+        let probed = unhealthy.map(|(key, _)| RealKey {
+            farm: key.farm.clone(),
+            address: key.address,
+            port: key.port,
+        });
+        HealthView { unhealthy: probed.chain(benched.keys().cloned()).collect(), silent: self.silent.clone() }
     }
 }

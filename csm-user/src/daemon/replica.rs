@@ -90,7 +90,8 @@ impl KernelReplica {
             real,
             generation: record.generation,
         };
-        Ok(Insert { connection, to_server, to_client, idle_ns: u64::from(record.idle_s) * SECOND })
+        let mark = directory.mark(vserver);
+        Ok(Insert { connection, to_server, to_client, idle_ns: u64::from(record.idle_s) * SECOND, mark })
     }
 
     /// The neighbour towards `address` must be on the VLAN its packets come in on: those to it leave there.

@@ -17,6 +17,7 @@ use super::adopted;
 use super::apply::{self, Changes};
 use super::host;
 use super::images;
+use super::inband::InbandCheck;
 use super::node::{Hops, Node, NodePort, WalkedCell};
 use super::pair::{PairStart, identity};
 use super::planner::{Loads, Planner, ReplanError};
@@ -575,7 +576,9 @@ fn spawn_expiry(
     };
     let (planner, neighbours, counters) = (Arc::clone(planner), Arc::clone(neighbours), Arc::clone(counters));
     let walked = Arc::clone(walked);
+    let inband = InbandCheck::new(&planner, &counters);
     let end = move |census: Census| {
+        inband.walk_ended(&census.abnormal);
         loads.walk_ended(&census.loads);
         shares.walk_ended(&census.held);
         if let Err(error) = counters.clear(&planner.walk_ended(&census)) {

@@ -120,6 +120,23 @@ pub fn diff<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operat
     // Only now no key leads to these any more.
     let gone = current.clients.keys().filter(|prefix| !desired.clients.contains_key(prefix));
     operations.extend(gone.map(|&prefix| Operation::RemoveClient(prefix)));
+    // Nor did those of policies until the clients' networks were written anew.
+    for (&number, vserver) in &current.vservers {
+        if !desired.vservers.contains_key(&number) && *vserver != Vserver::default() {
+            // Its connections drain as they lived. All that counts for them stands here, so that a restart finds it.
+            let drained = Vserver {
+                flags: vserver.flags & DRAINING,
+                idle_s: vserver.idle_s,
+                pending_s: vserver.pending_s,
+                sticky_group: vserver.sticky_group,
+                mark: vserver.mark,
+                ..Vserver::default()
+            };
+            if *vserver != drained {
+                operations.push(Operation::SetVserver(number, drained));
+            }
+        }
+    }
     let gone = current.pools.keys().filter(|number| !desired.pools.contains_key(number));
     operations.extend(gone.map(|&number| Operation::SetPool(number, Pool::default())));
     operations
@@ -139,21 +156,6 @@ fn removals<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operat
     operations.extend(gone.map(|&key| Operation::RemoveAddress(key)));
     let gone = current.routes.keys().filter(|net| !desired.routes.contains_key(net));
     operations.extend(gone.map(|&net| Operation::RemoveRoute(net)));
-    for (&number, vserver) in &current.vservers {
-        if !desired.vservers.contains_key(&number) && *vserver != Vserver::default() {
-            // Its connections drain as they lived. All that counts for them stands here, so that a restart finds it.
-            let drained = Vserver {
-                flags: vserver.flags & DRAINING,
-                idle_s: vserver.idle_s,
-                pending_s: vserver.pending_s,
-                sticky_group: vserver.sticky_group,
-                ..Vserver::default()
-            };
-            if *vserver != drained {
-                operations.push(Operation::SetVserver(number, drained));
-            }
-        }
-    }
     for (&number, &real) in &current.reals {
         if !desired.reals.contains_key(&number) && real.flags != 0 {
             operations.push(Operation::SetReal(number, Real { flags: 0, ..real }));
@@ -301,8 +303,9 @@ mod tests {
                 (real(&number), weight)
             };
             let ring: Vec<_> = ring.iter().map(slot).collect();
-            let entry = Vserver { sticky_group: group, ..*entry };
-            all.insert(format!("vserver {:?} {own} {entry:?} {ring:?}", vserver(*number)));
+            let of = entry.policy_of.checked_sub(1).map(vserver);
+            let entry = Vserver { sticky_group: group, policy_of: 0, ..*entry };
+            all.insert(format!("vserver {:?} {own} {of:?} {entry:?} {ring:?}", vserver(*number)));
         }
         for (number, entry) in maps.reals.iter().filter(|(number, _)| desired.reals.contains_key(number)) {
             all.insert(format!("real {:?} {entry:?}", real(number)));
@@ -330,7 +333,22 @@ mod tests {
         let farm = name(format!("FARM{}", draw(state, 4)));
         let label = name(format!("V{}", draw(state, 12)));
         let last = u8::try_from(101 + draw(state, 9)).unwrap();
-        match draw(state, 7) {
+        match draw(state, 8) {
+            7 => {
+                let names = [name("NEAR".to_owned()), name("FAR".to_owned())];
+                for vserver in config.vservers.iter_mut().filter(|vserver| vserver.name == label) {
+                    let policy = names[usize::from(draw(state, 2) > 0)].clone();
+                    if vserver.policies.contains(&policy) {
+                        vserver.policies.retain(|known| *known != policy);
+                    } else {
+                        vserver.policies.push(policy);
+                    }
+                }
+                let list = &mut config.access_lists[0];
+                let network = IpNet::new([10, 0, 0, last].into(), 24 + last % 9).unwrap().trunc();
+                list.lines.insert(0, model::AccessLine { permit: draw(state, 2) > 0, network });
+                list.lines.truncate(6);
+            }
             0 => config.vservers.retain(|vserver| vserver.name != label),
             1 if !config.vservers.iter().any(|vserver| vserver.name == label) => {
                 let port = u16::try_from(8000 + draw(state, 400)).unwrap();
@@ -385,9 +403,69 @@ mod tests {
         }
     }
 
+    /// Two policies, one of them for an access list, that no virtual server names yet.
+    fn with_policies(config: &mut Config) {
+        let name = |text: &str| Name::new(text).unwrap();
+        config.access_lists.push(model::AccessList {
+            name: name("1"),
+            family: model::Family::V4,
+            lines: Vec::new(),
+        });
+        let near = model::Policy::new(name("NEAR"));
+        config.policies.push(model::Policy {
+            client_group: Some(name("1")),
+            serverfarm: Some(name("WEB")),
+            dscp: Some(46),
+            ..near
+        });
+        config
+            .policies
+            .push(model::Policy { serverfarm: Some(name("FARM1")), ..model::Policy::new(name("FAR")) });
+    }
+
+    #[test]
+    fn a_policy_that_goes_leaves_its_clients_to_the_others_before_it_drains_and_numbers_stay() {
+        let mut numbers = Assignments::default();
+        let mut config = figure_7_1();
+        with_policies(&mut config);
+        let all = model::AccessLine { permit: true, network: model::Family::V4.all() };
+        config.access_lists[0].lines.push(all);
+        config.vservers[0].policies.push(Name::new("NEAR").unwrap());
+        let own = StableId::of_vserver(&config.vservers[0].name, &config.vservers[0].virtual_server.unwrap());
+        let mut planned =
+            |config: &Config| plan(config, &HealthView::default(), &hops(config), &mut numbers).unwrap();
+        let before = planned(&config);
+        let element = |desired: &Desired, policy: bool| {
+            let found = desired.vservers.iter().find(|(_, known)| known.policy.is_some() == policy);
+            found.map(|(number, known)| (*number, known.id))
+        };
+        let (policy, _) = element(&before, true).unwrap();
+        assert_eq!(element(&before, false).map(|(_, id)| id), Some(own));
+        let entry = before.contents.vservers[&policy];
+        let (number, _) = element(&before, false).unwrap();
+        assert_eq!((entry.mark, entry.policy_of), (csm_common::flow::mark(46), number + 1));
+        assert!(before.contents.clients.values().all(|&found| found == policy));
+        config.vservers[0].policies.clear();
+        let after = planned(&config);
+        assert_eq!(
+            element(&after, false),
+            element(&before, false),
+            "connections of the rest stay what they are"
+        );
+        let operations = diff(&after.contents, &before.contents);
+        let drains =
+            |operation: &Operation| matches!(operation, Operation::SetVserver(of, _) if *of == policy);
+        let leads_on = |operation: &Operation| matches!(operation, Operation::SetVserverKey(..));
+        let drained = operations.iter().position(drains).unwrap();
+        assert!(operations.iter().position(leads_on).unwrap() < drained);
+        let maps = apply(before.contents.clone(), &operations);
+        assert_eq!((maps.vservers[&policy].mark, maps.vservers[&policy].idle_s), (entry.mark, entry.idle_s));
+    }
+
     #[test]
     fn after_any_edits_the_maps_mean_what_a_fresh_start_would_write_and_numbers_stay() {
         let (mut config, mut state) = (figure_7_1(), 7);
+        with_policies(&mut config);
         let mut numbers = Assignments::default();
         let mut all_hosts = figure_7_1();
         all_hosts.serverfarms[0].reals = (101..=110)

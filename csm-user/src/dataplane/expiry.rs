@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use csm_common::address::V6;
-use csm_common::flow::{Connection, FLAG_FORWARD, FlowEntry, FlowKey, NONE, STATE_CLOSED, STATE_ESTABLISHED};
+use csm_common::flow::{
+    Connection, FLAG_FORWARD, FlowEntry, FlowKey, NONE, STATE_CLOSED, STATE_ESTABLISHED, STATE_SYN,
+};
 use csm_common::service::{StickyEntry, StickyKey};
 
 use super::bpf::{BpfMap, Walk};
@@ -24,7 +26,7 @@ use super::ring::{Change, DeltaSink};
 use super::snapshot::{Directory, DirectoryCell};
 use super::table::family::TableFamily;
 use super::table::{Table, monotonic_ns};
-use crate::model::Family;
+use crate::model::{Family, Protocol};
 
 /// Orphans are looked for on one walk of so many.
 const ORPHAN_WALKS: u64 = 16;
@@ -62,6 +64,8 @@ pub struct Census {
     pub expired: u64,
     /// Of these, balanced connections, by cause.
     pub ended: Ended,
+    /// Of these, handshakes by real that it did not answer in time, or answered with a reset, on the active node.
+    pub abnormal: BTreeMap<u32, u64>,
     /// Of these, server-initiated connections, by cause.
     pub ended_routed: Ended,
 }
@@ -180,6 +184,25 @@ impl Drop for ExpiryThread {
     }
 }
 
+/// Whether a half-open connection that has ended by `verdict` speaks against its real: no answer to a SYN that would have come by here,
+/// or a reset, which only the server's side ends a handshake by.
+fn is_abnormal<A: TableFamily>(
+    directory: &Directory,
+    key: &FlowKey<A>,
+    entry: &FlowEntry<A>,
+    verdict: Verdict,
+) -> bool {
+    let unanswered = || entry.state == STATE_SYN && !directory.is_unidirectional(entry.vserver);
+    let reset = || entry.state == STATE_CLOSED;
+    key.proto == Protocol::TCP_NUMBER
+        && entry.real != NONE
+        && match verdict {
+            Verdict::Pending => unanswered(),
+            Verdict::Closed => reset(),
+            Verdict::Idle | Verdict::Orphan | Verdict::Keep => false,
+        }
+}
+
 /// What a second look at an entry led to.
 enum Outcome {
     Stays,
@@ -267,6 +290,9 @@ impl Expiry {
                 Outcome::Gone => continue,
                 Outcome::Removed(verdict) => {
                     census.expired += 1;
+                    if !proven && clock.active && is_abnormal(&directory, key, entry, verdict) {
+                        *census.abnormal.entry(entry.real).or_default() += 1;
+                    }
                     let routed = entry.vserver == NONE;
                     (if routed { &mut census.ended_routed } else { &mut census.ended }).count(verdict);
                     continue;

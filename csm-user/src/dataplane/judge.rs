@@ -123,7 +123,7 @@ mod tests {
 
     fn entry(seen_s: u64, state: u8, flags: u8) -> FlowEntry {
         let connection = Connection { state, ..connection(1000, 1) };
-        let local = Local { to_server: 1, to_client: 2, now_ns: seen_s * SECOND, flags };
+        let local = Local { to_server: 1, to_client: 2, now_ns: seen_s * SECOND, flags, mark: 0 };
         connection.forward_entry(&local)
     }
 

@@ -12,7 +12,7 @@ use csm_common::service::{VSERVER_LEASTCONNS, of_weighted_slot};
 
 use super::family::Wire;
 use super::plan::{Contents, Desired};
-use crate::model::{Config, Name, Predictor, Serverfarm};
+use crate::model::{Config, Face, Name, Predictor, Serverfarm};
 
 /// A farm whose loads count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub fn farms(config: &Config, desired: &Desired) -> Vec<Farm> {
         slots(&desired.contents).chain(slots(&desired.contents6)).map(of_weighted_slot).collect();
     // The program counts by virtual server: what it subtracts of one farm it does of its backup, too.
     let beside = |name: &Name| {
-        config.vservers.iter().any(|vserver| {
+        config.vservers.iter().flat_map(|vserver| config.faces(vserver)).any(|Face { vserver, .. }| {
             let backup = vserver.backup.as_ref().map(|backup| &backup.farm);
             let farms = || vserver.serverfarm.iter().chain(backup);
             farms().any(|farm| farm == name)

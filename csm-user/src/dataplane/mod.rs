@@ -9,6 +9,7 @@ pub mod covered;
 pub mod diff;
 pub mod expiry;
 pub mod family;
+pub mod inband;
 pub mod judge;
 pub mod load;
 pub mod loads;

@@ -162,6 +162,8 @@ pub struct Desired {
 pub struct VserverName {
     /// Its name.
     pub name: Name,
+    /// It is this policy of the virtual server; `None`: what no policy is for.
+    pub policy: Option<Name>,
     /// The same on both nodes.
     pub id: StableId,
 }
@@ -261,8 +263,7 @@ fn of_family<A: Wire>(
     contents.statics = statics::plan(config, ports, &mut contents.pools)?;
     let mut numbered = Vec::new();
     for vserver in &config.vservers {
-        let number = vserver::plan(config, vserver, &rotation, numbers, desired, &mut contents)?;
-        numbered.extend(number.map(|number| (number, vserver)));
+        numbered.extend(vserver::plan(config, vserver, &rotation, numbers, desired, &mut contents)?);
     }
     matching::plan(&numbered, &mut contents)?;
     plan_addresses(config, &mut contents)?;
@@ -370,9 +371,8 @@ fn plan_addresses<A: Wire>(config: &Config, contents: &mut Contents<A>) -> Resul
     let answers =
         |vserver: &&model::Vserver| vserver.is_operational() || config.variables.reply_out_of_service;
     for vserver in config.vservers.iter().filter(answers) {
-        let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
-        let farms = vserver.farms().filter_map(|name| config.serverfarm(name));
-        let pools = farms.filter_map(|farm| config.pool_of(farm));
+        let farms = || config.farms_of(vserver);
+        let pools = farms().filter_map(|farm| config.pool_of(farm));
         for address in pools.flat_map(model::Natpool::addresses) {
             if let Some(vlan) = config.vlan_of(address) {
                 for vlan in sides(config, vlan.id) {
@@ -380,7 +380,8 @@ fn plan_addresses<A: Wire>(config: &Config, contents: &mut Contents<A>) -> Resul
                 }
             }
         }
-        if farm.is_some_and(|farm| farm.predictor == Predictor::Forward) {
+        let forwards = |farm: &Serverfarm| farm.predictor == Predictor::Forward;
+        if farms().any(forwards) && farms().all(forwards) {
             continue;
         }
         let Some(virtual_server) = vserver.virtual_server.filter(model::Virtual::is_address) else {

@@ -10,8 +10,8 @@ use super::table::family::TableFamily;
 /// Conditions that a connection must meet, all of them; the default takes every connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Number of its virtual server.
-    pub vserver: Option<u32>,
+    /// Its virtual server has one of these numbers: its own and those of its policies.
+    pub vservers: Option<BTreeSet<u32>>,
     /// Its real has one of these numbers.
     pub reals: Option<BTreeSet<u32>>,
     /// Port at its real, network order.
@@ -24,7 +24,7 @@ impl Selection {
     /// Whether `connection` meets all conditions.
     #[must_use]
     pub fn takes<A: TableFamily>(&self, connection: &Connection<A>) -> bool {
-        self.vserver.is_none_or(|number| number == connection.vserver)
+        self.vservers.as_ref().is_none_or(|numbers| numbers.contains(&connection.vserver))
             && self.reals.as_ref().is_none_or(|numbers| numbers.contains(&connection.real))
             && self.real_port_be.is_none_or(|port_be| port_be == connection.real_port_be)
             && self.client.is_none_or(|client| A::of(client) == Some(connection.client_be))
@@ -42,7 +42,7 @@ mod tests {
     fn every_condition_must_be_met() {
         let one = Connection { vserver: 3, real: 7, ..connection(1000, 1) };
         let all = Selection {
-            vserver: Some(3),
+            vservers: Some([3].into()),
             reals: Some([6, 7].into()),
             real_port_be: Some(one.real_port_be),
             client: Some(one.client_be.ip()),

@@ -35,12 +35,13 @@ struct Facts {
     pending_s: u32,
     sticky_s: u32,
     sticky_group: u32,
+    mark: u32,
 }
 
 impl Facts {
     const fn of<A: Address>(id: StableId, vserver: &Vserver<A>) -> Self {
-        let Vserver { flags, idle_s, pending_s, sticky_s, sticky_group, .. } = *vserver;
-        Self { id, flags, idle_s, pending_s, sticky_s, sticky_group }
+        let Vserver { flags, idle_s, pending_s, sticky_s, sticky_group, mark, .. } = *vserver;
+        Self { id, flags, idle_s, pending_s, sticky_s, sticky_group, mark }
     }
 }
 
@@ -172,6 +173,18 @@ impl Directory {
             return Some(StableId::NONE);
         }
         self.vservers.get(&number).map(|facts| facts.id)
+    }
+
+    /// Whether its servers' packets may go past this node.
+    #[must_use]
+    pub fn is_unidirectional(&self, vserver: u32) -> bool {
+        self.vservers.get(&vserver).is_some_and(|facts| facts.flags & VSERVER_UNIDIRECTIONAL != 0)
+    }
+
+    /// What is written into packets to the servers of its connections, as [`csm_common::flow::mark`] has it.
+    #[must_use]
+    pub fn mark(&self, vserver: u32) -> u32 {
+        self.vservers.get(&vserver).map_or(0, |facts| facts.mark)
     }
 
     /// True if connections of this virtual server are replicated: those that servers open to none always are.

@@ -52,6 +52,8 @@ pub struct Insert<A: TableFamily = u32> {
     pub to_client: u32,
     /// How long it has been idle, ns.
     pub idle_ns: u64,
+    /// As [`FlowEntry::mark`].
+    pub mark: u32,
 }
 
 /// Why a connection was not inserted. None of its entries stands then, unless another's did before.
@@ -395,6 +397,7 @@ impl<A: TableFamily> Pair<A> {
             to_client: insert.to_client,
             now_ns: now_ns.saturating_sub(insert.idle_ns),
             flags: FLAG_REPLICA | FLAG_REPLICATE,
+            mark: insert.mark,
         };
         let connection = &insert.connection;
         Self {

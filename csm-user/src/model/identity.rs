@@ -20,11 +20,17 @@ impl StableId {
         Self(fnv1a(format!("vserver {name} {network} {protocol} {port}").as_bytes()))
     }
 
-    /// Of a virtual server's choice among its backup farm.
+    /// Of a virtual server as clients of a policy meet it.
     #[must_use]
-    pub fn of_backup(name: &Name, virtual_server: &Virtual) -> Self {
+    pub fn of_policy(name: &Name, virtual_server: &Virtual, policy: &Name) -> Self {
         let Self(vserver) = Self::of_vserver(name, virtual_server);
-        Self(fnv1a(format!("backup {vserver}").as_bytes()))
+        Self(fnv1a(format!("policy {vserver} {policy}").as_bytes()))
+    }
+
+    /// Of its choice among its backup farm.
+    #[must_use]
+    pub fn backup_of(self) -> Self {
+        Self(fnv1a(format!("backup {}", self.0).as_bytes()))
     }
 
     /// Of a real: its farm, address and port (0: the virtual server's).

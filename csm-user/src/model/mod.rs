@@ -14,11 +14,13 @@ pub mod change;
 mod family;
 mod host;
 mod identity;
+mod inband;
 mod lease;
 mod limit;
 mod name;
 mod named;
 mod natpool;
+mod policy;
 mod port;
 mod probe;
 mod router;
@@ -32,10 +34,12 @@ pub use arp::{StaticArp, host_mac, written_mac};
 pub use family::{Family, prefix_mask, prefix_mask6};
 pub use host::{Encapsulation, Host, Tunnel};
 pub use identity::{StableId, fnv1a};
+pub use inband::InbandHealth;
 pub use limit::{Backup, ClientRateLimit, ConnectionLimit, RateLimit, RateLimits, Threshold};
 pub use name::{NAME_MAX, Name, VlanId};
 pub use named::{BackupReal, Failaction, NamedReal};
 pub use natpool::Natpool;
+pub use policy::{AccessLine, AccessList, Face, NUMBERED_MAX, Policy};
 
 pub use port::{
     CHANNELS_MAX, Carried, ChannelMode, ChannelPort, Interface, PortMode, Trunk, VlanSet, XdpMode,
@@ -84,6 +88,10 @@ pub struct Config {
     pub named_reals: Vec<NamedReal>,
     /// `serverfarm NAME`.
     pub serverfarms: Vec<Serverfarm>,
+    /// `access-list N`, `ip access-list standard NAME`, `ipv6 access-list NAME`: the numbered ones first, IPv6 last.
+    pub access_lists: Vec<AccessList>,
+    /// `policy NAME`.
+    pub policies: Vec<Policy>,
     /// `vserver NAME`.
     pub vservers: Vec<Vserver>,
     /// `ft group N vlan M`.
@@ -199,6 +207,8 @@ pub struct Serverfarm {
     pub encapsulation: Option<Encapsulation>,
     /// `failaction ...`: what becomes of the connections of a real that fails; `None`: they stay.
     pub failaction: Option<Failaction>,
+    /// `health retries N failed S`.
+    pub health: Option<InbandHealth>,
     /// `real A [PORT]`.
     pub reals: Vec<Real>,
 }
@@ -215,6 +225,7 @@ impl Serverfarm {
             nat_client: None,
             encapsulation: None,
             failaction: None,
+            health: None,
             reals: Vec::new(),
         }
     }
@@ -347,6 +358,8 @@ pub struct Vserver {
     pub threshold: Option<Threshold>,
     /// `rate-limit ...`.
     pub rate_limits: RateLimits,
+    /// `slb-policy NAME`, several: the first whose clients they are serves them, before the farm.
+    pub policies: Vec<Name>,
     /// `vlan N`: only from this VLAN.
     pub vlan: Option<VlanId>,
     /// `client A M [exclude]`, several; none: all clients.
@@ -368,10 +381,11 @@ pub struct Vserver {
 }
 
 impl Vserver {
-    /// In service: says so, and has an address and a farm.
+    /// In service: says so, and has an address and a farm, or policies that may have one.
     #[must_use]
     pub const fn is_operational(&self) -> bool {
-        self.inservice && self.virtual_server.is_some() && self.serverfarm.is_some()
+        let served = self.serverfarm.is_some() || !self.policies.is_empty();
+        self.inservice && self.virtual_server.is_some() && served
     }
 
     /// Its farms: the one, and the backup.

@@ -79,7 +79,7 @@ fn ports(config: &Config, farm: &Serverfarm, real: &Real, probe: &Probe) -> BTre
     let virtual_ports: BTreeSet<_> = config
         .vservers
         .iter()
-        .filter(|vserver| vserver.farms().any(|name| *name == farm.name))
+        .filter(|vserver| config.farms_of(vserver).any(|known| known.name == farm.name))
         .filter_map(|vserver| vserver.virtual_server)
         .filter(|virtual_server| virtual_server.port != 0)
         .map(|virtual_server| Some(virtual_server.port))
@@ -122,6 +122,7 @@ mod tests {
 
     fn vserver(label: &str, port: u16) -> Vserver {
         Vserver {
+            policies: Vec::new(),
             name: name(label),
             virtual_server: Some(Virtual::single(
                 Ipv4Addr::new(192, 158, 38, 30).into(),
@@ -174,6 +175,8 @@ mod tests {
             named_reals: vec![],
             arps: vec![],
             variables: crate::model::Variables::default(),
+            access_lists: vec![],
+            policies: vec![],
             serverfarms: vec![Serverfarm {
                 probes: vec![probe.name.clone()],
                 reals: vec![real(101, RealAdmin::InService), real(102, RealAdmin::OutOfService)],

@@ -342,11 +342,18 @@ impl Model {
                 if !resolved || head.total > usize::from(mtu) {
                     return Err(if resolved { Reason::DropTooBig } else { Reason::DropUnresolved });
                 }
-                let out = self.to(hop, Out::followed(frame, head, addresses, head.ttl - 1));
+                let out = Out::followed(frame, head, addresses, head.ttl - 1);
+                let out = self.to(hop, out.marked(self.dscp(service, forward), head.is_v6()));
                 self.count(service, forward, frame);
                 Ok((Reason::ForwardedFragment, out))
             }
         }
+    }
+
+    /// What is written into packets of that virtual server's clients.
+    fn dscp(&self, service: Service, forward: bool) -> Option<u8> {
+        let (number, _) = service.filter(|_| forward)?;
+        self.scene.numbered(number).dscp
     }
 
     fn count(&mut self, service: Service, forward: bool, frame: &Frame) {
@@ -413,7 +420,8 @@ impl Model {
             self.tables.note_ack(id, forward, ack);
         }
         let (src, dst) = conn.leaves(forward);
-        let out = self.to(hop.number, Out::translated(frame, head, (src, dst), head.ttl - 1));
+        let out = Out::translated(frame, head, (src, dst), head.ttl - 1);
+        let out = self.to(hop.number, out.marked(self.dscp(conn.service, forward), head.is_v6()));
         self.count(conn.service, forward, frame);
         if head.more {
             let addresses = (src.0, dst.0);

@@ -55,6 +55,27 @@ impl Out {
         Self::changed(change)
     }
 
+    /// The same with another differentiated services code point in its header, where there is one to write.
+    #[must_use]
+    pub fn marked(mut self, dscp: Option<u8>, v6: bool) -> Self {
+        let Some(dscp) = dscp else { return self };
+        let before = self.frame.clone();
+        let mut change = Change::of(&before);
+        let header = &mut change.after.0[L2..L2 + 2];
+        if v6 {
+            // Four bits of it are in each octet.
+            let ecn = header[1] >> 4 & 3;
+            let class = dscp << 2 | ecn;
+            header[0] = header[0] & 0xf0 | class >> 4;
+            header[1] = class << 4 | header[1] & 0x0f;
+        } else {
+            header[1] = dscp << 2 | header[1] & 3;
+        }
+        change.carry_header(L2, v6);
+        self.either.append(&mut change.either);
+        Self { frame: change.after, ..self }
+    }
+
     /// A later fragment with other addresses: its transport header is elsewhere.
     #[must_use]
     pub fn followed(frame: &Frame, head: &Head, addresses: (IpAddr, IpAddr), ttl: u8) -> Self {

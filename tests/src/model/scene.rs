@@ -191,6 +191,8 @@ pub struct Service {
     pub unidirectional: bool,
     /// In service.
     pub in_service: bool,
+    /// What is written into its clients' packets.
+    pub dscp: Option<u8>,
 }
 
 /// Where a server's packet that belongs to no known connection comes from, and so whose it is.

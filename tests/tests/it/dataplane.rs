@@ -24,6 +24,7 @@ mod malformed;
 mod matching;
 mod modes;
 mod options;
+mod policy;
 mod race;
 mod rates;
 mod reassigned;

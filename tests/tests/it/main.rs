@@ -14,6 +14,7 @@ mod edits;
 mod endure;
 mod failover;
 mod ft;
+mod groups;
 mod hsrp;
 mod images;
 mod keys;

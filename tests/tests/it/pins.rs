@@ -62,7 +62,13 @@ impl Drop for Place {
 fn fill(dataplane: &Dataplane, count: u32) {
     let table = Table::open(dataplane).expect("the tables");
     let inserts: Vec<Insert> = (0..count)
-        .map(|client| Insert { connection: connection(client, 1), to_server: 1, to_client: 2, idle_ns: 0 })
+        .map(|client| Insert {
+            connection: connection(client, 1),
+            to_server: 1,
+            to_client: 2,
+            idle_ns: 0,
+            mark: 0,
+        })
         .collect();
     assert!(table.insert(&inserts, Conflict::Replace).iter().all(Result::is_ok));
 }

@@ -69,7 +69,7 @@ pub(super) fn connection(client: u32, generation: u32) -> Connection {
 }
 
 fn insert(connection: Connection) -> Insert {
-    Insert { connection, to_server: 1, to_client: 2, idle_ns: 0 }
+    Insert { connection, to_server: 1, to_client: 2, idle_ns: 0, mark: 0 }
 }
 
 fn visited(table: &Table) -> Vec<Connection> {
@@ -217,7 +217,7 @@ fn expiry_removes_what_is_over_and_counts_the_rest() {
     }
     let flows = flows(&dataplane);
     let orphan = connection(900, 1);
-    let local = Local { to_server: 1, to_client: 2, now_ns: 1, flags: 0 };
+    let local = Local { to_server: 1, to_client: 2, now_ns: 1, flags: 0, mark: 0 };
     flows.set(&orphan.return_key(), &orphan.return_entry(&local), Update::New).unwrap();
     let half_open = Connection { state: STATE_SYN, ..connection(901, 1) };
     let embryonic = BpfMap::new(dataplane.descriptor(names::EMBRYONIC).unwrap()).unwrap();
@@ -328,6 +328,7 @@ pub(super) fn config() -> Config {
             backup: None,
             threshold: None,
             rate_limits: RateLimits::default(),
+            policies: vec![],
             vlan: None,
             clients: vec![],
             unidirectional: None,

@@ -60,7 +60,7 @@ fn connection6(client: u32, generation: u32) -> Connection<V6> {
 }
 
 fn insert6(connection: Connection<V6>) -> Insert<V6> {
-    Insert { connection, to_server: 1, to_client: 2, idle_ns: 0 }
+    Insert { connection, to_server: 1, to_client: 2, idle_ns: 0, mark: 0 }
 }
 
 /// VIP1 of IPv4 and VIP6 of IPv6, both replicated, VIP6 with sticky group 7.
@@ -143,7 +143,13 @@ fn what_one_node_holds_of_either_family_another_can_hold() {
     let (table, table6, first) = replica(&nodes[0], &config, 1);
     let (_, second6, second) = replica(&nodes[1], &config, 40);
     let inserts: Vec<Insert> = (0..20)
-        .map(|client| Insert { connection: connection(client, 9), to_server: 1, to_client: 2, idle_ns: 0 })
+        .map(|client| Insert {
+            connection: connection(client, 9),
+            to_server: 1,
+            to_client: 2,
+            idle_ns: 0,
+            mark: 0,
+        })
         .collect();
     let inserts6: Vec<Insert<V6>> = (0..30).map(|client| insert6(connection6(client, 9))).collect();
     assert!(table.insert(&inserts, Conflict::Keep).iter().all(Result::is_ok));
@@ -199,6 +205,7 @@ fn expiry_walks_both_families_and_counts_them_together() {
             to_server: 1,
             to_client: 2,
             idle_ns: idle_ns(client),
+            mark: 0,
         })
         .collect();
     let inserts6: Vec<Insert<V6>> = (0..30)
@@ -238,6 +245,7 @@ fn a_large_table_is_read_in_pages_that_take_milliseconds() {
                 to_server: 1,
                 to_client: 2,
                 idle_ns: 0,
+                mark: 0,
             })
             .collect();
         assert!(table.insert(&inserts, Conflict::Replace).iter().all(Result::is_ok));

@@ -55,7 +55,11 @@ pub(super) const COMMANDS: &[Command] = &[
     Command { syntax: "clear module csm SLOT sticky", request: clear_sticky },
     Command { syntax: "clear module csm SLOT sticky client ADDRESS", request: clear_sticky },
     Command { syntax: "clear module csm SLOT sticky group GROUP", request: clear_sticky },
-    Command { syntax: "show module csm SLOT policy", request: |v| select(v, Select::Policy) },
+    Command { syntax: "show module csm SLOT policy", request: |v| select(v, Select::Policy(None)) },
+    Command {
+        syntax: "show module csm SLOT policy POLICY",
+        request: |v| select(v, Select::Policy(Some(name(v, "POLICY")))),
+    },
     Command { syntax: "show module csm SLOT static", request: |v| select(v, Select::Static) },
     Command {
         syntax: "show module csm SLOT probe detail",
@@ -364,6 +368,7 @@ pub(super) const WORDS: &[Continuation] = &[
     Continuation { word: "GROUP", help: "sticky group, 0-255" },
     Continuation { word: "POOL", help: "name of a pool" },
     Continuation { word: "PROBE", help: "name of a probe" },
+    Continuation { word: "POLICY", help: "name of a policy" },
     Continuation { word: "VLAN", help: "number of a VLAN" },
     Continuation { word: "LINES", help: "0-512" },
     Continuation { word: "MINUTES", help: "1-120" },

@@ -67,7 +67,7 @@ fn line(out: &mut impl Write, count: &ReasonCount, width: usize) -> fmt::Result 
 
 fn decisions(out: &mut impl Write, counters: &CountersReply) -> fmt::Result {
     let no_policy = counters.packets(Reason::DropNoPolicy);
-    let no_match = counters.packets(Reason::DropNoVserver);
+    let no_match = counters.packets(Reason::DropNoVserver) + counters.packets(Reason::DropNoMatch);
     let no_real = counters.packets(Reason::DropNoReal);
     let denied = counters.packets(Reason::DropDirect);
     let rejected = no_policy + no_match + no_real + denied + counters.packets(Reason::DropTableFull);

@@ -5,21 +5,81 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 
 use super::{probe, rule};
+use crate::api::reply::policy::PolicyReply;
 use crate::api::reply::{Endpoint, RealReply, RealState, VserverReply};
 use crate::model::{Config, Real, Static};
 
-/// Writes the policy of each virtual server: on layer 4 there is the default one, which everything matches.
-pub fn write(out: &mut impl Write, vservers: &[VserverReply]) -> fmt::Result {
+/// A policy of a virtual server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    vserver: String,
+    policy: Option<String>,
+    client_group: Option<String>,
+    serverfarm: Option<String>,
+    dscp: Option<u8>,
+    total_matches: u64,
+    client_packets: u64,
+    server_packets: u64,
+    /// Unknown of what has no policies.
+    client_octets: Option<u64>,
+    server_octets: Option<u64>,
+}
+
+/// The policies `name`, or all; of a virtual server without, the default one, which everything matches.
+#[must_use]
+pub fn rows(vservers: &[VserverReply], name: Option<&str>) -> Vec<Row> {
+    let default = |vserver: &VserverReply| Row {
+        vserver: vserver.name.clone(),
+        policy: None,
+        client_group: None,
+        serverfarm: vserver.serverfarm.clone(),
+        dscp: None,
+        total_matches: vserver.total_connections,
+        client_packets: vserver.client_packets,
+        server_packets: vserver.server_packets,
+        client_octets: None,
+        server_octets: None,
+    };
+    let rows = vservers.iter().flat_map(|vserver| {
+        let of = |policy: &PolicyReply| Row {
+            policy: policy.name.clone(),
+            client_group: policy.client_group.clone(),
+            serverfarm: policy.serverfarm.clone(),
+            dscp: policy.dscp,
+            total_matches: policy.total_matches,
+            client_packets: policy.client_packets,
+            server_packets: policy.server_packets,
+            client_octets: Some(policy.client_octets),
+            server_octets: Some(policy.server_octets),
+            ..default(vserver)
+        };
+        let rows: Vec<_> = vserver.policies.iter().map(of).collect();
+        if rows.is_empty() { vec![default(vserver)] } else { rows }
+    });
+    rows.filter(|row| name.is_none_or(|name| row.policy.as_deref() == Some(name))).collect()
+}
+
+/// Writes a line for each policy of each virtual server, and below it what only some have.
+pub fn write(out: &mut impl Write, rows: &[Row]) -> fmt::Result {
     writeln!(out, "vserver         policy          server farm      Tot matches  Client pkts  Server pkts")?;
     rule(out, 85)?;
-    for vserver in vservers {
-        let VserverReply { name, serverfarm, total_connections, client_packets, server_packets, .. } =
-            vserver;
-        let farm = serverfarm.as_deref().unwrap_or("<not assigned>");
+    for row in rows {
+        let Row { vserver, total_matches, client_packets, server_packets, .. } = row;
+        let policy = row.policy.as_deref().unwrap_or("(default)");
+        let farm = row.serverfarm.as_deref().unwrap_or("<not assigned>");
         writeln!(
             out,
-            "{name:<15} (default)       {farm:<16} {total_connections:<12} {client_packets:<12} {server_packets}"
+            "{vserver:<15} {policy:<15} {farm:<16} {total_matches:<12} {client_packets:<12} {server_packets}"
         )?;
+        let group = row.client_group.iter().map(|group| format!("client group = {group}"));
+        let dscp = row.dscp.iter().map(|dscp| format!("ip dscp = {dscp}"));
+        let octets = row.client_octets.iter().zip(&row.server_octets);
+        let octets =
+            octets.map(|(client, server)| format!("client octets = {client}, server octets = {server}"));
+        let more: Vec<_> = group.chain(dscp).chain(octets).collect();
+        if !more.is_empty() {
+            writeln!(out, "                {}", more.join(", "))?;
+        }
     }
     Ok(())
 }
@@ -140,6 +200,59 @@ mod tests {
   real 192.158.39.101
   real 192.158.39.128 255.255.255.128
 ";
+
+    #[test]
+    fn each_policy_has_a_line_and_below_it_whom_it_is_for() {
+        let mut vservers = crate::cli::show::vserver::tests::vservers();
+        vservers.truncate(2);
+        let policy = |name: Option<&str>, total_matches| PolicyReply {
+            name: name.map(str::to_owned),
+            index: Some(3),
+            client_group: name.map(|_| "10".to_owned()),
+            serverfarm: name.map(|_| "FAST".to_owned()),
+            backup: None,
+            dscp: name.map(|_| 46),
+            refused: crate::api::reply::limit::RefusedReply::default(),
+            connections: Some(1),
+            total_matches,
+            client_packets: 20,
+            client_octets: 3000,
+            server_packets: 40,
+            server_octets: 5000,
+        };
+        vservers[0].policies = vec![policy(Some("LOCALS"), 7), policy(None, 0)];
+        let written = |name| {
+            let mut out = String::new();
+            write(&mut out, &rows(&vservers, name)).expect("text");
+            out
+        };
+        expect![[r#"
+            vserver         policy          server farm      Tot matches  Client pkts  Server pkts
+            -------------------------------------------------------------------------------------
+            WEB_VIP         LOCALS          FAST             7            20           40
+                            client group = 10, ip dscp = 46, client octets = 3000, server octets = 5000
+            WEB_VIP         (default)       <not assigned>   0            20           40
+                            client octets = 3000, server octets = 5000
+            VIP1            (default)       <not assigned>   0            0            0
+        "#]]
+        .assert_eq(&written(None));
+        expect![[r#"
+            vserver         policy          server farm      Tot matches  Client pkts  Server pkts
+            -------------------------------------------------------------------------------------
+            WEB_VIP         LOCALS          FAST             7            20           40
+                            client group = 10, ip dscp = 46, client octets = 3000, server octets = 5000
+        "#]]
+        .assert_eq(&written(Some("LOCALS")));
+        let mut out = String::new();
+        crate::cli::show::vserver::write_detail(&mut out, &vservers[..1]).expect("text");
+        let table: Vec<&str> = out.lines().skip_while(|line| !line.contains("Policy ")).collect();
+        expect![[r#"
+              Policy          Tot matches  Client pkts  Server pkts
+              -----------------------------------------------------
+              LOCALS          7            20           40
+              (default)       0            20           40"#]]
+        .assert_eq(&table.join("\n"));
+    }
 
     #[test]
     fn what_a_probe_found_stands_below_it() {

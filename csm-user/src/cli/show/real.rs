@@ -60,6 +60,7 @@ pub(super) const fn state(state: RealState) -> &'static str {
         RealState::ProbeFailed => "PROBE_FAILED",
         RealState::ArpFailed => "ARP_FAILED",
         RealState::MaxConns => "MAXCONNS",
+        RealState::InbandProbeFailed => "INBAND_PROBE_FAILED",
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{figure, protocol, rule};
+use crate::api::reply::policy::PolicyReply;
 use crate::api::reply::{BackupReply, RateLimitReply, Replicate, StickyRule, VserverReply, VserverState};
 
 /// Writes the listing.
@@ -66,8 +67,16 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
     writeln!(out, "  Policy          Tot matches  Client pkts  Server pkts")?;
     write!(out, "  ")?;
     rule(out, 53)?;
-    let (client, server) = (vserver.client_packets, vserver.server_packets);
-    writeln!(out, "  (default)       {total_connections:<12} {client:<12} {server}")
+    if vserver.policies.is_empty() {
+        let (client, server) = (vserver.client_packets, vserver.server_packets);
+        return writeln!(out, "  (default)       {total_connections:<12} {client:<12} {server}");
+    }
+    for policy in &vserver.policies {
+        let PolicyReply { total_matches, client_packets, server_packets, .. } = policy;
+        let name = policy.name.as_deref().unwrap_or("(default)");
+        writeln!(out, "  {name:<15} {total_matches:<12} {client_packets:<12} {server_packets}")?;
+    }
+    Ok(())
 }
 
 /// What it refuses; only of one with limits.
@@ -90,7 +99,7 @@ fn rate_limit(rate: &RateLimitReply) -> String {
     format!("{} conns/s, burst {}{of}", rate.per_second, rate.burst)
 }
 
-fn backup(backup: &BackupReply) -> String {
+pub(super) fn backup(backup: &BackupReply) -> String {
     let (sticky, serving) =
         (if backup.sticky { ", sticky" } else { "" }, if backup.serving { ", serving" } else { "" });
     format!("{}{sticky}{serving}", backup.serverfarm)
@@ -129,13 +138,13 @@ const fn replicate(replicate: Replicate) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
     use crate::api::reply::{Protocol, RefusedReply};
 
-    fn vservers() -> Vec<VserverReply> {
+    pub(in crate::cli::show) fn vservers() -> Vec<VserverReply> {
         let web = VserverReply {
             name: "WEB_VIP".to_owned(),
             index: Some(10),
@@ -162,6 +171,7 @@ mod tests {
             total_connections: 34567,
             client_packets: 987_654,
             server_packets: 1_234_567,
+            policies: Vec::new(),
         };
         let vip1 = VserverReply {
             name: "VIP1".to_owned(),

@@ -8,7 +8,7 @@ use crate::config::command::{
 };
 use crate::config::grammar::Kind::{self, Host, Mask, Number};
 use crate::config::grammar::Piece::{self, Either, Optional, Slot, Word};
-use crate::model::{Failaction, Family, Natpool, Predictor, RealAdmin, prefix_mask};
+use crate::model::{Failaction, Family, InbandHealth, Natpool, Predictor, RealAdmin, prefix_mask};
 
 pub(super) static APPLIED: &[Command] = &[
     Command::new(
@@ -136,6 +136,26 @@ pub(super) static APPLIED: &[Command] = &[
         None => Vec::new(),
         Some(Failaction::Purge) => vec!["failaction purge".to_owned()],
         Some(Failaction::Reassign) => vec!["failaction reassign".to_owned()],
+    })),
+    Command::new(
+        Id::InbandHealth,
+        Serverfarm,
+        &[
+            Word("health", "What its clients' connections say of a real"),
+            Word("retries", "How many may fail"),
+            Slot("RETRIES", Number(1, 65_534), "Abnormal sessions in a row"),
+            Word("failed", "How long a real then gets no new ones"),
+            Slot("SECONDS", Number(0, 65_535), "Seconds; 0: until `no inservice` and `inservice`"),
+        ],
+        "Takes a real out of rotation when so many TCP connections in a row were not answered within `pending`, or were answered \
+         with a reset. After its time it is tried anew. Each node counts what passes through it.",
+    )
+    .restores(None)
+    .prints(Print::Serverfarm(|farm| {
+        let line = |health: &InbandHealth| {
+            format!("health retries {} failed {}", health.retries, health.failed.as_secs())
+        };
+        farm.health.iter().map(line).collect()
     })),
     Command::new(
         Id::Predictor,

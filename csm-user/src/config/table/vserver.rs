@@ -87,7 +87,24 @@ pub(super) static APPLIED: &[Command] = &[
     )
     .restores(None)
     .prints(Print::Vserver(|vserver| {
-        vserver.serverfarm.iter().map(|name| format!("serverfarm {name}{}{}", backup(vserver), threshold(vserver))).collect()
+        let backup = backup_words(vserver.backup.as_ref());
+        let line = |name| format!("serverfarm {name}{backup}{}", threshold(vserver));
+        vserver.serverfarm.iter().map(line).collect()
+    })),
+    Command::new(
+        Id::SlbPolicy,
+        Vserver,
+        &[
+            Word("slb-policy", "A farm for some of the clients"),
+            Slot("NAME", Kind::Name, "A policy of this configuration"),
+        ],
+        "Adds a policy. The first one that is for a client names its farm; `serverfarm` serves those that none is for, and without \
+         it they are refused. `sticky` keeps the clients of each policy on its own reals; `rate-limit` holds for all together.",
+    )
+    .removes()
+    .repeats(Repeat::Adds)
+    .prints(Print::Vserver(|vserver| {
+        vserver.policies.iter().map(|name| format!("slb-policy {name}")).collect()
     })),
     Command::new(
         Id::VserverVlan,
@@ -284,8 +301,9 @@ fn part(bits: u8, bits6: u8) -> String {
     }
 }
 
-fn backup(vserver: &crate::model::Vserver) -> String {
-    let Some(backup) = &vserver.backup else { return String::new() };
+/// What of a farm's line says who stands in for it.
+pub(super) fn backup_words(backup: Option<&crate::model::Backup>) -> String {
+    let Some(backup) = backup else { return String::new() };
     format!(" backup {}{}", backup.farm, if backup.sticky { " sticky" } else { "" })
 }
 

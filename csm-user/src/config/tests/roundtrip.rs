@@ -11,13 +11,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     Backup, CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, ClientRateLimit, ConnectionLimit,
-    Encapsulation, Family, FtGroup, FtKeys, Interface, Name, NatClient, Natpool, PortMode, Predictor,
-    Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret, Serverfarm,
-    StandbyAddress, StandbyAddress6, StandbyGroup, StandbyTrack, Static, StaticAction, StaticRoute, Sticky,
-    TrackMode, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan, VlanId, VlanRole,
-    VlanSet, Vmac, Vserver, XdpMode, channel_name,
+    Encapsulation, Family, FtGroup, FtKeys, InbandHealth, Interface, Name, NatClient, Natpool, PortMode,
+    Predictor, Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret,
+    Serverfarm, StandbyAddress, StandbyAddress6, StandbyGroup, StandbyTrack, Static, StaticAction,
+    StaticRoute, Sticky, TrackMode, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual,
+    Vlan, VlanId, VlanRole, VlanSet, Vmac, Vserver, XdpMode, channel_name,
 };
 
+mod policies;
 mod ports;
 mod probes;
 mod standing;
@@ -137,6 +138,7 @@ fn farm(number: usize, probes: usize) -> impl Strategy<Value = Serverfarm> {
                 nat_client,
                 encapsulation: if nat_server { None } else { way },
                 failaction: None,
+                health: way.map(|_| InbandHealth { retries: 7, failed: Duration::from_secs(60) }),
                 probes: (0..probes).filter(|&n| used[n]).map(|n| name('P', n)).collect(),
                 reals: (1_u8..)
                     .zip(reals)
@@ -311,6 +313,7 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
             backup: None,
             threshold: None,
             rate_limits,
+            policies: Vec::new(),
             vlan: vlan.map(vlan_id),
             clients,
             unidirectional,
@@ -469,10 +472,13 @@ fn config() -> impl Strategy<Value = Config> {
                         arps: Vec::new(),
                         variables: crate::model::Variables::default(),
                         serverfarms,
+                        access_lists: Vec::new(),
+                        policies: Vec::new(),
                         vservers,
                         ft,
                     };
                     standing::furnish(&mut config, &choices);
+                    policies::put(&mut config);
                     // Refused where this host is a router.
                     let choices: Vec<_> =
                         config.vlans.iter().map(|vlan| config.has_choice_of_mac(vlan.id)).collect();

@@ -11,7 +11,7 @@ use super::super::grammar::Value;
 use super::super::parse::Section;
 use super::super::token::Span;
 use super::Checker;
-use crate::model::{Family, Name, Predictor, StaticAction, Virtual, Vlan, VlanRole, Vmac};
+use crate::model::{Family, Predictor, Serverfarm, StaticAction, Virtual, Vlan, VlanRole, Vmac};
 
 /// What an address is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -375,9 +375,7 @@ fn addresses_have_one_use(checker: &mut Checker<'_>) {
 fn uses(checker: &Checker<'_>) -> Vec<(IpAddr, Use, Span)> {
     let tree = checker.tree;
     let mut uses = Vec::new();
-    let forwards = |name: &Name| {
-        checker.config.serverfarm(name).is_some_and(|farm| farm.predictor == Predictor::Forward)
-    };
+    let forwards = |farm: &Serverfarm| farm.predictor == Predictor::Forward;
     for vlan in &checker.config.vlans {
         let section = Section::Vlan(vlan.id);
         for family in Family::ALL {
@@ -404,7 +402,8 @@ fn uses(checker: &Checker<'_>) -> Vec<(IpAddr, Use, Span)> {
         if let Some(to) = vserver.virtual_server.filter(Virtual::is_address) {
             let section = Section::Vserver(vserver.name.clone());
             // Routed to whoever has it: any address may be named.
-            if vserver.serverfarm.as_ref().is_some_and(forwards) {
+            let farms = || checker.config.farms_of(vserver);
+            if farms().any(forwards) && farms().all(forwards) {
                 continue;
             }
             uses.push((to.address(), Use::Virtual, tree.place(&section, Id::Virtual, "ADDRESS")));

@@ -8,7 +8,7 @@ use crate::model::{Family, Predictor, Serverfarm, Virtual, Vserver};
 pub(super) const REMEDY: &str = "nothing is translated between IPv4 and IPv6: use addresses of one family";
 
 /// The family of `farm`: its first real's, or its pool's; `None` as long as it has neither.
-fn family_of(checker: &Checker<'_>, farm: &Serverfarm) -> Option<Family> {
+pub(super) fn family_of(checker: &Checker<'_>, farm: &Serverfarm) -> Option<Family> {
     let real = farm.reals.first().map(|real| Family::of(real.address));
     let pool = checker.config.pool_of(farm);
     real.or(pool.map(crate::model::Natpool::family))

@@ -33,7 +33,7 @@ pub(super) fn vserver(checker: &mut Checker<'_>, vserver: &Vserver, section: &Se
         family::part(checker, section, Id::ClientRateLimit, vserver.family(), (limit.bits, limit.bits6));
     }
     if let Some(backup) = &vserver.backup {
-        backup_farm(checker, vserver, section, backup);
+        backup_farm(checker, vserver, section, Id::VserverFarm, backup);
     }
     if let Some(known) = vserver.threshold {
         threshold(checker, vserver, section, known);
@@ -66,8 +66,15 @@ fn threshold(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, kn
     }
 }
 
-fn backup_farm(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, named: &Backup) {
-    let place = checker.tree.place(section, Id::VserverFarm, "BACKUP");
+/// The backup farm that line `id` of `section` names.
+pub(super) fn backup_farm(
+    checker: &mut Checker<'_>,
+    vserver: &Vserver,
+    section: &Section,
+    id: Id,
+    named: &Backup,
+) {
+    let place = checker.tree.place(section, id, "BACKUP");
     let Some(backup) = checker.config.serverfarm(&named.farm) else {
         let remedy = format!("add `serverfarm {}` with its reals before this virtual server", named.farm);
         checker.error(place, format!("there is no server farm {}", named.farm), remedy);
@@ -101,7 +108,7 @@ fn backup_farm(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, 
     }
     if named.sticky && vserver.sticky.is_none() {
         let message = "there are no sticky entries for the backup farm";
-        let place = checker.tree.place(section, Id::VserverFarm, "sticky");
+        let place = checker.tree.place(section, id, "sticky");
         checker.warning(place, message, "add `sticky MINUTES`, or leave `sticky` out here");
     }
 }

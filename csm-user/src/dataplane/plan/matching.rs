@@ -8,12 +8,40 @@ use csm_common::service::{ClientKey, ClientPrefix, MATCH_FTP, Match, Networks, V
 use ipnet::IpNet;
 
 use crate::dataplane::family::{Wire, wire};
-use crate::model::{Protocol, Virtual, VlanId, Vserver};
+use crate::model::{AccessLine, Protocol, Virtual, VlanId, Vserver};
 
 use super::{Contents, PlanError, fits};
 
-/// A virtual server with its number.
-pub(super) type Numbered<'a> = (u32, &'a Vserver);
+/// A virtual server with its numbers.
+pub(super) struct Numbered<'a> {
+    /// Of what no policy is for.
+    pub(super) number: u32,
+    /// The virtual server.
+    pub(super) vserver: &'a Vserver,
+    /// Of each policy in their order, with the lines of its client group; `None`: it is for all clients.
+    pub(super) policies: Vec<(u32, Option<&'a [AccessLine]>)>,
+}
+
+impl Numbered<'_> {
+    /// Networks of which something is said: its own ranges, and those of its client groups.
+    fn networks(&self) -> impl Iterator<Item = IpNet> {
+        let ranges = self.vserver.client_ranges().into_iter().map(|range| range.network);
+        let groups = self.policies.iter().filter_map(|(_, clients)| *clients).flatten();
+        ranges.chain(groups.map(|line| line.network))
+    }
+
+    /// The number for clients of `prefix`, as far as no smaller network says otherwise: that of the first policy whose group holds
+    /// them, where the first line that speaks of them decides.
+    fn serves(&self, prefix: IpNet) -> u32 {
+        let is_for = |clients: Option<&[AccessLine]>| {
+            clients.is_none_or(|lines| {
+                lines.iter().find(|line| line.network.contains(&prefix)).is_some_and(|line| line.permit)
+            })
+        };
+        let first = self.policies.iter().find(|(_, clients)| is_for(*clients));
+        first.map_or(self.number, |(number, _)| *number)
+    }
+}
 
 /// Key of what `to` matches.
 pub(super) fn key<A: Wire>(to: &Virtual) -> VserverKey<A> {
@@ -30,11 +58,12 @@ pub(super) fn key<A: Wire>(to: &Virtual) -> VserverKey<A> {
 /// # Errors
 /// If one of them is too small.
 pub(super) fn plan<A: Wire>(vservers: &[Numbered<'_>], contents: &mut Contents<A>) -> Result<(), PlanError> {
-    let mut services: BTreeMap<VserverKey<A>, Vec<Numbered<'_>>> = BTreeMap::new();
+    let mut services: BTreeMap<VserverKey<A>, Vec<&Numbered<'_>>> = BTreeMap::new();
     let mut networks: BTreeSet<IpNet> = BTreeSet::new();
-    for &(number, vserver) in vservers {
+    for numbered in vservers {
+        let &Numbered { number, vserver, .. } = numbered;
         let Some(to) = vserver.virtual_server else { continue };
-        services.entry(key(&to)).or_default().push((number, vserver));
+        services.entry(key(&to)).or_default().push(numbered);
         if !to.is_address() {
             networks.insert(to.network);
         }
@@ -45,8 +74,8 @@ pub(super) fn plan<A: Wire>(vservers: &[Numbered<'_>], contents: &mut Contents<A
     }
     for (key, mut sharing) in services {
         // One out of service is matched only if no other could be, so that its packets get their reason.
-        if sharing.iter().any(|(_, vserver)| vserver.is_operational()) {
-            sharing.retain(|(_, vserver)| vserver.is_operational());
+        if sharing.iter().any(|of| of.vserver.is_operational()) {
+            sharing.retain(|of| of.vserver.is_operational());
         }
         let found = service(&sharing, contents);
         contents.vserver_keys.insert(key, found);
@@ -60,24 +89,21 @@ pub(super) fn plan<A: Wire>(vservers: &[Numbered<'_>], contents: &mut Contents<A
 }
 
 /// What an address and port lead to.
-fn service<A: Wire>(sharing: &[Numbered<'_>], contents: &mut Contents<A>) -> Match {
-    if let [(number, vserver)] = sharing
+fn service<A: Wire>(sharing: &[&Numbered<'_>], contents: &mut Contents<A>) -> Match {
+    if let [Numbered { number, vserver, policies }] = sharing
         && vserver.vlan.is_none()
         && vserver.clients.is_empty()
+        && policies.is_empty()
     {
         return Match { vserver: *number, rules: 0 };
     }
-    let first = sharing.iter().map(|&(number, _)| number).min().unwrap_or_default();
+    let first = sharing.iter().map(|of| of.number).min().unwrap_or_default();
     // Rules are numbered after a virtual server that is nowhere else, so that no other service ever has the same.
     let rules = u16::try_from(first + 1).unwrap_or(u16::MAX);
-    let vlans: BTreeSet<Option<VlanId>> = sharing.iter().map(|(_, vserver)| vserver.vlan).collect();
+    let vlans: BTreeSet<Option<VlanId>> = sharing.iter().map(|of| of.vserver.vlan).collect();
     for vlan in vlans {
-        let of_vlan: Vec<_> = sharing.iter().filter(|(_, vserver)| vserver.vlan == vlan).collect();
-        let prefixes: BTreeSet<IpNet> = of_vlan
-            .iter()
-            .flat_map(|(_, vserver)| vserver.client_ranges())
-            .map(|range| range.network)
-            .collect();
+        let of_vlan: Vec<_> = sharing.iter().copied().filter(|of| of.vserver.vlan == vlan).collect();
+        let prefixes: BTreeSet<IpNet> = of_vlan.iter().flat_map(|of| of.networks()).collect();
         for prefix in prefixes {
             let of =
                 ClientKey { rules, vlan: vlan.map_or(0, VlanId::get), client_be: wire(prefix.network()) };
@@ -89,18 +115,18 @@ fn service<A: Wire>(sharing: &[Numbered<'_>], contents: &mut Contents<A>) -> Mat
 }
 
 /// Who serves the clients of `prefix`, as far as no smaller prefix says otherwise: of those whose own longest range around
-/// it does not exclude them, the one whose range is longest.
+/// it does not exclude them, the one whose range is longest; of its policies the one that is for them.
 fn best(prefix: IpNet, sharing: &[&Numbered<'_>]) -> Option<u32> {
     let longest = |vserver: &Vserver| {
         let around = vserver.client_ranges().into_iter().filter(|range| range.network.contains(&prefix));
         around.max_by_key(|range| range.network.prefix_len())
     };
-    let serving = sharing.iter().filter_map(|(number, vserver)| {
-        let range = longest(vserver).filter(|range| !range.exclude)?;
-        Some((range.network.prefix_len(), *number))
+    let serving = sharing.iter().filter_map(|of| {
+        let range = longest(of.vserver).filter(|range| !range.exclude)?;
+        Some((range.network.prefix_len(), *of))
     });
     // Of equals, which the check refuses, the first.
-    serving.rev().max_by_key(|&(length, _)| length).map(|(_, number)| number)
+    serving.rev().max_by_key(|&(length, _)| length).map(|(_, of)| of.serves(prefix))
 }
 
 /// `network` and the virtual networks around it, smallest first.

@@ -8,7 +8,7 @@ use csm_common::limits::ORIGINS_MAX;
 use csm_common::service::{MATCH_FTP, Origin, VserverKey};
 
 use crate::dataplane::family::{Wire, wire};
-use crate::model::{Config, Predictor, Protocol};
+use crate::model::{Config, Face, Predictor, Protocol};
 
 use super::{Desired, RealKey};
 
@@ -18,13 +18,19 @@ use super::{Desired, RealKey};
 pub(super) fn origins<A: Wire>(config: &Config, desired: &Desired) -> HashMap<VserverKey<A>, Origin<A>> {
     let reals: HashMap<&RealKey, u32> =
         desired.reals.iter().map(|(&number, known)| (&known.key, number)).collect();
-    let numbers: HashMap<_, u32> =
-        desired.vservers.iter().map(|(&number, known)| (&known.name, number)).collect();
+    let numbers: HashMap<_, u32> = desired
+        .vservers
+        .iter()
+        .map(|(&number, known)| ((&known.name, known.policy.as_ref()), number))
+        .collect();
     let farms: HashMap<_, _> = config.serverfarms.iter().map(|farm| (&farm.name, farm)).collect();
     let mut found: BTreeMap<VserverKey<A>, Option<Origin<A>>> = BTreeMap::new();
     let mut any_port: HashSet<IpAddr> = HashSet::new();
     let vservers = config.vservers.iter().filter(|vserver| vserver.is_operational());
-    for (vserver, name) in vservers.flat_map(|vserver| vserver.farms().map(move |name| (vserver, name))) {
+    let faces: Vec<_> = vservers.flat_map(|vserver| config.faces(vserver)).collect();
+    let policy = |face: &Face<'_>| face.policy.map(|policy| policy.name.clone());
+    for (face, name) in faces.iter().flat_map(|face| face.vserver.farms().map(move |name| (face, name))) {
+        let (vserver, policy) = (&face.vserver, policy(face));
         let to = vserver.virtual_server.filter(|to| to.protocol == Protocol::TCP && to.is_address());
         let Some(to) = to else { continue };
         let Some(farm) = farms.get(name) else { continue };
@@ -34,7 +40,9 @@ pub(super) fn origins<A: Wire>(config: &Config, desired: &Desired) -> HashMap<Vs
         }
         for real in &farm.reals {
             let key = RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
-            let (Some(&number), Some(&vserver)) = (reals.get(&key), numbers.get(&vserver.name)) else {
+            let (Some(&number), Some(&vserver)) =
+                (reals.get(&key), numbers.get(&(&vserver.name, policy.as_ref())))
+            else {
                 continue;
             };
             let origin = |port: u16| Origin {

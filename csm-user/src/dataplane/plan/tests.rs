@@ -55,7 +55,10 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
             reals: vec![real(101, 8), real(102, 8), real(103, 16)],
             ..Serverfarm::new(name("WEB"))
         }],
+        access_lists: vec![],
+        policies: vec![],
         vservers: vec![model::Vserver {
+            policies: vec![],
             name: name("VIP1"),
             virtual_server: Some(Virtual::single([192, 158, 38, 30].into(), Protocol::TCP, 80)),
             serverfarm: Some(name("WEB")),

@@ -2,37 +2,75 @@
 
 use std::collections::HashMap;
 
+use csm_common::flow;
 use csm_common::limits::{self, RING_SLOTS};
 use csm_common::rate::Rate;
 use csm_common::service::{
     VSERVER_BACKUP, VSERVER_BACKUP_STICKY, VSERVER_COUNTED, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP,
-    VSERVER_HASH_DESTINATION, VSERVER_HASH_SOURCE, VSERVER_INSERVICE, VSERVER_LEASTCONNS, VSERVER_REPLICATE,
-    VSERVER_REPLICATE_STICKY, VSERVER_STATIC, VSERVER_UNIDIRECTIONAL, Vserver,
+    VSERVER_HASH_DESTINATION, VSERVER_HASH_SOURCE, VSERVER_INSERVICE, VSERVER_LEASTCONNS,
+    VSERVER_POLICIES_ONLY, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STATIC,
+    VSERVER_UNIDIRECTIONAL, Vserver,
 };
 
+use super::matching::Numbered;
 use super::{
     Assignments, Contents, Desired, PRIVATE_STICKY, PlanError, RealName, VserverName, farm_number, nat,
 };
 use crate::dataplane::family::Wire;
 use crate::dataplane::predictor;
-use crate::model::{self, Config, Family, Name, NatClient, Predictor, RateLimit, Serverfarm, StableId};
+use crate::model::{self, Config, Face, Family, Name, NatClient, Predictor, RateLimit, Serverfarm, StableId};
 
-/// Numbers and describes `vserver`.
-pub(super) fn plan<A: Wire>(
-    config: &Config,
-    vserver: &model::Vserver,
+/// Numbers and describes `vserver`, and each of its policies; `None` without an address: there is nothing to match, and no
+/// identity that the peer would know.
+pub(super) fn plan<'a, A: Wire>(
+    config: &'a Config,
+    vserver: &'a model::Vserver,
     rotation: &HashMap<&Name, Vec<(u32, u8)>>,
     numbers: &mut Assignments,
     desired: &mut Desired,
     contents: &mut Contents<A>,
-) -> Result<Option<u32>, PlanError> {
-    // Without an address there is nothing to match, and no identity that the peer would know.
+) -> Result<Option<Numbered<'a>>, PlanError> {
     let Some(virtual_server) = vserver.virtual_server else { return Ok(None) };
-    let id = StableId::of_vserver(&vserver.name, &virtual_server);
-    let number = numbers
-        .vservers
-        .assign(&id)
-        .ok_or(PlanError::Full { what: "virtual servers", limit: limits::VSERVERS_MAX })?;
+    let own = StableId::of_vserver(&vserver.name, &virtual_server);
+    let number = assign(numbers, &own)?;
+    let mut policies = Vec::new();
+    for Face { policy, vserver } in config.faces(vserver) {
+        let id =
+            policy.map_or(own, |policy| StableId::of_policy(&vserver.name, &virtual_server, &policy.name));
+        let element = assign(numbers, &id)?;
+        let mut entry = describe((config, &vserver), (id, element), rotation, numbers, desired, contents)?;
+        if let Some(policy) = policy {
+            entry.policy_of = number + 1;
+            entry.mark = policy.dscp.map_or(0, flow::mark);
+            let clients = policy.client_group.as_ref().map(|name| {
+                let list = config.access_list(A::FAMILY, name);
+                list.map_or(&[][..], |list| list.lines.as_slice())
+            });
+            policies.push((element, clients));
+        } else if entry.flags & VSERVER_INSERVICE == 0 && vserver.is_operational() {
+            entry.flags |= VSERVER_POLICIES_ONLY;
+        }
+        contents.vservers.insert(element, entry);
+        let policy = policy.map(|policy| policy.name.clone());
+        desired.vservers.insert(element, VserverName { name: vserver.name.clone(), policy, id });
+    }
+    Ok(Some(Numbered { number, vserver, policies }))
+}
+
+fn assign(numbers: &mut Assignments, id: &StableId) -> Result<u32, PlanError> {
+    let full = PlanError::Full { what: "virtual servers and policies", limit: limits::VSERVERS_MAX };
+    numbers.vservers.assign(id).ok_or(full)
+}
+
+/// Element `number` of `vserver`, whose identity is `id`; that of its backup farm is put into `contents`.
+fn describe<A: Wire>(
+    (config, vserver): (&Config, &model::Vserver),
+    (id, number): (StableId, u32),
+    rotation: &HashMap<&Name, Vec<(u32, u8)>>,
+    numbers: &mut Assignments,
+    desired: &mut Desired,
+    contents: &mut Contents<A>,
+) -> Result<Vserver<A>, PlanError> {
     let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
     let backup = vserver.backup.as_ref().and_then(|backup| config.serverfarm(&backup.farm));
     // An ended connection is counted by its virtual server's element, whichever farm it went to.
@@ -50,26 +88,21 @@ pub(super) fn plan<A: Wire>(
     }
     let mut entry = farms.describe(farm, (number, down), desired, contents);
     // Nor do its reals have sticky clients then, but those of FTP: a data connection goes where its control connection went.
-    if down && !virtual_server.ftp {
+    if down && !vserver.virtual_server.is_some_and(|to| to.ftp) {
         entry.farm = 0;
     }
     if let (Some(backup), Some(named)) = (backup, &vserver.backup) {
-        let id = StableId::of_backup(&vserver.name, &virtual_server);
-        let stand_in = numbers
-            .vservers
-            .assign(&id)
-            .ok_or(PlanError::Full { what: "virtual servers", limit: limits::VSERVERS_MAX })?;
+        let id = id.backup_of();
+        let stand_in = assign(numbers, &id)?;
         let element = farms.describe(Some(backup), (stand_in, false), desired, contents);
         contents.vservers.insert(stand_in, element);
         desired.backups.insert(stand_in, id);
         // A client's data connections find their real by its sticky entry, whichever farm that is of.
-        let sticky = named.sticky || virtual_server.ftp;
+        let sticky = named.sticky || vserver.virtual_server.is_some_and(|to| to.ftp);
         entry.flags |= VSERVER_BACKUP | if sticky { VSERVER_BACKUP_STICKY } else { 0 };
         (entry.backup, entry.backup_farm) = (stand_in, farm_number(&backup.name));
     }
-    contents.vservers.insert(number, entry);
-    desired.vservers.insert(number, VserverName { name: vserver.name.clone(), id });
-    Ok(Some(number))
+    Ok(entry)
 }
 
 /// What the elements of a virtual server's farms are made of.
@@ -157,7 +190,7 @@ fn entry<A: Wire>(
     let translated = farm.is_some_and(|farm| farm.nat_client == Some(NatClient::Static));
     let replicate_sticky = vserver.replicate_sticky || ftp && vserver.replicate_connection;
     Vserver {
-        flags: flag(vserver.is_operational(), VSERVER_INSERVICE)
+        flags: flag(vserver.is_operational() && farm.is_some(), VSERVER_INSERVICE)
             | flag(vserver.replicate_connection, VSERVER_REPLICATE)
             | flag(replicate_sticky, VSERVER_REPLICATE_STICKY)
             | flag(farm.is_some_and(|farm| !farm.nat_server) && !forward, VSERVER_DISPATCH)

@@ -118,7 +118,7 @@ fn what_has_no_resets_is_deleted_and_what_is_not_meant_stays() {
     handshake(&mut rig);
     let question = Frame::from(&FAR_CLIENT, 5_000, (VIP, 53), L4::Udp).payload(b"?");
     assert_eq!(rig.run(Side::Client, &question.bytes()).reason, Reason::ForwardedNew);
-    let other = Selection { vserver: Some(WEB + 1), ..Selection::default() };
+    let other = Selection { vservers: Some([WEB + 1].into()), ..Selection::default() };
     let (count, _, nudges) = cleared(&rig, &other);
     assert_eq!((count, nudges.len()), (1, 0));
     assert_eq!((rig.flows(names::EMBRYONIC).len(), rig.flows(names::FLOWS).len()), (0, 2));

@@ -372,6 +372,7 @@ fn replicas<A: Family>(bench: &Bench<A>) -> Vec<Insert<A>> {
         to_server,
         to_client,
         idle_ns: 0,
+        mark: entry.mark,
     };
     pairs.iter().map(insert).collect()
 }

@@ -29,7 +29,7 @@ fn replicate(rig: &Rig, last_seen_ns: u64) {
         real: 0,
         generation: 77,
     };
-    let local = Local { to_server: 0, to_client: 3, now_ns: last_seen_ns, flags: FLAG_REPLICA };
+    let local = Local { to_server: 0, to_client: 3, now_ns: last_seen_ns, flags: FLAG_REPLICA, mark: 0 };
     let mut flows: HashMap<MapData, FlowKey, FlowEntry> = rig.map(names::FLOWS);
     flows.insert(connection.forward_key(), connection.forward_entry(&local), 0).expect("FLOWS");
     flows.insert(connection.return_key(), connection.return_entry(&local), 0).expect("FLOWS");

@@ -6,7 +6,7 @@ use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData};
 use csm_common::address::{Address, V6};
-use csm_common::flow::NONE;
+use csm_common::flow::{NONE, mark};
 use csm_common::fragment::{Fragment, FragmentKey};
 use csm_common::net::{
     self, ADDRESS_POOL, AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop,
@@ -259,6 +259,7 @@ where
             pool: if let Source::Pool(number) = service.source { number } else { 0 },
             hash_mask_be: A::mask(bits),
             port_be: service.port.to_be(),
+            mark: service.dscp.map_or(0, mark),
             ..Vserver::default()
         };
         vservers.set(service.number, value, 0).expect("VSERVERS");

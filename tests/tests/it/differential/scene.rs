@@ -162,6 +162,7 @@ impl Family {
             source: Source::Own,
             unidirectional: false,
             in_service: true,
+            dscp: None,
         };
         let of = |number: u32, proto, port, ring| plain(self.extra + number, proto, port, ring);
         let dispatch = |service: Service| Service { mode: Mode::Dispatch, unidirectional: true, ..service };
@@ -176,15 +177,20 @@ impl Family {
             Service { source: clients, ..of(2, 6, 82, &web) },
             Service { source: clients, ..of(3, 17, 54, &web) },
             Service { choice: Choice::Hash, ..of(4, 6, 83, &web) },
-            Service { choice: sticky, ..of(5, 6, 84, &web) },
+            Service { choice: sticky, dscp: Some(46), ..of(5, 6, 84, &web) },
             Service { choice: sticky, ..of(6, 6, 85, &web) },
             dispatch(of(7, 6, 86, &[self.real(self.extra, 5, 0)])),
             dispatch(of(8, 17, 86, &[self.real(self.extra, 5, 0)])),
             dispatch(of(9, 6, 87, &[self.real(self.extra + 1, 6, 0)])),
             dispatch(of(10, 17, 87, &[self.real(self.extra + 1, 6, 0)])),
             forward(Service { net: Net(self.reals[2], host), ..of(11, 6, 0, &[]) }),
-            Service { net: Net(self.networks[0], wide), source: clients, ..of(12, 0, 0, &web) },
-            Service { net: Net(self.networks[1], narrow), ..of(13, 17, 53, &dns) },
+            Service {
+                net: Net(self.networks[0], wide),
+                source: clients,
+                dscp: Some(63),
+                ..of(12, 0, 0, &web)
+            },
+            Service { net: Net(self.networks[1], narrow), dscp: Some(0), ..of(13, 17, 53, &dns) },
             forward(Service { net: Net(self.beyond, narrow), source: Source::Static, ..of(14, 0, 0, &[]) }),
             Service { in_service: false, ..of(15, 6, 89, &web) },
             of(16, 6, 90, &[]),
@@ -196,7 +202,7 @@ impl Family {
             },
             Service { vlan: Some(2), ..of(19, 6, 92, &web) },
             Service { vlan: Some(3), ..of(20, 6, 92, &web) },
-            Service { clients: Some(Net(self.far, narrow)), ..of(21, 6, 92, &web) },
+            Service { clients: Some(Net(self.far, narrow)), dscp: Some(1), ..of(21, 6, 92, &web) },
             Service { vlan: Some(2), clients: Some(Net::host(self.near)), ..of(22, 6, 92, &web) },
         ]
     }

@@ -16,9 +16,14 @@ fn range(network: &str, exclude: bool) -> ClientRange {
 }
 
 fn planned(vservers: &[Vserver]) -> Contents {
+    let numbered = (0..).zip(vservers);
+    let numbered = numbered.map(|(number, vserver)| Numbered { number, vserver, policies: Vec::new() });
+    planned_with(&numbered.collect::<Vec<_>>())
+}
+
+fn planned_with(numbered: &[Numbered<'_>]) -> Contents {
     let mut contents = Contents::default();
-    let numbered: Vec<Numbered<'_>> = (0..).zip(vservers).collect();
-    plan(&numbered, &mut contents).unwrap();
+    plan(numbered, &mut contents).unwrap();
     contents
 }
 
@@ -94,6 +99,78 @@ fn one_out_of_service_leaves_its_clients_to_the_others() {
     let contents = planned(&[idle.clone(), vserver("BUSY", web())]);
     assert_eq!(contents.vserver_keys[&key(&web())], Match { vserver: 1, rules: 0 });
     assert_eq!(planned(&[idle]).vserver_keys[&key(&web())].vserver, 0, "so that its packets get a reason");
+}
+
+fn line(permit: bool, network: &str) -> AccessLine {
+    AccessLine { permit, network: network.parse().unwrap() }
+}
+
+#[test]
+fn the_first_policy_whose_group_holds_a_client_has_it_and_without_one_the_virtual_server() {
+    let web_server = vserver("A", web());
+    let (locals, others) = (
+        [line(false, "10.1.1.0/24"), line(true, "10.1.0.0/16")],
+        [line(true, "10.1.1.5/32"), line(true, "10.0.0.0/8")],
+    );
+    let policies = vec![(7, Some(&locals[..])), (8, Some(&others[..]))];
+    let contents = planned_with(&[Numbered { number: 0, vserver: &web_server, policies }]);
+    let whose = |client| who(&contents, &web(), 2, client);
+    assert_eq!(whose("10.1.2.3/32"), Some(7), "of both groups: the first");
+    assert_eq!(whose("10.1.1.5/32"), Some(8), "denied by the first");
+    assert_eq!((whose("10.1.1.6/32"), whose("10.2.0.1/32")), (Some(8), Some(8)));
+    assert_eq!(whose("11.0.0.1/32"), Some(0));
+    let for_all = vec![(7, Some(&locals[..])), (8, None)];
+    let contents = planned_with(&[Numbered { number: 0, vserver: &web_server, policies: for_all }]);
+    assert_eq!(who(&contents, &web(), 2, "11.0.0.1/32"), Some(8));
+    assert_eq!(who(&contents, &web(), 2, "10.1.2.3/32"), Some(7));
+}
+
+proptest::proptest! {
+    /// The table of prefixes says of every client what its virtual server's range, and the lists one line after the other, say.
+    #[test]
+    fn prefixes_say_what_the_lists_say_line_by_line(
+        groups in proptest::collection::vec(
+            proptest::option::of(
+                proptest::collection::vec((proptest::bool::ANY, 0..16_u8, 27..=32_u8), 0..6),
+            ),
+            0..4,
+        ),
+        ranges in proptest::collection::vec((proptest::bool::ANY, 0..16_u8, 28..=32_u8), 0..3),
+    ) {
+        let net = |host: u8, bits: u8| IpNet::new([10, 0, 0, host].into(), bits).unwrap().trunc();
+        let mut server = vserver("A", web());
+        for (exclude, host, bits) in ranges {
+            if !server.clients.iter().any(|range| range.network == net(host, bits)) {
+                server.clients.push(ClientRange { network: net(host, bits), exclude });
+            }
+        }
+        let groups: Vec<Option<Vec<AccessLine>>> = groups
+            .into_iter()
+            .map(|lines| {
+                let line = |(permit, host, bits)| AccessLine { permit, network: net(host, bits) };
+                Some(lines?.into_iter().map(line).collect())
+            })
+            .collect();
+        let policies = (1..).zip(&groups).map(|(number, lines)| (number, lines.as_deref())).collect();
+        let contents = planned_with(&[Numbered { number: 0, vserver: &server, policies }]);
+        for host in 0..20_u8 {
+            let client = net(host, 32);
+            let range = server
+                .client_ranges()
+                .into_iter()
+                .filter(|range| range.network.contains(&client))
+                .max_by_key(|range| range.network.prefix_len());
+            let permits = |lines: &Option<Vec<AccessLine>>| {
+                lines.as_ref().is_none_or(|lines| {
+                    let first = lines.iter().find(|line| line.network.contains(&client));
+                    first.is_some_and(|line| line.permit)
+                })
+            };
+            let policy = (1..).zip(&groups).find(|(_, lines)| permits(lines)).map_or(0, |(number, _)| number);
+            let wanted = range.filter(|range| !range.exclude).map(|_| policy);
+            proptest::prop_assert_eq!(who(&contents, &web(), 2, &client.to_string()), wanted, "{}", client);
+        }
+    }
 }
 
 #[test]
