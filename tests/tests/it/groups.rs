@@ -22,7 +22,7 @@ use crate::{finish, out};
 const LIMIT: Duration = Duration::from_secs(30);
 const OFTEN: Duration = Duration::from_millis(50);
 /// Bytes a second at which a download lasts from its beginning until after the takeover.
-const RATE: u64 = 1_000_000;
+const RATE: u64 = 2_000_000;
 const GROUPED: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 37);
 const INBAND: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 38);
 /// Nobody listens there.
