@@ -253,14 +253,15 @@ pub(crate) fn write_outer(
 #[inline(always)]
 pub(crate) fn rewrite(ctx: &XdpContext, src_be: V6, dst_be: V6, mark: u32) -> Result<(), Reason> {
     let ip = header::<Ipv6>(ctx, L3)?;
-    // SAFETY: `header` checked the bounds. Without a branch: each would be walked to the end of the program.
+    // SAFETY: `header` checked the bounds. Without a branch: each would be walked to the end of the program. The addresses first,
+    // so that they need no place on the stack, of which Linux 6.1 gives a chain of calls 512 octets.
     unsafe {
-        let version = u32::from_be((*ip).version_be);
-        let class = marked(mark, version >> CLASS_BIT & 0xff);
-        (*ip).version_be = (version & !(0xff << CLASS_BIT) | class << CLASS_BIT).to_be();
         (*ip).src_be = src_be;
         (*ip).dst_be = dst_be;
         (*ip).hop_limit -= 1;
+        let version = u32::from_be((*ip).version_be);
+        let class = marked(mark, version >> CLASS_BIT & 0xff);
+        (*ip).version_be = (version & !(0xff << CLASS_BIT) | class << CLASS_BIT).to_be();
     }
     Ok(())
 }
