@@ -106,14 +106,17 @@ pub fn without_secrets(line: &str) -> String {
     cut.map_or_else(|| line.to_owned(), |at| format!("{}<removed>", &line[..at]))
 }
 
+/// Whether `word` may be short for what a key or a password follows; `first`: of the line, where one letter may do.
+#[must_use]
+pub(super) fn has_secret(word: &str, first: bool) -> bool {
+    let shortest = if first { 1 } else { "key".len() };
+    let begins = |command: &str| command.starts_with(&word.to_ascii_lowercase());
+    word.len() >= shortest && (begins("key-string") || begins("credentials"))
+}
+
 /// What follows `key-string` or `credentials`, however it is cut short, is nobody's to read in a log: a star for each character.
 fn without_key(source: &str) -> String {
-    const SHORTEST: usize = "key".len();
-    let is_command = |word: &str| {
-        let begins = |command: &str| command.starts_with(&word.to_ascii_lowercase());
-        word.len() >= SHORTEST && (begins("key-string") || begins("credentials"))
-    };
-    let mut secret = false;
+    let (mut secret, mut first) = (false, true);
     let mut out = String::new();
     for piece in source.split_inclusive([' ', '\t']) {
         let word = piece.trim_end_matches([' ', '\t']);
@@ -124,7 +127,8 @@ fn without_key(source: &str) -> String {
             out.push_str(word);
         }
         out.push_str(&piece[word.len()..]);
-        secret |= is_command(word);
+        secret |= has_secret(word, first);
+        first &= word.is_empty();
     }
     out
 }
@@ -186,6 +190,8 @@ mod tests {
             (" auth key s3cret", " auth key ******"),
             ("\tauthentication accept KEY-STRING 7 0508", "\tauthentication accept KEY-STRING 7 ****"),
             ("  serverfarm KEYS", "  serverfarm KEYS"),
+            ("   cr admin:x hunter2", "   cr ******* *******"),
+            ("  real C 80", "  real C 80"),
         ] {
             assert_eq!(without_key(line), shown);
         }

@@ -1,6 +1,7 @@
-//! Two printed configurations, compared by section: what stands in one only. The order of lines means nothing.
+//! Two printed configurations, compared by section: what stands in one only. The order of lines means nothing, but of those of
+//! which the first that fits decides: one that stands elsewhere is named as if it stood in neither.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 /// In which of the two a line stands.
@@ -54,9 +55,49 @@ pub fn differences(first: &str, second: &str) -> Vec<Difference> {
     };
     let mut all = of(&first, &in_second, Side::First);
     all.extend(of(&second, &in_first, Side::Second));
+    all.extend(moved(&first, &second));
     // Stable: of one section what is gone comes first, as it stood.
     all.sort_by_key(|found| order.get(found.section.as_slice()).copied());
     all
+}
+
+/// Lines whose order counts, that stand in both and not in the same order: as they stand in the first, and as in the second.
+fn moved(first: &[Line], second: &[Line]) -> Vec<Difference> {
+    let [one, other] = [(first, second), (second, first)].map(|(of, other)| {
+        let other: HashSet<&Line> = other.iter().collect();
+        let mut lists: BTreeMap<List<'_>, Vec<&Line>> = BTreeMap::new();
+        for line in of.iter().filter(|line| other.contains(line)) {
+            if let Some(list) = list_of(line) {
+                lists.entry(list).or_default().push(line);
+            }
+        }
+        lists
+    });
+    let mut found = Vec::new();
+    for (list, lines) in &one {
+        let Some(others) = other.get(list) else { continue };
+        let pairs = || lines.iter().zip(others).filter(|(line, other)| line != other);
+        let named =
+            |(section, line): &Line, side| Difference { section: section.clone(), line: line.clone(), side };
+        found.extend(pairs().map(|(line, _)| named(line, Side::First)));
+        found.extend(pairs().map(|(_, line)| named(line, Side::Second)));
+    }
+    found
+}
+
+/// Lines of which the first that fits decides: their section, and what they begin with.
+type List<'a> = (&'a [String], Vec<&'a str>);
+
+/// The list that the line is of.
+fn list_of((section, line): &Line) -> Option<List<'_>> {
+    let mut words = line.split_whitespace();
+    let begin = match words.next()? {
+        "permit" | "deny" => Vec::new(),
+        "access-list" => vec![words.next()?],
+        word @ "slb-policy" => vec![word],
+        _ => return None,
+    };
+    Some((section, begin))
 }
 
 /// As `diff -u` marks them, each section's opening lines above: `-` stands in the first only, `+` in the second.
@@ -111,5 +152,19 @@ mod tests {
         );
         assert_eq!(found[2].to_string(), "module csm 5 / vserver A: idle 10");
         assert_eq!(differences(FIRST, FIRST), []);
+    }
+
+    #[test]
+    fn lines_of_which_the_first_that_fits_decides_have_an_order() {
+        let first = "access-list 10 deny host 10.0.0.1\naccess-list 10 permit any\naccess-list 11 permit any\n\
+                     module csm 5\n vserver A\n  slb-policy ONE\n  slb-policy TWO\n  inservice\n";
+        let second = "access-list 10 permit any\naccess-list 10 deny host 10.0.0.1\naccess-list 11 permit any\n\
+                      module csm 5\n vserver A\n  inservice\n  slb-policy TWO\n  slb-policy ONE\n";
+        assert_eq!(
+            render(&differences(first, second)),
+            "- access-list 10 deny host 10.0.0.1\n- access-list 10 permit any\n\
+             + access-list 10 permit any\n+ access-list 10 deny host 10.0.0.1\n\
+             \x20 module csm 5\n   vserver A\n-   slb-policy ONE\n-   slb-policy TWO\n+   slb-policy TWO\n+   slb-policy ONE\n"
+        );
     }
 }

@@ -45,7 +45,9 @@ pub fn import(listing: &str) -> Imported {
         for finding in outcome.diagnostics.iter().filter(|finding| finding.severity == Severity::Error) {
             let why = (finding.message.clone(), finding.remedy.clone());
             let number = whole_policy(&lines, finding.line);
-            drop_section(&mut lines, number, &why, &mut gone);
+            for number in whole_list(&lines, number) {
+                drop_section(&mut lines, number, &why, &mut gone);
+            }
         }
         if gone.len() == before {
             break;
@@ -124,6 +126,26 @@ fn whole_policy(lines: &[Option<Line<'_>>], number: usize) -> usize {
     let head =
         above.filter_map(|(at, line)| Some((at, (*line)?))).find(|(_, head)| head.indent < line.indent);
     head.filter(|(_, head)| head.words.starts_with("policy ")).map_or(number, |(at, _)| at + 1)
+}
+
+/// As [`whole_policy`]: without a line that denies, a list would be for more clients. The lines of the list that line `number` is of, if
+/// it is of any.
+fn whole_list(lines: &[Option<Line<'_>>], number: usize) -> Vec<usize> {
+    let list = |line: Line<'_>| {
+        let mut words = line.words.split_whitespace();
+        let is_list = line.indent == 0 && words.next() == Some("access-list");
+        words.next().filter(|_| is_list).map(str::to_owned)
+    };
+    let at = |number: usize| lines.get(number.checked_sub(1)?).copied().flatten();
+    if let Some(name) = at(number).and_then(list) {
+        return (1..=lines.len()).filter(|&other| at(other).and_then(list).as_ref() == Some(&name)).collect();
+    }
+    let heads = (1..=number).rev().filter_map(|head| Some((head, at(head)?)));
+    let mut heads = heads.skip_while(|(_, line)| line.indent > 0);
+    match heads.next() {
+        Some((head, line)) if line.words.starts_with("ip access-list ") => vec![head],
+        _ => vec![number],
+    }
 }
 
 /// Whether the line begins, or is of, a standard access list that a policy of `lines` names.

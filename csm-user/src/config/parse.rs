@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::command::{Command, Effect, Id, Match, Miss, Mode, No, find_in};
 use super::cursor::is_negation;
-use super::diagnostic::{Diagnostic, Severity};
+use super::diagnostic::{Diagnostic, Severity, has_secret};
 use super::grammar::{Arg, Fault, FaultKind, Value, interface_name};
 use super::suggest;
 use super::table::default;
@@ -546,6 +546,10 @@ fn faulty(fault: &Fault, words: &[Token<'_>], place: Span) -> Diagnostic {
         FaultKind::Expected(expected) => {
             let list = alternatives(expected);
             match word {
+                // A part of a key, or of a password with a blank in it, is not to be said.
+                Some(_) if (0..fault.at).any(|at| has_secret(words[at].text, at == 0)) => {
+                    Diagnostic::error(span, format!("too many words, or none of those that fit here: {list}"))
+                }
                 Some(word) => {
                     Diagnostic::error(span, format!("`{}` does not fit here: expected {list}", word.text))
                 }

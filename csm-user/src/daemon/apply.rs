@@ -275,7 +275,7 @@ impl Node {
     /// may block.
     fn put_in_force(&self, before: &Config, after: Config) -> Result<Vec<Difference>, Fault> {
         let differences = difference::differences(&config::print(before), &config::print(&after));
-        if differences.is_empty() {
+        if *before == after {
             return Ok(differences);
         }
         let parts = needs_restart(before, &after);

@@ -54,7 +54,7 @@ impl Inband {
         let mut failed = BTreeMap::new();
         for (farm, health) in config.serverfarms.iter().filter_map(|farm| Some((farm, farm.health?))) {
             // Out of service a real is forgotten: put back, it is tried.
-            for real in farm.reals.iter().filter(|real| real.admin == RealAdmin::InService) {
+            for real in farm.reals.iter().filter(|real| real.admin != RealAdmin::OutOfService) {
                 let key = key(farm, real);
                 let before = self.0.get(&key).copied().unwrap_or_default();
                 let after = before.after(sessions(&key), health.retries.into(), health.failed, now);

@@ -53,6 +53,8 @@ pub struct Assignments {
     pub walk: u64,
     /// Virtual servers whose farm is down by its `threshold`: it takes more reals to come up again than it took to stay.
     pub down: BTreeSet<StableId>,
+    /// Virtual servers whose farm has not been down by its `threshold` all the time.
+    pub up: BTreeSet<StableId>,
 }
 
 impl Default for Assignments {
@@ -62,6 +64,7 @@ impl Default for Assignments {
             reals: Numbers::new(0, limits::REALS_MAX),
             walk: 0,
             down: BTreeSet::new(),
+            up: BTreeSet::new(),
         }
     }
 }
@@ -87,6 +90,7 @@ impl Assignments {
             reals: Numbers::restored(0, limits::REALS_MAX, reals),
             walk: 0,
             down: BTreeSet::new(),
+            up: BTreeSet::new(),
         }
     }
 
@@ -237,6 +241,7 @@ pub fn plan(
     let wanted: HashSet<StableId> = named.chain(desired.backups.values().copied()).collect();
     numbers.vservers.retain(|id| wanted.contains(id), walk);
     numbers.down.retain(|id| wanted.contains(id));
+    numbers.up.retain(|id| wanted.contains(id));
     let wanted: HashSet<StableId> = desired.reals.values().map(|known| known.id).collect();
     numbers.reals.retain(|id| wanted.contains(id), walk);
     Ok(desired)

@@ -45,8 +45,9 @@ impl AccessList {
     /// Whether it is written by its number, a line at a time.
     #[must_use]
     pub fn is_numbered(&self) -> bool {
-        let number = self.name.as_str().parse::<u64>();
-        self.family == Family::V4 && number.is_ok_and(|number| (1..=NUMBERED_MAX).contains(&number))
+        let name = self.name.as_str();
+        let is_number = |number: u64| (1..=NUMBERED_MAX).contains(&number) && number.to_string() == name;
+        self.family == Family::V4 && name.parse().is_ok_and(is_number)
     }
 
     /// Whether it permits all of `network`, as far as no line speaks of a part of that: the first line that holds it decides, and

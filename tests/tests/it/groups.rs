@@ -125,15 +125,20 @@ fn a_group_keeps_its_farm_over_a_change_and_a_takeover_and_a_real_that_resets_is
 
     type_in(&lab, active, "module csm 5\n vserver GROUPED\n  no slb-policy LOCALS\n").expect("a live change");
     let third = Download::fetch(&lab.topology.client, topology::client(0), &url, &[]).expect("curl");
-    wait::until("a new one by the virtual server's own farm", LIMIT, OFTEN, || {
-        let answer = lab.nodes[active as usize].show("conns")?;
-        let rows = answer.get("connections").unwrap_or(&answer).as_array().cloned().unwrap_or_default();
-        let at = |row: &&serde_json::Value| {
-            row["state"] == "estab" && row["real"]["address"] == REALS[1].to_string()
-        };
-        Ok((rows.iter().filter(at).count() == 2).then_some(()))
-    })
-    .expect("the policy is gone");
+    for side in [active, standby] {
+        wait::until("a new one by the virtual server's own farm", LIMIT, OFTEN, || {
+            let answer = lab.nodes[side as usize].show("conns")?;
+            let rows = answer.get("connections").unwrap_or(&answer).as_array().cloned().unwrap_or_default();
+            let client = topology::client(0).to_string();
+            let is_new = |row: &serde_json::Value| {
+                row["state"] == "estab"
+                    && row["client"]["address"] == client
+                    && row["real"]["address"] == REALS[1].to_string()
+            };
+            Ok(rows.iter().any(is_new).then_some(()))
+        })
+        .expect("the policy is gone");
+    }
 
     lab.fail(active, Fault::Kill).expect("kill");
     lab.node(standby).wait_for(Role::Active, LIMIT).expect("takeover");

@@ -136,8 +136,10 @@ pub fn probes(config: &Config, reals: &[RealReply], name: Option<&str>) -> Vec<P
     let probes = config.probes.iter().filter(|probe| name.is_none_or(|name| probe.name.as_str() == name));
     let row = |probe: &crate::model::Probe| {
         let probed = config.serverfarms.iter().flat_map(|farm| {
-            let users =
-                config.vservers.iter().filter(|vserver| vserver.serverfarm.as_ref() == Some(&farm.name));
+            let users = config
+                .vservers
+                .iter()
+                .filter(|vserver| config.farms_of(vserver).any(|of| of.name == farm.name));
             let users: Vec<_> = users.map(|vserver| vserver.name.to_string()).collect();
             let users = if users.is_empty() { "-".to_owned() } else { users.join(",") };
             let is_checked = |shown: &&RealReply| {

@@ -92,7 +92,6 @@ pub(super) fn order(lists: &mut Vec<AccessList>) {
 pub(in crate::config) fn family_of(statement: &Statement) -> Option<Family> {
     let address = |slot| statement.address(slot);
     let any = |address: IpAddr| match address {
-        IpAddr::V4(address) if address == Ipv4Addr::UNSPECIFIED => None,
         IpAddr::V6(address) if address == Ipv6Addr::UNSPECIFIED => Some(Family::V6),
         address => Some(Family::of(address)),
     };

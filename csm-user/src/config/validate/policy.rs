@@ -5,7 +5,7 @@ use super::super::command::Id;
 use super::super::grammar::Value;
 use super::super::parse::Section;
 use super::{Checker, family, limit};
-use crate::model::{AccessList, Family, Name, Policy, Vserver};
+use crate::model::{AccessList, Family, Name, Policy, Predictor, Serverfarm, Virtual, Vserver};
 
 /// Checks what does not depend on a virtual server.
 pub(super) fn check(checker: &mut Checker<'_>) {
@@ -72,6 +72,14 @@ pub(super) fn vserver(checker: &mut Checker<'_>, vserver: &Vserver, section: &Se
         let message =
             "policies have farms of their own: a shared sticky group would send clients to another's";
         checker.error(place, message, "leave `group` out: each policy keeps its own clients");
+    }
+    let forwards = |farm: &Serverfarm| farm.predictor == Predictor::Forward;
+    let farms = || checker.config.farms_of(vserver);
+    let is_mixed = farms().any(forwards) && !farms().all(forwards);
+    let near = vserver.virtual_server.filter(Virtual::is_address);
+    if is_mixed && near.is_some_and(|to| checker.config.vlan_of(to.address()).is_some()) {
+        let message = "clients of a farm with `predictor forward` would be forwarded to an address that this balancer answers for";
+        checker.error(place, message, "give all its farms reals, or none");
     }
     let mut for_all: Option<&Name> = None;
     for name in &vserver.policies {

@@ -90,7 +90,7 @@ fn failaction(checker: &mut Checker<'_>, farm: &Serverfarm) {
     let config = checker.config;
     let tcp = config.vservers.iter().any(|vserver| {
         let protocol = vserver.virtual_server.map(|server| server.protocol);
-        vserver.farms().any(|name| *name == farm.name)
+        config.farms_of(vserver).any(|of| of.name == farm.name)
             && matches!(protocol, Some(Protocol::TCP | Protocol::Any))
     });
     if farm.failaction == Some(Failaction::Reassign) && farm.nat_server && tcp {

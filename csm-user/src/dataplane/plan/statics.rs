@@ -81,9 +81,8 @@ fn virtual_addresses(config: &Config) -> BTreeMap<IpAddr, IpAddr> {
     let mut of_real = BTreeMap::new();
     for vserver in config.vservers.iter().filter(|vserver| vserver.is_operational()) {
         let Some(to) = vserver.virtual_server.filter(Virtual::is_address) else { continue };
-        let farm = vserver.serverfarm.as_ref().and_then(|name| config.serverfarm(name));
-        let Some(farm) = farm.filter(|farm| farm.predictor != Predictor::Forward) else { continue };
-        for real in &farm.reals {
+        let farms = config.farms_of(vserver).filter(|farm| farm.predictor != Predictor::Forward);
+        for real in farms.flat_map(|farm| &farm.reals) {
             of_real.entry(real.address).or_insert(to.address());
         }
     }

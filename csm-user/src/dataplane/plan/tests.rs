@@ -411,6 +411,15 @@ fn a_farm_with_fewer_reals_than_its_threshold_is_down_until_enough_are_back() {
     assert!(!up(&[101], &config), "and too few to come back");
     assert!(up(&[], &config) && up(&[101], &config));
     assert!(!up(&[101, 102], &config));
+    // A node that has just started, and whose checks are not done yet, asks for no more than its peer.
+    let mut fresh = Assignments::default();
+    let mut first = |failed: &[u8]| {
+        let unhealthy = failed.iter().map(|last| key(*last)).collect();
+        let health = HealthView { unhealthy, ..HealthView::default() };
+        planned(&config, &health, &mut fresh).contents.vservers[&0].ring_len > 0
+    };
+    assert_eq!([&[101, 102, 103][..], &[101, 102], &[101]].map(&mut first), [false, false, true]);
+    assert_eq!([&[101, 102][..], &[101], &[]].map(&mut first), [false, false, true]);
     // Its data connections find their real by its sticky entry.
     config.vservers[0].virtual_server.as_mut().unwrap().ftp = true;
     let health = HealthView { unhealthy: [key(101)].into(), ..HealthView::default() };

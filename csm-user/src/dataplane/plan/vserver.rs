@@ -80,10 +80,14 @@ fn describe<A: Wire>(
     let up = farm.and_then(|farm| rotation.get(&farm.name)).map_or(0, Vec::len);
     let before = numbers.down.contains(&id);
     let down = vserver.threshold.is_some_and(|threshold| threshold.is_down(up, before));
+    // What has never been up is not down yet, or a node that has just started would ask for more reals than its peer.
     if down {
-        numbers.down.insert(id);
+        if numbers.up.contains(&id) {
+            numbers.down.insert(id);
+        }
         desired.down.insert(number);
     } else {
+        numbers.up.insert(id);
         numbers.down.remove(&id);
     }
     let mut entry = farms.describe(farm, (number, down), desired, contents);
