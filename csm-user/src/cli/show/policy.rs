@@ -247,12 +247,13 @@ mod tests {
         .assert_eq(&written(Some("LOCALS")));
         let mut out = String::new();
         crate::cli::show::vserver::write_detail(&mut out, &vservers[..1]).expect("text");
-        let table: Vec<&str> = out.lines().skip_while(|line| !line.contains("Policy ")).collect();
+        let table = out.lines().skip_while(|line| !line.contains("Policy "));
+        let table: Vec<&str> = table.map(|line| line.strip_prefix("  ").expect("two blanks")).collect();
         expect![[r#"
-              Policy          Tot matches  Client pkts  Server pkts
-              -----------------------------------------------------
-              LOCALS          7            20           40
-              (default)       0            20           40"#]]
+            Policy          Tot matches  Client pkts  Server pkts
+            -----------------------------------------------------
+            LOCALS          7            20           40
+            (default)       0            20           40"#]]
         .assert_eq(&table.join("\n"));
     }
 
