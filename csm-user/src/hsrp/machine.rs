@@ -288,8 +288,7 @@ impl Machine {
         }
         effects.extend(Timer::ALL.map(Effect::Disarm));
         (self.active, self.standby, self.delayed) = (None, None, false);
-        // What was learned may be of another network by the next time.
-        self.set_address(self.params.address, effects);
+        // An address that was learned stays: this may be the only router left, and the next active one says it again.
         (self.hello, self.hold) = self.params.timers.unwrap_or((HELLO, HOLD));
         self.enter(State::Initial, effects);
     }

@@ -71,7 +71,7 @@ pub trait Authority: Send + Sync {
     fn drain(&self, time: Duration);
     /// Whether it forwards now.
     fn is_open(&self) -> bool;
-    /// The group has learned its virtual address, or forgotten it: what tells the network where it is, as
+    /// The group has learned its virtual address: what tells the network where it is, as
     /// [`SpeakerPort::announcement`].
     fn learned(&self, address: Option<IpAddr>) -> Vec<Vec<u8>>;
 }

@@ -283,7 +283,7 @@ pub fn run(way: Way, programs: &[Program], own: Programs, out: PathBuf) -> Resul
     if way.is_tunnel() {
         for target in way.targets() {
             let taken: u64 = ends.iter().flat_map(|end| end.taken(target.is_ipv6())).sum();
-            anyhow::ensure!(taken > 100, "only {taken} packets for {target} came through a tunnel");
+            anyhow::ensure!(taken > 0, "no packet for {target} came through a tunnel");
         }
     }
     drop((servers, ends));

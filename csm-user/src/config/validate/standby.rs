@@ -218,6 +218,13 @@ fn global_address(checker: &mut Checker<'_>, port: &PortLines, global: Ipv6Net) 
         let remedy = format!("use an address of {}", own.trunc());
         checker.error(at, format!("{global} is not of the interface's network"), remedy);
     }
+    if !is_host(global.into()) {
+        checker.error(
+            at,
+            format!("{global} is no address of a host"),
+            "use an address of one host of the network",
+        );
+    }
     if own.addr() == global.addr() {
         let remedy = "use an address of that network that no router has for its own";
         checker.error(at, format!("{} is the router's own address", global.addr()), remedy);
