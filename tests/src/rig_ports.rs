@@ -5,13 +5,15 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use csm_user::dataplane::load::PortSpec;
 
-/// A veth pair, up at both ends: without that a native program has no receive queue to run on.
+/// A veth pair, up at both ends: without that a native program has no receive queue to run on. It has one of them, for with one for
+/// each CPU frames overtake one another when the thread that sends them moves.
 ///
 /// # Errors
 /// Of `ip`.
 pub fn make_pair(name: &str, peer: &str) -> Result<()> {
+    const QUEUE: &str = "numtxqueues 1 numrxqueues 1";
     for arguments in [
-        format!("link add {name} type veth peer name {peer}"),
+        format!("link add {name} {QUEUE} type veth peer name {peer} {QUEUE}"),
         format!("link set {name} up"),
         format!("link set {peer} up"),
     ] {
