@@ -10,7 +10,8 @@
 //!  24     8   boot nonce                              208    32   secret of this boot
 //!  32     8   term                                    240     8   peer's boot that a key was agreed with, 0: none
 //!  40     8   sequence                                248    32   its public key
-//!  48    16   the peer's boot and sequence last taken 280     8   1: a message of the peer follows, 0: none
+//!  48    16   the peer's boot and sequence last taken 280     8   1: a message of the peer follows, 3: one, and tracking stands
+//!                                                                 against this node, 0: none
 //!  64    32   boots of the peer that are over         288   136   the message
 //!  96    32   VLANs on which the port's own MAC address is used, two octets each, 0: none
 //! ```
@@ -53,7 +54,7 @@ impl Parked {
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let Self { until_ns, rest, changed_mono_ns, changed_wall_ns, own_macs, secret, agreed } = self;
-        let Rest { node, nonce, term, sequence, peer, last, retired, seen } = rest;
+        let Rest { node, nonce, term, sequence, peer, last, retired, seen, eligible } = rest;
         let mut words = vec![MAGIC, *until_ns, *node, *nonce, *term, *sequence, last.0, last.1];
         words.extend(retired);
         words.extend(
@@ -71,7 +72,15 @@ impl Parked {
         let (boot, public) = agreed.unwrap_or((0, [0; PUBLIC]));
         record.extend(boot.to_be_bytes());
         record.extend(public);
-        record.extend(u64::from(peer.is_some()).to_be_bytes());
+        // To one that hears nobody it makes no difference.
+        let follows: u64 = if peer.is_none() {
+            0
+        } else if *eligible {
+            1
+        } else {
+            3
+        };
+        record.extend(follows.to_be_bytes());
         record.extend(peer.map_or([0; LENGTH], |peer| peer.encode()));
         record
     }
@@ -90,7 +99,8 @@ impl Parked {
             *word = u64::from_be_bytes(*octets);
         }
         let pair = |at: usize| (words[at], words[at + 1]);
-        let peer = match u64::from_be_bytes(*has_peer) {
+        let follows = u64::from_be_bytes(*has_peer);
+        let peer = match follows {
             0 => None,
             _ => Some(Message::decode(message).ok()?),
         };
@@ -103,6 +113,7 @@ impl Parked {
             last: pair(6),
             retired: [words[8], words[9], words[10], words[11]],
             seen: [pair(16), pair(18), pair(20), pair(22)],
+            eligible: follows != 3,
         };
         let mut own_macs = [0; OWN_MACS_MAX];
         for (at, vlan) in own_macs.iter_mut().enumerate() {
@@ -137,6 +148,7 @@ mod tests {
             last: (5, 6),
             retired: [7, 8, 9, 10],
             seen: [(11, 12), (13, 14), (15, 16), (17, 18)],
+            eligible: true,
         };
         let parked = Parked {
             until_ns: 19,

@@ -23,21 +23,23 @@ pub struct Rest {
     pub retired: [u64; RETIRED_MAX],
     /// How far earlier boots had come.
     pub seen: [(u64, u64); RETIRED_MAX],
+    /// Nothing tracked stands against the node. Until that is looked at anew the peer hears no other word, and does nothing on the
+    /// strength of one.
+    pub eligible: bool,
 }
 
 impl Election {
     /// What is to be kept.
     #[must_use]
     pub const fn rest(&self) -> Rest {
-        let Self { params: Params { node, nonce, .. }, term, sequence, peer, last, retired, seen, .. } =
-            *self;
-        Rest { node, nonce, term, sequence, peer, last, retired, seen }
+        let Self { params: Params { node, nonce, .. }, term, sequence, peer, last, retired, .. } = *self;
+        Rest { node, nonce, term, sequence, peer, last, retired, seen: self.seen, eligible: self.eligible }
     }
 
     /// The active machine of `rest`, with what else is configured now; [`super::Event::Resume`] is to follow.
     #[must_use]
     pub fn restore(params: Params, rest: &Rest) -> Self {
-        let Rest { node, nonce, term, sequence, peer, last, retired, seen } = *rest;
+        let Rest { node, nonce, term, sequence, peer, last, retired, seen, eligible } = *rest;
         let fresh = Self::new(Params { node, nonce, ..params });
         let (state, reason) = (State::Active, Reason::Restarted);
         let (forwardable, keeper, claimed) = (true, true, term);
@@ -51,6 +53,7 @@ impl Election {
             retired,
             seen,
             forwardable,
+            eligible,
             keeper,
             claimed,
             ..fresh

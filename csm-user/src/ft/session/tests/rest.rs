@@ -91,6 +91,20 @@ fn the_next_one_goes_on_and_shortens_its_lease_before_it_says_so() {
     assert_eq!((port.announced, session.is_ended()), (0, false), "nothing has moved");
 }
 
+/// Or a peer to which the role was given in spite of that would take it for news when it is told again.
+#[test]
+fn the_next_one_says_that_tracking_stands_against_it_until_it_knows_better() {
+    for eligible in [true, false] {
+        let (mut session, mut port, asked) = asking(Controls::default());
+        session.command(Event::Eligible(eligible), 175 * MS, &mut port);
+        session.receive(&datagram(&standby(2, asked)), HOST, 180 * MS, &mut port);
+        let parked = Parked::decode(&session.parked().unwrap().encode()).unwrap();
+        let mut next = Session::new(params(), 9, Controls::default(), Duration::from_secs(1));
+        next.resume(&parked, 2_000 * MS, &mut Recorded::default());
+        assert_eq!(next.election().message(Kind::Heartbeat).eligible, eligible);
+    }
+}
+
 #[test]
 fn one_that_is_back_too_late_listens() {
     let mut session = Session::new(params(), 9, Controls::default(), Duration::from_secs(1));
