@@ -195,6 +195,13 @@ mod tests {
     }
 
     #[test]
+    fn a_few_frames_in_a_long_interval_are_no_forwarding() {
+        let sample = |length_ns| Sample { at_ns: 0, length_ns, frames: [3, 30] };
+        assert!(sample(BIN_NS).forwarded(Side::A) && sample(BIN_NS / 2).forwarded(Side::A));
+        assert!(!sample(2 * BIN_NS).forwarded(Side::A) && sample(10 * BIN_NS).forwarded(Side::B));
+    }
+
+    #[test]
     fn one_move_with_one_mac_is_right() {
         let frames =
             [arp(1, "sw-a1", VIP, VIRTUAL), arp(2, "sw-a2", ALIAS, VIRTUAL), arp(3, "sw-b1", VIP, VIRTUAL)];
@@ -226,8 +233,10 @@ mod tests {
     #[test]
     fn a_woken_node_that_forwards_is_noticed() {
         let frames = [[30, 0], [30, 0], [0, 0], [4, 20], [0, 30], [0, 30], [25, 30], [1, 30]];
-        let samples: Vec<Sample> =
-            (0..).zip(frames).map(|(at, frames)| Sample { at_ns: at * BIN_NS, frames }).collect();
+        let samples: Vec<Sample> = (0..)
+            .zip(frames)
+            .map(|(at, frames)| Sample { at_ns: at * BIN_NS, length_ns: BIN_NS, frames })
+            .collect();
         assert_eq!(overlap(&samples, Side::A), Duration::from_millis(10));
         assert_eq!(overlap(&samples[..6], Side::A), Duration::ZERO);
         assert_eq!(overlap(&samples[..3], Side::A), Duration::ZERO);
@@ -239,8 +248,9 @@ mod tests {
         assert_eq!(not_silent(&claimed, &[], Side::A, 5).len(), 1);
         assert_eq!(not_silent(&claimed, &[], Side::A, 6).len(), 0);
         assert_eq!(not_silent(&claimed, &[], Side::B, 0).len(), 0);
-        let samples =
-            |busy: u64| (0..busy).map(|at_ns| Sample { at_ns, frames: [10, 0] }).collect::<Vec<_>>();
+        let samples = |busy: u64| {
+            (0..busy).map(|at_ns| Sample { at_ns, length_ns: BIN_NS, frames: [10, 0] }).collect::<Vec<_>>()
+        };
         assert_eq!(not_silent(&[], &samples(2), Side::A, 0).len(), 0);
         assert_eq!(not_silent(&[], &samples(3), Side::A, 0).len(), 1);
     }

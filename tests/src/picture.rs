@@ -276,8 +276,10 @@ mod tests {
     #[test]
     fn a_nodes_time_is_drawn_in_unbroken_stretches() {
         let frames = [[9, 0], [9, 0], [0, 0], [0, 9], [0, 9]];
-        let samples: Vec<Sample> =
-            (1..).zip(frames).map(|(n, frames)| Sample { at_ns: n * BIN_NS, frames }).collect();
+        let samples: Vec<Sample> = (1..)
+            .zip(frames)
+            .map(|(n, frames)| Sample { at_ns: n * BIN_NS, length_ns: BIN_NS, frames })
+            .collect();
         assert_eq!(runs(&samples, Side::A), [(0, 2 * BIN_NS)]);
         assert_eq!(runs(&samples, Side::B), [(3 * BIN_NS, 5 * BIN_NS)]);
     }

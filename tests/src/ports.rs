@@ -17,6 +17,8 @@ use crate::wait::now_ns;
 pub struct Sample {
     /// End of the interval, nanoseconds of CLOCK_MONOTONIC.
     pub at_ns: u64,
+    /// Of the interval, nanoseconds: 10 ms, and more where the thread that counts was late.
+    pub length_ns: u64,
     /// From A and from B.
     pub frames: [u64; 2],
 }
@@ -28,7 +30,8 @@ impl Sample {
 
     /// Whether a node forwarded in this interval.
     pub fn forwarded(&self, side: Side) -> bool {
-        self.frames[usize::from(side == Side::B)] >= Self::FORWARDING
+        let length = self.length_ns.max(BIN_NS);
+        self.frames[usize::from(side == Side::B)] * BIN_NS >= Self::FORWARDING * length
     }
 }
 
@@ -49,15 +52,16 @@ impl PortWatch {
         // `/proc/net` follows the thread, so the file is opened inside and read from anywhere.
         let mut counters = switch.within(|| std::fs::File::open("/proc/thread-self/net/dev"))??;
         let thread = std::thread::spawn(move || {
-            let mut before: Option<[u64; 2]> = None;
+            let mut before: Option<([u64; 2], u64)> = None;
             while !ended.load(Ordering::Relaxed) {
                 if let Some(now) = read(&mut counters) {
-                    if let Some(before) = before {
+                    let at_ns = now_ns();
+                    if let Some((before, since_ns)) = before {
                         let frames = [now[0].saturating_sub(before[0]), now[1].saturating_sub(before[1])];
                         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                        kept.push(Sample { at_ns: now_ns(), frames });
+                        kept.push(Sample { at_ns, length_ns: at_ns.saturating_sub(since_ns), frames });
                     }
-                    before = Some(now);
+                    before = Some((now, at_ns));
                 }
                 std::thread::sleep(Duration::from_nanos(BIN_NS));
             }
