@@ -158,8 +158,8 @@ impl World {
     /// With the first broken promise, and when, ns.
     pub fn run(mut self) -> Result<Outcome, (Violation, u64)> {
         while let Some(Reverse((time, _, thing))) = self.queue.pop() {
-            // A planned move that begins just before the end may be finished.
-            let is_over = time > self.plan.end && self.settled().is_some();
+            // A planned move that begins just before the end may be finished, and who leaves may carry its strays to the last.
+            let is_over = time > self.plan.end && self.settled().is_some() && self.leaving == [false; 2];
             if is_over || time > self.plan.end + 4 * self.failover_ns {
                 break;
             }
