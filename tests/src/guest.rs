@@ -1,7 +1,8 @@
 //! A virtual machine in a node's place: csmd on a kernel and a clock of its own, and network cards that are no veth.
 //!
 //! What no namespace can have is tried here: the machine's clock is set while csmd runs, and the machine stands still as a
-//! whole, with its clock (a paused guest, the end of a live migration) or without (a host that gives it no time).
+//! whole, with its clock (a paused guest, the end of a live migration) or without (a host that gives it no time). Its port on
+//! the clients' VLAN is a port channel of two cards, for which the lab's own kernel may have no driver.
 
 pub mod deed;
 
@@ -18,6 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::channel::Channel;
 use crate::netns::Netns;
 use crate::status::Status;
 use crate::topology::{Side, VLANS};
@@ -34,6 +36,10 @@ const COMMAND: Duration = Duration::from_secs(60);
 const CHUNK: usize = 1_500;
 const SOCKET: &str = "/run/csm.sock";
 const LOG: &str = "/run/csmd.log";
+/// Its cards: one for each VLAN, and another for the clients'.
+const CARDS: usize = VLANS.len() + 1;
+/// The lab's ends of the cards of the port channel, eth1 and eth4.
+const LINKS: [&str; 2] = ["tap1", "tap4"];
 
 /// What to boot.
 #[derive(Debug, Clone)]
@@ -51,15 +57,17 @@ pub struct Guest {
     console: ChildStdin,
     lines: Receiver<String>,
     monitor: PathBuf,
+    channel: Channel,
 }
 
 impl Guest {
-    /// Boots a guest whose ports eth1 to eth3 are the cables of `node`, whose own ends csmd then no longer can use.
+    /// Boots a guest whose ports are the cables of `node`, whose own ends csmd then no longer can use: eth1 and eth4, as one port
+    /// channel, that of the clients' VLAN, eth2 and eth3 the others.
     ///
     /// # Errors
     /// Without qemu, or when the guest does not come up.
     pub fn boot(image: &Image, node: &Netns, runtime: &Path) -> Result<Self> {
-        plug(node)?;
+        let port = plug(node)?;
         let monitor = runtime.join("monitor.sock");
         let mut command = node.command("qemu-system-x86_64")?;
         command
@@ -81,7 +89,7 @@ impl Guest {
             .chain(["host_tso4", "host_tso6", "host_ecn", "host_ufo"])
             .map(|feature| format!(",{feature}=off"))
             .collect::<String>();
-        for n in 1..=VLANS.len() {
+        for n in 1..=CARDS {
             command
                 .arg("-netdev")
                 .arg(format!("tap,id=n{n},ifname=tap{n},script=no,downscript=no"))
@@ -99,25 +107,25 @@ impl Guest {
                 .map(|line| String::from_utf8_lossy(&line).trim_end().to_owned())
                 .try_for_each(|line| tell.send(line))
         });
-        let mut guest = Self { qemu, console, lines, monitor };
+        let mut guest = Self { qemu, console, lines, monitor, channel: port };
         guest.read_until(READY, BOOT)?;
         Ok(guest)
     }
 
-    /// Starts csmd with this configuration. The node's own addresses stand on eth1 and eth2.
+    /// Starts csmd with this configuration, in which eth1 becomes a port channel. Of the node's own addresses csmd makes that on the
+    /// channel; the other stands on eth2.
     ///
     /// # Errors
     /// With what the guest says about it.
     pub fn start_csmd(&mut self, side: Side, configuration: &str) -> Result<()> {
-        self.put("/run/csm.cfg", configuration.as_bytes())?;
+        self.put("/run/csm.cfg", on_a_channel(configuration)?.as_bytes())?;
         // The kernel counts from 0; a name must be free before it is given.
-        for n in (0..VLANS.len()).rev() {
+        for n in (0..CARDS).rev() {
             self.run(&format!("ip link set dev eth{n} name eth{}", n + 1))?;
         }
-        for (n, address) in (1..).zip(side.addresses()) {
-            self.run(&format!("ip addr add {address}/24 dev eth{n}"))?;
-        }
-        for n in 1..=VLANS.len() {
+        let [_, on_vlan3] = side.addresses();
+        self.run(&format!("ip addr add {on_vlan3}/24 dev eth2"))?;
+        for n in 1..=CARDS {
             self.run(&format!("ip link set dev eth{n} up"))?;
         }
         self.run(&format!(
@@ -184,16 +192,45 @@ impl Guest {
         self.signal(Signal::SIGCONT)
     }
 
+    /// Takes the carrier of the channel's second link, or gives it back; the lab's end of the channel sees the same.
+    ///
+    /// # Errors
+    /// When qemu does not obey, or of the kernel.
+    pub fn set_second_link(&mut self, node: &Netns, up: bool) -> Result<()> {
+        self.channel.use_only(node, if up { &LINKS } else { &LINKS[..1] })?;
+        self.ask_monitor_with("set_link", &format!("{{\"name\": \"n{CARDS}\", \"up\": {up}}}"))
+    }
+
+    /// Whether the guest's channel has a link that is down.
+    ///
+    /// # Errors
+    /// When the guest does not answer.
+    pub fn channel_is_short(&mut self) -> Result<bool> {
+        Ok(self.run("cat /proc/net/bonding/Port-channel1")?.contains("MII Status: down"))
+    }
+
+    /// Packets that each link of the channel has carried to the guest and from it.
+    ///
+    /// # Errors
+    /// Of `ip`.
+    pub fn carried(&self) -> Result<[[u64; 2]; 2]> {
+        self.channel.carried()
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill(Pid::from_raw(self.qemu.id().cast_signed()), signal)?)
     }
 
     /// One command of the QEMU machine protocol (docs/interop/qmp-spec.rst), which takes none before `qmp_capabilities`.
     fn ask_monitor(&self, command: &str) -> Result<()> {
+        self.ask_monitor_with(command, "{}")
+    }
+
+    fn ask_monitor_with(&self, command: &str, arguments: &str) -> Result<()> {
         let mut stream = UnixStream::connect(&self.monitor).context("qemu's monitor")?;
         stream.set_read_timeout(Some(COMMAND))?;
-        for command in ["qmp_capabilities", command] {
-            writeln!(stream, "{{\"execute\": \"{command}\"}}")?;
+        for (command, arguments) in [("qmp_capabilities", "{}"), (command, arguments)] {
+            writeln!(stream, "{{\"execute\": \"{command}\", \"arguments\": {arguments}}}")?;
         }
         // The greeting, an answer to each, and events between them.
         let mut returned = 0;
@@ -245,22 +282,35 @@ impl Drop for Guest {
     }
 }
 
-/// Joins each of the node's cables to a port for the guest; the namespace itself has no address any more and is silent.
-fn plug(node: &Netns) -> Result<()> {
+/// Joins each of the node's cables to a port for the guest, that of the clients' VLAN to two; the namespace itself has no address
+/// any more and is silent.
+fn plug(node: &Netns) -> Result<Channel> {
     for scope in ["all", "default"] {
         node.sysctl(&format!("ipv6/conf/{scope}/disable_ipv6"), "1")?;
     }
-    let lines = (1..=VLANS.len()).flat_map(|n| {
+    let mut lines: Vec<String> = (1..=CARDS)
+        .flat_map(|n| [format!("tuntap add dev tap{n} mode tap"), format!("link set dev tap{n} up")])
+        .collect();
+    lines.extend((1..=VLANS.len()).map(|n| format!("addr flush dev eth{n}")));
+    lines.extend((2..=VLANS.len()).flat_map(|n| {
         [
-            format!("addr flush dev eth{n}"),
             format!("link add name br{n} type bridge stp_state 0 mcast_snooping 0"),
-            format!("tuntap add dev tap{n} mode tap"),
             format!("link set dev eth{n} master br{n} up"),
             format!("link set dev tap{n} master br{n} up"),
             format!("link set dev br{n} up"),
         ]
-    });
-    node.ip(&lines.collect::<Vec<_>>())
+    }));
+    node.ip(&lines)?;
+    Channel::start(node, LINKS, "eth1")
+}
+
+/// `configuration` with a port channel of eth1 and eth4 where it has eth1.
+fn on_a_channel(configuration: &str) -> Result<String> {
+    let access = "interface eth1\n switchport access vlan 2\n";
+    ensure!(configuration.contains(access), "there is no access port eth1 in:\n{configuration}");
+    let channel = "interface eth1\n channel-group 1 mode on\ninterface eth4\n channel-group 1 mode on\n\
+                   interface Port-channel1\n switchport access vlan 2\n";
+    Ok(configuration.replace(access, channel))
 }
 
 /// Polls a guest's status until `look` is content.

@@ -5,14 +5,14 @@
 //! real's base makes base and the program's count together the number that was found. On a standby the same, so that a
 //! takeover knows the loads from its first packet on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use csm_common::service::{VSERVER_LEASTCONNS, of_weighted_slot};
 
 use super::family::Wire;
 use super::plan::{Contents, Desired};
-use crate::model::{Config, Face, Name, Predictor, Serverfarm};
+use crate::model::{Config, Name, Predictor};
 
 /// A farm whose loads count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,26 +28,28 @@ pub struct Farm {
 pub fn farms(config: &Config, desired: &Desired) -> Vec<Farm> {
     let weights: BTreeMap<u32, u32> =
         slots(&desired.contents).chain(slots(&desired.contents6)).map(of_weighted_slot).collect();
+    let counted: HashSet<&Name> =
+        config.serverfarms.iter().filter(|farm| farm.is_counted()).map(|farm| &farm.name).collect();
     // The program counts by virtual server: what it subtracts of one farm it does of its backup, too.
-    let beside = |name: &Name| {
-        config.vservers.iter().flat_map(|vserver| config.faces(vserver)).any(|Face { vserver, .. }| {
-            let backup = vserver.backup.as_ref().map(|backup| &backup.farm);
-            let farms = || vserver.serverfarm.iter().chain(backup);
-            farms().any(|farm| farm == name)
-                && farms().filter_map(|farm| config.serverfarm(farm)).any(Serverfarm::is_counted)
-        })
-    };
+    let beside: HashSet<&Name> = config
+        .vservers
+        .iter()
+        .flat_map(|vserver| config.farm_pairs_of(vserver))
+        .filter(|pair| pair.iter().flatten().any(|name| counted.contains(name)))
+        .flat_map(|pair| pair.into_iter().flatten())
+        .collect();
+    let mut reals: HashMap<&Name, BTreeMap<u32, Option<u32>>> = HashMap::new();
+    for (number, known) in &desired.reals {
+        reals.entry(&known.key.farm).or_default().insert(*number, weights.get(number).copied());
+    }
     let counted = config.serverfarms.iter().filter_map(|farm| match farm.predictor {
         Predictor::LeastConns { slowstart_s } => Some((&farm.name, slowstart_s)),
-        _ => (farm.is_limited() || beside(&farm.name)).then_some((&farm.name, 0)),
+        _ => (farm.is_limited() || beside.contains(&farm.name)).then_some((&farm.name, 0)),
     });
     counted
-        .map(|(name, slowstart_s)| {
-            let reals = desired.reals.iter().filter(|(_, known)| known.key.farm == *name);
-            Farm {
-                slowstart: Duration::from_secs(slowstart_s.into()),
-                reals: reals.map(|(number, _)| (*number, weights.get(number).copied())).collect(),
-            }
+        .map(|(name, slowstart_s)| Farm {
+            slowstart: Duration::from_secs(slowstart_s.into()),
+            reals: reals.remove(name).unwrap_or_default(),
         })
         .collect()
 }

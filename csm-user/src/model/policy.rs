@@ -107,11 +107,22 @@ impl Config {
 
     /// The farms of `vserver` and of its policies, those that stand in included; some more than once.
     pub fn farms_of<'a>(&'a self, vserver: &'a Vserver) -> impl Iterator<Item = &'a Serverfarm> {
+        self.farm_names_of(vserver).filter_map(|name| self.serverfarm(name))
+    }
+
+    /// Their names, also of such as are not there: to be compared with another, which needs no look-up.
+    pub fn farm_names_of<'a>(&'a self, vserver: &'a Vserver) -> impl Iterator<Item = &'a Name> {
+        self.farm_pairs_of(vserver).flatten().flatten()
+    }
+
+    /// The names of the farm and of its backup, of `vserver` itself and of each of its policies.
+    pub fn farm_pairs_of<'a>(&'a self, vserver: &'a Vserver) -> impl Iterator<Item = [Option<&'a Name>; 2]> {
+        let pair = |farm: &'a Option<Name>, backup: &'a Option<Backup>| {
+            [farm.as_ref(), backup.as_ref().map(|backup| &backup.farm)]
+        };
         let policies = vserver.policies.iter().filter_map(|name| self.policy(name));
-        let of_policies = policies.flat_map(|policy| {
-            policy.serverfarm.iter().chain(policy.backup.iter().map(|backup| &backup.farm))
-        });
-        vserver.farms().chain(of_policies).filter_map(|name| self.serverfarm(name))
+        std::iter::once(pair(&vserver.serverfarm, &vserver.backup))
+            .chain(policies.map(move |policy| pair(&policy.serverfarm, &policy.backup)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is to be checked, derived from the configuration. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::health::RealKey;
@@ -47,10 +47,11 @@ impl Target {
 #[must_use]
 pub fn targets(config: &Config) -> Vec<Target> {
     let mut targets = Vec::new();
+    let virtual_ports = virtual_ports(config);
     for farm in &config.serverfarms {
         for real in farm.reals.iter().filter(|real| real.admin != RealAdmin::OutOfService) {
             for probe in config.probes.iter().filter(|probe| farm.checks(real, &probe.name)) {
-                let ports = ports(config, farm, real, probe);
+                let ports = ports(virtual_ports.get(&farm.name), real, probe);
                 targets.extend(ports.into_iter().map(|port| target(config, farm, real, probe, port)));
             }
         }
@@ -71,20 +72,24 @@ fn target(config: &Config, farm: &Serverfarm, real: &Real, probe: &Probe, port: 
     }
 }
 
-fn ports(config: &Config, farm: &Serverfarm, real: &Real, probe: &Probe) -> BTreeSet<Option<u16>> {
+/// The virtual ports of each farm that has any.
+fn virtual_ports(config: &Config) -> HashMap<&Name, BTreeSet<Option<u16>>> {
+    let mut of_farms: HashMap<_, BTreeSet<_>> = HashMap::new();
+    for vserver in &config.vservers {
+        let Some(port) = vserver.virtual_server.map(|to| to.port).filter(|port| *port != 0) else { continue };
+        for farm in config.farm_names_of(vserver) {
+            of_farms.entry(farm).or_default().insert(Some(port));
+        }
+    }
+    of_farms
+}
+
+fn ports(of_farm: Option<&BTreeSet<Option<u16>>>, real: &Real, probe: &Probe) -> BTreeSet<Option<u16>> {
     let Some(own) = probe.kind.port() else { return BTreeSet::from([None]) };
     if let Some(port) = probe.port.or(real.port) {
         return BTreeSet::from([Some(port)]);
     }
-    let virtual_ports: BTreeSet<_> = config
-        .vservers
-        .iter()
-        .filter(|vserver| config.farms_of(vserver).any(|known| known.name == farm.name))
-        .filter_map(|vserver| vserver.virtual_server)
-        .filter(|virtual_server| virtual_server.port != 0)
-        .map(|virtual_server| Some(virtual_server.port))
-        .collect();
-    if virtual_ports.is_empty() { BTreeSet::from([Some(own)]) } else { virtual_ports }
+    of_farm.cloned().unwrap_or_else(|| BTreeSet::from([Some(own)]))
 }
 
 #[cfg(test)]

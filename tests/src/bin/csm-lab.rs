@@ -17,6 +17,7 @@ use csm_tests::lab::{Lab, Options};
 use csm_tests::matrix::{self, Bench, Mode, Trouble, table};
 use csm_tests::node::{Fault, NegativeControl};
 use csm_tests::programs::Programs;
+use csm_tests::scale;
 use csm_tests::scenario::{self, Outline, Traffic};
 use csm_tests::traffic::{http, msg_client, msg_server, stream, udp};
 use csm_tests::{cuts, netns, picture, report, standin, timers, topology, wait};
@@ -44,6 +45,8 @@ enum Command {
     Endure(EndureArgs),
     /// Random changes of the active node's configuration under traffic, against a start from the final text.
     Edits(EditsArgs),
+    /// A large configuration put in force on a running pair under traffic: how long it takes, and that nobody notices
+    Scale(ScaleArgs),
     /// Ends csmd before each step of what it writes, in turn: what is left is whole, and starts; prints a table.
     Cuts {
         /// Directory of the logs
@@ -70,6 +73,16 @@ struct EditsArgs {
     /// Another seed gives other edits
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Directory of the logs
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ScaleArgs {
+    /// Virtual servers, each with four real servers
+    #[arg(default_value_t = 5_000)]
+    vservers: u32,
     /// Directory of the logs
     #[arg(long)]
     out: Option<PathBuf>,
@@ -227,6 +240,7 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Timers(arguments) => return failovers(&arguments),
         Command::Endure(arguments) => return endure(&arguments),
         Command::Edits(arguments) => return edit(&arguments),
+        Command::Scale(arguments) => return enlarge(&arguments),
         Command::Cuts { out } => cut(out)?,
         Command::Guest(arguments) => return stand_still(&arguments),
         Command::Clean => {
@@ -350,6 +364,33 @@ fn edit(arguments: &EditsArgs) -> Result<ExitCode> {
     println!(
         "{taken} edits in force, {refused} refused, {average} ms each, {longest} ms at most; no connection lost; {compared} \
          entries of the maps are those of a start from the final text"
+    );
+    if !leaks.is_empty() {
+        bail!("left behind: {leaks:?}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn enlarge(arguments: &ScaleArgs) -> Result<ExitCode> {
+    prepare()?;
+    let out = arguments.out.clone().map_or_else(default_out, Ok)?;
+    let auto = "  sync auto\n".to_owned();
+    let mut options = Options::small(Programs::beside_this_one()?, out.clone());
+    options.group = [auto.clone(), auto];
+    let mut lab = Lab::build(options)?;
+    let found = scale::run(&mut lab, arguments.vservers);
+    let leaks = lab.take_down()?;
+    let scale::Summary { octets, checked, applied, synchronized, printed, changed, silence, takeover } =
+        found.with_context(|| format!("logs are in {}", out.display()))?;
+    println!(
+        "{} virtual servers more, {} real servers, {octets} octets:\n\
+         checked in {checked:.2?}, in force in {applied:.2?}, on both nodes in {synchronized:.2?}, printed in {printed:.2?}\n\
+         one real server more out of service: {changed:.2?}\n\
+         {} of {} connections kept; longest silence {silence:.2?}, around a kill {takeover:.2?}",
+        arguments.vservers,
+        arguments.vservers * scale::REALS,
+        scale::CONNECTIONS,
+        scale::CONNECTIONS,
     );
     if !leaks.is_empty() {
         bail!("left behind: {leaks:?}");

@@ -36,14 +36,20 @@ pub enum Deed {
     Freeze,
     /// As `Pause`, but for half a failover time.
     Moment,
+    /// The second link of its port channel loses its carrier.
+    Unplug,
+    /// It has it again.
+    Plug,
     /// `clear module csm 5 ft active` at its peer.
     TakeBack,
 }
 
 impl Deed {
-    /// All, in an order in which the guest has the role for the first four, is standby for the next three, and has the role
+    /// All, in an order in which the guest has the role for the first six, is standby for the next three, and has the role
     /// again for `Freeze`.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
+        Self::Unplug,
+        Self::Plug,
         Self::Clock(3_600),
         Self::Clock(-86_400),
         Self::Moment,
@@ -62,6 +68,8 @@ impl Deed {
             Self::Pause => "paused for 10 s, its clock with it".into(),
             Self::Freeze => "no time for 10 s, its clock goes on".into(),
             Self::Moment => "paused for half a failover time".into(),
+            Self::Unplug => "a link of its port channel down".into(),
+            Self::Plug => "that link up again".into(),
             Self::TakeBack => "switchover on command".into(),
         }
     }
@@ -70,7 +78,7 @@ impl Deed {
     fn moves(self, active: Side) -> bool {
         match self {
             Self::Pause | Self::Freeze => active == Side::A,
-            Self::Clock(_) | Self::Moment => false,
+            Self::Clock(_) | Self::Moment | Self::Unplug | Self::Plug => false,
             Self::TakeBack => true,
         }
     }
@@ -143,6 +151,11 @@ pub fn all(image: &Image, programs: Programs, out: PathBuf, mut tell: impl FnMut
         good &= outcome.complaints.is_empty();
         tell(&outcome);
     }
+    let carried = guest.carried()?;
+    ensure!(
+        carried.iter().flatten().all(|&packets| packets > 100),
+        "not all of the channel was used: {carried:?}"
+    );
     drop((traffic, guest));
     let leaks = lab.take_down()?;
     ensure!(leaks.is_empty(), "left behind: {leaks:?}");
@@ -195,6 +208,13 @@ fn apply(deed: Deed, lab: &mut Lab, guest: &mut Guest) -> Result<()> {
             guest.freeze()?;
             wait::observe(STILL)?;
             guest.thaw()?;
+        }
+        Deed::Unplug | Deed::Plug => {
+            let up = deed == Deed::Plug;
+            guest.set_second_link(lab.topology.node(Side::A), up)?;
+            wait::until("the guest's channel to notice", LIMIT, Duration::from_millis(200), || {
+                Ok((guest.channel_is_short()? != up).then_some(()))
+            })?;
         }
         Deed::TakeBack => {
             lab.nodes[1].command("clear module csm 5 ft active")?;

@@ -11,8 +11,8 @@ use crate::packages::ensure_programs;
 use crate::toolchain::Toolchain;
 use crate::{exec, toolchain};
 
-/// Cards as a hypervisor offers them, and the veth of csmd's own addresses.
-const MODULES: [&str; 8] = [
+/// Cards as a hypervisor offers them, the veth of csmd's own addresses, and port channels.
+const MODULES: [&str; 10] = [
     "drivers/virtio",
     "drivers/net/virtio_net.ko",
     "drivers/net/net_failover.ko",
@@ -21,6 +21,8 @@ const MODULES: [&str; 8] = [
     "net/bridge/bridge.ko",
     "net/802",
     "net/llc",
+    "drivers/net/bonding",
+    "net/tls/tls.ko",
 ];
 
 /// Takes commands on the console, one a line, and tells how each ended.
@@ -45,7 +47,7 @@ pub(crate) fn run(toolchain: &Toolchain, profile: Profile) -> Result<()> {
     let contents = Contents {
         programs: &programs,
         modules: &MODULES,
-        loaded: "virtio_pci virtio_net veth",
+        loaded: "virtio_pci virtio_net veth bonding",
         script: SCRIPT,
     };
     let initrd = guest::pack(&kernel, &contents, &exec::target_dir().join("kernels/machine"))?;

@@ -87,13 +87,16 @@ fn stand_in(
 
 /// TCP cannot go on at another server.
 fn failaction(checker: &mut Checker<'_>, farm: &Serverfarm) {
+    if farm.failaction != Some(Failaction::Reassign) || !farm.nat_server {
+        return;
+    }
     let config = checker.config;
     let tcp = config.vservers.iter().any(|vserver| {
         let protocol = vserver.virtual_server.map(|server| server.protocol);
-        config.farms_of(vserver).any(|of| of.name == farm.name)
-            && matches!(protocol, Some(Protocol::TCP | Protocol::Any))
+        matches!(protocol, Some(Protocol::TCP | Protocol::Any))
+            && config.farm_names_of(vserver).any(|of| *of == farm.name)
     });
-    if farm.failaction == Some(Failaction::Reassign) && farm.nat_server && tcp {
+    if tcp {
         let section = Section::Serverfarm(farm.name.clone());
         let place = checker.tree.place(&section, Id::Failaction, "reassign");
         let message = "with `nat server` connections of TCP cannot go on at another real: they are reset, as by `purge`";
