@@ -53,14 +53,14 @@ impl OwnGateways {
     }
 
     /// Group `number` has learned that its address is that of `host`; true if that is new.
-    pub(super) fn learn(&self, number: u16, mac: [u8; 6], host: Option<Host>) -> bool {
+    pub(super) fn learn(&self, number: u16, mac: [u8; 6], host: Host) -> bool {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let before = known.iter().find(|(_, (of, _))| *of == number).map(|(host, _)| *host);
-        if before == host {
+        if before == Some(host) {
             return false;
         }
         known.retain(|_, (of, _)| *of != number);
-        known.extend(host.map(|host| (host, (number, mac))));
+        known.insert(host, (number, mac));
         true
     }
 }
@@ -214,12 +214,10 @@ module csm 5
         let own = OwnGateways::new(&config);
         let [first, second] = [1, 9].map(|host| Host::on(IpAddr::from([10, 6, 0, host]), 136));
         assert_eq!(own.get(first), None);
-        let steps =
-            [(Some(first), true), (Some(first), false), (Some(second), true), (None, true), (None, false)];
-        for (host, is_new) in steps {
+        for (host, is_new) in [(first, true), (first, false), (second, true), (second, false)] {
             assert_eq!(own.learn(1, inner.group.mac, host), is_new, "{host:?}");
             let known = [first, second].map(|known| own.get(known).is_some());
-            assert_eq!(known, [host == Some(first), host == Some(second)], "{host:?}");
+            assert_eq!(known, [host == first, host == second], "{host:?}");
         }
         let outer = Host::on(IpAddr::from([10, 100, 0, 1]), 4094);
         assert_eq!(own.get(outer).map(|(number, _)| number), Some(0), "the other group's");

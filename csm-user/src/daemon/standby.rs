@@ -97,15 +97,14 @@ impl Authority for Gate {
         self.gates.load(self.number.into()).state_at(monotonic_ns()) == GateState::Open
     }
 
-    fn learned(&self, address: Option<IpAddr>) -> Vec<Vec<u8>> {
-        let of_v4 = match address {
-            Some(IpAddr::V4(address)) => Some(address),
-            _ => None,
-        };
-        if let Err(error) = self.addresses.set(self.number.into(), self.group.vlan, of_v4) {
+    fn learned(&self, address: IpAddr) -> Vec<Vec<u8>> {
+        // A group of IPv6 does not learn its address.
+        if let IpAddr::V4(address) = address
+            && let Err(error) = self.addresses.set(self.number.into(), self.group.vlan, address)
+        {
             tracing::error!(%error, "the learned address of HSRP group {} could not be written", self.number);
         }
-        address.map(|address| announcement(self.group.mac, address, self.tag)).unwrap_or_default()
+        announcement(self.group.mac, address, self.tag)
     }
 }
 
@@ -360,8 +359,9 @@ pub(super) fn report(node: &Node) {
     let status = groups.handle.status();
     for (spoken, status) in groups.spoken.iter().zip(&status).filter(|(spoken, _)| spoken.learns) {
         let vlan = spoken.vlan.get();
-        let host = status.address.map(|address| Host::on(address, vlan));
-        if node.own_gateways.learn(spoken.number, spoken.mac, host) {
+        if let Some(address) = status.address
+            && node.own_gateways.learn(spoken.number, spoken.mac, Host::on(address, vlan))
+        {
             node.neighbours.rewrite(vlan);
         }
     }

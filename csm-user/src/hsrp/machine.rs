@@ -127,8 +127,8 @@ pub enum Effect {
     Disarm(Timer),
     /// Tell the network where the virtual address is now (I).
     Announce,
-    /// The virtual address, of a group that learns it: what the active router says, or none any more.
-    Address(Option<IpAddr>),
+    /// The virtual address, of a group that learns it: what the active router says.
+    Address(IpAddr),
     /// The state changed.
     Became(State),
     /// Another router is active or standby now, or none.
@@ -468,8 +468,11 @@ impl Machine {
 
     /// E: what the active router says, unless it is configured here.
     fn learn(&mut self, message: &Message, effects: &mut Vec<Effect>) {
-        if self.params.address.is_none() && message.address.is_some() {
-            self.set_address(message.address, effects);
+        if self.params.address.is_none()
+            && let Some(address) = message.address
+            && self.address.replace(address) != Some(address)
+        {
+            effects.push(Effect::Address(address));
         }
         if self.params.timers.is_none() {
             (self.hello, self.hold) = (message.hello, message.hold);
@@ -526,13 +529,6 @@ impl Machine {
         if self.active != router {
             self.active = router;
             effects.push(Effect::Roles);
-        }
-    }
-
-    fn set_address(&mut self, address: Option<IpAddr>, effects: &mut Vec<Effect>) {
-        if self.address != address {
-            self.address = address;
-            effects.push(Effect::Address(address));
         }
     }
 

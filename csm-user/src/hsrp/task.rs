@@ -73,7 +73,7 @@ pub trait Authority: Send + Sync {
     fn is_open(&self) -> bool;
     /// The group has learned its virtual address: what tells the network where it is, as
     /// [`SpeakerPort::announcement`].
-    fn learned(&self, address: Option<IpAddr>) -> Vec<Vec<u8>>;
+    fn learned(&self, address: IpAddr) -> Vec<Vec<u8>>;
 }
 
 /// What the daemon tells a group.
@@ -481,11 +481,9 @@ impl Group {
     }
 
     /// Before the gate may open: the program answers for the address.
-    fn learned(&mut self, address: Option<IpAddr>) {
+    fn learned(&mut self, address: IpAddr) {
         let (interface, group) = (&self.interface, self.machine.params().group);
-        if let Some(address) = address {
-            tracing::info!("%HSRP: {interface} Grp {group} has learned its virtual address {address}");
-        }
+        tracing::info!("%HSRP: {interface} Grp {group} has learned its virtual address {address}");
         if let Mouth::Port(_, port) = &mut self.mouth {
             port.announcement = port.authority.learned(address);
         }

@@ -105,13 +105,11 @@ impl LearnedAddresses {
     ///
     /// # Errors
     /// If the map cannot be read or written.
-    pub fn set(&self, number: u32, vlan: u16, address: Option<Ipv4Addr>) -> io::Result<()> {
-        let wanted = address.map(|address| AddressKey { ip_be: be(address), vlan, pad: 0 });
-        if let Some(key) = wanted {
-            self.map.set(&key, &number, Update::Any)?;
-        }
+    pub fn set(&self, number: u32, vlan: u16, address: Ipv4Addr) -> io::Result<()> {
+        let wanted = AddressKey { ip_be: be(address), vlan, pad: 0 };
+        self.map.set(&wanted, &number, Update::Any)?;
         let before = self.map.entries()?.into_iter().filter(|&(_, known)| known == number);
-        for (key, _) in before.filter(|(key, _)| Some(*key) != wanted) {
+        for (key, _) in before.filter(|(key, _)| *key != wanted) {
             self.map.delete(&key)?;
         }
         Ok(())
