@@ -90,7 +90,8 @@ impl Announcer {
         })
     }
 
-    /// Time between two announcements while nothing else happens, from the next one on; whole seconds count.
+    /// Time between two announcements while nothing else happens, for the thread that repeats them when it wakes next; whole
+    /// seconds count.
     pub fn set_refresh(&self, refresh: Duration) {
         self.refresh_s.store(refresh.as_secs().max(1), Ordering::Relaxed);
     }

@@ -40,7 +40,7 @@ pub struct Action {
 #[derive(Clone, Copy, Debug)]
 pub struct Owner {
     /// Between two bursts once the sequence is through.
-    pub refresh: Duration,
+    refresh: Duration,
     /// `None` while not active.
     due: Option<Due>,
     /// Last burst that began the sequence.
@@ -61,6 +61,14 @@ impl Default for Owner {
 }
 
 impl Owner {
+    /// Between two bursts once the sequence is through, from the last one on; [`Owner::on`] is to follow.
+    pub fn set_refresh(&mut self, refresh: Duration) {
+        if let Some(due) = self.due.as_mut().filter(|due| due.sent > REPEATS.len()) {
+            due.at = due.at.saturating_sub(self.refresh) + refresh;
+        }
+        self.refresh = refresh;
+    }
+
     /// `event` happened at `now`, which never goes back.
     pub fn on(&mut self, event: Event, now: Duration) -> Action {
         match (event, self.due) {
@@ -88,7 +96,7 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
-    use super::{Event, Owner, REFRESH};
+    use super::{Action, Event, Owner, REFRESH};
     use std::time::Duration;
 
     fn ms(ms: u64) -> Duration {
@@ -113,9 +121,34 @@ mod tests {
 
     #[test]
     fn the_refresh_may_come_more_often_or_less() {
-        let mut owner = Owner { refresh: ms(10_000), ..Owner::default() };
+        let mut owner = Owner::default();
+        owner.set_refresh(ms(10_000));
         let sent = bursts(&mut owner, Event::Announce, ms(1000), ms(30_000));
         assert_eq!(sent, [1000, 1020, 1120, 1620, 3620, 13_620, 23_620]);
+    }
+
+    #[test]
+    fn another_refresh_counts_from_the_last_burst_and_leaves_the_sequence_alone() {
+        let begun = |until| {
+            let mut owner = Owner::default();
+            bursts(&mut owner, Event::Announce, ms(1000), until);
+            owner
+        };
+        // The last one was at 18,620, and the next would be at 33,620.
+        for (refresh, next) in [(60_000, 78_620), (10_000, 28_620), (3_000, 21_620)] {
+            let mut owner = begun(ms(20_000));
+            owner.set_refresh(ms(refresh));
+            assert_eq!(owner.on(Event::Tick, ms(20_000)), Action { send: false, next: Some(ms(next)) });
+        }
+        let mut owner = begun(ms(20_000));
+        owner.set_refresh(ms(1000));
+        assert!(owner.on(Event::Tick, ms(20_000)).send, "overdue");
+        let mut owner = begun(ms(1200));
+        owner.set_refresh(ms(1));
+        assert_eq!(owner.on(Event::Tick, ms(1200)).next, Some(ms(1620)));
+        let mut silent = Owner::default();
+        silent.set_refresh(ms(1));
+        assert_eq!(silent.on(Event::Tick, ms(1200)), Action { send: false, next: None });
     }
 
     #[test]

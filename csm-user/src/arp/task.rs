@@ -72,6 +72,11 @@ impl AnnounceThread {
         self.tell(Event::Rival);
     }
 
+    /// [`Announcer::set_refresh`] has changed the time between two announcements. Does not wait.
+    pub fn refreshed(&self) {
+        self.tell(Event::Tick);
+    }
+
     /// Hosts of bridge groups that are announced, too, from now on.
     pub fn stations(&self, stations: Vec<Station>) {
         if let Err(error) = self.announcer.set_stations(stations) {
@@ -110,7 +115,7 @@ fn run(announcer: &Announcer, waiting: &Receiver<Event>, counters: &Counters, ma
             Err(RecvTimeoutError::Timeout) => Event::Tick,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        owner.refresh = announcer.refresh();
+        owner.set_refresh(announcer.refresh());
         let action = owner.on(event, start.elapsed());
         next = action.next;
         if action.send && may_speak() {

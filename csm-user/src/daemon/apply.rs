@@ -71,6 +71,8 @@ pub struct Changes {
 pub enum Wish {
     /// Addresses came that nobody has heard of.
     Announce,
+    /// They are announced in other intervals.
+    Refresh,
     /// To be taken back at that time, unless confirmed; the number is that of the change.
     Revert(Instant, u64),
     /// The peer's configuration is to be compared.
@@ -317,7 +319,10 @@ impl Node {
             (self.deltas)(Delta::Rescoped);
         }
         let _numbers = self.neighbours.want(&new);
-        self.changes.announcer.set_refresh(after.variables.gratuitous);
+        if after.variables.gratuitous != before.variables.gratuitous {
+            self.changes.announcer.set_refresh(after.variables.gratuitous);
+            self.changes.wish(Wish::Refresh);
+        }
         if let Err(error) = self.announce_changes(&known) {
             tracing::warn!(%error, "what is announced at a takeover could not be changed");
         }

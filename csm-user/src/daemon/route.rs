@@ -499,6 +499,7 @@ impl Router<'_> {
     fn wish(&self, wish: &Wish) {
         match *wish {
             Wish::Announce => self.announcements.announce(),
+            Wish::Refresh => self.announcements.refreshed(),
             Wish::Revert(at, number) => {
                 // The node may be taken down before.
                 let node = Arc::downgrade(self.node);

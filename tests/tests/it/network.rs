@@ -283,10 +283,17 @@ fn announcements_reach_the_wire_at_once_and_are_repeated_until_stopped() {
         drop(silent);
         assert_eq!(counters.frames.load(Ordering::Relaxed), 0);
 
-        let thread = AnnounceThread::spawn(announcer, || true).unwrap();
+        announcer.set_refresh(std::time::Duration::from_secs(60));
+        let thread = AnnounceThread::spawn(Arc::clone(&announcer), || true).unwrap();
         thread.announce();
-        for _ in 0..8 {
+        // The sequence is through.
+        for _ in 0..20 {
             soon("a repeat", next);
+        }
+        announcer.set_refresh(std::time::Duration::from_secs(1));
+        thread.refreshed();
+        for _ in 0..4 {
+            soon("a refresh after the shorter time", next);
         }
         thread.stop();
         let counters = Arc::clone(&thread.counters);
