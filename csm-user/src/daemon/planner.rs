@@ -94,14 +94,16 @@ impl Planner {
     }
 
     /// Learns what drained when an earlier csmd ended, from the maps that it left: its connections are told of, counted and
-    /// timed as before. To be called before the first plan.
+    /// timed as before. And which farms were down by their `threshold`. To be called before the first plan.
     ///
     /// # Errors
     /// Of the maps.
     pub fn recall(&self) -> io::Result<()> {
-        let inputs = self.inputs();
+        let mut inputs = self.inputs();
         let left = self.maps.read_back()?;
         let left6 = self.maps6.as_ref().map(Maps::read_back).transpose()?.unwrap_or_default();
+        inputs.numbers.recall(&left);
+        inputs.numbers.recall(&left6);
         self.directory.set(Directory::left(&left, &left6, &inputs.numbers));
         Ok(())
     }

@@ -9,7 +9,8 @@ use csm_common::net::{
     ADDRESS_ALIAS, ADDRESS_POOL, ADDRESS_VIRTUAL, Address, AddressKey, ROUTE_CONNECTED, ROUTE_VIA, Route,
 };
 use csm_common::service::{
-    ClientPrefix, Match, Networks, Origin, Pool, REAL_STICKY, REAL_USABLE, Real, Vserver, VserverKey,
+    ClientPrefix, Match, Networks, Origin, Pool, REAL_STICKY, REAL_USABLE, Real, VSERVER_FORWARD,
+    VSERVER_FTP, VSERVER_INSERVICE, Vserver, VserverKey,
 };
 use ipnet::IpNet;
 
@@ -91,6 +92,21 @@ impl Assignments {
             walk: 0,
             down: BTreeSet::new(),
             up: BTreeSet::new(),
+        }
+    }
+
+    /// Learns from the elements that a controller before this one left which farms were down by their `threshold`: one with
+    /// reals enough to stay, and too few to come back, stays as it was. Of one that had never been up nothing else is left.
+    pub fn recall<A: Wire>(&mut self, contents: &Contents<A>) {
+        for (&number, element) in &contents.vservers {
+            let Some(&id) = self.vservers.key(number) else { continue };
+            // Of FTP it keeps its sticky clients, and its ring alone tells.
+            let tells = VSERVER_FTP | VSERVER_FORWARD | VSERVER_INSERVICE;
+            let is_ftp = element.flags & tells == VSERVER_FTP | VSERVER_INSERVICE;
+            if element.farm == 0 || (is_ftp && element.ring_len == 0) {
+                self.down.insert(id);
+            }
+            self.up.insert(id);
         }
     }
 

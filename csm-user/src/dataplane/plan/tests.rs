@@ -429,6 +429,40 @@ fn a_farm_with_fewer_reals_than_its_threshold_is_down_until_enough_are_back() {
     assert_ne!(planned(&config, &health, &mut numbers).contents.vservers[&0].ring_len, 0);
 }
 
+/// By the same numbers, with what the maps tell of their farms.
+fn adopted(numbers: &Assignments, left: &Desired) -> Assignments {
+    let (vservers, reals) = (numbers.vservers.iter(), numbers.reals.iter());
+    let copied = |(number, id): (u32, &StableId)| (number, *id);
+    let mut adopted = Assignments::restored(vservers.map(copied), reals.map(copied));
+    adopted.recall(&left.contents);
+    adopted.recall(&left.contents6);
+    adopted
+}
+
+#[test]
+fn a_farm_between_its_thresholds_stays_as_it_was_over_a_restart_in_place() {
+    for ftp in [false, true] {
+        let mut config = figure_7_1();
+        config.vservers[0].threshold = Some(model::Threshold { outservice: 2, inservice: 3 });
+        config.vservers[0].virtual_server.as_mut().unwrap().ftp = ftp;
+        let failed = |failed: &[u8]| {
+            let key =
+                |last: &u8| RealKey { farm: name("WEB"), address: [192, 158, 39, *last].into(), port: None };
+            HealthView { unhealthy: failed.iter().map(key).collect(), ..HealthView::default() }
+        };
+        let is_up = |desired: &Desired| desired.contents.vservers[&0].ring_len > 0;
+        let mut numbers = Assignments::default();
+        for (before, after) in [(&[][..], true), (&[101, 102], false)] {
+            planned(&config, &failed(before), &mut numbers);
+            let between = planned(&config, &failed(&[101]), &mut numbers);
+            assert_eq!(is_up(&between), after, "ftp {ftp}");
+            let mut next = adopted(&numbers, &between);
+            assert_eq!(is_up(&planned(&config, &failed(&[101]), &mut next)), after, "ftp {ftp}");
+            assert!(is_up(&planned(&config, &failed(&[]), &mut next)));
+        }
+    }
+}
+
 #[test]
 fn a_standby_real_keeps_its_sticky_clients_and_is_in_the_ring_in_the_place_of_its_primary() {
     let mut config = figure_7_1();
