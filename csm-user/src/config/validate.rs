@@ -329,6 +329,12 @@ impl Checker<'_> {
             };
             self.error(place, message, remedy);
         }
+        if let Some(witness) = ft.witness.filter(|witness| address::is_link_local(witness.ip())) {
+            let place = self.tree.place(&Section::Ft, Id::Witness, "ADDRESS");
+            let message =
+                format!("{} is link-local: nothing says on which link the witness is", witness.ip());
+            self.error(place, message, "use a global address of that host");
+        }
         if ft.witness.is_some() && ft.keys.sign.is_none() {
             let place = self.tree.place(&Section::Ft, Id::Witness, "ADDRESS");
             let message = "the witness believes only who has the group's key, and none is configured";

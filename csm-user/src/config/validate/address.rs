@@ -264,7 +264,8 @@ fn choice_of_mac(checker: &mut Checker<'_>, vlan: &Vlan) {
     checker.error(place, message, "remove the line");
 }
 
-const fn is_link_local(address: IpAddr) -> bool {
+/// Of IPv6: an address that says nothing about the link on which it is.
+pub(super) const fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(_) => false,
         IpAddr::V6(address) => address.is_unicast_link_local(),

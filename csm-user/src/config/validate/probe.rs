@@ -1,6 +1,7 @@
 //! Probes: what their type has no use for, and who names one that is not there.
 
 use super::Checker;
+use super::address::is_link_local;
 use crate::config::command::Id;
 use crate::config::grammar::Value;
 use crate::config::parse::Section;
@@ -26,6 +27,13 @@ pub(super) fn check(checker: &mut Checker<'_>) {
             }
         }
         credentials(checker, probe, &section);
+        if let Some(address) = probe.address.filter(|address| is_link_local(*address)) {
+            let place = checker.tree.place(&section, Id::ProbeAddress, "ADDRESS");
+            let message = format!(
+                "{address} is link-local: no route says on which VLAN it is, so it cannot be checked"
+            );
+            checker.error(place, message, "use a global address of that host");
+        }
         let asks = probe.kind == ProbeKind::Dns && !probe.question.addresses.is_empty();
         if asks && probe.question.domain.is_none() {
             let place = checker.tree.place(&section, Id::ExpectAddress, "ADDRESS");

@@ -8,6 +8,7 @@ use super::super::grammar::Value;
 use super::super::parse::Section;
 use super::super::token::Span;
 use super::Checker;
+use super::address::is_link_local;
 use crate::model::{Family, FtGroup, RealAdmin, TrackedGroup};
 
 /// Most things that an FT group can track.
@@ -132,6 +133,13 @@ fn gateways(checker: &mut Checker<'_>, ft: &FtGroup) {
     let config = checker.config;
     for gateway in ft.track.gateways.iter().map(|gateway| gateway.address) {
         let place = place(checker, Id::TrackGateway, "ADDRESS", &Value::Address(gateway));
+        if is_link_local(gateway) {
+            let message =
+                format!("{gateway} is link-local: nothing says on which VLAN it is, so it cannot be asked");
+            let remedy = "track a global address of that router, in the network of a client or server VLAN";
+            checker.error(place, message, remedy);
+            continue;
+        }
         let Some(vlan) = config.vlan_of(gateway) else {
             let remedy =
                 "track a router in the network of a client or server VLAN that has an address of its family";
