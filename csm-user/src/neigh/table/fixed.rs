@@ -18,6 +18,7 @@ impl NeighbourTable {
             effects.extend(self.ask(key));
         }
         for (key, mac) in fixed.iter().filter(|(key, mac)| before.get(key) != Some(mac)) {
+            self.take_side(*key, &mut effects);
             let known = self.hosts.get(key).is_some_and(|host| host.wanted);
             if self.enter(*key, true, &mut effects).is_none() {
                 continue;
@@ -31,6 +32,16 @@ impl NeighbourTable {
             self.resolved(*key, *mac, &mut effects);
         }
         effects
+    }
+
+    /// The configuration knows on which side of a bridge group `key` is: a host of its address that traffic alone has put on the other
+    /// side leaves.
+    fn take_side(&mut self, key: Host, effects: &mut Vec<Effect>) {
+        let other = self.ports.get(&key.vlan).and_then(|port| port.bridge);
+        let there = other.map(|vlan| Host { vlan, ..key });
+        if let Some(there) = there.filter(|there| self.hosts.get(there).is_some_and(|host| !host.wanted)) {
+            self.leave(there, effects);
+        }
     }
 }
 
@@ -100,5 +111,37 @@ mod tests {
         assert_eq!(mac_of(&table, host), Some(OTHER), "good until another is heard of");
         table.discovered(13, address, Discovery::Known(MAC));
         assert_eq!(mac_of(&table, host), Some(MAC));
+    }
+
+    #[test]
+    fn on_a_bridge_group_the_side_that_is_configured_counts_and_not_where_it_was_heard() {
+        let port = |vlan, other| HopPort {
+            number: u32::from(vlan),
+            vlan,
+            ifindex: 13,
+            mtu: 1500,
+            tagged: false,
+            bridge: Some(other),
+            networks: [Some("192.158.39.10/24".parse().unwrap()), None],
+        };
+        let address: IpAddr = "192.158.39.101".parse().unwrap();
+        let [left, right] = [2, 3].map(|vlan| Host::on(address, vlan));
+        let bridged = || NeighbourTable::new([0, 1, 0x64, 0xf9, 0x1a, 1], &[port(2, 3), port(3, 2)]);
+        let mut table = bridged();
+        table.heard(left, OTHER);
+        assert_eq!(mac_of(&table, left), Some(OTHER));
+        let effects = table.fix(&HashMap::from([(right, MAC)]));
+        assert_eq!((table.number(&left), mac_of(&table, right)), (None, Some(MAC)));
+        // Both sides have one interface: what the kernel knows is let go before it is told.
+        let at = |wanted: Effect| effects.iter().position(|effect| *effect == wanted);
+        let (gone, pinned) = (at(Effect::Release(13, address)), at(Effect::Pin(13, address, MAC)));
+        assert!(gone.is_some() && gone < pinned, "{effects:?}");
+        assert!(at(Effect::RemoveNeighbour(left)).is_some(), "{effects:?}");
+        assert_eq!(table.heard(left, OTHER), [], "and it stays there");
+        // What the configuration itself has on the other side is not put away.
+        let mut table = bridged();
+        table.want(&HashSet::from([left]));
+        table.fix(&HashMap::from([(right, MAC)]));
+        assert!(table.number(&left).is_some() && table.number(&right).is_none());
     }
 }
