@@ -12,6 +12,7 @@ use crate::arp::announcer::Announcer;
 use crate::dataplane::load::{MappedGate, PortSpec};
 use crate::dataplane::maps::{Promises, SettingsCell};
 use crate::dataplane::ring::Flusher;
+use crate::ft::election::Restraint;
 use crate::ft::parked::Parked;
 use crate::ft::task as ft_task;
 use crate::ft::{DataPath, FtHandle, FtOptions};
@@ -34,6 +35,7 @@ pub(super) struct PairStart<'a> {
     pub(super) flusher: Flusher,
     pub(super) promises: Promises,
     pub(super) parked: Option<Parked>,
+    pub(super) restraint: Option<Restraint>,
 }
 
 impl PairStart<'_> {
@@ -43,7 +45,7 @@ impl PairStart<'_> {
         deltas: crossbeam::channel::Receiver<DeltaEvent>,
     ) -> Result<(FtHandle, ReplHandle), Failure> {
         let Self { config, group, nonce, specs, options, gate, settings, announcer, flusher, .. } = self;
-        let Self { promises, parked, .. } = self;
+        let Self { promises, parked, restraint, .. } = self;
         let Some(port) = specs.iter().find(|port| port.role == PORT_FT) else {
             return Err(Failure::step("the FT VLAN")(
                 "no interface carries it: add `switchport access vlan`",
@@ -85,6 +87,7 @@ impl PairStart<'_> {
             software_checksum: host::software_checksum(),
             promised_ns,
             resumed: parked,
+            restraint,
             controls: options.controls,
         })
         .map_err(Failure::step("fault tolerance"))?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-use crate::ft::parked::{Parked, RECORD};
+use crate::ft::parked::{Legacy, Parked, RECORD, decode_restraint, encode_restraint};
 use crate::state::Directory;
 
 /// Names the descriptor of what is handed over.
@@ -42,8 +42,8 @@ pub struct Handed {
     pub from: Option<Directory>,
     /// Back to the certified copy after that time.
     pub rollback: Option<Duration>,
-    /// The election at rest, its dataplane going on.
-    pub parked: Option<Parked>,
+    /// The election at rest, its dataplane going on; or what is kept of one that has left.
+    pub legacy: Legacy,
     /// Told to stop already: the role is handed over at once.
     pub stop: bool,
 }
@@ -99,8 +99,8 @@ pub fn handed() -> io::Result<Handed> {
         }
         _ => (None, rest),
     };
-    let parked = if record.is_empty() { None } else { Parked::decode(record) };
-    Ok(Handed { from, rollback, parked, cold: false, stop: std::env::var_os(STOP).is_some() })
+    let legacy = Legacy { parked: Parked::decode(record), restraint: decode_restraint(record) };
+    Ok(Handed { from, rollback, legacy, cold: false, stop: std::env::var_os(STOP).is_some() })
 }
 
 /// The thread that made it comes before all ordinary ones while it lives: the peer holds for some seconds, and the kernel's
@@ -152,8 +152,11 @@ fn write(handed: &Handed) -> io::Result<File> {
             memory.write_all(&seconds.to_be_bytes())?;
         }
     }
-    if let Some(parked) = &handed.parked {
-        memory.write_all(&parked.encode())?;
+    // A program before this one takes what is kept of a session that has left for nothing, and starts anew.
+    match &handed.legacy {
+        Legacy { parked: Some(parked), .. } => memory.write_all(&parked.encode())?,
+        Legacy { parked: None, restraint: Some(kept) } => memory.write_all(&encode_restraint(kept))?,
+        Legacy { parked: None, restraint: None } => {}
     }
     Ok(memory)
 }

@@ -26,7 +26,7 @@ use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
 use crate::arp::trial::Verdict;
 use crate::dataplane::ring::Hint;
-use crate::ft::parked::Parked;
+use crate::ft::parked::Legacy;
 use crate::ft::task::handle::ALIVE_PERIOD;
 use crate::ft::{FtCommand, FtEvent, FtHandle, Reason, State};
 use crate::model::Host;
@@ -251,14 +251,15 @@ pub(super) async fn run(
         Ended::Reload(..) => tracing::info!("told to reload"),
     }
     let parked = if in_place { router.rest(&mut sources).await } else { None };
-    if parked.is_none() {
-        router.leave(&mut sources).await;
+    let mut legacy = Legacy { parked, restraint: None };
+    if legacy.parked.is_none() {
+        legacy.restraint = router.leave(&mut sources).await;
         if router.stopping {
             return (Ended::Stopped, Restart::default());
         }
     }
     let told = router.stopping;
-    (ended, Restart { in_place, parked, told, signals: Some(sources.terminate) })
+    (ended, Restart { in_place, legacy, told, signals: Some(sources.terminate) })
 }
 
 /// What a restart goes on from.
@@ -266,8 +267,8 @@ pub(super) async fn run(
 pub(super) struct Restart {
     /// Nothing is to be undone before: the next program takes its place.
     pub(super) in_place: bool,
-    /// The session of an active node at rest.
-    pub(super) parked: Option<Parked>,
+    /// Of an active node its session at rest.
+    pub(super) legacy: Legacy,
     /// Told to stop when it could do nothing but go on.
     told: bool,
     signals: Option<[Signal; 3]>,

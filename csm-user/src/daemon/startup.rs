@@ -49,7 +49,7 @@ use crate::dataplane::task::identities::Identities;
 use crate::dataplane::task::nudge::Nudger;
 use crate::dataplane::task::router::{GroupGates, fill};
 use crate::dataplane::task::trace::Tracer;
-use crate::ft::parked::Parked;
+use crate::ft::parked::{Legacy, Parked};
 use crate::ft::{Controls, FtHandle};
 use crate::model::{Config, Family};
 use crate::neigh::bond::Bonds;
@@ -145,7 +145,7 @@ pub enum Ended {
 /// See [`Failure`].
 pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     privileged()?;
-    let Handed { cold, from, rollback, parked, stop: told } = handed;
+    let Handed { cold, from, rollback, legacy, stop: told } = handed;
     if cold {
         // Another program may be the one to be started.
         images::hand_on(options);
@@ -158,7 +158,7 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
         std::fs::create_dir_all(directory).map_err(Failure::step(directory.display().to_string()))?;
     }
     let listener = server::bind(&options.socket).map_err(Failure::step("the API's socket"))?;
-    let running = Running::start(config, saved, options, parked)?;
+    let running = Running::start(config, saved, options, legacy)?;
     let Running { node, inputs, announcements, threads, undo } = running;
     let ports = node.ports.iter().map(|NodePort { spec, .. }| format!("{} (vlan {})", spec.name, spec.vlan));
     let (version, slot, ports) =
@@ -188,8 +188,8 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
         && restart.in_place
     {
         let stop = restart.told_to_stop().await;
-        let parked = restart.parked.take();
-        let handed = Handed { cold: false, from: *from, rollback: *rollback, parked, stop };
+        let legacy = std::mem::take(&mut restart.legacy);
+        let handed = Handed { cold: false, from: *from, rollback: *rollback, legacy, stop };
         let failure = restart::execute(program, &options.image, &handed);
         tracing::error!(image = %program.display(), %failure, "cannot be executed: this program instead");
         let failure = restart::execute(Path::new("/proc/self/exe"), &options.image, &handed);
@@ -208,7 +208,8 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     }
     if let Ended::Reload(Restarting { from, rollback }, program) = &ended {
         // Ports or addresses differ, so all was undone; the program may still be another one.
-        let handed = Handed { from: *from, rollback: *rollback, ..Handed::default() };
+        let legacy = Legacy { parked: None, ..restart.legacy };
+        let handed = Handed { from: *from, rollback: *rollback, legacy, ..Handed::default() };
         let failure = restart::execute(program, &options.image, &handed);
         tracing::error!(image = %program.display(), %failure, "cannot be executed: starting anew in this process");
     }
@@ -258,7 +259,7 @@ impl Running {
         config: Config,
         saved: Option<Saved>,
         options: &Options,
-        parked: Option<Parked>,
+        Legacy { parked, restraint }: Legacy,
     ) -> Result<Self, Failure> {
         let group_mac = virtual_mac(config.ft.as_ref().map_or(0, |ft| ft.group));
         let haste = parked.is_some().then(restart::Haste::begin);
@@ -417,6 +418,7 @@ impl Running {
                     flusher: ring.flusher(),
                     promises,
                     parked,
+                    restraint,
                 };
                 let hop_number = hop_number(&neighbours);
                 let replica = KernelReplica::new(

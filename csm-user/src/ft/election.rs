@@ -13,7 +13,7 @@ mod step;
 mod tests;
 
 pub use damping::FREE as FREE_RETURNS;
-pub use restore::Rest;
+pub use restore::{Rest, Restraint};
 
 use std::time::Duration;
 
@@ -313,9 +313,10 @@ pub struct Election {
     cooling: bool,
     /// Patience is armed.
     patient: bool,
-    /// Made standby by command: does not preempt a peer that it would only outrank by priority.
-    held: bool,
-    /// The command was given although tracking stood against the peer: so until that has once ended, it is not followed either.
+    /// Made standby by command: does not preempt this boot of the peer if it would only outrank it by priority.
+    held: Option<u64>,
+    /// The command, which may still be under way, was given although tracking stood against the peer: so until that has once
+    /// ended, it is not followed either.
     firm: bool,
     /// Told to leave.
     leaving: bool,
@@ -357,7 +358,7 @@ impl Election {
             offered: false,
             cooling: false,
             patient: false,
-            held: false,
+            held: None,
             firm: false,
             leaving: false,
             lingering: false,
@@ -401,13 +402,13 @@ impl Election {
     /// Made standby by command, so preemption waits.
     #[must_use]
     pub const fn is_preempt_held(&self) -> bool {
-        self.held
+        self.held.is_some()
     }
 
     /// Of [`Election::is_preempt_held`]: tracking against the peer, which was there when the command came, does not end it.
     #[must_use]
     pub const fn is_held_firmly(&self) -> bool {
-        self.firm
+        self.firm && self.held.is_some()
     }
 
     /// Only the witness can give the role to this node, or is to go on giving it.

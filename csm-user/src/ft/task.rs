@@ -22,10 +22,11 @@ use nix::sys::time::{TimeSpec, TimeValLike};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::ft::election::Restraint;
 use crate::ft::election::{Event, Params};
 use crate::ft::envelope::{DATAGRAM, PATHS_MAX};
 use crate::ft::keyring::Keyring;
-use crate::ft::parked::Parked;
+use crate::ft::parked::{Legacy, Parked};
 use crate::ft::session::{Arrival, Port, Session};
 use crate::ft::status::FtStatus;
 use crate::ft::wire::HOLD_MAX;
@@ -112,7 +113,7 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
             holding: None,
         },
     };
-    let resumed = options.resumed;
+    let (resumed, restraint) = (options.resumed, options.restraint);
     let failover = options.group.failover;
     let thread = thread::Builder::new()
         .name("csm-ft".into())
@@ -121,7 +122,7 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
             let good = set_up.is_ok();
             // The receiver waits for exactly this.
             let _ = ready.send(set_up);
-            if good { thread.run(resumed.as_ref()) } else { None }
+            if good { thread.run(resumed.as_ref(), restraint.as_ref()) } else { Legacy::default() }
         })
         .map_err(system("FT thread"))?;
     let gone = || SpawnError::System { what: "FT thread", cause: io::ErrorKind::BrokenPipe.into() };
@@ -155,12 +156,15 @@ impl Thread {
         Ok(())
     }
 
-    /// Returns what the session left, if it was told to rest.
-    fn run(mut self, resumed: Option<&Parked>) -> Option<Parked> {
+    /// Returns what the session left.
+    fn run(mut self, resumed: Option<&Parked>, restraint: Option<&Restraint>) -> Legacy {
         match resumed {
             Some(parked) => self.with_port(|session, port| session.resume(parked, monotonic_ns(), port)),
             None => {
                 self.outside.gate.store(Gate::CLOSED);
+                if let Some(restraint) = restraint {
+                    self.session.restrain(restraint, monotonic_ns());
+                }
                 self.with_port(|session, port| session.start(monotonic_ns(), port));
             }
         }
@@ -181,7 +185,8 @@ impl Thread {
             // The asker may have gone.
             let _ = reply.send(Ok(()));
         }
-        parked
+        let restraint = Some(self.session.restraint()).filter(|restraint| !restraint.is_none());
+        Legacy { parked, restraint }
     }
 
     fn with_port(&mut self, act: impl FnOnce(&mut Session, &mut Wired<'_>)) {

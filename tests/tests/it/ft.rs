@@ -159,6 +159,7 @@ impl Node {
             software_checksum: 7,
             promised_ns: 0,
             resumed: None,
+            restraint: None,
             controls: Controls::default(),
         };
         let path = format!("/var/run/netns/{namespace}");

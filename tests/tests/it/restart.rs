@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use csm_tests::checks::heartbeats;
+use csm_tests::figure::{Figure, Timers};
 use csm_tests::lab::{Lab, Options};
 use csm_tests::node::{Fault, Node};
 use csm_tests::programs::Programs;
 use csm_tests::scenario::Traffic;
 use csm_tests::status::Role;
+use csm_tests::topology::{Side, Wiring};
 use csm_tests::wait::{self, now_ns};
 use csm_user::ft::State;
 use csm_user::ft::wire::Kind;
@@ -216,4 +218,24 @@ fn a_program_that_outlives_its_controller_forwards_nothing_after_its_lease() {
 fn attached() -> anyhow::Result<bool> {
     let links = std::process::Command::new("ip").args(["-d", "link", "show"]).output()?;
     Ok(String::from_utf8_lossy(&links.stdout).contains("prog/xdp"))
+}
+
+/// The box that ranks higher preempts, but not after a command, whatever is done to it on purpose meanwhile.
+#[test]
+fn a_restart_of_the_standby_leaves_a_role_where_a_command_has_moved_it() {
+    let programs = Programs::beside_this_one().expect("csmd, csm and csm-lab");
+    let figure = Figure { timers: Timers::FAST, preempt: true, wiring: Wiring::Access };
+    let mut lab = Lab::build(Options { figure, ..Options::small(programs, out("reload-held")) }).expect("a lab");
+    lab.start(LIMIT).expect("one active, one standby");
+    lab.node(Side::A).wait_for(Role::Active, LIMIT).expect("the better one");
+    lab.node(Side::B).wait_for(Role::Standby, LIMIT).expect("a standby with a complete replica");
+    lab.fail(Side::A, Fault::FtActive).expect("a switchover");
+    lab.node(Side::B).wait_for(Role::Active, LIMIT).expect("takeover");
+    lab.node(Side::A).wait_for(Role::Standby, LIMIT).expect("a standby");
+    lab.node(Side::A).reload(LIMIT).expect("a restart");
+    lab.node(Side::A).wait_for(Role::Standby, LIMIT).expect("a standby with a complete replica");
+    let ft = lab.node(Side::A).show("ft").expect("ft");
+    assert_eq!(ft["preempt_held"], true, "{ft}");
+    assert_eq!(lab.node(Side::B).status().expect("status").role, Role::Active);
+    finish(lab);
 }

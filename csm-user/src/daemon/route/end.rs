@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Event, Router, Sources};
 use crate::dataplane::table::monotonic_ns;
+use crate::ft::election::Restraint;
 use crate::ft::parked::Parked;
 use crate::ft::{FtCommand, FtEvent, State};
 
@@ -34,7 +35,7 @@ impl Router<'_> {
             return None;
         }
         let ft = sources.inputs.ft.take()?;
-        let mut parked = tokio::task::spawn_blocking(move || ft.join()).await.ok()?.ok()?;
+        let mut parked = tokio::task::spawn_blocking(move || ft.join()).await.ok()?.ok()?.parked;
         if let Some(parked) = &mut parked {
             parked.own_macs = self.node.macs.parked(&self.node.config());
         }
@@ -51,25 +52,25 @@ impl Router<'_> {
         parked
     }
 
-    /// Hands the role over, or fences, going on with all other work meanwhile.
-    pub(super) async fn leave(&mut self, sources: &mut Sources) {
+    /// Hands the role over, or fences, going on with all other work meanwhile. Returns what keeps this node from taking the role
+    /// back.
+    pub(super) async fn leave(&mut self, sources: &mut Sources) -> Option<Restraint> {
         let resigned = self.node.standby.as_ref().is_some_and(|groups| {
             let active = groups.is_active();
             groups.handle.resign();
             active
         });
         let since = Instant::now();
-        self.leave_pair(sources).await;
+        let restraint = self.leave_pair(sources).await;
         if resigned {
             // What is on its way here goes on, until the switches know the successor.
             tokio::time::sleep_until((since + ROUTER_LEAVES).into()).await;
         }
+        restraint
     }
 
-    async fn leave_pair(&mut self, sources: &mut Sources) {
-        if sources.inputs.ft.is_none() {
-            return;
-        }
+    async fn leave_pair(&mut self, sources: &mut Sources) -> Option<Restraint> {
+        sources.inputs.ft.as_ref()?;
         self.tell(FtCommand::Leave);
         let left = async {
             loop {
@@ -83,15 +84,19 @@ impl Router<'_> {
         };
         if tokio::time::timeout(LEAVE_MAX, left).await.is_err() {
             tracing::error!("the real-time thread did not leave in time; its lease ends by itself");
-            return;
+            return None;
         }
         if let Some(replication) = &self.node.replication {
             // Bounded by replication itself.
             replication.handed_over().await;
         }
-        let Some(ft) = sources.inputs.ft.take() else { return };
-        if !matches!(tokio::task::spawn_blocking(move || ft.join()).await, Ok(Ok(_))) {
-            tracing::error!("the real-time thread panicked");
+        let ft = sources.inputs.ft.take()?;
+        match tokio::task::spawn_blocking(move || ft.join()).await {
+            Ok(Ok(legacy)) => legacy.restraint,
+            _ => {
+                tracing::error!("the real-time thread panicked");
+                None
+            }
         }
     }
 }

@@ -27,7 +27,8 @@ impl Election {
         self.returns
     }
 
-    fn window(&self) -> Duration {
+    /// How long the role must rest before its returns are forgotten.
+    pub(in crate::ft) fn window(&self) -> Duration {
         self.params.damping * WINDOW
     }
 

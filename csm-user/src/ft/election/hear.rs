@@ -84,7 +84,9 @@ impl Election {
         if nonce != message.nonce {
             self.retire(nonce);
             self.remember(nonce, sequence);
-            (self.held, self.firm) = (false, false);
+        }
+        if self.held.is_some_and(|boot| boot != message.nonce) {
+            (self.held, self.firm) = (None, false);
         }
         self.firm &= !message.eligible;
         let known = self.peer.is_some_and(|peer| (peer.nonce, peer.mac) == (message.nonce, message.mac));

@@ -68,7 +68,7 @@ impl Election {
         if *keeper {
             term(*claimed).hash(hasher);
         }
-        returns.hash(hasher);
+        (returns, held).hash(hasher);
         (peer.as_ref().map(message), retired, lag_ms, offer, tries).hash(hasher);
         hold.map(|number| sequence(params.nonce, number)).hash(hasher);
         let flags = [
@@ -79,7 +79,6 @@ impl Election {
             offered,
             cooling,
             patient,
-            held,
             firm,
             leaving,
             lingering,

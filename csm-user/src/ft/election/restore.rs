@@ -28,7 +28,57 @@ pub struct Rest {
     pub eligible: bool,
 }
 
+/// What keeps a node from taking the role back, as a planned restart in whatever role leaves it: the operator's command, and damping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restraint {
+    /// Identity of the node.
+    pub node: u64,
+    /// Boot of the peer to which the role was moved by command; `None`: it was not, or has moved since.
+    pub held: Option<u64>,
+    /// See [`Election::is_held_firmly`].
+    pub firm: bool,
+    /// See [`Election::returns`].
+    pub returns: u8,
+    /// See [`Election::is_damped`].
+    pub damped: bool,
+    /// When [`super::Timer::Damping`] is due, CLOCK_MONOTONIC, ns; it is armed as long as there are returns.
+    pub until_ns: u64,
+}
+
+impl Restraint {
+    /// Nothing keeps it.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.held.is_none() && self.returns == 0
+    }
+
+    /// What is left of it at `now_ns`, if returns are forgotten after `window_ns` of rest.
+    #[must_use]
+    pub fn left(mut self, now_ns: u64, window_ns: u64) -> Self {
+        if self.damped && self.until_ns <= now_ns {
+            (self.damped, self.until_ns) = (false, self.until_ns.saturating_add(window_ns));
+        }
+        if self.until_ns <= now_ns {
+            (self.returns, self.damped) = (0, false);
+        }
+        self
+    }
+}
+
 impl Election {
+    /// What keeps it from taking the role back, if [`super::Timer::Damping`] is due at `until_ns`.
+    #[must_use]
+    pub const fn restraint(&self, until_ns: u64) -> Restraint {
+        let Self { params: Params { node, .. }, held, returns, damped, .. } = *self;
+        Restraint { node, held, firm: self.is_held_firmly(), returns, damped, until_ns }
+    }
+
+    /// Is kept from it as an earlier process of this node was.
+    pub const fn restrain(&mut self, restraint: &Restraint) {
+        let Restraint { held, firm, returns, damped, .. } = *restraint;
+        (self.held, self.firm, self.returns, self.damped) = (held, firm, returns, damped);
+    }
+
     /// What is to be kept.
     #[must_use]
     pub const fn rest(&self) -> Rest {

@@ -43,7 +43,7 @@ impl Election {
         match state {
             State::Active => {
                 self.unclaimed = Some((self.keeper, self.claimed));
-                (self.held, self.firm, self.offered) = (false, false, false);
+                (self.held, self.firm, self.offered) = (None, false, false);
                 (self.cooling, self.keeper) = (false, true);
                 self.claimed = self.term;
                 effects.push(Effect::Adopt);
@@ -74,7 +74,9 @@ impl Election {
         effects.push(Effect::Became(state, reason));
         effects.extend(forced.map(Effect::Forced));
         if state == State::Left {
-            effects.extend(Timer::ALL.map(Effect::Disarm));
+            // But that of damping, which the next process of this node may go on with.
+            let over = Timer::ALL.into_iter().filter(|timer| *timer != Timer::Damping);
+            effects.extend(over.map(Effect::Disarm));
             effects.push(Effect::End);
         } else {
             effects.push(Effect::Arm(Timer::Heartbeat, self.params.beat()));
@@ -104,9 +106,9 @@ impl Election {
                 effects.extend([Effect::Disarm(Timer::Retry), Effect::Disarm(Timer::Patience)]);
                 self.note_loss(effects);
                 if self.offer.take() == Some(Reason::Forced) {
-                    self.held = next == State::RelayOut;
-                    self.firm = self.held && self.peer.is_some_and(|peer| !peer.eligible);
-                    return Some(if self.held { Ok(()) } else { Err(Refusal::Overtaken) });
+                    self.held = (next == State::RelayOut).then_some(self.last.0);
+                    self.firm &= self.held.is_some();
+                    return Some(if self.held.is_some() { Ok(()) } else { Err(Refusal::Overtaken) });
                 }
             }
             State::Standby => {
@@ -224,7 +226,7 @@ impl Election {
     /// A role that has flapped, or was moved by command, is left where it is; but not with a peer that has tracking against it, if this
     /// node has not, unless whoever gave the command could know that.
     pub(super) const fn rests_with(&self, peer: &Message) -> bool {
-        self.firm || ((self.held || self.damped) && (peer.eligible || !self.eligible))
+        self.is_held_firmly() || ((self.held.is_some() || self.damped) && (peer.eligible || !self.eligible))
     }
 
     /// Whether the active node gives the role to one that asks for it.
@@ -307,13 +309,18 @@ impl Election {
         };
         match refusal {
             Some(refusal) => effects.push(Effect::Forced(Err(refusal))),
-            None => self.make_offer(Reason::Forced, effects),
+            None => {
+                // What whoever gives the command can see, and not what comes while the peer takes the role.
+                self.firm = self.peer.is_some_and(|peer| !peer.eligible);
+                self.make_offer(Reason::Forced, effects);
+            }
         }
     }
 
     pub(super) fn leave_active(&mut self, effects: &mut Vec<Effect>) {
         self.leaving = true;
         if self.offer.take() == Some(Reason::Forced) {
+            self.firm = false;
             effects.push(Effect::Forced(Err(Refusal::Overtaken)));
         }
         if self.peer.is_some_and(|peer| peer.forwardable) {
@@ -365,7 +372,10 @@ impl Election {
         let Some(reason) = self.offer.take() else { return };
         effects.push(Effect::Disarm(Timer::Retry));
         match reason {
-            Reason::Forced => effects.push(Effect::Forced(Err(Refusal::NoAnswer))),
+            Reason::Forced => {
+                self.firm = false;
+                effects.push(Effect::Forced(Err(Refusal::NoAnswer)));
+            }
             Reason::Leave => self.enter(State::Left, Reason::Leave, effects),
             _ => self.offer_if_unable(false, effects),
         }

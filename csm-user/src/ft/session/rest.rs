@@ -4,13 +4,14 @@ use csm_common::gate::{Gate, GateState};
 
 use super::{Port, Session, nanos};
 use crate::ft::State;
-use crate::ft::election::{Election, Event};
+use crate::ft::election::{Election, Event, Restraint, Timer};
 use crate::ft::parked::{OWN_MACS_MAX, Parked};
 
 impl Session {
     /// Goes on where the session that left `parked` rested. If its lease is over it listens like any that was away.
     pub fn resume(&mut self, parked: &Parked, now: u64, port: &mut impl Port) {
         self.election = Election::restore(*self.election.params(), &parked.rest);
+        self.restrain(&parked.restraint, now);
         self.keyring.restore(self.status.group, parked);
         (self.status.changed_mono_ns, self.status.changed_wall_ns) =
             (parked.changed_mono_ns, parked.changed_wall_ns);
@@ -40,11 +41,27 @@ impl Session {
             own_macs: [0; OWN_MACS_MAX],
             until_ns,
             rest: self.election.rest(),
+            restraint: self.restraint(),
             changed_mono_ns: self.status.changed_mono_ns,
             changed_wall_ns: self.status.changed_wall_ns,
             secret,
             agreed,
         })
+    }
+
+    /// Before it starts: is kept from taking the role back as the process before was, if that was one of this node.
+    pub fn restrain(&mut self, restraint: &Restraint, now: u64) {
+        if restraint.node == self.election.params().node {
+            let left = restraint.left(now, nanos(self.election.window()));
+            self.election.restrain(&left);
+            self.deadlines[Timer::Damping as usize] = (left.returns > 0).then_some(left.until_ns);
+        }
+    }
+
+    /// What keeps it from taking the role back.
+    #[must_use]
+    pub fn restraint(&self) -> Restraint {
+        self.election.restraint(self.deadlines[Timer::Damping as usize].unwrap_or(0))
     }
 
     /// The gate stays open while nobody renews it: for the hold, counted from before it was asked for, if it was granted.

@@ -11,7 +11,8 @@ use nix::sys::eventfd::EventFd;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ft::parked::Parked;
+use crate::ft::election::Restraint;
+use crate::ft::parked::{Legacy, Parked};
 use crate::ft::status::FtStatus;
 use crate::ft::{Reason, Refusal, State};
 use crate::model::LeaseError;
@@ -108,6 +109,8 @@ pub struct FtOptions {
     pub promised_ns: u64,
     /// The session that this one goes on with; its nonce and secret are in force then.
     pub resumed: Option<Parked>,
+    /// What kept the process before, which has left, from taking the role back.
+    pub restraint: Option<Restraint>,
     /// Negative controls.
     pub controls: Controls,
 }
@@ -285,7 +288,7 @@ pub struct FtHandle {
     pub(super) control: FtControl,
     /// Events, oldest first.
     pub events: mpsc::Receiver<FtEvent>,
-    pub(super) thread: JoinHandle<Option<Parked>>,
+    pub(super) thread: JoinHandle<Legacy>,
 }
 
 impl FtHandle {
@@ -310,11 +313,11 @@ impl FtHandle {
     }
 
     /// Waits for the thread to end after [`FtCommand::Leave`] or [`FtCommand::Hold`]. Blocks: from tokio use
-    /// `spawn_blocking`. Returns the session that rests, if one does.
+    /// `spawn_blocking`. Returns what the session leaves: above all itself, if it rests.
     ///
     /// # Errors
     /// If the thread panicked.
-    pub fn join(self) -> std::thread::Result<Option<Parked>> {
+    pub fn join(self) -> std::thread::Result<Legacy> {
         self.thread.join()
     }
 }

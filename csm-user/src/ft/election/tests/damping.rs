@@ -132,3 +132,32 @@ fn what_has_rested_long_enough_is_forgotten() {
     node.on(Event::Timer(Timer::Damping));
     assert_eq!(node.machine.returns(), 0);
 }
+
+#[test]
+fn a_planned_restart_forgets_no_return() {
+    let node = flapped(4);
+    let restraint = node.machine.restraint(7);
+    assert_eq!((restraint.returns, restraint.damped, restraint.until_ns), (4, true, 7));
+    let mut next = Flapping::new();
+    next.machine.restrain(&restraint);
+    assert_eq!(next.sees_a_peer_that_it_may_replace(), State::Standby);
+    assert!(!next.machine.message(Kind::Heartbeat).preempt);
+    assert_eq!(next.on(Event::Timer(Timer::Damping)), State::Candidate);
+    next.has_it_and_loses_it();
+    assert_eq!(next.waits(), Some(2 * BASE), "the fifth");
+}
+
+#[test]
+fn what_was_over_when_the_next_process_began_is_over() {
+    let kept = Restraint { returns: 4, damped: true, until_ns: 100, ..Restraint::default() };
+    let at = |now| {
+        let left = kept.left(now, 30);
+        (left.returns, left.damped, left.until_ns)
+    };
+    assert_eq!(at(99), (4, true, 100));
+    // It has waited, and its returns count for as long as if it had been there.
+    assert_eq!((at(100), at(129)), ((4, false, 130), (4, false, 130)));
+    assert_eq!(at(130), (0, false, 130));
+    let rests = Restraint { damped: false, ..kept }.left(100, 30);
+    assert_eq!(rests.returns, 0);
+}

@@ -1,7 +1,8 @@
 //! A restart: the hold, the rest, and what goes on afterwards.
 
 use super::*;
-use crate::ft::parked::Parked;
+use crate::ft::election::Restraint;
+use crate::ft::parked::{Parked, decode_restraint, encode_restraint};
 
 /// A standby that hears the session under test.
 fn standby(sequence: u64, held: u64) -> Message {
@@ -156,4 +157,50 @@ fn who_grants_a_hold_claims_nothing_in_it_and_neither_does_who_is_started_after_
         &mut port,
     );
     assert_eq!((port.promised, session.election().message(Kind::Heartbeat).held), (20 * MS, 0));
+}
+
+/// As configured, but that flapping is damped: returns are forgotten after 300 s.
+fn damped() -> Params {
+    Params { damping: Duration::from_secs(10), ..params() }
+}
+
+#[test]
+fn an_active_node_counts_on_how_often_its_role_came_back() {
+    let mut parked = parked();
+    (parked.restraint.returns, parked.restraint.until_ns) = (4, 60_000 * MS);
+    let parked = Parked::decode(&parked.encode()).unwrap();
+    assert_eq!((parked.restraint.returns, parked.restraint.until_ns), (4, 60_000 * MS));
+    for (now, returns) in [(2_000 * MS, 4), (60_000 * MS, 0)] {
+        let mut session = Session::new(damped(), 9, Controls::default(), Duration::from_secs(1));
+        session.resume(
+            &Parked { until_ns: now + 10_000 * MS, ..parked.clone() },
+            now,
+            &mut Recorded::default(),
+        );
+        assert_eq!(session.election().state(), State::Active);
+        assert_eq!(session.restraint().returns, returns);
+        assert_eq!(session.outlook(now).0[Timer::Damping as usize].is_some(), returns > 0);
+    }
+}
+
+/// It ends, and another process of the same node starts later.
+#[test]
+fn a_node_that_leaves_says_what_keeps_it_from_the_role_and_the_next_one_goes_by_it() {
+    let kept =
+        Restraint { node: 1, held: Some(20), firm: true, returns: 4, damped: true, until_ns: 9_000 * MS };
+    let kept = decode_restraint(&encode_restraint(&kept)).unwrap();
+    let (mut session, mut port) =
+        (Session::new(damped(), 9, Controls::default(), Duration::from_secs(1)), Recorded::default());
+    session.restrain(&kept, 1_000 * MS);
+    session.start(1_000 * MS, &mut port);
+    let status = session.status(2_000 * MS);
+    assert_eq!((status.preempt_held, status.held_firmly, status.returns), (true, true, 4));
+    assert_eq!(status.preempt_damped, Some(Duration::from_secs(7)));
+    session.command(Event::Leave, 1_010 * MS, &mut port);
+    assert!(session.is_ended() && session.next_wake().is_none());
+    assert_eq!(session.restraint(), kept);
+    let mut other =
+        Session::new(Params { node: 3, ..damped() }, 9, Controls::default(), Duration::from_secs(1));
+    other.restrain(&kept, 1_000 * MS);
+    assert!(other.restraint().is_none(), "another box's");
 }
