@@ -268,7 +268,7 @@ impl Running {
         let mut pairs = Pairs::new().map_err(Failure::step("netlink"))?;
         let ports = ports::find(&config, &mut pairs)?;
         let mut specs: Vec<PortSpec> = ports.iter().map(|port| port.spec.clone()).collect();
-        let macs = vmac::at_start(&config, &mut specs, parked.as_ref());
+        let (macs, known) = vmac::at_start(&config, &mut specs, parked.as_ref(), saved.as_ref());
         let connections = options.connections;
         let ipv6 = config.uses(Family::V6);
         let capacity = Capacity {
@@ -440,7 +440,7 @@ impl Running {
         let (ft, replication) = pair.unzip();
         let tracer = early.unwrap_or_else(|| tracer(&mut dataplane));
         let standby = standby::start(&config, &specs, &dataplane)?;
-        let macs = Macs::start(&config, &specs, &dataplane, macs)?;
+        let macs = Macs::start(&config, &specs, &dataplane, (macs, known))?;
         let (track, tracked_links) = tracking::start(&config, &specs)?;
         let node = Arc::new(Node {
             started: Instant::now(),

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use csm_common::gate::GateState;
 use csm_common::net::{PORT_CLIENT, PORT_FT, PORT_SERVER, trial_mac};
@@ -14,8 +14,10 @@ use tokio::sync::watch;
 
 use super::apply::announced;
 use super::node::Node;
+use super::saved::Saved;
 use super::startup::Failure;
 use crate::api::reply::ft::{MacMode, MacReply, MacTrial};
+use crate::arp::findings::{self, Finding, Tried};
 use crate::arp::task::trial::{TrialPort, Trials};
 use crate::arp::trial::Verdict;
 use crate::dataplane::load::PortSpec;
@@ -28,13 +30,31 @@ use crate::neigh::membership::Membership;
 /// VLANs on which a choice can be made, and whether the port's own MAC address is used there.
 pub(super) type OwnMacs = BTreeMap<u16, bool>;
 
+/// What trials have found, below the state directory.
+const FINDINGS: &str = "virtual-mac";
+
 /// What is used, and what decides.
 pub struct Macs {
     maps: PortMaps,
     used: Mutex<OwnMacs>,
+    known: Arc<Known>,
     /// `None`: there is no peer to try it with.
     trials: Option<Trials>,
     _memberships: Vec<Membership>,
+}
+
+/// What is known beyond the end of this process: where the virtual MAC address is of no use.
+#[derive(Default)]
+struct Known {
+    findings: Mutex<Vec<Finding>>,
+    /// One at a time, and the last one writes what is known last.
+    writing: Mutex<()>,
+}
+
+impl Known {
+    fn findings(&self) -> MutexGuard<'_, Vec<Finding>> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is the same for every packet, the peer not known yet.
@@ -49,16 +69,54 @@ pub(super) fn settings(specs: &[PortSpec], virtual_mac: [u8; 6]) -> Settings {
     }
 }
 
-/// What is used at a start; what the csmd before found out still counts.
-pub(super) fn at_start(config: &Config, specs: &mut [PortSpec], parked: Option<&Parked>) -> OwnMacs {
-    let mut used = OwnMacs::new();
+/// What is used at a start; what the csmd before found out still counts: that which has handed over, else any that has written it
+/// down.
+pub(super) fn at_start(
+    config: &Config,
+    specs: &mut [PortSpec],
+    parked: Option<&Parked>,
+    saved: Option<&Saved>,
+) -> (OwnMacs, Vec<Finding>) {
+    let (mut used, known) = (OwnMacs::new(), saved.map(written).unwrap_or_default());
+    let address = tried_address(config, specs);
     for spec in specs {
         let Some(vlan) = choosable(config, spec) else { continue };
-        let was_own = parked.is_some_and(|parked| parked.own_macs.contains(&spec.vlan));
+        let found = || address.is_some_and(|address| findings::is_lost(&known, &tried(spec, address)));
+        let was_own = parked.map_or_else(found, |parked| parked.own_macs.contains(&spec.vlan));
         spec.own_mac = is_own(vlan.vmac, was_own);
         used.insert(spec.vlan, spec.own_mac);
+        if spec.own_mac && vlan.vmac == Vmac::Auto {
+            tracing::info!(
+                "vlan {}: the port's own MAC address is used, as was found before this start",
+                vlan.id
+            );
+        }
     }
-    used
+    (used, known)
+}
+
+/// What was written down; nothing if that cannot be read.
+fn written(saved: &Saved) -> Vec<Finding> {
+    let found = saved.store.noted(FINDINGS).map(|octets| match octets {
+        Some(octets) => findings::decode(&octets).ok_or("damaged, or of another version"),
+        None => Ok(Vec::new()),
+    });
+    match found {
+        Ok(Ok(known)) => return known,
+        Ok(Err(error)) => tracing::warn!(error, "`{FINDINGS}` in the state directory is not taken"),
+        Err(error) => tracing::warn!(%error, "`{FINDINGS}` in the state directory cannot be read"),
+    }
+    Vec::new()
+}
+
+/// The foreign address that this node tries; `None` without a peer to try it with.
+fn tried_address(config: &Config, specs: &[PortSpec]) -> Option<[u8; 6]> {
+    let ft = specs.iter().find(|spec| spec.role == PORT_FT)?;
+    Some(trial_mac(config.ft.as_ref()?.group, ft.mac[5]))
+}
+
+fn tried(spec: &PortSpec, address: [u8; 6]) -> Tried {
+    Tried { vlan: spec.vlan, port: spec.name.clone(), mac: spec.mac, tried: address }
 }
 
 /// The VLAN of a port on which either MAC address can be used.
@@ -92,7 +150,7 @@ impl Macs {
         config: &Config,
         specs: &[PortSpec],
         source: &impl MapSource,
-        used: OwnMacs,
+        (used, known): (OwnMacs, Vec<Finding>),
     ) -> Result<Self, Failure> {
         let maps = PortMaps::open(source).map_err(Failure::step("the dataplane's maps"))?;
         let ft = config.ft.as_ref().zip(specs.iter().find(|spec| spec.role == PORT_FT));
@@ -111,7 +169,8 @@ impl Macs {
             let asking = asking(config, &used);
             trials = Some(Trials::spawn(&ports, group.group, port.mac, asking).map_err(step())?);
         }
-        Ok(Self { maps, used: Mutex::new(used), trials, _memberships: memberships })
+        let known = Arc::new(Known { findings: Mutex::new(known), writing: Mutex::default() });
+        Ok(Self { maps, used: Mutex::new(used), known, trials, _memberships: memberships })
     }
 
     /// What is used; nothing changes that while the guard lives.
@@ -176,6 +235,7 @@ impl Node {
             used.insert(spec.vlan, own);
             changed = true;
         }
+        self.keep_findings(&config);
         if changed {
             let specs = self.ports.iter().map(|port| &port.spec);
             let ports = announced(&self.desired(), specs, &used);
@@ -184,6 +244,30 @@ impl Node {
             }
         }
         changed && self.gate.load().state_at(monotonic_ns()) == GateState::Open
+    }
+
+    /// Writes down what the trials have come to, if that is another thing than is written, for a start without a peer. Does not
+    /// wait for the disk.
+    fn keep_findings(&self, config: &Config) {
+        let specs: Vec<PortSpec> = self.ports.iter().map(|port| port.spec.clone()).collect();
+        let (Some(saved), Some(address)) = (&self.saved, tried_address(config, &specs)) else { return };
+        let verdict = |spec: &PortSpec| (tried(spec, address), self.macs.verdict(spec.vlan));
+        let now = specs.iter().filter(|spec| choosable(config, spec).is_some()).map(verdict);
+        let mut known = self.macs.known.findings();
+        let found = findings::merge(&known, now);
+        if found == *known {
+            return;
+        }
+        *known = found;
+        drop(known);
+        let (store, known) = (saved.store.clone(), Arc::clone(&self.macs.known));
+        drop(self.runtime.spawn_blocking(move || {
+            let _one = known.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let octets = findings::encode(&known.findings());
+            if let Err(error) = store.note(FINDINGS, octets) {
+                tracing::warn!(%error, "what was found of the virtual MAC address is not kept over a start");
+            }
+        }));
     }
 
     /// For `show module csm N ft`.

@@ -2,7 +2,8 @@
 //! (the last that is known to be good), each with the program that it is to be started with.
 //!
 //! Each copy is one file with its own checksum, replaced by rename only, so that whatever is interrupted leaves a whole one.
-//! It names its program, which stands beside both under its checksum and is never changed. Pure but for [`store`],
+//! It names its program, which stands beside both under its checksum and is never changed. What a start can do without is written
+//! down in the same way, beside them. Pure but for [`store`],
 //! [`program::store`] and [`cut`].
 
 pub mod boot;

@@ -57,19 +57,42 @@ impl Store {
     /// # Errors
     /// Of a system call; the copy is as it was then.
     pub fn write(&self, directory: Directory, text: &str, program: Option<&Program>) -> io::Result<()> {
-        let file = self.file(directory);
-        let parent = file.parent().unwrap_or(&self.0).to_owned();
+        self.put(&self.file(directory), image::encode(text, program))
+    }
+
+    /// What was written down under `name` beside the copies; `None`: nothing.
+    ///
+    /// # Errors
+    /// If the file is there but cannot be read.
+    pub fn noted(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.0.join(name)) {
+            Ok(octets) => Ok(Some(octets)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes something down under `name`, which a start can do without: on the disk when it returns.
+    ///
+    /// # Errors
+    /// Of a system call; what was written before is as it was then.
+    pub fn note(&self, name: &str, octets: Vec<u8>) -> io::Result<()> {
+        self.put(&self.0.join(name), octets)
+    }
+
+    fn put(&self, file: &Path, octets: Vec<u8>) -> io::Result<()> {
+        let parent = file.parent().unwrap_or(&self.0);
         // One writer at a time: the temporary file is the same for all.
         let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
         if !parent.is_dir() {
             // Configurations hold keys.
-            DirBuilder::new().recursive(true).mode(0o700).create(&parent)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
             for made in parent.ancestors().skip(1).take(2).filter(|made| !made.as_os_str().is_empty()) {
                 File::open(made)?.sync_all()?;
             }
         }
-        for step in replace(image::encode(text, program)) {
-            carry_out(&step, &file, &parent)?;
+        for step in replace(octets) {
+            carry_out(&step, file, parent)?;
         }
         Ok(())
     }
@@ -117,6 +140,21 @@ mod tests {
         assert!(store.read(Directory::Certified).expect("readable").checksum().is_some());
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&file), mode(parent)), (0o600, 0o700), "a configuration may hold keys");
+        fs::remove_dir_all(root).expect("ours");
+    }
+
+    #[test]
+    fn a_note_stands_beside_the_copies_also_where_there_are_none_yet() {
+        let root = std::env::temp_dir().join(format!("csm-state-note-{}", std::process::id()));
+        let store = Store::new(root.clone());
+        assert_eq!(store.noted("found").expect("readable"), None);
+        for octets in [&b"one"[..], b"", b"another"] {
+            store.note("found", octets.to_vec()).expect("written");
+            assert_eq!(store.noted("found").expect("readable").as_deref(), Some(octets));
+        }
+        assert_eq!(store.read(Directory::Working).expect("readable"), Image::Absent);
+        store.write(Directory::Working, "module csm 5\n", None).expect("written");
+        assert_eq!(store.noted("found").expect("readable").as_deref(), Some(&b"another"[..]));
         fs::remove_dir_all(root).expect("ours");
     }
 }

@@ -134,3 +134,24 @@ fn connections_survive_where_only_a_ports_own_mac_passes() {
     drop(traffic);
     finish(lab);
 }
+
+/// Nobody is there to try it with, so what was found last counts.
+#[test]
+fn a_node_that_starts_alone_uses_the_mac_that_passed_before() {
+    let programs = Programs::beside_this_one().expect("built programs");
+    let services = " vlan 3 server\n  vmac off\n".to_owned();
+    let mut lab = Lab::build(Options { services, ..Options::small(programs, out("vmac-alone")) }).expect("a lab");
+    for side in Side::BOTH {
+        secure(&lab, side, 1, true);
+    }
+    lab.start(LIMIT).expect("one active, one standby");
+    agree(&lab, true, "lost_on_the_way");
+    for side in Side::BOTH {
+        lab.fail(side, Fault::Kill).expect("dead");
+    }
+    lab.restore(Side::A).expect("a start");
+    lab.node(Side::A).wait_for(Role::Active, LIMIT).expect("the role");
+    let macs = lab.node(Side::A).show("ft").expect("ft")["macs"].clone();
+    assert_eq!(macs[0], json!({ "vlan": 2, "configured": "auto", "own": true, "trial": "unknown" }), "{macs}");
+    finish(lab);
+}
