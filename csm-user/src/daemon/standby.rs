@@ -291,7 +291,7 @@ fn listen(
     tracked: &TrackedGroup,
     router: IpAddr,
 ) -> Option<GroupOptions> {
-    let vlan = config.vlan_of(router)?;
+    let vlan = config.vlan_of_tracked(tracked, router)?;
     let port = specs.iter().find(|port| port.vlan == vlan.id.get())?;
     let text = tracked.authentication.as_deref().and_then(Authentication::new);
     Some(GroupOptions {
@@ -373,7 +373,7 @@ pub(super) fn report(node: &Node) {
             None => status.state == State::Active,
             Some(_) => status.active.is_some_and(|heard| heard.router.address == *router),
         };
-        track.group(tracked.group, *router, is_active);
+        track.group(tracked, *router, is_active);
     }
 }
 

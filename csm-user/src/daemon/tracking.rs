@@ -13,7 +13,8 @@ use super::startup::Failure;
 use crate::api::reply::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
 use crate::dataplane::load::PortSpec;
 use crate::model::{
-    Config, Family, Real, RealAdmin, StableId, TrackMode, TrackedFarm, TrackedGateway, TrackedVrrp, Tracking,
+    Config, Family, Real, RealAdmin, StableId, TrackMode, TrackedFarm, TrackedGateway, TrackedGroup,
+    TrackedVrrp, Tracking, VlanId,
 };
 use crate::neigh::netlink::{Link, Netlink};
 use crate::neigh::task::LinkEvent;
@@ -40,8 +41,7 @@ pub(super) fn start(config: &Config, specs: &[PortSpec]) -> Result<(Option<Runni
     };
     let (names, interfaces) = interfaces(tracking).map_err(Failure::step("tracked interfaces"))?;
     let groups = tracking.groups.iter();
-    let groups =
-        groups.filter_map(|tracked| Some(Object::Group(tracked.group, config.tracked_router(tracked)?)));
+    let groups = groups.filter_map(|tracked| Some(group_object(tracked, config.tracked_router(tracked)?)));
     let farms = tracking.farms.iter().map(farm_object);
     let options = TrackOptions {
         mode: tracking.mode,
@@ -95,6 +95,10 @@ fn vrrp(config: &Config, tracking: &Tracking, specs: &[PortSpec]) -> Result<Vec<
         })
     });
     paths.collect()
+}
+
+fn group_object(tracked: &TrackedGroup, router: IpAddr) -> Object {
+    Object::Group(tracked.group, router, tracked.vlan.map(VlanId::get))
 }
 
 fn farm_object(tracked: &TrackedFarm) -> Object {
@@ -162,8 +166,8 @@ impl Running {
     }
 
     /// An HSRP group's active router is known: reports it if its group is tracked.
-    pub(super) fn group(&self, group: u16, router: IpAddr, up: bool) {
-        self.handle.report(Report { object: Object::Group(group, router), up, cause: None });
+    pub(super) fn group(&self, tracked: &TrackedGroup, router: IpAddr, up: bool) {
+        self.handle.report(Report { object: group_object(tracked, router), up, cause: None });
     }
 
     /// The health of reals may have changed: reports the tracked farms whose state has. `health` is what the maps show: by the

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Config, Family, Name, PortMode, TrackedGroup, VlanId};
+use super::{Config, Family, Name, PortMode, TrackedGroup, Vlan, VlanId};
 
 /// An interface of the router: a port without VLANs, or a VLAN (`interface vlanN`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,7 +219,18 @@ impl Config {
     #[must_use]
     pub fn tracked_router(&self, tracked: &TrackedGroup) -> Option<IpAddr> {
         let own = || Some(self.standby_groups().find(|run| run.group.number == tracked.group)?.own.addr());
-        tracked.router.map(IpAddr::V4).or_else(own)
+        tracked.router.or_else(own)
+    }
+
+    /// The VLAN on which the hellos of a tracked group come, if `router`, which is nearby, is on one.
+    #[must_use]
+    pub fn vlan_of_tracked(&self, tracked: &TrackedGroup, router: IpAddr) -> Option<&Vlan> {
+        match tracked.vlan {
+            Some(id) => {
+                self.vlans.iter().find(|vlan| vlan.id == id && vlan.own(Family::of(router)).is_some())
+            }
+            None => self.vlan_of(router),
+        }
     }
 
     /// The groups that this host speaks for, in the order of their numbers in the dataplane.

@@ -3,12 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::Name;
+use super::{Name, VlanId};
 
 /// The `track ...` lines of an FT group: what must be up for this node to have the role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracking {
-    /// `track group N [router A]`.
+    /// `track group N [router A [vlan V]]`.
     pub groups: Vec<TrackedGroup>,
     /// `track vrrp N router A`.
     pub vrrp: Vec<TrackedVrrp>,
@@ -78,15 +78,17 @@ impl Default for Tracking {
     }
 }
 
-/// `track group N [router A] [version V] [authentication TEXT]`: an HSRP group of routers nearby, up while this node's own
+/// `track group N [router A [vlan V]] [version V] [authentication TEXT]`: an HSRP group of routers nearby, up while this node's own
 /// router is its active one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrackedGroup {
     /// Group, 0–255 in version 1, 0–4095 in version 2.
     pub group: u16,
-    /// Own address of the router that should be active, in the network of a VLAN.
-    /// `None`: this host, which speaks for the group itself.
-    pub router: Option<Ipv4Addr>,
+    /// Own address of the router that should be active: of IPv4 in the network of a VLAN, of IPv6 that of the link, from which its
+    /// hellos come. `None`: this host, which speaks for the group itself.
+    pub router: Option<IpAddr>,
+    /// Of an IPv6 router: the VLAN on which it is.
+    pub vlan: Option<VlanId>,
     /// Version of the protocol, 1 or 2, default 1.
     pub version: u8,
     /// Text of the group, 1–8 characters; `None`: the default.

@@ -37,8 +37,8 @@ impl Class {
 /// What is tracked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Object {
-    /// An HSRP group, and the router that should be active.
-    Group(u16, IpAddr),
+    /// An HSRP group, and the router that should be active; of an address of the link its VLAN.
+    Group(u16, IpAddr, Option<u16>),
     /// A VRRP group, and the router that should be its master.
     Vrrp(u8, Ipv4Addr),
     /// A router's address.
@@ -92,7 +92,8 @@ impl Object {
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Group(group, router) => write!(f, "group {group} router {router}"),
+            Self::Group(group, router, None) => write!(f, "group {group} router {router}"),
+            Self::Group(group, router, Some(vlan)) => write!(f, "group {group} router {router} vlan {vlan}"),
             Self::Gateway(address) => write!(f, "gateway {address}"),
             Self::Interface(name) => write!(f, "interface {name}"),
             Self::Vrrp(group, router) => write!(f, "vrrp {group} router {router}"),

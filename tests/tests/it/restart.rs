@@ -225,7 +225,8 @@ fn attached() -> anyhow::Result<bool> {
 fn a_restart_of_the_standby_leaves_a_role_where_a_command_has_moved_it() {
     let programs = Programs::beside_this_one().expect("csmd, csm and csm-lab");
     let figure = Figure { timers: Timers::FAST, preempt: true, wiring: Wiring::Access };
-    let mut lab = Lab::build(Options { figure, ..Options::small(programs, out("reload-held")) }).expect("a lab");
+    let mut lab =
+        Lab::build(Options { figure, ..Options::small(programs, out("reload-held")) }).expect("a lab");
     lab.start(LIMIT).expect("one active, one standby");
     lab.node(Side::A).wait_for(Role::Active, LIMIT).expect("the better one");
     lab.node(Side::B).wait_for(Role::Standby, LIMIT).expect("a standby with a complete replica");

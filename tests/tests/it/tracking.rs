@@ -1,6 +1,6 @@
 //! Tracking in the lab: the role follows what a node needs around it, and nothing is lost on the way.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use csm_tests::figure::{Figure, Timers};
@@ -119,6 +119,17 @@ const HSRP_GROUP: u16 = 300;
 
 /// A router of the HSRP group, in its namespace.
 fn speak(runtime: &tokio::runtime::Runtime, netns: &Netns, own: Ipv4Addr, priority: u8) -> HsrpHandle {
+    speak_for(HSRP_ADDRESS.into(), runtime, netns, own.into(), priority)
+}
+
+/// The same for `address`, of either family.
+fn speak_for(
+    address: IpAddr,
+    runtime: &tokio::runtime::Runtime,
+    netns: &Netns,
+    own: IpAddr,
+    priority: u8,
+) -> HsrpHandle {
     let start = || {
         let _context = runtime.enter();
         let ifindex = nix::net::if_::if_nametoindex("eth0").expect("eth0");
@@ -127,10 +138,10 @@ fn speak(runtime: &tokio::runtime::Runtime, netns: &Netns, own: Ipv4Addr, priori
         let params = Params {
             group: HSRP_GROUP,
             version: Version::V2,
-            own: own.into(),
+            own,
             learns: Learns::default(),
             mac: [2, 0, 0, 0, 0, priority],
-            address: Some(HSRP_ADDRESS.into()),
+            address: Some(address),
             priority,
             preempt: true,
             preempt_delay: Duration::ZERO,
@@ -190,5 +201,50 @@ fn the_role_follows_an_hsrp_group_of_the_routers() {
     assert!(is_active(&first) && !is_active(&second));
     assert_eq!(last_reason(&lab, Side::A), "tracking");
     drop((traffic, first, second, other));
+    finish(lab);
+}
+
+/// What hellos of the IPv6 group come from, and whom they are about.
+const ROUTERS6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x20), Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x21)];
+const HSRP_ADDRESS6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 5, 0x73ff, 0xfea0, HSRP_GROUP);
+
+/// The same of a group of IPv6, whose routers are known by their addresses of the link.
+#[test]
+fn the_role_follows_an_hsrp_group_of_ipv6() {
+    let lines =
+        ROUTERS6.map(|router| format!("  track group {HSRP_GROUP} router {router} vlan 2 version 2\n"));
+    let mut lab = Lab::build(Options { ipv6: true, ..options("hsrp6", lines) }).expect("a lab");
+    let other = Netns::create(&lab.id, "r2").expect("a second router");
+    let plug = format!("link add name sw-r2 type veth peer name eth0 netns {}", other.name());
+    let lines = [plug.as_str(), "link set dev sw-r2 master vlan2", "link set dev sw-r2 up"];
+    lab.topology.switch.ip(&lines.map(str::to_owned)).expect("its port");
+    other.ip(&["link set dev eth0 up".to_owned()]).expect("its link");
+    for (netns, own) in [(&lab.topology.router, ROUTERS6[0]), (&other, ROUTERS6[1])] {
+        netns.ip(&[format!("addr add {own}/64 dev eth0 nodad")]).expect("its address");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let speak = |netns: &Netns, own: Ipv6Addr, priority| {
+        speak_for(HSRP_ADDRESS6.into(), &runtime, netns, own.into(), priority)
+    };
+    let pace = Duration::from_millis(20);
+    let first = speak(&lab.topology.router, ROUTERS6[0], 110);
+    let second = speak(&other, ROUTERS6[1], 100);
+    wait::until("the better router", LIMIT, pace, || Ok(is_active(&first).then_some(()))).expect("election");
+    lab.start(LIMIT).expect("one active, one standby");
+    wait_for_roles(&mut lab, Side::A);
+    let said = tracking(&lab, Side::B);
+    assert_eq!(said["eligible"], false, "its router is not the active one: {said}");
+    assert_eq!(said["objects"][0]["object"], format!("group {HSRP_GROUP} router {} vlan 2", ROUTERS6[1]));
+
+    runtime.block_on(first.leave());
+    wait::until("the other router", LIMIT, pace, || Ok(is_active(&second).then_some(()))).expect("election");
+    wait_for_roles(&mut lab, Side::B);
+    assert_eq!(last_reason(&lab, Side::B), "tracking");
+    let first = speak(&lab.topology.router, ROUTERS6[0], 110);
+    wait_for_roles(&mut lab, Side::A);
+    assert!(is_active(&first) && !is_active(&second));
+    drop((first, second, other));
     finish(lab);
 }

@@ -140,7 +140,8 @@ fn connections_survive_where_only_a_ports_own_mac_passes() {
 fn a_node_that_starts_alone_uses_the_mac_that_passed_before() {
     let programs = Programs::beside_this_one().expect("built programs");
     let services = " vlan 3 server\n  vmac off\n".to_owned();
-    let mut lab = Lab::build(Options { services, ..Options::small(programs, out("vmac-alone")) }).expect("a lab");
+    let mut lab =
+        Lab::build(Options { services, ..Options::small(programs, out("vmac-alone")) }).expect("a lab");
     for side in Side::BOTH {
         secure(&lab, side, 1, true);
     }
@@ -152,6 +153,10 @@ fn a_node_that_starts_alone_uses_the_mac_that_passed_before() {
     lab.restore(Side::A).expect("a start");
     lab.node(Side::A).wait_for(Role::Active, LIMIT).expect("the role");
     let macs = lab.node(Side::A).show("ft").expect("ft")["macs"].clone();
-    assert_eq!(macs[0], json!({ "vlan": 2, "configured": "auto", "own": true, "trial": "unknown" }), "{macs}");
+    assert_eq!(
+        macs[0],
+        json!({ "vlan": 2, "configured": "auto", "own": true, "trial": "unknown" }),
+        "{macs}"
+    );
     finish(lab);
 }

@@ -76,7 +76,8 @@ pub(in crate::config) fn group(statement: &Statement) -> Option<TrackedGroup> {
     };
     Some(TrackedGroup {
         group: statement.number("GROUP")?,
-        router: statement.address4("ADDRESS"),
+        router: statement.address("ADDRESS"),
+        vlan: statement.vlan(),
         version: statement.number("VERSION").unwrap_or(1),
         authentication: text,
     })

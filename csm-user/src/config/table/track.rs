@@ -3,7 +3,7 @@
 use super::super::command::{Command, Id, Mode::Ft, Print, Repeat};
 use super::super::grammar::Kind::{self, AnyHost, Host, Number};
 use super::super::grammar::Piece::{Either, Optional, Slot, Word};
-use super::{UNIT, time, unless};
+use super::{UNIT, VLAN, time, unless};
 use crate::model::{TrackMode, TrackedFarm, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking};
 
 const TRACK: super::super::grammar::Piece = Word("track", "What must be up for this node to have the role");
@@ -19,7 +19,15 @@ pub(super) static APPLIED: &[Command] = &[
             Slot("GROUP", Number(0, 4095), "Its number"),
             Optional(&[
                 Word("router", "The one that should be active while this node is; this host by default"),
-                Slot("ADDRESS", Host, "Its own address, in the network of a VLAN"),
+                Slot(
+                    "ADDRESS",
+                    AnyHost,
+                    "Its own address, in the network of a VLAN; of IPv6 that of the link",
+                ),
+                Optional(&[
+                    Word("vlan", "Where an IPv6 router is"),
+                    Slot("VLAN", VLAN, "A VLAN of this configuration"),
+                ]),
             ]),
             Optional(&[Word("version", "Of HSRP"), Slot("VERSION", Number(1, 2), "1 by default")]),
             Optional(&[
@@ -193,9 +201,10 @@ fn gateway(tracked: &TrackedGateway) -> String {
 }
 
 fn group(tracked: &TrackedGroup) -> String {
-    let TrackedGroup { group, router, version, authentication } = tracked;
+    let TrackedGroup { group, router, vlan, version, authentication } = tracked;
     let version = if *version == 1 { String::new() } else { format!(" version {version}") };
     let text = authentication.iter().map(|text| format!(" authentication {text}")).collect::<String>();
     let router = router.iter().map(|router| format!(" router {router}")).collect::<String>();
-    format!("track group {group}{router}{version}{text}")
+    let vlan = vlan.iter().map(|vlan| format!(" vlan {vlan}")).collect::<String>();
+    format!("track group {group}{router}{vlan}{version}{text}")
 }

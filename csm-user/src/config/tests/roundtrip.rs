@@ -330,14 +330,18 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
 /// Gateways of VLAN 2, two interfaces of the host.
 fn tracking() -> impl Strategy<Value = Tracking> {
     let interval = prop_oneof![secs(1..=3600), (100..=65_535_u64).prop_map(Duration::from_millis)];
-    let objects = (0..3_u8, 0..3_usize, any::<bool>());
+    let objects = (0..4_u8, 0..3_usize, any::<bool>());
     (objects, interval, 1..=255_u8, secs(0..=3600)).prop_map(
         |((gateways, interfaces, all), interval, retries, hold_down)| Tracking {
             groups: (0..gateways)
                 .map(|n| TrackedGroup {
                     group: u16::from(retries),
-                    router: Some(Ipv4Addr::new(10, 3, 1, n + 1)),
-                    version: 1 + n % 2,
+                    router: Some(match n % 3 {
+                        2 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 7, n.into()).into(),
+                        _ => Ipv4Addr::new(10, 3, 1, n + 1).into(),
+                    }),
+                    vlan: (n % 3 == 2).then(|| vlan_id(3)),
+                    version: if n % 3 == 2 { 2 } else { 1 + n % 2 },
                     authentication: all.then(|| format!("Text{n}")),
                 })
                 .collect(),

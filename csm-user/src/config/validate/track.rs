@@ -1,11 +1,12 @@
 //! What is tracked, against the VLANs, the host and the FT group.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::super::build;
 use super::super::command::Id;
 use super::super::grammar::Value;
-use super::super::parse::Section;
+use super::super::parse::{Section, Statement};
 use super::super::token::Span;
 use super::Checker;
 use super::address::is_link_local;
@@ -66,15 +67,31 @@ fn groups(checker: &mut Checker<'_>, ft: &FtGroup) {
             own_group(checker, tracked, number);
             continue;
         };
-        if config.vlan_of(router).and_then(|vlan| config.interface_of(vlan.id)).is_none() {
-            let message = format!("{router} is in no connected VLAN's network: its HSRP is not heard");
-            let remedy = "name a router in the network of a VLAN that has an `ip address` and an interface";
-            checker.error(at, message, remedy);
+        let heard = config.vlan_of_tracked(tracked, router);
+        let is_heard = heard.is_some_and(|vlan| config.interface_of(vlan.id).is_some());
+        match Family::of(router) {
+            Family::V6 => group_of_link(checker, tracked, (router, is_heard), line),
+            Family::V4 if tracked.vlan.is_some() => {
+                checker.error(
+                    line.place("VLAN"),
+                    "an IPv4 router's network says its VLAN",
+                    "leave `vlan` out",
+                );
+            }
+            Family::V4 if !is_heard => {
+                let message = format!("{router} is in no connected VLAN's network: its HSRP is not heard");
+                let remedy =
+                    "name a router in the network of a VLAN that has an `ip address` and an interface";
+                checker.error(at, message, remedy);
+            }
+            Family::V4 => {}
         }
         if tracked.version == 1 && tracked.group > 255 {
             checker.error(number, "groups of version 1 are 0-255", "add `version 2`");
         }
-        let same = |other: &&TrackedGroup| (other.group, other.router) == (tracked.group, Some(router));
+        let same = |other: &&TrackedGroup| {
+            (other.group, other.router, other.vlan) == (tracked.group, Some(router), tracked.vlan)
+        };
         if ft.track.groups.iter().filter(same).count() > 1 {
             checker.error(
                 at,
@@ -82,6 +99,33 @@ fn groups(checker: &mut Checker<'_>, ft: &FtGroup) {
                 "keep one line",
             );
         }
+    }
+}
+
+/// A group of IPv6 that `router` speaks, said by `line`: its hellos come from an address of the link, which says no VLAN.
+fn group_of_link(
+    checker: &mut Checker<'_>,
+    tracked: &TrackedGroup,
+    (router, is_heard): (IpAddr, bool),
+    line: &Statement,
+) {
+    let (at, number) = (line.place("ADDRESS"), line.place("GROUP"));
+    if !is_link_local(router) {
+        let remedy = "use that router's address of the link, and its VLAN: `router fe80::... vlan N`";
+        checker.error(
+            at,
+            format!("HSRP of IPv6 does not come from {router}, but from an address of the link"),
+            remedy,
+        );
+    } else if tracked.vlan.is_none() {
+        let message = format!("{router} is link-local: nothing says on which VLAN it is");
+        checker.error(at, message, format!("add it: `router {router} vlan N`"));
+    } else if !is_heard {
+        let message = "HSRP of IPv6 is not heard on that VLAN";
+        checker.error(line.place("VLAN"), message, "name a VLAN that has an `ipv6 address` and an interface");
+    }
+    if tracked.version == 1 {
+        checker.error(number, "version 1 has no groups of IPv6", "add `version 2`");
     }
 }
 

@@ -92,7 +92,7 @@ fn what_comes_back_must_stay_for_the_hold_down() {
 
 #[test]
 fn a_group_that_came_back_counts_at_once_and_one_beside_a_gateway_waits_for_it() {
-    let group = Object::Group(1, Ipv4Addr::new(10, 0, 0, 1).into());
+    let group = Object::Group(1, Ipv4Addr::new(10, 0, 0, 1).into(), None);
     let mut tracker = Tracker::new(TrackMode::Any, HOLD, vec![group.clone(), gateway(1)]);
     tracker.report(&gateway(1), true, Duration::ZERO);
     tracker.report(&group, false, Duration::ZERO);
