@@ -210,6 +210,12 @@ impl Session {
         (self.deadlines.map(|deadline| deadline.map(left)), moments, self.forwardable)
     }
 
+    /// Which versions it speaks, for checkers.
+    #[must_use]
+    pub const fn spoken(&self) -> &Spoken {
+        &self.spoken
+    }
+
     /// Has left: the driver may end.
     #[must_use]
     pub const fn is_ended(&self) -> bool {

@@ -13,7 +13,7 @@ const OFFER_EVERY: u8 = 10;
 const OLDER_MAX: u8 = 3;
 
 /// What is known of the peer's versions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Spoken {
     own: u8,
     /// Boot nonce of the peer, and the newest version that it speaks.

@@ -14,14 +14,19 @@ use csm_user::ft::witness::votes::Votes;
 use csm_user::ft::witness::wire::{self as witness, Word};
 use csm_user::ft::{Controls, FtEvent, Refusal, State};
 
+/// Where a datagram says its version (docs/ft-protocol.md).
+const VERSION_AT: usize = 4;
 /// Messages that a stopped daemon's socket holds; more are lost.
 const INBOX_MAX: usize = 3;
+
+/// In which version a message is to be read, and the newest that its sender speaks as far as it says so.
+pub type Versions = (u8, u8);
 
 /// What comes to a host.
 #[derive(Clone, Copy, Debug)]
 pub enum Mail {
     /// Of its peer.
-    Peer(Message),
+    Peer(Message, Versions),
     /// Of the witness.
     Witness(Word),
 }
@@ -57,7 +62,7 @@ pub struct Host {
 #[derive(Debug, Default)]
 pub struct Turn {
     /// What it sent, in order.
-    pub sent: Vec<Message>,
+    pub sent: Vec<(Message, Versions)>,
     /// What it asked the witness, in order.
     pub asked: Vec<Word>,
     /// It announced with its gate shut.
@@ -228,15 +233,15 @@ fn votes(params: &Params) -> Option<Votes> {
 const LINK: Arrival = Arrival { path: 0, source: IpAddr::V6(Ipv6Addr::LOCALHOST), hops: Some(255) };
 
 fn receive(session: &mut Session, mail: &Mail, now: u64, port: &mut Wire<'_>) -> bool {
-    let message = match mail {
-        Mail::Peer(message) => message,
+    let (message, versions) = match mail {
+        Mail::Peer(message, versions) => (message, *versions),
         Mail::Witness(word) => {
             session.witness_said(word, now, port);
             return false;
         }
     };
     let dropped = session.status(now).counters.dropped;
-    let sealed = envelope::seal(message, [0; envelope::PATHS_MAX], &Keyring::default());
+    let sealed = envelope::seal_as(versions, message, [0; envelope::PATHS_MAX], &Keyring::default());
     session.receive(&sealed, LINK, now, port);
     session.status(now).counters.dropped == dropped
 }
@@ -249,7 +254,10 @@ struct Wire<'a> {
 
 impl Port for Wire<'_> {
     fn send(&mut self, _: usize, datagram: &[u8; DATAGRAM]) -> bool {
-        self.turn.sent.extend(envelope::open(datagram).ok().map(|(message, ..)| message));
+        let opened = envelope::open(datagram).ok();
+        self.turn
+            .sent
+            .extend(opened.map(|(message, said, ..)| (message, (datagram[VERSION_AT], said.newest))));
         true
     }
 
@@ -260,7 +268,7 @@ impl Port for Wire<'_> {
 
     fn gate(&mut self, gate: Gate) {
         (self.host.gate, self.host.holds) = (gate, false);
-        self.host.lease_message = self.turn.sent.last().map(|message| (message.nonce, message.sequence));
+        self.host.lease_message = self.turn.sent.last().map(|(message, _)| (message.nonce, message.sequence));
     }
 
     fn now_ns(&self) -> u64 {

@@ -5,12 +5,12 @@ use std::hash::{Hash, Hasher};
 
 use csm_common::gate::GateState;
 use csm_user::ft::election::Election;
-use csm_user::ft::wire::{Kind, Message};
+use csm_user::ft::wire::{Kind, Message, OLDEST};
 use csm_user::ft::witness::grants::Grants;
 use csm_user::ft::witness::votes::{Outlook, Votes};
 use csm_user::ft::witness::wire::Word;
 
-use crate::explore::host::{Host, Mail};
+use crate::explore::host::{Host, Mail, Versions};
 use crate::explore::world::{Setting, World};
 
 /// What a witness knows of a group, with small numbers.
@@ -37,7 +37,7 @@ fn words_to(world: &World, host: usize) -> Vec<u64> {
     mails
         .filter_map(|mail| match mail {
             Mail::Witness(word) => Some(word.number),
-            Mail::Peer(_) => None,
+            Mail::Peer(..) => None,
         })
         .collect()
 }
@@ -56,7 +56,7 @@ impl Small {
             let known = machines().filter_map(Election::peer);
             let mails = world.letters.iter().map(|letter| &letter.mail).chain(waiting);
             let messages = mails.filter_map(|mail| match mail {
-                Mail::Peer(message) => Some(message),
+                Mail::Peer(message, _) => Some(message),
                 Mail::Witness(_) => None,
             });
             messages.chain(known)
@@ -92,13 +92,22 @@ impl Small {
 
     /// What a message says, but for what every message of its boot says.
     fn message(&self, message: &Message) -> [u64; 8] {
+        self.letter(message, (OLDEST, OLDEST))
+    }
+
+    /// The same on its way, in these versions.
+    fn letter(&self, message: &Message, (version, newest): Versions) -> [u64; 8] {
         let Message {
             kind, state, forwardable, eligible, preempt, complete, hears_you, offer, keeper, ..
         } = *message;
         let flags = [forwardable, eligible, preempt, complete, hears_you, offer, keeper];
         let said = flags.into_iter().fold(0, |word, flag| word << 1 | u64::from(flag));
         [
-            said << 16 | (kind as u64) << 8 | state as u64,
+            u64::from(version) << 40
+                | u64::from(newest) << 32
+                | said << 16
+                | (kind as u64) << 8
+                | state as u64,
             message.nonce,
             message.peer_nonce,
             self.term(message.term),
@@ -137,7 +146,7 @@ impl Setting {
 
     fn mail(&self, mail: &Mail, now: u64, small: &Small) -> [u64; 8] {
         match mail {
-            Mail::Peer(message) => small.message(message),
+            Mail::Peer(message, versions) => small.letter(message, *versions),
             Mail::Witness(Word { kind, nonce, number, witness, lease, holder, term, .. }) => {
                 let age = now.saturating_sub(*number);
                 let lease = u64::try_from(lease.as_nanos()).unwrap_or(u64::MAX);
@@ -157,6 +166,12 @@ impl Setting {
             );
         }
         host.session.as_ref().map(|session| session.outlook(now)).hash(hasher);
+        // One that speaks the oldest version alone speaks it whatever it hears.
+        host.session
+            .as_ref()
+            .map(|session| session.spoken())
+            .filter(|spoken| spoken.own() > OLDEST)
+            .hash(hasher);
         if let Some((nonce, votes)) = own_votes(host) {
             let Outlook { due, leases, asked_last, sent, requests: own, known: [witness, term] } =
                 votes.outlook(now);

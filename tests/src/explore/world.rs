@@ -9,7 +9,7 @@ use csm_user::ft::{Controls, Reason, State};
 use csm_user::model::lease;
 
 use crate::explore::ghost::Ghost;
-use crate::explore::host::{Host, Mail, Turn};
+use crate::explore::host::{Host, Mail, Turn, Versions};
 use crate::sim::check::Violation;
 
 const SECOND: u64 = 1_000_000_000;
@@ -65,6 +65,10 @@ pub struct Setting {
     /// The faults are that the hosts are parted from one another once one is active and the other its standby, and then that one is
     /// parted from the witness, or that the witness is restarted.
     pub partings: bool,
+    /// Which host speaks a newer version, too; the others the oldest alone.
+    pub newer: [bool; 2],
+    /// A daemon that comes back from its restart is a program that speaks a newer version.
+    pub upgrades: bool,
     /// What is wrong on purpose.
     pub defect: Option<Defect>,
 }
@@ -219,7 +223,7 @@ impl Setting {
         actions.extend([0, 1].into_iter().filter(|&host| due[host]).map(Action::Wake));
         for (index, letter) in world.letters.iter().enumerate() {
             let overtakes = |earlier: &Letter| {
-                let way = |letter: &Letter| (letter.to, matches!(letter.mail, Mail::Peer(_)));
+                let way = |letter: &Letter| (letter.to, matches!(letter.mail, Mail::Peer(..)));
                 way(earlier) == way(letter) && earlier.held.is_none()
             };
             if letter.held.is_none() && world.letters[..index].iter().any(overtakes) {
@@ -381,7 +385,8 @@ impl Setting {
             }
             Action::ComeBack(host) => {
                 world.ghost.trouble();
-                let turn = world.hosts[host].come_back(self.controls(), self.now(world, host));
+                let turn = world.hosts[host]
+                    .come_back(self.controls(self.upgrades || self.newer[host]), self.now(world, host));
                 self.follow(world, host, turn);
             }
             Action::Start(host) => self.start(world, host),
@@ -440,7 +445,7 @@ impl Setting {
 
     pub(super) fn deliver(&self, world: &mut World, letter: &Letter) {
         let turn = world.hosts[letter.to].deliver(&letter.mail, self.now(world, letter.to));
-        if let Mail::Peer(message) = &letter.mail
+        if let Mail::Peer(message, _) = &letter.mail
             && turn.took
         {
             world.ghost.took(letter.to, message);
@@ -452,7 +457,7 @@ impl Setting {
         world.ghost.trouble();
         let (turn, taken) = world.hosts[host].resume(self.now(world, host));
         for mail in &taken {
-            if let Mail::Peer(message) = mail {
+            if let Mail::Peer(message, _) = mail {
                 world.ghost.took(host, message);
             }
         }
@@ -486,16 +491,16 @@ impl Setting {
             config_checksum: 1,
             software_checksum: 1,
         };
-        let turn = world.hosts[host].start(params, self.controls(), self.now(world, host));
+        let turn = world.hosts[host].start(params, self.controls(self.newer[host]), self.now(world, host));
         self.follow(world, host, turn);
     }
 
-    fn controls(&self) -> Controls {
+    fn controls(&self, newer: bool) -> Controls {
         Controls {
             lease_off: self.defect == Some(Defect::LongLease),
             hold_unheard: self.defect == Some(Defect::UnheardHold),
             // What is said twice is not seen twice, and would be a state of its own.
-            old_wire: true,
+            old_wire: !newer,
             ..Controls::default()
         }
     }
@@ -537,7 +542,7 @@ impl Setting {
         machine.is_some_and(|machine| !machine.message(Kind::Heartbeat).complete)
     }
 
-    fn transmit(&self, world: &mut World, from: usize, message: Message) {
+    fn transmit(&self, world: &mut World, from: usize, (message, versions): (Message, Versions)) {
         let to = 1 - from;
         if world.cut[from] {
             return world.ghost.lose();
@@ -546,7 +551,7 @@ impl Setting {
             Some(Defect::ClaimWithoutWaiting) => Duration::from_micros(1),
             _ => message.lease,
         };
-        let letter = Letter { to, mail: Mail::Peer(Message { lease, ..message }), held: None };
+        let letter = Letter { to, mail: Mail::Peer(Message { lease, ..message }, versions), held: None };
         if world.hosts[to].is_awake() {
             world.letters.push(letter);
         } else {

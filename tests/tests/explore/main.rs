@@ -76,6 +76,8 @@ const CALM: Setting = Setting {
     glitches: 0,
     in_hold: false,
     restarts: 0,
+    newer: [false; 2],
+    upgrades: false,
     defect: None,
 };
 
@@ -84,13 +86,15 @@ const RESTART: Setting =
     Setting { name: "a restart", restarts: 1, in_hold: true, preempt: [false; 2], ..CALM };
 
 /// What CI has time for.
-const QUICK: [Setting; 6] = [
+const QUICK: [Setting; 8] = [
     CALM,
     RESTART,
     Setting { name: "a restart, a glitch in it", glitches: 1, ..RESTART },
     Setting { name: "a kill, a stop, or a direction cut", faults: 1, proven_only: true, ..CALM },
     Setting { name: "the same, one clock 18 % fast", faults: 1, skew: 18, preempt: [false; 2], ..CALM },
     Setting { name: "a message lost, doubled or held up", glitches: 1, preempt: [true; 2], ..CALM },
+    Setting { name: "one host speaks a newer version", newer: [false, true], ..CALM },
+    Setting { name: "a restart as a newer program", upgrades: true, ..RESTART },
 ];
 
 /// With a third host. The hosts are parted, and then one of them is from the witness too, or the witness is restarted.
@@ -104,7 +108,7 @@ const WITNESS: Setting = Setting {
 };
 
 /// What it has not.
-const DEEP: [Setting; 13] = [
+const DEEP: [Setting; 17] = [
     WITNESS,
     Setting { name: "witness, any fault", faults: 1, partings: false, proven_only: true, ..WITNESS },
     Setting {
@@ -124,6 +128,10 @@ const DEEP: [Setting; 13] = [
     Setting { name: "a fault and a glitch", faults: 1, glitches: 1, ..CALM },
     Setting { name: "two faults, one clock 18 % fast", faults: 2, skew: 18, preempt: [false; 2], ..CALM },
     Setting { name: "one fault in half ticks", faults: 1, resolution: 2, ..CALM },
+    Setting { name: "both speak a newer version", newer: [true; 2], ..CALM },
+    Setting { name: "one speaks a newer version, a fault", newer: [false, true], faults: 1, ..CALM },
+    Setting { name: "one speaks a newer version, a glitch", newer: [true, false], glitches: 1, ..CALM },
+    Setting { name: "a restart as a newer program, and a fault", upgrades: true, faults: 1, ..RESTART },
 ];
 
 /// The promise that is broken first, if one is, after printing the way to it and the size of the space.
