@@ -114,6 +114,7 @@ fn vserver(index: u32) -> Vserver {
         threshold: None,
         policies: Vec::new(),
         rate_limits: RateLimits::default(),
+        max_conns: 0,
         vlan: None,
         clients: vec![],
         unidirectional: None,

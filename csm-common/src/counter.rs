@@ -192,6 +192,8 @@ reasons! {
     /// First packet from a client that no policy of the virtual server is for, which has no farm of its own (MIB:
     /// NoMatchPolicyRejects).
     DropNoMatch = "drop_no_match_policy", Drop;
+    /// First packet to a virtual server that is at its `max-conns`.
+    DropVserverFull = "drop_vserver_max_conns", Drop;
 }
 
 #[cfg(test)]

@@ -76,8 +76,10 @@ pub struct Refused {
     pub client_rate: u64,
     /// By want of a real: none in rotation, or all of them at their `maxconns`.
     pub no_real: u64,
+    /// By its `max-conns`.
+    pub max_conns: u64,
 }
-crate::map_type!(Refused, 24);
+crate::map_type!(Refused, 32);
 
 #[cfg(test)]
 mod tests {

@@ -112,9 +112,18 @@ pub struct Vserver<A: Address = u32> {
     pub policy_of: u32,
     /// As [`FlowEntry::mark`](crate::flow::FlowEntry::mark) of its connections.
     pub mark: u32,
+    /// `max-conns`, of all its policies together; 0: no limit, and its connections are not counted.
+    pub max_conns: u32,
 }
-crate::map_type!(Vserver, 80);
-crate::map_type!(Vserver<V6>, 116);
+crate::map_type!(Vserver, 84);
+crate::map_type!(Vserver<V6>, 120);
+
+/// Element of `PLACES` and `PLACE_BASES` for the connections of a virtual server: `number` is its own, or that of one of its policies.
+#[inline(always)]
+#[must_use]
+pub const fn place_slot(number: u32, policy_of: u32) -> u32 {
+    if policy_of == 0 { number } else { policy_of - 1 }
+}
 
 /// In service: configured so and has a farm.
 pub const VSERVER_INSERVICE: u32 = 1;
@@ -163,7 +172,7 @@ pub const fn of_weighted_slot(slot: u32) -> (u32, u32) {
 const _: () = assert!(crate::limits::REALS_MAX <= 1 << 16);
 
 /// Connections of a real: what the controller counted in the tables (`LOAD_BASES`), and what has come and gone since then, as
-/// the XDP program knows (`LOADS`). Both wrap around; a sum below 0, which a count that is a moment old may give, is 0.
+/// the XDP program knows (`LOADS`); of a virtual server the same (`PLACE_BASES`, `PLACES`). Both wrap around; a sum below 0, which a count that is a moment old may give, is 0.
 #[inline(always)]
 #[must_use]
 pub const fn load(base: u64, since: u64) -> u64 {

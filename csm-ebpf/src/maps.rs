@@ -101,6 +101,10 @@ pub(crate) static LOADS: Array<u64> = Array::with_max_entries(limits::REALS_MAX,
 #[map]
 pub(crate) static LOAD_BASES: Array<u64> = Array::with_max_entries(limits::REALS_MAX, 0);
 #[map]
+pub(crate) static PLACES: Array<u64> = Array::with_max_entries(limits::VSERVERS_MAX, 0);
+#[map]
+pub(crate) static PLACE_BASES: Array<u64> = Array::with_max_entries(limits::VSERVERS_MAX, 0);
+#[map]
 pub(crate) static REALS: Array<Real> = Array::with_max_entries(limits::REALS_MAX, 0);
 #[map]
 pub(crate) static PROMISE: Array<u64> = Array::with_max_entries(1, 0);

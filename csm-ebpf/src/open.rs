@@ -150,7 +150,7 @@ fn draft_connection<A: Family>(packet: &Packet<A>, draft: &mut Draft<A>) -> Resu
     }
 }
 
-/// Enters the connection that was drafted, which has its place at its real, unless another CPU has entered it just now.
+/// Enters the connection that was drafted, which has its places at its virtual server and its real, unless another CPU has entered it just now.
 #[inline(never)]
 fn insert<A: Family>(draft: &mut Draft<A>) -> Result<Pair, Reason> {
     if draft.local.flags & FLAG_REBUILT != 0 {
@@ -167,12 +167,11 @@ fn insert<A: Family>(draft: &mut Draft<A>) -> Result<Pair, Reason> {
     inserted
 }
 
-/// The draft's connection is not made after all: the place at its real is another's.
+/// The draft's connection is not made after all: its places at its virtual server and real are others'. One to no virtual server,
+/// or without a real, has none there.
 #[inline(always)]
 fn give_back<A: Family>(draft: &Draft<A>) {
-    if draft.connection.real != NONE {
-        room::give_back::<A>(draft.connection.vserver, draft.connection.real);
-    }
+    room::give_back::<A>(draft.connection.vserver, draft.connection.real);
 }
 
 /// What else is to be noted, now that the pair stands.
@@ -218,14 +217,16 @@ fn balance<A: Family>(packet: &Packet<A>, number: u32, draft: &mut Draft<A>) -> 
     draft.connection.vserver = number;
     if vserver.flags & VSERVER_FORWARD != 0 {
         draft.pool = pool(vserver, &packet.key)?;
-        return forward_on(packet, draft);
+        forward_on(packet, draft)?;
+        return room::admit(number, vserver, 0);
     }
     // A client's data connections go where its control connection is, whether there is room or not.
     let data = ftp::is_data(vserver, packet.key.dport_be);
     draft.pick.real = sticky::find(vserver, packet.key.src_be, packet.now_ns, data).unwrap_or(NONE);
     draft.pick.must = data.into();
     draft.pick.number = number;
-    Ok(())
+    // Last: from here on whoever fails gives the place back.
+    room::admit(number, vserver, data.into())
 }
 
 /// The pool that clients get addresses of by `nat client`; 0: they keep their own.
@@ -261,6 +262,7 @@ fn choose<A: Family>(key: &FlowKey<A>, draft: &mut Draft<A>) -> Result<(), Reaso
     // Of a farm in rotation each real had its connections.
     let reason = if rings == 0 { Reason::DropNoReal } else { Reason::DropMaxConns };
     rate::count(draft.connection.vserver, reason);
+    give_back(draft);
     Err(reason)
 }
 
@@ -364,6 +366,7 @@ fn route<A: Family>(packet: &Packet<A>, draft: &mut Draft<A>) -> Result<(), Reas
         draft.connection.vserver = origin.vserver;
         draft.connection.source_be = origin.virtual_be;
         draft.connection.source_port_be = origin.port_be;
+        room::take::<A>(origin.vserver, NONE);
     }
     Ok(())
 }

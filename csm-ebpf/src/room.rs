@@ -1,14 +1,15 @@
-//! Room for a connection at a real: `maxconns` and `minconns`.
+//! Room for a connection at a real, `maxconns` and `minconns`, and at a virtual server, `max-conns`.
 //!
 //! A connection takes its place before it is made, in one step, and gives it back if it is refused after all. So however
-//! many CPUs there are, a real never has more than it may, as far as its connections are counted (`dataplane/loads.rs` of the
+//! many CPUs there are, neither ever has more than it may, as far as its connections are counted (`dataplane/loads.rs` of the
 //! controller says how far).
 
-use csm_common::service::{Real, VSERVER_COUNTED, load};
+use csm_common::counter::Reason;
+use csm_common::service::{Real, VSERVER_COUNTED, Vserver, load, place_slot};
 
 use crate::family::Family;
 use crate::packet::opaque;
-use crate::{atomic, maps};
+use crate::{atomic, maps, rate};
 
 /// All ones if `a` is less than `b`, both below 2^63; else 0.
 #[inline(always)]
@@ -68,7 +69,41 @@ pub(crate) fn reserve<A: Family>(number: u32, must: u32) -> bool {
     false
 }
 
-/// A connection of `vserver` has ended, or was not made after all.
+/// Whether virtual server `number` takes one more connection, which is counted from here on. Not 0 in `must`: it does, whatever it has.
+/// One without `max-conns` is not counted.
+#[inline(always)]
+pub(crate) fn admit<A: Family>(number: u32, vserver: &Vserver<A>, must: u32) -> Result<(), Reason> {
+    if vserver.max_conns == 0 || enter(place_slot(number, vserver.policy_of), vserver.max_conns, must) {
+        return Ok(());
+    }
+    rate::count(number, Reason::DropVserverFull);
+    Err(Reason::DropVserverFull)
+}
+
+/// Takes one of `max` places; as of [`reserve`] nobody is counted who is refused, not even for a moment, unless another CPU takes the
+/// last place meanwhile.
+#[inline(never)]
+fn enter(slot: u32, max: u32, must: u32) -> bool {
+    let (Some(since), Some(&base)) = (maps::PLACES.get_ptr_mut(slot), maps::PLACE_BASES.get(slot)) else {
+        return false;
+    };
+    let max = u64::from(max);
+    // SAFETY: an element of an array, aligned to 8, which is changed atomically only.
+    if must == 0 && load(base, unsafe { since.read_volatile() }) >= max {
+        return false;
+    }
+    // SAFETY: as above.
+    let before = unsafe { load(base, atomic::fetch_add(since, 1)) };
+    if must != 0 || before < max {
+        return true;
+    }
+    // SAFETY: as above.
+    unsafe { atomic::fetch_add(since, u64::MAX) };
+    false
+}
+
+/// A connection of `vserver` has ended, or was not made after all. Without a real, as of
+/// `predictor forward`, it had a place at its virtual server only.
 #[inline(always)]
 pub(crate) fn give_back<A: Family>(vserver: u32, real: u32) {
     count::<A>(vserver, real, u64::MAX);
@@ -81,11 +116,18 @@ pub(crate) fn take<A: Family>(vserver: u32, real: u32) {
 }
 
 #[inline(always)]
-fn count<A: Family>(vserver: u32, real: u32, change: u64) {
-    if A::vservers().get(vserver).is_some_and(|vserver| vserver.flags & VSERVER_COUNTED != 0)
+fn count<A: Family>(number: u32, real: u32, change: u64) {
+    let Some(vserver) = A::vservers().get(number) else { return };
+    if vserver.flags & VSERVER_COUNTED != 0
         && let Some(since) = maps::LOADS.get_ptr_mut(real)
     {
         // SAFETY: as in `reserve`.
+        unsafe { atomic::fetch_add(since, change) };
+    }
+    if vserver.max_conns != 0
+        && let Some(since) = maps::PLACES.get_ptr_mut(place_slot(number, vserver.policy_of))
+    {
+        // SAFETY: as in `enter`.
         unsafe { atomic::fetch_add(since, change) };
     }
 }

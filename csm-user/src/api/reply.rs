@@ -35,7 +35,7 @@ pub use ft::{
     RecorderAction, RecorderEntry, RefusalReply, RepairReply, ReplicationReply, SnapshotState, TableReply,
     UpdateCounters,
 };
-pub use limit::{BackupReply, RateLimitReply, RefusedReply};
+pub use limit::{BackupReply, MaxConnsReply, RateLimitReply, RefusedReply};
 pub use ready::{CheckGrade, CheckReply, ExplainReply, FencedReply, RankReply, ReadyReply};
 pub use standby::{StandbyReply, StandbyRouterReply, StandbyState, StandbyTrackReply};
 pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
@@ -165,6 +165,9 @@ pub struct VserverReply {
     pub rate_limit: Option<RateLimitReply>,
     /// `rate-limit client connections`.
     pub client_rate_limit: Option<RateLimitReply>,
+    /// `max-conns`.
+    #[serde(default)]
+    pub max_conns: Option<MaxConnsReply>,
     /// First packets that were refused since the start of this node.
     pub refused: RefusedReply,
     /// Seconds; 0: never.

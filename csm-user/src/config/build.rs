@@ -394,6 +394,7 @@ impl Draft {
             }
             Id::SlbPolicy => put(&mut vserver.policies, statement.name()?.clone(), no),
             Id::RateLimit => vserver.rate_limits.connections = limit::rate(statement)?,
+            Id::VserverMaxConns => vserver.max_conns = number(statement, "COUNT", default::MAX_CONNS)?,
             Id::ClientRateLimit => vserver.rate_limits.client = limit::client_rate(statement)?,
             Id::VserverVlan => vserver.vlan = if no { None } else { Some(statement.vlan()?) },
             Id::Client => {
@@ -552,6 +553,7 @@ const fn new_vserver(name: Name) -> Vserver {
         backup: None,
         threshold: None,
         rate_limits: RateLimits { connections: None, client: None },
+        max_conns: 0,
         policies: Vec::new(),
         vlan: None,
         clients: Vec::new(),

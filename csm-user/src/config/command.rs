@@ -200,6 +200,7 @@ pub enum Id {
     RateLimit,
     ClientRateLimit,
     MaxConns,
+    VserverMaxConns,
     MinConns,
     FtGroup,
     Priority,

@@ -53,6 +53,8 @@ pub mod default {
     pub const IDLE: u64 = 3600;
     /// Seconds.
     pub const PENDING: u64 = 30;
+    /// None.
+    pub const MAX_CONNS: u64 = 0;
     /// Higher wins.
     pub const PRIORITY: u64 = 10;
     /// Seconds.

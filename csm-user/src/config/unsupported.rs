@@ -160,7 +160,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         Effect::Note("it has no effect on a virtual server of layer 4"),
     ),
     Command::refused(Vserver, &[Word("advertise", ""), Rest], "route health injection comes later", DROP),
-    Command::refused(Vserver, &[Word("max-conns", ""), Rest], LATER, DROP),
     Command::refused(Vserver, &[Word("owner", ""), Rest], LATER, DROP),
     Command::refused(
         Vserver,

@@ -13,9 +13,9 @@ use super::{conns, counts, policies, replies};
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, ExplainReply, FtReply,
-    NeighbourReply, Protocol, ROWS_MAX, RateLimitReply, ReadyReply, RealReply, RealState, ReasonCount,
-    Replicate, ServerfarmReply, StandbyReply, StickiesReply, StickyReply, StickyRule, SystemReply,
-    TraceQuery, Verdict, VlanReply, VserverReply, VserverState, WalkReply,
+    MaxConnsReply, NeighbourReply, Protocol, ROWS_MAX, RateLimitReply, ReadyReply, RealReply, RealState,
+    ReasonCount, Replicate, ServerfarmReply, StandbyReply, StickiesReply, StickyReply, StickyRule,
+    SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState, WalkReply,
 };
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::inband;
@@ -186,6 +186,7 @@ impl Backend for Node {
             Reason::DropNoMatch,
             Reason::DropNoReal,
             Reason::DropMaxConns,
+            Reason::DropVserverFull,
             Reason::DropNoPolicy,
             Reason::DropTableFull,
             Reason::DropShare,
@@ -276,6 +277,7 @@ impl Node {
                 };
                 rate_limit(limit.rate, Some(bits))
             }),
+            max_conns: self.max_conns(vserver, index)?,
             refused: sums.refused,
             idle_s: vserver.idle.as_secs(),
             pending_s: vserver.pending.as_secs(),
@@ -297,6 +299,15 @@ impl Node {
             server_packets: sums.server_packets,
             policies,
         })
+    }
+
+    /// `max-conns` of a virtual server whose number is `index`.
+    fn max_conns(&self, vserver: &Vserver, index: Option<u32>) -> Result<Option<MaxConnsReply>, Fault> {
+        if vserver.max_conns == 0 {
+            return Ok(None);
+        }
+        let connections = index.map_or(Ok(0), |number| self.counters.places(number))?;
+        Ok(Some(MaxConnsReply { limit: vserver.max_conns, connections }))
     }
 
     fn real_reply(&self, farm: &Serverfarm, real: &Real) -> Result<RealReply, Fault> {

@@ -1,6 +1,6 @@
 //! Keeps the maps equal to what configuration and health call for.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use csm_common::address::V6;
 
 use crate::dataplane::expiry::Census;
-use crate::dataplane::loads::{Farm, Rotation, farms};
+use crate::dataplane::loads::{Farm, Rotation, farms, place_bases, places};
 use crate::dataplane::maps::{LoadMaps, Maps};
 use crate::dataplane::plan::{Assignments, Desired, HealthView, PlanError, RealKey, Released, plan};
 use crate::dataplane::snapshot::{Directory, DirectoryCell};
@@ -280,9 +280,10 @@ impl Planner {
     }
 }
 
-/// Keeps the loads of `predictor leastconns` true, walk by walk.
+/// Keeps the loads of reals and virtual servers true, walk by walk.
 pub struct Loads {
-    maps: LoadMaps,
+    reals: LoadMaps,
+    vservers: LoadMaps,
     planner: Arc<Planner>,
     started: Instant,
     state: Mutex<LoadState>,
@@ -291,54 +292,66 @@ pub struct Loads {
 #[derive(Default)]
 struct LoadState {
     rotation: Rotation,
-    /// What the program had counted when the walk began.
-    before: BTreeMap<u32, u64>,
+    /// What the program had counted when the walk began, of reals and of virtual servers.
+    before: Counted,
 }
 
+/// By real, and by virtual server.
+type Counted = (BTreeMap<u32, u64>, BTreeMap<u32, u64>);
+
 impl Loads {
-    /// For the virtual servers of `planner`'s plans.
+    /// For the reals and virtual servers of `planner`'s plans.
     #[must_use]
-    pub fn new(maps: LoadMaps, planner: Arc<Planner>) -> Self {
-        Self { maps, planner, started: Instant::now(), state: Mutex::default() }
+    pub fn new(reals: LoadMaps, vservers: LoadMaps, planner: Arc<Planner>) -> Self {
+        Self { reals, vservers, planner, started: Instant::now(), state: Mutex::default() }
     }
 
     /// A walk over the tables begins.
     pub fn walk_begins(&self) {
-        let farms = self.farms();
-        match self.since(&farms) {
+        let (farms, places) = self.counted();
+        match self.since(&farms, &places) {
             Ok(before) => self.state().before = before,
-            Err(error) => tracing::warn!(%error, "the reals' loads could not be read"),
+            Err(error) => tracing::warn!(%error, "the loads could not be read"),
         }
     }
 
-    /// The walk has ended and found `counted` connections of each real.
-    pub fn walk_ended(&self, counted: &BTreeMap<u32, u64>) {
-        let farms = self.farms();
-        let written = self.since(&farms).and_then(|after| {
+    /// The walk has ended and found so many connections of each real, and of each virtual server.
+    pub fn walk_ended(&self, of_reals: &BTreeMap<u32, u64>, of_vservers: &BTreeMap<u32, u64>) {
+        let (farms, places) = self.counted();
+        let written = self.since(&farms, &places).and_then(|after| {
             let LoadState { rotation, before } = &mut *self.state();
-            // One that has come meanwhile has no count from before.
-            before.retain(|real, _| after.contains_key(real));
-            for (real, count) in &after {
-                before.entry(*real).or_insert(*count);
-            }
-            let bases = rotation.bases(&farms, counted, (before, &after), self.started.elapsed());
-            self.maps.set_bases(&bases)
+            known_since(&mut before.0, &after.0);
+            known_since(&mut before.1, &after.1);
+            let bases = rotation.bases(&farms, of_reals, (&before.0, &after.0), self.started.elapsed());
+            self.reals.set_bases(&bases)?;
+            self.vservers.set_bases(&place_bases(&places, of_vservers, (&before.1, &after.1)))
         });
         if let Err(error) = written {
-            tracing::warn!(%error, "the reals' loads could not be written");
+            tracing::warn!(%error, "the loads could not be written");
         }
     }
 
-    fn farms(&self) -> Vec<Farm> {
-        farms(&self.planner.config(), &self.planner.desired())
+    /// Whose connections count.
+    fn counted(&self) -> (Vec<Farm>, BTreeMap<u32, BTreeSet<u32>>) {
+        let desired = self.planner.desired();
+        (farms(&self.planner.config(), &desired), places(&desired))
     }
 
-    fn since(&self, farms: &[Farm]) -> io::Result<BTreeMap<u32, u64>> {
-        self.maps.since(farms.iter().flat_map(|farm| farm.reals.keys().copied()))
+    fn since(&self, farms: &[Farm], places: &BTreeMap<u32, BTreeSet<u32>>) -> io::Result<Counted> {
+        let reals = farms.iter().flat_map(|farm| farm.reals.keys().copied());
+        Ok((self.reals.since(reals)?, self.vservers.since(places.keys().copied())?))
     }
 
     fn state(&self) -> MutexGuard<'_, LoadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One that has come meanwhile has no count from before.
+fn known_since(before: &mut BTreeMap<u32, u64>, after: &BTreeMap<u32, u64>) {
+    before.retain(|number, _| after.contains_key(number));
+    for (number, count) in after {
+        before.entry(*number).or_insert(*count);
     }
 }
 

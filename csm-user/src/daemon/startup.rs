@@ -395,8 +395,10 @@ impl Running {
             deltas: Arc::clone(&sink),
             pace: Pace::default(),
         };
-        let loads = LoadMaps::open(&dataplane).map_err(Failure::step("the dataplane's maps"))?;
-        let loads = Arc::new(Loads::new(loads, Arc::clone(&planner)));
+        let loads =
+            LoadMaps::open(&dataplane).and_then(|reals| Ok((reals, LoadMaps::of_vservers(&dataplane)?)));
+        let (reals, vservers) = loads.map_err(Failure::step("the dataplane's maps"))?;
+        let loads = Arc::new(Loads::new(reals, vservers, Arc::clone(&planner)));
         let shares = Shares::open(&dataplane, &planner, connections).map_err(map_step())?;
         let expiry = spawn_expiry(expiry, &planner, &neighbours, &counters, &walked, (loads, shares))?;
 
@@ -581,7 +583,7 @@ fn spawn_expiry(
     let inband = InbandCheck::new(&planner, &counters);
     let end = move |census: Census| {
         inband.walk_ended(&census.abnormal);
-        loads.walk_ended(&census.loads);
+        loads.walk_ended(&census.loads, &census.places);
         shares.walk_ended(&census.held);
         if let Err(error) = counters.clear(&planner.walk_ended(&census)) {
             tracing::warn!(%error, "counters of released numbers could not be cleared");

@@ -61,6 +61,8 @@ impl Capacity {
             (names::LOAD_BASES, self.reals),
             (names::REAL_COUNTS, self.reals),
             (names::RATES, self.vservers),
+            (names::PLACES, self.vservers),
+            (names::PLACE_BASES, self.vservers),
             (names::REFUSED, self.vservers),
             (names::THROTTLED, self.reals),
             (names::SHARES, share_slot(self.vservers)),

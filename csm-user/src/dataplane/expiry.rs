@@ -46,6 +46,8 @@ pub struct Census {
     pub reals: BTreeMap<u32, u64>,
     /// Connections by real that `predictor leastconns` goes by: proven and half-open ones, none that is closed.
     pub loads: BTreeMap<u32, u64>,
+    /// Connections by virtual server that `max-conns` goes by: as [`Self::loads`].
+    pub places: BTreeMap<u32, u64>,
     /// Numbers that any entry refers to, sticky and half-open ones included.
     pub vservers_in_use: BTreeSet<u32>,
     /// As before, for reals.
@@ -312,6 +314,7 @@ impl Expiry {
                 continue;
             }
             *census.loads.entry(entry.real).or_default() += 1;
+            *census.places.entry(entry.vserver).or_default() += 1;
             if proven {
                 census.connections += 1;
                 *census.vservers.entry(entry.vserver).or_default() += 1;

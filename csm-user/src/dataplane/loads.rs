@@ -1,14 +1,14 @@
-//! The loads that `predictor leastconns` and `maxconns` go by. Pure.
+//! The loads that `predictor leastconns`, `maxconns` and `max-conns` go by. Pure.
 //!
 //! The XDP program counts what begins and what both sides end, exactly and at once. It does not see everything: entries that
 //! idle out or are evicted, replicas that come and go. So each walk over the tables counts anew, and what is written as a
 //! real's base makes base and the program's count together the number that was found. On a standby the same, so that a
 //! takeover knows the loads from its first packet on.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use csm_common::service::{VSERVER_LEASTCONNS, of_weighted_slot};
+use csm_common::service::{VSERVER_LEASTCONNS, of_weighted_slot, place_slot};
 
 use super::family::Wire;
 use super::plan::{Contents, Desired};
@@ -62,6 +62,40 @@ fn slots<A: Wire>(contents: &Contents<A>) -> impl Iterator<Item = u32> {
     contents.rings.iter().filter(move |(number, _)| least(number)).flat_map(|(_, ring)| ring.iter().copied())
 }
 
+/// The elements of `PLACES` that count, each with the numbers of virtual servers and policies whose connections it counts.
+#[must_use]
+pub fn places(desired: &Desired) -> BTreeMap<u32, BTreeSet<u32>> {
+    let mut places: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+    for (slot, number) in limited(&desired.contents).chain(limited(&desired.contents6)) {
+        places.entry(slot).or_default().insert(number);
+    }
+    places
+}
+
+fn limited<A: Wire>(contents: &Contents<A>) -> impl Iterator<Item = (u32, u32)> {
+    let limited = contents.vservers.iter().filter(|(_, vserver)| vserver.max_conns != 0);
+    limited.map(|(&number, vserver)| (place_slot(number, vserver.policy_of), number))
+}
+
+/// The bases of `places` after a walk that found `counted` connections of each virtual server, as of [`Rotation::bases`].
+#[must_use]
+pub fn place_bases(
+    places: &BTreeMap<u32, BTreeSet<u32>>,
+    counted: &BTreeMap<u32, u64>,
+    (before, after): (&BTreeMap<u32, u64>, &BTreeMap<u32, u64>),
+) -> BTreeMap<u32, u64> {
+    let found = |numbers: &BTreeSet<u32>| numbers.iter().filter_map(|number| counted.get(number)).sum();
+    places.iter().map(|(&slot, numbers)| (slot, base(found(numbers), slot, (before, after)))).collect()
+}
+
+/// What makes `found` of the program's own count of `number`, which went from `before` to `after` meanwhile.
+fn base(found: u64, number: u32, (before, after): (&BTreeMap<u32, u64>, &BTreeMap<u32, u64>)) -> u64 {
+    let [before, after] = [before, after].map(|counts| counts.get(&number).copied().unwrap_or(0));
+    // What changed in the midst of the walk was counted or not: half of it is the best guess.
+    let change = after.wrapping_sub(before).cast_signed() / 2;
+    found.wrapping_sub(before.wrapping_add_signed(change))
+}
+
 /// Since when reals have been in rotation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rotation {
@@ -71,8 +105,8 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// The bases after a walk that found `counted` connections, while the program's own count went from `before` to `after`;
-    /// `now` is any clock that only goes forward.
+    /// The bases after a walk that found `counted` connections, while the program's own count went from one to the other,
+    /// both in `counts`; `now` is any clock that only goes forward.
     ///
     /// With `slowstart` a real that has come into rotation `t` ago counts as if it had the rest, `1 - t / slowstart`, of what the
     /// others have for a weight as its own. So it never gets all new connections at once.
@@ -80,20 +114,16 @@ impl Rotation {
         &mut self,
         farms: &[Farm],
         counted: &BTreeMap<u32, u64>,
-        (before, after): (&BTreeMap<u32, u64>, &BTreeMap<u32, u64>),
+        counts: (&BTreeMap<u32, u64>, &BTreeMap<u32, u64>),
         now: Duration,
     ) -> BTreeMap<u32, u64> {
         self.follow(farms, now);
         let mut bases = BTreeMap::new();
         for farm in farms {
             for (&real, weight) in &farm.reals {
-                let [before, after] = [before, after].map(|counts| counts.get(&real).copied().unwrap_or(0));
-                // What changed in the midst of the walk was counted or not: half of it is the best guess.
-                let change = after.wrapping_sub(before).cast_signed() / 2;
-                let then = before.wrapping_add_signed(change);
                 let found = counted.get(&real).copied().unwrap_or(0)
                     + self.handicap(farm, real, *weight, counted, now);
-                bases.insert(real, found.wrapping_sub(then));
+                bases.insert(real, base(found, real, counts));
             }
         }
         bases
@@ -152,8 +182,8 @@ mod tests {
 
     use csm_common::service::load;
 
-    use super::{Farm, Rotation, farms};
-    use crate::dataplane::plan::tests::{figure_7_1, hops, name};
+    use super::{Farm, Rotation, farms, place_bases, places};
+    use crate::dataplane::plan::tests::{dual_stack, figure_7_1, hops, name};
     use crate::dataplane::plan::{Assignments, HealthView, plan};
     use crate::model::{Backup, Config, Serverfarm};
 
@@ -195,6 +225,32 @@ mod tests {
         assert_eq!(load(bases[&2], since[&2]), 0);
         assert_eq!(load(bases[&1], since[&1] + 4), 7, "what has come since");
         assert_eq!(load(bases[&2], since[&2].wrapping_sub(1)), 0, "never below none");
+    }
+
+    #[test]
+    fn places_are_those_of_virtual_servers_with_a_limit_of_either_family() {
+        let mut config = dual_stack();
+        let desired = |config: &Config| {
+            plan(config, &HealthView::default(), &hops(config), &mut Assignments::default()).expect("a plan")
+        };
+        assert!(places(&desired(&config)).is_empty(), "nobody has a limit");
+        config.vservers.iter_mut().for_each(|vserver| vserver.max_conns = 7);
+        let desired = desired(&config);
+        let places = places(&desired);
+        let numbers: Vec<u32> = desired.vservers.keys().copied().collect();
+        assert_eq!(places.keys().copied().collect::<Vec<_>>(), numbers);
+        assert!(numbers.iter().all(|number| places[number] == [*number].into()));
+        assert!(!desired.contents.vservers.is_empty() && !desired.contents6.vservers.is_empty());
+    }
+
+    #[test]
+    fn a_virtual_server_has_the_connections_of_all_its_policies() {
+        let shared = [(4, [4, 5, 9].into())].into();
+        let found = counts([(4, 1), (5, 10), (9, 100), (6, 1000)]);
+        let (before, after) = (counts([(4, 20)]), counts([(4, 30)]));
+        let bases = place_bases(&shared, &found, (&before, &after));
+        assert_eq!(bases.keys().copied().collect::<Vec<_>>(), [4]);
+        assert_eq!(load(bases[&4], 30), 116, "half of what changed meanwhile was met");
     }
 
     #[test]

@@ -417,7 +417,8 @@ impl Promises {
     }
 }
 
-/// `LOADS` and `LOAD_BASES`: what `predictor leastconns` and `maxconns` go by.
+/// `LOADS` and `LOAD_BASES`, by real: what `predictor leastconns` and `maxconns` go by; or `PLACES` and `PLACE_BASES`, by virtual server,
+/// of `max-conns`.
 #[derive(Debug)]
 pub struct LoadMaps {
     since: BpfMap<u32, u64>,
@@ -428,27 +429,39 @@ impl LoadMaps {
     /// # Errors
     /// If a map is missing or of another shape.
     pub fn open(source: &impl MapSource) -> io::Result<Self> {
+        Self::named(source, [names::LOADS, names::LOAD_BASES])
+    }
+
+    /// Those of virtual servers.
+    ///
+    /// # Errors
+    /// If a map is missing or of another shape.
+    pub fn of_vservers(source: &impl MapSource) -> io::Result<Self> {
+        Self::named(source, [names::PLACES, names::PLACE_BASES])
+    }
+
+    fn named(source: &impl MapSource, [since, bases]: [&'static str; 2]) -> io::Result<Self> {
         Ok(Self {
-            since: BpfMap::new(source.descriptor(names::LOADS)?)?,
-            bases: BpfMap::new(source.descriptor(names::LOAD_BASES)?)?,
+            since: BpfMap::new(source.descriptor(since)?)?,
+            bases: BpfMap::new(source.descriptor(bases)?)?,
         })
     }
 
-    /// Connections of `real`, of a farm whose loads count.
+    /// Connections of `number`, whose connections count.
     ///
     /// # Errors
     /// Of a system call.
-    pub fn load(&self, real: u32) -> io::Result<u64> {
-        let [base, since] = [&self.bases, &self.since].map(|map| map.get(&real));
+    pub fn load(&self, number: u32) -> io::Result<u64> {
+        let [base, since] = [&self.bases, &self.since].map(|map| map.get(&number));
         Ok(service::load(base?.unwrap_or(0), since?.unwrap_or(0)))
     }
 
-    /// What the XDP program has counted for each of `reals`.
+    /// What the XDP program has counted for each of `numbers`.
     ///
     /// # Errors
     /// Of a system call.
-    pub fn since(&self, reals: impl Iterator<Item = u32>) -> io::Result<BTreeMap<u32, u64>> {
-        reals.map(|real| Ok((real, self.since.get(&real)?.unwrap_or(0)))).collect()
+    pub fn since(&self, numbers: impl Iterator<Item = u32>) -> io::Result<BTreeMap<u32, u64>> {
+        numbers.map(|number| Ok((number, self.since.get(&number)?.unwrap_or(0)))).collect()
     }
 
     /// Writes the bases.
@@ -456,6 +469,6 @@ impl LoadMaps {
     /// # Errors
     /// Of a system call.
     pub fn set_bases(&self, bases: &BTreeMap<u32, u64>) -> io::Result<()> {
-        bases.iter().try_for_each(|(real, base)| self.bases.set(real, base, Update::Any))
+        bases.iter().try_for_each(|(number, base)| self.bases.set(number, base, Update::Any))
     }
 }

@@ -358,6 +358,8 @@ pub struct Vserver {
     pub threshold: Option<Threshold>,
     /// `rate-limit ...`.
     pub rate_limits: RateLimits,
+    /// `max-conns N`: connections at once, half-open ones included; default 0, no limit.
+    pub max_conns: u32,
     /// `slb-policy NAME`, several: the first whose clients they are serves them, before the farm.
     pub policies: Vec<Name>,
     /// `vlan N`: only from this VLAN.

@@ -138,6 +138,7 @@ mod tests {
             backup: None,
             threshold: None,
             rate_limits: RateLimits::default(),
+            max_conns: 0,
             vlan: None,
             clients: vec![],
             unidirectional: None,

@@ -130,7 +130,7 @@ impl Reader<'_> {
         let group =
             if sticky_group == PRIVATE + number { "its own".to_owned() } else { sticky_group.to_string() };
         let ring = self.contents.rings.get(&number).map_or(&[][..], Vec::as_slice);
-        let limits = (vserver.rate, vserver.client_rate, ip(vserver.client_rate_mask_be));
+        let limits = (vserver.rate, vserver.client_rate, ip(vserver.client_rate_mask_be), vserver.max_conns);
         // Nothing leads to the backup's element but this.
         let backup =
             if flags & VSERVER_BACKUP == 0 { "none".to_owned() } else { self.vserver(vserver.backup) };
@@ -151,7 +151,7 @@ impl Reader<'_> {
             .collect();
         format!(
             "flags {flags} idle {idle_s} pending {pending_s} sticky {sticky_s} mask {} group {group} hash {} port {} pool {} \
-             rates {limits:?} ring [{}], {} of them spare, backup ({backup})",
+             limits {limits:?} ring [{}], {} of them spare, backup ({backup})",
             ip(sticky_mask_be),
             ip(vserver.hash_mask_be),
             u16::from_be(vserver.port_be),

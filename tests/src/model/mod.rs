@@ -88,6 +88,8 @@ pub struct Model {
     direct: HashSet<Key>,
     /// Connections of a real that count for its load.
     pub loads: BTreeMap<u32, i64>,
+    /// Connections of a virtual server with a limit, as far as both know of them.
+    pub places: BTreeMap<u32, i64>,
     /// Turns taken, by virtual server.
     turns: HashMap<u32, usize>,
     /// The real that a hashed client had, by virtual server.
@@ -127,6 +129,7 @@ impl Model {
             real_sums: BTreeMap::new(),
             direct: HashSet::new(),
             loads: BTreeMap::new(),
+            places: BTreeMap::new(),
             turns: HashMap::new(),
             hashed: HashMap::new(),
         }
@@ -139,6 +142,8 @@ impl Model {
         self.sticky_half.clear();
         self.sticky.clear();
         self.direct.clear();
+        // As a walk of the controller's would find it.
+        self.places.clear();
     }
 
     /// What becomes of a frame that comes in on `side`; `made` tells what the program has chosen for a connection under a key.
@@ -448,9 +453,13 @@ impl Model {
         }
     }
 
-    /// One more or less on a connection's real, where that decides who gets the next one.
+    /// One more or less at a connection's virtual server, and on its real, where that decides who gets the next one.
     fn load(&mut self, id: u32, by: i64) {
-        let Some((service, Some(real))) = self.tables.conn(id).service else { return };
+        let Some((service, real)) = self.tables.conn(id).service else { return };
+        if self.scene.numbered(service).max != 0 {
+            *self.places.entry(service).or_default() += by;
+        }
+        let Some(real) = real else { return };
         if matches!(self.scene.numbered(service).choice, Choice::Least(_)) {
             *self.loads.entry(real).or_default() += by;
         }

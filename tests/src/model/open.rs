@@ -141,22 +141,31 @@ impl Model {
             }
             conn.server_vlan = vlan;
             conn.to_server = self.scene.next(way, key.dst).ok_or(Reason::DropUnresolved)?;
+            self.has_room(service, false)?;
             return Ok((conn, pool));
         }
         if let Choice::Sticky { group, bits } = service.choice {
             conn.sticky = Some((group, Net::mask(key.src, bits)));
         }
+        // A data connection keeps the port that its server has named, and is never one too many.
+        let data = service.ftp && key.dport != service.port;
+        self.has_room(service, data)?;
         let real = self.choose(key, service, made)?;
         conn.service = Some((service.number, Some(real.number)));
         conn.server_vlan = 3;
         conn.to_server = real.hop;
         if service.mode == Mode::Nat {
-            // A data connection keeps the port that its server has named.
-            let data = service.ftp && key.dport != service.port;
             let ported = real.port != 0 && !data && matches!(key.proto, 6 | 17);
             conn.server = (real.ip, if ported { real.port } else { key.dport });
         }
         Ok((conn, pool))
+    }
+
+    /// Whether a virtual server may have one more connection.
+    fn has_room(&self, service: &Service, must: bool) -> Result<(), Reason> {
+        let has = self.places.get(&service.number).copied().unwrap_or(0);
+        let full = service.max != 0 && has >= i64::from(service.max);
+        if full && !must { Err(Reason::DropVserverFull) } else { Ok(()) }
     }
 
     /// By stickiness, hash, or in turn.

@@ -193,6 +193,8 @@ pub struct Service {
     pub in_service: bool,
     /// What is written into its clients' packets.
     pub dscp: Option<u8>,
+    /// Connections that it may have at once; 0: any number.
+    pub max: u32,
 }
 
 /// Where a server's packet that belongs to no known connection comes from, and so whose it is.

@@ -24,6 +24,7 @@ mod malformed;
 mod matching;
 mod modes;
 mod options;
+mod places;
 mod policy;
 mod race;
 mod rates;

@@ -129,6 +129,7 @@ fn agree(make: impl FnOnce() -> anyhow::Result<Rig>, share: u64) -> BTreeMap<&'s
             Reason::DropIcmp,
             Reason::DropSourceRoute,
             Reason::DropStatic,
+            Reason::DropVserverFull,
             Reason::DropStandby,
             Reason::DropRelay,
             Reason::ForwardedRebuilt,
@@ -389,6 +390,16 @@ impl Bench {
             let found = loads.get(&real, 0).expect("LOADS").cast_signed();
             assert_eq!(found, load, "CSM_MODEL_SEED={seed}: connections of real {real}");
         }
+        let places: Array<MapData, u64> = self.rig.map(names::PLACES);
+        for service in self.model.scene.services.iter().filter(|service| service.max != 0) {
+            let found = places.get(&service.number, 0).expect("PLACES").cast_signed();
+            let expected = self.model.places.get(&service.number).copied().unwrap_or(0);
+            assert_eq!(
+                found, expected,
+                "CSM_MODEL_SEED={seed}: connections of virtual server {}",
+                service.number
+            );
+        }
         for (name, sums) in
             [(names::VSERVER_COUNTS, &self.model.sums), (names::REAL_COUNTS, &self.model.real_sums)]
         {
@@ -429,6 +440,9 @@ impl Bench {
         self.note_sorts();
         maps::empty::<u32>(&self.rig);
         maps::empty::<V6>(&self.rig);
+        for service in &self.model.scene.services {
+            self.rig.change(names::PLACES, service.number, |places: &mut u64| *places = 0);
+        }
         self.model.clear();
         self.rig.forget_events();
     }

@@ -328,6 +328,7 @@ pub(super) fn config() -> Config {
             backup: None,
             threshold: None,
             rate_limits: RateLimits::default(),
+            max_conns: 0,
             policies: vec![],
             vlan: None,
             clients: vec![],

@@ -90,6 +90,7 @@ fn both() -> Config {
         backup: None,
         threshold: None,
         rate_limits: RateLimits::default(),
+        max_conns: 0,
         sticky: Some(Sticky { minutes: 1, group: 7, bits: 32, bits6: 64 }),
         replicate_sticky: true,
         ..config.vservers[0].clone()

@@ -34,4 +34,16 @@ pub struct RefusedReply {
     pub client_rate_limit: u64,
     /// No real in rotation, or all of them at their `maxconns`, and no backup farm to go to.
     pub no_real: u64,
+    /// At its `max-conns`.
+    #[serde(default)]
+    pub max_conns: u64,
+}
+
+/// How many connections a virtual server may have at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MaxConnsReply {
+    /// The limit.
+    pub limit: u32,
+    /// Those that it has, half-open ones included.
+    pub connections: u64,
 }

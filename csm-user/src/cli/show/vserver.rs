@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{figure, protocol, rule};
 use crate::api::reply::policy::PolicyReply;
-use crate::api::reply::{BackupReply, RateLimitReply, Replicate, StickyRule, VserverReply, VserverState};
+use crate::api::reply::{
+    BackupReply, MaxConnsReply, RateLimitReply, Replicate, StickyRule, VserverReply, VserverState,
+};
 
 /// Writes the listing.
 pub fn write(out: &mut impl Write, vservers: &[VserverReply]) -> fmt::Result {
@@ -88,6 +90,9 @@ fn limits(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
     if let Some(rate) = &vserver.client_rate_limit {
         writeln!(out, "  client rate limit = {}, refused = {}", rate_limit(rate), refused.client_rate_limit)?;
     }
+    if let Some(MaxConnsReply { limit, connections }) = vserver.max_conns {
+        writeln!(out, "  max conns = {limit}, now = {connections}, refused = {}", refused.max_conns)?;
+    }
     if refused.no_real > 0 {
         writeln!(out, "  refused for want of a real = {}", refused.no_real)?;
     }
@@ -162,7 +167,8 @@ pub(super) mod tests {
             backup: Some(BackupReply { serverfarm: "SORRY".to_owned(), sticky: true, serving: false }),
             rate_limit: Some(RateLimitReply { per_second: 1000, burst: 200, prefix_length: None }),
             client_rate_limit: Some(RateLimitReply { per_second: 10, burst: 10, prefix_length: Some(24) }),
-            refused: RefusedReply { rate_limit: 7, client_rate_limit: 12, no_real: 3 },
+            max_conns: Some(MaxConnsReply { limit: 500, connections: 14 }),
+            refused: RefusedReply { rate_limit: 7, client_rate_limit: 12, no_real: 3, max_conns: 2 },
             idle_s: 3600,
             pending_s: 30,
             replicate: Replicate::default(),
@@ -184,6 +190,7 @@ pub(super) mod tests {
             backup: None,
             rate_limit: None,
             client_rate_limit: None,
+            max_conns: None,
             refused: RefusedReply::default(),
             replicate: Replicate { connection: true, sticky: true },
             sticky: Some(StickyRule { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST.into() }),
@@ -229,42 +236,43 @@ pub(super) mod tests {
         check(
             write_detail,
             &expect![[r#"
-            WEB_VIP, type = SLB, state = OPERATIONAL, v_index = 10
-              virtual = 10.86.213.93/32:80, bidir, TCP, service = NONE, advertise = FALSE
-              idle = 3600, replicate csrp = none, vlan = 2, pending = 30, layer 4
-              conns = 12, total conns = 34567
-              rate limit = 1000 conns/s, burst 200, refused = 7
-              client rate limit = 10 conns/s, burst 10 of each /24, refused = 12
-              refused for want of a real = 3
-              Default policy:
-                server farm = FARM, backup = SORRY, sticky
-                sticky: timer = 0, subnet = 0.0.0.0, group id = 0
-              Policy          Tot matches  Client pkts  Server pkts
-              -----------------------------------------------------
-              (default)       34567        987654       1234567
-            VIP1, type = SLB, state = OUTOFSERVICE, v_index = <not assigned>
-              reason = no serverfarm
-              virtual = 192.158.138.130/32:80, bidir, TCP, service = NONE, advertise = FALSE
-              idle = 3600, replicate csrp = all, vlan = ALL, pending = 30, layer 4
-              conns = 0, total conns = 0
-              Default policy:
-                server farm = <not assigned>, backup = <not assigned>
-                sticky: timer = 30, subnet = 255.255.255.255, group id = 10
-              Policy          Tot matches  Client pkts  Server pkts
-              -----------------------------------------------------
-              (default)       0            0            0
-            FIFTEEN_CHARS_X, type = SLB, state = OUTOFSERVICE, v_index = <not assigned>
-              reason = no virtual address
-              virtual = <not assigned>, bidir, -, service = NONE, advertise = FALSE
-              idle = 3600, replicate csrp = all, vlan = ALL, pending = 30, layer 4
-              conns = 0, total conns = 0
-              Default policy:
-                server farm = <not assigned>, backup = <not assigned>
-                sticky: timer = 30, subnet = 255.255.255.255, group id = 10
-              Policy          Tot matches  Client pkts  Server pkts
-              -----------------------------------------------------
-              (default)       0            0            0
-        "#]],
+                WEB_VIP, type = SLB, state = OPERATIONAL, v_index = 10
+                  virtual = 10.86.213.93/32:80, bidir, TCP, service = NONE, advertise = FALSE
+                  idle = 3600, replicate csrp = none, vlan = 2, pending = 30, layer 4
+                  conns = 12, total conns = 34567
+                  rate limit = 1000 conns/s, burst 200, refused = 7
+                  client rate limit = 10 conns/s, burst 10 of each /24, refused = 12
+                  max conns = 500, now = 14, refused = 2
+                  refused for want of a real = 3
+                  Default policy:
+                    server farm = FARM, backup = SORRY, sticky
+                    sticky: timer = 0, subnet = 0.0.0.0, group id = 0
+                  Policy          Tot matches  Client pkts  Server pkts
+                  -----------------------------------------------------
+                  (default)       34567        987654       1234567
+                VIP1, type = SLB, state = OUTOFSERVICE, v_index = <not assigned>
+                  reason = no serverfarm
+                  virtual = 192.158.138.130/32:80, bidir, TCP, service = NONE, advertise = FALSE
+                  idle = 3600, replicate csrp = all, vlan = ALL, pending = 30, layer 4
+                  conns = 0, total conns = 0
+                  Default policy:
+                    server farm = <not assigned>, backup = <not assigned>
+                    sticky: timer = 30, subnet = 255.255.255.255, group id = 10
+                  Policy          Tot matches  Client pkts  Server pkts
+                  -----------------------------------------------------
+                  (default)       0            0            0
+                FIFTEEN_CHARS_X, type = SLB, state = OUTOFSERVICE, v_index = <not assigned>
+                  reason = no virtual address
+                  virtual = <not assigned>, bidir, -, service = NONE, advertise = FALSE
+                  idle = 3600, replicate csrp = all, vlan = ALL, pending = 30, layer 4
+                  conns = 0, total conns = 0
+                  Default policy:
+                    server farm = <not assigned>, backup = <not assigned>
+                    sticky: timer = 30, subnet = 255.255.255.255, group id = 10
+                  Policy          Tot matches  Client pkts  Server pkts
+                  -----------------------------------------------------
+                  (default)       0            0            0
+            "#]],
         );
     }
 }

@@ -215,6 +215,18 @@ pub(super) static APPLIED: &[Command] = &[
         vserver.rate_limits.client.iter().map(client_rate_limit).collect()
     })),
     Command::new(
+        Id::VserverMaxConns,
+        Vserver,
+        &[
+            Word("max-conns", "Most connections at once"),
+            Slot("COUNT", Number(0, u32::MAX as u64), "Of all clients together, half-open ones included; 0: no limit"),
+        ],
+        "Drops the first packets of further connections while the virtual server, all its policies together, has so many. Those \
+         of FTP's data connections are not dropped, and count. Of a flood's half-open connections each has a place for `pending` seconds.",
+    )
+    .restores(Some(default::MAX_CONNS))
+    .prints(Print::Vserver(|vserver| unless(default::MAX_CONNS, "max-conns", vserver.max_conns.into()))),
+    Command::new(
         Id::Sticky,
         Vserver,
         &[

@@ -298,11 +298,11 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
     let parity = u8::try_from(number % 2).expect("a bit");
     let group = prop_oneof![Just(0), any::<u8>().prop_map(move |group| group & !1 | parity)];
     let sticky = (1..=65535_u16, group, bits(family));
-    let who = (clients(family), of(any::<bool>()), rate_limits(family));
+    let who = (clients(family), of(any::<bool>()), rate_limits(family), of(any::<u32>()));
     let what = (of(virtual_server(number)), of(Just(number % 2)), of(2..=3_usize), of(sticky), who);
     (what, secs(0..=13_500_000), secs(1..=65535), any::<[bool; 3]>()).prop_map(
         move |(
-            (virtual_server, farm, vlan, sticky, (clients, unidirectional, rate_limits)),
+            (virtual_server, farm, vlan, sticky, (clients, unidirectional, rate_limits, max_conns)),
             idle,
             pending,
             [connection, replicate_sticky, inservice],
@@ -313,6 +313,7 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
             backup: None,
             threshold: None,
             rate_limits,
+            max_conns: max_conns.unwrap_or(0),
             policies: Vec::new(),
             vlan: vlan.map(vlan_id),
             clients,

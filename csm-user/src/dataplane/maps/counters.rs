@@ -22,6 +22,7 @@ pub struct Counters {
     reals: PerCpuArray<ServiceCount>,
     refused: PerCpuArray<Refused>,
     loads: LoadMaps,
+    places: LoadMaps,
     throttled: BpfMap<u32, u32>,
 }
 
@@ -36,6 +37,7 @@ impl Counters {
             reals: PerCpuArray::new(source.descriptor(names::REAL_COUNTS)?)?,
             refused: PerCpuArray::new(source.descriptor(names::REFUSED)?)?,
             loads: LoadMaps::open(source)?,
+            places: LoadMaps::of_vservers(source)?,
             throttled: BpfMap::new(source.descriptor(names::THROTTLED)?)?,
         })
     }
@@ -94,8 +96,17 @@ impl Counters {
             rate: sum.rate.wrapping_add(count.rate),
             client_rate: sum.client_rate.wrapping_add(count.client_rate),
             no_real: sum.no_real.wrapping_add(count.no_real),
+            max_conns: sum.max_conns.wrapping_add(count.max_conns),
         };
         Ok(self.refused.get(number)?.iter().fold(Refused::default(), add))
+    }
+
+    /// Connections, half-open ones included, of vserver `number`, which has `max-conns`, its policies' among them.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn places(&self, number: u32) -> io::Result<u64> {
+        self.places.load(number)
     }
 
     /// Whether real `number` gets no new connection by its limit: `max`, and below `min` again.

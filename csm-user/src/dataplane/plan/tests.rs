@@ -65,6 +65,7 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
             backup: None,
             threshold: None,
             rate_limits: model::RateLimits::default(),
+            max_conns: 0,
             vlan: None,
             clients: vec![],
             unidirectional: None,
@@ -292,6 +293,7 @@ pub(in crate::dataplane) fn dual_stack() -> Config {
         backup: None,
         threshold: None,
         rate_limits: model::RateLimits::default(),
+        max_conns: 0,
         sticky: Some(Sticky { minutes: 30, group: 11, bits: 32, bits6: 64 }),
         ..config.vservers[0].clone()
     };

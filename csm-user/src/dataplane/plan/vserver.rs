@@ -39,6 +39,7 @@ pub(super) fn plan<'a, A: Wire>(
             policy.map_or(own, |policy| StableId::of_policy(&vserver.name, &virtual_server, &policy.name));
         let element = assign(numbers, &id)?;
         let mut entry = describe((config, &vserver), (id, element), rotation, numbers, desired, contents)?;
+        entry.max_conns = vserver.max_conns;
         if let Some(policy) = policy {
             entry.policy_of = number + 1;
             entry.mark = policy.dscp.map_or(0, flow::mark);

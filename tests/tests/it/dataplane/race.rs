@@ -72,6 +72,8 @@ pub(super) trait Family: TableFamily + Ord {
     fn fill(rig: &Rig, reals: u32);
     /// Sets flags of the virtual server.
     fn set_flags(rig: &Rig, flags: u32);
+    /// Sets how many connections the virtual server may have.
+    fn set_max_conns(rig: &Rig, most: u32);
     /// The segment of connection `flow` from or to the real of that index, and how it is to leave.
     fn frames(segment: Segment, flow: u16, real: usize) -> (Vec<u8>, Vec<u8>);
     fn flows(rig: &Rig, name: &'static str) -> Vec<(FlowKey<Self>, FlowEntry<Self>)>;
@@ -90,6 +92,10 @@ impl Family for u32 {
 
     fn set_flags(rig: &Rig, flags: u32) {
         rig.vserver(WEB, |vserver| vserver.flags |= flags);
+    }
+
+    fn set_max_conns(rig: &Rig, most: u32) {
+        rig.vserver(WEB, |vserver| vserver.max_conns = most);
     }
 
     fn frames(segment: Segment, flow: u16, real: usize) -> (Vec<u8>, Vec<u8>) {

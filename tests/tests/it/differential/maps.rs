@@ -260,6 +260,7 @@ where
             hash_mask_be: A::mask(bits),
             port_be: service.port.to_be(),
             mark: service.dscp.map_or(0, mark),
+            max_conns: service.max,
             ..Vserver::default()
         };
         vservers.set(service.number, value, 0).expect("VSERVERS");

@@ -163,6 +163,7 @@ impl Family {
             unidirectional: false,
             in_service: true,
             dscp: None,
+            max: 0,
         };
         let of = |number: u32, proto, port, ring| plain(self.extra + number, proto, port, ring);
         let dispatch = |service: Service| Service { mode: Mode::Dispatch, unidirectional: true, ..service };
@@ -170,11 +171,11 @@ impl Family {
         let sticky = Choice::Sticky { group: 77, bits: narrow };
         let clients = Source::Pool(POOL_CLIENTS);
         vec![
-            plain(self.base, 6, 80, &web),
+            Service { max: 5, ..plain(self.base, 6, 80, &web) },
             plain(self.base + 1, 17, 53, &dns),
             of(0, 6, 0, &web[..1]),
             dispatch(of(1, 6, 81, &web)),
-            Service { source: clients, ..of(2, 6, 82, &web) },
+            Service { source: clients, max: 2, ..of(2, 6, 82, &web) },
             Service { source: clients, ..of(3, 17, 54, &web) },
             Service { choice: Choice::Hash, ..of(4, 6, 83, &web) },
             Service { choice: sticky, dscp: Some(46), ..of(5, 6, 84, &web) },
@@ -183,7 +184,7 @@ impl Family {
             dispatch(of(8, 17, 86, &[self.real(self.extra, 5, 0)])),
             dispatch(of(9, 6, 87, &[self.real(self.extra + 1, 6, 0)])),
             dispatch(of(10, 17, 87, &[self.real(self.extra + 1, 6, 0)])),
-            forward(Service { net: Net(self.reals[2], host), ..of(11, 6, 0, &[]) }),
+            forward(Service { net: Net(self.reals[2], host), max: 2, ..of(11, 6, 0, &[]) }),
             Service {
                 net: Net(self.networks[0], wide),
                 source: clients,
@@ -194,10 +195,11 @@ impl Family {
             forward(Service { net: Net(self.beyond, narrow), source: Source::Static, ..of(14, 0, 0, &[]) }),
             Service { in_service: false, ..of(15, 6, 89, &web) },
             of(16, 6, 90, &[]),
-            Service { choice: Choice::Least([1, 2, 1]), ..of(LEAST, 6, 91, &web) },
+            Service { choice: Choice::Least([1, 2, 1]), max: 4, ..of(LEAST, 6, 91, &web) },
             Service {
                 choice: Choice::Sticky { group: 256 + self.extra + FTP, bits: host },
                 ftp: true,
+                max: 4,
                 ..of(FTP, 6, FTP_PORT, &web)
             },
             Service { vlan: Some(2), ..of(19, 6, 92, &web) },

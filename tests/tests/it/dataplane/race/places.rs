@@ -1,4 +1,4 @@
-//! Places at a real (`maxconns`, `predictor leastconns`) where two CPUs open, rebuild or end the same connections.
+//! Places at a real (`maxconns`, `predictor leastconns`) and at a virtual server (`max-conns`) where two CPUs open, rebuild or end the same connections.
 
 use aya::maps::{Array, MapData};
 use csm_common::names;
@@ -21,6 +21,12 @@ fn places<A: Family>(bench: &Bench<A>) -> [u64; 3] {
     [0, 1, 2].map(|real| map.get(&(A::FIRST_REAL + real), 0).expect("LOADS"))
 }
 
+/// What it has counted for their virtual server.
+fn of_vserver<A: Family>(bench: &Bench<A>) -> u64 {
+    let map: Array<MapData, u64> = bench.rig.map(names::PLACES);
+    map.get(&A::WEB, 0).expect("PLACES")
+}
+
 fn taken<A: Family>(bench: &Bench<A>) -> u64 {
     places(bench).into_iter().fold(0, u64::wrapping_add)
 }
@@ -37,13 +43,32 @@ fn reals<A: Family>(hits: &[Hit]) -> Vec<usize> {
 pub(in crate::dataplane) fn one_for_each<A: Family>() {
     let mut bench = Bench::<A>::new(3);
     A::set_flags(&bench.rig, VSERVER_COUNTED);
+    A::set_max_conns(&bench.rig, u32::from(FLOWS));
     let syns = bench.shots(OPENS, |_| 0);
     let (one, _) = bench.race(&syns, &syns);
     assert_eq!(taken(&bench), u64::from(FLOWS), "of {:?}", places(&bench));
+    assert_eq!(of_vserver(&bench), u64::from(FLOWS));
     let reals = reals::<A>(&one);
     let resets = bench.shots(REFUSES, |flow| reals[usize::from(flow)]);
     let _ = bench.race(&resets, &resets);
-    assert_eq!(places(&bench), [0; 3], "all are over");
+    assert_eq!((places(&bench), of_vserver(&bench)), ([0; 3], 0), "all are over");
+}
+
+/// Both CPUs open connections of their own; whoever comes first, so many are made and no more.
+pub(in crate::dataplane) fn no_more_than<A: Family>(most: u16) {
+    let mut bench = Bench::<A>::new(3);
+    A::set_max_conns(&bench.rig, most.into());
+    let mut syns = bench.shots(OPENS, |_| 0);
+    let others = syns.split_off(syns.len() / 2);
+    let (one, other) = bench.race(&syns, &others);
+    let by_reason = bench.counted(&[&one, &other], &[Reason::DropVserverFull]);
+    let refused = by_reason.get(Reason::DropVserverFull.name()).copied();
+    assert_eq!((refused, of_vserver(&bench)), (Some((FLOWS - most).into()), most.into()));
+}
+
+#[test]
+fn a_virtual_server_is_filled_exactly() {
+    no_more_than::<u32>(FLOWS / 3);
 }
 
 #[test]

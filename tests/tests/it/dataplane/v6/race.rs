@@ -24,6 +24,10 @@ impl Family for V6 {
         rig6::vserver(rig, WEB6, |vserver| vserver.flags |= flags);
     }
 
+    fn set_max_conns(rig: &Rig, most: u32) {
+        rig6::vserver(rig, WEB6, |vserver| vserver.max_conns = most);
+    }
+
     fn frames(segment: Segment, flow: u16, real: usize) -> (Vec<u8>, Vec<u8>) {
         let (real, port) = (&REALS6[real], 1024 + flow);
         let (frame, out) = if segment.side == Side::Client {
@@ -64,6 +68,11 @@ fn a_fin_is_not_lost_beside_what_else_is_noted() {
 #[test]
 fn a_connection_takes_one_place_and_gives_it_back_once() {
     places::one_for_each::<V6>();
+}
+
+#[test]
+fn a_virtual_server_is_filled_exactly() {
+    places::no_more_than::<V6>(700);
 }
 
 #[test]
