@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use csm_user::model::{
     Config, ConnectionLimit, FtGroup, Interface, Name, PortMode, Protocol, RateLimits, Real, RealAdmin,
-    Serverfarm, Sticky, Virtual, Vlan, VlanId, VlanRole, Vserver, XdpMode,
+    Serverfarm, Sticky, StickyAddress, Virtual, Vlan, VlanId, VlanRole, Vserver, XdpMode,
 };
 use ipnet::Ipv4Net;
 
@@ -42,6 +42,7 @@ pub fn large_config(vservers: u32) -> Config {
         statics: vec![],
         named_reals: vec![],
         access_lists: Vec::new(),
+        sticky_groups: Vec::new(),
         policies: Vec::new(),
         arps: vec![],
         variables: csm_user::model::Variables::default(),
@@ -120,7 +121,7 @@ fn vserver(index: u32) -> Vserver {
         unidirectional: None,
         idle: Duration::from_secs(3600),
         pending: Duration::from_secs(30),
-        sticky: Some(Sticky { minutes: 30, group: 10, bits: 32, bits6: 128 }),
+        sticky: Some(Sticky { minutes: 30, group: 10, bits: 32, bits6: 128, address: StickyAddress::Source }),
         replicate_connection: true,
         replicate_sticky: true,
         inservice: true,

@@ -84,7 +84,7 @@ pub struct Vserver<A: Address = u32> {
     pub pending_s: u32,
     /// Sticky life, seconds; 0: not sticky.
     pub sticky_s: u32,
-    /// Mask on the client's address before the sticky look-up, network order.
+    /// Mask on the address that is looked up for stickiness, network order.
     pub sticky_mask_be: A,
     /// Sticky group; a private group (configured as 0) is 256 + vserver number.
     pub sticky_group: u32,
@@ -155,6 +155,10 @@ pub const VSERVER_BACKUP: u32 = 4096;
 pub const VSERVER_BACKUP_STICKY: u32 = 8192;
 /// It has policies, and no farm for clients that none of them is for.
 pub const VSERVER_POLICIES_ONLY: u32 = 16384;
+/// `sticky ... destination`: what sticks is the address that a client speaks to, not its own.
+pub const VSERVER_STICKY_DESTINATION: u32 = 32768;
+/// Its sticky group has entries by configuration, which a connection must not replace.
+pub const VSERVER_STICKY_STATICS: u32 = 65536;
 
 /// A ring's slot: a real with its weight, whatever the predictor.
 #[inline(always)]
@@ -270,7 +274,7 @@ pub const fn ring_slot(vserver: u32, slot: u32) -> u32 {
 pub struct StickyKey<A: Address = u32> {
     /// See [`Vserver::sticky_group`].
     pub group: u32,
-    /// Client address after masking, network order.
+    /// Client address after masking, network order; with [`VSERVER_STICKY_DESTINATION`] the one it speaks to.
     pub client_be: A,
 }
 crate::map_type!(both StickyKey, 8, 20);
@@ -281,12 +285,27 @@ crate::map_type!(both StickyKey, 8, 20);
 pub struct StickyEntry {
     /// CLOCK_MONOTONIC ns of the last use; the timer runs from here.
     pub last_used_ns: u64,
-    /// Life in seconds.
+    /// Life in seconds; 0: the entry is of the configuration, and does not end.
     pub life_s: u32,
     /// Real server number.
     pub real: u32,
 }
 crate::map_type!(StickyEntry, 16);
+
+impl StickyEntry {
+    /// The entry that the configuration has for `real`.
+    #[must_use]
+    pub const fn fixed(real: u32) -> Self {
+        Self { last_used_ns: 0, life_s: 0, real }
+    }
+
+    /// Whether it is of the configuration.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_fixed(&self) -> bool {
+        self.life_s == 0
+    }
+}
 
 /// One entry: what is the same for every packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -97,7 +97,7 @@ fn touch<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>) {
         entry.last_seen_ns = packet.now_ns;
         let _ = transition::unset_flag(entry, FLAG_REPLICA);
         if entry.flags & FLAG_FORWARD != 0 && entry.vserver != NONE {
-            sticky::touch(entry, packet.now_ns);
+            sticky::touch(&packet.key, entry, packet.now_ns);
         }
     }
 }

@@ -8,6 +8,7 @@ use csm_common::service::{MATCH_FTP, Origin, VSERVER_FTP, VSERVER_INSERVICE, Vse
 
 use crate::family::Family;
 use crate::packet::{PROTO_TCP, Packet};
+use crate::sticky::Ends;
 use crate::{sticky, vserver};
 
 /// Below it no FTP server listens for data connections.
@@ -22,7 +23,7 @@ pub(crate) fn passive<A: Family>(packet: &Packet<A>) -> Option<u32> {
     }
     let number = vserver::of_ftp(key)?;
     let vserver = A::vservers().get(number).filter(|vserver| vserver.flags & VSERVER_FTP != 0)?;
-    sticky::find(vserver, key.src_be, packet.now_ns, true)?;
+    sticky::find(vserver, Ends::of(key), packet.now_ns, true)?;
     Some(number)
 }
 
@@ -43,6 +44,7 @@ pub(crate) fn active<A: Family>(packet: &Packet<A>) -> Option<Origin<A>> {
     // SAFETY: one that is replaced meanwhile was in force until just now.
     let origin = *unsafe { A::origins().get(service) }?;
     let vserver = A::vservers().get(origin.vserver)?;
-    let of_real = sticky::find(vserver, key.dst_be, packet.now_ns, true) == Some(origin.real);
+    let ends = Ends { client_be: &key.dst_be, virtual_be: &origin.virtual_be };
+    let of_real = sticky::find(vserver, ends, packet.now_ns, true) == Some(origin.real);
     (of_real && vserver.flags & VSERVER_INSERVICE != 0).then_some(origin)
 }

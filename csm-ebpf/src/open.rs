@@ -19,6 +19,7 @@ use crate::conn::{self, Cold, Draft, Pair, is_ours};
 use crate::family::Family;
 use crate::packet::{PROTO_TCP, PROTO_UDP, Packet};
 use crate::predictor::Pick;
+use crate::sticky::Ends;
 use crate::trace::{self, Told};
 use crate::{
     drain, end, forward as out, ftp, maps, nat, predictor, rate, rebuild, room, router, sticky, transition,
@@ -185,7 +186,7 @@ fn settle<A: Family>(packet: &Packet<A>, draft: &Draft<A>) {
         transition::expect(packet);
     }
     if draft.connection.real != NONE {
-        sticky::choose(vserver, packet.key.src_be, draft.connection.real, packet.now_ns);
+        sticky::choose(vserver, Ends::of(&packet.key), draft.connection.real, packet.now_ns);
     }
 }
 
@@ -222,7 +223,7 @@ fn balance<A: Family>(packet: &Packet<A>, number: u32, draft: &mut Draft<A>) -> 
     }
     // A client's data connections go where its control connection is, whether there is room or not.
     let data = ftp::is_data(vserver, packet.key.dport_be);
-    draft.pick.real = sticky::find(vserver, packet.key.src_be, packet.now_ns, data).unwrap_or(NONE);
+    draft.pick.real = sticky::find(vserver, Ends::of(&packet.key), packet.now_ns, data).unwrap_or(NONE);
     draft.pick.must = data.into();
     draft.pick.number = number;
     // Last: from here on whoever fails gives the place back.

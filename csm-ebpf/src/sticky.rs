@@ -1,13 +1,14 @@
-//! Stickiness by client address.
+//! Stickiness by an address: the client's, or the one it speaks to.
 //!
 //! A client is entered in the table that does not evict only once a connection of it is proven. Until then its choice
 //! stands in a small table that does evict, so that connections opened side by side still go to one real.
 
 use aya_ebpf::bindings::BPF_ANY;
 use csm_common::event::Lost;
-use csm_common::flow::{FlowEntry, NONE};
+use csm_common::flow::{FlowEntry, FlowKey, NONE};
 use csm_common::service::{
-    REAL_STICKY, Real, StickyEntry, StickyKey, VSERVER_BACKUP, VSERVER_BACKUP_STICKY, Vserver,
+    REAL_STICKY, Real, StickyEntry, StickyKey, VSERVER_BACKUP, VSERVER_BACKUP_STICKY,
+    VSERVER_STICKY_DESTINATION, VSERVER_STICKY_STATICS, Vserver,
 };
 
 use crate::family::Family;
@@ -16,22 +17,42 @@ use crate::{counter, event, maps};
 const SECOND_NS: u64 = 1_000_000_000;
 
 #[inline(always)]
-fn key<A: Family>(vserver: &Vserver<A>, client_be: A) -> StickyKey<A> {
-    StickyKey { group: vserver.sticky_group, client_be: client_be.masked(vserver.sticky_mask_be) }
+fn key<A: Family>(vserver: &Vserver<A>, ends: Ends<'_, A>) -> StickyKey<A> {
+    let Ends { client_be, virtual_be } = ends;
+    let by_destination = vserver.flags & VSERVER_STICKY_DESTINATION != 0;
+    let address_be = *if by_destination { virtual_be } else { client_be };
+    StickyKey { group: vserver.sticky_group, client_be: address_be.masked(vserver.sticky_mask_be) }
 }
 
-/// The real that `client_be` sticks to, if it still takes sticky clients; with `draining` even if it does not.
+/// Both addresses that a client's packets have, network order.
+#[derive(Clone, Copy)]
+pub(crate) struct Ends<'a, A> {
+    /// The client's.
+    pub(crate) client_be: &'a A,
+    /// The one it speaks to.
+    pub(crate) virtual_be: &'a A,
+}
+
+impl<'a, A: Family> Ends<'a, A> {
+    /// Of a packet from the client.
+    #[inline(always)]
+    pub(crate) const fn of(key: &'a FlowKey<A>) -> Self {
+        Self { client_be: &key.src_be, virtual_be: &key.dst_be }
+    }
+}
+
+/// The real that a connection between `ends` sticks to, if it still takes sticky clients; with `draining` even if it does not.
 #[inline(always)]
 pub(crate) fn find<A: Family>(
     vserver: &Vserver<A>,
-    client_be: A,
+    ends: Ends<'_, A>,
     now_ns: u64,
     draining: bool,
 ) -> Option<u32> {
     if vserver.sticky_s == 0 {
         return None;
     }
-    let key = key(vserver, client_be);
+    let key = key(vserver, ends);
     // SAFETY: an entry that is replaced meanwhile still names a real that its client was sent to.
     let (proven, half_open) = unsafe { (A::sticky().get(key), A::embryonic_sticky().get(key)) };
     usable(proven, vserver, now_ns, draining).or_else(|| usable(half_open, vserver, now_ns, draining))
@@ -48,7 +69,7 @@ fn usable<A: Family>(
     // What the peer's clients used last is not replicated: as for connections, a takeover starts all timers anew.
     let used_ns = last_used_ns.max(maps::SETTINGS.get(0)?.adopted_ns);
     let real = A::reals().get(number)?;
-    let alive = now_ns < used_ns + u64::from(life_s) * SECOND_NS;
+    let alive = life_s == 0 || now_ns < used_ns + u64::from(life_s) * SECOND_NS;
     (alive && (draining || real.flags & REAL_STICKY != 0) && is_of(vserver, real)).then_some(number)
 }
 
@@ -66,24 +87,27 @@ fn sticks<A: Family>(vserver: &Vserver<A>, real: u32) -> bool {
         || A::reals().get(real).is_some_and(|real| is_of(vserver, real))
 }
 
-/// A half-open connection of `client_be` was sent to `real`.
+/// A half-open connection between `ends` was sent to `real`.
 #[inline(always)]
-pub(crate) fn choose<A: Family>(vserver: &Vserver<A>, client_be: A, real: u32, now_ns: u64) {
+pub(crate) fn choose<A: Family>(vserver: &Vserver<A>, ends: Ends<'_, A>, real: u32, now_ns: u64) {
     if vserver.sticky_s != 0 && sticks(vserver, real) {
         let entry = StickyEntry { last_used_ns: now_ns, life_s: vserver.sticky_s, real };
         // Without room the client is only not sticky yet.
-        let _ = A::embryonic_sticky().insert(key(vserver, client_be), entry, u64::from(BPF_ANY));
+        let _ = A::embryonic_sticky().insert(key(vserver, ends), entry, u64::from(BPF_ANY));
     }
 }
 
-/// A connection was proven: its client sticks to its real from now on.
+/// A connection was proven by the client's packet with key `flow`: it sticks to its real from now on.
 #[inline(always)]
-pub(crate) fn prove<A: Family>(connection: &FlowEntry<A>, now_ns: u64) {
+pub(crate) fn prove<A: Family>(flow: &FlowKey<A>, connection: &FlowEntry<A>, now_ns: u64) {
     let Some(vserver) = sticky_vserver(connection) else { return };
     if !sticks(vserver, connection.real) {
         return;
     }
-    let key = key(vserver, connection.client_be);
+    if vserver.flags & VSERVER_STICKY_STATICS != 0 && is_fixed(vserver, flow) {
+        return;
+    }
+    let key = key(vserver, Ends::of(flow));
     let entry = StickyEntry { last_used_ns: now_ns, life_s: vserver.sticky_s, real: connection.real };
     if A::sticky().insert(key, entry, u64::from(BPF_ANY)).is_err() {
         return counter::lost(Lost::Sticky);
@@ -92,11 +116,19 @@ pub(crate) fn prove<A: Family>(connection: &FlowEntry<A>, now_ns: u64) {
     event::sticky(key, entry);
 }
 
-/// A connection is in use: its client's timer starts anew.
+/// Whether connections like that of `flow` have their real by configuration. On a stack of its own: the caller's is full.
+#[inline(never)]
+fn is_fixed<A: Family>(vserver: &Vserver<A>, flow: &FlowKey<A>) -> bool {
+    let key = key(vserver, Ends::of(flow));
+    // SAFETY: what replaces it meanwhile is of the configuration as well, or takes its place.
+    unsafe { A::sticky().get(key) }.is_some_and(StickyEntry::is_fixed)
+}
+
+/// A connection is in use by the client's packet with key `flow`: the timer starts anew.
 #[inline(always)]
-pub(crate) fn touch<A: Family>(connection: &FlowEntry<A>, now_ns: u64) {
+pub(crate) fn touch<A: Family>(flow: &FlowKey<A>, connection: &FlowEntry<A>, now_ns: u64) {
     let Some(vserver) = sticky_vserver(connection) else { return };
-    if let Some(entry) = A::sticky().get_ptr_mut(key(vserver, connection.client_be)) {
+    if let Some(entry) = A::sticky().get_ptr_mut(key(vserver, Ends::of(flow))) {
         // SAFETY: one aligned store; of several CPUs any may be last.
         unsafe { (&raw mut (*entry).last_used_ns).write_volatile(now_ns) };
     }

@@ -334,7 +334,7 @@ fn promote<A: Family>(
     }
     counter::connection(entry.vserver, entry.real);
     event::connection(EVENT_CONNECTION, entry.connection(&packet.key));
-    sticky::prove(entry, packet.now_ns);
+    sticky::prove(&packet.key, entry, packet.now_ns);
     let _ = A::embryonic().remove(twin_key);
     let _ = A::embryonic().remove(&packet.key);
     Next::Proven

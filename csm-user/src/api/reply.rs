@@ -119,15 +119,27 @@ pub struct Replicate {
     pub sticky: bool,
 }
 
-/// `sticky M [group G] [netmask MASK | prefix-length L]`.
+/// `sticky M [group G] [netmask MASK | prefix-length L] [source|destination]`, as its group has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StickyRule {
     /// Minutes.
     pub minutes: u16,
     /// Group; 0: private.
     pub group: u8,
-    /// Mask on the client's address.
+    /// Mask on the address.
     pub netmask: IpAddr,
+    /// Which address that is.
+    pub address: StickyAddress,
+}
+
+/// An address of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StickyAddress {
+    /// The client's.
+    Source,
+    /// The one that the client speaks to.
+    Destination,
 }
 
 /// A virtual server.
@@ -408,14 +420,14 @@ pub struct StickyReply {
     pub group: u8,
     /// The virtual server of a private group.
     pub vserver: Option<String>,
-    /// The client's address under the mask.
+    /// The address under the mask: the client's, or by `destination` the one it speaks to.
     pub client: IpAddr,
     /// The server.
     pub real: IpAddr,
     /// Its port; 0: the virtual server's.
     pub port: u16,
-    /// Seconds until it ends unless used again.
-    pub timeout_s: u64,
+    /// Seconds until it ends unless used again; `None`: it is of the configuration, and does not end.
+    pub timeout_s: Option<u64>,
 }
 
 /// Sticky entries.

@@ -17,8 +17,7 @@ use super::table::{commands, default};
 use crate::model::{
     ChannelMode, ChannelPort, ClientRange, Config, Encapsulation, InbandHealth, Interface, Name, NatClient,
     Natpool, PortMode, Predictor, Protocol, RateLimits, RouterInterface, Serverfarm, Static, StaticAction,
-    StaticRoute, Sticky, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vmac, Vserver, XdpMode,
-    vlan_of_name,
+    StaticRoute, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vmac, Vserver, XdpMode, vlan_of_name,
 };
 
 pub(super) mod arp;
@@ -28,6 +27,7 @@ mod policy;
 mod probe;
 mod real;
 mod router;
+mod sticky;
 pub(super) mod track;
 
 pub(super) use policy::family_of;
@@ -98,6 +98,7 @@ const OPENERS: &[Id] = &[
     Id::Serverfarm,
     Id::Real,
     Id::Vserver,
+    Id::StickyGroup,
     Id::Policy,
     Id::NamedList,
     Id::NamedList6,
@@ -207,6 +208,7 @@ impl Draft {
                 real::apply(&mut self.farm(farm).reals, real, *port, statement)
             }
             Section::Vserver(name) => self.vserver(name, statement),
+            Section::StickyGroup(number) => sticky::apply(&mut self.config.sticky_groups, *number, statement),
             Section::Policy(name) => policy::apply(&mut self.config.policies, name, statement),
             Section::AccessList(family, name) => {
                 policy::list(&mut self.config.access_lists, (*family, name), statement)
@@ -404,7 +406,7 @@ impl Draft {
             Id::Unidirectional => vserver.unidirectional = Some(!no),
             Id::Idle => vserver.idle = seconds(statement, default::IDLE)?,
             Id::Pending => vserver.pending = seconds(statement, default::PENDING)?,
-            Id::Sticky => vserver.sticky = if no { None } else { Some(sticky(statement)?) },
+            Id::Sticky => vserver.sticky = if no { None } else { Some(sticky::rule(statement)?) },
             Id::ReplicateConnection => vserver.replicate_connection = !no,
             Id::ReplicateSticky => vserver.replicate_sticky = !no,
             Id::Inservice => vserver.inservice = !no,
@@ -537,12 +539,6 @@ fn put_pool(pools: &mut Vec<Natpool>, statement: &Statement) -> Option<()> {
         });
     }
     Some(())
-}
-
-fn sticky(statement: &Statement) -> Option<Sticky> {
-    let group = if statement.has("group") { statement.number("GROUP")? } else { 0 };
-    let minutes = statement.number("MINUTES")?;
-    Some(Sticky { minutes, group, bits: mask_bits(statement)?, bits6: prefix_length(statement) })
 }
 
 const fn new_vserver(name: Name) -> Vserver {

@@ -7,7 +7,7 @@ use super::table;
 use super::token::Token;
 use crate::model::{
     AccessList, Config, FtGroup, Interface, NamedReal, Natpool, Policy, Probe, Real, RouterInterface,
-    Serverfarm, Static, Vlan, Vserver,
+    Serverfarm, Static, StickyGroup, Vlan, Vserver,
 };
 
 /// Where a command is entered.
@@ -41,6 +41,8 @@ pub enum Mode {
     Vserver,
     /// `ft group N vlan M`.
     Ft,
+    /// `sticky N` of the module.
+    StickyGroup,
     /// `policy NAME`.
     Policy,
     /// `ip access-list standard NAME`, `ipv6 access-list NAME`.
@@ -51,7 +53,7 @@ pub enum Mode {
 
 impl Mode {
     /// Every mode that has commands, in the order of the reference.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Any,
         Self::Global,
         Self::AccessList,
@@ -68,6 +70,7 @@ impl Mode {
         Self::Vserver,
         Self::Ft,
         Self::Policy,
+        Self::StickyGroup,
     ];
 
     /// Where `exit` leads, and where a command is looked up that this mode lacks.
@@ -85,6 +88,7 @@ impl Mode {
             | Self::Vserver
             | Self::Ft
             | Self::Policy
+            | Self::StickyGroup
             | Self::Refused => Some(Self::Module),
             Self::Real => Some(Self::Serverfarm),
         }
@@ -109,6 +113,7 @@ impl Mode {
             Self::Vserver => "vserver NAME",
             Self::Ft => "ft group N vlan M",
             Self::Policy => "policy NAME",
+            Self::StickyGroup => "sticky N netmask MASK",
             Self::AccessList => "ip access-list standard NAME, ipv6 access-list NAME",
             Self::Refused => "a refused section",
         }
@@ -229,6 +234,9 @@ pub enum Id {
     Policy,
     ClientGroup,
     PolicyFarm,
+    PolicySticky,
+    StickyGroup,
+    StaticSticky,
     SetDscp,
     SlbPolicy,
     Exit,
@@ -296,6 +304,7 @@ pub enum Print {
     Static(fn(&Static) -> Vec<String>),
     NamedReal(fn(&NamedReal) -> Vec<String>),
     AccessList(fn(&AccessList) -> Vec<String>),
+    StickyGroup(fn(&StickyGroup) -> Vec<String>),
     Policy(fn(&Policy) -> Vec<String>),
     Serverfarm(fn(&Serverfarm) -> Vec<String>),
     Real(fn(&Real) -> Vec<String>),
@@ -445,7 +454,14 @@ impl Command {
     /// no slip of the pen shall vanish in it.
     fn begins_with(&self, word: &str) -> bool {
         let swallows = self.takes_anything() && !matches!(self.effect, Effect::Refused { .. });
-        if swallows { self.keyword().eq_ignore_ascii_case(word) } else { abbreviates(word, self.keyword()) }
+        // `sticky` below a policy is the module's section that follows it.
+        if matches!(self.id, Id::PolicySticky) && word.len() <= "sticky".len() {
+            false
+        } else if swallows {
+            self.keyword().eq_ignore_ascii_case(word)
+        } else {
+            abbreviates(word, self.keyword())
+        }
     }
 
     /// The leading words, e.g. `switchport mode trunk`.

@@ -56,6 +56,7 @@ impl Cursor {
             Mode::Any | Mode::Global => "config",
             Mode::Refused => "config-refused",
             Mode::Policy => "config-slb-policy",
+            Mode::StickyGroup => "config-slb-sticky-ip",
             Mode::AccessList if last.starts_with("ipv6") => "config-ipv6-acl",
             Mode::AccessList => "config-std-nacl",
             Mode::Interface => "config-if",

@@ -53,6 +53,8 @@ pub(super) enum Section {
     Real(Name, RealOf, Option<u16>),
     /// A virtual server.
     Vserver(Name),
+    /// A sticky group.
+    StickyGroup(u8),
     /// A policy.
     Policy(Name),
     /// An access list.
@@ -87,6 +89,7 @@ impl Section {
             Self::NamedReal(_) => Mode::NamedReal,
             Self::Real(..) => Mode::Real,
             Self::Vserver(_) => Mode::Vserver,
+            Self::StickyGroup(_) => Mode::StickyGroup,
             Self::Policy(_) => Mode::Policy,
             Self::AccessList(..) => Mode::AccessList,
             Self::Ft => Mode::Ft,
@@ -109,6 +112,7 @@ impl Section {
             | Self::Serverfarm(_)
             | Self::Vserver(_)
             | Self::Policy(_)
+            | Self::StickyGroup(_)
             | Self::Ft => Self::Module,
             Self::Real(farm, ..) => Self::Serverfarm(farm.clone()),
             Self::Lost(_, parent) => (**parent).clone(),
@@ -522,6 +526,7 @@ fn opened(statement: &Statement, mode: Mode) -> Option<Section> {
             _ => Section::Lost(Mode::Real, Box::new(statement.section.clone())),
         },
         Mode::Vserver => Section::Vserver(name()?),
+        Mode::StickyGroup => Section::StickyGroup(statement.number("GROUP")?),
         Mode::Policy => Section::Policy(name()?),
         Mode::AccessList if statement.id == Id::NamedList6 => Section::AccessList(Family::V6, name()?),
         Mode::AccessList => Section::AccessList(Family::V4, name()?),

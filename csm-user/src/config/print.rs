@@ -85,6 +85,13 @@ pub fn print(config: &Config) -> String {
             });
         }
     }
+    // A `sticky` below a virtual server is another: these come before.
+    for group in &config.sticky_groups {
+        out.section(1, Mode::StickyGroup, |print| match print {
+            Print::StickyGroup(line) => line(group),
+            _ => Vec::new(),
+        });
+    }
     for policy in &config.policies {
         out.section(1, Mode::Policy, |print| match print {
             Print::Policy(line) => line(policy),

@@ -23,6 +23,7 @@ mod probe;
 mod serverfarm;
 mod standby;
 mod statics;
+mod sticky;
 mod track;
 mod variable;
 mod vmac;
@@ -79,6 +80,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
         .chain(vmac::APPLIED)
         .chain(statics::APPLIED)
         .chain(serverfarm::APPLIED)
+        .chain(sticky::APPLIED)
         .chain(policy::APPLIED)
         .chain(vserver::APPLIED)
         .chain(authentication::APPLIED)

@@ -2,8 +2,6 @@
 //!
 //! What contradicts itself or cannot work is an error; what is merely incomplete stays out of service with a warning.
 
-use std::collections::HashMap;
-
 use csm_common::limits;
 
 use super::build::{Draft, PortLines};
@@ -13,8 +11,8 @@ use super::parse::{Section, Tree};
 use super::token::Span;
 use super::{HostFacts, Source};
 use crate::model::{
-    Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, FtGroup, Name, Natpool, Predictor, Probe, ProbeKind,
-    RealAdmin, Serverfarm, StaticAction, Vserver, WITNESSED_MAX, channel_of_name, lease,
+    Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, FtGroup, Natpool, Predictor, Probe, ProbeKind, RealAdmin,
+    Serverfarm, StaticAction, Vserver, WITNESSED_MAX, channel_of_name, lease,
 };
 
 mod address;
@@ -28,6 +26,7 @@ mod port;
 mod probe;
 mod real;
 mod standby;
+mod sticky;
 mod track;
 
 /// What every check reads and writes.
@@ -182,7 +181,7 @@ impl Checker<'_> {
     }
 
     fn vservers(&mut self) {
-        self.sticky_groups_have_one_farm();
+        sticky::check(self);
         for vserver in &self.config.vservers {
             let section = Section::Vserver(vserver.name.clone());
             match &vserver.virtual_server {
@@ -201,33 +200,6 @@ impl Checker<'_> {
             self.replication(vserver, &section);
         }
         matching::no_two_match_alike(self);
-    }
-
-    /// An entry of a shared group names a real; a virtual server of another farm would send its clients there.
-    fn sticky_groups_have_one_farm(&mut self) {
-        let mut first_of: HashMap<u8, (&Name, &Name)> = HashMap::new();
-        let config = self.config;
-        for vserver in &config.vservers {
-            let (Some(farm), Some(sticky)) = (&vserver.serverfarm, vserver.sticky) else { continue };
-            // Group 0 is private to its virtual server.
-            if sticky.group == 0 {
-                continue;
-            }
-            let (other, its_farm) = *first_of.entry(sticky.group).or_insert((&vserver.name, farm));
-            if its_farm == farm {
-                continue;
-            }
-            let place = self.tree.place(&Section::Vserver(vserver.name.clone()), Id::Sticky, "GROUP");
-            let first = self.tree.place(&Section::Vserver(other.clone()), Id::Sticky, "GROUP");
-            let message = format!(
-                "sticky group {} is shared by virtual servers {} (farm {farm}) and {other} (farm {its_farm}, {}): \
-                 clients of one would be sent to reals of the other",
-                sticky.group,
-                vserver.name,
-                self.line(first)
-            );
-            self.error(place, message, "one farm per shared group: give one of the two another group");
-        }
     }
 
     fn vserver_names(&mut self, vserver: &Vserver, section: &Section) {
@@ -294,7 +266,8 @@ impl Checker<'_> {
             let place = self.tree.place(section, id, "replicate");
             self.warning(place, "there is no FT group to replicate to", "add `ft group N vlan M`");
         }
-        if vserver.replicate_sticky && vserver.sticky.is_none() {
+        let is_sticky = self.config.faces(vserver).any(|face| face.vserver.sticky.is_some());
+        if vserver.replicate_sticky && !is_sticky {
             let place = self.tree.place(section, Id::ReplicateSticky, "replicate");
             self.warning(place, "there are no sticky entries to replicate", "add `sticky MINUTES`");
         }

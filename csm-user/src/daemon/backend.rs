@@ -14,8 +14,8 @@ use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, ExplainReply, FtReply,
     MaxConnsReply, NeighbourReply, Protocol, ROWS_MAX, RateLimitReply, ReadyReply, RealReply, RealState,
-    ReasonCount, Replicate, ServerfarmReply, StandbyReply, StickiesReply, StickyReply, StickyRule,
-    SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState, WalkReply,
+    ReasonCount, Replicate, ServerfarmReply, StandbyReply, StickiesReply, StickyAddress, StickyReply,
+    StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState, WalkReply,
 };
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::inband;
@@ -147,7 +147,7 @@ impl Backend for Node {
                 client,
                 real: real.key.address,
                 port: real.key.port.unwrap_or(0),
-                timeout_s: u64::from(entry.life_s).saturating_sub(used_s),
+                timeout_s: (!entry.is_fixed()).then(|| u64::from(entry.life_s).saturating_sub(used_s)),
             });
         };
         each_sticky(&self.table, &mut take)?;
@@ -285,12 +285,16 @@ impl Node {
                 connection: vserver.replicate_connection,
                 sticky: vserver.replicate_sticky,
             },
-            sticky: vserver.sticky.map(|sticky| StickyRule {
+            sticky: vserver.sticky.map(|sticky| config.sticky_in_force(sticky)).map(|sticky| StickyRule {
                 minutes: sticky.minutes,
                 group: sticky.group,
                 netmask: match vserver.family() {
                     Family::V4 => prefix_mask(sticky.bits).into(),
                     Family::V6 => prefix_mask6(sticky.bits6).into(),
+                },
+                address: match sticky.address {
+                    model::StickyAddress::Source => StickyAddress::Source,
+                    model::StickyAddress::Destination => StickyAddress::Destination,
                 },
             }),
             connections: sums.connections,

@@ -50,7 +50,7 @@ impl ClearBackend for Node {
 }
 
 impl Node {
-    /// Deletes the sticky entries of one family that `filter` lets through, and tells the peer.
+    /// Deletes the sticky entries of one family that `filter` lets through, and tells the peer. Those of the configuration stay.
     fn forget_clients<A: TableFamily>(&self, table: &Table<A>, filter: &StickyFilter) -> io::Result<u64> {
         let directory = self.directory.get();
         let meant = |key: &StickyKey<A>| {
@@ -63,7 +63,9 @@ impl Node {
         };
         let mut keys = Vec::new();
         table.visit_sticky(&mut |chunk| {
-            keys.extend(chunk.iter().map(|(key, _)| *key).filter(meant));
+            keys.extend(
+                chunk.iter().filter(|(_, entry)| !entry.is_fixed()).map(|(key, _)| *key).filter(meant),
+            );
             ControlFlow::Continue(())
         })?;
         let cleared = table.delete_sticky(&keys)?;

@@ -29,6 +29,7 @@ pub(super) fn of(node: &Node, config: &Config, vserver: &Vserver) -> Result<Vec<
             client_group: face.policy.and_then(|policy| Some(policy.client_group.as_ref()?.to_string())),
             serverfarm: face.vserver.serverfarm.as_ref().map(ToString::to_string),
             backup,
+            sticky_group: face.policy.and_then(|policy| policy.sticky_group),
             dscp: face.policy.and_then(|policy| policy.dscp),
             refused: RefusedReply {
                 rate_limit: refused.rate,

@@ -144,7 +144,7 @@ impl KernelReplica {
             .unzip();
         let entries: Vec<Sticky<A>> =
             localized.iter().filter_map(|entry| entry.as_ref().ok().copied()).collect();
-        let merged = merge(localized, table.insert_sticky(&entries, conflict == Conflict::Keep));
+        let merged = merge(localized, insert_stickies(table, &entries, &directory, conflict));
         places.into_iter().zip(merged).for_each(|(place, result)| results[place] = result);
     }
 
@@ -179,7 +179,7 @@ impl KernelReplica {
             let (directory, now_ns) = (self.directory.get(), monotonic_ns());
             let records: Vec<StickyRecord> = chunk
                 .iter()
-                .filter(|(key, _)| directory.replicates_sticky(key.group))
+                .filter(|(key, entry)| directory.replicates_sticky(key.group) && !entry.is_fixed())
                 .filter_map(|(key, entry)| globalize_sticky(key, entry, now_ns, &directory))
                 .collect();
             flow = visit(&records);
@@ -199,14 +199,31 @@ fn delete<A: TableFamily>(table: &Table<A>, gone: &ConnGone, conflict: Conflict)
     .map(drop)
 }
 
+/// Enters what the peer has. Where this node's configuration has an entry that stays, and nothing of the peer's is missing.
+fn insert_stickies<A: TableFamily>(
+    table: &Table<A>,
+    entries: &[Sticky<A>],
+    directory: &Directory,
+    conflict: Conflict,
+) -> Vec<Result<(), InsertError>> {
+    let is_free = |key: &LocalStickyKey<A>| !directory.fixes_sticky(key.group, key.client_be.ip());
+    let free: Vec<Sticky<A>> = entries.iter().copied().filter(|(key, _)| is_free(key)).collect();
+    let mut inserted = table.insert_sticky(&free, conflict == Conflict::Keep).into_iter();
+    let result = |(key, _): &Sticky<A>| {
+        if is_free(key) { inserted.next().unwrap_or(Err(InsertError::Full)) } else { Ok(()) }
+    };
+    entries.iter().map(result).collect()
+}
+
 /// Deletes those sticky entries that are of `table`'s family.
 fn delete_stickies<A: TableFamily>(
     table: &Table<A>,
     keys: &[StickyKey],
     directory: &Directory,
 ) -> io::Result<()> {
+    let is_free = |key: &LocalStickyKey<A>| !directory.fixes_sticky(key.group, key.client_be.ip());
     let keys: Vec<LocalStickyKey<A>> =
-        keys.iter().filter_map(|key| local_sticky_key(key, directory)).collect();
+        keys.iter().filter_map(|key| local_sticky_key(key, directory)).filter(is_free).collect();
     table.delete_sticky(&keys).map(drop)
 }
 
@@ -355,7 +372,8 @@ fn localize_sticky<A: TableFamily>(
     let key = local_sticky_key(&record.key, directory).ok_or(Refusal::UnknownVserver)?;
     let (real, _) = directory.real(record.real_id).ok_or(Refusal::UnknownReal)?;
     let last_used_ns = now_ns.saturating_sub(u64::from(record.idle_s) * SECOND);
-    Ok((key, StickyEntry { last_used_ns, life_s: record.life_s, real }))
+    // Without a life it would be taken for one of the configuration.
+    Ok((key, StickyEntry { last_used_ns, life_s: record.life_s.max(1), real }))
 }
 
 fn globalize_sticky<A: TableFamily>(

@@ -9,8 +9,8 @@ use std::hash::Hash;
 
 use csm_common::net::{Address, AddressKey, Route};
 use csm_common::service::{
-    ClientPrefix, Match, Networks, Origin, Pool, Real, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY,
-    VSERVER_UNIDIRECTIONAL, Vserver, VserverKey,
+    ClientPrefix, Match, Networks, Origin, Pool, Real, StickyKey, VSERVER_REPLICATE,
+    VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver, VserverKey,
 };
 use ipnet::IpNet;
 
@@ -59,6 +59,10 @@ pub enum Operation<A: Wire = u32> {
     RemoveClient(ClientPrefix<A>),
     /// Writes an element of `ERROR_SOURCES`.
     SetErrorSource(u32, A),
+    /// Writes an entry of the configuration to `STICKY`, with this real.
+    SetSticky(StickyKey<A>, u32),
+    /// Removes an entry of the configuration from `STICKY`.
+    RemoveSticky(StickyKey<A>),
     /// Writes to `ORIGINS`.
     SetOrigin(VserverKey<A>, Origin<A>),
 }
@@ -92,6 +96,9 @@ pub fn diff<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operat
             operations.push(Operation::SetVserver(number, vserver));
         }
     }
+    // After the virtual servers, whose connections leave them alone from then on.
+    let stickies = changed(&desired.stickies, &current.stickies);
+    operations.extend(stickies.map(|(key, real)| Operation::SetSticky(key, real)));
     for (&net, &route) in &desired.routes {
         if current.routes.get(&net) != Some(&route) {
             operations.push(Operation::SetRoute(net, route));
@@ -146,6 +153,8 @@ fn removals<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operat
     let mut operations = Vec::new();
     let gone = current.origins.keys().filter(|key| !desired.origins.contains_key(key));
     operations.extend(gone.map(|&key| Operation::RemoveOrigin(key)));
+    let gone = current.stickies.keys().filter(|key| !desired.stickies.contains_key(key));
+    operations.extend(gone.map(|&key| Operation::RemoveSticky(key)));
     let gone = current.statics.keys().filter(|net| !desired.statics.contains_key(net));
     operations.extend(gone.map(|&net| Operation::RemoveStatic(net)));
     let gone = current.networks.keys().filter(|net| !desired.networks.contains_key(net));
@@ -214,10 +223,15 @@ mod tests {
                 Operation::SetErrorSource(vlan, source) => drop(maps.error_sources.insert(vlan, source)),
                 Operation::SetStatic(net, number) => drop(maps.statics.insert(net, number)),
                 Operation::RemoveStatic(net) => drop(maps.statics.remove(&net)),
+                Operation::SetSticky(key, real) => drop(maps.stickies.insert(key, real)),
+                Operation::RemoveSticky(key) => drop(maps.stickies.remove(&key)),
                 Operation::SetClient(prefix, number) => drop(maps.clients.insert(prefix, number)),
                 Operation::RemoveClient(prefix) => drop(maps.clients.remove(&prefix)),
                 Operation::SetNetwork(net, networks) => drop(maps.networks.insert(net, networks)),
                 Operation::RemoveNetwork(net) => drop(maps.networks.remove(&net)),
+            }
+            for real in maps.stickies.values() {
+                assert!(maps.reals.contains_key(real), "a sticky entry names an unwritten real");
             }
             for origin in maps.origins.values() {
                 assert!(maps.vservers.contains_key(&origin.vserver) && maps.reals.contains_key(&origin.real));
@@ -421,6 +435,30 @@ mod tests {
         config
             .policies
             .push(model::Policy { serverfarm: Some(name("FARM1")), ..model::Policy::new(name("FAR")) });
+    }
+
+    #[test]
+    fn sticky_entries_of_the_configuration_come_after_their_reals_and_go_before_them() {
+        let mut config = figure_7_1();
+        let real = config.serverfarms[0].reals[1].address;
+        let address = model::StickyAddress::Source;
+        let line = model::StaticSticky { address, client: [10, 1, 1, 1].into(), real, port: None };
+        config.sticky_groups =
+            vec![model::StickyGroup { statics: vec![line], ..model::StickyGroup::new(10) }];
+        let mut numbers = Assignments::default();
+        let mut planned = |config: &Config| {
+            plan(config, &HealthView::default(), &hops(config), &mut numbers).unwrap().contents
+        };
+        let with = planned(&config);
+        let maps = apply(Contents::default(), &diff(&with, &Contents::default()));
+        assert_eq!((maps.stickies.len(), diff(&with, &maps)), (1, Vec::new()));
+        config.serverfarms[0].reals.remove(1);
+        let without = planned(&config);
+        let operations = diff(&without, &maps);
+        let at = |wanted: fn(&Operation) -> bool| operations.iter().position(wanted).expect("it is done");
+        let removed = at(|operation| matches!(operation, Operation::RemoveSticky(_)));
+        assert!(removed < at(|operation| matches!(operation, Operation::SetReal(..))));
+        assert_eq!(apply(maps, &operations).stickies, without.stickies);
     }
 
     #[test]

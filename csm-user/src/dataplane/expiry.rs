@@ -58,7 +58,7 @@ pub struct Census {
     pub held: BTreeMap<Family, BTreeMap<u32, u64>>,
     /// Proven connections, all together.
     pub connections: u64,
-    /// Sticky entries.
+    /// Sticky entries that connections made.
     pub sticky: u64,
     /// The same by their group's number in the map.
     pub groups: BTreeMap<u32, u64>,
@@ -369,9 +369,13 @@ impl Expiry {
                 census.expired += 1;
                 continue;
             }
+            census.reals_in_use.insert(entry.real);
+            // Of the configuration: nothing of it could be lost.
+            if entry.is_fixed() {
+                continue;
+            }
             census.sticky += 1;
             *census.groups.entry(key.group).or_default() += 1;
-            census.reals_in_use.insert(entry.real);
             if let Some(vserver) = key.group.checked_sub(super::plan::PRIVATE_STICKY) {
                 census.vservers_in_use.insert(vserver);
             }

@@ -104,12 +104,12 @@ pub fn judge<A: Address>(
     if times.idle_s != 0 && beyond(u64::from(times.idle_s) * SECOND) { Verdict::Idle } else { Verdict::Keep }
 }
 
-/// True if a sticky entry's life is over. A node that is not active keeps replicated ones.
+/// True if a sticky entry's life is over. A node that is not active keeps replicated ones; those of the configuration stay.
 #[must_use]
 pub fn sticky_over(entry: &StickyEntry, replicated: bool, clock: Clock) -> bool {
     let used_ns = entry.last_used_ns.max(clock.adopted_ns);
     let over = clock.now_ns.saturating_sub(used_ns) > u64::from(entry.life_s) * SECOND + COARSE_NS;
-    over && (clock.active || !replicated)
+    over && !entry.is_fixed() && (clock.active || !replicated)
 }
 
 #[cfg(test)]
@@ -214,5 +214,6 @@ mod tests {
         assert!(!sticky_over(&entry, true, Clock { active: false, ..ACTIVE }));
         assert!(sticky_over(&entry, false, Clock { active: false, ..ACTIVE }));
         assert!(!sticky_over(&entry, true, Clock { adopted_ns: 950 * SECOND, ..ACTIVE }));
+        assert!(!sticky_over(&StickyEntry::fixed(0), false, ACTIVE), "of the configuration");
     }
 }

@@ -11,7 +11,8 @@ use csm_common::address::V6;
 use csm_common::event::Drain;
 use csm_common::net::{Address, AddressKey, NextHop, Route, Tunnel};
 use csm_common::service::{
-    self, ClientPrefix, Match, Networks, Origin, Pool, Real, Settings, Vserver, VserverKey, ring_slot,
+    self, ClientPrefix, Match, Networks, Origin, Pool, Real, Settings, StickyKey, Vserver, VserverKey,
+    ring_slot,
 };
 use csm_common::{limits, names};
 use ipnet::IpNet;
@@ -24,10 +25,13 @@ use super::plan::{Contents, Released};
 mod counters;
 mod macs;
 mod shares;
+mod stickies;
 
 pub use counters::{Counters, PortCounts, total};
 pub use macs::PortMaps;
 pub use shares::ShareMap;
+
+use stickies::Stickies;
 
 /// Where the loaded program's maps come from.
 pub trait MapSource {
@@ -86,6 +90,7 @@ pub struct Maps<A: Wire = u32> {
     routes: BpfMap<PrefixKey<A>, Route>,
     origins: BpfMap<VserverKey<A>, Origin<A>>,
     error_sources: BpfMap<u32, A>,
+    stickies: Stickies<A>,
 }
 
 impl<A: Wire + Pod> Maps<A>
@@ -98,6 +103,7 @@ where
     AddressKey<A>: Pod,
     Origin<A>: Pod,
     PrefixKey<A>: Pod,
+    StickyKey<A>: Pod,
 {
     /// # Errors
     /// If a map is missing or of another shape.
@@ -115,6 +121,7 @@ where
             routes: BpfMap::new(source.descriptor(A::NAMES.routes)?)?,
             origins: BpfMap::new(source.descriptor(A::NAMES.origins)?)?,
             error_sources: BpfMap::new(source.descriptor(A::NAMES.error_sources)?)?,
+            stickies: Stickies::open(source)?,
         })
     }
 
@@ -153,6 +160,8 @@ where
             Operation::SetErrorSource(vlan, source) => self.error_sources.set(vlan, source, Update::Any),
             Operation::SetStatic(net, number) => self.statics.set(&prefix_key(*net), number, Update::Any),
             Operation::RemoveStatic(net) => self.statics.delete(&prefix_key(*net)).map(drop),
+            Operation::SetSticky(key, real) => self.stickies.set(*key, *real),
+            Operation::RemoveSticky(key) => self.stickies.remove(*key),
             Operation::SetClient(prefix, number) => self.clients.set(prefix, number, Update::Any),
             Operation::RemoveClient(prefix) => self.clients.delete(prefix).map(drop),
             Operation::SetNetwork(net, networks) => {
@@ -199,6 +208,7 @@ where
             statics: by_network(self.statics.entries()?),
             origins: self.origins.entries()?.into_iter().collect(),
             error_sources: used(&self.error_sources, A::UNSPECIFIED)?,
+            stickies: self.stickies.read_back()?,
         })
     }
 }

@@ -9,7 +9,7 @@ use csm_common::net::{
     ADDRESS_ALIAS, ADDRESS_POOL, ADDRESS_VIRTUAL, Address, AddressKey, ROUTE_CONNECTED, ROUTE_VIA, Route,
 };
 use csm_common::service::{
-    ClientPrefix, Match, Networks, Origin, Pool, REAL_STICKY, REAL_USABLE, Real, VSERVER_FORWARD,
+    ClientPrefix, Match, Networks, Origin, Pool, REAL_STICKY, REAL_USABLE, Real, StickyKey, VSERVER_FORWARD,
     VSERVER_FTP, VSERVER_INSERVICE, Vserver, VserverKey,
 };
 use ipnet::IpNet;
@@ -149,6 +149,8 @@ pub struct Contents<A: Wire = u32> {
     pub addresses: HashMap<AddressKey<A>, Address>,
     /// `ROUTES`.
     pub routes: BTreeMap<IpNet, Route>,
+    /// Of `STICKY`, the entries that are of the configuration, with their reals.
+    pub stickies: HashMap<StickyKey<A>, u32>,
     /// `ORIGINS`.
     pub origins: HashMap<VserverKey<A>, Origin<A>>,
     /// `ERROR_SOURCES`, by VLAN: its alias, which is the hosts' gateway and the same on both nodes, else the node's own address
@@ -286,6 +288,7 @@ fn of_family<A: Wire>(
     for vserver in &config.vservers {
         numbered.extend(vserver::plan(config, vserver, &rotation, numbers, desired, &mut contents)?);
     }
+    contents.stickies = sticky::plan(config, desired);
     matching::plan(&numbered, &mut contents)?;
     plan_addresses(config, &mut contents)?;
     contents.origins = origins::origins(config, desired);
@@ -491,6 +494,7 @@ mod nat;
 mod origins;
 mod standby;
 mod statics;
+mod sticky;
 #[cfg(test)]
 pub(super) mod tests;
 mod vserver;

@@ -54,6 +54,8 @@ pub struct Directory {
     /// Identity and next hop.
     reals: HashMap<u32, (StableId, u32)>,
     replicated_groups: HashSet<u32>,
+    /// Sticky entries of the configuration: group in the map, and address.
+    fixed: HashSet<(u32, IpAddr)>,
     routes: Routes,
 }
 
@@ -83,7 +85,10 @@ impl Directory {
             .filter(|(_, known)| !desired.unreachable.contains(&known.key.address))
             .filter_map(|(number, known)| Some((*number, (known.id, hop(number)?))))
             .collect();
+        let fixed = contents.stickies.keys().map(|key| (key.group, key.client_be.ip()));
+        let fixed6 = contents6.stickies.keys().map(|key| (key.group, key.client_be.ip()));
         Self {
+            fixed: fixed.chain(fixed6).collect(),
             vserver_numbers: vservers.iter().map(|(&number, facts)| (facts.id, number)).collect(),
             real_numbers: reals.iter().map(|(&number, &(id, _))| (id, number)).collect(),
             replicated_groups: vservers
@@ -259,6 +264,12 @@ impl Directory {
     #[must_use]
     pub fn replicates_sticky(&self, group: u32) -> bool {
         self.replicated_groups.contains(&group)
+    }
+
+    /// Whether the configuration has a sticky entry of `address` in group `group` of the map: it is not the peer's to change.
+    #[must_use]
+    pub fn fixes_sticky(&self, group: u32, address: IpAddr) -> bool {
+        self.fixed.contains(&(group, address))
     }
 
     /// The neighbour that a packet to `address` is handed to.

@@ -67,6 +67,9 @@ impl Config {
         for rule in &mut config.statics {
             rule.hosts.retain(|net| is_it(net.addr()));
         }
+        for group in &mut config.sticky_groups {
+            group.statics.retain(|line| is_it(line.client));
+        }
         for farm in &mut config.serverfarms {
             farm.reals.retain(|real| is_it(real.address));
         }

@@ -26,6 +26,7 @@ mod probe;
 mod router;
 mod secret;
 mod statics;
+mod sticky;
 mod track;
 mod variable;
 mod vmac;
@@ -52,6 +53,7 @@ pub use router::{
 };
 pub use secret::{FtKeys, KEY_MAX, Secret};
 pub use statics::{NatClient, Static, StaticAction};
+pub use sticky::{StaticSticky, Sticky, StickyAddress, StickyGroup};
 pub use track::{TrackMode, TrackedFarm, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking};
 pub use variable::Variables;
 pub use vmac::Vmac;
@@ -90,6 +92,8 @@ pub struct Config {
     pub serverfarms: Vec<Serverfarm>,
     /// `access-list N`, `ip access-list standard NAME`, `ipv6 access-list NAME`: the numbered ones first, IPv6 last.
     pub access_lists: Vec<AccessList>,
+    /// `sticky N ...`.
+    pub sticky_groups: Vec<StickyGroup>,
     /// `policy NAME`.
     pub policies: Vec<Policy>,
     /// `vserver NAME`.
@@ -372,7 +376,7 @@ pub struct Vserver {
     pub idle: Duration,
     /// `pending S`: default 30, 1–65535.
     pub pending: Duration,
-    /// `sticky M [group G] [netmask MASK]`.
+    /// `sticky M [group G] [netmask MASK]`; of a group with a section, see [`Config::sticky_in_force`].
     pub sticky: Option<Sticky>,
     /// `replicate csrp connection`.
     pub replicate_connection: bool,
@@ -452,19 +456,6 @@ pub struct ClientRange {
     pub network: IpNet,
     /// They are not served.
     pub exclude: bool,
-}
-
-/// `sticky M [group G] [netmask MASK | prefix-length L]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sticky {
-    /// 1–65535 minutes.
-    pub minutes: u16,
-    /// 0–255; 0 is private to the vserver.
-    pub group: u8,
-    /// Leading bits of an IPv4 client's address that count, 0–32; default 32.
-    pub bits: u8,
-    /// Of an IPv6 client's, 0–128; default 128.
-    pub bits6: u8,
 }
 
 /// `ft group N vlan M`.

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Backup, Config, Family, Name, Serverfarm, Vserver};
+use super::{Backup, Config, Family, Name, Serverfarm, StickyGroup, Vserver};
 
 /// Highest number of a numbered access list.
 pub const NUMBERED_MAX: u64 = 99;
@@ -18,6 +18,8 @@ pub struct Policy {
     pub serverfarm: Option<Name>,
     /// `serverfarm NAME backup NAME [sticky]`.
     pub backup: Option<Backup>,
+    /// `sticky-group N`: 1–255, a section of that number; `None`: as its virtual server says.
+    pub sticky_group: Option<u8>,
     /// `set ip dscp N`: 0–63, written into its clients' packets.
     pub dscp: Option<u8>,
 }
@@ -26,7 +28,7 @@ impl Policy {
     /// One that is for all clients, and refuses them.
     #[must_use]
     pub const fn new(name: Name) -> Self {
-        Self { name, client_group: None, serverfarm: None, backup: None, dscp: None }
+        Self { name, client_group: None, serverfarm: None, backup: None, sticky_group: None, dscp: None }
     }
 }
 
@@ -93,16 +95,20 @@ impl Config {
     /// `vserver` as clients of each of its policies meet it, in their order, and last as all others do.
     pub fn faces<'a>(&'a self, vserver: &'a Vserver) -> impl Iterator<Item = Face<'a>> {
         let policies = vserver.policies.iter().filter_map(|name| self.policy(name));
-        let of = |policy: &'a Policy| Face {
+        let own = vserver.sticky.map(|sticky| self.sticky_in_force(sticky));
+        let named = |policy: &Policy| policy.sticky_group.and_then(|number| self.sticky_group(number));
+        let of = move |policy: &'a Policy| Face {
             policy: Some(policy),
             vserver: Vserver {
                 serverfarm: policy.serverfarm.clone(),
                 backup: policy.backup.clone(),
                 threshold: None,
+                sticky: named(policy).map(StickyGroup::rule).or(own),
                 ..vserver.clone()
             },
         };
-        policies.map(of).chain(std::iter::once_with(|| Face { policy: None, vserver: vserver.clone() }))
+        let alone = move || Face { policy: None, vserver: Vserver { sticky: own, ..vserver.clone() } };
+        policies.map(of).chain(std::iter::once_with(alone))
     }
 
     /// The farms of `vserver` and of its policies, those that stand in included; some more than once.

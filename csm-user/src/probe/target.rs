@@ -182,6 +182,7 @@ mod tests {
             arps: vec![],
             variables: crate::model::Variables::default(),
             access_lists: vec![],
+            sticky_groups: vec![],
             policies: vec![],
             serverfarms: vec![Serverfarm {
                 probes: vec![probe.name.clone()],

@@ -89,15 +89,14 @@ impl Model {
             let of = |service: &&Service| service.ftp && service.net == Net::host(key.dst);
             let service = self.scene.services.iter().find(of)?;
             let may = key.proto == 6 && key.dport >= 1024;
-            (may && self.stuck(service, key.src).is_some()).then_some(service)
+            (may && self.stuck(service, key.src, key.dst).is_some()).then_some(service)
         };
         exact.or_else(passive).or(found)
     }
 
-    /// The real that a client had before.
-    fn stuck(&self, service: &Service, client: IpAddr) -> Option<Real> {
-        let Choice::Sticky { group, bits } = service.choice else { return None };
-        let client = (group, Net::mask(client, bits));
+    /// The real that a client, or who it speaks to, had before.
+    fn stuck(&self, service: &Service, client: IpAddr, to: IpAddr) -> Option<Real> {
+        let client = service.choice.sticks(client, to)?;
         let numbered = |number: &u32| service.ring.iter().find(|real| real.number == *number).copied();
         let proven = self.sticky.get(&client).and_then(numbered);
         proven.or_else(|| self.sticky_half.get(&client).and_then(numbered))
@@ -144,9 +143,7 @@ impl Model {
             self.has_room(service, false)?;
             return Ok((conn, pool));
         }
-        if let Choice::Sticky { group, bits } = service.choice {
-            conn.sticky = Some((group, Net::mask(key.src, bits)));
-        }
+        conn.sticky = service.choice.sticks(key.src, key.dst);
         // A data connection keeps the port that its server has named, and is never one too many.
         let data = service.ftp && key.dport != service.port;
         self.has_room(service, data)?;
@@ -176,7 +173,7 @@ impl Model {
         made: &dyn Fn(&Key) -> Option<Made>,
     ) -> Result<Real, Reason> {
         let numbered = |number: u32| service.ring.iter().find(|real| real.number == number).copied();
-        if let Some(real) = self.stuck(service, key.src) {
+        if let Some(real) = self.stuck(service, key.src, key.dst) {
             return Ok(real);
         }
         if service.ring.is_empty() {
@@ -221,7 +218,7 @@ impl Model {
         let origin = self.scene.origin((key.src, key.sport), true).filter(|_| key.proto == 6);
         let active = origin.filter(|origin| {
             let service = self.scene.numbered(origin.service);
-            service.in_service && self.stuck(service, key.dst) == Some(origin.real)
+            service.in_service && self.stuck(service, key.dst, origin.virtual_server.0) == Some(origin.real)
         });
         if let Some(origin) = active {
             conn.service = Some((origin.service, None));
@@ -282,10 +279,7 @@ impl Model {
             service: Some((service.number, real)),
             to_server,
             to_client,
-            sticky: match service.choice {
-                Choice::Sticky { group, bits } => Some((group, Net::mask(key.dst, bits))),
-                _ => None,
-            },
+            sticky: service.choice.sticks(of_client.src, of_client.dst),
             state: State::SynAck,
             expect: seq.wrapping_add(u32::from(synchronizes)),
             window: if synchronizes { 1 } else { 1 << 24 },

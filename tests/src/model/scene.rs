@@ -142,13 +142,24 @@ pub enum Choice {
     Hash,
     /// The one with the fewest connections for its weight; of equals the next in turn.
     Least([u8; 3]),
-    /// That of the client's network (so many bits) before, else in turn; shared by the group.
+    /// That of the network (so many bits) before, else in turn; shared by the group.
     Sticky {
         /// Group of virtual servers.
         group: u32,
-        /// Bits of the client's address that count.
+        /// Bits of the address that count.
         bits: u8,
+        /// Of the address that the client speaks to, else of its own.
+        destination: bool,
     },
+}
+
+impl Choice {
+    /// What sticks of a connection between `client` and the address that it speaks to: group and network.
+    #[must_use]
+    pub fn sticks(self, client: IpAddr, to: IpAddr) -> Option<(u32, IpAddr)> {
+        let Self::Sticky { group, bits, destination } = self else { return None };
+        Some((group, Net::mask(if destination { to } else { client }, bits)))
+    }
 }
 
 /// What becomes of the client's address.

@@ -34,6 +34,7 @@ mod row;
 mod services;
 mod shell;
 mod soon;
+mod stickies;
 mod sync;
 mod synced;
 mod tables;

@@ -20,7 +20,7 @@ use csm_user::dataplane::snapshot::{Directory, DirectoryCell};
 use csm_user::dataplane::table::{Conflict, Insert, Position, Table, monotonic_ns};
 use csm_user::model::{
     Config, ConnectionLimit, Family, Host, Name, Protocol, RateLimits, Real, RealAdmin, Serverfarm, Sticky,
-    Virtual, Vserver,
+    StickyAddress, Virtual, Vserver,
 };
 use csm_user::replication::record::{self, ConnGone, ConnRecord, Refusal, ReplicaTable, StickyRecord};
 
@@ -28,7 +28,7 @@ use super::tables::{config, connection, settings};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-fn dataplane(connections: u32, ipv6: bool) -> Dataplane {
+pub(super) fn dataplane(connections: u32, ipv6: bool) -> Dataplane {
     let capacity =
         Capacity { connections, embryonic: 64, sticky: 1024, vservers: 16, reals: 16, ipv6, router: false };
     Dataplane::load_with(&[], AttachMode::Native, capacity).expect("root and a kernel with XDP")
@@ -64,7 +64,7 @@ fn insert6(connection: Connection<V6>) -> Insert<V6> {
 }
 
 /// VIP1 of IPv4 and VIP6 of IPv6, both replicated, VIP6 with sticky group 7.
-fn both() -> Config {
+pub(super) fn both() -> Config {
     let mut config = config();
     config.vlans[0].address6 = Some("fd00:2::10/64".parse().unwrap());
     config.vlans[0].gateways.push("fd00:2::20".parse().unwrap());
@@ -91,7 +91,7 @@ fn both() -> Config {
         threshold: None,
         rate_limits: RateLimits::default(),
         max_conns: 0,
-        sticky: Some(Sticky { minutes: 1, group: 7, bits: 32, bits6: 64 }),
+        sticky: Some(Sticky { minutes: 1, group: 7, bits: 32, bits6: 64, address: StickyAddress::Source }),
         replicate_sticky: true,
         ..config.vservers[0].clone()
     });
@@ -99,7 +99,7 @@ fn both() -> Config {
 }
 
 /// A replica on tables of both families, its next hops numbered from `first`.
-fn replica(
+pub(super) fn replica(
     dataplane: &Dataplane,
     config: &Config,
     first: u32,
@@ -127,7 +127,7 @@ fn connections(replica: &KernelReplica) -> Vec<ConnRecord> {
     all
 }
 
-fn stickies(replica: &KernelReplica) -> Vec<StickyRecord> {
+pub(super) fn stickies(replica: &KernelReplica) -> Vec<StickyRecord> {
     let mut all = Vec::new();
     let mut visit = |chunk: &[StickyRecord]| {
         all.extend_from_slice(chunk);

@@ -18,6 +18,8 @@ pub struct PolicyReply {
     pub serverfarm: Option<String>,
     /// Its backup farm.
     pub backup: Option<BackupReply>,
+    /// Its sticky group; `None`: as its virtual server has it.
+    pub sticky_group: Option<u8>,
     /// Code point that is written into its clients' packets.
     pub dscp: Option<u8>,
     /// First packets that were refused since the start of this node.

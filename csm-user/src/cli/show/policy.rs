@@ -16,6 +16,7 @@ pub struct Row {
     policy: Option<String>,
     client_group: Option<String>,
     serverfarm: Option<String>,
+    sticky_group: Option<u8>,
     dscp: Option<u8>,
     total_matches: u64,
     client_packets: u64,
@@ -33,6 +34,7 @@ pub fn rows(vservers: &[VserverReply], name: Option<&str>) -> Vec<Row> {
         policy: None,
         client_group: None,
         serverfarm: vserver.serverfarm.clone(),
+        sticky_group: None,
         dscp: None,
         total_matches: vserver.total_connections,
         client_packets: vserver.client_packets,
@@ -45,6 +47,7 @@ pub fn rows(vservers: &[VserverReply], name: Option<&str>) -> Vec<Row> {
             policy: policy.name.clone(),
             client_group: policy.client_group.clone(),
             serverfarm: policy.serverfarm.clone(),
+            sticky_group: policy.sticky_group,
             dscp: policy.dscp,
             total_matches: policy.total_matches,
             client_packets: policy.client_packets,
@@ -73,10 +76,11 @@ pub fn write(out: &mut impl Write, rows: &[Row]) -> fmt::Result {
         )?;
         let group = row.client_group.iter().map(|group| format!("client group = {group}"));
         let dscp = row.dscp.iter().map(|dscp| format!("ip dscp = {dscp}"));
+        let sticky = row.sticky_group.iter().map(|number| format!("sticky group = {number}"));
         let octets = row.client_octets.iter().zip(&row.server_octets);
         let octets =
             octets.map(|(client, server)| format!("client octets = {client}, server octets = {server}"));
-        let more: Vec<_> = group.chain(dscp).chain(octets).collect();
+        let more: Vec<_> = group.chain(sticky).chain(dscp).chain(octets).collect();
         if !more.is_empty() {
             writeln!(out, "                {}", more.join(", "))?;
         }
@@ -213,6 +217,7 @@ mod tests {
             client_group: name.map(|_| "10".to_owned()),
             serverfarm: name.map(|_| "FAST".to_owned()),
             backup: None,
+            sticky_group: name.map(|_| 20),
             dscp: name.map(|_| 46),
             refused: crate::api::reply::limit::RefusedReply::default(),
             connections: Some(1),
@@ -232,7 +237,7 @@ mod tests {
             vserver         policy          server farm      Tot matches  Client pkts  Server pkts
             -------------------------------------------------------------------------------------
             WEB_VIP         LOCALS          FAST             7            20           40
-                            client group = 10, ip dscp = 46, client octets = 3000, server octets = 5000
+                            client group = 10, sticky group = 20, ip dscp = 46, client octets = 3000, server octets = 5000
             WEB_VIP         (default)       <not assigned>   0            20           40
                             client octets = 3000, server octets = 5000
             VIP1            (default)       <not assigned>   0            0            0
@@ -242,7 +247,7 @@ mod tests {
             vserver         policy          server farm      Tot matches  Client pkts  Server pkts
             -------------------------------------------------------------------------------------
             WEB_VIP         LOCALS          FAST             7            20           40
-                            client group = 10, ip dscp = 46, client octets = 3000, server octets = 5000
+                            client group = 10, sticky group = 20, ip dscp = 46, client octets = 3000, server octets = 5000
         "#]]
         .assert_eq(&written(Some("LOCALS")));
         let mut out = String::new();

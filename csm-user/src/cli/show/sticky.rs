@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{more, rule, yes};
-use crate::api::reply::{Endpoint, StickiesReply, StickyReply, StickyRule, VserverReply};
+use crate::api::reply::{Endpoint, StickiesReply, StickyAddress, StickyReply, StickyRule, VserverReply};
 
 /// Writes the listing.
 pub fn write(out: &mut impl Write, sticky: &StickiesReply) -> fmt::Result {
@@ -12,7 +12,9 @@ pub fn write(out: &mut impl Write, sticky: &StickiesReply) -> fmt::Result {
     for StickyReply { group, vserver, client, real, port, timeout_s } in &sticky.entries {
         let (client, real) =
             (format!("ip {client}"), super::endpoint(Endpoint { address: *real, port: *port }));
-        write!(out, "{group:<7} {client:<24} {real:<21} {timeout_s}")?;
+        // Of the configuration: it does not end.
+        let timeout = timeout_s.map_or("-".to_owned(), |seconds| seconds.to_string());
+        write!(out, "{group:<7} {client:<24} {real:<21} {timeout}")?;
         match vserver {
             Some(vserver) => writeln!(out, "  ({vserver})")?,
             None => writeln!(out)?,
@@ -23,16 +25,20 @@ pub fn write(out: &mut impl Write, sticky: &StickiesReply) -> fmt::Result {
 
 /// Writes which virtual servers share which group.
 pub fn write_groups(out: &mut impl Write, vservers: &[VserverReply]) -> fmt::Result {
-    writeln!(out, "group   vserver          netmask          timeout  replicated")?;
-    rule(out, 60)?;
+    writeln!(out, "group   vserver          netmask          address      timeout  replicated")?;
+    rule(out, 73)?;
     let mut rows: Vec<_> =
         vservers.iter().filter_map(|vserver| Some((vserver.sticky.as_ref()?, vserver))).collect();
     rows.sort_by_key(|(sticky, vserver)| (sticky.group, &vserver.name));
-    for (StickyRule { minutes, group, netmask }, vserver) in rows {
+    for (StickyRule { minutes, group, netmask, address }, vserver) in rows {
         let netmask = netmask.to_string();
+        let address = match address {
+            StickyAddress::Source => "source",
+            StickyAddress::Destination => "destination",
+        };
         writeln!(
             out,
-            "{group:<7} {:<16} {netmask:<16} {minutes:<8} {}",
+            "{group:<7} {:<16} {netmask:<16} {address:<12} {minutes:<8} {}",
             vserver.name,
             yes(vserver.replicate.sticky)
         )?;
@@ -56,7 +62,7 @@ mod tests {
             client: Ipv4Addr::new(10, 10, 3, 1).into(),
             real: Ipv4Addr::new(10, 10, 3, 20).into(),
             port: 0,
-            timeout_s: 793,
+            timeout_s: Some(793),
         };
         let private = StickyReply {
             group: 0,
@@ -65,14 +71,16 @@ mod tests {
             port: 8080,
             ..shared.clone()
         };
+        let fixed = StickyReply { timeout_s: None, ..shared.clone() };
         let mut text = String::new();
-        write(&mut text, &StickiesReply { total: 2, entries: vec![shared, private] })
+        write(&mut text, &StickiesReply { total: 3, entries: vec![shared, private, fixed] })
             .expect("a string takes everything");
         expect![[r#"
             group   sticky-data              real                  timeout
             ----------------------------------------------------------------
             20      ip 10.10.3.1             10.10.3.20:0          793
             0       ip 192.158.138.100       10.10.3.20:8080       793  (VIP1)
+            20      ip 10.10.3.1             10.10.3.20:0          -
         "#]]
         .assert_eq(&text);
     }

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{figure, protocol, rule};
 use crate::api::reply::policy::PolicyReply;
 use crate::api::reply::{
-    BackupReply, MaxConnsReply, RateLimitReply, Replicate, StickyRule, VserverReply, VserverState,
+    BackupReply, MaxConnsReply, RateLimitReply, Replicate, StickyAddress, StickyRule, VserverReply,
+    VserverState,
 };
 
 /// Writes the listing.
@@ -59,13 +60,22 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
     let farm = vserver.serverfarm.as_deref().unwrap_or("<not assigned>");
     let backup = vserver.backup.as_ref().map_or_else(|| "<not assigned>".to_owned(), backup);
     writeln!(out, "    server farm = {farm}, backup = {backup}")?;
-    let StickyRule { minutes, group, netmask } =
-        vserver.sticky.unwrap_or(StickyRule { minutes: 0, group: 0, netmask: Ipv4Addr::UNSPECIFIED.into() });
+    let none = StickyRule {
+        minutes: 0,
+        group: 0,
+        netmask: Ipv4Addr::UNSPECIFIED.into(),
+        address: StickyAddress::Source,
+    };
+    let StickyRule { minutes, group, netmask, address } = vserver.sticky.unwrap_or(none);
+    let address = match address {
+        StickyAddress::Source => "",
+        StickyAddress::Destination => ", by destination",
+    };
     let netmask = match netmask {
         IpAddr::V4(mask) => mask.to_string(),
         IpAddr::V6(mask) => format!("/{}", mask.to_bits().leading_ones()),
     };
-    writeln!(out, "    sticky: timer = {minutes}, subnet = {netmask}, group id = {group}")?;
+    writeln!(out, "    sticky: timer = {minutes}, subnet = {netmask}{address}, group id = {group}")?;
     writeln!(out, "  Policy          Tot matches  Client pkts  Server pkts")?;
     write!(out, "  ")?;
     rule(out, 53)?;
@@ -193,7 +203,12 @@ pub(super) mod tests {
             max_conns: None,
             refused: RefusedReply::default(),
             replicate: Replicate { connection: true, sticky: true },
-            sticky: Some(StickyRule { minutes: 30, group: 10, netmask: Ipv4Addr::BROADCAST.into() }),
+            sticky: Some(StickyRule {
+                minutes: 30,
+                group: 10,
+                netmask: Ipv4Addr::BROADCAST.into(),
+                address: StickyAddress::Source,
+            }),
             connections: Some(0),
             total_connections: 0,
             client_packets: 0,

@@ -25,6 +25,7 @@ pub(super) fn apply(policies: &mut Vec<Policy>, name: &Name, statement: &Stateme
             policy.serverfarm = Some(statement.name()?.clone());
             policy.backup = limit::backup(statement);
         }
+        Id::PolicySticky => policy.sticky_group = if no { None } else { Some(statement.number("GROUP")?) },
         Id::SetDscp => policy.dscp = if no { None } else { Some(statement.number("DSCP")?) },
         _ => return None,
     }

@@ -10,7 +10,7 @@ use crate::config::grammar::Kind::{self, Mask, Network, Number};
 use crate::config::grammar::MISPRINT;
 use crate::config::grammar::Piece::{Either, Optional, Slot, Word};
 use crate::config::service;
-use crate::model::{ClientRange, ClientRateLimit, RateLimit, Threshold, Virtual, prefix_mask};
+use crate::model::{ClientRange, ClientRateLimit, RateLimit, StickyAddress, Threshold, Virtual, prefix_mask};
 
 pub(super) static APPLIED: &[Command] = &[
     Command::new(
@@ -243,9 +243,13 @@ pub(super) static APPLIED: &[Command] = &[
                     Slot("LENGTH", Number(0, 128), "Leading bits"),
                 ],
             ])]),
-            Optional(&[Word("source", "By the client's address, as without it")]),
+            Optional(&[Either(&[
+                &[Word("source", "By the client's address, as without it")],
+                &[Word("destination", "By the address that the client speaks to")],
+            ])]),
         ],
-        "Keeps connections of a client on the same real server.",
+        "Keeps connections of a client on the same real server. If the module has a section `sticky N`, that says of group N which \
+         part of which address counts.",
     )
     .restores(None)
     .prints(Print::Vserver(|vserver| vserver.sticky.iter().map(sticky).collect())),
@@ -302,7 +306,11 @@ fn virtual_server(to: &Virtual) -> String {
 
 fn sticky(sticky: &crate::model::Sticky) -> String {
     let group = if sticky.group == 0 { String::new() } else { format!(" group {}", sticky.group) };
-    format!("sticky {}{group}{}", sticky.minutes, part(sticky.bits, sticky.bits6))
+    let address = match sticky.address {
+        StickyAddress::Source => "",
+        StickyAddress::Destination => " destination",
+    };
+    format!("sticky {}{group}{}{address}", sticky.minutes, part(sticky.bits, sticky.bits6))
 }
 
 fn part(bits: u8, bits6: u8) -> String {

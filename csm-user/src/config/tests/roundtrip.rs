@@ -14,14 +14,15 @@ use crate::model::{
     Encapsulation, Family, FtGroup, FtKeys, InbandHealth, Interface, Name, NatClient, Natpool, PortMode,
     Predictor, Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret,
     Serverfarm, StandbyAddress, StandbyAddress6, StandbyGroup, StandbyTrack, Static, StaticAction,
-    StaticRoute, Sticky, TrackMode, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual,
-    Vlan, VlanId, VlanRole, VlanSet, Vmac, Vserver, XdpMode, channel_name,
+    StaticRoute, TrackMode, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking, Trunk, Virtual, Vlan,
+    VlanId, VlanRole, VlanSet, Vmac, Vserver, XdpMode, channel_name,
 };
 
 mod policies;
 mod ports;
 mod probes;
 mod standing;
+mod stickies;
 
 use ports::{ports, router};
 use probes::{named, named_reals, probe};
@@ -320,7 +321,7 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
             unidirectional,
             idle,
             pending,
-            sticky: sticky.map(|(minutes, group, (bits, bits6))| Sticky { minutes, group, bits, bits6 }),
+            sticky: sticky.map(stickies::rule),
             replicate_connection: connection,
             replicate_sticky,
             inservice,
@@ -478,12 +479,14 @@ fn config() -> impl Strategy<Value = Config> {
                         variables: crate::model::Variables::default(),
                         serverfarms,
                         access_lists: Vec::new(),
+                        sticky_groups: Vec::new(),
                         policies: Vec::new(),
                         vservers,
                         ft,
                     };
                     standing::furnish(&mut config, &choices);
                     policies::put(&mut config);
+                    stickies::put(&mut config);
                     // Refused where this host is a router.
                     let choices: Vec<_> =
                         config.vlans.iter().map(|vlan| config.has_choice_of_mac(vlan.id)).collect();

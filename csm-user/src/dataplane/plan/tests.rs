@@ -1,5 +1,7 @@
 use super::*;
-use crate::model::{Interface, PortMode, Protocol, RealAdmin, Sticky, Virtual, Vlan, VlanRole, XdpMode};
+use crate::model::{
+    Interface, PortMode, Protocol, RealAdmin, Sticky, StickyAddress, Virtual, Vlan, VlanRole, XdpMode,
+};
 use csm_common::service::{VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, of_weighted_slot};
 use std::time::Duration;
 
@@ -56,6 +58,7 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
             ..Serverfarm::new(name("WEB"))
         }],
         access_lists: vec![],
+        sticky_groups: vec![],
         policies: vec![],
         vservers: vec![model::Vserver {
             policies: vec![],
@@ -71,7 +74,13 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
             unidirectional: None,
             idle: Duration::from_secs(3600),
             pending: Duration::from_secs(30),
-            sticky: Some(Sticky { minutes: 30, group: 10, bits: 32, bits6: 128 }),
+            sticky: Some(Sticky {
+                minutes: 30,
+                group: 10,
+                bits: 32,
+                bits6: 128,
+                address: StickyAddress::Source,
+            }),
             replicate_connection: true,
             replicate_sticky: true,
             inservice: true,
@@ -294,7 +303,7 @@ pub(in crate::dataplane) fn dual_stack() -> Config {
         threshold: None,
         rate_limits: model::RateLimits::default(),
         max_conns: 0,
-        sticky: Some(Sticky { minutes: 30, group: 11, bits: 32, bits6: 64 }),
+        sticky: Some(Sticky { minutes: 30, group: 11, bits: 32, bits6: 64, address: StickyAddress::Source }),
         ..config.vservers[0].clone()
     };
     config.vservers.push(vserver);

@@ -9,7 +9,7 @@ use csm_common::service::{
     VSERVER_BACKUP, VSERVER_BACKUP_STICKY, VSERVER_COUNTED, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP,
     VSERVER_HASH_DESTINATION, VSERVER_HASH_SOURCE, VSERVER_INSERVICE, VSERVER_LEASTCONNS,
     VSERVER_POLICIES_ONLY, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STATIC,
-    VSERVER_UNIDIRECTIONAL, Vserver,
+    VSERVER_STICKY_DESTINATION, VSERVER_STICKY_STATICS, VSERVER_UNIDIRECTIONAL, Vserver,
 };
 
 use super::matching::Numbered;
@@ -18,7 +18,9 @@ use super::{
 };
 use crate::dataplane::family::Wire;
 use crate::dataplane::predictor;
-use crate::model::{self, Config, Face, Family, Name, NatClient, Predictor, RateLimit, Serverfarm, StableId};
+use crate::model::{
+    self, Config, Face, Family, Name, NatClient, Predictor, RateLimit, Serverfarm, StableId, StickyAddress,
+};
 
 /// Numbers and describes `vserver`, and each of its policies; `None` without an address: there is nothing to match, and no
 /// identity that the peer would know.
@@ -185,7 +187,11 @@ fn entry<A: Wire>(
         group: 0,
         bits: 32,
         bits6: 128,
+        address: StickyAddress::Source,
     }));
+    let by_destination = sticky.is_some_and(|sticky| sticky.address == StickyAddress::Destination);
+    let group = sticky.and_then(|sticky| config.sticky_group(sticky.group));
+    let fixed = group.is_some_and(|group| !group.statics.is_empty());
     let ftp_s = match seconds(vserver.idle) {
         _ if !ftp => 0,
         0 => u32::MAX,
@@ -203,6 +209,8 @@ fn entry<A: Wire>(
             | flag(config.is_unidirectional(vserver), VSERVER_UNIDIRECTIONAL)
             | flag(ftp, VSERVER_FTP)
             | flag(matches!(predictor, Predictor::LeastConns { .. }), VSERVER_LEASTCONNS)
+            | flag(by_destination, VSERVER_STICKY_DESTINATION)
+            | flag(fixed, VSERVER_STICKY_STATICS)
             | flag(translated, VSERVER_STATIC)
             | flag(source, VSERVER_HASH_SOURCE)
             | flag(destination, VSERVER_HASH_DESTINATION),
@@ -230,7 +238,7 @@ fn rate(limit: Option<RateLimit>) -> Rate {
 }
 
 /// The mask of so many leading bits of family `A`.
-fn mask<A: Wire>(bits: u8, bits6: u8) -> A {
+pub(super) fn mask<A: Wire>(bits: u8, bits6: u8) -> A {
     A::mask(match A::FAMILY {
         Family::V4 => bits,
         Family::V6 => bits6,

@@ -5,7 +5,9 @@ use csm_common::counter::Reason;
 use csm_common::event::{EVENT_CONNECTION, EVENT_STICKY, Lost};
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::names;
-use csm_common::service::{REAL_STICKY, StickyEntry, StickyKey};
+use csm_common::service::{
+    REAL_STICKY, REAL_USABLE, StickyEntry, StickyKey, VSERVER_STICKY_DESTINATION, VSERVER_STICKY_STATICS,
+};
 use csm_tests::rig::{FAR_CLIENT, Host, REALS, Rig, SMALL, Side, VIP, WEB, be, now_ns};
 use csm_user::dataplane::load::Capacity;
 
@@ -158,4 +160,61 @@ fn a_group_that_spans_farms_sends_nobody_to_another_farms_real() {
     opens_to(&mut rig, &FAR_CLIENT, 1, 0);
     rig.real(0, |real| real.farm = 77);
     opens_to(&mut rig, &FAR_CLIENT, 2, 1);
+}
+
+#[test]
+fn by_destination_every_client_of_an_address_has_its_real() {
+    let mut rig = sticky_rig();
+    rig.vserver(WEB, |vserver| vserver.flags |= VSERVER_STICKY_DESTINATION);
+    let other = Host { ip: Ipv4Addr::new(10, 1, 1, 2), ..FAR_CLIENT };
+    opens_to(&mut rig, &other, 1, 0);
+    // What was chosen holds for the others, before and after one of them is proven.
+    handshake(&mut rig);
+    let (key, entry) = rig.sticky()[0];
+    assert_eq!((rig.sticky().len(), key), (1, StickyKey { group: 10, client_be: be(VIP) }));
+    assert_eq!((entry.life_s, entry.real), (1800, 0));
+    assert_eq!(rig.events()[1].sticky_key, key);
+    let mut half_open: HashMap<MapData, StickyKey, StickyEntry> = rig.map(names::EMBRYONIC_STICKY);
+    assert!(half_open.remove(&key).is_err(), "it was taken out when the connection was proven");
+    for host in 3..10 {
+        opens_to(&mut rig, &Host { ip: Ipv4Addr::new(10, 1, 1, host), ..FAR_CLIENT }, 1, 0);
+    }
+    // Use renews it under the same key.
+    set(&rig, |entry| entry.last_used_ns = 5);
+    seen(&rig, now_ns() - 2 * SECOND_NS);
+    let data = Frame::client(PSH | ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1)).payload(b"x");
+    expect(&mut rig, Side::Client, &data, Reason::ForwardedFlow, &data.clone().sent_to(&REALS[0], 80));
+    assert!(rig.sticky()[0].1.last_used_ns > 5);
+}
+
+#[test]
+fn an_entry_of_the_configuration_sends_its_client_there_and_no_connection_replaces_it() {
+    let mut rig = sticky_rig();
+    rig.vserver(WEB, |vserver| vserver.flags |= VSERVER_STICKY_STATICS);
+    let mut table: HashMap<MapData, StickyKey, StickyEntry> = rig.map(names::STICKY);
+    let key = StickyKey { group: 10, client_be: be(FAR_CLIENT.ip) };
+    table.insert(key, StickyEntry::fixed(2), 0).expect("STICKY");
+    opens_to(&mut rig, &FAR_CLIENT, 1, 2);
+    let other = Host { ip: Ipv4Addr::new(10, 1, 1, 2), ..FAR_CLIENT };
+    opens_to(&mut rig, &other, 1, 0);
+    // Its real takes nobody: the client is balanced, proven, and the line stands.
+    rig.real(2, |real| real.flags = 0);
+    rig.ring(WEB, &[0, 0, 0]);
+    let mut half_open: HashMap<MapData, StickyKey, StickyEntry> = rig.map(names::EMBRYONIC_STICKY);
+    half_open.remove(&key).expect("what the first connection chose");
+    handshake(&mut rig);
+    assert_eq!(rig.flows(names::FLOWS).len(), 2);
+    assert_eq!(rig.sticky(), [(key, StickyEntry::fixed(2))]);
+    assert_eq!(rig.events().iter().map(|event| event.kind).collect::<Vec<_>>(), [EVENT_CONNECTION]);
+    rig.real(2, |real| real.flags = REAL_STICKY | REAL_USABLE);
+    opens_to(&mut rig, &FAR_CLIENT, 2, 2);
+    // Without a `static` in the group nobody looks: the same key is a connection's to write.
+    rig.vserver(WEB, |vserver| vserver.flags &= !VSERVER_STICKY_STATICS);
+    rig.real(2, |real| real.flags = 0);
+    let mut flows: HashMap<MapData, FlowKey, FlowEntry> = rig.map(names::FLOWS);
+    for (key, _) in rig.flows(names::FLOWS) {
+        flows.remove(&key).expect("FLOWS");
+    }
+    handshake(&mut rig);
+    assert!(!rig.sticky()[0].1.is_fixed());
 }

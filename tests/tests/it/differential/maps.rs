@@ -14,8 +14,8 @@ use csm_common::net::{
 use csm_common::service::{
     self, ClientKey, MATCH_FTP, Match, Networks, REAL_STICKY, REAL_USABLE, StickyEntry, StickyKey,
     VSERVER_COUNTED, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP, VSERVER_HASH_SOURCE, VSERVER_INSERVICE,
-    VSERVER_LEASTCONNS, VSERVER_STATIC, VSERVER_UNIDIRECTIONAL, Vserver, VserverKey, ring_slot,
-    weighted_slot,
+    VSERVER_LEASTCONNS, VSERVER_STATIC, VSERVER_STICKY_DESTINATION, VSERVER_UNIDIRECTIONAL, Vserver,
+    VserverKey, ring_slot, weighted_slot,
 };
 use csm_common::{flow, names};
 use csm_tests::model::scene::{Choice, Mode, Scene, Service, Source, Static};
@@ -234,7 +234,7 @@ where
         }
         let farm = service.ring.first().map_or(0, |real| real.number + 1);
         let sticky = match service.choice {
-            Choice::Sticky { group, bits } => Some((group, A::mask(bits))),
+            Choice::Sticky { group, bits, .. } => Some((group, A::mask(bits))),
             _ => None,
         };
         let flags = [
@@ -245,6 +245,7 @@ where
             (service.choice == Choice::Hash, VSERVER_HASH_SOURCE),
             (matches!(service.choice, Choice::Least(_)), VSERVER_LEASTCONNS | VSERVER_COUNTED),
             (service.ftp, VSERVER_FTP),
+            (matches!(service.choice, Choice::Sticky { destination: true, .. }), VSERVER_STICKY_DESTINATION),
             (service.source == Source::Static, VSERVER_STATIC),
         ];
         let value = Vserver {

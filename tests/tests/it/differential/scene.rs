@@ -168,7 +168,7 @@ impl Family {
         let of = |number: u32, proto, port, ring| plain(self.extra + number, proto, port, ring);
         let dispatch = |service: Service| Service { mode: Mode::Dispatch, unidirectional: true, ..service };
         let forward = |service: Service| Service { mode: Mode::Forward, ..service };
-        let sticky = Choice::Sticky { group: 77, bits: narrow };
+        let sticky = Choice::Sticky { group: 77, bits: narrow, destination: false };
         let clients = Source::Pool(POOL_CLIENTS);
         vec![
             Service { max: 5, ..plain(self.base, 6, 80, &web) },
@@ -187,6 +187,7 @@ impl Family {
             forward(Service { net: Net(self.reals[2], host), max: 2, ..of(11, 6, 0, &[]) }),
             Service {
                 net: Net(self.networks[0], wide),
+                choice: Choice::Sticky { group: 78, bits: host, destination: true },
                 source: clients,
                 dscp: Some(63),
                 ..of(12, 0, 0, &web)
@@ -197,7 +198,7 @@ impl Family {
             of(16, 6, 90, &[]),
             Service { choice: Choice::Least([1, 2, 1]), max: 4, ..of(LEAST, 6, 91, &web) },
             Service {
-                choice: Choice::Sticky { group: 256 + self.extra + FTP, bits: host },
+                choice: Choice::Sticky { group: 256 + self.extra + FTP, bits: host, destination: false },
                 ftp: true,
                 max: 4,
                 ..of(FTP, 6, FTP_PORT, &web)

@@ -8,7 +8,10 @@ use csm_common::flow::{STATE_CLOSED, STATE_ESTABLISHED, STATE_SYN};
 use csm_common::gate::GateState;
 use csm_common::names;
 use csm_common::net::relay_mac;
-use csm_common::service::{VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY};
+use csm_common::service::{
+    StickyEntry, StickyKey, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STICKY_DESTINATION,
+    VSERVER_STICKY_STATICS,
+};
 use csm_tests::rig::{PEER_MAC, Rig, Side, VIRTUAL_MAC};
 use csm_tests::rig6::{self, ALIAS6, DNS6, FAR6, FIRST6, NEAR6, REALS6, VIP6, WEB6};
 
@@ -122,6 +125,30 @@ fn the_ring_sends_one_after_the_other_and_a_sticky_client_where_it_was() {
     assert_eq!(held, wanted);
     let kinds: Vec<u32> = rig6::events(&mut rig).iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EVENT_CONNECTION | EVENT_V6, EVENT_STICKY | EVENT_V6].repeat(3));
+}
+
+#[test]
+fn by_destination_or_by_configuration_clients_of_ipv6_have_their_reals() {
+    let mut rig = rig6::rig().expect("the rig");
+    rig6::vserver(&rig, WEB6, |vserver| {
+        vserver.sticky_s = 60;
+        vserver.flags |= VSERVER_STICKY_DESTINATION;
+    });
+    handshake(&mut rig);
+    let entries = rig6::sticky(&rig);
+    assert_eq!((entries.len(), entries[0].0.client_be), (1, VIP6.into()));
+    let open = |rig: &mut Rig, port, real: usize| {
+        let syn = Frame6::from(&NEAR6, port, (VIP6, 80), L4::Tcp { flags: SYN, seq: 1, ack: 0 });
+        expect(rig, Side::Client, &syn, Reason::ForwardedNew, &syn.clone().sent_to(&REALS6[real], 80));
+    };
+    open(&mut rig, 1, 0);
+    // The same key by configuration, with another real.
+    let mut table: aya::maps::HashMap<aya::maps::MapData, StickyKey<V6>, StickyEntry> =
+        rig.map(names::STICKY6);
+    table.insert(entries[0].0, StickyEntry::fixed(entries[0].1.real + 2), 0).expect("STICKY6");
+    rig6::vserver(&rig, WEB6, |vserver| vserver.flags |= VSERVER_STICKY_STATICS);
+    open(&mut rig, 2, 2);
+    assert_eq!(rig6::sticky(&rig), [(entries[0].0, StickyEntry::fixed(entries[0].1.real + 2))]);
 }
 
 #[test]
