@@ -64,6 +64,8 @@ pub struct Checker {
     overlap: Option<Overlap>,
     /// Since when nobody forwards.
     idle_since: Option<u64>,
+    /// How often a fault has struck since then, and when it did last.
+    struck: (u64, u64),
     /// A message was lost, or the link is cut.
     lossy: bool,
     announced_shut: bool,
@@ -82,6 +84,9 @@ pub struct Checker {
 /// Failover times without an active node that are too many (P2): one to listen or to fall silent, one for the peer's
 /// listening if it ranks higher, one to be refused, and as many again for lost messages.
 const IDLE_MAX: u64 = 6;
+/// As many more for each time that a node is killed, stopped or held up, or the link is cut, while nobody is active: that undoes what the
+/// pair had come to. One for the other node to miss it, and one to listen, or to ask anew, once it is back.
+const IDLE_MORE: u64 = 2;
 
 impl Checker {
     /// For nodes with the timers of `plan`; `slack` is how late a node's thread may be, ns.
@@ -99,6 +104,7 @@ impl Checker {
             opened: [None; 2],
             overlap: None,
             idle_since: Some(0),
+            struck: (0, 0),
             // Before a node with a shorter lease has heard of the longer one of a stopped peer it cannot wait for it.
             lossy: unequal,
             announced_shut: false,
@@ -126,7 +132,15 @@ impl Checker {
 
     /// Of the three that agree on the role less than two may be there, so nobody need be active.
     pub fn excuse(&mut self, time: u64) {
-        self.idle_since = self.idle_since.map(|_| time);
+        (self.idle_since, self.struck) = (self.idle_since.map(|_| time), (0, 0));
+    }
+
+    /// A node is killed, stopped or held up, or the link cut: both ways at once count once.
+    pub fn struck(&mut self, time: u64) {
+        let (times, last) = self.struck;
+        if self.idle_since.is_some() && (times == 0 || last != time) {
+            self.struck = (times + 1, time);
+        }
     }
 
     /// A node announced with its gate shut.
@@ -209,13 +223,14 @@ impl Checker {
 
     fn look_for_none(&mut self, time: u64) -> Result<(), Violation> {
         if self.opened.iter().any(Option::is_some) {
-            self.idle_since = None;
+            (self.idle_since, self.struck) = (None, (0, 0));
             return Ok(());
         }
         let idle = *self.idle_since.get_or_insert(time);
         let Some(able) = self.able_since.into_iter().flatten().min() else { return Ok(()) };
         let lasted = time - idle.max(able);
         self.idle_worst = self.idle_worst.max(lasted);
-        if lasted > IDLE_MAX * self.failover { Err(Violation::NoneActive) } else { Ok(()) }
+        let bound = (IDLE_MAX + IDLE_MORE * self.struck.0) * self.failover;
+        if lasted > bound { Err(Violation::NoneActive) } else { Ok(()) }
     }
 }

@@ -1,5 +1,7 @@
 //! The simulated world: hosts, link, and the order of things.
 
+mod table;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
@@ -143,6 +145,9 @@ impl World {
             trace,
             plan,
         };
+        if trace {
+            println!("{:?}", Plan { faults: Vec::new(), ..world.plan.clone() });
+        }
         if world.plan.witness {
             world.start_witness(0);
         }
@@ -208,48 +213,6 @@ impl World {
         self.checker.look(&self.nodes, able, time).map_err(|violation| (violation, time))
     }
 
-    /// The term, and P4, at the moment that a node becomes active.
-    fn look_at_claim(&mut self, index: usize, time: u64) -> Result<(), Violation> {
-        let claimed = self.nodes[index].outbox.claimed.take();
-        let is_active = self.nodes[index].state() == Some(State::Active);
-        let was_active = std::mem::replace(&mut self.was_active[index], is_active);
-        let Some((reason, term)) = claimed.filter(|_| !was_active) else { return Ok(()) };
-        if std::mem::replace(&mut self.known_term[index], term) >= term {
-            return Err(Violation::TermReused);
-        }
-        let own = (index, self.boots[index]);
-        let before = self.keeper.replace(own).filter(|&keeper| keeper != own);
-        let Some((other, boot)) = before else {
-            self.generation_of_table = self.generation_of_table.max(1);
-            self.keeper_term = term;
-            return Ok(());
-        };
-        let covered = self.replica_of[index] == Some(self.generation_of_table);
-        self.generation_of_table += 1;
-        let peer = self.nodes[other].election();
-        // Two that were active at once have a table each, and neither is the truth. So have two of which the later did not
-        // know of the earlier: it heard nothing of it, and a witness that was started anew had forgotten the term.
-        let unknown = term <= std::mem::replace(&mut self.keeper_term, term);
-        let is_split = std::mem::replace(
-            &mut self.split,
-            unknown || peer.is_some_and(|peer| peer.state() == State::Active),
-        );
-        let lives = self.boots[other] == boot && self.nodes[other].session.is_some();
-        // A silent node cannot be asked, and one that leaves or cannot forward, or could not when it yielded, does not
-        // wait for ever.
-        let is_excused = matches!(reason, Reason::PeerSilent | Reason::PeerLeft)
-            || self.leaving[other]
-            || !self.able[other]
-            || time < self.able_since[other] + self.failover_ns
-            || peer.is_some_and(|peer| peer.reason() == Reason::Unable)
-            || self.nodes[other].stopped_until.is_some();
-        if lives && !covered && !is_excused && !is_split {
-            Err(Violation::RoleWithoutReplica)
-        } else {
-            Ok(())
-        }
-    }
-
     fn push(&mut self, time: u64, thing: Thing) {
         self.order += 1;
         self.queue.push(Reverse((time, self.order, thing)));
@@ -290,6 +253,7 @@ impl World {
                 if !self.nodes[index].has_source() {
                     return;
                 }
+                self.unite(1 - index);
                 self.replica_of[index] = Some(self.generation_of_table);
                 self.nodes[index].command(Event::Replica { complete: true, lag_ms: 0 }, time);
                 self.follow(index, time);
@@ -376,6 +340,9 @@ impl World {
             let delay = self.rng.within(1_000..self.plan.delay_max + 1_001);
             if self.cut[from] || self.rng.chance(loss) {
                 self.checker.lost();
+                if self.trace {
+                    self.note(time, from, if self.cut[from] { "loses it, cut" } else { "loses it" });
+                }
             } else {
                 self.push(time + delay, Thing::Arrive(1 - from, Mail::Peer(self.spoil(datagram))));
             }
@@ -414,6 +381,9 @@ impl World {
         let delay = self.rng.within(1_000..self.plan.delay_max + 1_001);
         let loss = if time >= self.plan.calm { 0 } else { self.plan.loss };
         let is_lost = self.rng.chance(loss) || self.cut_witness[node];
+        if is_lost && self.trace {
+            self.note(time, node, "loses that");
+        }
         (!is_lost).then_some(delay)
     }
 
@@ -466,6 +436,10 @@ impl World {
 
     fn strike(&mut self, fault: Fault, time: u64) {
         let name = format!("{fault:?}");
+        self.note_way(fault, &name, time);
+        if matches!(fault, Fault::Kill(_) | Fault::Stop(..) | Fault::HoldUp(..) | Fault::Cut(_)) {
+            self.checker.struck(time);
+        }
         match fault {
             Fault::CutWitness(node) => self.cut_witness[node] = true,
             Fault::MendWitness(node) => self.cut_witness[node] = false,
@@ -575,6 +549,18 @@ impl World {
         self.nodes[index].start(params, controls, time);
         self.syncing[index] = false;
         self.follow(index, time);
+    }
+
+    /// What happens to the ways between the hosts, and to the witness.
+    fn note_way(&self, fault: Fault, name: &str, time: u64) {
+        use Fault as F;
+        match fault {
+            F::Cut(index) | F::Mend(index) | F::CutWitness(index) | F::MendWitness(index) => {
+                self.note(time, index, name);
+            }
+            F::StopWitness | F::StartWitness => self.note(time, 0, name),
+            _ => {}
+        }
     }
 
     fn note(&self, time: u64, index: usize, what: &str) {

@@ -81,15 +81,27 @@ fn promises_hold_over_all_seeds() {
         "{seeds} seeds from {first} in {:.1} s: {openings} takeovers, {forced} forced, {rested} restarts, {overlaps} runs with an overlap for want of a path, none of {witnessed} with a witness",
         begun.elapsed().as_secs_f32()
     );
-    assert!(
-        failed.is_empty(),
-        "replay with CSM_SIM_SEED=N: {} failed: {:?}",
-        failed.len(),
-        &failed[..failed.len().min(10)]
-    );
+    for (seed, violation, at) in &failed {
+        println!("CSM_SIM_SEED={seed} {violation:?} at {} us", at / 1_000);
+    }
+    assert!(failed.is_empty(), "{} of {seeds} seeds failed, each is named above", failed.len());
     // The faults must have been there, or the test has shown nothing.
     assert!(openings > 2 * seeds && overlaps > 0 && forced > seeds / 20 && rested > seeds / 20);
     assert!(witnessed > seeds / 3);
+}
+
+/// Seeds of the first million that failed once, beyond those that are run every time. Of the first four the predecessor was told to leave, and
+/// its successor was lost or could not forward before it was active: the predecessor relayed on, to nobody. Of the next three a node that
+/// had claimed beside the active one, and given way, still counted as the one with the table. In the last three one fault follows
+/// another while nobody is active.
+const FAILED: [u64; 10] =
+    [433_518, 598_316, 637_152, 706_436, 115_750, 405_524, 579_302, 44_391, 286_830, 982_028];
+
+#[test]
+fn seeds_that_failed_once_hold() {
+    let outcomes = FAILED.map(|seed| (seed, run(seed, Defect::None, false)));
+    let broken: Vec<_> = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).collect();
+    assert!(broken.is_empty(), "replay with CSM_SIM_SEED=N: {broken:?}");
 }
 
 /// A seed in which the link is cut one way while the node that is not heard could forward and the other one cannot.

@@ -202,6 +202,8 @@ impl Election {
             (S::RelayOut, W::Idle | W::Offers | W::Yields | W::Relays) => {
                 if let Some(reason) = self.wanted() {
                     self.ask(reason, effects);
+                } else {
+                    self.leave_without_successor(effects);
                 }
             }
 

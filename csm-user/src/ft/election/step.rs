@@ -334,6 +334,17 @@ impl Election {
         self.leaving = true;
         if self.peer.is_some_and(|peer| peer.state == State::Active) {
             self.linger(effects);
+        } else {
+            self.leave_without_successor(effects);
+        }
+    }
+
+    /// A predecessor that is to end has nobody to relay to: who was to have the role cannot forward any more, or is gone. The sooner it
+    /// ends, the sooner its next start can claim.
+    pub(super) fn leave_without_successor(&mut self, effects: &mut Vec<Effect>) {
+        let may_come = |peer: Message| peer.forwardable || peer.state == State::Active;
+        if self.leaving && !self.peer.is_some_and(may_come) {
+            self.enter(State::Left, Reason::Leave, effects);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::model::lease;
 
 mod damping;
 mod keeper;
+mod leaving;
 mod moved;
 mod properties;
 mod told;
