@@ -156,7 +156,7 @@ impl Election {
             }
             (S::Init, W::Active | W::Offers) => {}
             // Nor may a `left` behind an old request pass for the last word. Who asks asks again.
-            (S::Init, W::Asks) if self.reason == Reason::WokeLate => {}
+            (S::Init, W::Asks) if matches!(self.reason, Reason::WokeLate | Reason::LeaseExpired) => {}
             (S::Init, W::Asks) => self.answer(own_term, message, effects),
             (S::Init, W::Idle | W::Yields | W::Relays | W::Left) => {}
 

@@ -14,12 +14,11 @@ fn lapsed() -> Election {
 fn after_a_lapse_the_newest_table_goes_before_priority_and_a_complete_replica_before_both() {
     let better = Message { priority: 30, ..from_peer(State::Standby, Kind::Heartbeat, 1) };
     let asks = Message { kind: Kind::Elect, state: State::Candidate, term: 2, sequence: 1_001, ..better };
-    for (complete, next, after) in
-        [(false, State::Init, State::Candidate), (true, State::Standby, State::Standby)]
-    {
+    for (complete, after) in [(false, State::Candidate), (true, State::Standby)] {
         let mut machine = lapsed();
+        // What asks now may have lain in the queue for as long as this node was away: a `left` behind it would be none of today.
         machine.on_event(Event::Received(Message { complete, ..asks }), &mut Vec::new());
-        assert_eq!(machine.state(), next, "complete {complete}");
+        assert_eq!(machine.state(), State::Init, "complete {complete}");
         machine.on_event(Event::Timer(Timer::Listen), &mut Vec::new());
         assert_eq!(machine.state(), after, "complete {complete}");
     }
