@@ -33,7 +33,7 @@ const SHELL_FILES: [&str; 14] = [
 ];
 
 /// Directories in which every file is a shell; a shell of one file is named `task.rs`, a larger one goes on in `task/`.
-const SHELL_DIRS: [&str; 5] = ["announcer", "bin", "daemon", "neigh", "task"];
+const SHELL_DIRS: [&str; 6] = ["announcer", "bin", "daemon", "maps", "neigh", "task"];
 
 /// What only a shell may mention; in pure code the answer comes in as an event or a parameter.
 const SHELL_WORDS: [&str; 13] = [
