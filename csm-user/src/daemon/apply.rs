@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use csm_common::gate::GateState;
@@ -148,6 +148,16 @@ impl Changes {
     /// Holds off changes while the guard lives; `None` if one is still to be confirmed.
     pub(super) fn settled(&self) -> Option<impl Drop + '_> {
         Some(self.lock()).filter(|pending| pending.revert.is_none())
+    }
+
+    /// Whether a change is under way, or one may still be taken back. Waits for nothing: a change of thousands of virtual servers takes
+    /// longer than the event loop may be held up.
+    pub(super) fn is_unsettled(&self) -> bool {
+        match self.state.try_lock() {
+            Ok(pending) => pending.revert.is_some(),
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().revert.is_some(),
+        }
     }
 
     /// For the event loop, in a moment: whoever asked for it is to have the answer first.

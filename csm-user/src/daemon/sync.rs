@@ -211,7 +211,8 @@ impl Node {
     /// for nothing: the event loop asks.
     pub(super) fn is_to_sync(&self) -> bool {
         self.config().ft.as_ref().is_some_and(|ft| ft.sync_auto)
-            && !self.is_on_trial()
+            && !self.changes.is_unsettled()
+            && self.reloads.left().1.is_none()
             && self.ft.as_ref().map(crate::ft::FtControl::status).is_some_and(|status| {
                 let greeted = self.changes.greeted.load(Ordering::Acquire);
                 let other = |peer: &crate::ft::status::PeerStatus| {

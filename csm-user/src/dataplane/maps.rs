@@ -474,6 +474,15 @@ impl LoadMaps {
         numbers.map(|number| Ok((number, self.since.get(&number)?.unwrap_or(0)))).collect()
     }
 
+    /// From here on `number`, which nothing counts at this moment, has none.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn clear(&self, number: u32) -> io::Result<()> {
+        let since = self.since.get(&number)?.unwrap_or(0);
+        self.bases.set(&number, &since.wrapping_neg(), Update::Any)
+    }
+
     /// Writes the bases.
     ///
     /// # Errors

@@ -160,7 +160,10 @@ impl Counters {
     /// # Errors
     /// Of a system call.
     pub fn clear(&self, released: &Released) -> io::Result<()> {
-        released.vservers.iter().try_for_each(|&number| self.clear_vserver(number))?;
+        for &number in &released.vservers {
+            self.clear_vserver(number)?;
+            self.places.clear(number)?;
+        }
         released.reals.iter().try_for_each(|&number| self.reals.clear(number))
     }
 }
