@@ -561,6 +561,9 @@ impl Router<'_> {
                 tracing::info!(
                     "%CSM_SLB-6-REDUNDANCY_INFO: Module {slot} FT info: peer {node:016x} heard from {address}"
                 );
+                // Whoever was silent may have stood still with its clock, and has sent from the virtual MAC address until just now:
+                // the switches look for it there. Does nothing where this node is not active.
+                self.announcements.rival();
                 let scope = self.node.ports.iter().find(|port| port.spec.role == PORT_FT);
                 let scope = scope.map_or(0, |port| port.spec.kernel_ifindex());
                 self.peer(Some(PeerAddr { addr: SocketAddrV6::new(address, PORT, 0, scope), nonce }));
