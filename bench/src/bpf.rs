@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+pub use csm_tests::tc::instruction;
+
 const MAP_CREATE: libc::c_long = 0;
 const MAP_UPDATE: libc::c_long = 2;
 const MAP_LOOKUP: libc::c_long = 1;
@@ -34,14 +36,6 @@ pub enum MapType {
     PerCpuArray = 6,
     /// `BPF_MAP_TYPE_DEVMAP`.
     Devices = 14,
-}
-
-/// One BPF instruction: opcode, registers (source high, destination low), offset, immediate (linux/bpf.h).
-#[must_use]
-pub fn instruction(opcode: u8, registers: u8, offset: i16, immediate: i32) -> u64 {
-    let [o0, o1] = offset.to_ne_bytes();
-    let [i0, i1, i2, i3] = immediate.to_ne_bytes();
-    u64::from_ne_bytes([opcode, registers, o0, o1, i0, i1, i2, i3])
 }
 
 /// Loads a map's address into `register`, in two slots.

@@ -62,7 +62,7 @@ pub mod standin;
 pub mod status;
 pub mod strays;
 pub mod stream;
-mod tc;
+pub mod tc;
 pub mod terminal;
 pub mod timers;
 pub mod topology;

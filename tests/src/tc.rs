@@ -12,7 +12,8 @@ const ATTACH_TCX_INGRESS: u32 = 46;
 pub(crate) const REDIRECT: i32 = 23;
 
 /// One BPF instruction: opcode, registers (source high, destination low), offset, immediate (linux/bpf.h).
-pub(crate) fn instruction(opcode: u8, registers: u8, offset: i16, immediate: i32) -> u64 {
+#[must_use]
+pub fn instruction(opcode: u8, registers: u8, offset: i16, immediate: i32) -> u64 {
     let [o0, o1] = offset.to_ne_bytes();
     let [i0, i1, i2, i3] = immediate.to_ne_bytes();
     u64::from_ne_bytes([opcode, registers, o0, o1, i0, i1, i2, i3])

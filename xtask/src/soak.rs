@@ -76,6 +76,8 @@ impl Soak {
                     .arg(round.to_string()),
             )
             .with_context(|| format!("soak round {round}"))?;
+            exec::run(exec::command(bin_dir.join("csm-lab")).arg("scale"))
+                .with_context(|| format!("soak round {round}"))?;
             if started.elapsed() >= length {
                 return Ok(());
             }

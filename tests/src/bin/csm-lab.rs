@@ -350,13 +350,18 @@ fn matrix(arguments: &MatrixArgs) -> Result<ExitCode> {
     Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn edit(arguments: &EditsArgs) -> Result<ExitCode> {
-    prepare()?;
-    let out = arguments.out.clone().map_or_else(default_out, Ok)?;
+/// A small lab whose nodes give one another their configuration, and where its logs go.
+fn synchronized_lab(out: Option<&PathBuf>) -> Result<(Lab, PathBuf)> {
+    let out = out.cloned().map_or_else(default_out, Ok)?;
     let auto = "  sync auto\n".to_owned();
     let mut options = Options::small(Programs::beside_this_one()?, out.clone());
     options.group = [auto.clone(), auto];
-    let mut lab = Lab::build(options)?;
+    Ok((Lab::build(options)?, out))
+}
+
+fn edit(arguments: &EditsArgs) -> Result<ExitCode> {
+    prepare()?;
+    let (mut lab, out) = synchronized_lab(arguments.out.as_ref())?;
     let found = edits::run(&mut lab, arguments.count, arguments.seed);
     let leaks = lab.take_down()?;
     let Summary { taken, refused, compared, took_ms: (average, longest) } =
@@ -373,11 +378,7 @@ fn edit(arguments: &EditsArgs) -> Result<ExitCode> {
 
 fn enlarge(arguments: &ScaleArgs) -> Result<ExitCode> {
     prepare()?;
-    let out = arguments.out.clone().map_or_else(default_out, Ok)?;
-    let auto = "  sync auto\n".to_owned();
-    let mut options = Options::small(Programs::beside_this_one()?, out.clone());
-    options.group = [auto.clone(), auto];
-    let mut lab = Lab::build(options)?;
+    let (mut lab, out) = synchronized_lab(arguments.out.as_ref())?;
     let found = scale::run(&mut lab, arguments.vservers);
     let leaks = lab.take_down()?;
     let scale::Summary { octets, checked, applied, synchronized, printed, changed, silence, takeover } =

@@ -190,6 +190,11 @@ fn one(deed: Deed, lab: &mut Lab, guest: &mut Guest, traffic: &mut Traffic) -> R
         complaints.push(format!("{from:?} forwarded beside {to:?} for longer than {allowed:?}."));
     }
     let silence = Duration::from_nanos(seen.longest_silence_ns);
+    // A guest that goes on moves the virtual MAC address behind itself once more; who has the role must take it back at once.
+    let bound = failover * 3 / 2;
+    if to != from && silence > bound {
+        complaints.push(format!("Silence for longer than {bound:?}."));
+    }
     Ok(Outcome { deed, roles: [from, to], kept, silence, overlap, complaints })
 }
 
