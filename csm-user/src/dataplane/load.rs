@@ -231,7 +231,7 @@ impl Dataplane {
         // What was promised to the peer must not be forgotten by who is started next.
         let has_promised = Promises::open(self).and_then(|promises| promises.get());
         let removed = match has_promised {
-            Ok(until) if until > monotonic_ns() => keep.remove_links(),
+            Ok(until) if until > monotonic_ns() => keep.remove_but(names::PROMISE),
             _ => keep.remove(),
         };
         if let Err(error) = removed {

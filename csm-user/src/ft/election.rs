@@ -229,7 +229,7 @@ pub enum Effect {
         /// The peer grants it.
         granted: bool,
     },
-    /// The peer may keep its gate open for so long without a word: no claim before.
+    /// The peer may keep its gate open for so long without a word: no claim before, also by who is started in this node's place.
     Promise(Duration),
     /// A rival was active at the same time.
     Overlap,

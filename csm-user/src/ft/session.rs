@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use csm_common::gate::{Gate, GateState};
 
-use crate::ft::election::{DropCause, Effect, Election, Event, Params, RELAY, Timer};
+use crate::ft::election::{DropCause, Effect, Election, Event, Params, RELAY, Timer, silence};
 use crate::ft::envelope::{self, DATAGRAM, Envelope};
 use crate::ft::foreign::{Foreigners, Why};
 use crate::ft::keyring::{AuthError, Keyring};
@@ -58,7 +58,8 @@ pub trait Port {
     fn forced(&mut self, outcome: Result<(), Refusal>);
     /// Why the session does not rest, as it was commanded to.
     fn not_held(&mut self, refusal: Refusal);
-    /// The peer may be active until then, ns, without a word: to be remembered beyond the end of this daemon.
+    /// The peer may be active until then, ns, without a word: to be remembered beyond the end of this daemon, whose next start may
+    /// not know how long the peer's lease is, nor that there is a peer.
     fn promised(&mut self, until_ns: u64);
     /// The wall clock, ns since 1970.
     fn wall_ns(&self) -> u64;
@@ -116,8 +117,6 @@ pub struct Session {
     parked_until: Option<u64>,
     /// What an earlier daemon of this node promised its peer, ns.
     promised_until: u64,
-    /// The daemon was told of a promise that is not over yet.
-    has_promised: bool,
     /// With a witness: what it and the peer let this node do.
     votes: Option<Votes>,
     /// A heartbeat was due in this turn.
@@ -153,7 +152,6 @@ impl Session {
             asked_ns: None,
             parked_until: None,
             promised_until: 0,
-            has_promised: false,
             votes: None,
             beaten: false,
         }
@@ -205,8 +203,11 @@ impl Session {
     #[must_use]
     pub fn outlook(&self, now: u64) -> ([Option<i64>; Timer::ALL.len()], [Option<i64>; 3], bool) {
         let left = |at: u64| at.cast_signed().wrapping_sub(now.cast_signed());
-        let moments = [self.lease_end, self.asked_ns, Some(self.promised_until).filter(|until| *until > now)]
-            .map(|moment| moment.map(left));
+        // A promise that ends before any listening that begins now is none.
+        let params = self.election.params();
+        let waited = now.saturating_add(nanos(silence(params.failover, params.lease)));
+        let promised = Some(self.promised_until).filter(|until| *until > waited);
+        let moments = [self.lease_end, self.asked_ns, promised].map(|moment| moment.map(left));
         (self.deadlines.map(|deadline| deadline.map(left)), moments, self.forwardable)
     }
 
@@ -268,9 +269,6 @@ impl Session {
             self.spoken.heard(message.nonce, envelope.newest);
             if message.hold.is_zero() {
                 self.promised_until = 0;
-                if std::mem::take(&mut self.has_promised) {
-                    port.promised(now);
-                }
             }
         }
         self.paths.received(arrival.path, &message, &envelope, now);
@@ -478,12 +476,17 @@ impl Session {
             Effect::NotHeld(refusal) => port.not_held(refusal),
             Effect::Park { granted } => self.park(granted, port),
             Effect::Promise(time) => {
-                self.has_promised = true;
                 port.promised(now.saturating_add(nanos(time)));
             }
             Effect::Overlap => self.record_overlap(now),
             Effect::Dropped(cause) => self.record_drop(cause),
-            Effect::End => self.ended = true,
+            Effect::End => {
+                self.ended = true;
+                // Else an orderly end would always leave something behind.
+                if !self.election.is_peer_slower() {
+                    port.promised(now);
+                }
+            }
         }
     }
 

@@ -2,9 +2,10 @@
 //! sequence numbers have risen.
 
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 use csm_common::gate::GateState;
-use csm_user::ft::election::Election;
+use csm_user::ft::election::{Election, silence};
 use csm_user::ft::wire::{Kind, Message, OLDEST};
 use csm_user::ft::witness::grants::Grants;
 use csm_user::ft::witness::votes::{Outlook, Votes};
@@ -185,7 +186,10 @@ impl Setting {
             (due, leases, asked_last).hash(hasher);
             (sent, ranks, own[1] >= now, witness, small.term(term), votes.is_granted(now)).hash(hasher);
         }
-        (host.resting.is_some(), host.promise.saturating_sub(now)).hash(hasher);
+        // A promise that ends before any listening that begins now is none.
+        let (failover, lease) = (Duration::from_nanos(self.failover()), self.lease());
+        let waited = u64::try_from(silence(failover, lease).as_nanos()).unwrap_or(u64::MAX);
+        (host.resting.is_some(), host.promise.saturating_sub(now.saturating_add(waited))).hash(hasher);
         let gate = host.gate.state_at(now);
         if gate != GateState::Closed {
             let lease = host.lease_message.map(|(nonce, number)| (nonce, small.sequence(nonce, number)));

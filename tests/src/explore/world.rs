@@ -167,7 +167,7 @@ impl Setting {
         SECOND
     }
 
-    const fn failover(&self) -> u64 {
+    pub(super) const fn failover(&self) -> u64 {
         3 * self.heartbeat()
     }
 

@@ -255,6 +255,7 @@ impl World {
                 }
                 self.unite(1 - index);
                 self.replica_of[index] = Some(self.generation_of_table);
+                self.note(time, index, &format!("holds table {}", self.generation_of_table));
                 self.nodes[index].command(Event::Replica { complete: true, lag_ms: 0 }, time);
                 self.follow(index, time);
             }

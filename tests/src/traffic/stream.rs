@@ -3,22 +3,27 @@
 //! The sender goes from window to window: numbers begin at zero in each, and the sinks forget the window before. A part of
 //! the datagrams asks for an answer, so that the way back is counted, too.
 
-use std::io::BufRead;
+use std::io::{BufRead, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 
 /// The sender works in ticks, each with its share of the rate.
 const TICK: Duration = Duration::from_millis(1);
+/// Of a tick that is later than this the rest is left out.
+const LATE: Duration = Duration::from_millis(2);
 /// One datagram in so many asks for an answer.
 const ANSWERED: u64 = 16;
 /// Octets of a socket's queue, so that a program that is late does not lose what the network brought.
 const QUEUE: usize = 64 << 20;
+/// Datagrams in one system call.
+const BATCH: usize = 64;
 /// Window, flow and number.
 const LENGTH: usize = 16;
 
@@ -152,6 +157,7 @@ pub fn send(target: SocketAddr, sources: &[IpAddr], rate: u64) -> Result<()> {
         let socket = UdpSocket::bind((*source, 0)).with_context(|| format!("bind {source}"))?;
         socket.connect(target)?;
         setsockopt(&socket, sockopt::RcvBufForce, &QUEUE)?;
+        setsockopt(&socket, sockopt::UdpGsoSegment, &i32::try_from(LENGTH)?)?;
         let (receiver, seen) = (socket.try_clone()?, Arc::clone(&shared));
         std::thread::spawn(move || {
             let mut datagram = [0; LENGTH];
@@ -179,13 +185,13 @@ pub fn send(target: SocketAddr, sources: &[IpAddr], rate: u64) -> Result<()> {
 }
 
 fn tick(sockets: &[UdpSocket], rate: u64, shared: &Shared) {
-    let per_tick = rate as f64 * TICK.as_secs_f64();
     let mut numbers = vec![0u64; sockets.len()];
     let (mut window, mut owed, mut next) = (0, 0.0, 0);
-    let mut due = Instant::now();
+    let mut last = Instant::now();
     loop {
-        due = (due + TICK).max(Instant::now());
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        std::thread::sleep((last + TICK).saturating_duration_since(Instant::now()));
+        let waited = last.elapsed();
+        last += waited;
         if !shared.running.load(Ordering::SeqCst) {
             shared.idle.store(true, Ordering::SeqCst);
             continue;
@@ -195,21 +201,37 @@ fn tick(sockets: &[UdpSocket], rate: u64, shared: &Shared) {
             (window, owed) = (now, 0.0);
             numbers.fill(0);
         }
-        owed += per_tick;
+        // What a late tick owes is made up for, but not in one burst that no queue has room for.
+        owed += rate as f64 * waited.min(LATE).as_secs_f64();
+        // Equal parts of what is due, so that all flows go on in each tick.
+        let part = ((owed / sockets.len() as f64) as usize).clamp(1, BATCH);
         while owed >= 1.0 {
-            owed -= 1.0;
+            let count = part.min(owed as usize);
+            owed -= count as f64;
             next = (next + 1) % sockets.len();
-            let number = numbers[next];
             let flow = u32::try_from(next).unwrap_or(u32::MAX);
-            if sockets[next].send(&form(window, flow, number)).is_err() {
-                shared.refused.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-            numbers[next] += 1;
-            shared.sent.fetch_add(1, Ordering::Relaxed);
-            shared.asked.fetch_add(u64::from(number.is_multiple_of(ANSWERED)), Ordering::Relaxed);
+            let (sent, refused) = send_batch(&sockets[next], window, flow, numbers[next], count);
+            let asked =
+                (numbers[next]..numbers[next] + sent).filter(|at| at.is_multiple_of(ANSWERED)).count();
+            numbers[next] += sent;
+            shared.sent.fetch_add(sent, Ordering::Relaxed);
+            shared.refused.fetch_add(refused, Ordering::Relaxed);
+            shared.asked.fetch_add(asked as u64, Ordering::Relaxed);
         }
     }
+}
+
+/// Sends `count` datagrams numbered from `first`; how many were taken, and how many refused.
+fn send_batch(socket: &UdpSocket, window: u32, flow: u32, first: u64, count: usize) -> (u64, u64) {
+    let numbers = first..first + count as u64;
+    let all: Vec<u8> = numbers.clone().flat_map(|number| form(window, flow, number)).collect();
+    // In one call, which the kernel cuts into datagrams (UDP_SEGMENT).
+    if socket.send(&all).is_ok() {
+        return (count as u64, 0);
+    }
+    // A device without checksums takes none of it before Linux 6.11.
+    let taken = numbers.take_while(|&number| socket.send(&form(window, flow, number)).is_ok()).count() as u64;
+    (taken, count as u64 - taken)
 }
 
 /// Counts what comes to `listen`, and answers where an answer is asked for, until the end of standard input. A number begins that
@@ -223,13 +245,17 @@ pub fn sink(listen: SocketAddr) -> Result<()> {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let noted = Arc::clone(&seen);
     std::thread::spawn(move || {
-        let mut datagram = [0; LENGTH];
+        let mut datagrams = [[0; LENGTH]; BATCH];
         loop {
-            let Ok((LENGTH, from)) = socket.recv_from(&mut datagram) else { continue };
-            lock(&noted).note(&datagram);
-            if parse(&datagram).2.is_multiple_of(ANSWERED) {
-                // One that is refused is missing among the answers.
-                let _ = socket.send_to(&datagram, from);
+            let came = receive_batch(&socket, &mut datagrams);
+            let mut seen = lock(&noted);
+            let whole = came.into_iter().zip(&datagrams).filter(|((length, _), _)| *length == LENGTH);
+            for ((_, from), datagram) in whole {
+                seen.note(datagram);
+                if let (true, Some(from)) = (parse(datagram).2.is_multiple_of(ANSWERED), from) {
+                    // One that is refused is missing among the answers.
+                    let _ = socket.send_to(datagram, from);
+                }
             }
         }
     });
@@ -246,6 +272,20 @@ pub fn sink(listen: SocketAddr) -> Result<()> {
         super::say(&Arrived { once, again, overflowed: overflowed()? })?;
     }
     Ok(())
+}
+
+/// Waits for one datagram, and takes with it what has come too; of each its length and its sender.
+fn receive_batch(socket: &UdpSocket, into: &mut [[u8; LENGTH]; BATCH]) -> Vec<(usize, Option<SocketAddr>)> {
+    let mut slices: Vec<_> = into.iter_mut().map(|datagram| [IoSliceMut::new(datagram)]).collect();
+    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
+    let received = recvmmsg(socket.as_raw_fd(), &mut headers, &mut slices, MsgFlags::MSG_WAITFORONE, None);
+    let Ok(received) = received else { return Vec::new() };
+    received.map(|message| (message.bytes, message.address.as_ref().and_then(address))).collect()
+}
+
+fn address(from: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = || from.as_sockaddr_in().map(|from| SocketAddr::from((from.ip(), from.port())));
+    v4().or_else(|| from.as_sockaddr_in6().map(|from| SocketAddr::from((from.ip(), from.port()))))
 }
 
 /// Datagrams that this namespace's UDP sockets had no room for.

@@ -15,7 +15,7 @@ use csm_common::service::Real;
 use csm_user::dataplane::adopt::{Convert, LAYOUT, Migration};
 use csm_user::dataplane::bpf::{BpfMap, Update};
 use csm_user::dataplane::load::{AttachMode, Capacity, Dataplane, LoadError};
-use csm_user::dataplane::maps::MapSource;
+use csm_user::dataplane::maps::{MapSource, Promises};
 use csm_user::dataplane::table::{Conflict, Insert, Table};
 use csm_user::dataplane::task::adopted::Keep;
 use csm_user::dataplane::task::pins;
@@ -98,6 +98,30 @@ fn tables_that_are_as_expected_are_the_same_ones() {
     drop(second);
     assert!(!place.0.exists(), "an orderly end leaves nothing");
     assert!(!place.load(5_000).has_adopted());
+}
+
+#[test]
+fn an_orderly_end_leaves_nothing_but_what_the_peer_was_promised() {
+    let place = Place::new("promise");
+    let first = place.load(5_000);
+    fill(&first, 10);
+    let far = u64::MAX / 2;
+    Promises::open(&first).expect("a map").set(far).expect("a promise");
+    drop(first);
+    let left: Vec<_> = std::fs::read_dir(place.0.join(format!("v{LAYOUT}")))
+        .expect("tables")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+        .filter(|name| name != "whole")
+        .collect();
+    assert_eq!(left, [names::PROMISE]);
+    let second = place.load(5_000);
+    assert_eq!(flows(&second).entries().expect("entries").len(), 0);
+    let promises = Promises::open(&second).expect("a map");
+    assert_eq!(promises.get().expect("a promise"), far);
+    promises.set(1).expect("one that is over");
+    drop(promises);
+    drop(second);
+    assert!(!place.0.exists());
 }
 
 #[test]

@@ -198,12 +198,12 @@ impl Keep {
         self.remove_link(ifindex, mode)
     }
 
-    /// The program leaves its ports; the tables stay.
+    /// Removes everything but table `name`.
     ///
     /// # Errors
-    /// See [`Pins::remove_links`].
-    pub fn remove_links(&self) -> Result<(), LoadError> {
-        self.pins.remove_links().map_err(self.failed())
+    /// See [`Pins::remove_but`].
+    pub fn remove_but(&self, name: &str) -> Result<(), LoadError> {
+        self.pins.remove_but(LAYOUT, name).map_err(self.failed())
     }
 
     /// Removes everything.

@@ -217,6 +217,22 @@ impl Pins {
         remove_directory(&self.directory.join(LINKS))
     }
 
+    /// Removes everything but table `name` of `layout`.
+    ///
+    /// # Errors
+    /// Of a system call.
+    pub fn remove_but(&self, layout: u32, name: &str) -> io::Result<()> {
+        self.remove_links()?;
+        self.keep_only(Some(layout))?;
+        for entry in fs::read_dir(self.version(layout))? {
+            let path = entry?.path();
+            if ![name, WHOLE].iter().any(|kept| path.ends_with(kept)) {
+                remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes everything: the program leaves its ports, and the tables go.
     ///
     /// # Errors

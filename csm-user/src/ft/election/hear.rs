@@ -33,7 +33,7 @@ impl Election {
         }
         if message.state == State::Left {
             self.retire(message.nonce);
-            effects.push(Effect::Disarm(Timer::Silence));
+            effects.extend([Effect::Disarm(Timer::Silence), Effect::Promise(Duration::ZERO)]);
             self.lose_peer(effects);
         } else {
             self.promise(message, effects);
@@ -131,7 +131,8 @@ impl Election {
         let to_me = message.peer_nonce == self.params.nonce;
         match (message.state, message.kind) {
             (State::Left, _) => Word::Left,
-            (State::Candidate, Kind::Elect) if to_me => Word::Asks,
+            // Each of its messages asks: one may be lost, and the next one after it not.
+            (State::Candidate, _) if to_me => Word::Asks,
             (State::Active, Kind::Relinquish) if to_me && message.offer => Word::Offers,
             (State::Standby | State::RelayOut, Kind::Relinquish) if to_me && !message.offer => Word::Yields,
             (State::Active, _) => Word::Active,

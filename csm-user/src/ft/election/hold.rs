@@ -4,8 +4,6 @@
 //! that long, as it otherwise waits for the lease. Only when the peer has said that it took one of them does the gate stay
 //! open for that time, counted from the first. So the peer never waits from earlier than this node's lease runs from.
 
-use std::time::Duration;
-
 use super::{Effect, Election, TRIES, Timer};
 use crate::ft::wire::{Kind, Message};
 use crate::ft::{Refusal, State};
@@ -52,6 +50,12 @@ impl Election {
         }
     }
 
+    /// The peer must be waited for longer than a start with this node's own timers waits for one that it knows nothing of.
+    pub(in crate::ft) fn is_peer_slower(&self) -> bool {
+        let own = self.params.silence(self.params.lease);
+        self.peer.is_some_and(|peer| self.params.silence(peer.authority()) > own)
+    }
+
     /// Whether `message` says that the peer holds.
     pub(super) fn is_granted_by(&self, message: &Message) -> bool {
         self.state == State::Active
@@ -60,13 +64,10 @@ impl Election {
             && self.hold.is_some_and(|first| (first..=self.sequence).contains(&message.held))
     }
 
-    /// What `message` makes this node wait for.
+    /// What `message` makes this node wait for, and whoever is started in its place.
     pub(super) fn promise(&self, message: &Message, effects: &mut Vec<Effect>) {
         let silence = self.params.silence(message.authority());
-        effects.push(Effect::Arm(Timer::Silence, silence));
-        if message.hold > Duration::ZERO {
-            effects.push(Effect::Promise(silence));
-        }
+        effects.extend([Effect::Arm(Timer::Silence, silence), Effect::Promise(silence)]);
     }
 
     /// The daemon is back, its lease not over.

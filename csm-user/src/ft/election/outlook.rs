@@ -17,6 +17,12 @@ impl Election {
         std::iter::once(self.last).chain(self.seen).filter(|&(nonce, _)| nonce != 0)
     }
 
+    /// The last term in which it was active, if it has heard of no other active node since: then no table is newer than its own.
+    #[must_use]
+    pub const fn kept_term(&self) -> Option<u64> {
+        if self.keeper { Some(self.claimed) } else { None }
+    }
+
     /// Hashes what the machine's future hangs on. `term`, `sequence` (given the boot nonce and the number) and `message` stand for
     /// the numbers in it: it acts on terms by their order and distance, on sequence numbers by their order alone, so two
     /// machines that are equal under substitutes which keep these will act alike.

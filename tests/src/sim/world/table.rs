@@ -1,5 +1,6 @@
 //! Whose table of connections is the truth, and whether the role goes where it is (P4).
 
+use csm_user::ft::election::Election;
 use csm_user::ft::{Reason, State};
 
 use super::World;
@@ -24,6 +25,7 @@ impl World {
         };
         let covered = self.replica_of[index] == Some(self.generation_of_table);
         self.generation_of_table += 1;
+        self.note(time, index, &format!("claims by {reason:?}, its table is {}", self.generation_of_table));
         let peer = self.nodes[other].election();
         // Two that were active at once have a table each, and neither is the truth. So have two of which the later did not
         // know of the earlier: it heard nothing of it, and a witness that was started anew had forgotten the term.
@@ -48,13 +50,11 @@ impl World {
         }
     }
 
-    /// The active node's table has been copied: it is the truth from now on. Of two that were active at once the winner's is, though the
-    /// loser opened later.
+    /// The active node's table has been copied, also if that node has just been held up: it is the truth from now on. Of two that
+    /// were active at once the winner's is, though the loser opened later.
     pub(super) fn unite(&mut self, source: usize) {
-        let Some(machine) = self.nodes[source].election().filter(|own| own.state() == State::Active) else {
-            return;
-        };
-        self.keeper_term = machine.term();
+        let Some(term) = self.nodes[source].election().and_then(Election::kept_term) else { return };
+        self.keeper_term = term;
         self.split = false;
         let table = (source, self.boots[source]);
         if self.keeper.replace(table) != Some(table) {

@@ -145,7 +145,7 @@ fn who_grants_a_hold_claims_nothing_in_it_and_neither_does_who_is_started_after_
         next.wake(now, &mut port);
     }
     assert_eq!(now, 9_612 * MS);
-    // The peer is back, and says so: nothing is promised any more.
+    // The peer is back, and says so: it is waited for no longer than for any other.
     let (mut session, mut port) =
         (Session::new(params(), 9, Controls::default(), Duration::from_secs(1)), Recorded::default());
     session.start(0, &mut port);
@@ -156,7 +156,61 @@ fn who_grants_a_hold_claims_nothing_in_it_and_neither_does_who_is_started_after_
         20 * MS,
         &mut port,
     );
-    assert_eq!((port.promised, session.election().message(Kind::Heartbeat).held), (20 * MS, 0));
+    assert_eq!((port.promised, session.election().message(Kind::Heartbeat).held), (170 * MS, 0));
+}
+
+/// Runs `session` from `now` until it is active, and says when that is.
+fn until_active(session: &mut Session, mut now: u64, port: &mut Recorded) -> u64 {
+    while session.election().state() != State::Active {
+        now = session.next_wake().unwrap();
+        session.alive(now, port);
+        session.wake(now, port);
+    }
+    now
+}
+
+#[test]
+fn who_is_started_beside_a_dead_peer_with_a_longer_lease_waits_for_that_lease() {
+    let fresh = || Session::new(params(), 9, Controls::default(), Duration::from_secs(1));
+    let (mut session, mut port) = (fresh(), Recorded::default());
+    session.start(0, &mut port);
+    let (lease, failover) = (Duration::from_secs(2), Duration::from_secs(3));
+    let slow = Message { state: State::Active, lease, failover, ..from_peer(1) };
+    session.receive(&datagram(&slow), HOST, 10 * MS, &mut port);
+    // It is killed now, and so is its peer, whose gate stays open until 2,010 ms.
+    assert_eq!(port.promised, 10 * MS + 2_402 * MS);
+    let mut next = fresh().with_promise(port.promised);
+    next.start(100 * MS, &mut port);
+    next.alive(100 * MS, &mut port);
+    next.command(Event::Forwardable(true), 100 * MS, &mut port);
+    assert_eq!(until_active(&mut next, 100 * MS, &mut port), 2_412 * MS);
+    // One that says that it is gone is not waited for.
+    let (mut session, mut port) = (fresh(), Recorded::default());
+    session.start(0, &mut port);
+    session.receive(&datagram(&slow), HOST, 10 * MS, &mut port);
+    session.receive(
+        &datagram(&Message { state: State::Left, sequence: 2, ..slow }),
+        HOST,
+        20 * MS,
+        &mut port,
+    );
+    assert_eq!(port.promised, 20 * MS);
+}
+
+#[test]
+fn an_orderly_end_remembers_a_peer_only_if_its_lease_is_longer_than_a_start_waits() {
+    let slow = (Duration::from_secs(2), Duration::from_secs(3));
+    let cases = [((params().lease, params().failover), 20 * MS), (slow, 10 * MS + 2_402 * MS)];
+    for ((lease, failover), promised) in cases {
+        let mut session = Session::new(params(), 9, Controls::default(), Duration::from_secs(1));
+        let mut port = Recorded::default();
+        session.start(0, &mut port);
+        let active = Message { state: State::Active, lease, failover, ..from_peer(1) };
+        session.receive(&datagram(&active), HOST, 10 * MS, &mut port);
+        session.command(Event::Leave, 20 * MS, &mut port);
+        assert!(session.is_ended());
+        assert_eq!(port.promised, promised, "peer's lease {lease:?}");
+    }
 }
 
 /// As configured, but that flapping is damped: returns are forgotten after 300 s.
