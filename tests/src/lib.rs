@@ -48,7 +48,7 @@ pub mod racing;
 pub mod report;
 pub mod rig;
 pub mod rig6;
-mod rig_bond;
+pub mod rig_bond;
 mod rig_own;
 pub mod rig_ports;
 pub mod rig_router;

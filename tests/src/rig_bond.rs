@@ -11,6 +11,8 @@ use csm_user::neigh::bond::Bonds;
 use crate::rig::{Rig, SMALL, enter_namespace};
 use crate::rig_ports::{facts, ip, make_pair, make_port};
 
+/// The bond that csmd makes.
+pub const CHANNEL: &str = "Port-channel7";
 /// The ports that are bonded.
 const CHANNEL_PORTS: [&str; 2] = ["b0", "b1"];
 
@@ -25,8 +27,30 @@ impl Rig {
         for name in CHANNEL_PORTS {
             make_pair(name, &format!("{name}x"))?;
         }
+        Self::on_made_channel(ChannelMode::On)
+    }
+
+    /// As [`Self::on_channel`], with the kernel's own LACP at the far end: `far`, a bond of `b0x` and `b1x`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn on_agreed_channel(mode: ChannelMode) -> Result<Option<Self>> {
+        enter_namespace()?;
+        if ip("link add far type bond mode 802.3ad lacp_rate fast miimon 50").is_err() {
+            return Ok(None);
+        }
+        for name in CHANNEL_PORTS {
+            make_pair(name, &format!("{name}x"))?;
+            ip(&format!("link set {name}x down"))?;
+            ip(&format!("link set {name}x master far"))?;
+        }
+        ip("link set far up")?;
+        Self::on_made_channel(mode)
+    }
+
+    fn on_made_channel(mode: ChannelMode) -> Result<Option<Self>> {
         let mut bonds = Bonds::new()?;
-        let made = match bonds.ensure("Port-channel7", ChannelMode::On, &CHANNEL_PORTS) {
+        let made = match bonds.ensure(CHANNEL, mode, &CHANNEL_PORTS) {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(None),
             made => made?,
         };

@@ -6,10 +6,13 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::process::Command;
+use std::time::Duration;
 
 use csm_common::counter::Reason;
 use csm_tests::rig::{FAR_CLIENT, REALS, Rig, VIP, enter_namespace};
+use csm_tests::rig_bond::CHANNEL;
 use csm_tests::rig_ports::make_pair;
+use csm_tests::wait;
 use csm_user::model::ChannelMode;
 use csm_user::neigh::bond::Bonds;
 use csm_user::neigh::netlink::{Link, Netlink};
@@ -59,6 +62,52 @@ fn of_an_active_port_and_its_backup() {
 #[test]
 fn that_csmd_makes_of_a_port_channel() {
     a_handshake_crosses(Rig::on_channel().expect("the rig"));
+}
+
+/// How many ports of the channel have agreed with the far end, and with whom, as the kernel says.
+fn agreed() -> (u64, String) {
+    let output = Command::new("ip").args(["-d", "-j", "link", "show", CHANNEL]).output().expect("ip");
+    let links: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let told = &links[0]["linkinfo"]["info_data"]["ad_info"];
+    let partner = told["partner_mac"].as_str().unwrap_or_default();
+    (told["num_ports"].as_u64().unwrap_or(0), partner.to_owned())
+}
+
+#[track_caller]
+fn expect_agreed(ports: u64, partner: &str) {
+    let limit = Duration::from_secs(60);
+    let wanted = (ports, partner.to_owned());
+    let found = wait::until("LACP to agree", limit, Duration::from_millis(50), || {
+        Ok((agreed() == wanted).then_some(()))
+    });
+    found.unwrap_or_else(|error| panic!("{error}: {:?}", agreed()));
+}
+
+/// The program lets LACP's own frames through to the kernel, which agrees anew with its partner, another end of the kernel's
+/// LACP, after a link was gone.
+fn a_partner_is_agreed_with(mode: ChannelMode) {
+    let Some(rig) = Rig::on_agreed_channel(mode).expect("the rig") else {
+        println!("this kernel has no bonding");
+        return;
+    };
+    let partner = link("far").expect("the far end").mac.map(|octet| format!("{octet:02x}")).join(":");
+    expect_agreed(2, &partner);
+    for (set, ports) in [("down", 1), ("up", 2)] {
+        let done = Command::new("ip").args(["link", "set", "b1x", set]).status().expect("ip");
+        assert!(done.success());
+        expect_agreed(ports, &partner);
+    }
+    a_handshake_crosses(Some(rig));
+}
+
+#[test]
+fn that_begins_lacp_with_its_partner() {
+    a_partner_is_agreed_with(ChannelMode::Active);
+}
+
+#[test]
+fn that_waits_for_its_partners_lacp() {
+    a_partner_is_agreed_with(ChannelMode::Passive);
 }
 
 /// Its ports, by name.
