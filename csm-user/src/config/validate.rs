@@ -2,6 +2,8 @@
 //!
 //! What contradicts itself or cannot work is an error; what is merely incomplete stays out of service with a warning.
 
+use std::collections::HashMap;
+
 use csm_common::limits;
 
 use super::build::{Draft, PortLines};
@@ -11,8 +13,8 @@ use super::parse::{Section, Tree};
 use super::token::Span;
 use super::{HostFacts, Source};
 use crate::model::{
-    Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, FtGroup, Natpool, Predictor, Probe, ProbeKind, RealAdmin,
-    Serverfarm, StaticAction, Vserver, WITNESSED_MAX, channel_of_name, lease,
+    Config, FAILOVER_MIN_WITHOUT_REALTIME, Family, FtGroup, Name, Natpool, Predictor, Probe, ProbeKind,
+    RealAdmin, Serverfarm, StaticAction, Vserver, WITNESSED_MAX, channel_of_name, lease,
 };
 
 mod address;
@@ -32,6 +34,8 @@ mod track;
 /// What every check reads and writes.
 struct Checker<'a> {
     config: &'a Config,
+    /// Its server farms, by name: each virtual server asks for its own some times.
+    farms: HashMap<&'a Name, &'a Serverfarm>,
     ports: &'a [PortLines],
     tree: &'a Tree,
     source: Source<'a>,
@@ -48,7 +52,9 @@ pub(super) fn validate(
     found: &mut Vec<Diagnostic>,
 ) {
     let broken = found.iter().any(|diagnostic| diagnostic.severity == super::Severity::Error);
-    let mut checker = Checker { config: &draft.config, ports: &draft.ports, tree, source, host, found };
+    let (config, ports) = (&draft.config, &draft.ports);
+    let farms = config.serverfarms.iter().map(|farm| (&farm.name, farm)).collect();
+    let mut checker = Checker { config, farms, ports, tree, source, host, found };
     // A faulty line may be the one that said so: do not accuse the file of saying nothing.
     if !broken {
         checker.something_is_configured();
@@ -71,7 +77,7 @@ pub(super) fn validate(
     checker.limits();
 }
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
     fn error(&mut self, place: Span, message: impl Into<String>, remedy: impl Into<String>) {
         self.found.push(Diagnostic::error(place, message).remedy(remedy));
     }
@@ -202,6 +208,15 @@ impl Checker<'_> {
         matching::no_two_match_alike(self);
     }
 
+    fn serverfarm(&self, name: &Name) -> Option<&'a Serverfarm> {
+        self.farms.get(name).copied()
+    }
+
+    /// As [`Config::farms_of`].
+    fn farms_of(&self, vserver: &'a Vserver) -> impl Iterator<Item = &'a Serverfarm> {
+        self.config.farm_names_of(vserver).filter_map(|name| self.serverfarm(name))
+    }
+
     fn vserver_names(&mut self, vserver: &Vserver, section: &Section) {
         match &vserver.serverfarm {
             None if !vserver.policies.is_empty() => {}
@@ -211,7 +226,7 @@ impl Checker<'_> {
                     format!("virtual server {} has no server farm: it stays out of service", vserver.name);
                 self.warning(place, message, "add `serverfarm NAME` below it");
             }
-            Some(name) if self.config.serverfarm(name).is_none() => {
+            Some(name) if self.serverfarm(name).is_none() => {
                 let place = self.tree.place(section, Id::VserverFarm, "NAME");
                 let remedy = format!("add `serverfarm {name}` with its reals before this virtual server");
                 self.error(place, format!("there is no server farm {name}"), remedy);

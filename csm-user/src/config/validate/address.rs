@@ -403,7 +403,7 @@ fn uses(checker: &Checker<'_>) -> Vec<(IpAddr, Use, Span)> {
         if let Some(to) = vserver.virtual_server.filter(Virtual::is_address) {
             let section = Section::Vserver(vserver.name.clone());
             // Routed to whoever has it: any address may be named.
-            let farms = || checker.config.farms_of(vserver);
+            let farms = || checker.farms_of(vserver);
             if farms().any(forwards) && farms().all(forwards) {
                 continue;
             }

@@ -39,7 +39,7 @@ pub(super) fn farm(checker: &mut Checker<'_>, farm: &Serverfarm) {
 /// A virtual server, its farm, its clients, and the part of their addresses that is sticky.
 pub(super) fn vserver(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, to: &Virtual) {
     let family = Family::of(to.address());
-    let farm = vserver.serverfarm.as_ref().and_then(|name| checker.config.serverfarm(name));
+    let farm = vserver.serverfarm.as_ref().and_then(|name| checker.serverfarm(name));
     if let Some((farm, other)) = farm.and_then(|farm| Some((farm, family_of(checker, farm)?)))
         && other != family
     {

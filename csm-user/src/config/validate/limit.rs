@@ -48,7 +48,7 @@ fn threshold(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, kn
             format!("with {inservice} reals the farm is up again, with fewer than {outservice} it is down");
         return checker.error(place, message, format!("at least `inservice {outservice}`"));
     }
-    let Some(farm) = vserver.serverfarm.as_ref().and_then(|name| checker.config.serverfarm(name)) else {
+    let Some(farm) = vserver.serverfarm.as_ref().and_then(|name| checker.serverfarm(name)) else {
         return;
     };
     let place = checker.tree.place(section, Id::VserverFarm, "threshold");
@@ -75,13 +75,13 @@ pub(super) fn backup_farm(
     named: &Backup,
 ) {
     let place = checker.tree.place(section, id, "BACKUP");
-    let Some(backup) = checker.config.serverfarm(&named.farm) else {
+    let Some(backup) = checker.serverfarm(&named.farm) else {
         let remedy = format!("add `serverfarm {}` with its reals before this virtual server", named.farm);
         checker.error(place, format!("there is no server farm {}", named.farm), remedy);
         return;
     };
     // One that is missing was named before.
-    let Some(farm) = vserver.serverfarm.as_ref().and_then(|name| checker.config.serverfarm(name)) else {
+    let Some(farm) = vserver.serverfarm.as_ref().and_then(|name| checker.serverfarm(name)) else {
         return;
     };
     if farm.name == backup.name {

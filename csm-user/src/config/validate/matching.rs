@@ -64,7 +64,7 @@ fn ftp(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, to: &Vir
         let message = "`service ftp` follows the clients of one address and port";
         checker.error(place, message, "leave the mask out, and name the control connections' port");
     }
-    let farm = vserver.serverfarm.as_ref().and_then(|name| checker.config.serverfarm(name));
+    let farm = vserver.serverfarm.as_ref().and_then(|name| checker.serverfarm(name));
     if farm.is_some_and(|farm| !farm.nat_server || farm.predictor == Predictor::Forward) {
         let message = "`service ftp` needs a farm that translates to the real's address";
         checker.error(place, message, "use `nat server` and another predictor than `forward` in the farm");

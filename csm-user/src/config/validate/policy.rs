@@ -74,7 +74,7 @@ pub(super) fn vserver(checker: &mut Checker<'_>, vserver: &Vserver, section: &Se
         checker.error(place, message, "leave `group` out: each policy keeps its own clients");
     }
     let forwards = |farm: &Serverfarm| farm.predictor == Predictor::Forward;
-    let farms = || checker.config.farms_of(vserver);
+    let farms = || checker.farms_of(vserver);
     let is_mixed = farms().any(forwards) && !farms().all(forwards);
     let near = vserver.virtual_server.filter(Virtual::is_address);
     if is_mixed && near.is_some_and(|to| checker.config.vlan_of(to.address()).is_some()) {
@@ -114,7 +114,7 @@ fn serves(checker: &mut Checker<'_>, vserver: &Vserver, policy: &Policy, section
             format!("virtual server {} is {of}, the clients of policy {} are not", vserver.name, policy.name);
         checker.error(place, message, remedy_of_list(name, of));
     }
-    let farm = policy.serverfarm.as_ref().and_then(|name| checker.config.serverfarm(name));
+    let farm = policy.serverfarm.as_ref().and_then(|name| checker.serverfarm(name));
     if let Some(other) = farm.and_then(|farm| family::family_of(checker, farm)).filter(|other| *other != of) {
         let message =
             format!("virtual server {} is {of}, the farm of policy {} is {other}", vserver.name, policy.name);

@@ -192,7 +192,7 @@ fn fixed(checker: &mut Checker<'_>, group: &StickyGroup, line: &StaticSticky, us
         real.address == line.real && (line.port.is_none() || line.port == real.port)
     };
     let names = users.iter().flat_map(Vserver::farms);
-    let farms: Vec<_> = names.filter_map(|name| checker.config.serverfarm(name)).collect();
+    let farms: Vec<_> = names.filter_map(|name| checker.serverfarm(name)).collect();
     // Where a real's name is unknown, that is said there.
     let known = |real: &&crate::model::Real| real.address != NOWHERE;
     if !farms.is_empty() && !farms.iter().flat_map(|farm| &farm.reals).filter(known).any(is_it) {
