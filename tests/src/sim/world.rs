@@ -227,6 +227,10 @@ impl World {
                     self.returns[index] += 1;
                     let timers = self.timers(index);
                     self.nodes[index].come_back(timers, time);
+                    if self.leaving[index] {
+                        // Told to end while it could do nothing but go on: the daemon remembers that.
+                        self.nodes[index].command(Event::Leave, time);
+                    }
                     self.follow(index, time);
                 }
             }
