@@ -209,8 +209,11 @@ impl Ghost {
         // A new table begins with each claim; what was a replica of the last one is none of it.
         self.replica = [false; 2];
         let peer = hosts[other].election();
-        let is_split =
-            std::mem::replace(&mut self.split, peer.is_some_and(|peer| peer.state() == State::Active));
+        // Two that were active at once have a table each, and neither is the truth. So have two of which the later did not know of
+        // the earlier, and claimed a term that was used.
+        let unknown = machine.term() <= self.known_term[other];
+        let is_active = peer.is_some_and(|peer| peer.state() == State::Active);
+        let is_split = std::mem::replace(&mut self.split, unknown || is_active);
         let lives = peer.is_some_and(|peer| peer.params().nonce == nonce);
         let is_excused = matches!(machine.reason(), Reason::PeerSilent | Reason::PeerLeft)
             || hosts[other].leaving
