@@ -10,7 +10,7 @@ use crate::service::{StickyEntry, StickyKey};
 pub struct Record<A: Address = u32> {
     /// One of the `EVENT_*` values, of IPv6 with [`EVENT_V6`].
     pub kind: u32,
-    /// [`EVENT_CONNECTION`], [`EVENT_CLOSED`]: the connection.
+    /// [`EVENT_CONNECTION`], [`EVENT_CLOSED`], [`EVENT_HANDSHAKE`]: the connection.
     pub connection: Connection<A>,
     /// [`EVENT_STICKY`]: key.
     pub sticky_key: StickyKey<A>,
@@ -20,8 +20,8 @@ pub struct Record<A: Address = u32> {
     pub vlan: u16,
     /// [`EVENT_NEIGHBOUR`], [`EVENT_RIVAL`]: MAC address.
     pub mac: [u8; 6],
-    /// Must be 0.
-    pub pad: u32,
+    /// [`EVENT_HANDSHAKE`]: what proves the connection, as [`FlowEntry::expect_ack`](crate::flow::FlowEntry::expect_ack) has it.
+    pub expect_ack: u32,
     /// [`EVENT_STICKY`]: value.
     pub sticky: StickyEntry,
 }
@@ -46,6 +46,9 @@ pub const EVENT_RIVAL: u32 = 6;
 /// A router on the way to the real with this address says how long packets into which others were put may be: a number in
 /// the last two octets of `mac`, network order.
 pub const EVENT_NARROW: u32 = 7;
+/// A TCP connection is half open that no server's packet tells how to go on with: of
+/// [`VSERVER_HANDSHAKES`](crate::service::VSERVER_HANDSHAKES), or a server's own. Its state is SYN or SYN-ACK.
+pub const EVENT_HANDSHAKE: u32 = 8;
 
 /// How far the controller has read the ring, as first packets saw it: the one element of `DRAIN`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,9 +78,12 @@ pub enum Lost {
     Hint = 1,
     /// Sticky entries, the table being full: their clients are balanced anew next time.
     Sticky = 2,
+    /// Handshakes under way, beyond [`Budget::Handshake`](crate::limits::Budget::Handshake) or while the ring has no room to spare:
+    /// a takeover loses those.
+    Handshake = 3,
 }
 
 impl Lost {
     /// Number of kinds.
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 4;
 }

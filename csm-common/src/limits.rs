@@ -79,11 +79,13 @@ pub enum Budget {
     IcmpError = 0,
     /// Fragments handed to the controller to wait.
     Held = 1,
+    /// Handshakes under way that the peer is told of: whoever sends SYNs causes them.
+    Handshake = 2,
 }
 
 impl Budget {
     /// Number of kinds.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 
     /// Nanoseconds between two in the long run.
     #[inline(always)]
@@ -92,6 +94,7 @@ impl Budget {
         match self {
             Self::IcmpError => 1_000_000,
             Self::Held => 50_000,
+            Self::Handshake => 100_000,
         }
     }
 
@@ -102,6 +105,7 @@ impl Budget {
         match self {
             Self::IcmpError => 50,
             Self::Held => 400,
+            Self::Handshake => 1000,
         }
     }
 
@@ -122,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_budget_allows_a_burst_and_then_its_rate() {
-        for budget in [Budget::IcmpError, Budget::Held] {
+        for budget in [Budget::IcmpError, Budget::Held, Budget::Handshake] {
             let now_ns = 1 << 40;
             let mut due_ns = 0;
             for _ in 0..budget.burst() {

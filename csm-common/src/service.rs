@@ -159,6 +159,9 @@ pub const VSERVER_POLICIES_ONLY: u32 = 16384;
 pub const VSERVER_STICKY_DESTINATION: u32 = 32768;
 /// Its sticky group has entries by configuration, which a connection must not replace.
 pub const VSERVER_STICKY_STATICS: u32 = 65536;
+/// It replicates connections, and not every handshake under way can be finished by who knows no more of it than its server's packets
+/// tell: the peer is told of them.
+pub const VSERVER_HANDSHAKES: u32 = 131_072;
 
 /// A ring's slot: a real with its weight, whatever the predictor.
 #[inline(always)]

@@ -14,7 +14,7 @@ use crate::open::End;
 use crate::packet::{Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::predictor::Pick;
 use crate::transition::{self, Next};
-use crate::{Outcome, counter, forward as out, fragment, reset, rewrite, sticky};
+use crate::{Outcome, counter, event, forward as out, fragment, reset, rewrite, sticky};
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
 pub(crate) const TOUCH_NS: u64 = 1_000_000_000;
@@ -192,6 +192,11 @@ fn standing<A: Family>(cold: &Cold<A>, predecessor: *mut u32) -> Result<Option<*
     unsafe { predecessor.write_volatile((*entry).generation) };
     match transition::half_open(packet, entry) {
         Next::Stays => Ok(Some(entry)),
+        Next::Answered => {
+            // SAFETY: as in `deliver`, read only.
+            event::answered(packet, unsafe { &*entry });
+            Ok(Some(entry))
+        }
         // The half-open entry is gone and may be another connection's by now.
         Next::Proven => {
             let entry = A::flows().get_ptr_mut(&packet.key).ok_or(Reason::DropNoConnection)?;

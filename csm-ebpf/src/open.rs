@@ -11,8 +11,8 @@ use csm_common::counter::Reason;
 use csm_common::flow::{FLAG_REBUILT, FLAG_REPLICATE, FlowKey, Local, NONE, STATE_SYN, next_generation};
 use csm_common::net::{PORT_CLIENT, PORT_SERVER, Port, Route};
 use csm_common::service::{
-    VSERVER_BACKUP, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_POLICIES_ONLY,
-    VSERVER_REPLICATE, VSERVER_STATIC, VSERVER_UNIDIRECTIONAL, Vserver,
+    VSERVER_BACKUP, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_HANDSHAKES, VSERVER_INSERVICE,
+    VSERVER_POLICIES_ONLY, VSERVER_REPLICATE, VSERVER_STATIC, VSERVER_UNIDIRECTIONAL, Vserver,
 };
 
 use crate::conn::{self, Cold, Draft, Pair, is_ours};
@@ -22,8 +22,8 @@ use crate::predictor::Pick;
 use crate::sticky::Ends;
 use crate::trace::{self, Told};
 use crate::{
-    drain, end, forward as out, ftp, maps, nat, predictor, rate, rebuild, room, router, sticky, transition,
-    vserver,
+    drain, end, event, forward as out, ftp, maps, nat, predictor, rate, rebuild, room, router, sticky,
+    transition, vserver,
 };
 
 /// What is known of a frame besides its packet, for a program that is called later.
@@ -184,6 +184,12 @@ fn settle<A: Family>(packet: &Packet<A>, draft: &Draft<A>) {
     let Some(vserver) = A::vservers().get(draft.connection.vserver) else { return };
     if vserver.flags & VSERVER_UNIDIRECTIONAL != 0 {
         transition::expect(packet);
+    }
+    // Its servers' answer may go past this node; and in dispatch mode two of them would answer one client, if the next node
+    // chose another for the SYN that comes again.
+    let early = vserver.flags & (VSERVER_UNIDIRECTIONAL | VSERVER_DISPATCH) != 0;
+    if early && vserver.flags & VSERVER_HANDSHAKES != 0 && packet.key.proto == PROTO_TCP {
+        event::opened(packet, &draft.connection);
     }
     if draft.connection.real != NONE {
         sticky::choose(vserver, Ends::of(&packet.key), draft.connection.real, packet.now_ns);

@@ -11,7 +11,7 @@ use csm_common::flow::{
     ACK_STEP, FLAG_ACK, FLAG_ENDED, FLAG_FIN, FLAG_FORWARD, FLAG_REBUILT, FlowEntry, FlowKey, NONE,
     STATE_CLEARED, STATE_CLOSED, STATE_CLOSING, STATE_ESTABLISHED, STATE_SYN, STATE_SYN_ACK,
 };
-use csm_common::service::VSERVER_UNIDIRECTIONAL;
+use csm_common::service::{VSERVER_HANDSHAKES, VSERVER_UNIDIRECTIONAL};
 
 use crate::conn::EEXIST;
 use crate::family::Family;
@@ -26,6 +26,8 @@ const MAKING_NS: u64 = 20_000_000;
 pub(crate) enum Next {
     /// Still half open: the packet goes by this entry.
     Stays,
+    /// So, too, and with it the server has answered one whose handshake the peer is told of.
+    Answered,
     /// Proven: the packet goes by the entry in the established table.
     Proven,
     /// Finished or incomplete, and removed: the packet is a first one.
@@ -202,8 +204,9 @@ pub(crate) fn half_open<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>)
         return Next::Stays;
     }
     if !forward {
-        answer(packet, entry, twin);
-        return Next::Stays;
+        // Told by the caller: below this function there is no stack for a record.
+        let told = answer(packet, entry, twin) && is_told(entry);
+        return if told { Next::Answered } else { Next::Stays };
     }
     if proves(packet, entry) {
         return promote(packet, entry, &twin_key, twin);
@@ -230,15 +233,19 @@ fn alone<A: Family>(packet: &Packet<A>, entry: &FlowEntry<A>, twin_key: &FlowKey
     if forward { Next::Absent } else { Next::Drop(Reason::DropNoConnection) }
 }
 
-/// What the server's packet does to a half-open connection: `entry` is its direction, `twin` the client's.
+/// What the server's packet does to a half-open connection: `entry` is its direction, `twin` the client's. Whether it says what
+/// proves the connection, and did not say that before.
 #[inline(always)]
-fn answer<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>, twin: &mut FlowEntry<A>) {
+fn answer<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>, twin: &mut FlowEntry<A>) -> bool {
+    let mut news = false;
     let state = if packet.key.proto != PROTO_TCP {
         STATE_SYN_ACK
     } else if packet.flags & TCP_RST != 0 {
         STATE_CLOSED
     } else if packet.flags & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK {
-        twin.expect_ack = packet.seq.wrapping_add(1);
+        let expected = packet.seq.wrapping_add(1);
+        news = twin.expect_ack != expected || entry.state != STATE_SYN_ACK;
+        twin.expect_ack = expected;
         if twin.flags & FLAG_REBUILT != 0 {
             let _ = unset_flag(twin, FLAG_REBUILT);
         }
@@ -247,7 +254,7 @@ fn answer<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>, twin: &mut Fl
         if packet.flags & TCP_FIN != 0 {
             entry.flags |= FLAG_FIN;
         }
-        return;
+        return false;
     };
     if entry.state != state {
         // Of two CPUs that see a reset one gives the place back, and one takes it again for a server that thinks better of it.
@@ -261,6 +268,16 @@ fn answer<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>, twin: &mut Fl
         entry.state = state;
         twin.state = state;
     }
+    news
+}
+
+/// Whether the peer is told of its handshake at the server's answer: it could not finish it by what that says. Where the answer may
+/// go past this node it was told at the client's SYN, whose next segment proves it there, too.
+#[inline(always)]
+fn is_told<A: Family>(entry: &FlowEntry<A>) -> bool {
+    let told = |flags: u32| flags & (VSERVER_HANDSHAKES | VSERVER_UNIDIRECTIONAL) == VSERVER_HANDSHAKES;
+    // A server's own connection, which nobody else can tell of either.
+    entry.vserver == NONE || A::vservers().get(entry.vserver).is_some_and(|vserver| told(vserver.flags))
 }
 
 /// Whether the client's packet on an answered half-open connection proves it. A client's reset proves nothing and ends

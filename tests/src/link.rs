@@ -132,6 +132,20 @@ pub fn mute(switch: &Netns, port: &str, host: Ipv4Addr) -> Result<()> {
     ])
 }
 
+/// Of TCP only SYNs leave by this interface any more: its host's handshakes are answered and not finished. For [`mend`].
+///
+/// # Errors
+/// When the link is cut already.
+pub fn withhold(netns: &Netns, port: &str) -> Result<()> {
+    // EtherType (offset 12), protocol or next header, and the flags behind 14 and 20 octets, or 14 and 40: without SYN TC_ACT_SHOT.
+    let program = "13,40 0 0 12,21 0 4 2048,48 0 0 23,21 0 8 6,48 0 0 47,5 0 0 4,21 0 5 34525,48 0 0 20,21 0 3 6,\
+                   48 0 0 67,69 1 0 2,6 0 0 2,6 0 0 0";
+    netns.tc(&[
+        format!("qdisc add dev {port} clsact"),
+        format!("filter add dev {port} egress bpf bytecode '{program}' da"),
+    ])
+}
+
 /// No heartbeat of the node behind the switch's port gets further on a client or server VLAN; all else does. For [`mend`].
 ///
 /// # Errors

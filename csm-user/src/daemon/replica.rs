@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::channel::Sender;
 use csm_common::address::V6;
-use csm_common::flow::{Connection, FlowKey, NONE, STATE_CLOSING, STATE_ESTABLISHED};
+use csm_common::flow::{
+    Connection, FlowKey, NONE, STATE_CLOSING, STATE_ESTABLISHED, STATE_SYN, STATE_SYN_ACK,
+};
 use csm_common::service::{StickyEntry, StickyKey as LocalStickyKey};
 
 use crate::dataplane::ring::{Change, Delta};
@@ -18,8 +20,8 @@ use crate::dataplane::table::family::TableFamily;
 use crate::dataplane::table::{self, Insert, InsertError, Seen, Sticky, Table, monotonic_ns};
 use crate::model::{Host, StableId};
 use crate::replication::record::{
-    Conflict, ConnGone, ConnKey, ConnRecord, ConnState, DeltaEvent, Refusal, ReplicaTable, StickyGroup,
-    StickyKey, StickyRecord,
+    Conflict, ConnGone, ConnKey, ConnRecord, ConnState, DeltaEvent, Handshake, Refusal, ReplicaTable,
+    StickyGroup, StickyKey, StickyRecord,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -126,6 +128,21 @@ impl KernelReplica {
         };
         let merged = merge(localized, table.insert(&inserts, conflict));
         places.into_iter().zip(merged).for_each(|(place, result)| results[place] = result);
+    }
+
+    /// Enters the handshakes that are of `table`'s family; how many stand.
+    fn enter<A: TableFamily>(&self, table: &Table<A>, handshakes: &[Handshake], keep: bool) -> usize {
+        let directory = self.directory.get();
+        let entered = |handshake: &&Handshake| {
+            let Ok(mut insert) = self.localize::<A>(&handshake.becomes, &directory) else { return false };
+            insert.connection.state = if handshake.answered { STATE_SYN_ACK } else { STATE_SYN };
+            table.enter_handshake(&insert, handshake.expect, keep).unwrap_or_else(|error| {
+                tracing::debug!(%error, "a handshake of the peer's could not be entered");
+                false
+            })
+        };
+        let of_family = |handshake: &&Handshake| A::of(handshake.becomes.key.client).is_some();
+        handshakes.iter().filter(of_family).filter(entered).count()
     }
 
     /// As [`upsert`](Self::upsert), for sticky entries.
@@ -235,6 +252,12 @@ impl ReplicaTable for KernelReplica {
             self.upsert(table, records, conflict, &mut results);
         }
         results
+    }
+
+    fn enter_handshakes(&self, handshakes: &[Handshake], conflict: Conflict) -> usize {
+        let keep = conflict == Conflict::Keep;
+        let of_v6 = || self.table6.as_ref().map_or(0, |table| self.enter(table, handshakes, keep));
+        self.enter(&self.table, handshakes, keep) + of_v6()
     }
 
     fn delete_connections(&self, gone: &[ConnGone], conflict: Conflict) {
@@ -414,18 +437,26 @@ pub struct DeltaQueue {
     events: Sender<DeltaEvent>,
     directory: Arc<DirectoryCell>,
     lost: AtomicU64,
+    /// Handshakes that found no room and have not been told of yet.
+    left_out: AtomicU64,
 }
+
+/// Handshakes under way find room only while no more of the queue is taken than one in so many: what is lost of all else is a repair.
+const HANDSHAKES_PART: usize = 4;
 
 impl DeltaQueue {
     /// Into `events`.
     #[must_use]
     pub const fn new(events: Sender<DeltaEvent>, directory: Arc<DirectoryCell>) -> Self {
-        Self { events, directory, lost: AtomicU64::new(0) }
+        Self { events, directory, lost: AtomicU64::new(0), left_out: AtomicU64::new(0) }
     }
 
     /// Tells `delta` if it is about something replicated.
     pub fn tell(&self, delta: Delta) {
         let Some(event) = translate(delta, &self.directory.get()) else { return };
+        if matches!(event, DeltaEvent::Handshake(_) | DeltaEvent::HandshakesLeftOut(_)) {
+            return self.tell_handshake(event);
+        }
         let lost = self.lost.swap(0, Ordering::AcqRel);
         if lost > 0 && self.events.try_send(DeltaEvent::Lost(lost)).is_err() {
             self.lost.fetch_add(lost + weight(&event), Ordering::AcqRel);
@@ -436,10 +467,34 @@ impl DeltaQueue {
         }
     }
 
+    /// Never takes the room of what is to be repaired if it is lost.
+    fn tell_handshake(&self, event: DeltaEvent) {
+        let room = self.events.capacity().unwrap_or(usize::MAX) / HANDSHAKES_PART;
+        if self.events.len() >= room {
+            self.left_out.fetch_add(left_out(&event), Ordering::AcqRel);
+            return;
+        }
+        let waiting = self.left_out.swap(0, Ordering::AcqRel);
+        let before = (waiting > 0).then_some(DeltaEvent::HandshakesLeftOut(waiting));
+        for event in before.into_iter().chain([event]) {
+            if self.events.try_send(event).is_err() {
+                self.left_out.fetch_add(left_out(&event), Ordering::AcqRel);
+            }
+        }
+    }
+
     /// Deltas that found no room and have not been told of yet.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Acquire)
+    }
+}
+
+/// How many handshakes are not told of without `event`.
+const fn left_out(event: &DeltaEvent) -> u64 {
+    match event {
+        DeltaEvent::HandshakesLeftOut(count) => *count,
+        _ => 1,
     }
 }
 
@@ -457,6 +512,7 @@ fn translate(delta: Delta, directory: &Directory) -> Option<DeltaEvent> {
         Delta::V4(change) => translate_change(change, directory),
         Delta::V6(change) => translate_change(change, directory),
         Delta::Lost(count) => Some(DeltaEvent::Lost(count)),
+        Delta::HandshakesLeftOut(count) => Some(DeltaEvent::HandshakesLeftOut(count)),
         Delta::Flushed => Some(DeltaEvent::Flushed),
         Delta::Rescoped => Some(DeltaEvent::Rescoped),
     }
@@ -479,6 +535,16 @@ fn translate_change<A: TableFamily>(change: Change<A>, directory: &Directory) ->
         Change::StickyGone(key) if directory.replicates_sticky(key.group) => {
             global_sticky_key(&key, directory).map(DeltaEvent::StickyGone)
         }
-        Change::Up(_) | Change::Closed(_) | Change::Sticky(..) | Change::StickyGone(_) => None,
+        Change::Handshake(connection, expect) if directory.replicates(connection.vserver) => {
+            let answered = connection.state == STATE_SYN_ACK;
+            let becomes = Connection { state: STATE_ESTABLISHED, ..connection };
+            let becomes = globalize(&becomes, 0, directory)?;
+            Some(DeltaEvent::Handshake(Handshake { becomes, answered, expect }))
+        }
+        Change::Up(_)
+        | Change::Closed(_)
+        | Change::Sticky(..)
+        | Change::StickyGone(_)
+        | Change::Handshake(..) => None,
     }
 }

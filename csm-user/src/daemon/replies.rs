@@ -242,6 +242,11 @@ fn replication_reply(node: &Node, status: &ReplStatus, now: Duration) -> Replica
             .map(|(reason, count)| RefusalReply { reason: reason.to_string(), count })
             .collect(),
         lost: sender.map_or(0, |sender| sender.lost_events),
+        handshakes: sender
+            .map(|sender| sender.handshakes_told)
+            .or(receiver.map(|receiver| receiver.handshakes))
+            .unwrap_or_default(),
+        handshakes_left_out: sender.map_or(0, |sender| sender.handshakes_left_out),
         compared_ms_ago: compared.map(|(age, _)| millis(age)),
         last_repair: sender.and_then(|sender| sender.last_repair).map(|repair| RepairReply {
             ms_ago: millis(now.saturating_sub(repair.at)),

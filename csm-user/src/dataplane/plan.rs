@@ -10,7 +10,7 @@ use csm_common::net::{
 };
 use csm_common::service::{
     ClientPrefix, Match, Networks, Origin, Pool, REAL_STICKY, REAL_USABLE, Real, StickyKey, VSERVER_FORWARD,
-    VSERVER_FTP, VSERVER_INSERVICE, Vserver, VserverKey,
+    VSERVER_FTP, VSERVER_HANDSHAKES, VSERVER_INSERVICE, Vserver, VserverKey,
 };
 use ipnet::IpNet;
 
@@ -292,6 +292,11 @@ fn of_family<A: Wire>(
     matching::plan(&numbered, &mut contents)?;
     plan_addresses(config, &mut contents)?;
     contents.origins = origins::origins(config, desired);
+    for number in origins::unknown(config, desired, &contents.origins) {
+        if let Some(vserver) = contents.vservers.get_mut(&number) {
+            vserver.flags |= VSERVER_HANDSHAKES;
+        }
+    }
     let source = |vlan: &model::Vlan| vlan.alias(A::FAMILY).or(vlan.own(A::FAMILY));
     let sources =
         config.vlans.iter().filter_map(|vlan| Some((vlan.id.get().into(), wire(source(vlan)?.addr()))));

@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use aya::maps::{Map, MapData, RingBuf};
 use csm_common::address::{Address, V6};
 use csm_common::event::{
-    EVENT_CLOSED, EVENT_CONNECTION, EVENT_NARROW, EVENT_NEIGHBOUR, EVENT_RIVAL, EVENT_STICKY,
-    EVENT_UNRESOLVED, EVENT_V6, Record,
+    EVENT_CLOSED, EVENT_CONNECTION, EVENT_HANDSHAKE, EVENT_NARROW, EVENT_NEIGHBOUR, EVENT_RIVAL,
+    EVENT_STICKY, EVENT_UNRESOLVED, EVENT_V6, Lost, Record,
 };
 use csm_common::flow::Connection;
 use csm_common::names;
@@ -36,6 +36,9 @@ pub enum Change<A: Address = u32> {
     Sticky(StickyKey<A>, StickyEntry),
     /// A sticky entry expired.
     StickyGone(StickyKey<A>),
+    /// A connection is half open that the peer could not make anew, and is proven by this number, as
+    /// [`FlowEntry::expect_ack`](csm_common::flow::FlowEntry::expect_ack) has it.
+    Handshake(Connection<A>, u32),
 }
 
 /// What replication is told of this node's own tables.
@@ -47,6 +50,8 @@ pub enum Delta {
     V6(Change<V6>),
     /// So many deltas were lost because the ring was full.
     Lost(u64),
+    /// So many handshakes under way were not told of: beyond their budget, or the ring had no room to spare.
+    HandshakesLeftOut(u64),
     /// All records were told that the ring held when [`Flusher::flush`] was called.
     Flushed,
     /// Other entries are replicated than before, which no record told of.
@@ -122,7 +127,8 @@ impl RingThread {
         let flush =
             Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let counters = Arc::new(RingCounters::default());
-        let reader = Reader { deltas, hints, counters: Arc::clone(&counters), lost, lost_before: 0 };
+        let counted = Arc::clone(&counters);
+        let reader = Reader { deltas, hints, counters: counted, lost, lost_before: 0, left_out_before: 0 };
         let (stopped, flushed) = (Arc::clone(&stop), Arc::clone(&flush));
         let thread = std::thread::Builder::new()
             .name("csm-ring".into())
@@ -160,6 +166,7 @@ struct Reader {
     counters: Arc<RingCounters>,
     lost: PerCpuArray<u64>,
     lost_before: u64,
+    left_out_before: u64,
 }
 
 impl Reader {
@@ -216,6 +223,7 @@ impl Reader {
         match kind {
             EVENT_CONNECTION => tell(Change::Up(record.connection)),
             EVENT_CLOSED => tell(Change::Closed(record.connection)),
+            EVENT_HANDSHAKE => tell(Change::Handshake(record.connection, record.expect_ack)),
             EVENT_STICKY => tell(Change::Sticky(record.sticky_key, record.sticky)),
             EVENT_UNRESOLVED => self.hint(Hint::Unresolved(host)),
             EVENT_NEIGHBOUR => self.hint(Hint::Neighbour(host, record.mac)),
@@ -238,13 +246,16 @@ impl Reader {
 
     /// Tells replication of records that the program found no room for.
     fn count_lost(&mut self) {
-        let table = csm_common::event::Lost::Table as u32;
-        let Ok(counts) = self.lost.get(table) else { return };
-        let lost: u64 = counts.iter().sum();
+        let count = |what: Lost| self.lost.get(what as u32).map(|counts| counts.iter().sum::<u64>());
+        let (Ok(lost), Ok(left_out)) = (count(Lost::Table), count(Lost::Handshake)) else { return };
         if lost > self.lost_before {
             self.counters.ring_lost.store(lost, Ordering::Relaxed);
             (self.deltas)(Delta::Lost(lost - self.lost_before));
             self.lost_before = lost;
+        }
+        if left_out > self.left_out_before {
+            (self.deltas)(Delta::HandshakesLeftOut(left_out - self.left_out_before));
+            self.left_out_before = left_out;
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use csm_common::flow::{
     Connection, FLAG_FORWARD, FLAG_REPLICA, FLAG_REPLICATE, FlowEntry, FlowKey, Local, STATE_CLOSED,
@@ -17,6 +17,7 @@ use super::bpf::{BpfMap, Update, Walk};
 use super::maps::MapSource;
 
 pub mod family;
+mod handshake;
 
 /// Entries read by one system call.
 const SLICE: usize = 4096;
@@ -104,6 +105,8 @@ pub struct Table<A: TableFamily = u32> {
     pub(super) sticky: BpfMap<StickyKey<A>, StickyEntry>,
     /// Thousandths of `flows` that are taken, by the last walk over it.
     pub(super) fill: AtomicU32,
+    /// A handshake of the peer's was entered among the half-open.
+    handshakes: AtomicBool,
 }
 
 impl<A: TableFamily> Table<A> {
@@ -115,6 +118,7 @@ impl<A: TableFamily> Table<A> {
             embryonic: BpfMap::new(source.descriptor(A::EMBRYONIC)?)?,
             sticky: BpfMap::new(source.descriptor(A::STICKY)?)?,
             fill: AtomicU32::new(0),
+            handshakes: AtomicBool::new(false),
         })
     }
 
@@ -142,6 +146,10 @@ impl<A: TableFamily> Table<A> {
         }
         for index in batch.write(&self.flows) {
             results[index.0] = Err(index.1);
+        }
+        if conflict != Conflict::Keep {
+            let proven = inserts.iter().zip(&results).filter(|(_, result)| result.is_ok());
+            self.forget_handshakes(proven.map(|(insert, _)| &insert.connection));
         }
         results
     }

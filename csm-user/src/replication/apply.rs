@@ -143,6 +143,14 @@ impl Receiver {
                 self.facts.complete = caught_up && epoch != 0 && epoch == self.facts.snapshot_epoch;
                 return Ok(Answer::Nothing);
             }
+            Frame::Handshakes { handshakes } => {
+                for slice in handshakes.chunks(SLICE) {
+                    let conflict =
+                        if here.mirrors(self.stamp) { Conflict::KeepNewer } else { Conflict::Keep };
+                    self.facts.handshakes += here.table.enter_handshakes(slice, conflict) as u64;
+                }
+                return Ok(Answer::Nothing);
+            }
             Frame::Extension { .. } => return Ok(Answer::Nothing),
             Frame::Hello(_) | Frame::Ack { .. } | Frame::Digest { .. } | Frame::Alive => {
                 return Err(ApplyError::Unexpected);

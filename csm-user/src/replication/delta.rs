@@ -73,7 +73,11 @@ impl Op {
             DeltaEvent::ConnectionClosed(gone) => Some(Self::Closed(gone)),
             DeltaEvent::Sticky(record) => Some(Self::Put(Record::Sticky(record))),
             DeltaEvent::StickyGone(key) => Some(Self::StickyGone(key)),
-            DeltaEvent::Lost(_) | DeltaEvent::Flushed | DeltaEvent::Rescoped => None,
+            DeltaEvent::Handshake(_)
+            | DeltaEvent::HandshakesLeftOut(_)
+            | DeltaEvent::Lost(_)
+            | DeltaEvent::Flushed
+            | DeltaEvent::Rescoped => None,
         }
     }
 }

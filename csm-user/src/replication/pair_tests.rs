@@ -6,8 +6,9 @@
 use proptest::prelude::*;
 
 use super::record::DeltaEvent;
-use super::sender::{LAG_MAX, Options};
-use super::testing::connection;
+use super::sender::{Effect, LAG_MAX, Options};
+use super::testing::{connection, handshake};
+use super::wire::{Frame, HANDSHAKES_SINCE};
 use pair::{Pair, Step, any_step, small};
 
 mod pair;
@@ -101,6 +102,56 @@ fn what_does_not_fit_the_queue_is_known_to_be_wrong_at_once_and_repaired() {
     assert!(status.broken_buckets > 0 && status.lost_events > 0);
     assert!(status.queued <= pair.options.limits.queue);
     pair.settle();
+    assert!(pair.tables_are_equal() && pair.sender.is_caught_up(pair.now));
+}
+
+/// Whoever sends SYNs causes handshakes: they wait for all else, and the version before is told of none.
+#[test]
+fn handshakes_come_last_and_to_those_who_know_them() {
+    let frames = |version: u16| {
+        let mut pair = Pair::new(Options::default());
+        pair.settle();
+        pair.sender.set_version(version);
+        for number in 0..600 {
+            pair.sender.event(pair.now, DeltaEvent::Handshake(handshake(number, 101, 5)));
+            pair.sender.event(pair.now, DeltaEvent::ConnectionUp(connection(number + 1000, 101, 5)));
+        }
+        pair.sender.event(pair.now, DeltaEvent::HandshakesLeftOut(3));
+        let mut frames = Vec::new();
+        while let Some(effect) = pair.sender.poll(pair.now) {
+            match effect {
+                Effect::Send(Frame::Delta { ops, .. }) => frames.push(("delta", ops.len())),
+                Effect::Send(Frame::Handshakes { handshakes }) => {
+                    frames.push(("handshakes", handshakes.len()));
+                }
+                _ => {}
+            }
+        }
+        let status = pair.sender.status(pair.now);
+        (frames, status.handshakes_told, status.handshakes_left_out)
+    };
+    let deltas = [("delta", 512), ("delta", 88)];
+    assert_eq!(frames(HANDSHAKES_SINCE - 1), (deltas.to_vec(), 0, 3));
+    let told = [&deltas[..], &[("handshakes", 512), ("handshakes", 88)]].concat();
+    assert_eq!(frames(HANDSHAKES_SINCE), (told, 600, 3));
+}
+
+/// They are entered beside the table, and what is acknowledged and compared knows nothing of them.
+#[test]
+fn handshakes_are_entered_at_the_peer_and_change_nothing_of_its_replica() {
+    let mut pair = Pair::new(Options::default());
+    pair.step(&Step::Open { number: 1, real: 101 });
+    pair.settle();
+    pair.sender.set_version(HANDSHAKES_SINCE);
+    let told = handshake(2, 101, 5);
+    pair.sender.event(pair.now, DeltaEvent::Handshake(told));
+    // Of a connection that was proven before it came.
+    pair.sender.event(pair.now, DeltaEvent::Handshake(handshake(1, 102, 4)));
+    pair.step(&Step::Wait(1));
+    pair.step(&Step::Forward(usize::MAX));
+    let entered: Vec<_> = pair.replica.content().handshakes.values().copied().collect();
+    assert_eq!(entered, [told]);
+    assert_eq!(pair.receiver.status().handshakes, 1);
     assert!(pair.tables_are_equal() && pair.sender.is_caught_up(pair.now));
 }
 

@@ -63,6 +63,17 @@ pub struct ConnRecord {
     pub idle_s: u32,
 }
 
+/// A handshake under way that a successor could not finish by what client and server say, as it crosses the FT VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Handshake {
+    /// The connection that it becomes.
+    pub becomes: ConnRecord,
+    /// The server's SYN-ACK was seen.
+    pub answered: bool,
+    /// The number that the client's next segment proves it by: of its acknowledgement if `answered`, else its sequence number.
+    pub expect: u32,
+}
+
 /// A connection that ended or expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnGone {
@@ -186,6 +197,10 @@ pub trait ReplicaTable: Send + Sync {
     /// both entries stand in the kernel's map and that virtual server, real and next hops are known here.
     fn upsert_connections(&self, records: &[ConnRecord], conflict: Conflict) -> Vec<Result<(), Refusal>>;
 
+    /// Enters each handshake among the half-open, which evict, unless a connection stands that is proven or later; with
+    /// [`Conflict::Keep`] unless any stands. How many stand now: nothing more is promised of them, and nobody waits for it.
+    fn enter_handshakes(&self, handshakes: &[Handshake], conflict: Conflict) -> usize;
+
     /// Removes both directions of each connection, unless the entry's generation is [`newer`] than the one named. With
     /// [`Conflict::Keep`] only if it is a replica that no packet on this node has used.
     fn delete_connections(&self, gone: &[ConnGone], conflict: Conflict);
@@ -223,6 +238,11 @@ pub enum DeltaEvent {
     Sticky(StickyRecord),
     /// A sticky entry expired or was removed.
     StickyGone(StickyKey),
+    /// A handshake is under way that a successor could not finish by what client and server say. No entry is told of: what is lost
+    /// of these is not repaired.
+    Handshake(Handshake),
+    /// So many handshakes were not told of.
+    HandshakesLeftOut(u64),
     /// So many events were lost before this one (ring buffer or channel full).
     Lost(u64),
     /// The answer to [`super::task::ReplOptions::flush`]: all that happened before it was asked for has been told.

@@ -15,10 +15,12 @@ use super::role::Role;
 use super::snapshot::{Phase, Retry, Transfer, Transferred};
 use super::status::{Progress, Repair, SenderStatus};
 use super::window::{Acked, Limits, Sent, Violation, Window};
-use super::wire::{Frame, Mode};
+use super::wire::{Frame, HANDSHAKES_SINCE, Mode};
 use handover::Handover;
+use handshakes::Handshakes;
 
 mod handover;
+mod handshakes;
 
 pub use handover::{DRAIN, MERGE};
 
@@ -110,6 +112,7 @@ pub struct Sender {
     /// Not proven for long.
     stale: BucketSet,
     retry: Retry,
+    handshakes: Handshakes,
     effects: VecDeque<Effect>,
     next_transfer: Duration,
     next_digest: Duration,
@@ -146,6 +149,7 @@ impl Sender {
             broken: BucketSet::EMPTY,
             stale: BucketSet::EMPTY,
             retry: Retry::default(),
+            handshakes: Handshakes::default(),
             effects: VecDeque::new(),
             next_transfer: now,
             next_digest: now,
@@ -157,6 +161,11 @@ impl Sender {
         }
     }
 
+    /// The receiver speaks this version, from the stream's beginning.
+    pub const fn set_version(&mut self, version: u16) {
+        self.handshakes.understood = version >= HANDSHAKES_SINCE;
+    }
+
     /// This node's role changed to `role`, or on a fresh stream it is `role`. `ended` is what ended here while its own
     /// entries won: a handover repeats it unless the receiver is known to have mirrored this table.
     pub fn set_role(&mut self, now: Duration, role: Role, ended: &Ended) {
@@ -165,6 +174,7 @@ impl Sender {
             (_, Role::Active) => {
                 self.duty = Duty::Tell;
                 self.window.forget();
+                self.handshakes.forget();
                 self.transfer = None;
                 self.broken = BucketSet::ALL;
                 self.stale = BucketSet::EMPTY;
@@ -180,6 +190,7 @@ impl Sender {
     fn fall_idle(&mut self) {
         self.duty = Duty::Idle;
         self.window.forget();
+        self.handshakes.forget();
         self.transfer = None;
         self.compare.cancel();
         self.broken = BucketSet::EMPTY;
@@ -209,6 +220,8 @@ impl Sender {
                     handover.flushed();
                 }
             }
+            DeltaEvent::Handshake(handshake) => self.handshakes.push(handshake),
+            DeltaEvent::HandshakesLeftOut(count) => self.handshakes.left_out += count,
             DeltaEvent::ConnectionUp(_)
             | DeltaEvent::ConnectionClosed(_)
             | DeltaEvent::Sticky(_)
@@ -264,6 +277,7 @@ impl Sender {
             | Frame::End { .. }
             | Frame::Delta { .. }
             | Frame::DigestRequest { .. }
+            | Frame::Handshakes { .. }
             | Frame::Heartbeat { .. } => return Err(Unexpected::Frame),
         }
         Ok(())
@@ -381,7 +395,11 @@ impl Sender {
         if !self.window.has_room() {
             return None;
         }
-        self.poll_transfer(now).or_else(|| self.poll_delta()).or_else(|| self.poll_digest(now))
+        let due = self.poll_transfer(now).or_else(|| self.poll_delta()).or_else(|| self.poll_digest(now));
+        due.or_else(|| {
+            let handshakes = self.handshakes.take(now, self.options.limits.batch)?;
+            Some(Effect::Send(Frame::Handshakes { handshakes }))
+        })
     }
 
     fn poll_transfer(&mut self, now: Duration) -> Option<Effect> {
@@ -480,6 +498,8 @@ impl Sender {
             sent: self.facts.sent,
             held: self.facts.held,
             lost_events: self.facts.lost,
+            handshakes_told: self.handshakes.told,
+            handshakes_left_out: self.handshakes.left_out,
             refused: self.facts.refused,
             refused_buckets: self.retry.buckets.len(),
             broken_buckets: self.broken.len(),

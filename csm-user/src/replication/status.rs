@@ -53,6 +53,10 @@ pub struct SenderStatus {
     pub held: u64,
     /// Events that were lost before or in the queue.
     pub lost_events: u64,
+    /// Handshakes under way that the peer was told of.
+    pub handshakes_told: u64,
+    /// Those that it was not told of, being too many: a takeover loses them, if nothing else tells of them.
+    pub handshakes_left_out: u64,
     /// Entries the peer refused, by [`Refusal::index`].
     pub refused: [u64; Refusal::ALL.len()],
     /// Buckets with entries that the peer still refuses: the replica is partial.
@@ -84,6 +88,8 @@ pub struct ReceiverStatus {
     pub applied: u64,
     /// Entries deleted on the sender's word.
     pub deleted: u64,
+    /// Handshakes under way that the peer told of, and that were entered here.
+    pub handshakes: u64,
     /// Entries refused here, by [`Refusal::index`].
     pub refused: [u64; Refusal::ALL.len()],
 }

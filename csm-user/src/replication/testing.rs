@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard};
 
 use super::record::{
-    Conflict, ConnGone, ConnKey, ConnRecord, ConnState, Refusal, ReplicaTable, StickyGroup, StickyKey,
-    StickyRecord, newer,
+    Conflict, ConnGone, ConnKey, ConnRecord, ConnState, Handshake, Refusal, ReplicaTable, StickyGroup,
+    StickyKey, StickyRecord, newer,
 };
 use crate::model::StableId;
 
@@ -16,6 +16,7 @@ use crate::model::StableId;
 pub(super) struct Content {
     pub(super) connections: BTreeMap<ConnKey, ConnRecord>,
     pub(super) sticky: BTreeMap<StickyKey, StickyRecord>,
+    pub(super) handshakes: BTreeMap<ConnKey, Handshake>,
     /// Connections that this node's own dataplane made or used.
     pub(super) own: BTreeSet<ConnKey>,
     /// Virtual servers this node does not know.
@@ -75,6 +76,22 @@ impl ReplicaTable for MemoryTable {
             Ok(())
         };
         records.iter().map(&mut put).collect()
+    }
+
+    fn enter_handshakes(&self, handshakes: &[Handshake], conflict: Conflict) -> usize {
+        let mut content = self.content();
+        let mut enter = |handshake: &Handshake| {
+            let key = handshake.becomes.key;
+            let later = content.handshakes.get(&key).is_some_and(|standing| {
+                conflict == Conflict::Keep || newer(standing.becomes.generation, handshake.becomes.generation)
+            });
+            if later || content.connections.contains_key(&key) {
+                return false;
+            }
+            content.handshakes.insert(key, *handshake);
+            true
+        };
+        handshakes.iter().filter(|handshake| enter(handshake)).count()
     }
 
     fn delete_connections(&self, gone: &[ConnGone], conflict: Conflict) {
@@ -163,6 +180,11 @@ pub(super) fn connection(number: u32, real: u8, generation: u32) -> ConnRecord {
         generation,
         idle_s: 0,
     }
+}
+
+/// Connection number `number` before its client has acknowledged anything.
+pub(super) fn handshake(number: u32, real: u8, generation: u32) -> Handshake {
+    Handshake { becomes: connection(number, real, generation), answered: true, expect: generation ^ number }
 }
 
 /// Sticky entry number `number`, bound to `real`; one in three is of IPv6.

@@ -15,8 +15,8 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use super::delta::{BUCKETS, BucketSet, Op, Record};
 use super::digest::{Bucket, Digests};
-use super::record::Refusal;
-use codec::{Cursor, get_op, get_record, put_op, put_record};
+use super::record::{Handshake, Refusal};
+use codec::{Cursor, get_handshake, get_op, get_record, put_handshake, put_op, put_record};
 
 mod codec;
 
@@ -24,9 +24,11 @@ mod codec;
 pub const MAGIC: u32 = 0x4353_4d52;
 /// The protocol versions this code speaks. From version 5 on what is not known of an extension, and of the hello of one who
 /// speaks a newer version, is passed over.
-pub const VERSIONS: (u16, u16) = (4, 5);
+pub const VERSIONS: (u16, u16) = (4, 6);
 /// Kinds from here on are extensions: not numbered, not answered, sent only to one who speaks the version that has them.
 pub const EXTENSIONS: u8 = 128;
+/// The version that brings [`Frame::Handshakes`].
+pub const HANDSHAKES_SINCE: u16 = 6;
 /// Largest value of the length field, octets.
 pub const FRAME_MAX: usize = 64 * 1024;
 /// Most operations in a delta, records in a chunk, and refusals in an acknowledgement.
@@ -125,9 +127,14 @@ pub enum Frame {
     },
     /// From the receiver, regularly.
     Alive,
+    /// Handshakes under way: an extension of version 6.
+    Handshakes {
+        /// At most [`ITEMS_MAX`].
+        handshakes: Vec<Handshake>,
+    },
     /// Something that a later version adds.
     Extension {
-        /// Its kind, not below [`EXTENSIONS`].
+        /// Its kind, not below [`EXTENSIONS`], and none of those above.
         kind: u8,
     },
 }
@@ -175,6 +182,7 @@ const DIGEST_REQUEST: u8 = 7;
 const DIGEST: u8 = 8;
 const HEARTBEAT: u8 = 9;
 const ALIVE: u8 = 10;
+const HANDSHAKES: u8 = EXTENSIONS;
 
 const MODE_MIRROR: u8 = 0;
 const MODE_MERGE: u8 = 1;
@@ -251,6 +259,10 @@ pub fn encode(frame: &Frame, out: &mut BytesMut) {
             out.put_u32(*lag_ms);
         }
         Frame::Alive => out.put_u8(ALIVE),
+        Frame::Handshakes { handshakes } => {
+            out.put_u8(HANDSHAKES);
+            put_items(out, handshakes, put_handshake);
+        }
         Frame::Extension { kind } => out.put_u8(*kind),
     }
     let length = u32::try_from(out.len() - start - 4).expect("ITEMS_MAX keeps a frame below FRAME_MAX");
@@ -335,6 +347,7 @@ fn decode_body(body: &mut Cursor<'_>) -> Result<Frame, DecodeError> {
             Frame::Heartbeat { epoch, caught_up, lag_ms: body.u32()? }
         }
         ALIVE => Frame::Alive,
+        HANDSHAKES => Frame::Handshakes { handshakes: items(body, get_handshake)? },
         kind @ EXTENSIONS.. => Frame::Extension { kind },
         kind => return Err(DecodeError::Kind(kind)),
     })

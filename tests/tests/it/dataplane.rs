@@ -14,6 +14,7 @@ mod fragments;
 mod frames;
 mod ftp;
 mod gate;
+mod handshakes;
 mod icmp;
 mod icmp_send;
 mod jumbo;

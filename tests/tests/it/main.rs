@@ -15,6 +15,7 @@ mod endure;
 mod failover;
 mod ft;
 mod groups;
+mod handshakes;
 mod hsrp;
 mod images;
 mod keys;

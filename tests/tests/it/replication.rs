@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use csm_user::model::StableId;
 use csm_user::replication::record::{
-    Conflict, ConnGone, ConnKey, ConnRecord, ConnState, DeltaEvent, Refusal, ReplicaTable, StickyKey,
-    StickyRecord,
+    Conflict, ConnGone, ConnKey, ConnRecord, ConnState, DeltaEvent, Handshake, Refusal, ReplicaTable,
+    StickyKey, StickyRecord,
 };
 use csm_user::replication::role::Role;
 use csm_user::replication::sender;
@@ -37,6 +37,10 @@ impl ReplicaTable for Table {
     fn upsert_connections(&self, records: &[ConnRecord], _: Conflict) -> Vec<Result<(), Refusal>> {
         self.0.lock().expect("no holder panics").extend(records.iter().map(|record| (record.key, *record)));
         vec![Ok(()); records.len()]
+    }
+
+    fn enter_handshakes(&self, _: &[Handshake], _: Conflict) -> usize {
+        0
     }
 
     fn delete_connections(&self, gone: &[ConnGone], _: Conflict) {

@@ -368,6 +368,12 @@ pub struct ReplicationReply {
     pub refusals: Vec<RefusalReply>,
     /// Changes lost before they were sent, which wait for repair.
     pub lost: u64,
+    /// Handshakes under way that the peer was told of, or, on a standby, told of: those that a successor could not make anew.
+    #[serde(default)]
+    pub handshakes: u64,
+    /// Those that the peer was not told of, being too many: a takeover in that moment loses them.
+    #[serde(default)]
+    pub handshakes_left_out: u64,
     /// Milliseconds since both kernels' maps were compared last; `None`: never on this stream.
     pub compared_ms_ago: Option<u64>,
     /// The last repair on this stream.

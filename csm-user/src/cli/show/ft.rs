@@ -116,7 +116,8 @@ fn peer(out: &mut impl Write, peer: Option<&PeerReply>) -> fmt::Result {
 }
 
 fn replica(out: &mut impl Write, state: FtState, replication: &ReplicationReply) -> fmt::Result {
-    let ReplicationReply { connected, snapshot, lag_ms, refused, refusals, lost, .. } = replication;
+    let ReplicationReply { connected, snapshot, lag_ms, refused, refusals, lost, handshakes, .. } =
+        replication;
     if !connected {
         let why = replication.last_close.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         return writeln!(out, " replica: no stream to the peer{why}");
@@ -132,6 +133,13 @@ fn replica(out: &mut impl Write, state: FtState, replication: &ReplicationReply)
     writeln!(out, "          snapshot {snapshot}, lag {lag}, refused {refused}, lost {lost}")?;
     for RefusalReply { reason, count } in refusals {
         writeln!(out, "          refused {count}: {reason}")?;
+    }
+    match (state, *handshakes, replication.handshakes_left_out) {
+        (_, 0, 0) => {}
+        (FtState::Active, told, left_out) => {
+            writeln!(out, "          handshakes under way told {told}, left out {left_out}")?;
+        }
+        (_, entered, _) => writeln!(out, "          handshakes under way entered {entered}")?,
     }
     if state != FtState::Active {
         return Ok(());

@@ -1,14 +1,14 @@
 //! Which address and port of a real leads back to one virtual server, and so tells whose connection a packet from there
 //! is. Pure.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use csm_common::limits::ORIGINS_MAX;
 use csm_common::service::{MATCH_FTP, Origin, VserverKey};
 
 use crate::dataplane::family::{Wire, wire};
-use crate::model::{Config, Face, Predictor, Protocol};
+use crate::model::{Config, Face, Name, Predictor, Protocol, Serverfarm, Virtual};
 
 use super::{Desired, RealKey};
 
@@ -18,11 +18,7 @@ use super::{Desired, RealKey};
 pub(super) fn origins<A: Wire>(config: &Config, desired: &Desired) -> HashMap<VserverKey<A>, Origin<A>> {
     let reals: HashMap<&RealKey, u32> =
         desired.reals.iter().map(|(&number, known)| (&known.key, number)).collect();
-    let numbers: HashMap<_, u32> = desired
-        .vservers
-        .iter()
-        .map(|(&number, known)| ((&known.name, known.policy.as_ref()), number))
-        .collect();
+    let numbers = numbers(desired);
     let farms: HashMap<_, _> = config.serverfarms.iter().map(|farm| (&farm.name, farm)).collect();
     let mut found: BTreeMap<VserverKey<A>, Option<Origin<A>>> = BTreeMap::new();
     let mut any_port: HashSet<IpAddr> = HashSet::new();
@@ -81,4 +77,60 @@ pub(super) fn origins<A: Wire>(config: &Config, desired: &Desired) -> HashMap<Vs
         .filter_map(|(service, origin)| Some((service, origin?)))
         .take(ORIGINS_MAX as usize)
         .collect()
+}
+
+/// Numbers of the virtual servers with handshakes that a successor could not finish by what their servers say: TCP connections that
+/// `origins` does not lead back to, or whose servers may answer past this node.
+pub(super) fn unknown<A: Wire>(
+    config: &Config,
+    desired: &Desired,
+    origins: &HashMap<VserverKey<A>, Origin<A>>,
+) -> BTreeSet<u32> {
+    let farms: HashMap<_, _> = config.serverfarms.iter().map(|farm| (&farm.name, farm)).collect();
+    let numbers = numbers(desired);
+    let is_unknown = |number: u32, face: &Face<'_>| {
+        let Some(to) = face.vserver.virtual_server else { return false };
+        // A client's data connections go to ports that only the server knows.
+        let known = !to.ftp && !config.is_unidirectional(&face.vserver);
+        let mut farms = face.vserver.farms().filter_map(|name| farms.get(name));
+        let tcp = matches!(to.protocol, Protocol::Any | Protocol::TCP);
+        tcp && !(known && farms.all(|farm| leads_back(config, farm, &to, number, origins)))
+    };
+    let vservers =
+        config.vservers.iter().filter(|vserver| vserver.is_operational() && vserver.replicate_connection);
+    vservers
+        .flat_map(|vserver| config.faces(vserver))
+        .filter_map(|face| {
+            let policy = face.policy.map(|policy| &policy.name);
+            let number = *numbers.get(&(&face.vserver.name, policy))?;
+            is_unknown(number, &face).then_some(number)
+        })
+        .collect()
+}
+
+/// Numbers by virtual server and policy.
+fn numbers(desired: &Desired) -> HashMap<(&Name, Option<&Name>), u32> {
+    let vservers = desired.vservers.iter();
+    vservers.map(|(&number, known)| ((&known.name, known.policy.as_ref()), number)).collect()
+}
+
+/// Whether what each real of `farm` says tells of which connection to virtual server `number` it is.
+fn leads_back<A: Wire>(
+    config: &Config,
+    farm: &Serverfarm,
+    to: &Virtual,
+    number: u32,
+    origins: &HashMap<VserverKey<A>, Origin<A>>,
+) -> bool {
+    let known = |address: IpAddr, port: u16| {
+        let service = VserverKey { ip_be: wire(address), port_be: port.to_be(), proto: 6, kind: 0 };
+        origins.get(&service).is_some_and(|origin| origin.vserver == number)
+    };
+    match (farm.predictor, &farm.nat_client) {
+        // A host of a `static` section may speak of a connection of its own.
+        (Predictor::Forward, None) => config.statics.is_empty(),
+        (_, Some(_)) => false,
+        _ if !farm.nat_server => known(to.address(), to.port),
+        _ => farm.reals.iter().all(|real| known(real.address, real.port.unwrap_or(to.port))),
+    }
 }

@@ -1,8 +1,11 @@
 use super::*;
 use crate::model::{
-    Interface, PortMode, Protocol, RealAdmin, Sticky, StickyAddress, Virtual, Vlan, VlanRole, XdpMode,
+    Interface, NatClient, PortMode, Protocol, RealAdmin, Sticky, StickyAddress, Virtual, Vlan, VlanRole,
+    XdpMode,
 };
-use csm_common::service::{VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, of_weighted_slot};
+use csm_common::service::{
+    VSERVER_HANDSHAKES, VSERVER_INSERVICE, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, of_weighted_slot,
+};
 use std::time::Duration;
 
 pub(in crate::dataplane) fn vlan(number: u16) -> VlanId {
@@ -268,6 +271,63 @@ fn a_reals_port_leads_back_to_the_one_virtual_server_it_serves() {
     config.vservers.truncate(1);
     let desired = planned(&config, &HealthView::default(), &mut Assignments::default());
     assert_eq!(desired.contents.origins.len(), 0, "datagrams tell nothing of a connection");
+}
+
+/// Whether the peer is told of handshakes under way, by virtual server.
+fn told(config: &Config) -> Vec<bool> {
+    let desired = planned(config, &HealthView::default(), &mut Assignments::default());
+    desired.contents.vservers.values().map(|vserver| vserver.flags & VSERVER_HANDSHAKES != 0).collect()
+}
+
+#[test]
+fn the_peer_is_told_of_handshakes_that_no_servers_packet_leads_back_to() {
+    let figure = figure_7_1();
+    assert_eq!(told(&figure), [false]);
+    let changed = |change: &dyn Fn(&mut Config)| {
+        let mut config = figure.clone();
+        change(&mut config);
+        told(&config)
+    };
+    let of = |change: fn(&mut model::Vserver)| changed(&|config| change(&mut config.vservers[0]));
+    let to = |change: fn(&mut Virtual)| {
+        changed(&|config| change(config.vservers[0].virtual_server.as_mut().unwrap()))
+    };
+    let farm = |change: fn(&mut Serverfarm)| changed(&|config| change(&mut config.serverfarms[0]));
+    assert_eq!(farm(|farm| farm.nat_client = Some(NatClient::Static)), [true]);
+    assert_eq!(farm(|farm| farm.nat_server = false), [true]);
+    assert_eq!(farm(|farm| farm.predictor = Predictor::Forward), [false]);
+    assert_eq!(of(|vserver| vserver.unidirectional = Some(true)), [true], "its servers are not heard");
+    assert_eq!(to(|to| to.port = 0), [true]);
+    assert_eq!(to(|to| (to.port, to.protocol) = (0, Protocol::Any)), [true]);
+    assert_eq!(to(|to| to.ftp = true), [true], "data connections");
+    assert_eq!(to(|to| to.protocol = Protocol::UDP), [false]);
+    // Of a single real in dispatch mode it is known whose the virtual address is, if it is heard.
+    let alone = |config: &mut Config| {
+        config.serverfarms[0].nat_server = false;
+        config.serverfarms[0].reals.truncate(1);
+        config.vservers[0].unidirectional = Some(false);
+    };
+    assert_eq!(changed(&alone), [false]);
+    let hidden = |config: &mut Config| {
+        alone(config);
+        config.vservers[0].unidirectional = None;
+    };
+    assert_eq!(changed(&hidden), [true]);
+    // Nobody is told of what is not replicated.
+    let unreplicated = |config: &mut Config| {
+        hidden(config);
+        config.vservers[0].replicate_connection = false;
+    };
+    assert_eq!(changed(&unreplicated), [false]);
+    // One real's port serves two: either may be meant.
+    let shared = |config: &mut Config| {
+        config.serverfarms[0].reals[1].port = Some(8080);
+        let mut second = config.vservers[0].clone();
+        second.name = name("VIP2");
+        second.virtual_server.as_mut().unwrap().port = 8080;
+        config.vservers.push(second);
+    };
+    assert_eq!(changed(&shared), [true, true]);
 }
 
 #[test]

@@ -95,7 +95,8 @@ impl Sender {
 
     pub(super) fn poll_handover(&mut self, now: Duration) {
         let Duty::HandOver(mut handover) = self.duty else { return };
-        let idle = self.window.queued() == 0 && self.window.is_acknowledged();
+        let told = self.window.queued() == 0 && self.handshakes.is_told();
+        let idle = told && self.window.is_acknowledged();
         let merging = self.transfer.is_some() || !self.broken.is_empty();
         let need = handover.poll(now, idle, merging);
         self.duty = Duty::HandOver(handover);

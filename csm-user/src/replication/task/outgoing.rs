@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::offload::{self, Scanned, Walked};
-use super::socket::{self, Close};
+use super::socket::{self, Close, Spoken};
 use super::{Control, PeerAddr, Shared};
 use crate::replication::record::DeltaEvent;
 use crate::replication::role::Role;
@@ -40,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut control: watch::Receiver<Contro
             continue;
         };
         let close = match discarding(&shared, &mut events, socket::connect(&shared, peer)).await {
-            Ok((socket, rest)) => {
+            Ok((socket, spoken)) => {
                 tracing::info!(peer = %peer.addr, "replication stream to the peer stands");
                 let sealed = socket.is_sealed();
                 shared.publish(|status| {
@@ -49,7 +49,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut control: watch::Receiver<Contro
                 });
                 let since = shared.now();
                 let current = *control.borrow_and_update();
-                let close = Stream::new(&shared, peer, current, (sealed, rest))
+                let close = Stream::new(&shared, peer, current, (sealed, spoken))
                     .run(socket, &mut control, &mut events)
                     .await;
                 if shared.now().saturating_sub(since) > BACKOFF.1 {
@@ -112,15 +112,17 @@ impl<'a> Stream<'a> {
         shared: &'a Arc<Shared>,
         peer: PeerAddr,
         control: Control,
-        (sealed, input): (bool, BytesMut),
+        (sealed, spoken): (bool, Spoken),
     ) -> Self {
         let now = shared.now();
         let mut sender = Sender::new(now, shared.sender);
+        sender.set_version(spoken.version);
         let over = control.role.hands_over() && !shared.is_handing_over(&control);
         let ended = shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
         sender.set_role(now, if over { Role::Standby } else { control.role }, &ended);
         drop(ended);
         let (output, scans) = (BytesMut::new(), mpsc::channel(1));
+        let input = spoken.rest;
         Self { shared, peer, sealed, sender, control, input, output, walk: None, scans, heard: now }
     }
 

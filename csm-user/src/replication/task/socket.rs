@@ -98,8 +98,16 @@ pub(super) fn tune(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(timeout))
 }
 
+/// What the peer's hello led to.
+pub(super) struct Spoken {
+    /// The version that both speak.
+    pub(super) version: u16,
+    /// What came behind the hello.
+    pub(super) rest: BytesMut,
+}
+
 /// Connects to `peer` and exchanges hellos.
-pub(super) async fn connect(shared: &Shared, peer: PeerAddr) -> Result<(Stream, BytesMut), Close> {
+pub(super) async fn connect(shared: &Shared, peer: PeerAddr) -> Result<(Stream, Spoken), Close> {
     let attempt = async {
         let socket = TcpSocket::new_v6()?;
         socket.bind_device(shared.interface.as_deref().map(str::as_bytes))?;
@@ -108,8 +116,8 @@ pub(super) async fn connect(shared: &Shared, peer: PeerAddr) -> Result<(Stream, 
         let purpose = Purpose { service: SERVICE, group: shared.group, from: shared.nonce, to: peer.nonce };
         let mut stream = Stream::connect(socket, &shared.keys(), &purpose).await?;
         send_hello(shared, &mut stream, peer).await?;
-        let rest = expect_hello(shared, &mut stream, peer).await?;
-        Ok((stream, rest))
+        let spoken = expect_hello(shared, &mut stream, peer).await?;
+        Ok((stream, spoken))
     };
     within(shared.silence, attempt).await
 }
@@ -124,9 +132,9 @@ pub(super) async fn accept(
         tune(&socket, shared.silence)?;
         let purpose = Purpose { service: SERVICE, group: shared.group, from: peer.nonce, to: shared.nonce };
         let mut stream = Stream::accept(socket, &shared.keys(), &purpose).await?;
-        let rest = expect_hello(shared, &mut stream, peer).await?;
+        let spoken = expect_hello(shared, &mut stream, peer).await?;
         send_hello(shared, &mut stream, peer).await?;
-        Ok((stream, rest))
+        Ok((stream, spoken.rest))
     };
     within(shared.silence, attempt).await
 }
@@ -142,8 +150,8 @@ async fn send_hello(shared: &Shared, stream: &mut Stream, peer: PeerAddr) -> io:
     stream.writer.write_all(&out).await
 }
 
-/// Reads until the hello is there; returns what came behind it.
-async fn expect_hello(shared: &Shared, stream: &mut Stream, peer: PeerAddr) -> Result<BytesMut, Close> {
+/// Reads until the hello is there.
+async fn expect_hello(shared: &Shared, stream: &mut Stream, peer: PeerAddr) -> Result<Spoken, Close> {
     let mut input = BytesMut::new();
     let frame = loop {
         if let Some(frame) = decode(&mut input)? {
@@ -160,7 +168,7 @@ async fn expect_hello(shared: &Shared, stream: &mut Stream, peer: PeerAddr) -> R
         Hello { versions: shared.versions, group: shared.group, from: peer.nonce, to: shared.nonce };
     let version = check_hello(&hello, &expected)?;
     tracing::debug!(version, "a stream of replication speaks this version");
-    Ok(input)
+    Ok(Spoken { version, rest: input })
 }
 
 /// The newest version that both speak.
@@ -201,7 +209,7 @@ mod tests {
             };
             assert_eq!(named, field);
         }
-        for (theirs, common) in [((3, 4), 4), ((4, 5), 5), ((5, 6), 5)] {
+        for (theirs, common) in [((3, 4), 4), ((4, 5), 5), ((6, 7), 6)] {
             let hello = Hello { versions: theirs, ..good };
             assert_eq!(check_hello(&hello, &expected).ok(), Some(common), "{theirs:?}");
         }

@@ -8,7 +8,7 @@ use super::DecodeError;
 use crate::model::StableId;
 use crate::replication::delta::{Op, Record};
 use crate::replication::record::{
-    ConnGone, ConnKey, ConnRecord, ConnState, StickyGroup, StickyKey, StickyRecord,
+    ConnGone, ConnKey, ConnRecord, ConnState, Handshake, StickyGroup, StickyKey, StickyRecord,
 };
 
 const CONNECTION: u8 = 1;
@@ -182,6 +182,27 @@ pub(super) fn put_record(out: &mut BytesMut, record: &Record) {
             out.put_u32(*idle_s);
         }
     }
+}
+
+pub(super) fn put_handshake(out: &mut BytesMut, handshake: &Handshake) {
+    let Handshake { becomes, answered, expect } = handshake;
+    put_record(out, &Record::Connection(*becomes));
+    out.put_u8(u8::from(*answered));
+    out.put_u32(*expect);
+}
+
+pub(super) fn get_handshake(body: &mut Cursor<'_>) -> Result<Handshake, DecodeError> {
+    let tag = body.peek()?;
+    let becomes = match body.tag()? {
+        (CONNECTION, v6) => get_connection(body, v6)?,
+        _ => return Err(DecodeError::Value { field: "handshake", value: u64::from(tag) }),
+    };
+    let answered = match body.u8()? {
+        0 => false,
+        1 => true,
+        other => return Err(DecodeError::Value { field: "answered", value: u64::from(other) }),
+    };
+    Ok(Handshake { becomes, answered, expect: body.u32()? })
 }
 
 pub(super) fn put_op(out: &mut BytesMut, op: &Op) {

@@ -8,9 +8,9 @@ use crate::model::StableId;
 use crate::replication::delta::{BucketSet, Op, Record};
 use crate::replication::digest::{Bucket, empty};
 use crate::replication::record::{
-    ConnGone, ConnKey, ConnRecord, ConnState, Refusal, StickyGroup, StickyKey, StickyRecord,
+    ConnGone, ConnKey, ConnRecord, ConnState, Handshake, Refusal, StickyGroup, StickyKey, StickyRecord,
 };
-use crate::replication::testing::{connection, sticky};
+use crate::replication::testing::{connection, handshake, sticky};
 
 /// Four addresses of one family.
 fn any_addresses() -> impl Strategy<Value = (IpAddr, IpAddr, IpAddr, IpAddr)> {
@@ -44,6 +44,12 @@ prop_compose! {
             generation: words[0],
             idle_s: words[1],
         }
+    }
+}
+
+prop_compose! {
+    fn any_handshake()(becomes in any_connection(), answered: bool, expect: u32) -> Handshake {
+        Handshake { becomes, answered, expect }
     }
 }
 
@@ -108,7 +114,8 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             lag_ms
         }),
         Just(Frame::Alive),
-        (EXTENSIONS..).prop_map(|kind| Frame::Extension { kind }),
+        prop::collection::vec(any_handshake(), 0..40).prop_map(|handshakes| Frame::Handshakes { handshakes }),
+        (EXTENSIONS + 1..).prop_map(|kind| Frame::Extension { kind }),
     ]
 }
 
@@ -166,7 +173,7 @@ fn octets(frame: &Frame) -> BytesMut {
 fn a_hello_stands_as_documented() {
     let hello = Hello { versions: VERSIONS, group: 1, from: 0x0102_0304_0506_0708, to: 9 };
     let expected = [
-        0, 0, 0, 26, 1, b'C', b'S', b'M', b'R', 0, 4, 0, 5, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9,
+        0, 0, 0, 26, 1, b'C', b'S', b'M', b'R', 0, 4, 0, 6, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9,
     ];
     assert_eq!(octets(&Frame::Hello(hello))[..], expected);
 }
@@ -222,6 +229,18 @@ fn a_delta_of_ipv6_stands_as_documented() {
 }
 
 #[test]
+fn handshakes_stand_as_documented() {
+    let told = Handshake { expect: 0x0506_0708, ..handshake(0x0a_0b0c, 101, 0x0102_0304) };
+    let mut expected = vec![0, 0, 0, 63, 128, 0, 1];
+    expected.extend([1, 6, 0, 2, 10, 10, 11, 12, 0x9c, 0x40, 192, 158, 38, 30, 0, 80]);
+    expected.extend([192, 158, 39, 101, 0, 80, 10, 10, 11, 12, 0x9c, 0x40, 0, 3]);
+    expected.extend(told.becomes.vserver.0.to_be_bytes());
+    expected.extend(told.becomes.real_id.0.to_be_bytes());
+    expected.extend([1, 1, 2, 3, 4, 0, 0, 0, 0, 1, 5, 6, 7, 8]);
+    assert_eq!(octets(&Frame::Handshakes { handshakes: vec![told] })[..], expected);
+}
+
+#[test]
 fn the_largest_frame_fits() {
     let records =
         (0..512).map(|number| Record::Connection(connection(2 * number + 1, 1, 1))).collect::<Vec<_>>();
@@ -229,11 +248,15 @@ fn the_largest_frame_fits() {
     let mut out = octets(&Frame::Chunk { seq: 1, epoch: 1, records });
     assert!(out.len() - 4 <= FRAME_MAX);
     assert!(matches!(decode(&mut out), Ok(Some(Frame::Chunk { .. }))));
+    let handshakes = (0..512).map(|number| handshake(2 * number + 1, 1, 1)).collect::<Vec<_>>();
+    let mut out = octets(&Frame::Handshakes { handshakes });
+    assert!(out.len() - 4 <= FRAME_MAX);
+    assert!(matches!(decode(&mut out), Ok(Some(Frame::Handshakes { .. }))));
 }
 
 #[test]
 fn each_fault_has_its_error() {
-    let cases: [(&[u8], DecodeError); 9] = [
+    let cases: [(&[u8], DecodeError); 10] = [
         (&[0, 0, 0, 0], DecodeError::Length(0)),
         (&[0, 1, 0, 1], DecodeError::Length(65_537)),
         (&[0, 0, 0, 1, 77], DecodeError::Kind(77)),
@@ -245,6 +268,8 @@ fn each_fault_has_its_error() {
             &[0, 0, 0, 12, 5, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 9],
             DecodeError::Value { field: "operation", value: 9 },
         ),
+        // A handshake is of a connection.
+        (&[0, 0, 0, 4, 128, 0, 1, 3], DecodeError::Value { field: "handshake", value: 3 }),
         (&[0, 0, 0, 10, 9, 0, 0, 0, 0, 0, 0, 0, 1, 2], DecodeError::Value { field: "caught up", value: 2 }),
     ];
     for (octets, error) in cases {

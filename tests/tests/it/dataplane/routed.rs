@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use csm_common::counter::Reason;
-use csm_common::event::{EVENT_CONNECTION, EVENT_UNRESOLVED};
+use csm_common::event::{EVENT_CONNECTION, EVENT_HANDSHAKE, EVENT_UNRESOLVED};
 use csm_common::flow::NONE;
 use csm_common::names;
 use csm_tests::rig::{ALIAS, FAR_CLIENT, NEAR_CLIENT, REALS, Rig, STRANGER, Side, VIP, be};
@@ -29,8 +29,12 @@ fn a_server_opens_tcp_to_the_client_side_untranslated() {
     }
     assert_eq!(rig.flows(names::FLOWS).len(), 2);
     let events = rig.events();
-    let [event] = events[..] else { panic!("one event, not {events:?}") };
-    assert_eq!((event.kind, event.connection.vserver, event.connection.real), (EVENT_CONNECTION, NONE, NONE));
+    // Whose it is nobody's packets tell: the peer hears of it from the answer on.
+    let [answered, proven] = events[..] else { panic!("two events, not {events:?}") };
+    assert_eq!((answered.kind, answered.expect_ack, proven.kind), (EVENT_HANDSHAKE, 21, EVENT_CONNECTION));
+    for connection in [answered.connection, proven.connection] {
+        assert_eq!((connection.vserver, connection.real), (NONE, NONE));
+    }
     assert_eq!(rig.service_count(names::VSERVER_COUNTS, 0), csm_common::counter::ServiceCount::default());
 }
 

@@ -6,7 +6,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData};
 use csm_common::address::V6;
 use csm_common::counter::Reason;
-use csm_common::event::EVENT_CONNECTION;
+use csm_common::event::{EVENT_CONNECTION, EVENT_HANDSHAKE};
 use csm_common::flow::{FLAG_REPLICATE, NONE};
 use csm_common::names;
 use csm_common::service::{Match, Pool, VSERVER_FORWARD, VSERVER_INSERVICE, VSERVER_STATIC, VserverKey};
@@ -89,10 +89,12 @@ fn a_server_leaves_as_the_virtual_address_and_hears_as_itself() {
     assert_eq!(flows.len(), 2);
     assert!(flows.iter().all(|(_, entry)| entry.flags & FLAG_REPLICATE != 0), "it is to survive this node");
     let events = rig.events();
-    let [event] = events[..] else { panic!("one event, not {events:?}") };
-    let told = event.connection;
-    assert_eq!((event.kind, told.vserver, told.real), (EVENT_CONNECTION, NONE, NONE));
-    assert_eq!((told.client_be, told.source_be), (be(server.ip), be(VIP)));
+    let [answered, proven] = events[..] else { panic!("two events, not {events:?}") };
+    assert_eq!((answered.kind, answered.expect_ack, proven.kind), (EVENT_HANDSHAKE, 21, EVENT_CONNECTION));
+    for told in [answered.connection, proven.connection] {
+        assert_eq!((told.vserver, told.real), (NONE, NONE));
+        assert_eq!((told.client_be, told.source_be), (be(server.ip), be(VIP)));
+    }
 }
 
 #[test]

@@ -56,6 +56,8 @@ fn active() -> FtReply {
             refused: 0,
             refusals: Vec::new(),
             lost: 5,
+            handshakes: 410,
+            handshakes_left_out: 7,
             compared_ms_ago: Some(740),
             last_repair: Some(RepairReply { ms_ago: 61_000, buckets: 2, entries: 37 }),
         },
@@ -156,19 +158,20 @@ fn an_active_node() {
         Some(&active()),
         false,
         &expect![[r#"
-        FT group 1, vlan 9
-         This box is active
-         Configuration is in-sync
-         priority 20, heartbeat msec 50, failover msec 150, preemption is on
-         alternate priority 10
-         peer: standby, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
-               can forward yes, eligible yes, replica complete yes, hears this box yes
-         replica: standby holds 1003 of 1003 connections, 12 of 12 sticky entries
-                  snapshot complete, lag 3 msec, refused 0, lost 5
-                  tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
-         failover: ready
-         FT messages are not authenticated, replication is not encrypted
-    "#]],
+            FT group 1, vlan 9
+             This box is active
+             Configuration is in-sync
+             priority 20, heartbeat msec 50, failover msec 150, preemption is on
+             alternate priority 10
+             peer: standby, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
+                   can forward yes, eligible yes, replica complete yes, hears this box yes
+             replica: standby holds 1003 of 1003 connections, 12 of 12 sticky entries
+                      snapshot complete, lag 3 msec, refused 0, lost 5
+                      handshakes under way told 410, left out 7
+                      tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
+             failover: ready
+             FT messages are not authenticated, replication is not encrypted
+        "#]],
     );
 }
 
@@ -187,6 +190,7 @@ fn an_active_node_in_detail() {
                    can forward yes, eligible yes, replica complete yes, hears this box yes
              replica: standby holds 1003 of 1003 connections, 12 of 12 sticky entries
                       snapshot complete, lag 3 msec, refused 0, lost 5
+                      handshakes under way told 410, left out 7
                       tables compared 740.0 msec ago, last repair 61.0 s ago of 2 buckets, 37 entries
              failover: ready
              FT messages are not authenticated, replication is not encrypted
@@ -256,6 +260,7 @@ fn a_node_out_of_sync_with_an_incomplete_replica() {
                    can forward yes, eligible yes, replica complete yes, hears this box yes
              replica: this box holds 1010 connections, 12 sticky entries, counted 900.0 msec ago
                       snapshot running, lag unknown, refused 0, lost 5
+                      handshakes under way entered 410
              failover: not ready
                        snapshot is under way
                        configurations differ
@@ -311,6 +316,8 @@ fn a_node_alone() {
         refused: 0,
         refusals: Vec::new(),
         lost: 0,
+        handshakes: 0,
+        handshakes_left_out: 0,
         compared_ms_ago: None,
         last_repair: None,
     };
@@ -381,21 +388,22 @@ fn a_standby_that_refuses_entries() {
         Some(&ft),
         false,
         &expect![[r#"
-        FT group 1, vlan 9
-         This box is standby
-         Configuration is out-of-sync
-         Timers are out-of-sync: the peer has heartbeat msec 100, failover msec 300
-         priority 20, heartbeat msec 50, failover msec 150, preemption is on
-         alternate priority 10
-         peer: standby, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
-               can forward yes, eligible yes, replica complete yes, hears this box yes
-         replica: this box holds 1010 connections, 12 sticky entries, counted 900.0 msec ago
-                  snapshot partial, lag 3 msec, refused 3, lost 5
-                  refused 3: unknown virtual server
-         failover: not ready
-                   this box's replica is not complete
-         FT messages are not authenticated, replication is not encrypted
-    "#]],
+            FT group 1, vlan 9
+             This box is standby
+             Configuration is out-of-sync
+             Timers are out-of-sync: the peer has heartbeat msec 100, failover msec 300
+             priority 20, heartbeat msec 50, failover msec 150, preemption is on
+             alternate priority 10
+             peer: standby, priority 10, heard 12 msec ago, address fe80::ff:fe00:b, node 000002000000000b
+                   can forward yes, eligible yes, replica complete yes, hears this box yes
+             replica: this box holds 1010 connections, 12 sticky entries, counted 900.0 msec ago
+                      snapshot partial, lag 3 msec, refused 3, lost 5
+                      refused 3: unknown virtual server
+                      handshakes under way entered 410
+             failover: not ready
+                       this box's replica is not complete
+             FT messages are not authenticated, replication is not encrypted
+        "#]],
     );
 }
 
