@@ -194,6 +194,8 @@ reasons! {
     DropNoMatch = "drop_no_match_policy", Drop;
     /// First packet to a virtual server that is at its `max-conns`.
     DropVserverFull = "drop_vserver_max_conns", Drop;
+    /// First packet to a virtual server whose owner is at its `maxconns`.
+    DropOwnerFull = "drop_owner_max_conns", Drop;
 }
 
 #[cfg(test)]

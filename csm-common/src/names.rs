@@ -116,7 +116,8 @@ pub const CURSORS: &str = "CURSORS";
 pub const LOADS: &str = "LOADS";
 /// Connections of a real that the controller counted, `u64` by real number.
 pub const LOAD_BASES: &str = "LOAD_BASES";
-/// Connections of a virtual server with `max-conns` that have come and gone, `u64` by [`crate::service::place_slot`].
+/// Connections of a virtual server with `max-conns` that have come and gone, `u64` by [`crate::service::place_slot`]; of an owner with
+/// `maxconns` by its number, which is one of the virtual servers' numbers.
 pub const PLACES: &str = "PLACES";
 /// Connections of such a virtual server that the controller counted, `u64` by the same.
 pub const PLACE_BASES: &str = "PLACE_BASES";

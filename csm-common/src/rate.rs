@@ -78,8 +78,10 @@ pub struct Refused {
     pub no_real: u64,
     /// By its `max-conns`.
     pub max_conns: u64,
+    /// By its owner's `maxconns`.
+    pub owner_max_conns: u64,
 }
-crate::map_type!(Refused, 32);
+crate::map_type!(Refused, 40);
 
 #[cfg(test)]
 mod tests {

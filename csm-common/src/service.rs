@@ -114,9 +114,13 @@ pub struct Vserver<A: Address = u32> {
     pub mark: u32,
     /// `max-conns`, of all its policies together; 0: no limit, and its connections are not counted.
     pub max_conns: u32,
+    /// 1 more than the number of its owner's element of `PLACES`; 0: none.
+    pub owner: u32,
+    /// `maxconns` of that owner, of all its virtual servers together; 0: no limit, and they are not counted.
+    pub owner_max_conns: u32,
 }
-crate::map_type!(Vserver, 84);
-crate::map_type!(Vserver<V6>, 120);
+crate::map_type!(Vserver, 92);
+crate::map_type!(Vserver<V6>, 128);
 
 /// Element of `PLACES` and `PLACE_BASES` for the connections of a virtual server: `number` is its own, or that of one of its policies.
 #[inline(always)]

@@ -88,11 +88,12 @@ fn take_from(bucket: *mut u64, interval_ns: u32, burst: u32, now_ns: u64) -> boo
 pub(crate) fn count(number: u32, reason: Reason) {
     let Some(refused) = maps::REFUSED.get_ptr_mut(number) else { return };
     // SAFETY: this CPU's element; the program does not nest.
-    let Refused { rate, client_rate, no_real, max_conns } = unsafe { &mut *refused };
+    let Refused { rate, client_rate, no_real, max_conns, owner_max_conns } = unsafe { &mut *refused };
     match reason {
         Reason::DropRate => *rate += 1,
         Reason::DropClientRate => *client_rate += 1,
         Reason::DropVserverFull => *max_conns += 1,
+        Reason::DropOwnerFull => *owner_max_conns += 1,
         _ => *no_real += 1,
     }
 }

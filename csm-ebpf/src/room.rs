@@ -1,7 +1,7 @@
-//! Room for a connection at a real, `maxconns` and `minconns`, and at a virtual server, `max-conns`.
+//! Room for a connection at a real, `maxconns` and `minconns`, at a virtual server, `max-conns`, and at its owner.
 //!
 //! A connection takes its place before it is made, in one step, and gives it back if it is refused after all. So however
-//! many CPUs there are, neither ever has more than it may, as far as its connections are counted (`dataplane/loads.rs` of the
+//! many CPUs there are, none of them ever has more than it may, as far as its connections are counted (`dataplane/loads.rs` of the
 //! controller says how far).
 
 use csm_common::counter::Reason;
@@ -69,15 +69,35 @@ pub(crate) fn reserve<A: Family>(number: u32, must: u32) -> bool {
     false
 }
 
-/// Whether virtual server `number` takes one more connection, which is counted from here on. Not 0 in `must`: it does, whatever it has.
-/// One without `max-conns` is not counted.
+/// Whether virtual server `number` and its owner take one more connection, which is counted from here on. Not 0 in `must`: they do,
+/// whatever they have. What has no limit is not counted.
 #[inline(always)]
 pub(crate) fn admit<A: Family>(number: u32, vserver: &Vserver<A>, must: u32) -> Result<(), Reason> {
-    if vserver.max_conns == 0 || enter(place_slot(number, vserver.policy_of), vserver.max_conns, must) {
+    if vserver.max_conns | vserver.owner_max_conns == 0 {
         return Ok(());
     }
-    rate::count(number, Reason::DropVserverFull);
-    Err(Reason::DropVserverFull)
+    let result = places(number, vserver, must);
+    if let Err(reason) = result {
+        rate::count(number, reason);
+    }
+    result
+}
+
+/// The virtual server's place first, which goes back if its owner has none: so neither counts what the other refuses for longer than
+/// that, and who is refused meanwhile by that place asks again.
+#[inline(never)]
+fn places<A: Family>(number: u32, vserver: &Vserver<A>, must: u32) -> Result<(), Reason> {
+    let slot = place_slot(number, vserver.policy_of);
+    if vserver.max_conns != 0 && !enter(slot, vserver.max_conns, must) {
+        return Err(Reason::DropVserverFull);
+    }
+    if vserver.owner_max_conns != 0 && !enter(vserver.owner.wrapping_sub(1), vserver.owner_max_conns, must) {
+        if vserver.max_conns != 0 {
+            change(slot, u64::MAX);
+        }
+        return Err(Reason::DropOwnerFull);
+    }
+    Ok(())
 }
 
 /// Takes one of `max` places; as of [`reserve`] nobody is counted who is refused, not even for a moment, unless another CPU takes the
@@ -124,10 +144,19 @@ fn count<A: Family>(number: u32, real: u32, change: u64) {
         // SAFETY: as in `reserve`.
         unsafe { atomic::fetch_add(since, change) };
     }
-    if vserver.max_conns != 0
-        && let Some(since) = maps::PLACES.get_ptr_mut(place_slot(number, vserver.policy_of))
-    {
+    if vserver.max_conns != 0 {
+        self::change(place_slot(number, vserver.policy_of), change);
+    }
+    if vserver.owner_max_conns != 0 {
+        self::change(vserver.owner.wrapping_sub(1), change);
+    }
+}
+
+/// Adds to an element of `PLACES`.
+#[inline(always)]
+fn change(slot: u32, by: u64) {
+    if let Some(since) = maps::PLACES.get_ptr_mut(slot) {
         // SAFETY: as in `enter`.
-        unsafe { atomic::fetch_add(since, change) };
+        unsafe { atomic::fetch_add(since, by) };
     }
 }

@@ -35,7 +35,7 @@ pub use ft::{
     RecorderAction, RecorderEntry, RefusalReply, RepairReply, ReplicationReply, SnapshotState, TableReply,
     UpdateCounters,
 };
-pub use limit::{BackupReply, MaxConnsReply, RateLimitReply, RefusedReply};
+pub use limit::{BackupReply, MaxConnsReply, OwnerReply, RateLimitReply, RefusedReply};
 pub use ready::{CheckGrade, CheckReply, ExplainReply, FencedReply, RankReply, ReadyReply};
 pub use standby::{StandbyReply, StandbyRouterReply, StandbyState, StandbyTrackReply};
 pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
@@ -180,6 +180,9 @@ pub struct VserverReply {
     /// `max-conns`.
     #[serde(default)]
     pub max_conns: Option<MaxConnsReply>,
+    /// `owner`.
+    #[serde(default)]
+    pub owner: Option<OwnerReply>,
     /// First packets that were refused since the start of this node.
     pub refused: RefusedReply,
     /// Seconds; 0: never.

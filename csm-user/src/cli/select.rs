@@ -59,6 +59,13 @@ pub enum Select {
     ProbeDetail(Option<String>),
     /// `policy`, and its name.
     Policy(Option<String>),
+    /// `owner [NAME] [detail]`.
+    Owner {
+        /// In capitals.
+        name: Option<String>,
+        /// All about each.
+        detail: bool,
+    },
     /// `static`.
     Static,
     /// `clear module csm N counters`.
@@ -154,6 +161,15 @@ async fn ask(client: &Client, select: Select, as_json: bool) -> Result<String, C
             let vservers: Vec<VserverReply> = client.get(path::VSERVERS).await?;
             let rows = show::policy::rows(&vservers, name.as_deref());
             written(&rows, as_json, |out, rows| show::policy::write(out, rows))
+        }
+        Select::Owner { name, detail } => {
+            let config = running(client).await?;
+            let vservers: Vec<VserverReply> = client.get(path::VSERVERS).await?;
+            let rows = show::owner::rows(&config, &vservers, name.as_deref());
+            written(&rows, as_json, |out, rows| match detail {
+                true => show::owner::write_detail(out, rows),
+                false => show::owner::write(out, rows),
+            })
         }
         Select::Static => {
             let config = running(client).await?;

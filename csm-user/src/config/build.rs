@@ -23,6 +23,7 @@ use crate::model::{
 pub(super) mod arp;
 mod ft;
 mod limit;
+mod owner;
 mod policy;
 mod probe;
 mod real;
@@ -100,6 +101,7 @@ const OPENERS: &[Id] = &[
     Id::Vserver,
     Id::StickyGroup,
     Id::Policy,
+    Id::Owner,
     Id::NamedList,
     Id::NamedList6,
     Id::FtGroup,
@@ -210,6 +212,7 @@ impl Draft {
             Section::Vserver(name) => self.vserver(name, statement),
             Section::StickyGroup(number) => sticky::apply(&mut self.config.sticky_groups, *number, statement),
             Section::Policy(name) => policy::apply(&mut self.config.policies, name, statement),
+            Section::Owner(name) => owner::apply(&mut self.config.owners, name, statement),
             Section::AccessList(family, name) => {
                 policy::list(&mut self.config.access_lists, (*family, name), statement)
             }
@@ -396,6 +399,7 @@ impl Draft {
             }
             Id::SlbPolicy => put(&mut vserver.policies, statement.name()?.clone(), no),
             Id::RateLimit => vserver.rate_limits.connections = limit::rate(statement)?,
+            Id::VserverOwner => vserver.owner = if no { None } else { Some(statement.name()?.clone()) },
             Id::VserverMaxConns => vserver.max_conns = number(statement, "COUNT", default::MAX_CONNS)?,
             Id::ClientRateLimit => vserver.rate_limits.client = limit::client_rate(statement)?,
             Id::VserverVlan => vserver.vlan = if no { None } else { Some(statement.vlan()?) },
@@ -550,6 +554,7 @@ const fn new_vserver(name: Name) -> Vserver {
         threshold: None,
         rate_limits: RateLimits { connections: None, client: None },
         max_conns: 0,
+        owner: None,
         policies: Vec::new(),
         vlan: None,
         clients: Vec::new(),

@@ -6,7 +6,7 @@ use super::grammar::{Arg, Fault, FaultKind, Piece, Syntax, Value, abbreviates, f
 use super::table;
 use super::token::Token;
 use crate::model::{
-    AccessList, Config, FtGroup, Interface, NamedReal, Natpool, Policy, Probe, Real, RouterInterface,
+    AccessList, Config, FtGroup, Interface, NamedReal, Natpool, Owner, Policy, Probe, Real, RouterInterface,
     Serverfarm, Static, StickyGroup, Vlan, Vserver,
 };
 
@@ -45,6 +45,8 @@ pub enum Mode {
     StickyGroup,
     /// `policy NAME`.
     Policy,
+    /// `owner NAME`.
+    Owner,
     /// `ip access-list standard NAME`, `ipv6 access-list NAME`.
     AccessList,
     /// Inside something that was refused: its lines are passed over.
@@ -53,7 +55,7 @@ pub enum Mode {
 
 impl Mode {
     /// Every mode that has commands, in the order of the reference.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Any,
         Self::Global,
         Self::AccessList,
@@ -71,6 +73,7 @@ impl Mode {
         Self::Ft,
         Self::Policy,
         Self::StickyGroup,
+        Self::Owner,
     ];
 
     /// Where `exit` leads, and where a command is looked up that this mode lacks.
@@ -89,6 +92,7 @@ impl Mode {
             | Self::Ft
             | Self::Policy
             | Self::StickyGroup
+            | Self::Owner
             | Self::Refused => Some(Self::Module),
             Self::Real => Some(Self::Serverfarm),
         }
@@ -114,6 +118,7 @@ impl Mode {
             Self::Ft => "ft group N vlan M",
             Self::Policy => "policy NAME",
             Self::StickyGroup => "sticky N netmask MASK",
+            Self::Owner => "owner NAME",
             Self::AccessList => "ip access-list standard NAME, ipv6 access-list NAME",
             Self::Refused => "a refused section",
         }
@@ -206,6 +211,11 @@ pub enum Id {
     ClientRateLimit,
     MaxConns,
     VserverMaxConns,
+    VserverOwner,
+    Owner,
+    ContactInfo,
+    BillingInfo,
+    OwnerMaxConns,
     MinConns,
     FtGroup,
     Priority,
@@ -306,6 +316,7 @@ pub enum Print {
     AccessList(fn(&AccessList) -> Vec<String>),
     StickyGroup(fn(&StickyGroup) -> Vec<String>),
     Policy(fn(&Policy) -> Vec<String>),
+    Owner(fn(&Owner) -> Vec<String>),
     Serverfarm(fn(&Serverfarm) -> Vec<String>),
     Real(fn(&Real) -> Vec<String>),
     Vserver(fn(&Vserver) -> Vec<String>),
@@ -509,11 +520,9 @@ impl Miss {
 pub fn find_in(mode: Mode, negated: bool, words: &[Token<'_>]) -> Result<Match, Miss> {
     let Some(first) = words.first() else { return Err(Miss::Unknown) };
     let here = || table::commands().filter(|command| command.mode == mode || command.mode == Mode::Any);
-    let Some(example) = here().find(|command| command.begins_with(first.text)) else {
-        return Err(Miss::Unknown);
-    };
-    let mut keywords: Vec<&'static str> =
-        here().filter(|command| command.begins_with(first.text)).map(Command::keyword).collect();
+    let begun = || here().filter(|command| command.begins_with(first.text));
+    let Some(example) = begun().next() else { return Err(Miss::Unknown) };
+    let mut keywords: Vec<&'static str> = begun().map(Command::keyword).collect();
     keywords.sort_unstable();
     keywords.dedup();
     let exact = keywords.iter().copied().find(|keyword| keyword.eq_ignore_ascii_case(first.text));

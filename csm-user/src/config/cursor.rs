@@ -57,6 +57,7 @@ impl Cursor {
             Mode::Refused => "config-refused",
             Mode::Policy => "config-slb-policy",
             Mode::StickyGroup => "config-slb-sticky-ip",
+            Mode::Owner => "config-slb-owner",
             Mode::AccessList if last.starts_with("ipv6") => "config-ipv6-acl",
             Mode::AccessList => "config-std-nacl",
             Mode::Interface => "config-if",

@@ -47,6 +47,9 @@ pub enum Kind {
     Text8,
     /// Text of a probe: 1–255 characters, case counts.
     Text255,
+    /// All words to the end of the line, or to one that begins with `!`, with one blank between them: 1–255 characters, case counts.
+    /// Last in its command.
+    Line,
     /// Path of a request: begins with a slash, 1–255 characters.
     Path,
     /// Name of a field of a request's head: letters, digits, `-` and `_`.
@@ -211,7 +214,7 @@ impl Kind {
             Self::Name => "a name".to_owned(),
             Self::Interface => "the name of an interface".to_owned(),
             Self::Unit => "slot and port".to_owned(),
-            Self::Text8 | Self::Text255 => "a text".to_owned(),
+            Self::Text8 | Self::Text255 | Self::Line => "a text".to_owned(),
             Self::Path => "a path".to_owned(),
             Self::Field => "the name of a field".to_owned(),
             Self::Domain => "the name of a host".to_owned(),
@@ -251,7 +254,7 @@ impl Kind {
             Self::Vlans => digit,
             Self::Unit => digit && (word.contains('/') || word.parse::<u16>().is_ok()),
             Self::Name | Self::Interface | Self::Key | Self::ObscuredKey | Self::Text8 => true,
-            Self::Text255 | Self::Path | Self::Field | Self::Domain | Self::Mac => true,
+            Self::Text255 | Self::Line | Self::Path | Self::Field | Self::Domain | Self::Mac => true,
         }
     }
 
@@ -296,6 +299,12 @@ impl Kind {
                     false => Err(format!("`{word}` is not a text of 1-8 printable ASCII characters")),
                 }
             }
+            Self::Line => match (1..=255).contains(&word.len())
+                && word.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+            {
+                true => Ok(Value::Text(word.to_owned())),
+                false => Err("this is not a text of 1-255 printable ASCII characters".to_owned()),
+            },
             Self::Text255 | Self::Path | Self::Field | Self::Domain => match asked(self, word) {
                 true => Ok(Value::Text(word.to_owned())),
                 false => Err(format!("`{word}` is not {}", self.rule())),

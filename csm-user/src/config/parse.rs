@@ -57,6 +57,8 @@ pub(super) enum Section {
     StickyGroup(u8),
     /// A policy.
     Policy(Name),
+    /// An owner.
+    Owner(Name),
     /// An access list.
     AccessList(Family, Name),
     /// The FT group.
@@ -91,6 +93,7 @@ impl Section {
             Self::Vserver(_) => Mode::Vserver,
             Self::StickyGroup(_) => Mode::StickyGroup,
             Self::Policy(_) => Mode::Policy,
+            Self::Owner(_) => Mode::Owner,
             Self::AccessList(..) => Mode::AccessList,
             Self::Ft => Mode::Ft,
             Self::Lost(mode, _) => *mode,
@@ -113,6 +116,7 @@ impl Section {
             | Self::Vserver(_)
             | Self::Policy(_)
             | Self::StickyGroup(_)
+            | Self::Owner(_)
             | Self::Ft => Self::Module,
             Self::Real(farm, ..) => Self::Serverfarm(farm.clone()),
             Self::Lost(_, parent) => (**parent).clone(),
@@ -528,6 +532,7 @@ fn opened(statement: &Statement, mode: Mode) -> Option<Section> {
         Mode::Vserver => Section::Vserver(name()?),
         Mode::StickyGroup => Section::StickyGroup(statement.number("GROUP")?),
         Mode::Policy => Section::Policy(name()?),
+        Mode::Owner => Section::Owner(name()?),
         Mode::AccessList if statement.id == Id::NamedList6 => Section::AccessList(Family::V6, name()?),
         Mode::AccessList => Section::AccessList(Family::V4, name()?),
         Mode::Ft => Section::Ft,

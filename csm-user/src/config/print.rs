@@ -98,6 +98,12 @@ pub fn print(config: &Config) -> String {
             _ => Vec::new(),
         });
     }
+    for owner in &config.owners {
+        out.section(1, Mode::Owner, |print| match print {
+            Print::Owner(line) => line(owner),
+            _ => Vec::new(),
+        });
+    }
     for vserver in &config.vservers {
         out.section(1, Mode::Vserver, |print| match print {
             Print::Vserver(line) => line(vserver),

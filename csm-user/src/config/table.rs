@@ -18,6 +18,7 @@ use crate::model::{CHANNELS_MAX, ChannelPort, PortMode, Trunk, VlanRole, VlanSet
 
 mod arp;
 mod authentication;
+mod owner;
 mod policy;
 mod probe;
 mod serverfarm;
@@ -82,6 +83,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> + Clone {
         .chain(serverfarm::APPLIED)
         .chain(sticky::APPLIED)
         .chain(policy::APPLIED)
+        .chain(owner::APPLIED)
         .chain(vserver::APPLIED)
         .chain(authentication::APPLIED)
         .chain(witness::APPLIED)

@@ -162,7 +162,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         Effect::Note("it has no effect on a virtual server of layer 4"),
     ),
     Command::refused(Vserver, &[Word("advertise", ""), Rest], "route health injection comes later", DROP),
-    Command::refused(Vserver, &[Word("owner", ""), Rest], LATER, DROP),
     Command::refused(
         Vserver,
         &[
@@ -234,7 +233,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         BOTH,
         ONE,
     ),
-    Command::refused(Module, &[Word("owner", ""), Rest], LATER, DROP).opens(Mode::Refused),
     Command::refused(Module, &[Word("script", ""), Rest], "scripts are not supported", DROP)
         .opens(Mode::Refused),
     Command::refused(Module, &[Word("dfp", ""), Rest], "DFP is not supported", DROP).opens(Mode::Refused),

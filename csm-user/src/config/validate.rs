@@ -375,9 +375,9 @@ impl<'a> Checker<'a> {
             // A VLAN of a trunk has a veth, too.
             (interfaces.len() + 2 * self.config.vlan_ids().count(), limits::PORTS_MAX, "ports and VLANs"),
             (
-                faces().count() + backups,
+                faces().count() + backups + self.config.owners.len(),
                 limits::VSERVERS_MAX,
-                "virtual servers, their policies and their backup farms",
+                "virtual servers, their policies, their backup farms and their owners",
             ),
             (
                 vservers.len() + 2 * vlans.len() + pooled,

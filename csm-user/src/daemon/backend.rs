@@ -13,9 +13,10 @@ use super::{conns, counts, policies, replies};
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
     ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, ExplainReply, FtReply,
-    MaxConnsReply, NeighbourReply, Protocol, ROWS_MAX, RateLimitReply, ReadyReply, RealReply, RealState,
-    ReasonCount, Replicate, ServerfarmReply, StandbyReply, StickiesReply, StickyAddress, StickyReply,
-    StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState, WalkReply,
+    MaxConnsReply, NeighbourReply, OwnerReply, Protocol, ROWS_MAX, RateLimitReply, ReadyReply, RealReply,
+    RealState, ReasonCount, Replicate, ServerfarmReply, StandbyReply, StickiesReply, StickyAddress,
+    StickyReply, StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState,
+    WalkReply,
 };
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::inband;
@@ -187,6 +188,7 @@ impl Backend for Node {
             Reason::DropNoReal,
             Reason::DropMaxConns,
             Reason::DropVserverFull,
+            Reason::DropOwnerFull,
             Reason::DropNoPolicy,
             Reason::DropTableFull,
             Reason::DropShare,
@@ -278,6 +280,7 @@ impl Node {
                 rate_limit(limit.rate, Some(bits))
             }),
             max_conns: self.max_conns(vserver, index)?,
+            owner: self.owner(config, vserver)?,
             refused: sums.refused,
             idle_s: vserver.idle.as_secs(),
             pending_s: vserver.pending.as_secs(),
@@ -312,6 +315,17 @@ impl Node {
         }
         let connections = index.map_or(Ok(0), |number| self.counters.places(number))?;
         Ok(Some(MaxConnsReply { limit: vserver.max_conns, connections }))
+    }
+
+    fn owner(&self, config: &Config, vserver: &Vserver) -> Result<Option<OwnerReply>, Fault> {
+        let Some(owner) = config.owner_of(vserver) else { return Ok(None) };
+        let id = StableId::of_owner(&owner.name);
+        let desired = self.desired();
+        let number = desired.bare.iter().find(|(_, known)| **known == id).map(|(number, _)| *number);
+        let connections = number.map_or(Ok(0), |number| self.counters.places(number))?;
+        let max_conns =
+            (owner.max_conns != 0).then_some(MaxConnsReply { limit: owner.max_conns, connections });
+        Ok(Some(OwnerReply { name: owner.name.to_string(), max_conns }))
     }
 
     fn real_reply(&self, farm: &Serverfarm, real: &Real) -> Result<RealReply, Fault> {

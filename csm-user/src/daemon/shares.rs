@@ -51,7 +51,7 @@ impl Shares {
             before.saturating_sub(now.get(&slot).copied().unwrap_or(before))
         };
         let desired = self.planner.desired();
-        let own = |number: &&u32| !desired.backups.contains_key(number);
+        let own = |number: &&u32| !desired.bare.contains_key(number);
         let of = |family| -> Vec<u32> {
             match family {
                 Family::V4 => desired.contents.vservers.keys().filter(own).copied().collect(),

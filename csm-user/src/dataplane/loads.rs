@@ -62,8 +62,8 @@ fn slots<A: Wire>(contents: &Contents<A>) -> impl Iterator<Item = u32> {
     contents.rings.iter().filter(move |(number, _)| least(number)).flat_map(|(_, ring)| ring.iter().copied())
 }
 
-/// The elements of `PLACES`, each with the numbers of virtual servers and policies whose connections it counts. Those without a
-/// limit, too, which the program does not count: one that is given a limit is to know what it has.
+/// The elements of `PLACES`, virtual servers' and owners', each with the numbers of virtual servers and policies whose connections it
+/// counts. Those without a limit, too, which the program does not count: one that is given a limit is to know what it has.
 #[must_use]
 pub fn places(desired: &Desired) -> BTreeMap<u32, BTreeSet<u32>> {
     let mut places: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
@@ -74,7 +74,10 @@ pub fn places(desired: &Desired) -> BTreeMap<u32, BTreeSet<u32>> {
 }
 
 fn counted<A: Wire>(contents: &Contents<A>) -> impl Iterator<Item = (u32, u32)> {
-    contents.vservers.iter().map(|(&number, vserver)| (place_slot(number, vserver.policy_of), number))
+    contents.vservers.iter().flat_map(|(&number, vserver)| {
+        let own = place_slot(number, vserver.policy_of);
+        [Some(own), vserver.owner.checked_sub(1)].into_iter().flatten().map(move |slot| (slot, number))
+    })
 }
 
 /// The bases of `places` after a walk that found `counted` connections of each virtual server, as of [`Rotation::bases`].
@@ -177,15 +180,15 @@ impl Rotation {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::time::Duration;
 
     use csm_common::service::load;
 
     use super::{Farm, Rotation, farms, place_bases, places};
     use crate::dataplane::plan::tests::{dual_stack, figure_7_1, hops, name};
-    use crate::dataplane::plan::{Assignments, HealthView, plan};
-    use crate::model::{Backup, Config, Serverfarm};
+    use crate::dataplane::plan::{Assignments, Desired, HealthView, plan};
+    use crate::model::{Backup, Config, Owner, Serverfarm};
 
     fn farm(slowstart_s: u64, reals: &[(u32, Option<u32>)]) -> Vec<Farm> {
         vec![Farm { slowstart: Duration::from_secs(slowstart_s), reals: reals.iter().copied().collect() }]
@@ -237,6 +240,43 @@ mod tests {
         assert_eq!(places.keys().copied().collect::<Vec<_>>(), numbers);
         assert!(numbers.iter().all(|number| places[number] == [*number].into()));
         assert!(!desired.contents.vservers.is_empty() && !desired.contents6.vservers.is_empty());
+    }
+
+    #[test]
+    fn an_owner_has_the_connections_of_all_its_virtual_servers_and_a_number_that_stays() {
+        let mut config = dual_stack();
+        config.vservers.iter_mut().for_each(|vserver| vserver.owner = Some(name("US")));
+        let hops = hops(&config);
+        let mut numbers = Assignments::default();
+        let mut planned =
+            |config: &Config| plan(config, &HealthView::default(), &hops, &mut numbers).expect("a plan");
+        config.owners.push(Owner::new(name("US")));
+        let desired = planned(&config);
+        let all: BTreeSet<u32> = desired.vservers.keys().copied().collect();
+        let known = places(&desired);
+        let slot = *desired.bare.first_key_value().expect("the owner's number").0;
+        assert!(!all.contains(&slot) && !desired.contents.vservers.contains_key(&slot), "{known:?}");
+        assert_eq!(
+            (known.len(), &known[&slot]),
+            (all.len() + 1, &all),
+            "of both families, before it has a limit"
+        );
+        let limits = |desired: &Desired| -> BTreeSet<(u32, u32)> {
+            let of = desired.contents.vservers.values().map(|entry| (entry.owner, entry.owner_max_conns));
+            of.chain(desired.contents6.vservers.values().map(|entry| (entry.owner, entry.owner_max_conns)))
+                .collect()
+        };
+        assert_eq!(limits(&desired), [(slot + 1, 0)].into());
+        config.owners[0].max_conns = 9;
+        let desired = planned(&config);
+        assert_eq!((limits(&desired), places(&desired)), ([(slot + 1, 9)].into(), known));
+        config.vservers.remove(0);
+        let desired = planned(&config);
+        let left: BTreeSet<u32> = desired.vservers.keys().copied().collect();
+        assert!(left.len() < all.len() && places(&desired)[&slot] == left, "whoever is left");
+        let kept: Vec<_> = numbers.vservers.iter().map(|(number, id)| (number, *id)).collect();
+        let restored = plan(&config, &HealthView::default(), &hops, &mut Assignments::restored(kept, []));
+        assert_eq!(places(&restored.expect("a plan")), places(&desired), "after a restart in place");
     }
 
     #[test]

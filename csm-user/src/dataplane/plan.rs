@@ -167,8 +167,8 @@ pub struct Desired {
     pub contents6: Contents<V6>,
     /// Which vserver has which number.
     pub vservers: BTreeMap<u32, VserverName>,
-    /// Numbers of virtual servers that describe a backup farm, and nobody's connections bear.
-    pub backups: BTreeMap<u32, StableId>,
+    /// Numbers of virtual servers that describe a backup farm, or that are an owner's, and nobody's connections bear.
+    pub bare: BTreeMap<u32, StableId>,
     /// Which real has which number.
     pub reals: BTreeMap<u32, RealName>,
     /// For next hops of replicas.
@@ -256,7 +256,7 @@ pub fn plan(
     desired.contents6 = of_family(config, ports, health, hops, numbers, &mut desired)?;
     let walk = numbers.walk;
     let named = desired.vservers.values().map(|known| known.id);
-    let wanted: HashSet<StableId> = named.chain(desired.backups.values().copied()).collect();
+    let wanted: HashSet<StableId> = named.chain(desired.bare.values().copied()).collect();
     numbers.vservers.retain(|id| wanted.contains(id), walk);
     numbers.down.retain(|id| wanted.contains(id));
     numbers.up.retain(|id| wanted.contains(id));

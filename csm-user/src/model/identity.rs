@@ -33,6 +33,12 @@ impl StableId {
         Self(fnv1a(format!("backup {}", self.0).as_bytes()))
     }
 
+    /// Of an owner.
+    #[must_use]
+    pub fn of_owner(name: &Name) -> Self {
+        Self(fnv1a(format!("owner {name}").as_bytes()))
+    }
+
     /// Of a real: its farm, address and port (0: the virtual server's).
     #[must_use]
     pub fn of_real(farm: &Name, address: IpAddr, port: Option<u16>) -> Self {

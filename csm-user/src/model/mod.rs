@@ -20,6 +20,7 @@ mod limit;
 mod name;
 mod named;
 mod natpool;
+mod owner;
 mod policy;
 mod port;
 mod probe;
@@ -40,6 +41,7 @@ pub use limit::{Backup, ClientRateLimit, ConnectionLimit, RateLimit, RateLimits,
 pub use name::{NAME_MAX, Name, VlanId};
 pub use named::{BackupReal, Failaction, NamedReal};
 pub use natpool::Natpool;
+pub use owner::Owner;
 pub use policy::{AccessLine, AccessList, Face, NUMBERED_MAX, Policy};
 
 pub use port::{
@@ -96,6 +98,8 @@ pub struct Config {
     pub sticky_groups: Vec<StickyGroup>,
     /// `policy NAME`.
     pub policies: Vec<Policy>,
+    /// `owner NAME`.
+    pub owners: Vec<Owner>,
     /// `vserver NAME`.
     pub vservers: Vec<Vserver>,
     /// `ft group N vlan M`.
@@ -364,6 +368,8 @@ pub struct Vserver {
     pub rate_limits: RateLimits,
     /// `max-conns N`: connections at once, half-open ones included; default 0, no limit.
     pub max_conns: u32,
+    /// `owner NAME`.
+    pub owner: Option<Name>,
     /// `slb-policy NAME`, several: the first whose clients they are serves them, before the farm.
     pub policies: Vec<Name>,
     /// `vlan N`: only from this VLAN.

@@ -139,6 +139,7 @@ mod tests {
             threshold: None,
             rate_limits: RateLimits::default(),
             max_conns: 0,
+            owner: None,
             vlan: None,
             clients: vec![],
             unidirectional: None,
@@ -183,6 +184,7 @@ mod tests {
             variables: crate::model::Variables::default(),
             access_lists: vec![],
             sticky_groups: vec![],
+            owners: vec![],
             policies: vec![],
             serverfarms: vec![Serverfarm {
                 probes: vec![probe.name.clone()],

@@ -33,7 +33,15 @@ impl Random {
     /// traffic whatever may change while connections go on.
     #[must_use]
     pub fn edit(&mut self) -> String {
-        match self.below(12) {
+        match self.below(13) {
+            12 => {
+                let name = self.of(&["O1", "O2"]);
+                match self.below(4) {
+                    0 => format!("no owner {name}\n"),
+                    1 => format!("owner {name}\n no maxconns\n"),
+                    _ => format!("owner {name}\n maxconns {}\n", 50 + self.below(50)),
+                }
+            }
             0..=3 => self.farm(),
             4..=7 => self.vserver(),
             8 => self.of_traffic(),
@@ -82,7 +90,8 @@ impl Random {
         let address =
             self.of(&["192.158.38.31", "192.158.38.32", "192.158.38.40", "192.158.50.0 255.255.255.0"]);
         let service = self.of(&["tcp www", "tcp 8080", "udp 53", "any", "tcp 0"]);
-        let line = match self.below(12) {
+        let line = match self.below(13) {
+            12 => self.of(&["owner O1", "owner O2", "no owner"]).to_owned(),
             0 => return format!("no vserver {name}\n"),
             1 => "no inservice".to_owned(),
             2 => format!("idle {}", 600 + self.below(100)),

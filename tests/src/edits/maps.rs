@@ -131,6 +131,8 @@ impl Reader<'_> {
             if sticky_group == PRIVATE + number { "its own".to_owned() } else { sticky_group.to_string() };
         let ring = self.contents.rings.get(&number).map_or(&[][..], Vec::as_slice);
         let limits = (vserver.rate, vserver.client_rate, ip(vserver.client_rate_mask_be), vserver.max_conns);
+        let its = |other: &&Vserver| vserver.owner != 0 && other.owner == vserver.owner;
+        let limits = (limits, self.contents.vservers.values().filter(its).count(), vserver.owner_max_conns);
         // Nothing leads to the backup's element but this.
         let backup =
             if flags & VSERVER_BACKUP == 0 { "none".to_owned() } else { self.vserver(vserver.backup) };

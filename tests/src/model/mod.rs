@@ -88,7 +88,7 @@ pub struct Model {
     direct: HashSet<Key>,
     /// Connections of a real that count for its load.
     pub loads: BTreeMap<u32, i64>,
-    /// Connections of a virtual server with a limit, as far as both know of them.
+    /// Connections of a virtual server or an owner with a limit, as far as both know of them.
     pub places: BTreeMap<u32, i64>,
     /// Turns taken, by virtual server.
     turns: HashMap<u32, usize>,
@@ -456,8 +456,11 @@ impl Model {
     /// One more or less at a connection's virtual server, and on its real, where that decides who gets the next one.
     fn load(&mut self, id: u32, by: i64) {
         let Some((service, real)) = self.tables.conn(id).service else { return };
-        if self.scene.numbered(service).max != 0 {
-            *self.places.entry(service).or_default() += by;
+        let limited = self.scene.numbered(service);
+        let own = (limited.max != 0).then_some(service);
+        let of_owner = limited.owner.filter(|(_, max)| *max != 0).map(|(number, _)| number);
+        for number in [own, of_owner].into_iter().flatten() {
+            *self.places.entry(number).or_default() += by;
         }
         let Some(real) = real else { return };
         if matches!(self.scene.numbered(service).choice, Choice::Least(_)) {

@@ -158,11 +158,19 @@ impl Model {
         Ok((conn, pool))
     }
 
-    /// Whether a virtual server may have one more connection.
+    /// Whether a virtual server and its owner may have one more connection.
     fn has_room(&self, service: &Service, must: bool) -> Result<(), Reason> {
-        let has = self.places.get(&service.number).copied().unwrap_or(0);
-        let full = service.max != 0 && has >= i64::from(service.max);
-        if full && !must { Err(Reason::DropVserverFull) } else { Ok(()) }
+        let full = |number, max| {
+            let has = self.places.get(&number).copied().unwrap_or(0);
+            !must && max != 0 && has >= i64::from(max)
+        };
+        if full(service.number, service.max) {
+            return Err(Reason::DropVserverFull);
+        }
+        match service.owner {
+            Some((number, max)) if full(number, max) => Err(Reason::DropOwnerFull),
+            _ => Ok(()),
+        }
     }
 
     /// By stickiness, hash, or in turn.

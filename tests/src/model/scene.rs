@@ -206,6 +206,8 @@ pub struct Service {
     pub dscp: Option<u8>,
     /// Connections that it may have at once; 0: any number.
     pub max: u32,
+    /// Whose it is, by the number where its connections are counted, and how many that one may have.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// Where a server's packet that belongs to no known connection comes from, and so whose it is.

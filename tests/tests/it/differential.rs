@@ -130,6 +130,7 @@ fn agree(make: impl FnOnce() -> anyhow::Result<Rig>, share: u64) -> BTreeMap<&'s
             Reason::DropSourceRoute,
             Reason::DropStatic,
             Reason::DropVserverFull,
+            Reason::DropOwnerFull,
             Reason::DropStandby,
             Reason::DropRelay,
             Reason::ForwardedRebuilt,
@@ -391,14 +392,10 @@ impl Bench {
             assert_eq!(found, load, "CSM_MODEL_SEED={seed}: connections of real {real}");
         }
         let places: Array<MapData, u64> = self.rig.map(names::PLACES);
-        for service in self.model.scene.services.iter().filter(|service| service.max != 0) {
-            let found = places.get(&service.number, 0).expect("PLACES").cast_signed();
-            let expected = self.model.places.get(&service.number).copied().unwrap_or(0);
-            assert_eq!(
-                found, expected,
-                "CSM_MODEL_SEED={seed}: connections of virtual server {}",
-                service.number
-            );
+        for number in self.model.scene.services.iter().flat_map(scene::limits) {
+            let found = places.get(&number, 0).expect("PLACES").cast_signed();
+            let expected = self.model.places.get(&number).copied().unwrap_or(0);
+            assert_eq!(found, expected, "CSM_MODEL_SEED={seed}: connections that count for {number}");
         }
         for (name, sums) in
             [(names::VSERVER_COUNTS, &self.model.sums), (names::REAL_COUNTS, &self.model.real_sums)]
@@ -440,8 +437,8 @@ impl Bench {
         self.note_sorts();
         maps::empty::<u32>(&self.rig);
         maps::empty::<V6>(&self.rig);
-        for service in &self.model.scene.services {
-            self.rig.change(names::PLACES, service.number, |places: &mut u64| *places = 0);
+        for number in self.model.scene.services.iter().flat_map(scene::limits) {
+            self.rig.change(names::PLACES, number, |places: &mut u64| *places = 0);
         }
         self.model.clear();
         self.rig.forget_events();

@@ -329,6 +329,7 @@ pub(super) fn config() -> Config {
             threshold: None,
             rate_limits: RateLimits::default(),
             max_conns: 0,
+            owner: None,
             policies: vec![],
             vlan: None,
             clients: vec![],

@@ -91,6 +91,7 @@ pub(super) fn both() -> Config {
         threshold: None,
         rate_limits: RateLimits::default(),
         max_conns: 0,
+        owner: None,
         sticky: Some(Sticky { minutes: 1, group: 7, bits: 32, bits6: 64, address: StickyAddress::Source }),
         replicate_sticky: true,
         ..config.vservers[0].clone()

@@ -37,9 +37,21 @@ pub struct RefusedReply {
     /// At its `max-conns`.
     #[serde(default)]
     pub max_conns: u64,
+    /// Its owner at its `maxconns`.
+    #[serde(default)]
+    pub owner_max_conns: u64,
 }
 
-/// How many connections a virtual server may have at once.
+/// Whose a virtual server is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OwnerReply {
+    /// The owner's name.
+    pub name: String,
+    /// Its `maxconns`, of all its virtual servers together.
+    pub max_conns: Option<MaxConnsReply>,
+}
+
+/// How many connections a virtual server, or an owner, may have at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MaxConnsReply {
     /// The limit.

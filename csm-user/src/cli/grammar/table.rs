@@ -17,12 +17,11 @@ pub(super) struct Command {
 }
 
 /// What `show module csm N` of a CSM has besides, and why it is not here.
-const REFUSED: [(&str, &str); 10] = [
+const REFUSED: [(&str, &str); 9] = [
     ("capp", "CAPP is not supported"),
     ("dfp", "DFP is not supported"),
     ("map", "it works on layer 7"),
     ("memory", "the tables do not grow: `check host FILE` says what they take"),
-    ("owner", "there are no owners of virtual servers"),
     ("pvlan", "private VLANs are the switch's"),
     ("redirect", "it works on layer 7"),
     ("script", "scripts are not supported"),
@@ -59,6 +58,22 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         syntax: "show module csm SLOT policy POLICY",
         request: |v| select(v, Select::Policy(Some(name(v, "POLICY")))),
+    },
+    Command {
+        syntax: "show module csm SLOT owner",
+        request: |v| select(v, Select::Owner { name: None, detail: false }),
+    },
+    Command {
+        syntax: "show module csm SLOT owner detail",
+        request: |v| select(v, Select::Owner { name: None, detail: true }),
+    },
+    Command {
+        syntax: "show module csm SLOT owner OWNER",
+        request: |v| select(v, Select::Owner { name: Some(name(v, "OWNER")), detail: false }),
+    },
+    Command {
+        syntax: "show module csm SLOT owner OWNER detail",
+        request: |v| select(v, Select::Owner { name: Some(name(v, "OWNER")), detail: true }),
     },
     Command { syntax: "show module csm SLOT static", request: |v| select(v, Select::Static) },
     Command {
@@ -292,6 +307,7 @@ pub(super) const WORDS: &[Continuation] = &[
     Continuation { word: "arp-cache", help: "ask for all next hops again" },
     Continuation { word: "counters", help: "count from 0 again" },
     Continuation { word: "policy", help: "what virtual servers do with a client" },
+    Continuation { word: "owner", help: "whose virtual servers are" },
     Continuation { word: "static", help: "connections that servers open" },
     Continuation { word: "cancel", help: "call off what waits for its time" },
     Continuation { word: "delete", help: "what a directory holds" },
@@ -368,6 +384,7 @@ pub(super) const WORDS: &[Continuation] = &[
     Continuation { word: "GROUP", help: "sticky group, 0-255" },
     Continuation { word: "POOL", help: "name of a pool" },
     Continuation { word: "PROBE", help: "name of a probe" },
+    Continuation { word: "OWNER", help: "name of an owner" },
     Continuation { word: "POLICY", help: "name of a policy" },
     Continuation { word: "VLAN", help: "number of a VLAN" },
     Continuation { word: "LINES", help: "0-512" },

@@ -163,6 +163,7 @@ fn an_unknown_word_gets_a_caret_and_what_could_stand_there() {
               conns            connections
               ft               fault tolerance
               natpool          pools of client NAT
+              owner            whose virtual servers are
               policy           what virtual servers do with a client
               probe            health probes
               reals            real servers

@@ -70,7 +70,8 @@ fn decisions(out: &mut impl Write, counters: &CountersReply) -> fmt::Result {
     let no_match = counters.packets(Reason::DropNoVserver) + counters.packets(Reason::DropNoMatch);
     let no_real = counters.packets(Reason::DropNoReal);
     let denied = counters.packets(Reason::DropDirect);
-    let full = counters.packets(Reason::DropTableFull) + counters.packets(Reason::DropVserverFull);
+    let full = [Reason::DropTableFull, Reason::DropVserverFull, Reason::DropOwnerFull];
+    let full: u64 = full.map(|reason| counters.packets(reason)).iter().sum();
     let rejected = no_policy + no_match + no_real + denied + full;
     writeln!(out, "L4 Load-Balanced Decisions:{}", counters.packets(Reason::ForwardedNew))?;
     writeln!(out, "L4 Rejected Connections:   {rejected}")?;

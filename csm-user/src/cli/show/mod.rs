@@ -8,6 +8,7 @@ pub mod counter;
 pub mod ft;
 pub mod natpool;
 pub mod neighbour;
+pub mod owner;
 pub mod policy;
 pub mod probe;
 pub mod ready;

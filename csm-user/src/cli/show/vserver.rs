@@ -103,6 +103,19 @@ fn limits(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
     if let Some(MaxConnsReply { limit, connections }) = vserver.max_conns {
         writeln!(out, "  max conns = {limit}, now = {connections}, refused = {}", refused.max_conns)?;
     }
+    if let Some(owner) = &vserver.owner {
+        write!(out, "  owner = {}", owner.name)?;
+        match owner.max_conns {
+            Some(MaxConnsReply { limit, connections }) => {
+                writeln!(
+                    out,
+                    ", max conns = {limit}, now = {connections}, refused = {}",
+                    refused.owner_max_conns
+                )?;
+            }
+            None => writeln!(out)?,
+        }
+    }
     if refused.no_real > 0 {
         writeln!(out, "  refused for want of a real = {}", refused.no_real)?;
     }
@@ -157,7 +170,7 @@ pub(super) mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::api::reply::{Protocol, RefusedReply};
+    use crate::api::reply::{OwnerReply, Protocol, RefusedReply};
 
     pub(in crate::cli::show) fn vservers() -> Vec<VserverReply> {
         let web = VserverReply {
@@ -178,7 +191,17 @@ pub(super) mod tests {
             rate_limit: Some(RateLimitReply { per_second: 1000, burst: 200, prefix_length: None }),
             client_rate_limit: Some(RateLimitReply { per_second: 10, burst: 10, prefix_length: Some(24) }),
             max_conns: Some(MaxConnsReply { limit: 500, connections: 14 }),
-            refused: RefusedReply { rate_limit: 7, client_rate_limit: 12, no_real: 3, max_conns: 2 },
+            owner: Some(OwnerReply {
+                name: "SHOP".to_owned(),
+                max_conns: Some(MaxConnsReply { limit: 900, connections: 31 }),
+            }),
+            refused: RefusedReply {
+                rate_limit: 7,
+                client_rate_limit: 12,
+                no_real: 3,
+                max_conns: 2,
+                owner_max_conns: 4,
+            },
             idle_s: 3600,
             pending_s: 30,
             replicate: Replicate::default(),
@@ -201,6 +224,7 @@ pub(super) mod tests {
             rate_limit: None,
             client_rate_limit: None,
             max_conns: None,
+            owner: None,
             refused: RefusedReply::default(),
             replicate: Replicate { connection: true, sticky: true },
             sticky: Some(StickyRule {
@@ -258,6 +282,7 @@ pub(super) mod tests {
                   rate limit = 1000 conns/s, burst 200, refused = 7
                   client rate limit = 10 conns/s, burst 10 of each /24, refused = 12
                   max conns = 500, now = 14, refused = 2
+                  owner = SHOP, max conns = 900, now = 31, refused = 4
                   refused for want of a real = 3
                   Default policy:
                     server farm = FARM, backup = SORRY, sticky

@@ -70,6 +70,14 @@ impl Matcher<'_> {
                 self.take(name, Value::Text(joined));
                 self.at += 1;
             }
+            Piece::Slot(name, Kind::Line, _) => {
+                let words: Vec<&str> = self.words[self.at..].iter().map(|word| word.text).collect();
+                match Kind::Line.read(name, &words.join(" ")) {
+                    Ok(value) => self.take(name, value),
+                    Err(message) => return Err(Fault { at: self.at, kind: FaultKind::Value(message) }),
+                }
+                self.at = self.words.len();
+            }
             Piece::Slot(name, kind, _) => match kind.read(name, word) {
                 Ok(value) => self.take(name, value),
                 Err(message) => return Err(Fault { at: self.at, kind: FaultKind::Value(message) }),

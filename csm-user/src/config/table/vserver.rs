@@ -227,6 +227,14 @@ pub(super) static APPLIED: &[Command] = &[
     .restores(Some(default::MAX_CONNS))
     .prints(Print::Vserver(|vserver| unless(default::MAX_CONNS, "max-conns", vserver.max_conns.into()))),
     Command::new(
+        Id::VserverOwner,
+        Vserver,
+        &[Word("owner", "Whose it is"), Slot("NAME", Kind::Name, "An owner of this configuration")],
+        "Names the owner, whose `maxconns` holds for all its virtual servers together.",
+    )
+    .restores(None)
+    .prints(Print::Vserver(|vserver| vserver.owner.iter().map(|name| format!("owner {name}")).collect())),
+    Command::new(
         Id::Sticky,
         Vserver,
         &[

@@ -18,6 +18,7 @@ use crate::model::{
     VlanId, VlanRole, VlanSet, Vmac, Vserver, XdpMode, channel_name,
 };
 
+mod owners;
 mod policies;
 mod ports;
 mod probes;
@@ -315,6 +316,7 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
             threshold: None,
             rate_limits,
             max_conns: max_conns.unwrap_or(0),
+            owner: None,
             policies: Vec::new(),
             vlan: vlan.map(vlan_id),
             clients,
@@ -475,18 +477,15 @@ fn config() -> impl Strategy<Value = Config> {
                         natpools,
                         statics,
                         named_reals: named_reals(),
-                        arps: Vec::new(),
-                        variables: crate::model::Variables::default(),
                         serverfarms,
-                        access_lists: Vec::new(),
-                        sticky_groups: Vec::new(),
-                        policies: Vec::new(),
                         vservers,
                         ft,
+                        ..Config::default()
                     };
                     standing::furnish(&mut config, &choices);
                     policies::put(&mut config);
                     stickies::put(&mut config);
+                    owners::put(&mut config);
                     // Refused where this host is a router.
                     let choices: Vec<_> =
                         config.vlans.iter().map(|vlan| config.has_choice_of_mac(vlan.id)).collect();

@@ -35,6 +35,16 @@ pub(super) fn vserver(checker: &mut Checker<'_>, vserver: &Vserver, section: &Se
     if let Some(backup) = &vserver.backup {
         backup_farm(checker, vserver, section, Id::VserverFarm, backup);
     }
+    if let Some(name) = &vserver.owner
+        && checker.config.owner_of(vserver).is_none()
+    {
+        let place = checker.tree.place(section, Id::VserverOwner, "NAME");
+        checker.error(
+            place,
+            format!("there is no owner {name}"),
+            format!("add `owner {name}` to the module"),
+        );
+    }
     if let Some(known) = vserver.threshold {
         threshold(checker, vserver, section, known);
     }

@@ -97,11 +97,12 @@ impl Counters {
             client_rate: sum.client_rate.wrapping_add(count.client_rate),
             no_real: sum.no_real.wrapping_add(count.no_real),
             max_conns: sum.max_conns.wrapping_add(count.max_conns),
+            owner_max_conns: sum.owner_max_conns.wrapping_add(count.owner_max_conns),
         };
         Ok(self.refused.get(number)?.iter().fold(Refused::default(), add))
     }
 
-    /// Connections, half-open ones included, of vserver `number`, which has `max-conns`, its policies' among them.
+    /// Connections, half-open ones included, of vserver `number`, which has `max-conns`, its policies' among them, or of an owner.
     ///
     /// # Errors
     /// Of a system call.

@@ -62,6 +62,7 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
         }],
         access_lists: vec![],
         sticky_groups: vec![],
+        owners: vec![],
         policies: vec![],
         vservers: vec![model::Vserver {
             policies: vec![],
@@ -72,6 +73,7 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
             threshold: None,
             rate_limits: model::RateLimits::default(),
             max_conns: 0,
+            owner: None,
             vlan: None,
             clients: vec![],
             unidirectional: None,
@@ -363,6 +365,7 @@ pub(in crate::dataplane) fn dual_stack() -> Config {
         threshold: None,
         rate_limits: model::RateLimits::default(),
         max_conns: 0,
+        owner: None,
         sticky: Some(Sticky { minutes: 30, group: 11, bits: 32, bits6: 64, address: StickyAddress::Source }),
         ..config.vservers[0].clone()
     };

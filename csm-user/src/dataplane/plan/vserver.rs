@@ -35,13 +35,22 @@ pub(super) fn plan<'a, A: Wire>(
     let Some(virtual_server) = vserver.virtual_server else { return Ok(None) };
     let own = StableId::of_vserver(&vserver.name, &virtual_server);
     let number = assign(numbers, &own)?;
+    let (owner, owner_max_conns) = match config.owner_of(vserver) {
+        Some(owner) => {
+            let id = StableId::of_owner(&owner.name);
+            let number = assign(numbers, &id)?;
+            desired.bare.insert(number, id);
+            (number + 1, owner.max_conns)
+        }
+        None => (0, 0),
+    };
     let mut policies = Vec::new();
     for Face { policy, vserver } in config.faces(vserver) {
         let id =
             policy.map_or(own, |policy| StableId::of_policy(&vserver.name, &virtual_server, &policy.name));
         let element = assign(numbers, &id)?;
         let mut entry = describe((config, &vserver), (id, element), rotation, numbers, desired, contents)?;
-        entry.max_conns = vserver.max_conns;
+        (entry.max_conns, entry.owner, entry.owner_max_conns) = (vserver.max_conns, owner, owner_max_conns);
         if let Some(policy) = policy {
             entry.policy_of = number + 1;
             entry.mark = policy.dscp.map_or(0, flow::mark);
@@ -61,7 +70,7 @@ pub(super) fn plan<'a, A: Wire>(
 }
 
 fn assign(numbers: &mut Assignments, id: &StableId) -> Result<u32, PlanError> {
-    let full = PlanError::Full { what: "virtual servers and policies", limit: limits::VSERVERS_MAX };
+    let full = PlanError::Full { what: "virtual servers, policies and owners", limit: limits::VSERVERS_MAX };
     numbers.vservers.assign(id).ok_or(full)
 }
 
@@ -103,7 +112,7 @@ fn describe<A: Wire>(
         let stand_in = assign(numbers, &id)?;
         let element = farms.describe(Some(backup), (stand_in, false), desired, contents);
         contents.vservers.insert(stand_in, element);
-        desired.backups.insert(stand_in, id);
+        desired.bare.insert(stand_in, id);
         // A client's data connections find their real by its sticky entry, whichever farm that is of.
         let sticky = named.sticky || vserver.virtual_server.is_some_and(|to| to.ftp);
         entry.flags |= VSERVER_BACKUP | if sticky { VSERVER_BACKUP_STICKY } else { 0 };

@@ -1,4 +1,4 @@
-//! `max-conns` of a virtual server.
+//! `max-conns` of a virtual server, and `maxconns` of its owner.
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use csm_common::counter::Reason;
@@ -132,4 +132,58 @@ fn two_cpus_fill_a_virtual_server_exactly() {
     open_on_two_cpus(&rig, 3000);
     assert_eq!((rig.flows(names::EMBRYONIC).len(), places(&rig, WEB)), (2 * 1700, 1700));
     assert_eq!(refused(&rig, WEB), 6000 - 1700);
+}
+
+/// Element of `PLACES` of an owner: a number that no virtual server has.
+const OWNER: u32 = 7;
+
+/// The virtual servers of both have this owner, which may have so many.
+fn owned(rig: &Rig, most: u32) {
+    for number in [WEB, ANY_TCP] {
+        rig.vserver(number, |vserver| (vserver.owner, vserver.owner_max_conns) = (OWNER + 1, most));
+    }
+}
+
+#[test]
+fn an_owner_has_no_more_connections_than_it_may_over_all_its_virtual_servers() {
+    let mut rig = Rig::new().expect("the rig");
+    owned(&rig, 3);
+    let got = [(1, 80), (2, 8080), (3, 80), (4, 8080), (5, 80)].map(|(port, to)| open_to(&mut rig, port, to));
+    let full = Reason::DropOwnerFull;
+    assert_eq!(got, [NEW, NEW, NEW, full, full]);
+    assert_eq!(
+        (places(&rig, OWNER), places(&rig, WEB)),
+        (3, 0),
+        "a virtual server without a limit is not counted"
+    );
+    end(&mut rig, 3);
+    assert_eq!((places(&rig, OWNER), open_to(&mut rig, 6, 8080)), (2, NEW));
+}
+
+#[test]
+fn who_is_refused_by_the_owner_gives_back_the_virtual_servers_place() {
+    let mut rig = Rig::new().expect("the rig");
+    owned(&rig, 2);
+    rig.vserver(WEB, |vserver| vserver.max_conns = 2);
+    assert_eq!([(1, 80), (2, 8080)].map(|(port, to)| open_to(&mut rig, port, to)), [NEW, NEW]);
+    assert_eq!(open(&mut rig, 3), Reason::DropOwnerFull);
+    assert_eq!((places(&rig, WEB), places(&rig, OWNER)), (1, 2));
+    // Its own limit is asked first, and takes nothing of the owner's.
+    owned(&rig, 9);
+    assert_eq!([4, 5].map(|port| open(&mut rig, port)), [NEW, FULL]);
+    assert_eq!((places(&rig, WEB), places(&rig, OWNER)), (2, 3));
+    // What cannot be made gives both back.
+    rig.vserver(WEB, |vserver| (vserver.max_conns, vserver.ring_len) = (9, 0));
+    assert_eq!(open(&mut rig, 6), Reason::DropNoReal);
+    assert_eq!((places(&rig, WEB), places(&rig, OWNER)), (2, 3));
+}
+
+#[test]
+fn two_cpus_fill_an_owner_exactly() {
+    let rig = Rig::with_capacity(Capacity { embryonic: 1 << 14, ..SMALL }).expect("the rig");
+    owned(&rig, 1700);
+    rig.vserver(WEB, |vserver| vserver.max_conns = 6000);
+    open_on_two_cpus(&rig, 3000);
+    assert_eq!(rig.flows(names::EMBRYONIC).len(), 2 * 1700);
+    assert_eq!((places(&rig, WEB), places(&rig, OWNER)), (1700, 1700));
 }

@@ -74,6 +74,8 @@ pub(super) trait Family: TableFamily + Ord {
     fn set_flags(rig: &Rig, flags: u32);
     /// Sets how many connections the virtual server may have.
     fn set_max_conns(rig: &Rig, most: u32);
+    /// Sets its owner, 1 more than that one's element of `PLACES`, and how many that may have.
+    fn set_owner(rig: &Rig, owner: (u32, u32));
     /// The segment of connection `flow` from or to the real of that index, and how it is to leave.
     fn frames(segment: Segment, flow: u16, real: usize) -> (Vec<u8>, Vec<u8>);
     fn flows(rig: &Rig, name: &'static str) -> Vec<(FlowKey<Self>, FlowEntry<Self>)>;
@@ -96,6 +98,10 @@ impl Family for u32 {
 
     fn set_max_conns(rig: &Rig, most: u32) {
         rig.vserver(WEB, |vserver| vserver.max_conns = most);
+    }
+
+    fn set_owner(rig: &Rig, owner: (u32, u32)) {
+        rig.vserver(WEB, |vserver| (vserver.owner, vserver.owner_max_conns) = owner);
     }
 
     fn frames(segment: Segment, flow: u16, real: usize) -> (Vec<u8>, Vec<u8>) {

@@ -262,6 +262,8 @@ where
             port_be: service.port.to_be(),
             mark: service.dscp.map_or(0, mark),
             max_conns: service.max,
+            owner: service.owner.map_or(0, |(number, _)| number + 1),
+            owner_max_conns: service.owner.map_or(0, |(_, max)| max),
             ..Vserver::default()
         };
         vservers.set(service.number, value, 0).expect("VSERVERS");

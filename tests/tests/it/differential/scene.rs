@@ -91,6 +91,14 @@ const GUE: u16 = 6080;
 /// Offsets of the virtual servers with least connections and of `service ftp`.
 const LEAST: u32 = 17;
 const FTP: u32 = 18;
+/// Where an owner's connections are counted: a number that no virtual server has.
+const OWNER: u32 = 12;
+
+/// The numbers where connections of `service` are counted, for it has a limit or its owner.
+pub(super) fn limits(service: &Service) -> impl Iterator<Item = u32> + use<> {
+    let own = (service.max != 0).then_some(service.number);
+    own.into_iter().chain(service.owner.map(|(number, _)| number))
+}
 pub(crate) const FTP_PORT: u16 = 21;
 /// What two of the reals and the gateway take.
 pub(crate) const JUMBO: u16 = 9000;
@@ -164,22 +172,25 @@ impl Family {
             in_service: true,
             dscp: None,
             max: 0,
+            owner: None,
         };
         let of = |number: u32, proto, port, ring| plain(self.extra + number, proto, port, ring);
         let dispatch = |service: Service| Service { mode: Mode::Dispatch, unidirectional: true, ..service };
         let forward = |service: Service| Service { mode: Mode::Forward, ..service };
         let sticky = Choice::Sticky { group: 77, bits: narrow, destination: false };
         let clients = Source::Pool(POOL_CLIENTS);
+        // Of virtual servers of both families.
+        let owner = Some((OWNER, 2));
         vec![
             Service { max: 5, ..plain(self.base, 6, 80, &web) },
             plain(self.base + 1, 17, 53, &dns),
             of(0, 6, 0, &web[..1]),
-            dispatch(of(1, 6, 81, &web)),
-            Service { source: clients, max: 2, ..of(2, 6, 82, &web) },
+            dispatch(Service { owner, ..of(1, 6, 81, &web) }),
+            Service { source: clients, max: 2, owner, ..of(2, 6, 82, &web) },
             Service { source: clients, ..of(3, 17, 54, &web) },
-            Service { choice: Choice::Hash, ..of(4, 6, 83, &web) },
+            Service { choice: Choice::Hash, owner, ..of(4, 6, 83, &web) },
             Service { choice: sticky, dscp: Some(46), ..of(5, 6, 84, &web) },
-            Service { choice: sticky, ..of(6, 6, 85, &web) },
+            Service { choice: sticky, owner, ..of(6, 6, 85, &web) },
             dispatch(of(7, 6, 86, &[self.real(self.extra, 5, 0)])),
             dispatch(of(8, 17, 86, &[self.real(self.extra, 5, 0)])),
             dispatch(of(9, 6, 87, &[self.real(self.extra + 1, 6, 0)])),

@@ -66,6 +66,32 @@ pub(in crate::dataplane) fn no_more_than<A: Family>(most: u16) {
     assert_eq!((refused, of_vserver(&bench)), (Some((FLOWS - most).into()), most.into()));
 }
 
+/// The same of an owner, whose element has this number.
+pub(in crate::dataplane) fn no_more_of_an_owner_than<A: Family>(most: u16) {
+    const OWNER: u32 = 7;
+    let mut bench = Bench::<A>::new(3);
+    A::set_max_conns(&bench.rig, u32::from(FLOWS));
+    A::set_owner(&bench.rig, (OWNER + 1, most.into()));
+    let mut syns = bench.shots(OPENS, |_| 0);
+    let others = syns.split_off(syns.len() / 2);
+    let (one, other) = bench.race(&syns, &others);
+    let by_reason = bench.counted(&[&one, &other], &[Reason::DropOwnerFull]);
+    let refused = by_reason.get(Reason::DropOwnerFull.name()).copied();
+    let map: Array<MapData, u64> = bench.rig.map(names::PLACES);
+    let of_owner = map.get(&OWNER, 0).expect("PLACES");
+    assert_eq!(refused, Some((FLOWS - most).into()));
+    assert_eq!(
+        (of_vserver(&bench), of_owner),
+        (most.into(), most.into()),
+        "what the owner refused was given back"
+    );
+}
+
+#[test]
+fn an_owner_is_filled_exactly() {
+    no_more_of_an_owner_than::<u32>(FLOWS / 3);
+}
+
 #[test]
 fn a_virtual_server_is_filled_exactly() {
     no_more_than::<u32>(FLOWS / 3);

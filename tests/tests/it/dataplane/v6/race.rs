@@ -28,6 +28,10 @@ impl Family for V6 {
         rig6::vserver(rig, WEB6, |vserver| vserver.max_conns = most);
     }
 
+    fn set_owner(rig: &Rig, owner: (u32, u32)) {
+        rig6::vserver(rig, WEB6, |vserver| (vserver.owner, vserver.owner_max_conns) = owner);
+    }
+
     fn frames(segment: Segment, flow: u16, real: usize) -> (Vec<u8>, Vec<u8>) {
         let (real, port) = (&REALS6[real], 1024 + flow);
         let (frame, out) = if segment.side == Side::Client {
@@ -73,6 +77,7 @@ fn a_connection_takes_one_place_and_gives_it_back_once() {
 #[test]
 fn a_virtual_server_is_filled_exactly() {
     places::no_more_than::<V6>(700);
+    places::no_more_of_an_owner_than::<V6>(700);
 }
 
 #[test]
