@@ -118,6 +118,7 @@ fn vserver(index: u32) -> Vserver {
         rate_limits: RateLimits::default(),
         max_conns: 0,
         owner: None,
+        advertise: None,
         vlan: None,
         clients: vec![],
         unidirectional: None,

@@ -35,7 +35,7 @@ pub use ft::{
     RecorderAction, RecorderEntry, RefusalReply, RepairReply, ReplicationReply, SnapshotState, TableReply,
     UpdateCounters,
 };
-pub use limit::{BackupReply, MaxConnsReply, OwnerReply, RateLimitReply, RefusedReply};
+pub use limit::{AdvertiseReply, BackupReply, MaxConnsReply, OwnerReply, RateLimitReply, RefusedReply};
 pub use ready::{CheckGrade, CheckReply, ExplainReply, FencedReply, RankReply, ReadyReply};
 pub use standby::{StandbyReply, StandbyRouterReply, StandbyState, StandbyTrackReply};
 pub use track::{TrackChangeReply, TrackModeReply, TrackObjectReply, TrackReply, TrackState};
@@ -183,6 +183,9 @@ pub struct VserverReply {
     /// `owner`.
     #[serde(default)]
     pub owner: Option<OwnerReply>,
+    /// `advertise`.
+    #[serde(default)]
+    pub advertise: Option<AdvertiseReply>,
     /// First packets that were refused since the start of this node.
     pub refused: RefusedReply,
     /// Seconds; 0: never.

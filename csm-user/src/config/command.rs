@@ -212,6 +212,7 @@ pub enum Id {
     MaxConns,
     VserverMaxConns,
     VserverOwner,
+    Advertise,
     Owner,
     ContactInfo,
     BillingInfo,
@@ -575,8 +576,7 @@ pub fn further(
     (fault, command)
 }
 
-/// Of several entries that all words fit: the one whose keywords are written out most; if the same word stands for
-/// different keywords, none.
+/// Of several entries that fit: the one whose keywords are written out most; none if a word stands for different ones.
 fn pick(fitting: Vec<Match>, words: &[Token<'_>]) -> Option<Result<Match, (Fault, &'static Command)>> {
     let exact = |found: &Match| {
         let keywords = found.args.iter().zip(words);

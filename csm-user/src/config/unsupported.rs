@@ -161,7 +161,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         &[Word("persistent", ""), Word("rebalance", "")],
         Effect::Note("it has no effect on a virtual server of layer 4"),
     ),
-    Command::refused(Vserver, &[Word("advertise", ""), Rest], "route health injection comes later", DROP),
     Command::refused(
         Vserver,
         &[

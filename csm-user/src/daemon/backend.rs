@@ -12,11 +12,11 @@ use super::node::{Node, Walked};
 use super::{conns, counts, policies, replies};
 use crate::api::backend::{Backend, Fault};
 use crate::api::reply::{
-    ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, ExplainReply, FtReply,
-    MaxConnsReply, NeighbourReply, OwnerReply, Protocol, ROWS_MAX, RateLimitReply, ReadyReply, RealReply,
-    RealState, ReasonCount, Replicate, ServerfarmReply, StandbyReply, StickiesReply, StickyAddress,
-    StickyReply, StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply, VserverState,
-    WalkReply,
+    AdvertiseReply, ClearedReply, ConnFilter, ConnectionCounters, ConnsReply, CountersReply, ExplainReply,
+    FtReply, MaxConnsReply, NeighbourReply, OwnerReply, Protocol, ROWS_MAX, RateLimitReply, ReadyReply,
+    RealReply, RealState, ReasonCount, Replicate, ServerfarmReply, StandbyReply, StickiesReply,
+    StickyAddress, StickyReply, StickyRule, SystemReply, TraceQuery, Verdict, VlanReply, VserverReply,
+    VserverState, WalkReply,
 };
 use crate::dataplane::expiry::{Census, Ended};
 use crate::dataplane::inband;
@@ -281,6 +281,7 @@ impl Node {
             }),
             max_conns: self.max_conns(vserver, index)?,
             owner: self.owner(config, vserver)?,
+            advertise: self.advertise(vserver),
             refused: sums.refused,
             idle_s: vserver.idle.as_secs(),
             pending_s: vserver.pending.as_secs(),
@@ -309,6 +310,13 @@ impl Node {
     }
 
     /// `max-conns` of a virtual server whose number is `index`.
+    fn advertise(&self, vserver: &Vserver) -> Option<AdvertiseReply> {
+        let only_active = vserver.advertise? == model::Advertise::Active;
+        let network = vserver.virtual_server.map(|to| to.network.trunc());
+        let announced = network.is_some_and(|network| self.advertised.contains(&network));
+        Some(AdvertiseReply { only_active, announced })
+    }
+
     fn max_conns(&self, vserver: &Vserver, index: Option<u32>) -> Result<Option<MaxConnsReply>, Fault> {
         if vserver.max_conns == 0 {
             return Ok(None);

@@ -12,6 +12,7 @@
 
 pub mod actions;
 mod adopted;
+mod advertise;
 pub mod apply;
 pub mod backend;
 mod clear;

@@ -15,6 +15,7 @@ use csm_common::net::{
 };
 use tokio::sync::watch;
 
+use super::advertise::Advertised;
 use super::apply::Changes;
 use super::planner::Planner;
 use super::reloads::Reloads;
@@ -112,6 +113,8 @@ pub struct Node {
     pub saved: Option<Saved>,
     /// Starts anew that wait for their time.
     pub reloads: Reloads,
+    /// Networks that routing daemons are told of.
+    pub(super) advertised: Advertised,
     /// See [`Node::saving`].
     pub(super) saving: Mutex<()>,
 }

@@ -14,6 +14,7 @@ use csm_common::net::{PORT_FT, virtual_mac};
 use tokio::sync::mpsc;
 
 use super::adopted;
+use super::advertise::{Advertised, Advertiser};
 use super::apply::{self, Changes};
 use super::host;
 use super::images;
@@ -173,6 +174,7 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
         node.take_back_after(after);
     }
     let exchange = sync::start(&node).map_err(Failure::step("configuration synchronization"))?;
+    let advertiser = Advertiser::start(&node).map_err(Failure::step("advertised routes"))?;
     let api = tokio::spawn(server::serve(listener, Arc::clone(&node) as _, shutdown));
     let (ended, mut restart) = route::run(&node, inputs, &announcements, terminate, told).await;
     // Fenced, handed over or at rest by now.
@@ -187,6 +189,7 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     if let Ended::Reload(Restarting { from, rollback }, program) = &ended
         && restart.in_place
     {
+        advertiser.hand_on();
         let stop = restart.told_to_stop().await;
         let legacy = std::mem::take(&mut restart.legacy);
         let handed = Handed { cold: false, from: *from, rollback: *rollback, legacy, stop };
@@ -199,7 +202,7 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
     if !answered {
         api.await.map_err(Failure::step("shutdown"))?;
     }
-    tokio::task::spawn_blocking(move || drop((threads, announcements, node, undo)))
+    tokio::task::spawn_blocking(move || drop((advertiser, threads, announcements, node, undo)))
         .await
         .map_err(Failure::step("shutdown"))?;
     tracing::info!("stopped, nothing left behind");
@@ -475,6 +478,7 @@ impl Running {
             macs,
             saved,
             reloads: Reloads::default(),
+            advertised: Advertised::default(),
             saving: Mutex::default(),
         });
         Ok(Self {

@@ -78,6 +78,11 @@ impl Params {
         silence(self.failover, peer_lease)
     }
 
+    /// How long a start waits that knows of no peer: a pair is configured alike.
+    pub(in crate::ft) fn own_silence(&self) -> Duration {
+        self.silence(self.lease)
+    }
+
     /// Between two heartbeats: three in a failover time at least, on every path.
     fn beat(&self) -> Duration {
         self.heartbeat.min(self.failover / 3)

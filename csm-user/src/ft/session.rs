@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use csm_common::gate::{Gate, GateState};
 
-use crate::ft::election::{DropCause, Effect, Election, Event, Params, RELAY, Timer, silence};
+use crate::ft::election::{DropCause, Effect, Election, Event, Params, RELAY, Timer};
 use crate::ft::envelope::{self, DATAGRAM, Envelope};
 use crate::ft::foreign::{Foreigners, Why};
 use crate::ft::keyring::{AuthError, Keyring};
@@ -33,8 +33,9 @@ use crate::ft::witness::wire as witness;
 use crate::ft::{Controls, FtEvent, Reason, Refusal, State};
 use crate::model::FtKeys;
 
-/// No promise is longer: the waiting time for the longest hold.
-const PROMISE_MAX: Duration = HOLD_MAX.saturating_mul(2);
+/// No promise is longer: more than the waiting time for the longest lease, and for the longest hold.
+const PROMISE_MAX: Duration = Duration::from_secs(2 * 65_535);
+const _: () = assert!(PROMISE_MAX.as_secs() > 2 * HOLD_MAX.as_secs());
 
 /// What a session acts on. None of it may wait.
 pub trait Port {
@@ -204,8 +205,7 @@ impl Session {
     pub fn outlook(&self, now: u64) -> ([Option<i64>; Timer::ALL.len()], [Option<i64>; 3], bool) {
         let left = |at: u64| at.cast_signed().wrapping_sub(now.cast_signed());
         // A promise that ends before any listening that begins now is none.
-        let params = self.election.params();
-        let waited = now.saturating_add(nanos(silence(params.failover, params.lease)));
+        let waited = now.saturating_add(nanos(self.election.params().own_silence()));
         let promised = Some(self.promised_until).filter(|until| *until > waited);
         let moments = [self.lease_end, self.asked_ns, promised].map(|moment| moment.map(left));
         (self.deadlines.map(|deadline| deadline.map(left)), moments, self.forwardable)
@@ -482,8 +482,9 @@ impl Session {
             Effect::Dropped(cause) => self.record_drop(cause),
             Effect::End => {
                 self.ended = true;
-                // Else an orderly end would always leave something behind.
-                if !self.election.is_peer_slower() {
+                // Else an orderly end would always leave something behind. What an earlier daemon promised stands until the peer has spoken.
+                let waited = now.saturating_add(nanos(self.election.params().own_silence()));
+                if !self.election.is_peer_slower() && self.promised_until <= waited {
                     port.promised(now);
                 }
             }

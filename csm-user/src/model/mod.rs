@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+mod advertise;
 mod arp;
 pub mod change;
 mod family;
@@ -32,6 +33,7 @@ mod track;
 mod variable;
 mod vmac;
 
+pub use advertise::Advertise;
 pub use arp::{StaticArp, host_mac, written_mac};
 pub use family::{Family, prefix_mask, prefix_mask6};
 pub use host::{Encapsulation, Host, Tunnel};
@@ -370,6 +372,8 @@ pub struct Vserver {
     pub max_conns: u32,
     /// `owner NAME`.
     pub owner: Option<Name>,
+    /// `advertise [active]`.
+    pub advertise: Option<Advertise>,
     /// `slb-policy NAME`, several: the first whose clients they are serves them, before the farm.
     pub policies: Vec<Name>,
     /// `vlan N`: only from this VLAN.

@@ -86,6 +86,14 @@ impl Netlink {
         Ok(Self { socket, sequence: 0 })
     }
 
+    /// Has the kernel heed what a dump asks for (NETLINK_GET_STRICT_CHK, Linux 4.20), not only its kind.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub(super) fn ask_strictly(&self) -> io::Result<()> {
+        self.socket.set_netlink_get_strict_chk(true)
+    }
+
     /// The interface called `name`.
     ///
     /// # Errors

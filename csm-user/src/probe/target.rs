@@ -140,6 +140,7 @@ mod tests {
             rate_limits: RateLimits::default(),
             max_conns: 0,
             owner: None,
+            advertise: None,
             vlan: None,
             clients: vec![],
             unidirectional: None,

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 const TICK: Duration = Duration::from_millis(1);
 /// Of a tick that is later than this the rest is left out.
 const LATE: Duration = Duration::from_millis(2);
+/// Nanoseconds.
+const SECOND: u128 = 1_000_000_000;
 /// One datagram in so many asks for an answer.
 const ANSWERED: u64 = 16;
 /// Octets of a socket's queue, so that a program that is late does not lose what the network brought.
@@ -186,7 +188,7 @@ pub fn send(target: SocketAddr, sources: &[IpAddr], rate: u64) -> Result<()> {
 
 fn tick(sockets: &[UdpSocket], rate: u64, shared: &Shared) {
     let mut numbers = vec![0u64; sockets.len()];
-    let (mut window, mut owed, mut next) = (0, 0.0, 0);
+    let (mut window, mut owed, mut next) = (0, 0, 0);
     let mut last = Instant::now();
     loop {
         std::thread::sleep((last + TICK).saturating_duration_since(Instant::now()));
@@ -198,16 +200,18 @@ fn tick(sockets: &[UdpSocket], rate: u64, shared: &Shared) {
         }
         let now = u32::try_from(shared.window.load(Ordering::Relaxed)).unwrap_or(0);
         if now != window {
-            (window, owed) = (now, 0.0);
+            (window, owed) = (now, 0);
             numbers.fill(0);
         }
         // What a late tick owes is made up for, but not in one burst that no queue has room for.
-        owed += rate as f64 * waited.min(LATE).as_secs_f64();
-        // Equal parts of what is due, so that all flows go on in each tick.
-        let part = ((owed / sockets.len() as f64) as usize).clamp(1, BATCH);
-        while owed >= 1.0 {
-            let count = part.min(owed as usize);
-            owed -= count as f64;
+        owed += u128::from(rate) * waited.min(LATE).as_nanos();
+        let mut due = usize::try_from(owed / SECOND).unwrap_or(BATCH);
+        owed %= SECOND;
+        // Equal parts of it, so that all flows go on in each tick.
+        let part = (due / sockets.len()).clamp(1, BATCH);
+        while due > 0 {
+            let count = part.min(due);
+            due -= count;
             next = (next + 1) % sockets.len();
             let flow = u32::try_from(next).unwrap_or(u32::MAX);
             let (sent, refused) = send_batch(&sockets[next], window, flow, numbers[next], count);

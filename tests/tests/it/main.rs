@@ -1,6 +1,7 @@
 //! Tests that need root: packet fixtures, the kernel's tables, the real-time thread, replication, and the lab; each in
 //! network namespaces of its own.
 
+mod advertise;
 mod announce;
 mod apps;
 mod bridge;

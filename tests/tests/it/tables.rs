@@ -330,6 +330,7 @@ pub(super) fn config() -> Config {
             rate_limits: RateLimits::default(),
             max_conns: 0,
             owner: None,
+            advertise: None,
             policies: vec![],
             vlan: None,
             clients: vec![],

@@ -92,6 +92,7 @@ pub(super) fn both() -> Config {
         rate_limits: RateLimits::default(),
         max_conns: 0,
         owner: None,
+        advertise: None,
         sticky: Some(Sticky { minutes: 1, group: 7, bits: 32, bits6: 64, address: StickyAddress::Source }),
         replicate_sticky: true,
         ..config.vservers[0].clone()

@@ -51,6 +51,15 @@ pub struct OwnerReply {
     pub max_conns: Option<MaxConnsReply>,
 }
 
+/// Whether routing daemons of this host are to tell of a virtual server's network, and can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AdvertiseReply {
+    /// Only while it is operational.
+    pub only_active: bool,
+    /// Its route stands in the kernel's table, as was read last.
+    pub announced: bool,
+}
+
 /// How many connections a virtual server, or an owner, may have at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MaxConnsReply {

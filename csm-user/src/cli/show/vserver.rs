@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{figure, protocol, rule};
 use crate::api::reply::policy::PolicyReply;
 use crate::api::reply::{
-    BackupReply, MaxConnsReply, RateLimitReply, Replicate, StickyAddress, StickyRule, VserverReply,
-    VserverState,
+    AdvertiseReply, BackupReply, MaxConnsReply, RateLimitReply, Replicate, StickyAddress, StickyRule,
+    VserverReply, VserverState,
 };
 
 /// Writes the listing.
@@ -44,7 +44,17 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
     let (address, prot, vlan) = (address(vserver), prot(vserver), vlan(vserver));
     let direction = if vserver.unidirectional { "unidir" } else { "bidir" };
     let service = if vserver.ftp { "FTP" } else { "NONE" };
-    writeln!(out, "  virtual = {address}, {direction}, {prot}, service = {service}, advertise = FALSE")?;
+    let advertise = match &vserver.advertise {
+        None => "FALSE",
+        Some(AdvertiseReply { only_active: false, announced: true }) => "TRUE, announced",
+        Some(AdvertiseReply { only_active: false, announced: false }) => "TRUE, not announced",
+        Some(AdvertiseReply { only_active: true, announced: true }) => "ACTIVE, announced",
+        Some(AdvertiseReply { only_active: true, announced: false }) => "ACTIVE, not announced",
+    };
+    writeln!(
+        out,
+        "  virtual = {address}, {direction}, {prot}, service = {service}, advertise = {advertise}"
+    )?;
     for clients in &vserver.clients {
         writeln!(out, "  client = {clients}")?;
     }
@@ -195,6 +205,7 @@ pub(super) mod tests {
                 name: "SHOP".to_owned(),
                 max_conns: Some(MaxConnsReply { limit: 900, connections: 31 }),
             }),
+            advertise: Some(AdvertiseReply { only_active: true, announced: true }),
             refused: RefusedReply {
                 rate_limit: 7,
                 client_rate_limit: 12,
@@ -225,6 +236,7 @@ pub(super) mod tests {
             client_rate_limit: None,
             max_conns: None,
             owner: None,
+            advertise: None,
             refused: RefusedReply::default(),
             replicate: Replicate { connection: true, sticky: true },
             sticky: Some(StickyRule {
@@ -276,7 +288,7 @@ pub(super) mod tests {
             write_detail,
             &expect![[r#"
                 WEB_VIP, type = SLB, state = OPERATIONAL, v_index = 10
-                  virtual = 10.86.213.93/32:80, bidir, TCP, service = NONE, advertise = FALSE
+                  virtual = 10.86.213.93/32:80, bidir, TCP, service = NONE, advertise = ACTIVE, announced
                   idle = 3600, replicate csrp = none, vlan = 2, pending = 30, layer 4
                   conns = 12, total conns = 34567
                   rate limit = 1000 conns/s, burst 200, refused = 7

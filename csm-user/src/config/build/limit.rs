@@ -3,7 +3,7 @@
 use super::{mask_bits, prefix_length};
 use crate::config::grammar::Value;
 use crate::config::parse::Statement;
-use crate::model::{Backup, ClientRateLimit, RateLimit, Threshold};
+use crate::model::{Advertise, Backup, ClientRateLimit, RateLimit, Threshold};
 
 /// The farm in `BACKUP`, if there is one.
 pub(super) fn backup(statement: &Statement) -> Option<Backup> {
@@ -11,6 +11,11 @@ pub(super) fn backup(statement: &Statement) -> Option<Backup> {
         Value::Name(farm) => Some(Backup { farm: farm.clone(), sticky: statement.has("sticky") }),
         _ => None,
     }
+}
+
+/// When its network is told of.
+pub(super) fn advertise(statement: &Statement) -> Advertise {
+    if statement.has("active") { Advertise::Active } else { Advertise::Always }
 }
 
 /// The numbers of reals with which the farm is down and up, if there are any.

@@ -10,7 +10,9 @@ use crate::config::grammar::Kind::{self, Mask, Network, Number};
 use crate::config::grammar::MISPRINT;
 use crate::config::grammar::Piece::{Either, Optional, Slot, Word};
 use crate::config::service;
-use crate::model::{ClientRange, ClientRateLimit, RateLimit, StickyAddress, Threshold, Virtual, prefix_mask};
+use crate::model::{
+    Advertise, ClientRange, ClientRateLimit, RateLimit, StickyAddress, Threshold, Virtual, prefix_mask,
+};
 
 pub(super) static APPLIED: &[Command] = &[
     Command::new(
@@ -226,6 +228,21 @@ pub(super) static APPLIED: &[Command] = &[
     )
     .restores(Some(default::MAX_CONNS))
     .prints(Print::Vserver(|vserver| unless(default::MAX_CONNS, "max-conns", vserver.max_conns.into()))),
+    Command::new(
+        Id::Advertise,
+        Vserver,
+        &[
+            Word("advertise", "Routing daemons of this host tell of its network"),
+            Optional(&[Word("active", "Only while it is operational")]),
+        ],
+        "Keeps a route to the virtual server's network in table 201 of the kernel while this node is active, for routing daemons to take from          there; the kernel itself never uses it. With `active` only while one of its reals can serve.",
+    )
+    .restores(None)
+    .prints(Print::Vserver(|vserver| match vserver.advertise {
+        None => Vec::new(),
+        Some(Advertise::Always) => vec!["advertise".to_owned()],
+        Some(Advertise::Active) => vec!["advertise active".to_owned()],
+    })),
     Command::new(
         Id::VserverOwner,
         Vserver,

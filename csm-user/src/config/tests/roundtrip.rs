@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Backup, CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, ClientRateLimit, ConnectionLimit,
+    Advertise, Backup, CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, ClientRateLimit, ConnectionLimit,
     Encapsulation, Family, FtGroup, FtKeys, InbandHealth, Interface, Name, NatClient, Natpool, PortMode,
     Predictor, Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret,
     Serverfarm, StandbyAddress, StandbyAddress6, StandbyGroup, StandbyTrack, Static, StaticAction,
@@ -302,12 +302,12 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
     let sticky = (1..=65535_u16, group, bits(family));
     let who = (clients(family), of(any::<bool>()), rate_limits(family), of(any::<u32>()));
     let what = (of(virtual_server(number)), of(Just(number % 2)), of(2..=3_usize), of(sticky), who);
-    (what, secs(0..=13_500_000), secs(1..=65535), any::<[bool; 3]>()).prop_map(
+    (what, secs(0..=13_500_000), secs(1..=65535), any::<[bool; 5]>()).prop_map(
         move |(
             (virtual_server, farm, vlan, sticky, (clients, unidirectional, rate_limits, max_conns)),
             idle,
             pending,
-            [connection, replicate_sticky, inservice],
+            [connection, replicate_sticky, inservice, advertise, active],
         )| Vserver {
             name: name('V', number),
             virtual_server,
@@ -317,6 +317,7 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
             rate_limits,
             max_conns: max_conns.unwrap_or(0),
             owner: None,
+            advertise: advertise.then_some(if active { Advertise::Active } else { Advertise::Always }),
             policies: Vec::new(),
             vlan: vlan.map(vlan_id),
             clients,

@@ -74,6 +74,7 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
             rate_limits: model::RateLimits::default(),
             max_conns: 0,
             owner: None,
+            advertise: None,
             vlan: None,
             clients: vec![],
             unidirectional: None,
@@ -366,6 +367,7 @@ pub(in crate::dataplane) fn dual_stack() -> Config {
         rate_limits: model::RateLimits::default(),
         max_conns: 0,
         owner: None,
+        advertise: None,
         sticky: Some(Sticky { minutes: 30, group: 11, bits: 32, bits6: 64, address: StickyAddress::Source }),
         ..config.vservers[0].clone()
     };

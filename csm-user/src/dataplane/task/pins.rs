@@ -224,13 +224,15 @@ impl Pins {
     pub fn remove_but(&self, layout: u32, name: &str) -> io::Result<()> {
         self.remove_links()?;
         self.keep_only(Some(layout))?;
+        // What is left of a removal that broke off must never count as all.
+        remove_directory(&self.version(layout).join(WHOLE))?;
         for entry in fs::read_dir(self.version(layout))? {
             let path = entry?.path();
-            if ![name, WHOLE].iter().any(|kept| path.ends_with(kept)) {
+            if !path.ends_with(name) {
                 remove_file(&path)?;
             }
         }
-        Ok(())
+        self.mark_whole(layout)
     }
 
     /// Removes everything: the program leaves its ports, and the tables go.

@@ -52,8 +52,7 @@ impl Election {
 
     /// The peer must be waited for longer than a start with this node's own timers waits for one that it knows nothing of.
     pub(in crate::ft) fn is_peer_slower(&self) -> bool {
-        let own = self.params.silence(self.params.lease);
-        self.peer.is_some_and(|peer| self.params.silence(peer.authority()) > own)
+        self.peer.is_some_and(|peer| self.params.silence(peer.authority()) > self.params.own_silence())
     }
 
     /// Whether `message` says that the peer holds.

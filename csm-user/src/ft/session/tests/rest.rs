@@ -258,3 +258,14 @@ fn a_node_that_leaves_says_what_keeps_it_from_the_role_and_the_next_one_goes_by_
     other.restrain(&kept, 1_000 * MS);
     assert!(other.restraint().is_none(), "another box's");
 }
+
+#[test]
+fn an_orderly_end_of_one_that_heard_nobody_leaves_what_an_earlier_one_promised() {
+    let session = Session::new(params(), 9, Controls::default(), Duration::from_secs(1));
+    let mut session = session.with_promise(9_000 * MS);
+    let mut port = Recorded { promised: 9_000 * MS, ..Recorded::default() };
+    session.start(10 * MS, &mut port);
+    session.command(Event::Leave, 20 * MS, &mut port);
+    assert!(session.is_ended());
+    assert_eq!(port.promised, 9_000 * MS);
+}

@@ -1,0 +1,161 @@
+//! Route health injection (`advertise`): routes for virtual servers' networks, for the routing daemons of this host to tell the
+//! world of while this node forwards.
+//!
+//! They lead to an interface that goes with this process, so the kernel takes them back also when it is killed, and stand in a
+//! table that the kernel itself never looks into. A restart in place hands the interface on.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use csm_common::gate::GateState;
+use ipnet::IpNet;
+
+use super::node::Node;
+use super::policies;
+use crate::dataplane::table::monotonic_ns;
+use crate::neigh::routes::{Routes, TABLE};
+use crate::neigh::tun::Tun;
+
+/// The interface.
+const INTERFACE: &str = "csm-rhi";
+/// How often it is looked whether something has changed.
+const PERIOD: Duration = Duration::from_millis(100);
+/// How often the kernel's table is read where nothing has (`ADVERTISE_RHI_FREQ` of the CSM).
+const READ_EVERY: Duration = Duration::from_secs(10);
+
+/// Networks that have their route, as the kernel said last.
+#[derive(Debug, Default)]
+pub(super) struct Advertised(Mutex<BTreeSet<IpNet>>);
+
+impl Advertised {
+    /// Whether `network` has its route.
+    pub(super) fn contains(&self, network: &IpNet) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(network)
+    }
+
+    fn set(&self, networks: BTreeSet<IpNet>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = networks;
+    }
+}
+
+type Device = Arc<Mutex<Option<Tun>>>;
+
+/// The running thread; dropping it takes all routes back.
+pub(super) struct Advertiser {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    device: Device,
+}
+
+impl Advertiser {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If the thread cannot be had.
+    pub(super) fn start(node: &Arc<Node>) -> io::Result<Self> {
+        let (stop, stopped) = bounded(0);
+        let device = Device::default();
+        let keeper = Keeper { node: Arc::clone(node), device: Arc::clone(&device), routes: None };
+        let thread =
+            std::thread::Builder::new().name("csm-advertise".into()).spawn(move || keeper.run(&stopped))?;
+        Ok(Self { stop: Some(stop), thread: Some(thread), device })
+    }
+
+    /// The program that takes this one's place keeps the routes.
+    pub(super) fn hand_on(&self) {
+        let device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(error)) = device.as_ref().map(Tun::hand_on) {
+            tracing::warn!(%error, "the advertised routes go with this program, and come again with the next");
+        }
+    }
+}
+
+impl Drop for Advertiser {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of advertised routes panicked");
+        }
+    }
+}
+
+struct Keeper {
+    node: Arc<Node>,
+    device: Device,
+    routes: Option<Routes>,
+}
+
+impl Keeper {
+    fn run(mut self, stopped: &Receiver<()>) {
+        let (mut before, mut read) = (None, Instant::now());
+        let mut told = None;
+        loop {
+            let now = self.wanted();
+            if before.as_ref() != Some(&now) || read.elapsed() >= READ_EVERY {
+                read = Instant::now();
+                let outcome = self.reconcile(&now).map_err(|error| error.to_string()).err();
+                before = outcome.is_none().then_some(now);
+                if outcome != told {
+                    if let Some(error) = &outcome {
+                        tracing::error!(
+                            error,
+                            "the routes of advertised virtual servers cannot be kept: is there /dev/net/tun?"
+                        );
+                    }
+                    told = outcome;
+                }
+            }
+            match stopped.recv_timeout(PERIOD) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        // With it its routes go.
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// By what this node's gate, its plan and its probes say now.
+    fn wanted(&self) -> BTreeSet<IpNet> {
+        let config = self.node.config();
+        let forwards = self.node.gate.load().state_at(monotonic_ns()) == GateState::Open;
+        if !forwards || config.vservers.iter().all(|vserver| vserver.advertise.is_none()) {
+            return BTreeSet::new();
+        }
+        config.advertised(|vserver| {
+            vserver.is_operational()
+                && config.faces(vserver).any(|face| policies::is_served(&self.node, &config, &face))
+        })
+    }
+
+    fn reconcile(&mut self, wanted: &BTreeSet<IpNet>) -> io::Result<()> {
+        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        if device.is_none() && wanted.is_empty() && !self.node.resumed {
+            return Ok(());
+        }
+        let device = match &mut *device {
+            Some(device) => device,
+            none => none.insert(Tun::open(INTERFACE)?),
+        };
+        let routes = match &mut self.routes {
+            Some(routes) => routes,
+            none => none.insert(Routes::open()?),
+        };
+        let standing = routes.list(device.ifindex)?;
+        for network in standing.difference(wanted) {
+            routes.remove(device.ifindex, *network)?;
+            tracing::info!(%network, table = TABLE, "no longer advertised");
+        }
+        for network in wanted.difference(&standing) {
+            routes.add(device.ifindex, *network)?;
+            tracing::info!(%network, table = TABLE, "advertised");
+        }
+        self.node.advertised.set(routes.list(device.ifindex)?);
+        Ok(())
+    }
+}
