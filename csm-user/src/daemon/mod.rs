@@ -22,6 +22,7 @@ mod directory;
 pub mod host;
 pub mod images;
 mod inband;
+mod lease;
 pub mod node;
 mod pair;
 pub mod planner;

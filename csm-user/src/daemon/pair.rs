@@ -1,6 +1,7 @@
 //! The two-node features of a start: replication and the election, each with what it acts on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use csm_common::net::PORT_FT;
 
@@ -36,6 +37,7 @@ pub(super) struct PairStart<'a> {
     pub(super) promises: Promises,
     pub(super) parked: Option<Parked>,
     pub(super) restraint: Option<Restraint>,
+    pub(super) peer_lease: Option<Duration>,
 }
 
 impl PairStart<'_> {
@@ -45,7 +47,7 @@ impl PairStart<'_> {
         deltas: crossbeam::channel::Receiver<DeltaEvent>,
     ) -> Result<(FtHandle, ReplHandle), Failure> {
         let Self { config, group, nonce, specs, options, gate, settings, announcer, flusher, .. } = self;
-        let Self { promises, parked, restraint, .. } = self;
+        let Self { promises, parked, restraint, peer_lease, .. } = self;
         let Some(port) = specs.iter().find(|port| port.role == PORT_FT) else {
             return Err(Failure::step("the FT VLAN")(
                 "no interface carries it: add `switchport access vlan`",
@@ -86,6 +88,7 @@ impl PairStart<'_> {
             config_checksum: host::shared_checksum(config),
             software_checksum: host::software_checksum(),
             promised_ns,
+            peer_lease,
             resumed: parked,
             restraint,
             controls: options.controls,

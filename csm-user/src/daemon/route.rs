@@ -572,6 +572,7 @@ impl Router<'_> {
                     link.set_peer(Some(sync::task::Peer { address, nonce }));
                 }
             }
+            FtEvent::PeerLease(lease) => self.node.note_lease(lease),
             FtEvent::PeerLost => {
                 let slot = self.node.config().slot;
                 tracing::warn!("%CSM_SLB-4-REDUNDANCY_WARN: Module {slot} FT warning: peer lost");

@@ -174,7 +174,7 @@ pub async fn run(options: &Options, handed: Handed) -> Result<Ended, Failure> {
         node.take_back_after(after);
     }
     let exchange = sync::start(&node).map_err(Failure::step("configuration synchronization"))?;
-    let advertiser = Advertiser::start(&node).map_err(Failure::step("advertised routes"))?;
+    let mut advertiser = Advertiser::start(&node).map_err(Failure::step("advertised routes"))?;
     let api = tokio::spawn(server::serve(listener, Arc::clone(&node) as _, shutdown));
     let (ended, mut restart) = route::run(&node, inputs, &announcements, terminate, told).await;
     // Fenced, handed over or at rest by now.
@@ -424,6 +424,7 @@ impl Running {
                     promises,
                     parked,
                     restraint,
+                    peer_lease: super::lease::noted(saved.as_ref()),
                 };
                 let hop_number = hop_number(&neighbours);
                 let replica = KernelReplica::new(

@@ -294,6 +294,8 @@ pub struct Election {
     peer: Option<Message>,
     /// Boot nonce and sequence last accepted, silent or not.
     last: (u64, u64),
+    /// Lease in the last of them; before any this node's own, or what an earlier daemon has noted.
+    peer_lease: Duration,
     retired: [u64; RETIRED_MAX],
     /// The same of the boots before that one.
     seen: [(u64, u64); RETIRED_MAX],
@@ -349,6 +351,7 @@ impl Election {
             sequence: 0,
             peer: None,
             last: (0, 0),
+            peer_lease: params.lease,
             retired: [0; RETIRED_MAX],
             seen: [(0, 0); RETIRED_MAX],
             forwardable: false,

@@ -104,6 +104,8 @@ pub struct Session {
     spoken: Spoken,
     /// What the daemon was told of the peer: boot nonce, address on the FT VLAN, MAC address.
     told_peer: Option<(u64, Ipv6Addr, [u8; 6])>,
+    /// And of its lease.
+    told_lease: Option<Duration>,
     /// Who else speaks on the paths.
     foreigners: Foreigners,
     /// The last message accepted, ns; while one is being handled: the one before.
@@ -146,6 +148,7 @@ impl Session {
             paths: Paths::new(&[vlan], nanos(params.failover)),
             spoken: Spoken::new(if controls.old_wire { OLDEST } else { NEWEST }),
             told_peer: None,
+            told_lease: None,
             foreigners: Foreigners::default(),
             heard_ns: None,
             late_ns: 0,
@@ -272,6 +275,10 @@ impl Session {
             }
         }
         self.paths.received(arrival.path, &message, &envelope, now);
+        let lease = self.election.peer_lease();
+        if self.told_lease != Some(lease) && port.event(FtEvent::PeerLease(lease)) {
+            self.told_lease = Some(lease);
+        }
         if let (0, IpAddr::V6(source)) = (arrival.path, arrival.source) {
             self.keyring.learn(message.group, message.nonce, envelope.public);
             self.meet(&message, source, port);

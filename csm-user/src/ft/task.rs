@@ -79,6 +79,7 @@ pub fn spawn(options: FtOptions) -> Result<FtHandle, SpawnError> {
     let session = Session::new(params, options.group.vlan.get(), options.controls, ALIVE_TIMEOUT)
         .with_paths(Keyring::new(&options.group.keys, options.secret), &vlans)
         .with_promise(options.promised_ns)
+        .with_peer_lease(options.peer_lease)
         .with_witness(options.group.witness.map(|address| Votes::new(address, options.group.failover)));
     let system = |what| move |cause| SpawnError::System { what, cause };
     let mut sockets = vec![FtSocket::open(&options.interface, options.ifindex).map_err(system("FT socket"))?];

@@ -111,6 +111,8 @@ pub struct Node {
     pub holds: bool,
     /// What was promised to the peer, local time; it outlives the daemon, as the gate does.
     pub promise: u64,
+    /// What was noted of the peer's lease; it outlives the daemon, too.
+    pub peer_lease: Option<Duration>,
     /// SIGSTOP until then, true time.
     pub stopped_until: Option<u64>,
     /// How long its next turn is to be held up between the reading of the clock and everything else.
@@ -144,6 +146,7 @@ impl Node {
             resting: None,
             holds: false,
             promise: 0,
+            peer_lease: None,
             stopped_until: None,
             hold_up: None,
             held: None,
@@ -161,6 +164,7 @@ impl Node {
     pub fn start(&mut self, params: Params, controls: Controls, time: u64) {
         // tokio's liveness is simulated as a loss of the ability to forward.
         let session = Session::new(params, 9, controls, Duration::from_secs(1 << 32));
+        let session = session.with_peer_lease(self.peer_lease);
         self.session = Some(session.with_promise(self.promise).with_witness(votes(&params)));
         (self.resting, self.holds) = (None, false);
         self.gate = Gate::CLOSED;
@@ -447,6 +451,9 @@ impl Port for Wire<'_> {
 
     fn event(&mut self, event: FtEvent) -> bool {
         self.node.outbox.peers += u64::from(matches!(event, FtEvent::Peer { .. }));
+        if let FtEvent::PeerLease(lease) = event {
+            self.node.peer_lease = Some(lease);
+        }
         if let FtEvent::Role { state: State::Active, reason, term, .. } = event
             && self.coup == Some(term)
         {

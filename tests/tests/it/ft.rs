@@ -158,6 +158,7 @@ impl Node {
             config_checksum: 7,
             software_checksum: 7,
             promised_ns: 0,
+            peer_lease: None,
             resumed: None,
             restraint: None,
             controls: Controls::default(),

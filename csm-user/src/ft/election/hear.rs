@@ -31,6 +31,7 @@ impl Election {
             effects.push(Effect::Dropped(cause));
             return;
         }
+        self.peer_lease = message.lease;
         if message.state == State::Left {
             self.retire(message.nonce);
             effects.extend([Effect::Disarm(Timer::Silence), Effect::Promise(Duration::ZERO)]);

@@ -42,6 +42,7 @@ impl Election {
             sequence: _,
             peer,
             last,
+            peer_lease,
             retired,
             seen: _,
             forwardable,
@@ -74,7 +75,8 @@ impl Election {
         if *keeper {
             term(*claimed).hash(hasher);
         }
-        (returns, held).hash(hasher);
+        // A shorter one is waited for as its own is.
+        (returns, held, peer_lease.max(&params.lease)).hash(hasher);
         (peer.as_ref().map(message), retired, lag_ms, offer, tries).hash(hasher);
         hold.map(|number| sequence(params.nonce, number)).hash(hasher);
         let flags = [

@@ -1,5 +1,7 @@
 //! A machine at rest, and the same one in another process.
 
+use std::time::Duration;
+
 use super::{Election, Params, RETIRED_MAX};
 use crate::ft::wire::Message;
 use crate::ft::{Reason, State};
@@ -79,6 +81,20 @@ impl Election {
         (self.held, self.firm, self.returns, self.damped) = (held, firm, returns, damped);
     }
 
+    /// The lease that the peer had when it was heard last.
+    #[must_use]
+    pub const fn peer_lease(&self) -> Duration {
+        self.peer_lease
+    }
+
+    /// The same, of which an earlier daemon of this node noted that the peer's lease was `lease`. As long as nothing is heard it may have that,
+    /// so nothing is claimed before it is over, whatever this node's own timers are by now.
+    #[must_use]
+    pub const fn with_peer_lease(mut self, lease: Duration) -> Self {
+        self.peer_lease = lease;
+        self
+    }
+
     /// What is to be kept.
     #[must_use]
     pub const fn rest(&self) -> Rest {
@@ -100,6 +116,7 @@ impl Election {
             sequence,
             peer,
             last,
+            peer_lease: peer.map_or(fresh.peer_lease, |peer| peer.lease),
             retired,
             seen,
             forwardable,

@@ -122,8 +122,9 @@ impl Election {
 
     /// Fences and listens: at the start, and after having been away.
     pub(super) fn listen(&mut self, reason: Reason, effects: &mut Vec<Effect>) {
-        // A pair is configured alike, so before anything was heard its lease is taken to be this node's own.
-        let time = self.params.silence(self.peer.map_or(self.params.lease, |peer| peer.authority()));
+        // A pair is configured alike, so where nothing was ever heard its lease is taken to be this node's own.
+        let unheard = self.params.lease.max(self.peer_lease);
+        let time = self.params.silence(self.peer.map_or(unheard, |peer| peer.authority()));
         self.enter(State::Init, reason, effects);
         if self.state == State::Left {
             return;

@@ -1,5 +1,7 @@
 //! A session that rests while its daemon restarts, and the one that goes on.
 
+use std::time::Duration;
+
 use csm_common::gate::{Gate, GateState};
 
 use super::{Port, Session, nanos};
@@ -8,6 +10,16 @@ use crate::ft::election::{Election, Event, Restraint, Timer};
 use crate::ft::parked::{OWN_MACS_MAX, Parked};
 
 impl Session {
+    /// The same, see [`Election::with_peer_lease`]; `None`: nothing was noted.
+    #[must_use]
+    pub const fn with_peer_lease(mut self, noted: Option<Duration>) -> Self {
+        self.told_lease = noted;
+        if let Some(lease) = noted {
+            self.election = self.election.with_peer_lease(lease);
+        }
+        self
+    }
+
     /// Goes on where the session that left `parked` rested. If its lease is over it listens like any that was away.
     pub fn resume(&mut self, parked: &Parked, now: u64, port: &mut impl Port) {
         self.election = Election::restore(*self.election.params(), &parked.rest);

@@ -107,6 +107,8 @@ pub struct FtOptions {
     pub software_checksum: u64,
     /// What an earlier daemon of this node promised its peer: no claim before, CLOCK_MONOTONIC, ns.
     pub promised_ns: u64,
+    /// The lease that the peer had when an earlier daemon heard it last, as [`FtEvent::PeerLease`] told; `None`: not known.
+    pub peer_lease: Option<Duration>,
     /// The session that this one goes on with; its nonce and secret are in force then.
     pub resumed: Option<Parked>,
     /// What kept the process before, which has left, from taking the role back.
@@ -189,6 +191,8 @@ pub enum FtEvent {
         /// Its boot nonce.
         nonce: u64,
     },
+    /// The peer's lease is another one than what was noted.
+    PeerLease(Duration),
     /// The peer is silent, or left.
     PeerLost,
 }

@@ -198,6 +198,29 @@ fn who_is_started_beside_a_dead_peer_with_a_longer_lease_waits_for_that_lease() 
 }
 
 #[test]
+fn a_start_that_hears_nobody_waits_for_the_lease_that_was_noted() {
+    let fresh = || Session::new(params(), 9, Controls::default(), Duration::from_secs(1));
+    let (mut session, mut port) = (fresh(), Recorded::default());
+    session.start(0, &mut port);
+    let (lease, failover) = (Duration::from_secs(2), Duration::from_secs(3));
+    for sequence in 1..=3 {
+        let slow = Message { state: State::Active, lease, failover, sequence, ..from_peer(1) };
+        session.receive(&datagram(&slow), HOST, sequence * 10 * MS, &mut port);
+    }
+    let told = port.events.iter().filter(|event| matches!(event, FtEvent::PeerLease(_)));
+    assert_eq!(told.collect::<Vec<_>>(), [&FtEvent::PeerLease(lease)]);
+    // It ends in order, and its peer goes on for a while; then that is killed, which nobody hears.
+    session.command(Event::Leave, 40 * MS, &mut port);
+    for (noted, after) in [(lease, 2_402), (Duration::from_millis(1), 150)] {
+        let (mut next, start) = (fresh().with_peer_lease(Some(noted)), 60_000 * MS);
+        next.start(start, &mut port);
+        next.alive(start, &mut port);
+        next.command(Event::Forwardable(true), start, &mut port);
+        assert_eq!(until_active(&mut next, start, &mut port), start + after * MS, "{noted:?}");
+    }
+}
+
+#[test]
 fn an_orderly_end_remembers_a_peer_only_if_its_lease_is_longer_than_a_start_waits() {
     let slow = (Duration::from_secs(2), Duration::from_secs(3));
     let cases = [((params().lease, params().failover), 20 * MS), (slow, 10 * MS + 2_402 * MS)];
