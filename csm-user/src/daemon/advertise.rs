@@ -42,13 +42,15 @@ impl Advertised {
     }
 }
 
-type Device = Arc<Mutex<Option<Tun>>>;
+/// What the thread leaves when it ends.
+type Device = Option<Tun>;
 
 /// The running thread; dropping it takes all routes back.
 pub(super) struct Advertiser {
     stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-    device: Device,
+    thread: Option<JoinHandle<Device>>,
+    /// Handed on: its routes stay as they are until this is dropped.
+    left: Device,
 }
 
 impl Advertiser {
@@ -58,30 +60,39 @@ impl Advertiser {
     /// If the thread cannot be had.
     pub(super) fn start(node: &Arc<Node>) -> io::Result<Self> {
         let (stop, stopped) = bounded(0);
-        let device = Device::default();
-        let keeper = Keeper { node: Arc::clone(node), device: Arc::clone(&device), routes: None };
+        // Also where nothing is wanted: else the routes of the program before would stand as long as this one runs.
+        let device = Tun::inherited(INTERFACE).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the advertised routes of the program before are taken back, and come again");
+            None
+        });
+        let keeper = Keeper { node: Arc::clone(node), device, routes: None };
         let thread =
             std::thread::Builder::new().name("csm-advertise".into()).spawn(move || keeper.run(&stopped))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), device })
+        Ok(Self { stop: Some(stop), thread: Some(thread), left: None })
     }
 
-    /// The program that takes this one's place keeps the routes.
-    pub(super) fn hand_on(&self) {
-        let device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The program that takes this one's place keeps the routes. From here on they are as they are.
+    pub(super) fn hand_on(&mut self) {
+        let device = self.end();
         if let Some(Err(error)) = device.as_ref().map(Tun::hand_on) {
             tracing::warn!(%error, "the advertised routes go with this program, and come again with the next");
         }
+        self.left = device;
+    }
+
+    fn end(&mut self) -> Device {
+        drop(self.stop.take());
+        self.thread.take()?.join().unwrap_or_else(|_| {
+            tracing::error!("the thread of advertised routes panicked");
+            None
+        })
     }
 }
 
 impl Drop for Advertiser {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread of advertised routes panicked");
-        }
+        // With the device its routes go.
+        drop(self.end());
     }
 }
 
@@ -92,7 +103,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(mut self, stopped: &Receiver<()>) {
+    fn run(mut self, stopped: &Receiver<()>) -> Device {
         let (mut before, mut read) = (None, Instant::now());
         let mut told = None;
         loop {
@@ -113,11 +124,9 @@ impl Keeper {
             }
             match stopped.recv_timeout(PERIOD) {
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return self.device,
             }
         }
-        // With it its routes go.
-        self.device.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// By what this node's gate, its plan and its probes say now.
@@ -134,11 +143,10 @@ impl Keeper {
     }
 
     fn reconcile(&mut self, wanted: &BTreeSet<IpNet>) -> io::Result<()> {
-        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
-        if device.is_none() && wanted.is_empty() && !self.node.resumed {
+        if self.device.is_none() && wanted.is_empty() {
             return Ok(());
         }
-        let device = match &mut *device {
+        let device = match &mut self.device {
             Some(device) => device,
             none => none.insert(Tun::open(INTERFACE)?),
         };

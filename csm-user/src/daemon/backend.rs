@@ -309,7 +309,7 @@ impl Node {
         })
     }
 
-    /// `max-conns` of a virtual server whose number is `index`.
+    /// `advertise` of a virtual server.
     fn advertise(&self, vserver: &Vserver) -> Option<AdvertiseReply> {
         let only_active = vserver.advertise? == model::Advertise::Active;
         let network = vserver.virtual_server.map(|to| to.network.trunc());
@@ -317,6 +317,7 @@ impl Node {
         Some(AdvertiseReply { only_active, announced })
     }
 
+    /// `max-conns` of a virtual server whose number is `index`.
     fn max_conns(&self, vserver: &Vserver, index: Option<u32>) -> Result<Option<MaxConnsReply>, Fault> {
         if vserver.max_conns == 0 {
             return Ok(None);

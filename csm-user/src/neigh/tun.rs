@@ -25,16 +25,24 @@ pub struct Tun {
 }
 
 impl Tun {
-    /// Makes interface `name`, or goes on with the one that the program before this one in this process has left
-    /// ([`Tun::hand_on`]).
+    /// Makes interface `name`.
     ///
     /// # Errors
     /// Of the system calls: `NotFound` where the kernel has no TUN devices, EBUSY if another process has that name.
     pub fn open(name: &str) -> io::Result<Self> {
-        let descriptor = match inherited(name)? {
-            Some(descriptor) => descriptor,
-            None => make(name)?,
-        };
+        Self::set_up(make(name)?, name)
+    }
+
+    /// The one that the program before this one in this process has left ([`Tun::hand_on`]); `None`: it left none. To be asked once,
+    /// whether or not it is wanted: nobody else closes it.
+    ///
+    /// # Errors
+    /// Of the system calls.
+    pub fn inherited(name: &str) -> io::Result<Option<Self>> {
+        inherited(name)?.map(|descriptor| Self::set_up(descriptor, name)).transpose()
+    }
+
+    fn set_up(descriptor: OwnedFd, name: &str) -> io::Result<Self> {
         fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         // It is to have no address of its own; a kernel without IPv6 has no such file.
         let _none = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/addr_gen_mode"), "1");

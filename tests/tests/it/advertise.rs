@@ -1,5 +1,6 @@
 //! Route health injection: what the kernel's table holds on each node through changes, moves of the role, a kill and a restart.
 
+use std::collections::BTreeSet;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -52,12 +53,12 @@ fn vservers(lab: &mut Lab, side: Side) -> Vec<String> {
     ours.map(|row| row["name"].as_str().expect("a name").to_owned()).collect()
 }
 
-/// The real servers with IPv4 addresses, each with its farm, as a configuration names it.
-fn reals(lab: &mut Lab, side: Side) -> Vec<(String, String)> {
+/// The real servers whose addresses hold `mark`, each with its farm, as a configuration names it.
+fn reals(lab: &mut Lab, side: Side, mark: char) -> Vec<(String, String)> {
     let shown = lab.node(side).show("reals").expect("real servers");
     let text = |row: &serde_json::Value, what: &str| row[what].as_str().unwrap_or_default().to_owned();
-    let of_v4 = |row: &&serde_json::Value| text(row, "address").contains('.');
-    let rows = shown.as_array().expect("rows").iter().filter(of_v4);
+    let is_of_family = |row: &&serde_json::Value| text(row, "address").contains(mark);
+    let rows = shown.as_array().expect("rows").iter().filter(is_of_family);
     rows.map(|row| {
         let port = row["port"].as_u64().filter(|port| *port > 0).map(|port| format!(" {port}"));
         (text(row, "serverfarm"), text(row, "address") + &port.unwrap_or_default())
@@ -98,21 +99,48 @@ fn only_the_active_node_has_routes_for_what_is_served_and_a_killed_one_has_none(
     expect(&lab, active, &both);
 
     // No server of one family can serve any more; then nothing is in service.
-    let reals = reals(&mut lab, active);
-    let change = |what: &str| {
-        let lines = reals.iter().map(|(farm, real)| format!("serverfarm {farm}\n real {real}\n  {what}\n"));
-        lines.collect::<String>()
-    };
-    configure(&mut lab, active, &change("no inservice"));
-    expect(&lab, active, &both[1..]);
-    configure(&mut lab, active, &change("inservice"));
-    expect(&lab, active, &both);
+    let families = [('.', &both[1..]), (':', &both[..1])];
+    let mut farms = BTreeSet::new();
+    for (mark, left) in families {
+        let reals = reals(&mut lab, active, mark);
+        farms.extend(reals.iter().map(|(farm, _)| farm.clone()));
+        let change = |what: &str| {
+            let lines =
+                reals.iter().map(|(farm, real)| format!("serverfarm {farm}\n real {real}\n  {what}\n"));
+            lines.collect::<String>()
+        };
+        configure(&mut lab, active, &change("no inservice"));
+        expect(&lab, active, left);
+        configure(&mut lab, active, &change("inservice"));
+        expect(&lab, active, &both);
+    }
     configure(&mut lab, active, &lines("no inservice"));
     expect(&lab, active, &[]);
     configure(&mut lab, active, &lines("inservice"));
     expect(&lab, active, &both);
 
-    // A restart in place: the routes stay.
+    // All servers of a family are found dead by their probes, and alive again.
+    let probes: String = farms.iter().map(|farm| format!("serverfarm {farm}\n probe PING\n")).collect();
+    for side in Side::BOTH {
+        let probe = "probe PING icmp\n interval 2\n retries 1\n failed 2\n receive 1\n";
+        configure(&mut lab, side, &format!("{probe}{probes}"));
+        lab.node(side).command("write memory").expect("saved");
+    }
+    for (key, left) in
+        ["ipv4/icmp_echo_ignore_all", "ipv6/icmp/echo_ignore_all"].iter().zip([&both[1..], &both[..1]])
+    {
+        let answer = |lab: &Lab, ignored: &str| {
+            for server in &lab.topology.servers {
+                server.sysctl(key, ignored).expect("sysctl");
+            }
+        };
+        answer(&lab, "1");
+        expect(&lab, active, left);
+        answer(&lab, "0");
+        expect(&lab, active, &both);
+    }
+
+    // A restart in place: the routes stay, though nothing is known of the servers for a moment.
     let (mut ip, log) = monitor(&lab, active);
     lab.node(active).reload(LIMIT).expect("a restart");
     lab.node(active).wait_for(Role::Active, LIMIT).expect("active still");

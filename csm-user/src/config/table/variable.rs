@@ -101,4 +101,24 @@ pub(super) static APPLIED: &[Command] = &[
         &[VARIABLE, Either(&[&[Word("NO_TIMEOUT_IP_STICKY_ENTRIES", "")]]), Rest],
         Effect::Note("it has no effect: a client's time begins anew whenever a connection of it is used"),
     ),
+    Command::inert(
+        Module,
+        &[VARIABLE, Either(&[&[Word("ADVERTISE_RHI_FREQ", "")]]), Rest],
+        Effect::Note("it has no effect: routes come and go at once, and are compared with the kernel's every ten seconds"),
+    ),
+    Command::inert(
+        Module,
+        &[VARIABLE, Either(&[&[Word("NAT_CLIENT_HASH_SOURCE_PORT", "")]]), Rest],
+        Effect::Note("it has no effect: a client keeps its address of the pool as long as that has ports"),
+    ),
+    Command::inert(
+        Module,
+        &[VARIABLE, Either(&[&[Word("ROUTE_UNKNOWN_FLOW_PKTS", "")]]), Rest],
+        Effect::Note("it has no effect: a client's segment of a connection that is not known is dropped, and a server's brings it back where that can be"),
+    ),
+    Command::inert(
+        Module,
+        &[VARIABLE, Either(&[&[Word("VSERVER_ICMP_ALWAYS_RESPOND", "")]]), Rest],
+        Effect::Note("it has no effect: an address answers as long as one of its virtual servers is in service, whether or not a server of it is up"),
+    ),
 ];
