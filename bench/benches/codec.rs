@@ -61,8 +61,9 @@ fn heartbeats(criterion: &mut Criterion) {
 }
 
 /// A delta of `count` new connections of different clients.
-fn delta(count: u16) -> Frame {
-    let put = |number: u16| {
+fn delta(count: usize) -> Frame {
+    let put = |number: usize| {
+        let number = u16::try_from(number).expect("few");
         let [high, low] = number.to_be_bytes();
         Op::Put(Record::Connection(ConnRecord {
             key: ConnKey {
@@ -89,12 +90,12 @@ fn delta(count: u16) -> Frame {
 }
 
 fn deltas(criterion: &mut Criterion) {
-    for count in [1, 64, 1024] {
+    for count in [1, 64, wire::ITEMS_MAX] {
         let frame = delta(count);
         let mut encoded = BytesMut::new();
         wire::encode(&frame, &mut encoded);
         let mut group = criterion.benchmark_group(format!("delta of {count}"));
-        group.throughput(Throughput::Elements(u64::from(count)));
+        group.throughput(Throughput::Elements(count as u64));
         // The floor: to copy the frame.
         group.bench_function("copy", |bencher| bencher.iter(|| black_box(&encoded).clone()));
         group.bench_function("encode", |bencher| {

@@ -124,7 +124,7 @@ fn vserver(index: u32) -> Vserver {
         unidirectional: None,
         idle: Duration::from_secs(3600),
         pending: Duration::from_secs(30),
-        sticky: Some(Sticky { minutes: 30, group: 10, bits: 32, bits6: 128, address: StickyAddress::Source }),
+        sticky: Some(Sticky { minutes: 30, group: 0, bits: 32, bits6: 128, address: StickyAddress::Source }),
         replicate_connection: true,
         replicate_sticky: true,
         inservice: true,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::drops::Drops;
 use crate::figure::{Figure, Timers};
 use crate::lab::{Lab, Options};
 use crate::node::Fault;
@@ -36,7 +37,7 @@ pub enum Deed {
 }
 
 /// One window with its deed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Round {
     /// The stream's datagrams.
     pub account: Account,
@@ -44,6 +45,8 @@ pub struct Round {
     pub unprovoked: u64,
     /// Worst lateness of a node's real-time thread in its life so far.
     pub lateness: Duration,
+    /// What was dropped where meanwhile.
+    pub drops: Drops,
 }
 
 /// A loaded lab.
@@ -78,6 +81,7 @@ impl Endurance {
     pub fn round(&mut self, deed: Deed, rest: Duration) -> Result<Round> {
         let active = self.lab.wait_for_active(LIMIT)?;
         let before = self.term(active)?;
+        let dropped = Drops::read(&mut self.lab)?;
         self.stream.begin()?;
         wait::observe(AROUND)?;
         let (now, moves) = match deed {
@@ -102,6 +106,7 @@ impl Endurance {
         };
         wait::observe(AROUND)?;
         let account = self.stream.end()?;
+        let drops = Drops::read(&mut self.lab)?.since(&dropped);
         self.lab.restore(now.peer())?;
         self.lab.node(now.peer()).wait_for(Role::Standby, LIMIT).context("a standby again")?;
         let unprovoked = match self.lab.wait_for_active(LIMIT)? {
@@ -113,7 +118,7 @@ impl Endurance {
         for status in worst {
             lateness = lateness.max(Duration::from_micros(status?.worst_lateness_us));
         }
-        Ok(Round { account, unprovoked, lateness })
+        Ok(Round { account, unprovoked, lateness, drops })
     }
 
     /// How many of the [`CONNECTIONS`] still carry messages both ways.
@@ -149,6 +154,19 @@ impl Endurance {
 pub fn head() -> &'static str {
     "| deed | rounds | datagrams/s | sent | lost | came again | answers asked | missing | taken late by a server | rounds without a loss | \
      unprovoked moves | thread late ms | connections kept |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+}
+
+/// Of the rounds with a loss: what was dropped where in them; `None` if there is none.
+pub fn where_lost(rounds: &[Round]) -> Option<String> {
+    let lossy = rounds.iter().filter(|round| round.account.lost() + round.account.unanswered() > 0);
+    let (mut lost, mut drops) = (0, Drops::default());
+    for round in lossy {
+        lost += round.account.lost() + round.account.unanswered();
+        drops.add(&round.drops);
+    }
+    let line = drops.line();
+    let line = if line.is_empty() { "nothing" } else { &line };
+    (lost > 0).then(|| format!("{lost} did not come; dropped in those rounds: {line}"))
 }
 
 /// All rounds of a deed in one line.

@@ -27,6 +27,7 @@ pub mod channel;
 pub mod checks;
 pub mod cuts;
 pub mod decapsulate;
+pub mod drops;
 pub mod edits;
 pub mod endure;
 pub mod explore;

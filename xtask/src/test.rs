@@ -47,6 +47,9 @@ impl Test {
             cargo
         };
         exec::run(toolchain.apply(cargo().args(["--lib", "--bins"])).args(&self.arguments))?;
+        // Benches that go through their work once when they are tested: else nobody notices that one has stopped working.
+        let benches = ["--bench", "codec", "--bench", "config", "--bench", "plan"];
+        exec::run(toolchain.apply(cargo().args(benches)).args(&self.arguments))?;
         exec::run(
             toolchain
                 .apply(cargo().args(["--test", "*"]))

@@ -454,6 +454,9 @@ fn endure(arguments: &EndureArgs) -> Result<ExitCode> {
         }
         let connections = lab.connections()?;
         println!("{}", endure::row(*deed, &rounds, connections));
+        if let Some(lost) = endure::where_lost(&rounds) {
+            println!("{lost}");
+        }
         whole &= connections == CONNECTIONS
             && rounds.iter().all(|round| round.unprovoked == 0)
             && (*deed == Deed::Kill || rounds.iter().all(|round| round.account.lost() == 0));

@@ -299,7 +299,7 @@ fn overflowed() -> Result<u64> {
 }
 
 /// A counter of `/proc/net/snmp`: a line of names, and one of values below it.
-fn counter(text: &str, protocol: &str, name: &str) -> Option<u64> {
+pub(crate) fn counter(text: &str, protocol: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|line| line.split_whitespace().next() == Some(protocol));
     let (names, values) = (lines.next()?, lines.next()?);
     let at = names.split_whitespace().position(|one| one == name)?;
