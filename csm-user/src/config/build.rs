@@ -227,7 +227,12 @@ impl Draft {
             Section::Global if matches!(statement.id, Id::IpRoute | Id::Ipv6Route) => {
                 router::route(self, statement)
             }
-            Section::Module if matches!(statement.id, Id::GratuitousInterval | Id::ReplyOutOfService) => {
+            Section::Module
+                if matches!(
+                    statement.id,
+                    Id::GratuitousInterval | Id::ReplyOutOfService | Id::AdvertiseInterval
+                ) =>
+            {
                 arp::variable(&mut self.config.variables, statement)
             }
             Section::Module if statement.id == Id::StaticArp => arp::apply(&mut self.config.arps, statement),

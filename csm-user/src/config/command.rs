@@ -181,6 +181,7 @@ pub enum Id {
     StaticArp,
     GratuitousInterval,
     ReplyOutOfService,
+    AdvertiseInterval,
     Natpool,
     Static,
     StaticReal,

@@ -16,7 +16,10 @@ use ipnet::IpNet;
 
 use super::node::Node;
 use super::policies;
+use super::route::UNKNOWN_MAX;
 use crate::dataplane::table::monotonic_ns;
+use crate::ft::State;
+use crate::model::{Config, Told, Vserver};
 use crate::neigh::routes::{Routes, TABLE};
 use crate::neigh::tun::Tun;
 
@@ -24,8 +27,6 @@ use crate::neigh::tun::Tun;
 const INTERFACE: &str = "csm-rhi";
 /// How often it is looked whether something has changed.
 const PERIOD: Duration = Duration::from_millis(100);
-/// How often the kernel's table is read where nothing has (`ADVERTISE_RHI_FREQ` of the CSM).
-const READ_EVERY: Duration = Duration::from_secs(10);
 
 /// Networks that have their route, as the kernel said last.
 #[derive(Debug, Default)]
@@ -65,7 +66,7 @@ impl Advertiser {
             tracing::warn!(%error, "the advertised routes of the program before are taken back, and come again");
             None
         });
-        let keeper = Keeper { node: Arc::clone(node), device, routes: None };
+        let keeper = Keeper { node: Arc::clone(node), device, routes: None, knows: !node.resumed };
         let thread =
             std::thread::Builder::new().name("csm-advertise".into()).spawn(move || keeper.run(&stopped))?;
         Ok(Self { stop: Some(stop), thread: Some(thread), left: None })
@@ -91,15 +92,25 @@ impl Advertiser {
 
 impl Drop for Advertiser {
     fn drop(&mut self) {
-        // With the device its routes go.
-        drop(self.end());
+        let Some(device) = self.end().or_else(|| self.left.take()) else { return };
+        // They would go with the device; but of IPv4 routes that do, the kernel tells nobody.
+        if let Err(error) = withdraw(&device) {
+            tracing::warn!(%error, "the advertised routes go with their interface");
+        }
     }
+}
+
+fn withdraw(device: &Tun) -> io::Result<()> {
+    let mut routes = Routes::open()?;
+    routes.list(device.ifindex)?.into_iter().try_for_each(|network| routes.remove(device.ifindex, network))
 }
 
 struct Keeper {
     node: Arc<Node>,
     device: Device,
     routes: Option<Routes>,
+    /// Whether this node forwards was known once.
+    knows: bool,
 }
 
 impl Keeper {
@@ -107,8 +118,9 @@ impl Keeper {
         let (mut before, mut read) = (None, Instant::now());
         let mut told = None;
         loop {
-            let now = self.wanted();
-            if before.as_ref() != Some(&now) || read.elapsed() >= READ_EVERY {
+            let config = self.node.config();
+            let now = self.wanted(&config);
+            if before.as_ref() != Some(&now) || read.elapsed() >= config.variables.advertised {
                 read = Instant::now();
                 let outcome = self.reconcile(&now).map_err(|error| error.to_string()).err();
                 before = outcome.is_none().then_some(now);
@@ -130,20 +142,38 @@ impl Keeper {
     }
 
     /// By what this node's gate, its plan and its probes say now.
-    fn wanted(&self) -> BTreeSet<IpNet> {
-        let config = self.node.config();
-        let forwards = self.node.gate.load().state_at(monotonic_ns()) == GateState::Open;
-        if !forwards || config.vservers.iter().all(|vserver| vserver.advertise.is_none()) {
-            return BTreeSet::new();
-        }
-        config.advertised(|vserver| {
-            vserver.is_operational()
-                && config.faces(vserver).any(|face| policies::is_served(&self.node, &config, &face))
-        })
+    fn wanted(&mut self, config: &Config) -> Told {
+        let forwards = self.forwards();
+        config.advertised(forwards, |vserver| self.serves(config, vserver))
     }
 
-    fn reconcile(&mut self, wanted: &BTreeSet<IpNet>) -> io::Result<()> {
-        if self.device.is_none() && wanted.is_empty() {
+    /// Whether this node forwards; `None`: a restart in place has just begun, and neither its gate nor its election says that yet.
+    fn forwards(&mut self) -> Option<bool> {
+        let is_open = self.node.gate.load().state_at(monotonic_ns()) == GateState::Open;
+        let state = self.node.ft.as_ref().map(|ft| ft.status().state);
+        // Of an active one whose gate is not open the gate is about to be.
+        let is_said = state.is_some_and(|state| !matches!(state, State::Init | State::Active));
+        self.knows |= is_open || is_said || !self.is_new();
+        self.knows.then_some(is_open)
+    }
+
+    /// Whether a virtual server is operational; `None`: a restart in place has just begun, and probes have no verdict yet.
+    fn serves(&self, config: &Config, vserver: &Vserver) -> Option<bool> {
+        if !vserver.is_operational() {
+            return Some(false);
+        }
+        let is_served = config.faces(vserver).any(|face| policies::is_served(&self.node, config, &face));
+        let is_tested = || config.faces(vserver).any(|face| policies::is_tested(&self.node, config, &face));
+        if !is_served && self.is_new() && is_tested() { None } else { Some(is_served) }
+    }
+
+    /// So soon after a restart in place, what is not known is as it was.
+    fn is_new(&self) -> bool {
+        self.node.resumed && self.node.started.elapsed() < UNKNOWN_MAX
+    }
+
+    fn reconcile(&mut self, told: &Told) -> io::Result<()> {
+        if self.device.is_none() && told.wanted.is_empty() {
             return Ok(());
         }
         let device = match &mut self.device {
@@ -155,11 +185,11 @@ impl Keeper {
             none => none.insert(Routes::open()?),
         };
         let standing = routes.list(device.ifindex)?;
-        for network in standing.difference(wanted) {
+        for network in told.surplus(&standing) {
             routes.remove(device.ifindex, *network)?;
             tracing::info!(%network, table = TABLE, "no longer advertised");
         }
-        for network in wanted.difference(&standing) {
+        for network in told.missing(&standing) {
             routes.add(device.ifindex, *network)?;
             tracing::info!(%network, table = TABLE, "advertised");
         }

@@ -7,7 +7,8 @@ use super::node::Node;
 use crate::api::backend::Fault;
 use crate::api::reply::limit::{BackupReply, RefusedReply};
 use crate::api::reply::policy::PolicyReply;
-use crate::model::{Config, Face, Predictor, Serverfarm, StableId, Vserver};
+use crate::model::{Config, Face, Predictor, Real, RealAdmin, Serverfarm, StableId, Vserver};
+use crate::probe::health::{RealHealth, RealKey};
 
 /// Of each policy of `vserver` in their order, and last of what none of them is for.
 pub(super) fn of(node: &Node, config: &Config, vserver: &Vserver) -> Result<Vec<PolicyReply>, Fault> {
@@ -63,6 +64,19 @@ fn number(node: &Node, face: &Face<'_>) -> Option<u32> {
 pub(super) fn is_served(node: &Node, config: &Config, face: &Face<'_>) -> bool {
     let backup = face.vserver.backup.as_ref().and_then(|backup| config.serverfarm(&backup.farm));
     has_farm(node, config, face) || backup.is_some_and(|farm| is_able(node, farm))
+}
+
+/// Whether probes have no verdict yet on a real server of a farm of these clients, their backup included.
+pub(super) fn is_tested(node: &Node, config: &Config, face: &Face<'_>) -> bool {
+    let backup = face.vserver.backup.as_ref().map(|backup| &backup.farm);
+    let mut farms = face.vserver.serverfarm.iter().chain(backup).filter_map(|name| config.serverfarm(name));
+    let health = node.health.borrow();
+    farms.any(|farm| {
+        let key = |real: &Real| RealKey { farm: farm.name.clone(), address: real.address, port: real.port };
+        farm.reals.iter().any(|real| {
+            real.admin != RealAdmin::OutOfService && *health.of(&key(real)) == RealHealth::Testing
+        })
+    })
 }
 
 /// Whether the farm can that is not the backup: by its reals, and by its threshold.

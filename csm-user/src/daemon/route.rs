@@ -44,7 +44,7 @@ use rivals::Rivals;
 /// Between two looks at whether the peer is to be synchronized by itself.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
 /// After a restart in place the role does not move for what is tracked and not known yet, for so long.
-const UNKNOWN_MAX: Duration = Duration::from_secs(10);
+pub(super) const UNKNOWN_MAX: Duration = Duration::from_secs(10);
 /// Work of the event loop that takes longer is told of: without its signs of life for some times as long the node yields.
 const HELD_UP: Duration = Duration::from_millis(250);
 /// Where events come from.

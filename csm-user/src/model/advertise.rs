@@ -15,17 +15,50 @@ pub enum Advertise {
     Active,
 }
 
+/// Networks of virtual servers with `advertise`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Those that are to be told of.
+    pub wanted: BTreeSet<IpNet>,
+    /// Those of which that is not known yet: what stands stays, and nothing is added.
+    pub unknown: BTreeSet<IpNet>,
+}
+
+impl Told {
+    /// Of the networks that have a route, those that are to lose it.
+    pub fn surplus<'a>(&'a self, standing: &'a BTreeSet<IpNet>) -> impl Iterator<Item = &'a IpNet> {
+        standing.difference(&self.wanted).filter(|network| !self.unknown.contains(network))
+    }
+
+    /// The networks that are to get a route.
+    pub fn missing<'a>(&'a self, standing: &'a BTreeSet<IpNet>) -> impl Iterator<Item = &'a IpNet> {
+        self.wanted.difference(standing)
+    }
+}
+
 impl Config {
-    /// The networks of the virtual servers that are to be told of, each once, if this node forwards. `serves`: whether a virtual server
-    /// is operational.
-    pub fn advertised(&self, serves: impl Fn(&Vserver) -> bool) -> BTreeSet<IpNet> {
-        let is_told = |vserver: &&Vserver| match vserver.advertise {
-            None => false,
-            Some(Advertise::Always) => vserver.inservice,
-            Some(Advertise::Active) => serves(vserver),
-        };
-        let told = self.vservers.iter().filter(is_told);
-        told.filter_map(|vserver| Some(vserver.virtual_server?.network.trunc())).collect()
+    /// The networks of the virtual servers that are to be told of, each once. `forwards`: whether this node does; `serves`: whether
+    /// a virtual server is operational; `None`: not known yet.
+    pub fn advertised(&self, forwards: Option<bool>, serves: impl Fn(&Vserver) -> Option<bool>) -> Told {
+        let mut told = Told::default();
+        if forwards == Some(false) {
+            return told;
+        }
+        for vserver in &self.vservers {
+            let Some(network) = vserver.virtual_server.map(|server| server.network.trunc()) else { continue };
+            let is_told = match vserver.advertise {
+                Some(Advertise::Always) => Some(vserver.inservice),
+                Some(Advertise::Active) => serves(vserver),
+                None => Some(false),
+            };
+            match (is_told, forwards) {
+                (Some(false), _) => continue,
+                (Some(true), Some(_)) => told.wanted.insert(network),
+                _ => told.unknown.insert(network),
+            };
+        }
+        told.unknown.retain(|network| !told.wanted.contains(network));
+        told
     }
 }
 
@@ -47,8 +80,9 @@ mod tests {
     #[test]
     fn a_network_is_told_of_as_long_as_one_of_its_virtual_servers_wants_it() {
         let told = |first, second, serves: bool| {
-            let networks = config(first, second).advertised(|_| serves);
-            networks.iter().map(ToString::to_string).collect::<Vec<_>>()
+            let told = config(first, second).advertised(Some(true), |_| Some(serves));
+            assert_eq!(told.unknown, BTreeSet::new());
+            told.wanted.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let (none, one) = (Vec::<String>::new(), vec!["10.6.0.100/32".to_owned()]);
         assert_eq!(told("inservice", "no advertise", true), none, "by default none");
@@ -56,5 +90,44 @@ mod tests {
         assert_eq!(told("inservice", "advertise active", true), one);
         assert_eq!(told("inservice", "advertise active", false), none);
         assert_eq!(told("advertise", "advertise active", false), none, "the first is not in service");
+    }
+
+    #[test]
+    fn what_is_not_known_is_neither_added_nor_removed() {
+        let networks =
+            |of: &[&str]| of.iter().map(|of| of.parse().expect("a network")).collect::<BTreeSet<_>>();
+        let [here, gone] = ["10.6.0.100/32", "10.6.0.99/32"];
+        let standing = networks(&[here, gone]);
+        // What of the standing routes goes, and what is added where none stands.
+        let done = |second, forwards, serves| {
+            let told = config("inservice", second).advertised(forwards, |_| serves);
+            let gone: BTreeSet<IpNet> = told.surplus(&standing).copied().collect();
+            let added: BTreeSet<IpNet> = told.missing(&BTreeSet::new()).copied().collect();
+            (gone, added)
+        };
+        let [none, one] = [networks(&[]), networks(&[here])];
+        let (rest, both) = (networks(&[gone]), networks(&[here, gone]));
+        for (second, forwards, serves, expected) in [
+            ("advertise active", Some(true), Some(true), (&rest, &one)),
+            ("advertise active", Some(true), Some(false), (&both, &none)),
+            ("advertise active", Some(true), None, (&rest, &none)),
+            ("advertise active", None, Some(true), (&rest, &none)),
+            ("advertise active", None, None, (&rest, &none)),
+            // It serves nobody, or there is no such line: that is known whatever else is not.
+            ("advertise active", None, Some(false), (&both, &none)),
+            ("no advertise", None, None, (&both, &none)),
+            ("advertise", Some(true), None, (&rest, &one)),
+            ("advertise", None, None, (&rest, &none)),
+            ("advertise", Some(false), None, (&both, &none)),
+        ] {
+            let (gone, added) = done(second, forwards, serves);
+            assert_eq!((&gone, &added), expected, "{second}, forwards {forwards:?}, serves {serves:?}");
+        }
+    }
+
+    #[test]
+    fn one_virtual_server_that_is_known_is_enough() {
+        let told = config("advertise\n  inservice", "advertise active").advertised(Some(true), |_| None);
+        assert_eq!((told.wanted.len(), told.unknown.len()), (1, 0));
     }
 }

@@ -33,7 +33,7 @@ mod track;
 mod variable;
 mod vmac;
 
-pub use advertise::Advertise;
+pub use advertise::{Advertise, Told};
 pub use arp::{StaticArp, host_mac, written_mac};
 pub use family::{Family, prefix_mask, prefix_mask6};
 pub use host::{Encapsulation, Host, Tunnel};

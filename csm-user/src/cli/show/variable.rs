@@ -23,9 +23,15 @@ pub struct Row {
 /// All that set something here.
 #[must_use]
 pub fn rows(variables: &Variables) -> Vec<Row> {
-    let value =
-        |variables: &Variables| [variables.gratuitous.as_secs(), u64::from(variables.reply_out_of_service)];
-    let known = [("ARP_GRATUITOUS_INTERVAL", [10, 31_536_000]), ("ARP_REPLY_FOR_NO_INSERVICE_VIP", [0, 1])];
+    let value = |variables: &Variables| {
+        let Variables { gratuitous, advertised, reply_out_of_service } = variables;
+        [gratuitous.as_secs(), advertised.as_secs(), u64::from(*reply_out_of_service)]
+    };
+    let known = [
+        ("ARP_GRATUITOUS_INTERVAL", [10, 31_536_000]),
+        ("ADVERTISE_RHI_FREQ", [1, 65_535]),
+        ("ARP_REPLY_FOR_NO_INSERVICE_VIP", [0, 1]),
+    ];
     let values = value(variables).into_iter().zip(value(&Variables::default()));
     let row = |((name, range), (value, default))| Row { name, value, default, range };
     known.into_iter().zip(values).map(row).collect()
@@ -52,12 +58,14 @@ mod tests {
     #[test]
     fn listing() {
         let mut text = String::new();
-        let set = Variables { gratuitous: Duration::from_secs(60), ..Variables::default() };
+        let (gratuitous, advertised) = (Duration::from_secs(60), Duration::from_secs(30));
+        let set = Variables { gratuitous, advertised, ..Variables::default() };
         write(&mut text, &rows(&set)).expect("a string takes everything");
         expect![[r#"
             variable                        value         default  range
             ------------------------------------------------------------------------
             ARP_GRATUITOUS_INTERVAL         60            15       10-31536000
+            ADVERTISE_RHI_FREQ              30            10       1-65535
             ARP_REPLY_FOR_NO_INSERVICE_VIP  0             0        0-1
         "#]]
         .assert_eq(&text);

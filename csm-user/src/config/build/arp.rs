@@ -28,6 +28,10 @@ pub(super) fn variable(variables: &mut Variables, statement: &Statement) -> Opti
         (Id::GratuitousInterval, false) => {
             variables.gratuitous = Duration::from_secs(statement.number("SECONDS")?);
         }
+        (Id::AdvertiseInterval, true) => variables.advertised = default.advertised,
+        (Id::AdvertiseInterval, false) => {
+            variables.advertised = Duration::from_secs(statement.number("SECONDS")?);
+        }
         (Id::ReplyOutOfService, true) => variables.reply_out_of_service = default.reply_out_of_service,
         (Id::ReplyOutOfService, false) => {
             variables.reply_out_of_service = statement.number::<u8>("ON")? == 1;

@@ -26,6 +26,23 @@ pub(super) static APPLIED: &[Command] = &[
         (config.variables.gratuitous != Variables::default().gratuitous).then(line).into_iter().collect()
     })),
     Command::new(
+        Id::AdvertiseInterval,
+        Module,
+        &[
+            VARIABLE,
+            Word("ADVERTISE_RHI_FREQ", "Time between two looks at the routes of advertised virtual servers"),
+            Slot("SECONDS", Number(1, 65_535), "Seconds"),
+        ],
+        "Sets how often the kernel's table is read for routes of `advertise` that somebody has removed or added; what the \
+         module itself changes is told at once.",
+    )
+    .restores(Some(10))
+    .prints(Print::Global(|config| {
+        let seconds = config.variables.advertised.as_secs();
+        let line = || format!("variable ADVERTISE_RHI_FREQ {seconds}");
+        (config.variables.advertised != Variables::default().advertised).then(line).into_iter().collect()
+    })),
+    Command::new(
         Id::ReplyOutOfService,
         Module,
         &[
@@ -100,11 +117,6 @@ pub(super) static APPLIED: &[Command] = &[
         Module,
         &[VARIABLE, Either(&[&[Word("NO_TIMEOUT_IP_STICKY_ENTRIES", "")]]), Rest],
         Effect::Note("it has no effect: a client's time begins anew whenever a connection of it is used"),
-    ),
-    Command::inert(
-        Module,
-        &[VARIABLE, Either(&[&[Word("ADVERTISE_RHI_FREQ", "")]]), Rest],
-        Effect::Note("it has no effect: routes come and go at once, and are compared with the kernel's every ten seconds"),
     ),
     Command::inert(
         Module,

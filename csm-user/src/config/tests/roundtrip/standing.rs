@@ -33,6 +33,9 @@ pub(super) fn furnish(config: &mut Config, choices: &[u8]) {
     if next(2) == 0 {
         config.variables.gratuitous = Duration::from_secs(10 + u64::from(next(250)));
     }
+    if next(2) == 0 {
+        config.variables.advertised = Duration::from_secs(1 + u64::from(next(250)));
+    }
     config.variables.reply_out_of_service = next(2) == 0;
     for number in 0..next(3) {
         let (mac, vlan) = ([2, next(250), 0, 0xab, 0, number], config.vlans[usize::from(next(2))].id);
