@@ -216,7 +216,8 @@ fn delete<A: TableFamily>(table: &Table<A>, gone: &ConnGone, conflict: Conflict)
     .map(drop)
 }
 
-/// Enters what the peer has. Where this node's configuration has an entry that stays, and nothing of the peer's is missing.
+/// Enters what the peer has. Where this node's configuration has an entry that stays, and the peer, whose configuration has none there, learns that
+/// it offers its own in vain: as if it were missing here for no reason it would mend that again and again.
 fn insert_stickies<A: TableFamily>(
     table: &Table<A>,
     entries: &[Sticky<A>],
@@ -227,7 +228,11 @@ fn insert_stickies<A: TableFamily>(
     let free: Vec<Sticky<A>> = entries.iter().copied().filter(|(key, _)| is_free(key)).collect();
     let mut inserted = table.insert_sticky(&free, conflict == Conflict::Keep).into_iter();
     let result = |(key, _): &Sticky<A>| {
-        if is_free(key) { inserted.next().unwrap_or(Err(InsertError::Full)) } else { Ok(()) }
+        if is_free(key) {
+            inserted.next().unwrap_or(Err(InsertError::Full))
+        } else {
+            Err(InsertError::Exists)
+        }
     };
     entries.iter().map(result).collect()
 }

@@ -10,7 +10,7 @@ use csm_user::dataplane::maps::{MapSource, Maps};
 use csm_user::dataplane::plan::{Assignments, Contents, HealthView, needed_hops, plan};
 use csm_user::dataplane::table::monotonic_ns;
 use csm_user::model::{Config, StaticSticky, StickyAddress, StickyGroup};
-use csm_user::replication::record::{self, Conflict, ReplicaTable, StickyRecord};
+use csm_user::replication::record::{self, Conflict, Refusal, ReplicaTable, StickyRecord};
 
 use super::tables6::{both, dataplane, replica, stickies};
 
@@ -88,7 +88,7 @@ fn the_peer_neither_hears_of_them_nor_changes_them() {
     let records = [of("fd00:7::"), of("fd00:9::"), of("fd00:6::")];
     for conflict in [Conflict::Replace, Conflict::Keep] {
         let results = replica.upsert_sticky(&records, conflict);
-        assert_eq!(results, [Ok(()), Ok(()), Ok(())]);
+        assert_eq!(results, [Ok(()), Err(Refusal::Exists), Ok(())], "one is fixed here");
     }
     let map: BpfMap<StickyKey<V6>, StickyEntry> =
         BpfMap::new(dataplane.descriptor(csm_common::names::STICKY6).unwrap()).unwrap();
