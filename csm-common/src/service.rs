@@ -19,8 +19,8 @@ pub struct VserverKey<A: Address = u32> {
 crate::map_type!(VserverKey, 8);
 crate::map_type!(VserverKey<V6>, 20);
 
-/// As [`VserverKey::kind`]: data connections of `service ftp` to a single address, for clients that have a control
-/// connection.
+/// As [`VserverKey::kind`]: data connections of `service ftp` (TCP) and media of `service rtsp` (UDP) to a single address, for
+/// clients that have a control connection.
 pub const MATCH_FTP: u8 = 255;
 
 /// Value of `VSERVER_KEYS`.
@@ -141,7 +141,7 @@ pub const VSERVER_DISPATCH: u32 = 8;
 pub const VSERVER_FORWARD: u32 = 16;
 /// The server's packets may not come by here: see `docs/dataplane.md`.
 pub const VSERVER_UNIDIRECTIONAL: u32 = 32;
-/// `service ftp`.
+/// `service ftp` or `service rtsp`: which of them, the protocol of its key with [`MATCH_FTP`] says.
 pub const VSERVER_FTP: u32 = 64;
 /// `predictor hash address`: by the client's address.
 pub const VSERVER_HASH_SOURCE: u32 = 128;
@@ -256,7 +256,7 @@ pub const REAL_STICKY: u32 = 2;
 pub struct Origin<A: Address = u32> {
     /// Virtual address, network order.
     pub virtual_be: A,
-    /// Virtual port, network order.
+    /// Virtual port, network order; 0, of media: that of the packet.
     pub port_be: u16,
     /// Must be 0.
     pub pad: u16,

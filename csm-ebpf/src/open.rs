@@ -228,7 +228,7 @@ fn balance<A: Family>(packet: &Packet<A>, number: u32, draft: &mut Draft<A>) -> 
         return room::admit(number, vserver, 0);
     }
     // A client's data connections go where its control connection is, whether there is room or not.
-    let data = ftp::is_data(vserver, packet.key.dport_be);
+    let data = ftp::is_data(vserver, &packet.key);
     draft.pick.real = sticky::find(vserver, Ends::of(&packet.key), packet.now_ns, data).unwrap_or(NONE);
     draft.pick.must = data.into();
     draft.pick.number = number;
@@ -307,7 +307,7 @@ fn address<A: Family>(packet: &Packet<A>, draft: &mut Draft<A>) -> Result<(), Re
     // In dispatch mode the real owns the virtual address: its MAC address alone tells it apart from its neighbours.
     if vserver.flags & VSERVER_DISPATCH == 0 {
         draft.connection.real_be = real.ip_be;
-        let data = ftp::is_data(vserver, key.dport_be);
+        let data = ftp::is_data(vserver, key);
         if real.port_be != 0 && !data && matches!(key.proto, PROTO_TCP | PROTO_UDP) {
             draft.connection.real_port_be = real.port_be;
         }
@@ -358,7 +358,7 @@ fn route<A: Family>(packet: &Packet<A>, draft: &mut Draft<A>) -> Result<(), Reas
         return rebuild::from_server(packet, route, draft);
     }
     // The one who opens is the client here, and what it speaks to is both virtual and real server: nothing changes, but
-    // for the source of FTP's data connections and of those that `static` names.
+    // for the source of FTP's data connections, of media and of those that `static` names.
     draft.connection.server_vlan = route.vlan;
     draft.local.to_server = out::resolve(route, key.dst_be)?;
     draft.local.to_client = way_back(packet)?;

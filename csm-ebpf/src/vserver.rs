@@ -1,7 +1,7 @@
 //! Which virtual server a first packet is for.
 //!
 //! The most specific wins: first by the address (a single one, then networks, longest prefix first), then by the port
-//! (this one, a data connection of FTP, any), then any protocol, then by the VLAN (this one, all), last by the longest prefix of the client. A plain
+//! (this one, a data connection of FTP or media of RTSP, any), then any protocol, then by the VLAN (this one, all), last by the longest prefix of the client. A plain
 //! virtual server, of one address and for all VLANs and clients, costs one look-up.
 
 use aya_ebpf::maps::lpm_trie::Key;
@@ -19,7 +19,7 @@ pub(crate) fn lookup<A: Family>(packet: &Packet<A>) -> Option<u32> {
     service(key, port(key), key.proto, 0).or_else(|| ftp::passive(packet)).or_else(|| others(key))
 }
 
-/// Number of the virtual server that connections of `key` are for, data connections of FTP aside.
+/// Number of the virtual server that connections of `key` are for, data connections of FTP and media of RTSP aside.
 #[inline(always)]
 pub(crate) fn of<A: Family>(key: &FlowKey<A>) -> Option<u32> {
     service(key, port(key), key.proto, 0).or_else(|| others(key))
@@ -64,10 +64,10 @@ fn service<A: Family>(key: &FlowKey<A>, port_be: u16, proto: u8, host_bits: u8) 
     find(key, VserverKey { ip_be: key.dst_be.network(host_bits), port_be, proto, kind: host_bits })
 }
 
-/// The virtual server that takes data connections of `service ftp`.
+/// The virtual server that takes data connections of `service ftp`, or media of `service rtsp`.
 #[inline(never)]
 pub(crate) fn of_ftp<A: Family>(key: &FlowKey<A>) -> Option<u32> {
-    find(key, VserverKey { ip_be: key.dst_be, port_be: 0, proto: PROTO_TCP, kind: MATCH_FTP })
+    find(key, VserverKey { ip_be: key.dst_be, port_be: 0, proto: key.proto, kind: MATCH_FTP })
 }
 
 #[inline(always)]

@@ -159,6 +159,8 @@ pub struct VserverReply {
     pub port: u16,
     /// `service ftp`.
     pub ftp: bool,
+    /// `service rtsp`.
+    pub rtsp: bool,
     /// Whether servers' packets may go another way.
     pub unidirectional: bool,
     /// `client A M [exclude]`, as configured; none: all.

@@ -16,8 +16,9 @@ use super::parse::{Section, Statement, Tree};
 use super::table::{commands, default};
 use crate::model::{
     ChannelMode, ChannelPort, ClientRange, Config, Encapsulation, InbandHealth, Interface, Name, NatClient,
-    Natpool, PortMode, Predictor, Protocol, RateLimits, RouterInterface, Serverfarm, Static, StaticAction,
-    StaticRoute, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vmac, Vserver, XdpMode, vlan_of_name,
+    Natpool, PortMode, Predictor, Protocol, RateLimits, RouterInterface, Serverfarm, Service, Static,
+    StaticAction, StaticRoute, Trunk, Virtual, Vlan, VlanId, VlanRole, VlanSet, Vmac, Vserver, XdpMode,
+    vlan_of_name,
 };
 
 pub(super) mod arp;
@@ -511,7 +512,12 @@ fn virtual_server(statement: &Statement) -> Option<Virtual> {
     };
     let network = statement.net("ADDRESS", "MASK")?.trunc();
     let port = if statement.arg("PORT").is_some() { statement.number("PORT")? } else { 0 };
-    Some(Virtual { network, protocol, port, ftp: statement.has("ftp") })
+    let service = match () {
+        () if statement.has("ftp") => Service::Ftp,
+        () if statement.has("rtsp") => Service::Rtsp,
+        () => Service::Plain,
+    };
+    Some(Virtual { network, protocol, port, service })
 }
 
 fn predictor(statement: &Statement) -> Option<Predictor> {

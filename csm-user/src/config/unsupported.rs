@@ -151,9 +151,9 @@ pub(super) static UNSUPPORTED: &[Command] = &[
             Either(&[&[Word("tcp", "")], &[Word("udp", "")]]),
             Slot("PORT", Kind::Port, "Port"),
             Word("service", "Follow the payload"),
-            Either(&[&[Word("rtsp", "")], &[Word("termination", "")], &[Word("per-packet", "")]]),
+            Either(&[&[Word("termination", "")], &[Word("per-packet", "")]]),
         ],
-        "of services only `ftp` is followed yet",
+        "of services only `ftp` and `rtsp` are followed",
         "leave `service` out; plain TCP and UDP services need none",
     ),
     Command::inert(

@@ -26,8 +26,8 @@ use crate::dataplane::table::family::TableFamily;
 use crate::dataplane::table::{Table, monotonic_ns};
 use crate::ft;
 use crate::model::{
-    self, ClientRange, Config, Family, Predictor, RateLimit, Real, RealAdmin, Serverfarm, StableId, Vserver,
-    prefix_mask, prefix_mask6,
+    self, ClientRange, Config, Family, Predictor, RateLimit, Real, RealAdmin, Serverfarm, Service, StableId,
+    Vserver, prefix_mask, prefix_mask6,
 };
 use crate::probe::health::{RealHealth, RealKey};
 
@@ -262,7 +262,8 @@ impl Node {
                 model::Protocol::Any => Protocol::Any,
                 model::Protocol::Number(number) => Protocol::of(number),
             }),
-            ftp: vserver.virtual_server.is_some_and(|server| server.ftp),
+            ftp: vserver.virtual_server.is_some_and(|server| server.service == Service::Ftp),
+            rtsp: vserver.virtual_server.is_some_and(|server| server.service == Service::Rtsp),
             unidirectional: config.is_unidirectional(vserver),
             clients: vserver.clients.iter().map(client_range).collect(),
             port: vserver.virtual_server.map_or(0, |server| server.port),

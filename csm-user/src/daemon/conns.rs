@@ -19,7 +19,7 @@ use crate::dataplane::selection::Selection;
 use crate::dataplane::snapshot::Directory;
 use crate::dataplane::table::family::TableFamily;
 use crate::dataplane::table::{Position, Seen, Table, monotonic_ns};
-use crate::model::{Failaction, Name};
+use crate::model::{Failaction, Name, Service};
 
 /// Slices of the table that are read for one page at most: some ten milliseconds.
 const SLICES: usize = 4;
@@ -40,7 +40,9 @@ impl View {
         let (config, desired, now_ns) = (node.config(), node.desired(), monotonic_ns());
         let ftp = |name: &Name| {
             let vserver = config.vservers.iter().find(|vserver| vserver.name == *name);
-            vserver.and_then(|vserver| vserver.virtual_server).is_some_and(|server| server.ftp)
+            vserver
+                .and_then(|vserver| vserver.virtual_server)
+                .is_some_and(|server| server.service == Service::Ftp)
         };
         let vservers = desired.vservers.iter();
         let vservers = vservers.map(|(number, known)| (*number, (known.name.to_string(), ftp(&known.name))));

@@ -50,7 +50,7 @@ impl Capacity {
             (names::EMBRYONIC, 2 * self.embryonic),
             (names::EMBRYONIC_STICKY, self.embryonic),
             (names::STICKY, self.sticky),
-            // One with `service ftp` has two keys.
+            // One with `service ftp` or `service rtsp` has two keys.
             (names::VSERVER_KEYS, 2 * self.vservers),
             (names::VSERVERS, self.vservers),
             (names::VSERVER_COUNTS, self.vservers),

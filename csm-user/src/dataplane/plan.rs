@@ -100,7 +100,7 @@ impl Assignments {
     pub fn recall<A: Wire>(&mut self, contents: &Contents<A>) {
         for (&number, element) in &contents.vservers {
             let Some(&id) = self.vservers.key(number) else { continue };
-            // Of FTP it keeps its sticky clients, and its ring alone tells.
+            // Of FTP and RTSP it keeps its sticky clients, and its ring alone tells.
             let tells = VSERVER_FTP | VSERVER_FORWARD | VSERVER_INSERVICE;
             let is_ftp = element.flags & tells == VSERVER_FTP | VSERVER_INSERVICE;
             if element.farm == 0 || (is_ftp && element.ring_len == 0) {

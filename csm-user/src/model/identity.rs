@@ -16,7 +16,7 @@ impl StableId {
     /// Of a virtual server: its name and what it matches.
     #[must_use]
     pub fn of_vserver(name: &Name, virtual_server: &Virtual) -> Self {
-        let Virtual { network, protocol, port, ftp: _ } = virtual_server;
+        let Virtual { network, protocol, port, service: _ } = virtual_server;
         Self(fnv1a(format!("vserver {name} {network} {protocol} {port}").as_bytes()))
     }
 

@@ -27,6 +27,7 @@ mod port;
 mod probe;
 mod router;
 mod secret;
+mod service;
 mod statics;
 mod sticky;
 mod track;
@@ -56,6 +57,7 @@ pub use router::{
     vlan_of_name,
 };
 pub use secret::{FtKeys, KEY_MAX, Secret};
+pub use service::Service;
 pub use statics::{NatClient, Static, StaticAction};
 pub use sticky::{StaticSticky, Sticky, StickyAddress, StickyGroup};
 pub use track::{TrackMode, TrackedFarm, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking};
@@ -435,15 +437,21 @@ pub struct Virtual {
     pub protocol: Protocol,
     /// Port; 0: any, and without meaning for protocols other than TCP and UDP.
     pub port: u16,
-    /// `service ftp`.
-    pub ftp: bool,
+    /// `service ...`.
+    pub service: Service,
 }
 
 impl Virtual {
     /// A single address.
     #[must_use]
     pub fn single(address: IpAddr, protocol: Protocol, port: u16) -> Self {
-        Self { network: IpNet::from(address), protocol, port, ftp: false }
+        Self { network: IpNet::from(address), protocol, port, service: Service::Plain }
+    }
+
+    /// Whether what goes to other ports follows a client's control connection.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.service.data().is_some()
     }
 
     /// The address, or the network's.

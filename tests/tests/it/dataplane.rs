@@ -35,6 +35,7 @@ mod replica;
 mod room;
 mod routed;
 mod router;
+mod rtsp;
 mod statics;
 mod sticky;
 mod tcp;

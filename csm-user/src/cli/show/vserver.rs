@@ -43,7 +43,11 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
     }
     let (address, prot, vlan) = (address(vserver), prot(vserver), vlan(vserver));
     let direction = if vserver.unidirectional { "unidir" } else { "bidir" };
-    let service = if vserver.ftp { "FTP" } else { "NONE" };
+    let service = match (vserver.ftp, vserver.rtsp) {
+        (true, _) => "FTP",
+        (_, true) => "RTSP",
+        _ => "NONE",
+    };
     let advertise = match &vserver.advertise {
         None => "FALSE",
         Some(AdvertiseReply { only_active: false, announced: true }) => "TRUE, announced",
@@ -190,6 +194,7 @@ pub(super) mod tests {
             prefix_length: 32,
             protocol: Some(Protocol::Tcp),
             ftp: false,
+            rtsp: false,
             unidirectional: false,
             clients: Vec::new(),
             port: 80,

@@ -43,7 +43,10 @@ pub(super) static APPLIED: &[Command] = &[
                     Slot("PORT", Kind::Port, "Number, or a name such as www; 0: any"),
                     Optional(&[
                         Word("service", "Follow what the payload names"),
-                        Word("ftp", "Data connections go where their control connection went"),
+                        Either(&[
+                            &[Word("ftp", "Data connections go where their control connection went")],
+                            &[Word("rtsp", "Media by UDP go where their control connection went")],
+                        ]),
                     ]),
                 ],
                 &[
@@ -321,12 +324,12 @@ pub(super) static APPLIED: &[Command] = &[
 ];
 
 fn virtual_server(to: &Virtual) -> String {
-    let Virtual { protocol, port, ftp, .. } = to;
+    let Virtual { protocol, port, service: followed, .. } = to;
     let address = if to.is_address() { to.address().to_string() } else { network(to.network) };
     let port =
         if protocol.has_ports() { format!(" {}", service::name(*port, *protocol)) } else { String::new() };
-    let ftp = if *ftp { " service ftp" } else { "" };
-    format!("virtual {address} {protocol}{port}{ftp}")
+    let followed = followed.word().map(|word| format!(" service {word}")).unwrap_or_default();
+    format!("virtual {address} {protocol}{port}{followed}")
 }
 
 fn sticky(sticky: &crate::model::Sticky) -> String {

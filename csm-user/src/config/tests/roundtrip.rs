@@ -244,15 +244,15 @@ fn virtual_server(number: usize) -> impl Strategy<Value = Virtual> {
         1 => (1..=u8::MAX).prop_map(Protocol::Number),
     ];
     (protocol, port, 24..=32_u8).prop_map(move |(protocol, port, prefix)| {
-        let host = u8::try_from(number + 1).expect("few");
-        let family = family(number);
+        let (host, family) = (u8::try_from(number + 1).expect("few"), family(number));
         let network = match prefix {
             24..28 => {
                 net_of(family, &format!("172.20.{host}.0/{prefix}"), &format!("fd02:{host}::/{}", prefix * 2))
             }
             _ => net_of(family, &format!("10.2.2.{host}/32"), &format!("fd00:2::2:{host}/128")),
         };
-        Virtual { network, protocol, port: if protocol.has_ports() { port } else { 0 }, ftp: false }
+        let port = if protocol.has_ports() { port } else { 0 };
+        Virtual { network, ..Virtual::single(network.addr(), protocol, port) }
     })
 }
 

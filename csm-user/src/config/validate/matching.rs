@@ -11,7 +11,7 @@ use super::super::parse::Section;
 use super::super::service;
 use super::super::token::Span;
 use super::{Checker, family};
-use crate::model::{Family, Predictor, Protocol, Virtual, VlanId, Vserver};
+use crate::model::{Family, Predictor, Protocol, Service, Virtual, VlanId, Vserver};
 
 /// Checks `virtual` of one virtual server.
 pub(super) fn virtual_server(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, to: &Virtual) {
@@ -22,12 +22,12 @@ pub(super) fn virtual_server(checker: &mut Checker<'_>, vserver: &Vserver, secti
         let message = format!("protocol {} has no ports that are balanced", to.protocol);
         checker.error(port, message, "leave the port out");
     }
-    if to.protocol == Protocol::TCP && !to.ftp && service::port("ftp") == Some(to.port) {
+    if to.protocol == Protocol::TCP && !to.follows() && service::port("ftp") == Some(to.port) {
         let message = "FTP's data connections are not followed: only the control connection is balanced";
         checker.warning(port, message, "add `service ftp`");
     }
-    if to.ftp {
-        ftp(checker, vserver, section, to);
+    if let Some(word) = to.service.word() {
+        followed(checker, vserver, section, (to, word));
     }
     clients(checker, vserver, section);
     family::vserver(checker, vserver, section, to);
@@ -58,16 +58,34 @@ fn address(checker: &mut Checker<'_>, section: &Section, to: &Virtual, place: Sp
     }
 }
 
-fn ftp(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, to: &Virtual) {
-    let place = checker.tree.place(section, Id::Virtual, "ftp");
+/// What is said of a virtual server with `service WORD`.
+fn followed(
+    checker: &mut Checker<'_>,
+    vserver: &Vserver,
+    section: &Section,
+    (to, word): (&Virtual, &'static str),
+) {
+    let place = checker.tree.place(section, Id::Virtual, word);
     if !to.is_address() || to.port == 0 {
-        let message = "`service ftp` follows the clients of one address and port";
+        let message = format!("`service {word}` follows the clients of one address and port");
         checker.error(place, message, "leave the mask out, and name the control connections' port");
     }
     let farm = vserver.serverfarm.as_ref().and_then(|name| checker.serverfarm(name));
+    let backup = vserver.backup.as_ref().and_then(|backup| checker.serverfarm(&backup.farm));
     if farm.is_some_and(|farm| !farm.nat_server || farm.predictor == Predictor::Forward) {
-        let message = "`service ftp` needs a farm that translates to the real's address";
+        let message = format!("`service {word}` needs a farm that translates to the real's address");
         checker.error(place, message, "use `nat server` and another predictor than `forward` in the farm");
+    }
+    if to.service == Service::Rtsp
+        && [farm, backup].into_iter().flatten().any(|farm| farm.nat_client.is_some())
+    {
+        let message =
+            "with `nat client` RTSP's servers send their media to an address that is not the client's";
+        checker.error(
+            place,
+            message,
+            "leave `nat client` out of the farm and of its backup, or `service rtsp` out",
+        );
     }
 }
 
@@ -83,13 +101,13 @@ fn clients(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section) {
 }
 
 /// What packets are compared with; two virtual servers that agree in all of it cannot both have them.
-type Service = (IpNet, Protocol, u16, Option<VlanId>, IpNet);
+type Matched = (IpNet, Protocol, u16, Option<VlanId>, IpNet);
 
 /// Refuses two that match the same packets equally well, and what the dataplane cannot look up.
 pub(super) fn no_two_match_alike(checker: &mut Checker<'_>) {
     let config = checker.config;
-    let mut taken: BTreeMap<Service, &Vserver> = BTreeMap::new();
-    let mut ftp: BTreeMap<IpNet, &Vserver> = BTreeMap::new();
+    let mut taken: BTreeMap<Matched, &Vserver> = BTreeMap::new();
+    let mut following: BTreeMap<(IpNet, Service), &Vserver> = BTreeMap::new();
     let mut networks: BTreeSet<IpNet> = BTreeSet::new();
     let mut accused: BTreeSet<(&str, &str)> = BTreeSet::new();
     for vserver in &config.vservers {
@@ -120,13 +138,14 @@ pub(super) fn no_two_match_alike(checker: &mut Checker<'_>) {
                 "change one of the two, give them different `vlan` or `client` lines, or remove it",
             );
         }
-        if to.ftp {
-            let other = *ftp.entry(to.network).or_insert(vserver);
+        if let Some(word) = to.service.word() {
+            let other = *following.entry((to.network, to.service)).or_insert(vserver);
             if other.name != vserver.name {
                 let message = format!(
-                    "virtual server {}, {}, is for FTP on this address, too: data connections could be either's",
+                    "virtual server {}, {}, is for {} on this address, too: data connections could be either's",
                     other.name,
-                    first(checker, other)
+                    first(checker, other),
+                    word.to_uppercase()
                 );
                 checker.error(place, message, "give one of the two another address");
             }

@@ -63,9 +63,10 @@ pub(super) fn vserver(checker: &mut Checker<'_>, vserver: &Vserver, section: &Se
         return;
     }
     let place = checker.tree.place(section, Id::SlbPolicy, "NAME");
-    if vserver.virtual_server.is_some_and(|to| to.ftp) {
-        let message = "`service ftp` goes with one farm: data connections could be those of another policy";
-        checker.error(place, message, "leave `service ftp` or `slb-policy` out");
+    if let Some(word) = vserver.virtual_server.and_then(|to| to.service.word()) {
+        let message =
+            format!("`service {word}` goes with one farm: data connections could be those of another policy");
+        checker.error(place, message, format!("leave `service {word}` or `slb-policy` out"));
     }
     if vserver.sticky.is_some_and(|sticky| sticky.group != 0) {
         let place = checker.tree.place(section, Id::Sticky, "GROUP");

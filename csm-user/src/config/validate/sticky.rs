@@ -112,7 +112,7 @@ fn groups_are_shared_alike(checker: &mut Checker<'_>) {
     }
 }
 
-/// What the line of a virtual server says beside its group's section, and what goes with FTP.
+/// What the line of a virtual server says beside its group's section, and what goes with FTP and RTSP.
 fn own(checker: &mut Checker<'_>, vserver: &Vserver) {
     let Some(said) = vserver.sticky else { return };
     let section = Section::Vserver(vserver.name.clone());
@@ -136,9 +136,12 @@ fn own(checker: &mut Checker<'_>, vserver: &Vserver) {
     }
     let Sticky { address, .. } = checker.config.sticky_in_force(said);
     let fixed = group.is_some_and(|group| !group.statics.is_empty());
-    if vserver.virtual_server.is_some_and(|to| to.ftp) && (address != StickyAddress::Source || fixed) {
+    if vserver.virtual_server.is_some_and(|to| to.follows()) && (address != StickyAddress::Source || fixed) {
         let place = checker.tree.place(&section, Id::Sticky, "MINUTES");
-        let message = "with `service ftp` what sticks is a client that has a control connection, and lasts as long as that";
+        let word = vserver.virtual_server.and_then(|to| to.service.word()).unwrap_or_default();
+        let message = format!(
+            "with `service {word}` what sticks is a client that has a control connection, and lasts as long as that"
+        );
         checker.error(place, message, "go by the source, in a group without `static`");
     }
 }

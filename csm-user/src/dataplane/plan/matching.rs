@@ -67,8 +67,8 @@ pub(super) fn plan<A: Wire>(vservers: &[Numbered<'_>], contents: &mut Contents<A
         if !to.is_address() {
             networks.insert(to.network);
         }
-        if to.ftp && vserver.is_operational() {
-            let data = VserverKey { port_be: 0, kind: MATCH_FTP, ..key(&to) };
+        if let Some(protocol) = to.service.data().filter(|_| vserver.is_operational()) {
+            let data = VserverKey { port_be: 0, kind: MATCH_FTP, ..key(&Virtual { protocol, ..to }) };
             contents.vserver_keys.entry(data).or_insert(Match { vserver: number, rules: 0 });
         }
     }

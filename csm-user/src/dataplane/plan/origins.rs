@@ -8,11 +8,11 @@ use csm_common::limits::ORIGINS_MAX;
 use csm_common::service::{MATCH_FTP, Origin, VserverKey};
 
 use crate::dataplane::family::{Wire, wire};
-use crate::model::{Config, Face, Name, Predictor, Protocol, Serverfarm, Virtual};
+use crate::model::{Config, Face, Name, Predictor, Protocol, Serverfarm, Service, Virtual};
 
 use super::{Desired, RealKey};
 
-/// `ORIGINS` for the numbers of `desired`: TCP only. Left out is what two virtual servers share, and any port of a real
+/// `ORIGINS` for the numbers of `desired`: TCP, and media by UDP. Left out is what two virtual servers share, and any port of a real
 /// that a virtual server for any port sends to, and in dispatch mode all but farms of one real. Of more than [`ORIGINS_MAX`] the rest is left out: those connections are
 /// not rebuilt.
 pub(super) fn origins<A: Wire>(config: &Config, desired: &Desired) -> HashMap<VserverKey<A>, Origin<A>> {
@@ -49,7 +49,7 @@ pub(super) fn origins<A: Wire>(config: &Config, desired: &Desired) -> HashMap<Vs
                 real: number,
             };
             let mut note = |address: IpAddr, port: u16, kind: u8, origin: Option<Origin<A>>| {
-                let proto = 6;
+                let proto = if port == 0 { 17 } else { 6 };
                 let service = VserverKey { ip_be: wire(address), port_be: port.to_be(), proto, kind };
                 found.entry(service).and_modify(|origin| *origin = None).or_insert(origin);
             };
@@ -65,15 +65,20 @@ pub(super) fn origins<A: Wire>(config: &Config, desired: &Desired) -> HashMap<Vs
             // For any port the client's own choice is not known from the server's side.
             note(real.address, port, 0, (to.port != 0).then(|| origin(to.port)));
             // In FTP's active mode the server opens the data connection, from the port below (RFC 959, section 3.2).
-            if to.ftp && to.port > 1 && port > 1 {
-                note(real.address, port - 1, MATCH_FTP, Some(origin(to.port - 1)));
+            match to.service {
+                Service::Ftp if to.port > 1 && port > 1 => {
+                    note(real.address, port - 1, MATCH_FTP, Some(origin(to.port - 1)));
+                }
+                // RTSP's media have any port, and keep it.
+                Service::Rtsp => note(real.address, 0, MATCH_FTP, Some(origin(0))),
+                Service::Ftp | Service::Plain => {}
             }
         }
     }
     let any_port: HashSet<A> = any_port.into_iter().map(wire).collect();
     found
         .into_iter()
-        .filter(|(service, _)| !any_port.contains(&service.ip_be))
+        .filter(|(service, _)| service.proto != 6 || !any_port.contains(&service.ip_be))
         .filter_map(|(service, origin)| Some((service, origin?)))
         .take(ORIGINS_MAX as usize)
         .collect()
@@ -91,7 +96,7 @@ pub(super) fn unknown<A: Wire>(
     let is_unknown = |number: u32, face: &Face<'_>| {
         let Some(to) = face.vserver.virtual_server else { return false };
         // A client's data connections go to ports that only the server knows.
-        let known = !to.ftp && !config.is_unidirectional(&face.vserver);
+        let known = to.service != Service::Ftp && !config.is_unidirectional(&face.vserver);
         let mut farms = face.vserver.farms().filter_map(|name| farms.get(name));
         let tcp = matches!(to.protocol, Protocol::Any | Protocol::TCP);
         tcp && !(known && farms.all(|farm| leads_back(config, farm, &to, number, origins)))

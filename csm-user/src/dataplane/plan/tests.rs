@@ -8,6 +8,8 @@ use csm_common::service::{
 };
 use std::time::Duration;
 
+mod media;
+
 pub(in crate::dataplane) fn vlan(number: u16) -> VlanId {
     VlanId::new(number).unwrap()
 }
@@ -302,7 +304,7 @@ fn the_peer_is_told_of_handshakes_that_no_servers_packet_leads_back_to() {
     assert_eq!(of(|vserver| vserver.unidirectional = Some(true)), [true], "its servers are not heard");
     assert_eq!(to(|to| to.port = 0), [true]);
     assert_eq!(to(|to| (to.port, to.protocol) = (0, Protocol::Any)), [true]);
-    assert_eq!(to(|to| to.ftp = true), [true], "data connections");
+    assert_eq!(to(|to| to.service = model::Service::Ftp), [true], "data connections");
     assert_eq!(to(|to| to.protocol = Protocol::UDP), [false]);
     // Of a single real in dispatch mode it is known whose the virtual address is, if it is heard.
     let alone = |config: &mut Config| {
@@ -497,7 +499,7 @@ fn a_farm_with_fewer_reals_than_its_threshold_is_down_until_enough_are_back() {
     assert_eq!([&[101, 102, 103][..], &[101, 102], &[101]].map(&mut first), [false, false, true]);
     assert_eq!([&[101, 102][..], &[101], &[]].map(&mut first), [false, false, true]);
     // Its data connections find their real by its sticky entry.
-    config.vservers[0].virtual_server.as_mut().unwrap().ftp = true;
+    config.vservers[0].virtual_server.as_mut().unwrap().service = model::Service::Ftp;
     let health = HealthView { unhealthy: [key(101)].into(), ..HealthView::default() };
     let vserver = planned(&config, &health, &mut numbers).contents.vservers[&0];
     assert!(vserver.ring_len == 0 && vserver.farm != 0);
@@ -517,10 +519,10 @@ fn adopted(numbers: &Assignments, left: &Desired) -> Assignments {
 
 #[test]
 fn a_farm_between_its_thresholds_stays_as_it_was_over_a_restart_in_place() {
-    for ftp in [false, true] {
+    for service in [model::Service::Plain, model::Service::Ftp, model::Service::Rtsp] {
         let mut config = figure_7_1();
         config.vservers[0].threshold = Some(model::Threshold { outservice: 2, inservice: 3 });
-        config.vservers[0].virtual_server.as_mut().unwrap().ftp = ftp;
+        config.vservers[0].virtual_server.as_mut().unwrap().service = service;
         let failed = |failed: &[u8]| {
             let key =
                 |last: &u8| RealKey { farm: name("WEB"), address: [192, 158, 39, *last].into(), port: None };
@@ -531,9 +533,9 @@ fn a_farm_between_its_thresholds_stays_as_it_was_over_a_restart_in_place() {
         for (before, after) in [(&[][..], true), (&[101, 102], false)] {
             planned(&config, &failed(before), &mut numbers);
             let between = planned(&config, &failed(&[101]), &mut numbers);
-            assert_eq!(is_up(&between), after, "ftp {ftp}");
+            assert_eq!(is_up(&between), after, "{service:?}");
             let mut next = adopted(&numbers, &between);
-            assert_eq!(is_up(&planned(&config, &failed(&[101]), &mut next)), after, "ftp {ftp}");
+            assert_eq!(is_up(&planned(&config, &failed(&[101]), &mut next)), after, "{service:?}");
             assert!(is_up(&planned(&config, &failed(&[]), &mut next)));
         }
     }

@@ -103,8 +103,8 @@ fn describe<A: Wire>(
         numbers.down.remove(&id);
     }
     let mut entry = farms.describe(farm, (number, down), desired, contents);
-    // Nor do its reals have sticky clients then, but those of FTP: a data connection goes where its control connection went.
-    if down && !vserver.virtual_server.is_some_and(|to| to.ftp) {
+    // Nor do its reals have sticky clients then, but those of FTP and RTSP: a data connection goes where its control connection went.
+    if down && !vserver.virtual_server.is_some_and(|to| to.follows()) {
         entry.farm = 0;
     }
     if let (Some(backup), Some(named)) = (backup, &vserver.backup) {
@@ -114,7 +114,7 @@ fn describe<A: Wire>(
         contents.vservers.insert(stand_in, element);
         desired.bare.insert(stand_in, id);
         // A client's data connections find their real by its sticky entry, whichever farm that is of.
-        let sticky = named.sticky || vserver.virtual_server.is_some_and(|to| to.ftp);
+        let sticky = named.sticky || vserver.virtual_server.is_some_and(|to| to.follows());
         entry.flags |= VSERVER_BACKUP | if sticky { VSERVER_BACKUP_STICKY } else { 0 };
         (entry.backup, entry.backup_farm) = (stand_in, farm_number(&backup.name));
     }
@@ -183,7 +183,7 @@ fn entry<A: Wire>(
 ) -> Vserver<A> {
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
     let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-    let ftp = vserver.virtual_server.is_some_and(|to| to.ftp);
+    let follows = vserver.virtual_server.is_some_and(|to| to.follows());
     let predictor = farm.map_or(Predictor::RoundRobin, |farm| farm.predictor);
     let forward = predictor == Predictor::Forward;
     let (hash_mask, source, destination) = match predictor {
@@ -191,7 +191,7 @@ fn entry<A: Wire>(
         _ => (A::UNSPECIFIED, false, false),
     };
     // A client's data connections find their real by its sticky entry: it is to last as long as the control connection.
-    let sticky = vserver.sticky.filter(|_| !forward).or(ftp.then_some(model::Sticky {
+    let sticky = vserver.sticky.filter(|_| !forward).or(follows.then_some(model::Sticky {
         minutes: 0,
         group: 0,
         bits: 32,
@@ -201,14 +201,14 @@ fn entry<A: Wire>(
     let by_destination = sticky.is_some_and(|sticky| sticky.address == StickyAddress::Destination);
     let group = sticky.and_then(|sticky| config.sticky_group(sticky.group));
     let fixed = group.is_some_and(|group| !group.statics.is_empty());
-    let ftp_s = match seconds(vserver.idle) {
-        _ if !ftp => 0,
+    let control_s = match seconds(vserver.idle) {
+        _ if !follows => 0,
         0 => u32::MAX,
         idle_s => idle_s,
     };
     let client = vserver.rate_limits.client;
     let translated = farm.is_some_and(|farm| farm.nat_client == Some(NatClient::Static));
-    let replicate_sticky = vserver.replicate_sticky || ftp && vserver.replicate_connection;
+    let replicate_sticky = vserver.replicate_sticky || follows && vserver.replicate_connection;
     Vserver {
         flags: flag(vserver.is_operational() && farm.is_some(), VSERVER_INSERVICE)
             | flag(vserver.replicate_connection, VSERVER_REPLICATE)
@@ -216,7 +216,7 @@ fn entry<A: Wire>(
             | flag(farm.is_some_and(|farm| !farm.nat_server) && !forward, VSERVER_DISPATCH)
             | flag(forward, VSERVER_FORWARD)
             | flag(config.is_unidirectional(vserver), VSERVER_UNIDIRECTIONAL)
-            | flag(ftp, VSERVER_FTP)
+            | flag(follows, VSERVER_FTP)
             | flag(matches!(predictor, Predictor::LeastConns { .. }), VSERVER_LEASTCONNS)
             | flag(by_destination, VSERVER_STICKY_DESTINATION)
             | flag(fixed, VSERVER_STICKY_STATICS)
@@ -226,7 +226,7 @@ fn entry<A: Wire>(
         ring_len,
         idle_s: seconds(vserver.idle),
         pending_s: seconds(vserver.pending),
-        sticky_s: sticky.map_or(0, |sticky| (u32::from(sticky.minutes) * 60).max(ftp_s)),
+        sticky_s: sticky.map_or(0, |sticky| (u32::from(sticky.minutes) * 60).max(control_s)),
         sticky_mask_be: sticky.map_or(A::UNSPECIFIED, |sticky| mask(sticky.bits, sticky.bits6)),
         sticky_group: sticky.map_or(0, |sticky| match sticky.group {
             0 => PRIVATE_STICKY + number,

@@ -13,4 +13,5 @@ mod neighbour;
 mod own_mac;
 mod race;
 mod router;
+mod rtsp;
 mod tcp;

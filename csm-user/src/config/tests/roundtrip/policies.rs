@@ -19,7 +19,9 @@ pub(super) fn put(config: &mut Config) {
 
 fn takes_policies(vserver: &Vserver) -> bool {
     let shares = vserver.sticky.is_some_and(|sticky| sticky.group != 0);
-    vserver.idle.as_secs().is_multiple_of(2) && !shares && vserver.virtual_server.is_some_and(|to| !to.ftp)
+    vserver.idle.as_secs().is_multiple_of(2)
+        && !shares
+        && vserver.virtual_server.is_some_and(|to| !to.follows())
 }
 
 /// A policy for farm `number`, which is of IPv4 if that is even.

@@ -18,7 +18,7 @@ pub(super) fn put(config: &mut Config) {
         let ftp = config
             .vservers
             .iter()
-            .any(|user| shared(user) == number && user.virtual_server.is_some_and(|to| to.ftp));
+            .any(|user| shared(user) == number && user.virtual_server.is_some_and(|to| to.follows()));
         let by_destination = !ftp && number & 2 != 0;
         let section = number != 0 && number & 4 != 0;
         let address = if by_destination { StickyAddress::Destination } else { StickyAddress::Source };
