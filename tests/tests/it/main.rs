@@ -33,6 +33,7 @@ mod restart;
 mod router;
 mod router6;
 mod row;
+mod rtsp;
 mod services;
 mod shell;
 mod soon;
