@@ -101,31 +101,33 @@ impl Session {
     /// A request and its answer.
     fn ask(&mut self) -> Result<()> {
         let [client, server] = &mut self.control;
-        for (from, to) in [(0, 1), (1, 0)] {
-            let ends = [&mut *client, &mut *server];
-            let [writer, reader] = if from < to { ends } else { [&mut *server, &mut *client] };
-            reader.set_read_timeout(Some(LIMIT))?;
-            let mut heard = [0; 4];
-            writer.write_all(b"RTSP")?;
-            reader.read_exact(&mut heard)?;
-            ensure!(heard == *b"RTSP");
-        }
+        say(client, server)?;
+        say(server, client)?;
         Ok(())
     }
 
     /// RTP (0) or RTCP (1) from the server reaches the client, from the virtual address and the server's port.
-    fn from_server(&self, which: usize) -> Result<()> {
+    fn server_reaches_client(&self, which: usize) -> Result<()> {
         let to = (self.client_address()?, CLIENT_PORTS[which]);
         let expected = SocketAddr::from((self.virtual_address, SERVER_PORTS[which]));
         arrives(&self.server[which], to.into(), &self.client[which], expected).context("from the server")
     }
 
     /// The same the other way: it reaches the server of the control connection, from the client's own address and port.
-    fn from_client(&self, which: usize) -> Result<()> {
+    fn client_reaches_server(&self, which: usize) -> Result<()> {
         let to = (self.virtual_address, SERVER_PORTS[which]);
         let expected = SocketAddr::from((self.client_address()?, CLIENT_PORTS[which]));
         arrives(&self.client[which], to.into(), &self.server[which], expected).context("from the client")
     }
+}
+
+fn say(from: &mut TcpStream, to: &mut TcpStream) -> Result<()> {
+    to.set_read_timeout(Some(LIMIT))?;
+    let mut heard = [0; 4];
+    from.write_all(b"RTSP")?;
+    to.read_exact(&mut heard)?;
+    ensure!(heard == *b"RTSP", "{heard:?}");
+    Ok(())
 }
 
 /// Sends until it has come; whatever else comes is a fault.
@@ -160,10 +162,10 @@ fn media_follow_their_control_connection_and_outlive_the_active_node() {
     // Whoever began shows with a second datagram that the answer has come.
     for _ in 0..2 {
         for session in &sessions {
-            session.from_server(0).expect("RTP, which the server begins");
-            session.from_client(1).expect("RTCP, which the client begins");
-            session.from_server(1).expect("and its answer");
-            session.from_client(0).expect("what keeps the client's own NAT open");
+            session.server_reaches_client(0).expect("RTP, which the server begins");
+            session.client_reaches_server(1).expect("RTCP, which the client begins");
+            session.server_reaches_client(1).expect("and its answer");
+            session.client_reaches_server(0).expect("what keeps the client's own NAT open");
         }
     }
     let conns = lab.node(active).command("show module csm 5 conns").expect("connections");
@@ -176,8 +178,8 @@ fn media_follow_their_control_connection_and_outlive_the_active_node() {
     lab.node(successor).wait_for(Role::Active, LIMIT).expect("a takeover");
     for session in &mut sessions {
         for which in [0, 1] {
-            session.from_server(which).expect("media go on");
-            session.from_client(which).expect("media go on");
+            session.server_reaches_client(which).expect("media go on");
+            session.client_reaches_server(which).expect("media go on");
         }
         session.ask().expect("the control connection goes on");
     }
