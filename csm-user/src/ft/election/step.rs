@@ -54,8 +54,9 @@ impl Election {
             }
             State::Candidate => {
                 self.tries = TRIES;
-                self.send(Kind::Elect, effects);
+                // First: who is asked may relay before this node's thread has said it on all paths.
                 effects.push(Effect::Gate(GateState::RelayIn));
+                self.send(Kind::Elect, effects);
                 effects.push(Effect::Arm(Timer::Retry, self.params.retry()));
             }
             State::RelayOut => {
