@@ -1,7 +1,7 @@
 //! A csmd that ends in the midst of what it writes, before each step in turn: what it leaves is whole, and starts.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -88,8 +88,15 @@ pub fn lab(deed: Deed, programs: Programs, out: PathBuf) -> Result<Lab> {
             lab.node(Side::A).wait_for(Role::Active, LIMIT)?;
             lab.restore(Side::B)?;
             hears_peer(&mut lab)?;
-            if deed != Deed::Sync {
-                lab.node(Side::B).wait_for_replica(LIMIT, &[])?;
+            match deed {
+                // Written without being asked, whenever the lease is another one: not while steps are counted.
+                Deed::Sync => {
+                    let note = lab.node(Side::B).state().join(NOTE);
+                    wait::until("a note of the peer's lease", LIMIT, PACE, || {
+                        Ok(note.exists().then_some(()))
+                    })?;
+                }
+                _ => lab.node(Side::B).wait_for_replica(LIMIT, &[])?,
             }
         }
         false => {
@@ -132,7 +139,7 @@ fn prepare(lab: &mut Lab, deed: Deed, dying: Side, step: u32, idle: u32) -> Resu
         lab.fail(dying, Fault::Kill)?;
     }
     if deed == Deed::Sync {
-        let _absent = std::fs::remove_dir_all(lab.node(Side::B).state());
+        forget(&lab.node(Side::B).state())?;
     }
     // What was left is to be started from, whatever it is.
     lab.node(dying).set_fault(Some(&format!("cut-{}", step + before(deed))));
@@ -160,6 +167,22 @@ fn prepare(lab: &mut Lab, deed: Deed, dying: Side, step: u32, idle: u32) -> Resu
         }
         Deed::Certify | Deed::Image | Deed::FlashHere | Deed::FlashThere => {
             lab.node(Side::A).command("write memory")?;
+        }
+    }
+    Ok(())
+}
+
+/// What a node notes of its peer by itself.
+const NOTE: &str = "peer-lease";
+
+/// Removes what is saved in `state`, but that.
+fn forget(state: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(state)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => std::fs::remove_dir_all(&path)?,
+            false if path.ends_with(NOTE) => {}
+            false => std::fs::remove_file(&path)?,
         }
     }
     Ok(())
