@@ -150,10 +150,12 @@ impl Keeper {
     /// Whether this node forwards; `None`: a restart in place has just begun, and neither its gate nor its election says that yet.
     fn forwards(&mut self) -> Option<bool> {
         let is_open = self.node.gate.load().state_at(monotonic_ns()) == GateState::Open;
-        let state = self.node.ft.as_ref().map(|ft| ft.status().state);
-        // Of an active one whose gate is not open the gate is about to be.
-        let is_said = state.is_some_and(|state| !matches!(state, State::Init | State::Active));
-        self.knows |= is_open || is_said || !self.is_new();
+        if !self.knows {
+            let state = self.node.ft.as_ref().map(|ft| ft.status().state);
+            // Of an active one whose gate is not open the gate is about to be.
+            let is_said = state.is_some_and(|state| !matches!(state, State::Init | State::Active));
+            self.knows = is_open || is_said || !self.is_new();
+        }
         self.knows.then_some(is_open)
     }
 

@@ -45,12 +45,12 @@ impl Config {
             return told;
         }
         for vserver in &self.vservers {
-            let Some(network) = vserver.virtual_server.map(|server| server.network.trunc()) else { continue };
             let is_told = match vserver.advertise {
                 Some(Advertise::Always) => Some(vserver.inservice),
                 Some(Advertise::Active) => serves(vserver),
-                None => Some(false),
+                None => continue,
             };
+            let Some(network) = vserver.virtual_server.map(|server| server.network.trunc()) else { continue };
             match (is_told, forwards) {
                 (Some(false), _) => continue,
                 (Some(true), Some(_)) => told.wanted.insert(network),

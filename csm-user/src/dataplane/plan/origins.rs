@@ -49,7 +49,7 @@ pub(super) fn origins<A: Wire>(config: &Config, desired: &Desired) -> HashMap<Vs
                 real: number,
             };
             let mut note = |address: IpAddr, port: u16, kind: u8, origin: Option<Origin<A>>| {
-                let proto = if port == 0 { 17 } else { 6 };
+                let proto = if kind == MATCH_FTP && to.service == Service::Rtsp { 17 } else { 6 };
                 let service = VserverKey { ip_be: wire(address), port_be: port.to_be(), proto, kind };
                 found.entry(service).and_modify(|origin| *origin = None).or_insert(origin);
             };

@@ -22,7 +22,12 @@ impl Session {
 
     /// Goes on where the session that left `parked` rested. If its lease is over it listens like any that was away.
     pub fn resume(&mut self, parked: &Parked, now: u64, port: &mut impl Port) {
-        self.election = Election::restore(*self.election.params(), &parked.rest);
+        let restored = Election::restore(*self.election.params(), &parked.rest);
+        // One that rested while nobody was heard goes by what was noted, as any start does.
+        self.election = match parked.rest.peer {
+            Some(_) => restored,
+            None => restored.with_peer_lease(self.election.peer_lease()),
+        };
         self.restrain(&parked.restraint, now);
         self.keyring.restore(self.status.group, parked);
         (self.status.changed_mono_ns, self.status.changed_wall_ns) =

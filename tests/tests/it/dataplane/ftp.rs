@@ -19,6 +19,11 @@ const OPEN: L4 = L4::Tcp { flags: SYN, seq: 1, ack: 0 };
 
 /// A rig whose port 80 is a `service ftp`, to the second real first.
 fn ftp() -> Rig {
+    followed(6, 79)
+}
+
+/// A rig whose port 80 has control connections; what follows them has `proto`, and of what a real opens its own `port` (0: any).
+pub(super) fn followed(proto: u8, port: u16) -> Rig {
     let rig = Rig::new().expect("the rig");
     rig.vserver(WEB, |vserver| {
         vserver.flags = VSERVER_INSERVICE | VSERVER_FTP | VSERVER_REPLICATE;
@@ -26,12 +31,12 @@ fn ftp() -> Rig {
         vserver.sticky_group = 256;
     });
     let mut keys: HashMap<MapData, VserverKey, Match> = rig.map(names::VSERVER_KEYS);
-    let data = VserverKey { ip_be: be(VIP), port_be: 0, proto: 6, kind: MATCH_FTP };
+    let data = VserverKey { ip_be: be(VIP), port_be: 0, proto, kind: MATCH_FTP };
     keys.insert(data, Match { vserver: WEB, rules: 0 }, 0).expect("VSERVER_KEYS");
     let mut origins: HashMap<MapData, VserverKey, Origin> = rig.map(names::ORIGINS);
     for (real, host) in (0..).zip(REALS) {
-        let key = VserverKey { ip_be: be(host.ip), port_be: 79u16.to_be(), proto: 6, kind: MATCH_FTP };
-        let origin = Origin { virtual_be: be(VIP), port_be: 79u16.to_be(), pad: 0, vserver: WEB, real };
+        let key = VserverKey { ip_be: be(host.ip), port_be: port.to_be(), proto, kind: MATCH_FTP };
+        let origin = Origin { virtual_be: be(VIP), port_be: port.to_be(), pad: 0, vserver: WEB, real };
         origins.insert(key, origin, 0).expect("ORIGINS");
     }
     rig

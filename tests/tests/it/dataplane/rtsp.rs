@@ -1,37 +1,19 @@
 //! RTSP's media.
 
-use aya::maps::{HashMap, MapData};
 use csm_common::counter::Reason;
-use csm_common::names;
-use csm_common::service::{
-    MATCH_FTP, Match, Origin, VSERVER_FTP, VSERVER_INSERVICE, VSERVER_REPLICATE, VserverKey,
-};
+use csm_common::service::VSERVER_FTP;
 use csm_tests::rig::{FAR_CLIENT, GATEWAY, Host, REALS, Rig, Side, VIP, WEB, be};
 
 use super::frames::{Frame, L4, expect, expect_end, handshake};
+use super::ftp::followed;
 
 /// As SETUP has them: the client's RTP, and the server's.
 const CLIENT_RTP: u16 = 50_000;
 const SERVER_RTP: u16 = 6970;
 
-/// A rig whose port 80 is a `service rtsp`, with reals that listen on another port.
+/// A rig whose port 80 is a `service rtsp`.
 fn rtsp() -> Rig {
-    let rig = Rig::new().expect("the rig");
-    rig.vserver(WEB, |vserver| {
-        vserver.flags = VSERVER_INSERVICE | VSERVER_FTP | VSERVER_REPLICATE;
-        vserver.sticky_s = 3600;
-        vserver.sticky_group = 256;
-    });
-    let mut keys: HashMap<MapData, VserverKey, Match> = rig.map(names::VSERVER_KEYS);
-    let media = VserverKey { ip_be: be(VIP), port_be: 0, proto: 17, kind: MATCH_FTP };
-    keys.insert(media, Match { vserver: WEB, rules: 0 }, 0).expect("VSERVER_KEYS");
-    let mut origins: HashMap<MapData, VserverKey, Origin> = rig.map(names::ORIGINS);
-    for (real, host) in (0..).zip(REALS) {
-        let key = VserverKey { ip_be: be(host.ip), port_be: 0, proto: 17, kind: MATCH_FTP };
-        let origin = Origin { virtual_be: be(VIP), port_be: 0, pad: 0, vserver: WEB, real };
-        origins.insert(key, origin, 0).expect("ORIGINS");
-    }
-    rig
+    followed(17, 0)
 }
 
 /// A packet of the client's to the virtual address.

@@ -221,6 +221,18 @@ fn a_start_that_hears_nobody_waits_for_the_lease_that_was_noted() {
 }
 
 #[test]
+fn one_that_rested_without_a_peer_still_knows_the_lease_that_was_noted() {
+    let (mut session, lease) = (parked(), Duration::from_secs(2));
+    session.rest.peer = None;
+    for (noted, known) in [(Some(lease), lease), (None, params().lease)] {
+        let next = Session::new(params(), 9, Controls::default(), Duration::from_secs(1));
+        let mut next = next.with_peer_lease(noted);
+        next.resume(&session, session.until_ns - MS, &mut Recorded::default());
+        assert_eq!(next.election().peer_lease(), known);
+    }
+}
+
+#[test]
 fn an_orderly_end_remembers_a_peer_only_if_its_lease_is_longer_than_a_start_waits() {
     let slow = (Duration::from_secs(2), Duration::from_secs(3));
     let cases = [((params().lease, params().failover), 20 * MS), (slow, 10 * MS + 2_402 * MS)];
