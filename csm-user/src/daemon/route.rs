@@ -4,42 +4,37 @@ mod again;
 mod end;
 mod replans;
 mod rivals;
+mod sources;
 
-use std::collections::{BTreeMap, HashSet};
-use std::io;
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use csm_common::net::{PORT_FT, PORT_ROUTER};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::signal::unix::Signal;
 
 use super::apply::Wish;
 use super::node::Node;
-use super::restart::Restarting;
 use super::startup::Ended;
 use super::tracking::{Names, Running};
 use crate::arp::announcer::Station;
 use crate::arp::task::AnnounceThread;
-use crate::arp::trial::Verdict;
 use crate::dataplane::ring::Hint;
 use crate::ft::parked::Legacy;
-use crate::ft::task::handle::ALIVE_PERIOD;
-use crate::ft::{FtCommand, FtEvent, FtHandle, Reason, State};
+use crate::ft::{FtCommand, FtEvent, Reason, State};
 use crate::model::Host;
 use crate::neigh::task::LinkEvent;
-use crate::probe::health::Health;
 use crate::replication::role::Role;
 use crate::replication::status::Completeness;
 use crate::replication::task::{PORT, PeerAddr};
 use crate::sync;
-use crate::track::task::TrackStatus;
 use again::{By, Cleared, Start, Starts};
 use replans::Replans;
 use rivals::Rivals;
+use sources::{Event, Sources};
+pub(super) use sources::{Inputs, catch_signals};
 
 /// Between two looks at whether the peer is to be synchronized by itself.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
@@ -47,118 +42,6 @@ const SYNC_EVERY: Duration = Duration::from_secs(5);
 pub(super) const UNKNOWN_MAX: Duration = Duration::from_secs(10);
 /// Work of the event loop that takes longer is told of: without its signs of life for some times as long the node yields.
 const HELD_UP: Duration = Duration::from_millis(250);
-/// Where events come from.
-pub(super) struct Inputs {
-    /// Hints of the event ring.
-    pub(super) hints: mpsc::Receiver<Hint>,
-    /// Changes of links.
-    pub(super) links: mpsc::Receiver<LinkEvent>,
-    /// What changes of the configuration leave to do.
-    pub(super) wishes: mpsc::Receiver<Wish>,
-    /// The election; `None` without an FT group.
-    pub(super) ft: Option<FtHandle>,
-    /// Tracked interfaces.
-    pub(super) tracked_links: Names,
-    /// Read by the expiry.
-    pub(super) active: Arc<AtomicBool>,
-}
-
-/// What the loop reacts to.
-enum Event {
-    Alive,
-    Health,
-    Completeness,
-    Hint(Hint),
-    Link(LinkEvent),
-    Wish(Wish),
-    Ft(FtEvent),
-    Standby,
-    Track,
-    Macs,
-    Terminate,
-}
-
-impl Event {
-    /// For the log.
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Alive => "its own period",
-            Self::Health => "a change of health",
-            Self::Completeness => "replication",
-            Self::Hint(_) => "the network",
-            Self::Link(_) => "a link",
-            Self::Wish(_) => "a change of the configuration",
-            Self::Ft(_) => "the election",
-            Self::Standby => "HSRP",
-            Self::Track => "tracking",
-            Self::Macs => "the trial of the virtual MAC address",
-            Self::Terminate => "a signal",
-        }
-    }
-}
-
-struct Sources {
-    inputs: Inputs,
-    alive: tokio::time::Interval,
-    health: watch::Receiver<Arc<Health>>,
-    completeness: Option<watch::Receiver<Completeness>>,
-    standby: Option<watch::Receiver<u64>>,
-    track: Option<watch::Receiver<Arc<TrackStatus>>>,
-    macs: Option<watch::Receiver<BTreeMap<u16, Verdict>>>,
-    terminate: [Signal; 3],
-}
-
-impl Sources {
-    async fn next(&mut self) -> Event {
-        let [sigterm, sigint, sighup] = &mut self.terminate;
-        let ft_event = async {
-            match &mut self.inputs.ft {
-                Some(ft) => ft.events.recv().await,
-                None => None,
-            }
-        };
-        let completeness = async {
-            match &mut self.completeness {
-                Some(watch) => watch.changed().await.ok(),
-                None => None,
-            }
-        };
-        let standby = async {
-            match &mut self.standby {
-                Some(watch) => watch.changed().await.ok(),
-                None => None,
-            }
-        };
-        let track = async {
-            match &mut self.track {
-                Some(watch) => watch.changed().await.ok(),
-                None => None,
-            }
-        };
-        let macs = async {
-            match &mut self.macs {
-                Some(watch) => watch.changed().await.ok(),
-                None => None,
-            }
-        };
-        tokio::select! {
-            biased;
-            _ = sigterm.recv() => Event::Terminate,
-            _ = sigint.recv() => Event::Terminate,
-            _ = sighup.recv() => Event::Wish(Wish::Reload { wanted: Restarting::default(), force: true, next: None }),
-            Some(event) = ft_event => Event::Ft(event),
-            _ = self.alive.tick() => Event::Alive,
-            Some(()) = standby => Event::Standby,
-            Some(()) = track => Event::Track,
-            Some(()) = macs => Event::Macs,
-            Some(()) = completeness => Event::Completeness,
-            Ok(()) = self.health.changed() => Event::Health,
-            Some(wish) = self.inputs.wishes.recv() => Event::Wish(wish),
-            Some(link) = self.inputs.links.recv() => Event::Link(link),
-            Some(hint) = self.inputs.hints.recv() => Event::Hint(hint),
-        }
-    }
-}
 
 /// What a change of the role means for replication. A node that stopped to forward by itself has perhaps a successor
 /// already, as one that lost to a rival has.
@@ -171,14 +54,6 @@ const fn replication_role(state: State, reason: Reason) -> Role {
     }
 }
 
-/// SIGTERM, SIGINT and SIGHUP, caught from now on: before anything is made that has to be undone.
-///
-/// # Errors
-/// If signals cannot be received.
-pub(super) fn catch_signals() -> io::Result<[Signal; 3]> {
-    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?])
-}
-
 /// Runs until one of the signals `terminate`, which `stop` stands for, too, and until the role has been handed over then; or, for a restart, until the
 /// session of an active node rests, which is returned.
 pub(super) async fn run(
@@ -188,18 +63,7 @@ pub(super) async fn run(
     terminate: [Signal; 3],
     stop: bool,
 ) -> (Ended, Restart) {
-    let mut alive = tokio::time::interval(ALIVE_PERIOD);
-    alive.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut sources = Sources {
-        inputs,
-        alive,
-        health: node.health.clone(),
-        completeness: node.replication.as_ref().map(crate::replication::task::ReplHandle::completeness),
-        standby: node.standby.as_ref().map(|groups| groups.handle.changed()),
-        track: node.track.as_ref().map(Running::status),
-        macs: node.macs.verdicts(),
-        terminate,
-    };
+    let mut sources = Sources::of(node, inputs, terminate);
     let tracked_links = std::mem::take(&mut sources.inputs.tracked_links);
     let active = Arc::clone(&sources.inputs.active);
     let (rivals, health) = (Rivals::default(), Arc::clone(&node.health.borrow()));

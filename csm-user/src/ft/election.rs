@@ -4,24 +4,26 @@
 //! [`Effect::Gate`] opens shuts by itself is the business of [`crate::ft::session`], which holds the lease.
 
 mod damping;
+mod event;
 mod hear;
 mod hold;
 mod outlook;
+mod params;
 mod restore;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub use damping::FREE as FREE_RETURNS;
+pub use event::{DropCause, Effect, Event, Timer};
+pub(in crate::ft) use params::guarded;
+pub use params::{Params, silence};
 pub use restore::{Rest, Restraint};
 
 use std::time::Duration;
 
-use csm_common::gate::GateState;
-
 use crate::ft::wire::{Kind, Message};
 use crate::ft::{Reason, Refusal, State};
-use crate::model::{CLOCK_ERROR, MARGIN};
 
 /// Requests or offers that are sent before a planned move is given up.
 pub const TRIES: u8 = 5;
@@ -33,231 +35,6 @@ pub const RELAY: Duration = Duration::from_secs(10);
 pub const LINGER: Duration = Duration::from_millis(500);
 /// Lag above which a replica does not count as complete, ms (promise P4).
 pub const LAG_MAX_MS: u32 = 100;
-
-/// What is configured. Only what [`Event::Configured`] names changes while the daemon runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Params {
-    /// FT group.
-    pub group: u8,
-    /// Identity, not 0.
-    pub node: u64,
-    /// Boot nonce, not 0.
-    pub nonce: u64,
-    /// Priority, 1–254.
-    pub priority: u8,
-    /// `preempt`.
-    pub preempt: bool,
-    /// Heartbeat interval.
-    pub heartbeat: Duration,
-    /// Failover time.
-    pub failover: Duration,
-    /// Length of the lease, [`crate::model::lease()`] of the two.
-    pub lease: Duration,
-    /// How long the gate may stay open while the daemon restarts, if the peer grants it; at most
-    /// [`crate::ft::wire::HOLD_MAX`].
-    pub hold: Duration,
-    /// A boot of the peer is believed only once it echoes this one's nonce, also when nobody is heard: with a configured key,
-    /// so that a recorded message changes nothing.
-    pub proven_only: bool,
-    /// There is a witness: silence is no ground for a claim without its grant.
-    pub witness: bool,
-    /// How long preemption waits at first when the role has come back too often; zero: never.
-    pub damping: Duration,
-    /// Of the FT port.
-    pub mac: [u8; 6],
-    /// Of the configuration.
-    pub config_checksum: u64,
-    /// Of the software.
-    pub software_checksum: u64,
-}
-
-impl Params {
-    /// How long nothing must be heard of a peer with `lease` before its lease is over for certain: the guard covers a
-    /// fifth of it, as [`crate::model::lease`] requires of both nodes.
-    fn silence(&self, peer_lease: Duration) -> Duration {
-        silence(self.failover, peer_lease)
-    }
-
-    /// How long a start waits that knows of no peer: a pair is configured alike.
-    pub(in crate::ft) fn own_silence(&self) -> Duration {
-        self.silence(self.lease)
-    }
-
-    /// Between two heartbeats: three in a failover time at least, on every path.
-    fn beat(&self) -> Duration {
-        self.heartbeat.min(self.failover / 3)
-    }
-
-    /// Between two requests, or two offers.
-    pub(in crate::ft) fn retry(&self) -> Duration {
-        self.heartbeat.min(RETRY_MAX)
-    }
-}
-
-/// How long a node with `failover` waits for a peer with `peer_lease`, see [`Params::silence`].
-#[must_use]
-pub fn silence(failover: Duration, peer_lease: Duration) -> Duration {
-    failover.max(peer_lease + guard(peer_lease))
-}
-
-/// By how much a lease is outwaited.
-fn guard(lease: Duration) -> Duration {
-    lease / 5 + CLOCK_ERROR + MARGIN
-}
-
-/// After how many ns a lease of another host is over for certain.
-#[must_use]
-pub(in crate::ft) fn guarded(lease: Duration) -> u64 {
-    u64::try_from((lease + guard(lease)).as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// A timer of the machine; there is one of each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Timer {
-    /// Send the next heartbeat, and as the active node renew the lease.
-    Heartbeat,
-    /// Init: listened long enough.
-    Listen,
-    /// Nothing heard of the peer since it was last armed.
-    Silence,
-    /// Candidate: ask again. Active with an offer out: offer again.
-    Retry,
-    /// Relay-out: strays are over.
-    Relay,
-    /// Active and unable to forward: waited long enough for the peer's replica.
-    Patience,
-    /// Standby that was refused: may ask again.
-    Cooling,
-    /// Preemption has waited long enough, or the role has not come back for long.
-    Damping,
-}
-
-impl Timer {
-    /// All timers, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
-        Self::Heartbeat,
-        Self::Listen,
-        Self::Silence,
-        Self::Retry,
-        Self::Relay,
-        Self::Patience,
-        Self::Cooling,
-        Self::Damping,
-    ];
-}
-
-/// What happens to the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Event {
-    /// First event: take part.
-    Start,
-    /// A timer fired in time.
-    Timer(Timer),
-    /// A timer fired later than half the failover time: what was true when it was set may not be.
-    Late(Timer),
-    /// The lease of an open gate ran out before it was renewed; the gate shut itself.
-    LeaseExpired,
-    /// Instead of it, right after a claim: the thread was held up before it had said any of it, so there was none.
-    Unsaid,
-    /// A message arrived.
-    Received(Message),
-    /// `clear module csm N ft active`.
-    ForceStandby,
-    /// SIGTERM.
-    Leave,
-    /// Able to forward.
-    Forwardable(bool),
-    /// Verdict of tracking.
-    Eligible(bool),
-    /// State of this node's replica.
-    Replica {
-        /// Snapshot applied.
-        complete: bool,
-        /// Oldest unacknowledged delta, ms.
-        lag_ms: u32,
-    },
-    /// The daemon is about to restart: ask the peer to hold.
-    Hold,
-    /// The first event instead of [`Event::Start`], after [`Election::restore`].
-    Resume,
-    /// The witness's grant is in force, or no longer.
-    Granted {
-        /// In force.
-        granted: bool,
-        /// The highest term that the witness knows.
-        term: u64,
-    },
-    /// A frame of another owner of the addresses was seen.
-    RivalSeen,
-    /// The configuration was changed.
-    Configured {
-        /// [`Params::priority`].
-        priority: u8,
-        /// [`Params::preempt`].
-        preempt: bool,
-        /// [`Params::config_checksum`].
-        config_checksum: u64,
-    },
-}
-
-/// What the shell does for the machine, in the order given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Effect {
-    /// Multicast this message.
-    Send(Message),
-    /// (Re)start a timer.
-    Arm(Timer, Duration),
-    /// Stop a timer.
-    Disarm(Timer),
-    /// Set the gate. Open and relay-in last for one lease from now, relay-out for [`RELAY`].
-    Gate(GateState),
-    /// Before opening: the replica becomes the table.
-    Adopt,
-    /// Tell the networks where the addresses are now.
-    Announce(Reason),
-    /// No longer active.
-    StopAnnounce,
-    /// The state changed.
-    Became(State, Reason),
-    /// A peer is there, or has restarted, or moved to another port.
-    PeerUp,
-    /// The peer is silent or has left.
-    PeerLost,
-    /// Outcome of [`Event::ForceStandby`].
-    Forced(Result<(), Refusal>),
-    /// Outcome of [`Event::Hold`], unless it is [`Effect::Park`].
-    NotHeld(Refusal),
-    /// The machine rests until [`Event::Resume`], its gate open: for the hold, counted from the first message that asked for
-    /// it, if the peer grants it; else for the lease in force. Nothing more will happen.
-    Park {
-        /// The peer grants it.
-        granted: bool,
-    },
-    /// The peer may keep its gate open for so long without a word: no claim before, also by who is started in this node's place.
-    Promise(Duration),
-    /// A rival was active at the same time.
-    Overlap,
-    /// A message was not accepted.
-    Dropped(DropCause),
-    /// After [`State::Left`]: nothing more will happen.
-    End,
-}
-
-/// Why the machine did not accept a well-formed message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DropCause {
-    /// Of another group.
-    OtherGroup,
-    /// With this node's identity.
-    OwnIdentity,
-    /// Of a third node.
-    ThirdNode,
-    /// Of an earlier boot of the peer.
-    StaleBoot,
-    /// Seen, or overtaken.
-    Duplicate,
-}
 
 /// By whom the group should be served, greater is better (design 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,9 @@ mod rest;
 mod witnessed;
 
 use super::*;
+use crate::ft::Reason;
 use crate::ft::keyring::Trust;
+use crate::ft::status::FlightKind;
 use crate::ft::wire::Kind;
 use crate::model::lease;
 

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use csm_common::gate::GateState;
+
 use super::*;
 
 fn any_message() -> impl Strategy<Value = Message> {
