@@ -4,7 +4,7 @@
 
 use core::fmt::Debug;
 use core::hash::Hash;
-use core::net::Ipv6Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{checksum, hash};
 
@@ -40,7 +40,13 @@ pub trait Address: Copy + Eq + Ord + Hash + Debug + Default + 'static {
     /// 32 bits of it for a hash that both nodes compute alike.
     #[must_use]
     fn folded(self) -> u32;
+    /// This address and `other` in the room of one of IPv6: see [`V6::unpaired`].
+    #[must_use]
+    fn paired(self, other: Self) -> V6;
 }
+
+/// Before the two addresses of a pair of IPv4: the prefix to which packets are thrown away (RFC 6666), so no host has such an address.
+const PAIR_V4: [u32; 2] = [0x0100_0000_u32.to_be(), 0];
 
 impl Address for u32 {
     const BITS: u32 = Self::BITS;
@@ -84,6 +90,11 @@ impl Address for u32 {
     #[inline(always)]
     fn folded(self) -> u32 {
         Self::from_be(self)
+    }
+
+    #[inline(always)]
+    fn paired(self, other: Self) -> V6 {
+        V6([PAIR_V4[0], PAIR_V4[1], self, other])
     }
 }
 
@@ -134,6 +145,17 @@ impl V6 {
     #[inline(always)]
     const fn word(self, index: usize) -> u32 {
         u32::from_be(self.0[index])
+    }
+
+    /// The two addresses that [`Address::paired`] put together: whole ones of IPv4, of IPv6 the first 64 bits of each. What is no
+    /// pair is read as one of IPv6.
+    #[must_use]
+    pub fn unpaired(self) -> [IpAddr; 2] {
+        let Self([a, b, c, d]) = self;
+        match [a, b] {
+            PAIR_V4 => [c, d].map(|word| Ipv4Addr::from(word.to_ne_bytes()).into()),
+            _ => [[a, b], [c, d]].map(|[high, low]| Ipv6Addr::from(Self([high, low, 0, 0])).into()),
+        }
     }
 
     /// To a group (RFC 4291, section 2.7).
@@ -254,16 +276,40 @@ impl Address for V6 {
         folded = hash::mix(folded ^ self.word(2));
         hash::mix(folded ^ self.word(3))
     }
+
+    #[inline(always)]
+    fn paired(self, other: Self) -> V6 {
+        Self([self.0[0], self.0[1], other.0[0], other.0[1]])
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Address, V6};
-    use core::net::{Ipv4Addr, Ipv6Addr};
+    use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     use proptest::prelude::*;
 
     fn v6(text: &str) -> V6 {
         text.parse::<Ipv6Addr>().expect("an address").into()
+    }
+
+    #[test]
+    fn a_pair_comes_apart_again_and_of_ipv6_only_networks_are_kept() {
+        let [client, to] = [Ipv4Addr::new(10, 1, 1, 7), Ipv4Addr::new(192, 0, 2, 9)];
+        let pair = |left: Ipv4Addr, right: Ipv4Addr| {
+            u32::from_ne_bytes(left.octets()).paired(u32::from_ne_bytes(right.octets()))
+        };
+        assert_eq!(pair(client, to).unpaired(), [client.into(), IpAddr::from(to)]);
+        assert_ne!(pair(client, to), pair(to, client));
+        assert_eq!(
+            Ipv6Addr::from(pair(client, to)),
+            "100::a01:107:c000:209".parse::<Ipv6Addr>().expect("one")
+        );
+        let [client, to] = ["2001:db8:1:2:3::4", "fd00:9:8:7::6"].map(v6);
+        assert_eq!(
+            client.paired(to).unpaired(),
+            ["2001:db8:1:2::", "fd00:9:8:7::"].map(|text| text.parse::<IpAddr>().expect("one"))
+        );
     }
 
     proptest! {

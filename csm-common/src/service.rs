@@ -166,6 +166,8 @@ pub const VSERVER_STICKY_STATICS: u32 = 65536;
 /// It replicates connections, and not every handshake under way can be finished by who knows no more of it than its server's packets
 /// tell: the peer is told of them.
 pub const VSERVER_HANDSHAKES: u32 = 131_072;
+/// `sticky ... both`: it goes by both addresses, as [`pair`] has them.
+pub const VSERVER_STICKY_BOTH: u32 = 262_144;
 
 /// A ring's slot: a real with its weight, whatever the predictor.
 #[inline(always)]
@@ -281,10 +283,18 @@ pub const fn ring_slot(vserver: u32, slot: u32) -> u32 {
 pub struct StickyKey<A: Address = u32> {
     /// See [`Vserver::sticky_group`].
     pub group: u32,
-    /// Client address after masking, network order; with [`VSERVER_STICKY_DESTINATION`] the one it speaks to.
+    /// Client address after masking, network order; with [`VSERVER_STICKY_DESTINATION`] the one it speaks to; with
+    /// [`VSERVER_STICKY_BOTH`] both of them, in the IPv6 tables for either family: see [`pair`].
     pub client_be: A,
 }
 crate::map_type!(both StickyKey, 8, 20);
+
+/// Key of `STICKY6` for connections from `client_be` to `virtual_be`, of either family, where it goes by both.
+#[inline(always)]
+#[must_use]
+pub fn pair<A: Address>(group: u32, client_be: A, virtual_be: A, mask_be: A) -> StickyKey<V6> {
+    StickyKey { group, client_be: client_be.masked(mask_be).paired(virtual_be.masked(mask_be)) }
+}
 
 /// Value of `STICKY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,15 @@
-//! Stickiness by an address: the client's, or the one it speaks to.
+//! Stickiness by an address: the client's, the one it speaks to, or both.
 //!
 //! A client is entered in the table that does not evict only once a connection of it is proven. Until then its choice
 //! stands in a small table that does evict, so that connections opened side by side still go to one real.
 
 use aya_ebpf::bindings::BPF_ANY;
+use csm_common::address::V6;
 use csm_common::event::Lost;
 use csm_common::flow::{FlowEntry, FlowKey, NONE};
 use csm_common::service::{
-    REAL_STICKY, Real, StickyEntry, StickyKey, VSERVER_BACKUP, VSERVER_BACKUP_STICKY,
-    VSERVER_STICKY_DESTINATION, VSERVER_STICKY_STATICS, Vserver,
+    self, REAL_STICKY, Real, StickyEntry, StickyKey, VSERVER_BACKUP, VSERVER_BACKUP_STICKY,
+    VSERVER_STICKY_BOTH, VSERVER_STICKY_DESTINATION, VSERVER_STICKY_STATICS, Vserver,
 };
 
 use crate::family::Family;
@@ -22,6 +23,15 @@ fn key<A: Family>(vserver: &Vserver<A>, ends: Ends<'_, A>) -> StickyKey<A> {
     let by_destination = vserver.flags & VSERVER_STICKY_DESTINATION != 0;
     let address_be = *if by_destination { virtual_be } else { client_be };
     StickyKey { group: vserver.sticky_group, client_be: address_be.masked(vserver.sticky_mask_be) }
+}
+
+/// The key of connections between `ends` if they are sticky by both addresses: the IPv6 tables have room for that.
+#[inline(always)]
+fn pair<A: Family>(vserver: &Vserver<A>, ends: Ends<'_, A>) -> Option<StickyKey<V6>> {
+    let by_both = vserver.flags & VSERVER_STICKY_BOTH != 0;
+    let pair =
+        || service::pair(vserver.sticky_group, *ends.client_be, *ends.virtual_be, vserver.sticky_mask_be);
+    by_both.then(pair)
 }
 
 /// Both addresses that a client's packets have, network order.
@@ -52,9 +62,16 @@ pub(crate) fn find<A: Family>(
     if vserver.sticky_s == 0 {
         return None;
     }
-    let key = key(vserver, ends);
     // SAFETY: an entry that is replaced meanwhile still names a real that its client was sent to.
-    let (proven, half_open) = unsafe { (A::sticky().get(key), A::embryonic_sticky().get(key)) };
+    let (proven, half_open) = unsafe {
+        match pair(vserver, ends) {
+            Some(key) => (V6::sticky().get(key), V6::embryonic_sticky().get(key)),
+            None => {
+                let key = key(vserver, ends);
+                (A::sticky().get(key), A::embryonic_sticky().get(key))
+            }
+        }
+    };
     usable(proven, vserver, now_ns, draining).or_else(|| usable(half_open, vserver, now_ns, draining))
 }
 
@@ -93,7 +110,10 @@ pub(crate) fn choose<A: Family>(vserver: &Vserver<A>, ends: Ends<'_, A>, real: u
     if vserver.sticky_s != 0 && sticks(vserver, real) {
         let entry = StickyEntry { last_used_ns: now_ns, life_s: vserver.sticky_s, real };
         // Without room the client is only not sticky yet.
-        let _ = A::embryonic_sticky().insert(key(vserver, ends), entry, u64::from(BPF_ANY));
+        let _ = match pair(vserver, ends) {
+            Some(key) => V6::embryonic_sticky().insert(key, entry, u64::from(BPF_ANY)),
+            None => A::embryonic_sticky().insert(key(vserver, ends), entry, u64::from(BPF_ANY)),
+        };
     }
 }
 
@@ -107,8 +127,15 @@ pub(crate) fn prove<A: Family>(flow: &FlowKey<A>, connection: &FlowEntry<A>, now
     if vserver.flags & VSERVER_STICKY_STATICS != 0 && is_fixed(vserver, flow) {
         return;
     }
-    let key = key(vserver, Ends::of(flow));
     let entry = StickyEntry { last_used_ns: now_ns, life_s: vserver.sticky_s, real: connection.real };
+    match pair(vserver, Ends::of(flow)) {
+        Some(key) => enter(key, entry),
+        None => enter(key(vserver, Ends::of(flow)), entry),
+    }
+}
+
+#[inline(always)]
+fn enter<A: Family>(key: StickyKey<A>, entry: StickyEntry) {
     if A::sticky().insert(key, entry, u64::from(BPF_ANY)).is_err() {
         return counter::lost(Lost::Sticky);
     }
@@ -119,16 +146,25 @@ pub(crate) fn prove<A: Family>(flow: &FlowKey<A>, connection: &FlowEntry<A>, now
 /// Whether connections like that of `flow` have their real by configuration. On a stack of its own: the caller's is full.
 #[inline(never)]
 fn is_fixed<A: Family>(vserver: &Vserver<A>, flow: &FlowKey<A>) -> bool {
-    let key = key(vserver, Ends::of(flow));
     // SAFETY: what replaces it meanwhile is of the configuration as well, or takes its place.
-    unsafe { A::sticky().get(key) }.is_some_and(StickyEntry::is_fixed)
+    let entry = unsafe {
+        match pair(vserver, Ends::of(flow)) {
+            Some(key) => V6::sticky().get(key),
+            None => A::sticky().get(key(vserver, Ends::of(flow))),
+        }
+    };
+    entry.is_some_and(StickyEntry::is_fixed)
 }
 
 /// A connection is in use by the client's packet with key `flow`: the timer starts anew.
 #[inline(always)]
 pub(crate) fn touch<A: Family>(flow: &FlowKey<A>, connection: &FlowEntry<A>, now_ns: u64) {
     let Some(vserver) = sticky_vserver(connection) else { return };
-    if let Some(entry) = A::sticky().get_ptr_mut(key(vserver, Ends::of(flow))) {
+    let entry = match pair(vserver, Ends::of(flow)) {
+        Some(key) => V6::sticky().get_ptr_mut(key),
+        None => A::sticky().get_ptr_mut(key(vserver, Ends::of(flow))),
+    };
+    if let Some(entry) = entry {
         // SAFETY: one aligned store; of several CPUs any may be last.
         unsafe { (&raw mut (*entry).last_used_ns).write_volatile(now_ns) };
     }

@@ -353,6 +353,16 @@ impl Rig {
         records
     }
 
+    /// The kinds of all records of both families that wait in the ring.
+    pub fn kinds(&mut self) -> Vec<u32> {
+        let mut kinds = Vec::new();
+        while let Some(item) = self.events.next() {
+            let first = item.first_chunk().expect("a record begins with its kind");
+            kinds.push(u32::from_ne_bytes(*first));
+        }
+        kinds
+    }
+
     /// Takes all records of both families that wait in the ring, unread.
     pub fn forget_events(&mut self) {
         while self.events.next().is_some() {}

@@ -119,7 +119,7 @@ pub struct Replicate {
     pub sticky: bool,
 }
 
-/// `sticky M [group G] [netmask MASK | prefix-length L] [source|destination]`, as its group has it.
+/// `sticky M [group G] [netmask MASK | prefix-length L] [source|destination|both]`, as its group has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StickyRule {
     /// Minutes.
@@ -140,6 +140,8 @@ pub enum StickyAddress {
     Source,
     /// The one that the client speaks to.
     Destination,
+    /// Both.
+    Both,
 }
 
 /// A virtual server.
@@ -430,6 +432,8 @@ pub struct StickyReply {
     pub vserver: Option<String>,
     /// The address under the mask: the client's, or by `destination` the one it speaks to.
     pub client: IpAddr,
+    /// By `both` the address that the client speaks to.
+    pub destination: Option<IpAddr>,
     /// The server.
     pub real: IpAddr,
     /// Its port; 0: the virtual server's.

@@ -271,8 +271,19 @@ impl Tree {
     /// Where one of them has `value` in `slot`.
     #[must_use]
     pub(super) fn place_of(&self, section: &Section, id: Id, slot: &str, value: &Value) -> Span {
-        let has = |statement: &&Statement| statement.arg(slot).is_some_and(|arg| arg.value == *value);
-        self.all(section, id).rfind(has).map_or(Span::FILE, |statement| statement.place(slot))
+        self.place_where(section, id, slot, |line| line.arg(slot).is_some_and(|arg| arg.value == *value))
+    }
+
+    /// The place of `slot` in the last statement `id` of `section` that is `meant`.
+    pub(super) fn place_where(
+        &self,
+        section: &Section,
+        id: Id,
+        slot: &str,
+        meant: impl Fn(&Statement) -> bool,
+    ) -> Span {
+        let mut all = self.all(section, id);
+        all.rfind(|statement| meant(statement)).map_or(Span::FILE, |statement| statement.place(slot))
     }
 }
 

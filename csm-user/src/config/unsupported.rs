@@ -10,9 +10,8 @@ use super::grammar::Piece::{Either, Optional, Rest, Slot, Word};
 use super::table::VLAN;
 
 const LAYER_7: &str = "it works on layer 7; this balancer works on layers 3 and 4";
-const BOTH: &str = "what sticks is the source or the destination, not a pair of them";
-const ONE: &str = "write `source` or `destination`";
-const LATER: &str = "it comes with a later release";
+const FIREWALLS: &str =
+    "answers go back by the routes here, not by the firewall that their connection came in by";
 const DROP: &str = "remove the line";
 const HOST_SYSTEM: &str = "it does nothing on Linux";
 const CONFIGURE: &str = "a command of the privileged mode does nothing in a configuration";
@@ -161,19 +160,7 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         &[Word("persistent", ""), Word("rebalance", "")],
         Effect::Note("it has no effect on a virtual server of layer 4"),
     ),
-    Command::refused(
-        Vserver,
-        &[
-            Word("sticky", ""),
-            Slot("MINUTES", Kind::Number(1, 65_535), ""),
-            Optional(&[Word("group", ""), Slot("GROUP", Kind::Number(0, 255), "")]),
-            Optional(&[Word("netmask", ""), Slot("MASK", Mask, "")]),
-            Word("both", ""),
-        ],
-        BOTH,
-        ONE,
-    ),
-    Command::refused(Vserver, &[Word("reverse-sticky", ""), Rest], LATER, DROP),
+    Command::refused(Vserver, &[Word("reverse-sticky", ""), Rest], FIREWALLS, DROP),
     Command::refused(Vserver, &[Word("parse-length", ""), Rest], LAYER_7, DROP),
     Command::refused(Vserver, &[Word("url-hash", ""), Rest], LAYER_7, DROP),
     Command::refused(
@@ -186,7 +173,7 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     // Fault tolerance.
     // Sections of the CSM that are refused by name.
     Command::refused(Module, &[Word("map", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
-    Command::refused(Mode::Policy, &[Word("reverse-sticky", ""), Rest], LATER, DROP),
+    Command::refused(Mode::Policy, &[Word("reverse-sticky", ""), Rest], FIREWALLS, DROP),
     Command::refused(Mode::Policy, &[Word("url-map", ""), Rest], LAYER_7, DROP),
     Command::refused(Mode::Policy, &[Word("cookie-map", ""), Rest], LAYER_7, DROP),
     Command::refused(Mode::Policy, &[Word("header-map", ""), Rest], LAYER_7, DROP),
@@ -202,36 +189,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         "use `sticky N netmask MASK`, on an address",
     )
     .opens(Mode::Refused),
-    Command::refused(
-        Module,
-        &[
-            Word("sticky", ""),
-            Slot("GROUP", Kind::Number(1, 255), ""),
-            Either(&[
-                &[Word("netmask", ""), Slot("MASK", Mask, "")],
-                &[Word("prefix-length", ""), Slot("LENGTH", Kind::Number(0, 128), "")],
-            ]),
-            Word("address", ""),
-            Word("both", ""),
-            Rest,
-        ],
-        BOTH,
-        ONE,
-    )
-    .opens(Mode::Refused),
-    Command::refused(
-        Mode::StickyGroup,
-        &[
-            Word("static", ""),
-            Word("client", ""),
-            Word("source", ""),
-            Slot("ADDRESS", Kind::AnyHost, ""),
-            Word("destination", ""),
-            Rest,
-        ],
-        BOTH,
-        ONE,
-    ),
     Command::refused(Module, &[Word("script", ""), Rest], "scripts are not supported", DROP)
         .opens(Mode::Refused),
     Command::refused(Module, &[Word("dfp", ""), Rest], "DFP is not supported", DROP).opens(Mode::Refused),

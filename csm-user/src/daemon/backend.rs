@@ -127,7 +127,8 @@ impl Backend for Node {
         let mut reply = StickiesReply { total: 0, entries: Vec::new() };
         let mut take = |key: (u32, IpAddr), entry: &StickyEntry| {
             reply.total += 1;
-            let (group, client) = key;
+            let (group, address) = key;
+            let (client, destination) = directory.sticky_addresses(group, address);
             let (Some(group), Some(real)) = (directory.sticky_group(group), desired.reals.get(&entry.real))
             else {
                 return;
@@ -146,6 +147,7 @@ impl Backend for Node {
                 group,
                 vserver,
                 client,
+                destination,
                 real: real.key.address,
                 port: real.key.port.unwrap_or(0),
                 timeout_s: (!entry.is_fixed()).then(|| u64::from(entry.life_s).saturating_sub(used_s)),
@@ -155,7 +157,7 @@ impl Backend for Node {
         if let Some(table) = &self.table6 {
             each_sticky(table, &mut take)?;
         }
-        reply.entries.sort_unstable_by_key(|row| (row.group, row.client));
+        reply.entries.sort_unstable_by_key(|row| (row.group, row.client, row.destination));
         Ok(reply)
     }
 
@@ -295,11 +297,12 @@ impl Node {
                 group: sticky.group,
                 netmask: match vserver.family() {
                     Family::V4 => prefix_mask(sticky.bits).into(),
-                    Family::V6 => prefix_mask6(sticky.bits6).into(),
+                    Family::V6 => prefix_mask6(model::counted_bits6(sticky.address, sticky.bits6)).into(),
                 },
                 address: match sticky.address {
                     model::StickyAddress::Source => StickyAddress::Source,
                     model::StickyAddress::Destination => StickyAddress::Destination,
+                    model::StickyAddress::Both => StickyAddress::Both,
                 },
             }),
             connections: sums.connections,
@@ -470,7 +473,7 @@ pub(super) fn reason_reply((reason, count): (Reason, counter::Count)) -> ReasonC
     }
 }
 
-/// Group and client of each sticky entry of `table`, with the entry.
+/// Group and address of each sticky entry of `table`, as its key has them, with the entry.
 fn each_sticky<A: TableFamily>(
     table: &Table<A>,
     take: &mut dyn FnMut((u32, IpAddr), &StickyEntry),

@@ -59,7 +59,9 @@ impl Node {
                 StickyGroup::Private(_) => 0,
             });
             filter.group.is_none_or(|wanted| group == Some(wanted))
-                && filter.client.is_none_or(|wanted| key.client_be.ip() == wanted)
+                && filter.client.is_none_or(|wanted| {
+                    directory.sticky_addresses(key.group, key.client_be.ip()).0 == wanted
+                })
         };
         let mut keys = Vec::new();
         table.visit_sticky(&mut |chunk| {

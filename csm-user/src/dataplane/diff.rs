@@ -442,7 +442,13 @@ mod tests {
         let mut config = figure_7_1();
         let real = config.serverfarms[0].reals[1].address;
         let address = model::StickyAddress::Source;
-        let line = model::StaticSticky { address, client: [10, 1, 1, 1].into(), real, port: None };
+        let line = model::StaticSticky {
+            address,
+            client: [10, 1, 1, 1].into(),
+            destination: None,
+            real,
+            port: None,
+        };
         config.sticky_groups =
             vec![model::StickyGroup { statics: vec![line], ..model::StickyGroup::new(10) }];
         let mut numbers = Assignments::default();

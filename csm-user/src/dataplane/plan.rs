@@ -211,7 +211,9 @@ pub enum PlanError {
         limit: u32,
     },
     /// IPv6 on a node that was started without.
-    #[error("this node was started with a configuration without IPv6: restart csmd to use it")]
+    #[error(
+        "this node was started with a configuration without IPv6, whose tables `sticky ... both` needs, too: restart csmd to use it"
+    )]
     NoIpv6,
 }
 
@@ -254,6 +256,9 @@ pub fn plan(
     let ports = nat::ports(config);
     desired.contents = of_family(config, ports, health, hops, numbers, &mut desired)?;
     desired.contents6 = of_family(config, ports, health, hops, numbers, &mut desired)?;
+    // Of all reals: what sticks by both addresses stands in the tables of IPv6, whatever its family.
+    desired.contents.stickies = sticky::plan(config, &desired);
+    desired.contents6.stickies = sticky::plan(config, &desired);
     let walk = numbers.walk;
     let named = desired.vservers.values().map(|known| known.id);
     let wanted: HashSet<StableId> = named.chain(desired.bare.values().copied()).collect();
@@ -288,7 +293,6 @@ fn of_family<A: Wire>(
     for vserver in &config.vservers {
         numbered.extend(vserver::plan(config, vserver, &rotation, numbers, desired, &mut contents)?);
     }
-    contents.stickies = sticky::plan(config, desired);
     matching::plan(&numbered, &mut contents)?;
     plan_addresses(config, &mut contents)?;
     contents.origins = origins::origins(config, desired);

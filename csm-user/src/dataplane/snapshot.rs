@@ -8,7 +8,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use csm_common::address::{Address, V6};
 use csm_common::flow::{FLAG_REPLICA, FLAG_REPLICATE, NONE};
-use csm_common::service::{VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver};
+use csm_common::service::{
+    VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STICKY_BOTH, VSERVER_UNIDIRECTIONAL, Vserver,
+};
 
 use crate::model::{Host, Protocol, StableId};
 use crate::numbers::Numbers;
@@ -264,6 +266,25 @@ impl Directory {
     #[must_use]
     pub fn replicates_sticky(&self, group: u32) -> bool {
         self.replicated_groups.contains(&group)
+    }
+
+    /// Whether what sticks in group `group` of the map are pairs of addresses, see [`csm_common::service::pair`].
+    #[must_use]
+    pub fn sticks_by_both(&self, group: u32) -> bool {
+        let meant = |facts: &&Facts| facts.sticky_group == group && facts.sticky_s > 0;
+        self.vservers.values().find(meant).is_some_and(|facts| facts.flags & VSERVER_STICKY_BOTH != 0)
+    }
+
+    /// The addresses that `key` of group `group` of the map stands for: one, or a client's and the one it speaks to.
+    #[must_use]
+    pub fn sticky_addresses(&self, group: u32, key: IpAddr) -> (IpAddr, Option<IpAddr>) {
+        match key {
+            IpAddr::V6(pair) if self.sticks_by_both(group) => {
+                let [client, destination] = V6::from(pair).unpaired();
+                (client, Some(destination))
+            }
+            _ => (key, None),
+        }
     }
 
     /// Whether the configuration has a sticky entry of `address` in group `group` of the map: it is not the peer's to change.

@@ -59,7 +59,7 @@ pub use router::{
 pub use secret::{FtKeys, KEY_MAX, Secret};
 pub use service::Service;
 pub use statics::{NatClient, Static, StaticAction};
-pub use sticky::{StaticSticky, Sticky, StickyAddress, StickyGroup};
+pub use sticky::{PAIRED_BITS6, StaticSticky, Sticky, StickyAddress, StickyGroup, counted_bits6};
 pub use track::{TrackMode, TrackedFarm, TrackedGateway, TrackedGroup, TrackedVrrp, Tracking};
 pub use variable::Variables;
 pub use vmac::Vmac;
@@ -581,7 +581,7 @@ impl Config {
         self.vlans.iter().find(|vlan| vlan.own(family).is_some_and(|net| net.contains(&address)))
     }
 
-    /// Whether anything of `family` is configured.
+    /// Whether anything of `family`, or that needs its tables, is configured.
     #[must_use]
     pub fn uses(&self, family: Family) -> bool {
         let farms = || self.serverfarms.iter().flat_map(|farm| &farm.reals).map(|real| real.address);
@@ -589,5 +589,6 @@ impl Config {
         self.vlans.iter().any(|vlan| vlan.own(family).is_some())
             || self.router.iter().any(|interface| interface.own(family).is_some())
             || virtuals.chain(farms()).any(|address| Family::of(address) == family)
+            || family == Family::V6 && self.sticks_by_both()
     }
 }

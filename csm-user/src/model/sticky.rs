@@ -12,9 +12,20 @@ pub enum StickyAddress {
     Source,
     /// The one that the client speaks to: of a virtual network, each host of it has its real.
     Destination,
+    /// Both: each client has a real for each address that it speaks to.
+    Both,
 }
 
-/// `sticky M [group G] [netmask MASK | prefix-length L] [source|destination]`.
+/// Leading bits of an IPv6 address that count at most where two are one key ([`csm_common::address::Address::paired`]).
+pub const PAIRED_BITS6: u8 = 64;
+
+/// What of the leading bits `bits6` of an IPv6 address counts: of two no more than their networks.
+#[must_use]
+pub const fn counted_bits6(address: StickyAddress, bits6: u8) -> u8 {
+    if matches!(address, StickyAddress::Both) && bits6 > PAIRED_BITS6 { PAIRED_BITS6 } else { bits6 }
+}
+
+/// `sticky M [group G] [netmask MASK | prefix-length L] [source|destination|both]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sticky {
     /// 1–65535 minutes.
@@ -23,13 +34,13 @@ pub struct Sticky {
     pub group: u8,
     /// Leading bits of an IPv4 address that count, 0–32; default 32.
     pub bits: u8,
-    /// Of an IPv6 address, 0–128; default 128.
+    /// Of an IPv6 address, 0–128; default 128, which of both addresses is [`PAIRED_BITS6`].
     pub bits6: u8,
     /// Of which address.
     pub address: StickyAddress,
 }
 
-/// `sticky N netmask MASK | prefix-length L [address source|destination] [timeout M]` of the module.
+/// `sticky N netmask MASK | prefix-length L [address source|destination|both] [timeout M]` of the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StickyGroup {
     /// 1–255.
@@ -71,13 +82,15 @@ impl StickyGroup {
     }
 }
 
-/// `static client source|destination A real R [PORT]`.
+/// `static client source A [destination B] real R [PORT]`, `static client destination B real R [PORT]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StaticSticky {
     /// Which address it is: that of its group.
     pub address: StickyAddress,
-    /// The address; what the group's mask leaves of it counts.
+    /// The address; what the group's mask leaves of it counts. Of both: the client's.
     pub client: IpAddr,
+    /// Of both: the one that the client speaks to.
+    pub destination: Option<IpAddr>,
     /// The real's address, of the same family.
     pub real: IpAddr,
     /// The real's port; `None`: that of any real with the address, one without a port first.
@@ -98,6 +111,13 @@ impl Config {
             Some(group) => Sticky { minutes: sticky.minutes, ..group.rule() },
             None => sticky,
         }
+    }
+
+    /// Whether anything is sticky by both addresses: such entries stand in the tables of IPv6.
+    pub(super) fn sticks_by_both(&self) -> bool {
+        let groups = self.sticky_groups.iter().map(|group| group.address);
+        let vservers = self.vservers.iter().filter_map(|vserver| Some(vserver.sticky?.address));
+        groups.chain(vservers).any(|address| address == StickyAddress::Both)
     }
 
     /// The virtual servers, as clients meet them, that are sticky by group `number`.

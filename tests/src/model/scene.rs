@@ -1,6 +1,6 @@
 //! The network that the model stands in: plain lists, searched from the start.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::out::Name;
 use super::table::Key;
@@ -148,17 +148,41 @@ pub enum Choice {
         group: u32,
         /// Bits of the address that count.
         bits: u8,
-        /// Of the address that the client speaks to, else of its own.
-        destination: bool,
+        /// Which address that is.
+        by: By,
     },
+}
+
+/// What stickiness goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The client's address.
+    Source,
+    /// The one that it speaks to.
+    Destination,
+    /// Both: one key of 16 octets, of IPv6 the first half of each.
+    Both,
 }
 
 impl Choice {
     /// What sticks of a connection between `client` and the address that it speaks to: group and network.
     #[must_use]
     pub fn sticks(self, client: IpAddr, to: IpAddr) -> Option<(u32, IpAddr)> {
-        let Self::Sticky { group, bits, destination } = self else { return None };
-        Some((group, Net::mask(if destination { to } else { client }, bits)))
+        let Self::Sticky { group, bits, by } = self else { return None };
+        let [client, to] = [client, to].map(|ip| Net::mask(ip, bits));
+        let key = match (by, client, to) {
+            (By::Source, ..) => client,
+            (By::Destination, ..) => to,
+            (By::Both, IpAddr::V4(client), IpAddr::V4(to)) => {
+                let pair = u128::from(client.to_bits()) << 32 | u128::from(to.to_bits());
+                Ipv6Addr::from_bits(0x100_u128 << 112 | pair).into()
+            }
+            (By::Both, IpAddr::V6(client), IpAddr::V6(to)) => {
+                Ipv6Addr::from_bits(client.to_bits() >> 64 << 64 | to.to_bits() >> 64).into()
+            }
+            (By::Both, ..) => return None,
+        };
+        Some((group, key))
     }
 }
 

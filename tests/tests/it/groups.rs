@@ -1,7 +1,7 @@
 //! Client groups and in-band health on real traffic: who gets which farm, what a live change and a takeover leave alone, and a real
 //! that is taken out by the way it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::process::Stdio;
@@ -25,21 +25,22 @@ const OFTEN: Duration = Duration::from_millis(50);
 const RATE: u64 = 1_000_000;
 const GROUPED: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 37);
 const INBAND: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 38);
+const PAIRS: Ipv4Addr = Ipv4Addr::new(192, 158, 38, 39);
 /// Nobody listens there.
 const NOBODY: u16 = 9;
 
 fn services() -> String {
     format!(
-        " access-list 10 permit host {}
+        " access-list 10 permit host {LOCAL}
  serverfarm LOCALS
-  real {}
+  real {0}
    inservice
  serverfarm OTHERS
-  real {}
+  real {1}
    inservice
  serverfarm INBAND
   health retries 2 failed 600
-  real {} {NOBODY}
+  real {2} {NOBODY}
    inservice
  policy LOCALS
   client-group 10
@@ -55,11 +56,27 @@ fn services() -> String {
   virtual {INBAND} tcp www
   serverfarm INBAND
   inservice
+ serverfarm PAIRS
+  real {0}
+   inservice
+  real {1}
+   inservice
+  real {2}
+   inservice
+ sticky 80 netmask 255.255.255.255 address both
+  static client source {STATED} destination {PAIRS} real {2}
+ vserver PAIRS
+  virtual {PAIRS} tcp www
+  serverfarm PAIRS
+  sticky 30 group 80
+  replicate csrp sticky
+  inservice
 ",
-        topology::client(0),
         REALS[0],
         REALS[1],
         REALS[2],
+        LOCAL = topology::client(0),
+        STATED = topology::client(3),
     )
 }
 
@@ -78,6 +95,72 @@ fn state_of_inband(lab: &Lab, side: Side) -> Result<Option<String>> {
     let rows = answer.get("reals").unwrap_or(&answer).as_array().cloned().unwrap_or_default();
     let row = rows.iter().find(|row| row["serverfarm"] == "INBAND");
     Ok(row.and_then(|row| Some(row["state"].as_str()?.to_owned())))
+}
+
+/// Sticky entries of a node that have two addresses: both of them, the real, and whether it ends.
+fn pairs(lab: &Lab, side: Side) -> Result<BTreeSet<(String, String, String, bool)>> {
+    let answer = lab.nodes[side as usize].show("sticky")?;
+    let text = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let rows = answer["entries"].as_array().cloned().unwrap_or_default();
+    let of = rows.iter().filter(|row| !row["destination"].is_null());
+    let row =
+        |row| (text(row, "client"), text(row, "destination"), text(row, "real"), !row["timeout_s"].is_null());
+    Ok(of.map(row).collect())
+}
+
+/// The real that served `client` at `PAIRS`, as the connections of a node tell.
+fn served(lab: &Lab, side: Side, client: Ipv4Addr) -> Result<String> {
+    let url = format!("http://{PAIRS}/{DOWNLOAD}?rate={RATE}");
+    let download = Download::fetch(&lab.topology.client, client, &url, &[])?;
+    let real = wait::until("the connection", LIMIT, OFTEN, || {
+        let answer = lab.nodes[side as usize].show("conns")?;
+        let rows = answer["connections"].as_array().cloned().unwrap_or_default();
+        let is_it = |row: &&serde_json::Value| {
+            row["vserver"] == "PAIRS"
+                && row["state"] == "estab"
+                && row["client"]["address"] == client.to_string()
+        };
+        Ok(rows.iter().find(is_it).map(|row| row["real"]["address"].as_str().unwrap_or_default().to_owned()))
+    })?;
+    drop(download);
+    Ok(real)
+}
+
+#[test]
+fn by_both_addresses_a_client_keeps_its_real_over_a_takeover_and_a_restart() {
+    let programs = Programs::beside_this_one().expect("csmd, csm and csm-lab");
+    let options = Options { services: services(), ..Options::small(programs, out("pairs")) };
+    let mut lab = Lab::build(options).expect("a lab");
+    let active = lab.start(LIMIT).expect("one active, one standby");
+    let standby = active.peer();
+    let clients = [0, 1, 2, 3].map(topology::client);
+    let reals = clients.map(|client| served(&lab, active, client).expect("a real"));
+    assert_eq!(reals[3], REALS[2].to_string(), "as it is configured");
+    let row =
+        |index: usize| (clients[index].to_string(), PAIRS.to_string(), reals[index].clone(), index != 3);
+    let expected: BTreeSet<_> = (0..4).map(row).collect();
+    for side in [active, standby] {
+        wait::until("all of them", LIMIT, OFTEN, || Ok((pairs(&lab, side)? == expected).then_some(())))
+            .unwrap_or_else(|error| panic!("{side:?}: {error:#}, {:?}", pairs(&lab, side)));
+    }
+    println!("{}", lab.nodes[active as usize].command("show module csm 5 sticky").expect("sticky"));
+    println!("{}", lab.nodes[active as usize].command("show module csm 5 sticky groups").expect("groups"));
+    // In place: what stands in the pinned tables is read as it was written.
+    lab.nodes[active as usize].command("reload").expect("reload");
+    wait::until("the csmd that goes on", LIMIT, OFTEN, || {
+        Ok(pairs(&lab, active).is_ok_and(|held| held == expected).then_some(()))
+    })
+    .expect("they are still there");
+    lab.fail(active, Fault::Kill).expect("kill");
+    lab.node(standby).wait_for(Role::Active, LIMIT).expect("takeover");
+    for (index, client) in clients.into_iter().enumerate() {
+        assert_eq!(served(&lab, standby, client).expect("a real"), reals[index], "{client}");
+    }
+    let clear = format!("clear module csm 5 sticky client {}", clients[0]);
+    println!("{}", lab.nodes[standby as usize].command(&clear).expect("clear"));
+    let left: BTreeSet<_> = (1..4).map(row).collect();
+    assert_eq!(pairs(&lab, standby).expect("sticky"), left);
+    finish(lab);
 }
 
 fn type_in(lab: &Lab, side: Side, lines: &str) -> Result<()> {

@@ -21,6 +21,7 @@ fn fixing() -> Config {
     config.sticky_groups = vec![StickyGroup {
         bits6: 64,
         statics: vec![StaticSticky {
+            destination: None,
             address: StickyAddress::Source,
             client: address("fd00:9::77"),
             real: address("fd00:3::101"),

@@ -9,9 +9,12 @@ use crate::api::reply::{Endpoint, StickiesReply, StickyAddress, StickyReply, Sti
 pub fn write(out: &mut impl Write, sticky: &StickiesReply) -> fmt::Result {
     writeln!(out, "group   sticky-data              real                  timeout")?;
     rule(out, 64)?;
-    for StickyReply { group, vserver, client, real, port, timeout_s } in &sticky.entries {
-        let (client, real) =
-            (format!("ip {client}"), super::endpoint(Endpoint { address: *real, port: *port }));
+    for StickyReply { group, vserver, client, destination, real, port, timeout_s } in &sticky.entries {
+        let client = match destination {
+            None => format!("ip {client}"),
+            Some(destination) => format!("ip {client} {destination}"),
+        };
+        let real = super::endpoint(Endpoint { address: *real, port: *port });
         // Of the configuration: it does not end.
         let timeout = timeout_s.map_or("-".to_owned(), |seconds| seconds.to_string());
         write!(out, "{group:<7} {client:<24} {real:<21} {timeout}")?;
@@ -35,6 +38,7 @@ pub fn write_groups(out: &mut impl Write, vservers: &[VserverReply]) -> fmt::Res
         let address = match address {
             StickyAddress::Source => "source",
             StickyAddress::Destination => "destination",
+            StickyAddress::Both => "both",
         };
         writeln!(
             out,
@@ -60,6 +64,7 @@ mod tests {
             group: 20,
             vserver: None,
             client: Ipv4Addr::new(10, 10, 3, 1).into(),
+            destination: None,
             real: Ipv4Addr::new(10, 10, 3, 20).into(),
             port: 0,
             timeout_s: Some(793),
@@ -72,8 +77,9 @@ mod tests {
             ..shared.clone()
         };
         let fixed = StickyReply { timeout_s: None, ..shared.clone() };
+        let pair = StickyReply { destination: Some(Ipv4Addr::new(10, 9, 0, 7).into()), ..shared.clone() };
         let mut text = String::new();
-        write(&mut text, &StickiesReply { total: 3, entries: vec![shared, private, fixed] })
+        write(&mut text, &StickiesReply { total: 4, entries: vec![shared, private, fixed, pair] })
             .expect("a string takes everything");
         expect![[r#"
             group   sticky-data              real                  timeout
@@ -81,6 +87,7 @@ mod tests {
             20      ip 10.10.3.1             10.10.3.20:0          793
             0       ip 192.158.138.100       10.10.3.20:8080       793  (VIP1)
             20      ip 10.10.3.1             10.10.3.20:0          -
+            20      ip 10.10.3.1 10.9.0.7    10.10.3.20:0          793
         "#]]
         .assert_eq(&text);
     }

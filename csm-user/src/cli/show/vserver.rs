@@ -84,6 +84,7 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
     let address = match address {
         StickyAddress::Source => "",
         StickyAddress::Destination => ", by destination",
+        StickyAddress::Both => ", by both",
     };
     let netmask = match netmask {
         IpAddr::V4(mask) => mask.to_string(),

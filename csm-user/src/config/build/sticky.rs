@@ -46,9 +46,18 @@ fn fixed(statement: &Statement) -> Option<StaticSticky> {
         None => None,
     };
     let (client, real) = (statement.address("ADDRESS")?, statement.address("REAL")?);
-    Some(StaticSticky { address: address(statement), client, real, port })
+    let destination = match statement.arg("DESTINATION") {
+        Some(_) => Some(statement.address("DESTINATION")?),
+        None => None,
+    };
+    let address = if destination.is_some() { StickyAddress::Both } else { address(statement) };
+    Some(StaticSticky { address, client, destination, real, port })
 }
 
 fn address(statement: &Statement) -> StickyAddress {
-    if statement.has("destination") { StickyAddress::Destination } else { StickyAddress::Source }
+    match () {
+        () if statement.has("both") => StickyAddress::Both,
+        () if statement.has("destination") => StickyAddress::Destination,
+        () => StickyAddress::Source,
+    }
 }

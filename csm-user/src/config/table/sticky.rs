@@ -28,6 +28,7 @@ pub(super) static APPLIED: &[Command] = &[
                 Either(&[
                     &[Word("source", "The client's")],
                     &[Word("destination", "The one that the client speaks to")],
+                    &[Word("both", "Both of them; of IPv6 their networks, 64 bits of each at most")],
                 ]),
             ]),
             Optional(&[
@@ -36,7 +37,8 @@ pub(super) static APPLIED: &[Command] = &[
             ]),
         ],
         "Enters a sticky group. Virtual servers use it by `sticky MINUTES group N`, policies by `sticky-group N`: all of one farm, for \
-         what sticks is a real. By `destination` each host of a virtual network keeps its real, as firewalls need it.",
+         what sticks is a real. By `destination` each host of a virtual network keeps its real, as firewalls need it; by `both` each \
+         client keeps one for each host.",
     )
     .removes_section()
     .repeats(Repeat::Replaces)
@@ -49,7 +51,14 @@ pub(super) static APPLIED: &[Command] = &[
             Word("static", "One whose real is given"),
             Word("client", "A connection"),
             Either(&[
-                &[Word("source", "From this address"), Slot("ADDRESS", AnyHost, "Under the group's mask")],
+                &[
+                    Word("source", "From this address"),
+                    Slot("ADDRESS", AnyHost, "Under the group's mask"),
+                    Optional(&[
+                        Word("destination", "And to this one: of a group that goes by both"),
+                        Slot("DESTINATION", AnyHost, "Under the group's mask"),
+                    ]),
+                ],
                 &[Word("destination", "To this address"), Slot("ADDRESS", AnyHost, "Under the group's mask")],
             ]),
             Word("real", "Where it goes"),
@@ -88,6 +97,7 @@ fn section(group: &model::StickyGroup) -> String {
     let address = match address {
         StickyAddress::Source => "",
         StickyAddress::Destination => " address destination",
+        StickyAddress::Both => " address both",
     };
     let timeout = match *minutes {
         model::StickyGroup::MINUTES => String::new(),
@@ -97,11 +107,12 @@ fn section(group: &model::StickyGroup) -> String {
 }
 
 fn fixed(line: &StaticSticky) -> String {
-    let StaticSticky { address, client, real, port } = line;
+    let StaticSticky { address, client, destination, real, port } = line;
     let address = match address {
-        StickyAddress::Source => "source",
+        StickyAddress::Source | StickyAddress::Both => "source",
         StickyAddress::Destination => "destination",
     };
+    let destination = destination.map_or(String::new(), |address| format!(" destination {address}"));
     let port = port.map_or(String::new(), |port| format!(" {port}"));
-    format!("static client {address} {client} real {real}{port}")
+    format!("static client {address} {client}{destination} real {real}{port}")
 }

@@ -274,6 +274,7 @@ pub(super) static APPLIED: &[Command] = &[
             Optional(&[Either(&[
                 &[Word("source", "By the client's address, as without it")],
                 &[Word("destination", "By the address that the client speaks to")],
+                &[Word("both", "By both of them; of IPv6 by their networks, 64 bits of each at most")],
             ])]),
         ],
         "Keeps connections of a client on the same real server. If the module has a section `sticky N`, that says of group N which \
@@ -337,6 +338,7 @@ fn sticky(sticky: &crate::model::Sticky) -> String {
     let address = match sticky.address {
         StickyAddress::Source => "",
         StickyAddress::Destination => " destination",
+        StickyAddress::Both => " both",
     };
     format!("sticky {}{group}{}{address}", sticky.minutes, part(sticky.bits, sticky.bits6))
 }

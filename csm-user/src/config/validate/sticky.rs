@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use super::super::build::NOWHERE;
 use super::super::command::Id;
-use super::super::grammar::Value;
-use super::super::parse::Section;
+use super::super::parse::{Section, Statement};
 use super::super::token::Span;
 use super::{Checker, family};
 use crate::model::{
-    Face, Family, Name, StaticSticky, Sticky, StickyAddress, StickyGroup, Vserver, prefix_mask, prefix_mask6,
+    Face, Family, Name, PAIRED_BITS6, StaticSticky, Sticky, StickyAddress, StickyGroup, Vserver,
+    counted_bits6, prefix_mask, prefix_mask6,
 };
 
 /// Checks groups, and all who use one.
@@ -96,19 +96,46 @@ fn groups_are_shared_alike(checker: &mut Checker<'_>) {
                 "one farm per shared group: give one of the two another group",
             );
         } else if user.address != first.address {
-            let (here, there) = match user.address {
-                StickyAddress::Source => ("source", "destination"),
-                StickyAddress::Destination => ("destination", "source"),
-            };
-            let message = format!(
-                "sticky group {group} goes by the {here} here, and by the {there} for {other} ({line})"
-            );
+            let [here, there] = [user.address, first.address].map(named);
+            let message =
+                format!("sticky group {group} goes by {here} here, and by {there} for {other} ({line})");
             checker.error(
                 user.place,
                 message,
                 "one address per shared group: give one of the two another group",
             );
         }
+    }
+}
+
+/// For a message.
+const fn named(address: StickyAddress) -> &'static str {
+    match address {
+        StickyAddress::Source => "the source",
+        StickyAddress::Destination => "the destination",
+        StickyAddress::Both => "both addresses",
+    }
+}
+
+/// The word that stands for it; without one it is the source.
+const fn word(address: StickyAddress) -> &'static str {
+    match address {
+        StickyAddress::Source => "source",
+        StickyAddress::Destination => "destination",
+        StickyAddress::Both => "both",
+    }
+}
+
+/// Of two IPv6 addresses no more counts than their networks.
+fn paired_part(checker: &mut Checker<'_>, section: &Section, id: Id, address: StickyAddress, bits6: u8) {
+    if address == StickyAddress::Both && bits6 > PAIRED_BITS6 && bits6 < 128 {
+        let place = checker.tree.place(section, id, "LENGTH");
+        let message = format!("of both addresses no more than {PAIRED_BITS6} bits of each count");
+        checker.error(
+            place,
+            message,
+            format!("write `prefix-length {PAIRED_BITS6}` or less, or go by one address"),
+        );
     }
 }
 
@@ -122,8 +149,10 @@ fn own(checker: &mut Checker<'_>, vserver: &Vserver) {
             (said.bits, said.bits6) != (32, 128) && (said.bits, said.bits6) != (group.bits, group.bits6);
         let slot = if said.bits == 32 { "LENGTH" } else { "MASK" };
         let other = said.address != StickyAddress::Source && said.address != group.address;
-        for slot in
-            [(parts, slot), (other, "destination")].into_iter().filter(|(on, _)| *on).map(|(_, slot)| slot)
+        for slot in [(parts, slot), (other, word(said.address))]
+            .into_iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, slot)| slot)
         {
             let place = checker.tree.place(&section, Id::Sticky, slot);
             let message = format!("section `sticky {}` says otherwise", group.number);
@@ -134,6 +163,7 @@ fn own(checker: &mut Checker<'_>, vserver: &Vserver) {
             );
         }
     }
+    paired_part(checker, &section, Id::Sticky, said.address, said.bits6);
     let Sticky { address, .. } = checker.config.sticky_in_force(said);
     let fixed = group.is_some_and(|group| !group.statics.is_empty());
     if vserver.virtual_server.is_some_and(|to| to.follows()) && (address != StickyAddress::Source || fixed) {
@@ -158,15 +188,17 @@ fn section(checker: &mut Checker<'_>, group: &StickyGroup) {
         );
         checker.warning(place, message, remedy);
     }
+    paired_part(checker, &section, Id::StickyGroup, group.address, group.bits6);
     // Without an address it is of neither yet.
     let is_of = |user: &Vserver, of| user.virtual_server.is_some() && user.family() == of;
     for of in Family::ALL.into_iter().filter(|of| users.iter().any(|user| is_of(user, *of))) {
         family::part(checker, &section, Id::StickyGroup, of, (group.bits, group.bits6));
     }
-    let mut seen: HashMap<IpAddr, Span> = HashMap::new();
+    let mut seen: HashMap<(IpAddr, Option<IpAddr>), Span> = HashMap::new();
     for line in &group.statics {
         let place = fixed(checker, group, line, &users);
-        let before = seen.insert(masked(group, line.client), place);
+        let key = (masked(group, line.client), line.destination.map(|address| masked(group, address)));
+        let before = seen.insert(key, place);
         if let Some(before) = before {
             let message =
                 format!("the group's mask makes {} one with that of {}", line.client, checker.line(before));
@@ -178,10 +210,25 @@ fn section(checker: &mut Checker<'_>, group: &StickyGroup) {
 /// Checks a line of `group`; returns its place.
 fn fixed(checker: &mut Checker<'_>, group: &StickyGroup, line: &StaticSticky, users: &[Vserver]) -> Span {
     let section = Section::StickyGroup(group.number);
-    let place = checker.tree.place_of(&section, Id::StaticSticky, "ADDRESS", &Value::Address(line.client));
+    let meant = |statement: &Statement| {
+        let of = |slot| statement.arg(slot).map(|_| statement.address(slot));
+        (of("ADDRESS"), of("DESTINATION")) == (Some(Some(line.client)), line.destination.map(Some))
+    };
+    let place = checker.tree.place_where(&section, Id::StaticSticky, "ADDRESS", meant);
     if line.address != group.address {
-        let message = format!("sticky group {} goes by the other address of a connection", group.number);
-        checker.error(place, message, "write `source` or `destination` here as it has it there");
+        let message =
+            format!("sticky group {} goes by {} of a connection", group.number, named(group.address));
+        let remedy = match group.address {
+            StickyAddress::Source => "write `source ADDRESS` alone",
+            StickyAddress::Destination => "write `destination ADDRESS` alone",
+            StickyAddress::Both => "write `source ADDRESS destination ADDRESS`",
+        };
+        checker.error(place, message, remedy);
+    }
+    if let Some(destination) = line.destination.filter(|to| Family::of(*to) != Family::of(line.client)) {
+        let message = format!("{destination} is of another family than {}", line.client);
+        checker.error(place, message, family::REMEDY);
+        return place;
     }
     if Family::of(line.client) != Family::of(line.real) {
         checker.error(
@@ -211,6 +258,6 @@ fn fixed(checker: &mut Checker<'_>, group: &StickyGroup, line: &StaticSticky, us
 fn masked(group: &StickyGroup, address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(address) => (address & prefix_mask(group.bits)).into(),
-        IpAddr::V6(address) => (address & prefix_mask6(group.bits6)).into(),
+        IpAddr::V6(address) => (address & prefix_mask6(counted_bits6(group.address, group.bits6))).into(),
     }
 }

@@ -1,13 +1,17 @@
 //! Sticky entries of the configuration. Pure.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
-use csm_common::service::StickyKey;
+use csm_common::address::V6;
+use csm_common::service::{self, StickyKey};
 
 use super::Desired;
 use super::vserver::mask;
 use crate::dataplane::family::Wire;
-use crate::model::{Config, Real, Serverfarm, StableId, StaticSticky, Vserver};
+use crate::model::{
+    Config, Real, Serverfarm, StableId, StaticSticky, StickyAddress, StickyGroup, Vserver, counted_bits6,
+};
 
 /// Each with the number of its real; without those whose real is in no farm that its group is used with.
 pub(super) fn plan<A: Wire>(config: &Config, desired: &Desired) -> HashMap<StickyKey<A>, u32> {
@@ -24,14 +28,31 @@ pub(super) fn plan<A: Wire>(config: &Config, desired: &Desired) -> HashMap<Stick
         for line in &group.statics {
             let real = farms.iter().find_map(|farm| Some((farm, real_of(farm, line)?)));
             let id = real.map(|(farm, real)| StableId::of_real(&farm.name, real.address, real.port));
-            if let (Some(&number), Some(client_be)) = (id.and_then(|id| numbers.get(&id)), A::of(line.client))
-            {
-                let client_be = client_be.masked(mask(group.bits, group.bits6));
-                planned.insert(StickyKey { group: group.number.into(), client_be }, number);
+            if let (Some(&number), Some(key)) = (id.and_then(|id| numbers.get(&id)), key(group, line)) {
+                planned.insert(key, number);
             }
         }
     }
     planned
+}
+
+/// The key of `line` in the tables of that family; `None`: it stands in those of the other.
+fn key<A: Wire>(group: &StickyGroup, line: &StaticSticky) -> Option<StickyKey<A>> {
+    let number = group.number.into();
+    let Some(destination) = line.destination else {
+        let client_be = A::of(line.client)?.masked(mask(group.bits, group.bits6));
+        return Some(StickyKey { group: number, client_be });
+    };
+    let bits6 = counted_bits6(StickyAddress::Both, group.bits6);
+    let ends = (line.client, destination);
+    let pair = pair::<u32>(number, ends, mask(group.bits, bits6))
+        .or_else(|| pair::<V6>(number, ends, mask(group.bits, bits6)))?;
+    // Those of both families stand in the tables of IPv6.
+    Some(StickyKey { group: number, client_be: A::of(pair.client_be.ip())? })
+}
+
+fn pair<A: Wire>(group: u32, (client, to): (IpAddr, IpAddr), mask_be: A) -> Option<StickyKey<V6>> {
+    Some(service::pair(group, A::of(client)?, A::of(to)?, mask_be))
 }
 
 /// The farms that its clients stick to reals of.
@@ -49,15 +70,13 @@ fn real_of<'a>(farm: &'a Serverfarm, line: &StaticSticky) -> Option<&'a Real> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
-    use csm_common::service::{VSERVER_STICKY_DESTINATION, VSERVER_STICKY_STATICS};
+    use csm_common::service::{VSERVER_STICKY_BOTH, VSERVER_STICKY_DESTINATION, VSERVER_STICKY_STATICS};
 
     use super::super::tests::{dual_stack, figure_7_1, hops, name};
     use super::super::{Assignments, HealthView, plan};
     use super::*;
     use crate::dataplane::family::wire;
-    use crate::model::{Policy, StickyAddress, StickyGroup};
+    use crate::model::Policy;
 
     fn planned(config: &Config) -> Desired {
         plan(config, &HealthView::default(), &hops(config), &mut Assignments::default()).unwrap()
@@ -65,7 +84,7 @@ mod tests {
 
     fn line(client: &str, real: &str, port: Option<u16>) -> StaticSticky {
         let [client, real]: [IpAddr; 2] = [client, real].map(|text| text.parse().unwrap());
-        StaticSticky { address: StickyAddress::Source, client, real, port }
+        StaticSticky { address: StickyAddress::Source, client, destination: None, real, port }
     }
 
     #[test]
@@ -96,6 +115,35 @@ mod tests {
         assert_eq!((vserver.sticky_s, vserver.sticky_group), (1800, 10), "the virtual server's own minutes");
         config.serverfarms[0].reals.remove(1);
         assert_eq!(planned(&config).contents.stickies, HashMap::new());
+    }
+
+    #[test]
+    fn by_both_addresses_an_entry_of_either_family_stands_in_the_tables_of_ipv6() {
+        let mut config = dual_stack();
+        let to = |line: StaticSticky, to: &str| StaticSticky {
+            address: StickyAddress::Both,
+            destination: Some(to.parse().unwrap()),
+            ..line
+        };
+        let four = to(line("10.1.1.7", "192.158.39.102", None), "10.9.0.9");
+        let six = to(line("fd00:1:2:3::7", "fd00:39::101", None), "fd00:38::30");
+        let by_both = |number, bits, line| StickyGroup {
+            bits,
+            address: StickyAddress::Both,
+            statics: vec![line],
+            ..StickyGroup::new(number)
+        };
+        config.sticky_groups = vec![by_both(10, 24, four), by_both(11, 32, six)];
+        let Desired { contents, contents6, .. } = planned(&config);
+        assert_eq!(contents.stickies, HashMap::new());
+        let keys = [(10, "100::a01:100:a09:0", 1), (11, "fd00:1:2:3:fd00:38::", 3)];
+        let key = |group, text: &str| StickyKey { group, client_be: wire(text.parse().unwrap()) };
+        let wanted = keys.map(|(group, text, real)| (key(group, text), real));
+        assert_eq!(contents6.stickies, HashMap::from(wanted));
+        let bits = VSERVER_STICKY_BOTH | VSERVER_STICKY_DESTINATION;
+        let (vserver, vserver6) = (contents.vservers[&0], contents6.vservers[&1]);
+        assert_eq!([vserver.flags & bits, vserver6.flags & bits], [VSERVER_STICKY_BOTH; 2]);
+        assert_eq!(vserver6.sticky_mask_be, wire("ffff:ffff:ffff:ffff::".parse().unwrap()));
     }
 
     #[test]

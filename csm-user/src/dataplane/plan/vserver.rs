@@ -8,7 +8,7 @@ use csm_common::rate::Rate;
 use csm_common::service::{
     VSERVER_BACKUP, VSERVER_BACKUP_STICKY, VSERVER_COUNTED, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP,
     VSERVER_HASH_DESTINATION, VSERVER_HASH_SOURCE, VSERVER_INSERVICE, VSERVER_LEASTCONNS,
-    VSERVER_POLICIES_ONLY, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STATIC,
+    VSERVER_POLICIES_ONLY, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STATIC, VSERVER_STICKY_BOTH,
     VSERVER_STICKY_DESTINATION, VSERVER_STICKY_STATICS, VSERVER_UNIDIRECTIONAL, Vserver,
 };
 
@@ -20,6 +20,7 @@ use crate::dataplane::family::Wire;
 use crate::dataplane::predictor;
 use crate::model::{
     self, Config, Face, Family, Name, NatClient, Predictor, RateLimit, Serverfarm, StableId, StickyAddress,
+    counted_bits6,
 };
 
 /// Numbers and describes `vserver`, and each of its policies; `None` without an address: there is nothing to match, and no
@@ -198,7 +199,7 @@ fn entry<A: Wire>(
         bits6: 128,
         address: StickyAddress::Source,
     }));
-    let by_destination = sticky.is_some_and(|sticky| sticky.address == StickyAddress::Destination);
+    let sticks_by = |address| sticky.is_some_and(|sticky| sticky.address == address);
     let group = sticky.and_then(|sticky| config.sticky_group(sticky.group));
     let fixed = group.is_some_and(|group| !group.statics.is_empty());
     let control_s = match seconds(vserver.idle) {
@@ -218,7 +219,8 @@ fn entry<A: Wire>(
             | flag(config.is_unidirectional(vserver), VSERVER_UNIDIRECTIONAL)
             | flag(follows, VSERVER_FTP)
             | flag(matches!(predictor, Predictor::LeastConns { .. }), VSERVER_LEASTCONNS)
-            | flag(by_destination, VSERVER_STICKY_DESTINATION)
+            | flag(sticks_by(StickyAddress::Destination), VSERVER_STICKY_DESTINATION)
+            | flag(sticks_by(StickyAddress::Both), VSERVER_STICKY_BOTH)
             | flag(fixed, VSERVER_STICKY_STATICS)
             | flag(translated, VSERVER_STATIC)
             | flag(source, VSERVER_HASH_SOURCE)
@@ -227,7 +229,8 @@ fn entry<A: Wire>(
         idle_s: seconds(vserver.idle),
         pending_s: seconds(vserver.pending),
         sticky_s: sticky.map_or(0, |sticky| (u32::from(sticky.minutes) * 60).max(control_s)),
-        sticky_mask_be: sticky.map_or(A::UNSPECIFIED, |sticky| mask(sticky.bits, sticky.bits6)),
+        sticky_mask_be: sticky
+            .map_or(A::UNSPECIFIED, |sticky| mask(sticky.bits, counted_bits6(sticky.address, sticky.bits6))),
         sticky_group: sticky.map_or(0, |sticky| match sticky.group {
             0 => PRIVATE_STICKY + number,
             group => u32::from(group),

@@ -1,14 +1,17 @@
 use std::net::Ipv4Addr;
 
 use aya::maps::{HashMap, MapData};
+use csm_common::address::V6;
 use csm_common::counter::Reason;
-use csm_common::event::{EVENT_CONNECTION, EVENT_STICKY, Lost};
+use csm_common::event::{EVENT_CONNECTION, EVENT_STICKY, EVENT_V6, Lost};
 use csm_common::flow::{FlowEntry, FlowKey};
 use csm_common::names;
 use csm_common::service::{
-    REAL_STICKY, REAL_USABLE, StickyEntry, StickyKey, VSERVER_STICKY_DESTINATION, VSERVER_STICKY_STATICS,
+    REAL_STICKY, REAL_USABLE, StickyEntry, StickyKey, VSERVER_STICKY_BOTH, VSERVER_STICKY_DESTINATION,
+    VSERVER_STICKY_STATICS, pair,
 };
 use csm_tests::rig::{FAR_CLIENT, Host, REALS, Rig, SMALL, Side, VIP, WEB, be, now_ns};
+use csm_tests::rig6;
 use csm_user::dataplane::load::Capacity;
 
 use super::frames::{ACK, CLIENT_ISN, Frame, L4, PSH, SERVER_ISN, SYN, expect, handshake};
@@ -185,6 +188,40 @@ fn by_destination_every_client_of_an_address_has_its_real() {
     let data = Frame::client(PSH | ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1)).payload(b"x");
     expect(&mut rig, Side::Client, &data, Reason::ForwardedFlow, &data.clone().sent_to(&REALS[0], 80));
     assert!(rig.sticky()[0].1.last_used_ns > 5);
+}
+
+#[test]
+fn by_both_a_client_has_a_real_for_each_address() {
+    let mut rig = sticky_rig();
+    rig.vserver(WEB, |vserver| {
+        vserver.flags |= VSERVER_STICKY_BOTH | VSERVER_STICKY_STATICS;
+        vserver.sticky_mask_be = be(Ipv4Addr::new(255, 255, 255, 0));
+    });
+    let other = Host { ip: Ipv4Addr::new(10, 1, 2, 2), ..FAR_CLIENT };
+    handshake(&mut rig);
+    let network = be(Ipv4Addr::new(10, 1, 1, 0));
+    let mask = be(Ipv4Addr::new(255, 255, 255, 0));
+    let key = pair(10, network, be(VIP), mask);
+    let entries = rig6::sticky(&rig);
+    assert_eq!((entries.len(), entries[0].0, entries[0].1.real), (1, key, 0));
+    assert_eq!(rig.sticky(), [], "one of two addresses stands in the tables of IPv6");
+    assert_eq!(rig.kinds(), [EVENT_CONNECTION, EVENT_STICKY | EVENT_V6]);
+    opens_to(&mut rig, &FAR_CLIENT, 1, 0);
+    opens_to(&mut rig, &other, 1, 1);
+    opens_to(&mut rig, &other, 2, 1);
+    // The same client and another address: what it has does not count.
+    let mut table: HashMap<MapData, StickyKey<V6>, StickyEntry> = rig.map(names::STICKY6);
+    table.remove(&key).expect("STICKY6");
+    table.insert(pair(10, network, be(REALS[0].ip), mask), entries[0].1, 0).expect("STICKY6");
+    opens_to(&mut rig, &FAR_CLIENT, 2, 2);
+    // Use renews it, and what is configured stays.
+    table.insert(key, StickyEntry { last_used_ns: 5, ..entries[0].1 }, 0).expect("STICKY6");
+    seen(&rig, now_ns() - 2 * SECOND_NS);
+    let data = Frame::client(PSH | ACK, CLIENT_ISN + 1, SERVER_ISN.wrapping_add(1)).payload(b"x");
+    expect(&mut rig, Side::Client, &data, Reason::ForwardedFlow, &data.clone().sent_to(&REALS[0], 80));
+    assert!(table.get(&key, 0).expect("STICKY6").last_used_ns > 5);
+    table.insert(key, StickyEntry::fixed(1), 0).expect("STICKY6");
+    opens_to(&mut rig, &FAR_CLIENT, 3, 1);
 }
 
 #[test]

@@ -14,11 +14,11 @@ use csm_common::net::{
 use csm_common::service::{
     self, ClientKey, MATCH_FTP, Match, Networks, REAL_STICKY, REAL_USABLE, StickyEntry, StickyKey,
     VSERVER_COUNTED, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP, VSERVER_HASH_SOURCE, VSERVER_INSERVICE,
-    VSERVER_LEASTCONNS, VSERVER_STATIC, VSERVER_STICKY_DESTINATION, VSERVER_UNIDIRECTIONAL, Vserver,
-    VserverKey, ring_slot, weighted_slot,
+    VSERVER_LEASTCONNS, VSERVER_STATIC, VSERVER_STICKY_BOTH, VSERVER_STICKY_DESTINATION,
+    VSERVER_UNIDIRECTIONAL, Vserver, VserverKey, ring_slot, weighted_slot,
 };
 use csm_common::{flow, names};
-use csm_tests::model::scene::{Choice, Mode, Scene, Service, Source, Static};
+use csm_tests::model::scene::{By, Choice, Mode, Scene, Service, Source, Static};
 use csm_tests::rig::{self, Rig, VIRTUAL_MAC};
 
 /// An address as a family's maps have it, and their names.
@@ -237,6 +237,7 @@ where
             Choice::Sticky { group, bits, .. } => Some((group, A::mask(bits))),
             _ => None,
         };
+        let sticks_by = |wanted| matches!(service.choice, Choice::Sticky { by, .. } if by == wanted);
         let flags = [
             (service.in_service, VSERVER_INSERVICE),
             (service.mode == Mode::Dispatch, VSERVER_DISPATCH),
@@ -245,7 +246,8 @@ where
             (service.choice == Choice::Hash, VSERVER_HASH_SOURCE),
             (matches!(service.choice, Choice::Least(_)), VSERVER_LEASTCONNS | VSERVER_COUNTED),
             (service.ftp, VSERVER_FTP),
-            (matches!(service.choice, Choice::Sticky { destination: true, .. }), VSERVER_STICKY_DESTINATION),
+            (sticks_by(By::Destination), VSERVER_STICKY_DESTINATION),
+            (sticks_by(By::Both), VSERVER_STICKY_BOTH),
             (service.source == Source::Static, VSERVER_STATIC),
         ];
         let value = Vserver {

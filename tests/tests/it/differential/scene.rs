@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use csm_tests::model::scene::{
-    Bridge, Choice, Hop, Mode, Net, Origin, Pool, Real, Scene, Service, Source, Static, Tunnel, Way, plus,
+    Bridge, By, Choice, Hop, Mode, Net, Origin, Pool, Real, Scene, Service, Source, Static, Tunnel, Way, plus,
 };
 use csm_tests::rig::{self, Rig, Side};
 use csm_tests::rig6;
@@ -79,8 +79,10 @@ fn macs([a, b, c]: [[u8; 6]; 3], gateway: [u8; 6], near: [u8; 6]) -> [[u8; 6]; 5
 }
 
 /// Ports of the virtual address.
-pub(crate) const TCP: [u16; 24] =
-    [80, 80, 80, 81, 82, 82, 82, 83, 84, 85, 86, 87, 89, 90, 91, 91, 91, 21, 21, 92, 92, 92, 30_000, 1024];
+pub(crate) const TCP: [u16; 26] = [
+    80, 80, 80, 81, 82, 82, 82, 83, 84, 85, 86, 87, 89, 90, 91, 91, 91, 21, 21, 92, 92, 92, 93, 93, 30_000,
+    1024,
+];
 /// Reals and ports whose segments tell whose they are; from port 20 they open FTP's data connections themselves.
 pub(crate) const ORIGINS: [(usize, u16); 8] =
     [(0, 80), (1, 91), (2, 92), (0, 89), (2, 21), (0, 20), (1, 20), (2, 20)];
@@ -177,7 +179,7 @@ impl Family {
         let of = |number: u32, proto, port, ring| plain(self.extra + number, proto, port, ring);
         let dispatch = |service: Service| Service { mode: Mode::Dispatch, unidirectional: true, ..service };
         let forward = |service: Service| Service { mode: Mode::Forward, ..service };
-        let sticky = Choice::Sticky { group: 77, bits: narrow, destination: false };
+        let sticky = Choice::Sticky { group: 77, bits: narrow, by: By::Source };
         let clients = Source::Pool(POOL_CLIENTS);
         // Of virtual servers of both families.
         let owner = Some((OWNER, 2));
@@ -198,7 +200,7 @@ impl Family {
             forward(Service { net: Net(self.reals[2], host), max: 2, ..of(11, 6, 0, &[]) }),
             Service {
                 net: Net(self.networks[0], wide),
-                choice: Choice::Sticky { group: 78, bits: host, destination: true },
+                choice: Choice::Sticky { group: 78, bits: host, by: By::Destination },
                 source: clients,
                 dscp: Some(63),
                 ..of(12, 0, 0, &web)
@@ -209,7 +211,7 @@ impl Family {
             of(16, 6, 90, &[]),
             Service { choice: Choice::Least([1, 2, 1]), max: 4, ..of(LEAST, 6, 91, &web) },
             Service {
-                choice: Choice::Sticky { group: 256 + self.extra + FTP, bits: host, destination: false },
+                choice: Choice::Sticky { group: 256 + self.extra + FTP, bits: host, by: By::Source },
                 ftp: true,
                 max: 4,
                 ..of(FTP, 6, FTP_PORT, &web)
@@ -218,6 +220,10 @@ impl Family {
             Service { vlan: Some(3), ..of(20, 6, 92, &web) },
             Service { clients: Some(Net(self.far, narrow)), dscp: Some(1), ..of(21, 6, 92, &web) },
             Service { vlan: Some(2), clients: Some(Net::host(self.near)), ..of(22, 6, 92, &web) },
+            Service {
+                choice: Choice::Sticky { group: 79, bits: narrow, by: By::Both },
+                ..of(23, 6, 93, &web)
+            },
         ]
     }
 

@@ -19,15 +19,18 @@ pub(super) fn put(config: &mut Config) {
             .vservers
             .iter()
             .any(|user| shared(user) == number && user.virtual_server.is_some_and(|to| to.follows()));
-        let by_destination = !ftp && number & 2 != 0;
         let section = number != 0 && number & 4 != 0;
-        let address = if by_destination { StickyAddress::Destination } else { StickyAddress::Source };
+        let address = match number & 0b1010 {
+            0b0010 if !ftp => StickyAddress::Destination,
+            0b1010 if !ftp => StickyAddress::Both,
+            _ => StickyAddress::Source,
+        };
         let users = config.vservers.iter_mut().filter(|user| shared(user) == number);
         for sticky in users.filter_map(|user| user.sticky.as_mut()) {
             // What has a section says it there.
             *sticky = match section {
                 true => rule((sticky.minutes, number, (32, 128))),
-                false => Sticky { address, ..*sticky },
+                false => Sticky { address, bits6: part(address, sticky.bits6), ..*sticky },
             };
         }
         if section {
@@ -46,6 +49,11 @@ pub(super) fn put(config: &mut Config) {
     }
 }
 
+/// Of both addresses no more than 64 bits may be written.
+fn part(address: StickyAddress, bits6: u8) -> u8 {
+    if address == StickyAddress::Both && bits6 < 128 { bits6.min(64) } else { bits6 }
+}
+
 /// Group `number`, whose users are of IPv4 if that is even: so are the reals of farms.
 fn group(config: &Config, number: u8, address: StickyAddress, fixes: bool) -> StickyGroup {
     let family = if number.is_multiple_of(2) { Family::V4 } else { Family::V6 };
@@ -58,6 +66,7 @@ fn group(config: &Config, number: u8, address: StickyAddress, fixes: bool) -> St
         }
     };
     let line = |(last, real): (u8, &crate::model::Real)| StaticSticky {
+        destination: (address == StickyAddress::Both).then(|| client(last + 100)),
         address,
         client: client(last),
         real: real.address,

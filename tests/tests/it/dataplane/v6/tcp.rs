@@ -1,4 +1,4 @@
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use csm_common::address::V6;
@@ -9,8 +9,8 @@ use csm_common::gate::GateState;
 use csm_common::names;
 use csm_common::net::relay_mac;
 use csm_common::service::{
-    StickyEntry, StickyKey, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STICKY_DESTINATION,
-    VSERVER_STICKY_STATICS,
+    StickyEntry, StickyKey, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STICKY_BOTH,
+    VSERVER_STICKY_DESTINATION, VSERVER_STICKY_STATICS,
 };
 use csm_tests::rig::{PEER_MAC, Rig, Side, VIRTUAL_MAC};
 use csm_tests::rig6::{self, ALIAS6, DNS6, FAR6, FIRST6, NEAR6, REALS6, VIP6, WEB6};
@@ -149,6 +149,27 @@ fn by_destination_or_by_configuration_clients_of_ipv6_have_their_reals() {
     rig6::vserver(&rig, WEB6, |vserver| vserver.flags |= VSERVER_STICKY_STATICS);
     open(&mut rig, 2, 2);
     assert_eq!(rig6::sticky(&rig), [(entries[0].0, StickyEntry::fixed(entries[0].1.real + 2))]);
+}
+
+#[test]
+fn by_both_the_networks_of_client_and_virtual_address_are_the_key() {
+    let mut rig = rig6::rig().expect("the rig");
+    rig6::vserver(&rig, WEB6, |vserver| {
+        vserver.sticky_s = 60;
+        vserver.sticky_mask_be = csm_common::address::Address::mask(64);
+        vserver.flags |= VSERVER_STICKY_BOTH;
+    });
+    handshake(&mut rig);
+    let entries = rig6::sticky(&rig);
+    assert_eq!(entries.len(), 1);
+    let network = |ip: Ipv6Addr| -> IpAddr { Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into() };
+    assert_eq!(entries[0].0.client_be.unpaired(), [FAR6.ip, VIP6].map(network));
+    let mut neighbour = FAR6;
+    neighbour.ip = "2001:db8:a:1::77".parse().expect("an address");
+    for (host, port, real) in [(neighbour, 1, 0), (NEAR6, 1, 1), (neighbour, 2, 0), (NEAR6, 2, 1)] {
+        let syn = Frame6::from(&host, port, (VIP6, 80), L4::Tcp { flags: SYN, seq: 1, ack: 0 });
+        expect(&mut rig, Side::Client, &syn, Reason::ForwardedNew, &syn.clone().sent_to(&REALS6[real], 80));
+    }
 }
 
 #[test]
