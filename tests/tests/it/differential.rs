@@ -28,7 +28,7 @@ use csm_common::gate::GateState;
 use csm_common::limits::Budget;
 use csm_common::names;
 use csm_common::service::{StickyEntry, StickyKey};
-use csm_tests::model::scene::Choice;
+use csm_tests::model::scene::{By, Choice};
 use csm_tests::model::table::{Conn, Key, State};
 use csm_tests::model::{Made, Model, Sums};
 use csm_tests::rig::{Rig, Run, Side, set_mtu};
@@ -109,7 +109,7 @@ fn agree(make: impl FnOnce() -> anyhow::Result<Rig>, share: u64) -> BTreeMap<&'s
         bench.empty();
     }
     println!("{fed} frames; {ends:?}; connections: {:?}", bench.sorts);
-    for sort in ["least connections", "rules", "ftp passive", "ftp active", "rebuilt"] {
+    for sort in ["least connections", "both addresses", "rules", "ftp passive", "ftp active", "rebuilt"] {
         assert!(bench.sorts.contains_key(sort), "a connection of {sort} is proven");
     }
     reach(
@@ -422,6 +422,7 @@ impl Bench {
             let service = self.model.scene.numbered(number);
             let is = [
                 ("least connections", matches!(service.choice, Choice::Least(_))),
+                ("both addresses", matches!(service.choice, Choice::Sticky { by: By::Both, .. })),
                 ("rules", service.vlan.is_some() || service.clients.is_some()),
                 ("ftp passive", service.ftp && real.is_some() && conn.key.dport != service.port),
                 ("ftp active", service.ftp && real.is_none()),

@@ -56,6 +56,7 @@ fn services() -> String {
   virtual {INBAND} tcp www
   serverfarm INBAND
   inservice
+ exit
  serverfarm PAIRS
   real {0}
    inservice

@@ -192,8 +192,9 @@ fn by_destination_every_client_of_an_address_has_its_real() {
 
 #[test]
 fn by_both_a_client_has_a_real_for_each_address() {
-    let mut rig = sticky_rig();
+    let mut rig = Rig::with_capacity(Capacity { ipv6: true, ..SMALL }).expect("the rig");
     rig.vserver(WEB, |vserver| {
+        vserver.sticky_s = 1800;
         vserver.flags |= VSERVER_STICKY_BOTH | VSERVER_STICKY_STATICS;
         vserver.sticky_mask_be = be(Ipv4Addr::new(255, 255, 255, 0));
     });
@@ -212,6 +213,8 @@ fn by_both_a_client_has_a_real_for_each_address() {
     // The same client and another address: what it has does not count.
     let mut table: HashMap<MapData, StickyKey<V6>, StickyEntry> = rig.map(names::STICKY6);
     table.remove(&key).expect("STICKY6");
+    let mut half_open: HashMap<MapData, StickyKey<V6>, StickyEntry> = rig.map(names::EMBRYONIC_STICKY6);
+    half_open.remove(&key).expect("what the last connection chose");
     table.insert(pair(10, network, be(REALS[0].ip), mask), entries[0].1, 0).expect("STICKY6");
     opens_to(&mut rig, &FAR_CLIENT, 2, 2);
     // Use renews it, and what is configured stays.
