@@ -49,7 +49,7 @@ impl Model {
         let Some((key, flags)) = plain(vlan, frame) else { return false };
         let tcp = key.proto == 6;
         if vlan == CLIENTS {
-            if tcp && self.scene.origin((key.dst, key.dport), false).is_some() {
+            if tcp && self.scene.origin((key.dst, key.dport)).is_some() {
                 let answer = Key {
                     src: key.dst,
                     dst: key.src,
@@ -62,8 +62,7 @@ impl Model {
             }
             return false;
         }
-        let lost =
-            tcp && flags & (RST | ACK) == ACK && self.scene.origin((key.src, key.sport), false).is_some();
+        let lost = tcp && flags & (RST | ACK) == ACK && self.scene.origin((key.src, key.sport)).is_some();
         self.tables.place(&key).is_some() || lost && !self.direct.contains(&key)
     }
 }

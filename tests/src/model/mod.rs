@@ -139,11 +139,16 @@ impl Model {
     pub fn clear(&mut self) {
         self.tables.clear();
         self.datagrams = Datagrams::default();
-        self.sticky_half.clear();
-        self.sticky.clear();
+        self.forget_clients();
         self.direct.clear();
         // As a walk of the controller's would find it.
         self.places.clear();
+    }
+
+    /// Forgets the sticky clients alone.
+    pub fn forget_clients(&mut self) {
+        self.sticky_half.clear();
+        self.sticky.clear();
     }
 
     /// What becomes of a frame that comes in on `side`; `made` tells what the program has chosen for a connection under a key.

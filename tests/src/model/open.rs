@@ -81,17 +81,18 @@ impl Model {
         self.load(id, 1);
     }
 
-    /// The virtual server that is meant: one for this address and port, that of the client's FTP connection, or another.
+    /// The virtual server that is meant: one for this address and port, that of the client's FTP or RTSP
+    /// connection, or another.
     fn service(&self, key: &Key) -> Option<&Service> {
         let found = self.scene.service(key);
         let exact = found.filter(|service| service.net == Net::host(key.dst) && service.port != 0);
-        let passive = || {
-            let of = |service: &&Service| service.ftp && service.net == Net::host(key.dst);
+        let data = || {
+            let of =
+                |service: &&Service| service.data == Some(key.proto) && service.net == Net::host(key.dst);
             let service = self.scene.services.iter().find(of)?;
-            let may = key.proto == 6 && key.dport >= 1024;
-            (may && self.stuck(service, key.src, key.dst).is_some()).then_some(service)
+            (key.dport >= 1024 && self.stuck(service, key.src, key.dst).is_some()).then_some(service)
         };
-        exact.or_else(passive).or(found)
+        exact.or_else(data).or(found)
     }
 
     /// The real that a client, or who it speaks to, had before.
@@ -145,7 +146,8 @@ impl Model {
         }
         conn.sticky = service.choice.sticks(key.src, key.dst);
         // A data connection keeps the port that its server has named, and is never one too many.
-        let data = service.ftp && key.dport != service.port;
+        let control = (service.proto, service.port);
+        let data = service.data == Some(key.proto) && (key.proto, key.dport) != control;
         self.has_room(service, data)?;
         let real = self.choose(key, service, made)?;
         conn.service = Some((service.number, Some(real.number)));
@@ -222,15 +224,14 @@ impl Model {
         let to_server = self.scene.next(way, key.dst).ok_or(Reason::DropUnresolved)?;
         let to_client = self.way_back(key)?;
         let mut conn = Conn { server_vlan: egress, to_server, to_client, ..Conn::new(*key) };
-        // A server's data connection, to a client whose FTP connection it has.
-        let origin = self.scene.origin((key.src, key.sport), true).filter(|_| key.proto == 6);
-        let active = origin.filter(|origin| {
+        // A server's data connection, to a client whose FTP or RTSP connection it has.
+        let active = self.scene.data_origin(key).filter(|(origin, source)| {
             let service = self.scene.numbered(origin.service);
-            service.in_service && self.stuck(service, key.dst, origin.virtual_server.0) == Some(origin.real)
+            service.in_service && self.stuck(service, key.dst, source.0) == Some(origin.real)
         });
-        if let Some(origin) = active {
+        if let Some((origin, source)) = active {
             conn.service = Some((origin.service, None));
-            conn.source = origin.virtual_server;
+            conn.source = source;
             return Ok((conn, None));
         }
         let pool = self.of_static(key)?;
@@ -250,7 +251,7 @@ impl Model {
         if flags & (RST | ACK) != ACK || relayed {
             return Err(none);
         }
-        let origin = self.scene.origin((key.src, key.sport), false);
+        let origin = self.scene.origin((key.src, key.sport));
         let (virtual_ip, virtual_port) = origin.map_or((key.src, key.sport), |origin| origin.virtual_server);
         let of_client = Key {
             src: key.dst,

@@ -212,8 +212,9 @@ pub struct Service {
     pub vlan: Option<u16>,
     /// Only these clients.
     pub clients: Option<Net>,
-    /// `service ftp`: clients with a connection to its port may open others to any port from 1024 on.
-    pub ftp: bool,
+    /// Clients with a connection to its port may open others of this protocol, to any port from 1024 on: TCP by `service ftp`,
+    /// UDP by `service rtsp`.
+    pub data: Option<u8>,
     /// See there.
     pub mode: Mode,
     /// The reals in their turn.
@@ -237,10 +238,10 @@ pub struct Service {
 /// Where a server's packet that belongs to no known connection comes from, and so whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The server's address and port.
+    /// The server's address and port; 0: any from 1024 on.
     pub at: Name,
-    /// Of data connections that the server opens itself, by FTP's active mode.
-    pub ftp: bool,
+    /// Of data connections of this protocol that the server opens itself: FTP's active mode, RTSP's media.
+    pub data: Option<u8>,
     /// Number of the virtual server.
     pub service: u32,
     /// The real.
@@ -336,7 +337,7 @@ impl Scene {
         }
     }
 
-    /// The most specific virtual server for who sends under `key`, but for FTP's data connections.
+    /// The most specific virtual server for who sends under `key`, but for FTP's data connections and RTSP's media.
     #[must_use]
     pub fn service(&self, key: &Key) -> Option<&Service> {
         let port = if matches!(key.proto, 6 | 17) { key.dport } else { 0 };
@@ -362,10 +363,24 @@ impl Scene {
         self.services.iter().find(|service| service.number == number).expect("a virtual server")
     }
 
-    /// Whose connection a packet from there belongs to, or opens by FTP's active mode.
+    /// Whose TCP connection a packet from there belongs to.
     #[must_use]
-    pub fn origin(&self, at: Name, ftp: bool) -> Option<&Origin> {
-        self.origins.iter().find(|origin| (origin.at, origin.ftp) == (at, ftp))
+    pub fn origin(&self, at: Name) -> Option<&Origin> {
+        self.origins.iter().find(|origin| (origin.at, origin.data) == (at, None))
+    }
+
+    /// Whose data connection a server opens under `key`, if its client has a control connection there, and the source that it gets:
+    /// FTP's from one port (RFC 959, section 3.2), RTSP's media from any, which stays, to any, none of them below 1024.
+    #[must_use]
+    pub fn data_origin(&self, key: &Key) -> Option<(&Origin, Name)> {
+        let of = |origin: &&Origin| {
+            let (ip, port) = origin.at;
+            let fits = if port == 0 { key.sport.min(key.dport) >= 1024 } else { port == key.sport };
+            (ip, origin.data) == (key.src, Some(key.proto)) && fits
+        };
+        let origin = self.origins.iter().find(of)?;
+        let (ip, port) = origin.virtual_server;
+        Some((origin, (ip, if port == 0 { key.sport } else { port })))
     }
 
     /// What `static` says of who opens a connection from `ip`.

@@ -96,6 +96,10 @@ fn agree(make: impl FnOnce() -> anyhow::Result<Rig>, share: u64) -> BTreeMap<&'s
             if index % 150 == 149 {
                 bench.clear(seed + index);
             }
+            // Later than that, so that there are connections whose clients are forgotten.
+            if index % 200 == 199 {
+                bench.forget_clients();
+            }
             let (side, bytes) = generator.frame(&bench.model);
             let reason = bench.compare(side, &bytes, &format!("CSM_MODEL_SEED={seed}, frame {index}"))?;
             fed += 1;
@@ -109,7 +113,16 @@ fn agree(make: impl FnOnce() -> anyhow::Result<Rig>, share: u64) -> BTreeMap<&'s
         bench.empty();
     }
     println!("{fed} frames; {ends:?}; connections: {:?}", bench.sorts);
-    for sort in ["least connections", "both addresses", "rules", "ftp passive", "ftp active", "rebuilt"] {
+    for sort in [
+        "least connections",
+        "both addresses",
+        "rules",
+        "ftp passive",
+        "ftp active",
+        "client's media",
+        "server's media",
+        "rebuilt",
+    ] {
         assert!(bench.sorts.contains_key(sort), "a connection of {sort} is proven");
     }
     reach(
@@ -342,6 +355,13 @@ impl Bench {
         self.model.tables.end_by_hand(|conn| client.is_none_or(|client| client == conn.key.src));
     }
 
+    /// Forgets the sticky clients, as when their time is over; their connections go on.
+    fn forget_clients(&mut self) {
+        maps::forget_clients::<u32>(&self.rig);
+        maps::forget_clients::<V6>(&self.rig);
+        self.model.forget_clients();
+    }
+
     /// Goes on from the program's own counts.
     fn count_anew(&mut self) {
         for (name, sums) in
@@ -420,12 +440,15 @@ impl Bench {
         for conn in self.model.tables.conns().iter().filter(|conn| proven(conn.state)) {
             let Some((number, real)) = conn.service else { continue };
             let service = self.model.scene.numbered(number);
+            let data = service.data.filter(|&proto| proto == conn.key.proto);
             let is = [
                 ("least connections", matches!(service.choice, Choice::Least(_))),
                 ("both addresses", matches!(service.choice, Choice::Sticky { by: By::Both, .. })),
                 ("rules", service.vlan.is_some() || service.clients.is_some()),
-                ("ftp passive", service.ftp && real.is_some() && conn.key.dport != service.port),
-                ("ftp active", service.ftp && real.is_none()),
+                ("ftp passive", data == Some(6) && real.is_some() && conn.key.dport != service.port),
+                ("ftp active", data == Some(6) && real.is_none()),
+                ("client's media", data == Some(17) && real.is_some()),
+                ("server's media", data == Some(17) && real.is_none()),
                 ("rebuilt", conn.window > 1),
             ];
             for (sort, _) in is.into_iter().filter(|(_, is)| *is) {

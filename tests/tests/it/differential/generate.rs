@@ -74,7 +74,8 @@ impl Generator {
                 let conn = conns[usize::try_from(index).expect("an index")].clone();
                 match self.rng.within(0..100) {
                     0..15 => self.error(&conn),
-                    15..55 if conn.virtual_server().1 == scene::FTP_PORT => self.data(&conn),
+                    15..75 if conn.virtual_server().1 == scene::FTP_PORT => self.data(&conn),
+                    15..75 if conn.virtual_server().1 == scene::RTSP_PORT => self.media(&conn),
                     _ => self.of_conn(&conn),
                 }
             }
@@ -192,6 +193,24 @@ impl Generator {
         let vlan = if src.0 == client { control.key.vlan } else { control.server_vlan };
         let numbers = (self.number(1000), self.number(5000));
         (side_of(vlan), self.packet(&Ends { proto: 6, src, dst }, SYN, numbers))
+    }
+
+    /// A datagram of media beside a connection of RTSP, from either side, or what is nearly one: of a port below 1024, another
+    /// real, another client. The control connection may have ended since, and the client been forgotten.
+    fn media(&mut self, control: &Conn) -> (Side, Vec<u8>) {
+        let family = &self.families[usize::from(control.key.src.is_ipv6())];
+        let (real, other) = (self.rng.pick(&family.reals), family.near);
+        let client = if self.rng.chance(90) { control.key.src } else { other };
+        let client = (client, self.rng.pick(&[5004, 5004, 5004, 1024, 1023]));
+        let port = self.rng.pick(&[6970, 6970, 6970, 1024, 1023, 54]);
+        let of_client = self.rng.chance(50);
+        let (src, dst) = if of_client {
+            (client, (control.key.dst, port))
+        } else {
+            ((if self.rng.chance(80) { control.server.0 } else { real }, port), client)
+        };
+        let vlan = if of_client { control.key.vlan } else { control.server_vlan };
+        (side_of(vlan), self.packet(&Ends { proto: 17, src, dst }, 0, (0, 0)))
     }
 
     /// An ICMP error about a packet that left by a connection that there is, in either direction, or by a tunnel.

@@ -178,8 +178,8 @@ where
     let mut origins: HashMap<MapData, VserverKey<A>, service::Origin<A>> = rig.map(maps.origins);
     for origin in scene.origins.iter().filter(|origin| A::has(origin.at.0)) {
         let ((ip, port), (virtual_ip, virtual_port)) = (origin.at, origin.virtual_server);
-        let kind = if origin.ftp { MATCH_FTP } else { 0 };
-        let key = VserverKey { ip_be: A::be(ip), port_be: port.to_be(), proto: 6, kind };
+        let (kind, proto) = origin.data.map_or((0, 6), |proto| (MATCH_FTP, proto));
+        let key = VserverKey { ip_be: A::be(ip), port_be: port.to_be(), proto, kind };
         let value = service::Origin {
             virtual_be: A::be(virtual_ip),
             port_be: virtual_port.to_be(),
@@ -228,8 +228,8 @@ where
             let of = ClientKey { rules, vlan: service.vlan.unwrap_or(0), client_be };
             clients.insert(&Key::new(32 + bits, of), service.number, 0).expect("CLIENTS");
         }
-        if service.ftp {
-            let data = VserverKey { port_be: 0, kind: MATCH_FTP, ..key };
+        if let Some(proto) = service.data {
+            let data = VserverKey { port_be: 0, proto, kind: MATCH_FTP, ..key };
             keys.insert(data, Match { vserver: service.number, rules: 0 }, 0).expect("VSERVER_KEYS");
         }
         let farm = service.ring.first().map_or(0, |real| real.number + 1);
@@ -245,7 +245,7 @@ where
             (service.unidirectional, VSERVER_UNIDIRECTIONAL),
             (service.choice == Choice::Hash, VSERVER_HASH_SOURCE),
             (matches!(service.choice, Choice::Least(_)), VSERVER_LEASTCONNS | VSERVER_COUNTED),
-            (service.ftp, VSERVER_FTP),
+            (service.data.is_some(), VSERVER_FTP),
             (sticks_by(By::Destination), VSERVER_STICKY_DESTINATION),
             (sticks_by(By::Both), VSERVER_STICKY_BOTH),
             (service.source == Source::Static, VSERVER_STATIC),
@@ -309,11 +309,16 @@ where
     for name in maps.flows {
         clear::<flow::FlowKey<A>, flow::FlowEntry<A>>(rig, name);
     }
-    for name in maps.sticky {
+    clear::<flow::FlowKey<A>, u32>(rig, maps.direct);
+    forget_clients::<A>(rig);
+    forget_datagrams::<A>(rig);
+}
+
+/// Forgets the sticky clients.
+pub(crate) fn forget_clients<A: Be>(rig: &Rig) {
+    for name in A::NAMES.sticky {
         clear::<StickyKey<A>, StickyEntry>(rig, name);
     }
-    clear::<flow::FlowKey<A>, u32>(rig, maps.direct);
-    forget_datagrams::<A>(rig);
 }
 
 /// Forgets the datagrams.

@@ -69,7 +69,7 @@ pub(crate) fn v6() -> Family {
         pool: net(0x27, 0, 0x50),
         remote: net(0x77, 0, 1),
         base: rig6::FIRST6,
-        extra: 40,
+        extra: 42,
         macs: macs(rig6::REALS6.map(|host| host.mac), rig6::GATEWAY6.mac, rig6::NEAR6.mac),
     }
 }
@@ -79,20 +79,21 @@ fn macs([a, b, c]: [[u8; 6]; 3], gateway: [u8; 6], near: [u8; 6]) -> [[u8; 6]; 5
 }
 
 /// Ports of the virtual address.
-pub(crate) const TCP: [u16; 26] = [
+pub(crate) const TCP: [u16; 28] = [
     80, 80, 80, 81, 82, 82, 82, 83, 84, 85, 86, 87, 89, 90, 91, 91, 91, 21, 21, 92, 92, 92, 93, 93, 30_000,
-    1024,
+    1024, 554, 554,
 ];
 /// Reals and ports whose segments tell whose they are; from port 20 they open FTP's data connections themselves.
-pub(crate) const ORIGINS: [(usize, u16); 8] =
-    [(0, 80), (1, 91), (2, 92), (0, 89), (2, 21), (0, 20), (1, 20), (2, 20)];
+pub(crate) const ORIGINS: [(usize, u16); 9] =
+    [(0, 80), (1, 91), (2, 92), (0, 89), (2, 21), (1, 554), (0, 20), (1, 20), (2, 20)];
 pub(crate) const UDP: [u16; 4] = [53, 54, 86, 87];
 const POOL_CLIENTS: u32 = 1;
 const POOL_SERVERS: u32 = 2;
 const GUE: u16 = 6080;
-/// Offsets of the virtual servers with least connections and of `service ftp`.
+/// Offsets of the virtual servers with least connections, of `service ftp` and `service rtsp`.
 const LEAST: u32 = 17;
 const FTP: u32 = 18;
+const RTSP: u32 = 23;
 /// Where an owner's connections are counted: a number that no virtual server has.
 const OWNER: u32 = 12;
 
@@ -102,6 +103,7 @@ pub(super) fn limits(service: &Service) -> impl Iterator<Item = u32> + use<> {
     own.into_iter().chain(service.owner.map(|(number, _)| number))
 }
 pub(crate) const FTP_PORT: u16 = 21;
+pub(crate) const RTSP_PORT: u16 = 554;
 /// What two of the reals and the gateway take.
 pub(crate) const JUMBO: u16 = 9000;
 /// A short way to the near client, and through GUE.
@@ -165,7 +167,7 @@ impl Family {
             port,
             vlan: None,
             clients: None,
-            ftp: false,
+            data: None,
             mode: Mode::Nat,
             ring: ring.to_vec(),
             choice: Choice::Turn,
@@ -212,7 +214,7 @@ impl Family {
             Service { choice: Choice::Least([1, 2, 1]), max: 4, ..of(LEAST, 6, 91, &web) },
             Service {
                 choice: Choice::Sticky { group: 256 + self.extra + FTP, bits: host, by: By::Source },
-                ftp: true,
+                data: Some(6),
                 max: 4,
                 ..of(FTP, 6, FTP_PORT, &web)
             },
@@ -221,8 +223,14 @@ impl Family {
             Service { clients: Some(Net(self.far, narrow)), dscp: Some(1), ..of(21, 6, 92, &web) },
             Service { vlan: Some(2), clients: Some(Net::host(self.near)), ..of(22, 6, 92, &web) },
             Service {
+                choice: Choice::Sticky { group: 256 + self.extra + RTSP, bits: host, by: By::Source },
+                data: Some(17),
+                max: 3,
+                ..of(RTSP, 6, RTSP_PORT, &web)
+            },
+            Service {
                 choice: Choice::Sticky { group: 79, bits: narrow, by: By::Both },
-                ..of(23, 6, 93, &web)
+                ..of(24, 6, 93, &web)
             },
         ]
     }
@@ -233,7 +241,7 @@ impl Family {
             let number = self.base + u32::try_from(index).expect("a few");
             Origin {
                 at: (self.reals[index], port),
-                ftp: false,
+                data: None,
                 service,
                 real: self.real(number, index, 0),
                 virtual_server: (self.vip, port),
@@ -244,10 +252,17 @@ impl Family {
             91 => self.extra + LEAST,
             92 => self.extra + 21,
             89 => self.extra + 15,
+            0 | RTSP_PORT => self.extra + RTSP,
             _ => self.extra + FTP,
         };
-        let all = ORIGINS.iter().map(|&(index, port)| origin(index, port, service(port)));
-        all.map(|origin| Origin { ftp: origin.at.1 == 20, ..origin }).collect()
+        // The servers' media of RTSP have any port.
+        let all = ORIGINS.into_iter().chain([(0, 0), (1, 0), (2, 0)]);
+        let data = |port| match port {
+            20 => Some(6),
+            0 => Some(17),
+            _ => None,
+        };
+        all.map(|(index, port)| Origin { data: data(port), ..origin(index, port, service(port)) }).collect()
     }
 
     /// Adds this family's part.
