@@ -1,6 +1,7 @@
 //! The table at the end of a run.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use crate::scenario::Outline;
 
@@ -57,15 +58,15 @@ fn cells(outline: &Outline) -> [String; HEADERS.len()] {
     [
         outline.fault.name().to_owned(),
         format!("{} of {}", outline.survived, outline.connections),
-        ms(outline.silence_ns),
-        ms(outline.reference_silence_ns),
+        ms(Duration::from_nanos(outline.silence_ns)),
+        ms(Duration::from_nanos(outline.reference_silence_ns)),
         format!("{} of {}", outline.probes_lost, outline.probes),
-        format!("{}/{}", ms(outline.rejoin_silence_ns), outline.rejoin_lost),
+        format!("{}/{}", ms(Duration::from_nanos(outline.rejoin_silence_ns)), outline.rejoin_lost),
         if outline.download_fault.is_none() { "checksum right".into() } else { "BROKEN".into() },
         format!("{failed} of {}", outline.requests + failed),
         format!(
             "{}{}",
-            ms(outline.worst_lateness_us * 1_000),
+            ms(Duration::from_micros(outline.worst_lateness_us)),
             if outline.realtime { "" } else { " (not FIFO)" }
         ),
         format!("{:?} -> {:?}", outline.from, outline.to),
@@ -93,6 +94,7 @@ pub fn legend() -> &'static str {
      came back; RT late: latest wake-up of a node's real-time thread\n"
 }
 
-fn ms(ns: u64) -> String {
-    format!("{}.{}", ns / 1_000_000, ns / 100_000 % 10)
+/// Milliseconds, as the tables have them.
+pub(crate) fn ms(time: Duration) -> String {
+    format!("{}.{}", time.as_millis(), time.as_micros() / 100 % 10)
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::lab::Lab;
 use crate::netns;
 use crate::node::Fault;
-use crate::scenario::Traffic;
+use crate::scenario::{RIPEN, Traffic};
 use crate::status::Role;
 use crate::topology::Side;
 use crate::wait;
@@ -20,8 +20,6 @@ pub const REALS: u32 = 4;
 pub const CONNECTIONS: usize = 50;
 const LIMIT: Duration = Duration::from_secs(90);
 const PACE: Duration = Duration::from_millis(20);
-/// An answer to the UDP client that takes longer is a loss, so this much must pass before a report is final.
-const RIPEN: Duration = Duration::from_millis(600);
 
 /// What it took.
 #[derive(Debug, Clone, Copy)]

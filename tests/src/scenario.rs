@@ -33,7 +33,7 @@ const TRAIL: Duration = Duration::from_millis(900);
 /// Frames that the old active node had in its hands when the role moved still leave.
 const TOLERATED_OVERLAP: Duration = Duration::from_millis(20);
 /// An answer to the UDP client that takes longer is a loss, so this much must pass before a report is final.
-const RIPEN: Duration = Duration::from_millis(600);
+pub(crate) const RIPEN: Duration = Duration::from_millis(600);
 
 /// Everything that the clients run.
 #[derive(Debug)]

@@ -10,15 +10,14 @@ use crate::figure::{Figure, Timers};
 use crate::lab::{Lab, Options};
 use crate::node::Fault;
 use crate::programs::Programs;
-use crate::scenario::Traffic;
+use crate::report::ms;
+use crate::scenario::{RIPEN, Traffic};
 use crate::status::Role;
 use crate::topology::{Side, VIP, Wiring};
 use crate::wait::{self, now_ns};
 
 /// Settings of the table.
 pub const SETTINGS: [&str; 5] = ["1000/3000", "100/300", "50/150", "20/60", "10/30"];
-/// An answer to the UDP client that takes longer is a loss, so this much must pass before a report is final.
-const RIPEN: Duration = Duration::from_millis(600);
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// One failover.
@@ -159,10 +158,6 @@ fn quantile(times: &[Duration], percent: usize) -> Duration {
 pub(crate) fn term(lab: &Lab, side: Side) -> Result<u64> {
     let said = lab.nodes[side as usize].show("ft")?;
     said["term"].as_u64().with_context(|| format!("a term in {said}"))
-}
-
-fn ms(time: Duration) -> String {
-    format!("{}.{}", time.as_millis(), time.as_micros() / 100 % 10)
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use crate::checks;
 use crate::figure::{Figure, Timers};
 use crate::lab::{Lab, Options};
 use crate::programs::Programs;
-use crate::scenario::Traffic;
+use crate::report::ms;
+use crate::scenario::{RIPEN, Traffic};
 use crate::status::Role;
 use crate::topology::{Side, Wiring};
 use crate::wait::{self, now_ns};
@@ -20,8 +21,6 @@ const CONNECTIONS: usize = 100;
 /// How long a guest stands still: long enough for its peer to be sure, short enough for TCP.
 const STILL: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(120);
-/// An answer to the UDP client that takes longer is a loss, so this much must pass before a report is final.
-const RIPEN: Duration = Duration::from_millis(600);
 /// Frames that the old active node had in its hands when the role moved still leave.
 const IN_HAND: Duration = Duration::from_millis(20);
 
@@ -106,7 +105,6 @@ impl Outcome {
     pub fn row(&self) -> String {
         let [from, to] = self.roles;
         let role = if from == to { format!("{from:?} stays") } else { format!("{from:?} to {to:?}") };
-        let ms = |time: Duration| format!("{}.{}", time.as_millis(), time.as_micros() / 100 % 10);
         let complaints: String = self.complaints.iter().map(|complaint| format!(" {complaint}")).collect();
         format!(
             "| {} | {role} | {} of {CONNECTIONS} | {} | {} |{complaints}",

@@ -11,7 +11,7 @@ use super::{Bench, CLIENT_LINK, Mode, SERVER_LINK, Trouble};
 use crate::checks;
 use crate::link::{self, Cut};
 use crate::node::Fault;
-use crate::scenario::unstuck;
+use crate::scenario::{RIPEN, unstuck};
 use crate::service::DOWNLOAD;
 use crate::stall::Stalled;
 use crate::status::Role;
@@ -21,8 +21,6 @@ use crate::wait::{self, now_ns};
 
 /// Traffic before the fault.
 const LEAD_IN: Duration = Duration::from_millis(800);
-/// An answer to the UDP client that takes longer is a loss, so this much must pass before a report is final.
-const RIPEN: Duration = Duration::from_millis(600);
 /// How long a fault that moves nothing lasts, and one that may.
 const UNMOVED: Duration = Duration::from_secs(3);
 /// Bytes a second of each download, which so takes longer than a cell.

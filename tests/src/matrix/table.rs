@@ -1,9 +1,9 @@
 //! The matrix as a Markdown table.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use super::cell::Cell;
+use crate::report::ms;
 
 const HEADERS: [&str; 10] = [
     "mode",
@@ -50,8 +50,4 @@ pub fn row(cell: &Cell) -> String {
         let _ = write!(text, "\n  - {complaint}");
     }
     text
-}
-
-fn ms(time: Duration) -> String {
-    format!("{}.{}", time.as_millis(), time.as_micros() / 100 % 10)
 }

@@ -10,6 +10,11 @@ use super::out::octets;
 use super::scene::Scene;
 use super::sums::checksum;
 
+/// Type of a neighbour solicitation (RFC 4861, section 4.3).
+pub const SOLICITATION: u8 = 135;
+/// Type of a neighbour advertisement (RFC 4861, section 4.4).
+pub const ADVERTISEMENT: u8 = 136;
+
 /// What becomes of a question or an announcement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Near {
@@ -48,7 +53,7 @@ pub fn arp(scene: &Scene, at: &Arrival, frame: &Frame, open: bool, mac: [u8; 6])
 /// Whether it is a neighbour's solicitation or advertisement.
 #[must_use]
 pub fn is_discovery(frame: &Frame) -> bool {
-    frame.reaches(L2, 64) && frame.0[20] == 58 && matches!(frame.0[54], 135 | 136)
+    frame.reaches(L2, 64) && frame.0[20] == 58 && matches!(frame.0[54], SOLICITATION | ADVERTISEMENT)
 }
 
 /// Neighbour discovery on a data port (RFC 4861).
@@ -57,7 +62,7 @@ pub fn discovery(scene: &Scene, at: &Arrival, frame: &Frame, open: bool, mac: [u
     let (src, target) = (frame.address(22, true), frame.address(62, true));
     let nobody = src == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     let sound = frame.0[21] == 255 && frame.0[55] == 0 && frame.mac(6)[0] & 1 == 0;
-    let (solicits, ours) = (frame.0[54] == 135, scene.is_ours(target, at.vlan));
+    let (solicits, ours) = (frame.0[54] == SOLICITATION, scene.is_ours(target, at.vlan));
     if sound && (scene.is_ours(src, at.vlan) || ours && !solicits) {
         return Near::Rivals;
     }
@@ -71,7 +76,8 @@ pub fn discovery(scene: &Scene, at: &Arrival, frame: &Frame, open: bool, mac: [u
     let all: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     let (to, to_mac, flags) =
         if nobody { (all.into(), [0x33, 0x33, 0, 0, 0, 1], 0xa0) } else { (src, frame.mac(6), 0xe0) };
-    let mut icmp = [&[136, 0, 0, 0, flags, 0, 0, 0], &octets(target)[..], &[2, 1], &mac[..]].concat();
+    let mut icmp =
+        [&[ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0], &octets(target)[..], &[2, 1], &mac[..]].concat();
     let addresses = [octets(target), octets(to)].concat();
     let sum = checksum(&[&addresses[..], &[0, 0, 0, 32, 0, 0, 0, 58], &icmp].concat());
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());

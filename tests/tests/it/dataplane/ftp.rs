@@ -2,7 +2,9 @@
 
 use std::net::SocketAddrV4;
 
+use aya::Pod;
 use aya::maps::{HashMap, MapData};
+use csm_common::address::Address;
 use csm_common::counter::Reason;
 use csm_common::names;
 use csm_common::service::{
@@ -30,16 +32,30 @@ pub(super) fn followed(proto: u8, port: u16) -> Rig {
         vserver.sticky_s = 3600;
         vserver.sticky_group = 256;
     });
-    let mut keys: HashMap<MapData, VserverKey, Match> = rig.map(names::VSERVER_KEYS);
-    let data = VserverKey { ip_be: be(VIP), port_be: 0, proto, kind: MATCH_FTP };
-    keys.insert(data, Match { vserver: WEB, rules: 0 }, 0).expect("VSERVER_KEYS");
-    let mut origins: HashMap<MapData, VserverKey, Origin> = rig.map(names::ORIGINS);
-    for (real, host) in (0..).zip(REALS) {
-        let key = VserverKey { ip_be: be(host.ip), port_be: port.to_be(), proto, kind: MATCH_FTP };
-        let origin = Origin { virtual_be: be(VIP), port_be: port.to_be(), pad: 0, vserver: WEB, real };
-        origins.insert(key, origin, 0).expect("ORIGINS");
-    }
+    let maps = [names::VSERVER_KEYS, names::ORIGINS];
+    follow(&rig, maps, (be(VIP), WEB), (0..).zip(REALS.map(|host| be(host.ip))), (proto, port));
     rig
+}
+
+/// What has `proto` follows the control connections of that virtual server, of either family: to any port, and from `port` of its reals (0: any).
+pub(super) fn follow<A: Address>(
+    rig: &Rig,
+    [keys, origins]: [&'static str; 2],
+    (virtual_be, vserver): (A, u32),
+    reals: impl IntoIterator<Item = (u32, A)>,
+    (proto, port): (u8, u16),
+) where
+    VserverKey<A>: Pod,
+    Origin<A>: Pod,
+{
+    let mut keys: HashMap<MapData, VserverKey<A>, Match> = rig.map(keys);
+    let mut origins: HashMap<MapData, VserverKey<A>, Origin<A>> = rig.map(origins);
+    let key = |ip_be, port_be| VserverKey { ip_be, port_be, proto, kind: MATCH_FTP };
+    keys.insert(key(virtual_be, 0), Match { vserver, rules: 0 }, 0).expect("VSERVER_KEYS");
+    for (real, ip_be) in reals {
+        let origin = Origin { virtual_be, port_be: port.to_be(), pad: 0, vserver, real };
+        origins.insert(key(ip_be, port.to_be()), origin, 0).expect("ORIGINS");
+    }
 }
 
 fn passive(host: &Host, port: u16) -> Frame {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use csm_tests::model::near::{ADVERTISEMENT, SOLICITATION};
 use csm_tests::model::out::octets;
 use csm_tests::model::sums::checksum;
 use csm_tests::rig::VIRTUAL_MAC;
@@ -156,7 +157,8 @@ pub(crate) fn discovery(
     hops: u8,
 ) -> Vec<u8> {
     let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, target.segments()[7]);
-    let mut icmp = [&[if asks { 135 } else { 136 }, 0, 0, 0, 0, 0, 0, 0], &target.octets()[..]].concat();
+    let kind = if asks { SOLICITATION } else { ADVERTISEMENT };
+    let mut icmp = [&[kind, 0, 0, 0, 0, 0, 0, 0], &target.octets()[..]].concat();
     if let Some(kind) = option {
         icmp.extend([kind, 1]);
         icmp.extend(mac);

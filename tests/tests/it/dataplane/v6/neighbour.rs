@@ -5,6 +5,7 @@ use csm_common::address::V6;
 use csm_common::counter::Reason;
 use csm_common::event::{EVENT_NEIGHBOUR, EVENT_RIVAL, EVENT_V6};
 use csm_common::gate::GateState;
+pub(super) use csm_tests::model::near::{ADVERTISEMENT, SOLICITATION};
 use csm_tests::rig::{ALIAS, GATEWAY, REALS, Rig, Run, Side, VIP, VIRTUAL_MAC};
 use csm_tests::rig6::{self, ALIAS6, FAR6, GATEWAY6, Host6, NEAR6, REALS6, STRANGER6, VIP6};
 use etherparse::Icmpv6Type;
@@ -13,8 +14,6 @@ use super::frames::{Frame6, icmp};
 use crate::dataplane::arp;
 use crate::dataplane::frames::SYN;
 
-pub(super) const SOLICITATION: u8 = 135;
-pub(super) const ADVERTISEMENT: u8 = 136;
 pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// A solicitation or advertisement with the option `kind`, if that is not 0, and its checksum.
@@ -45,16 +44,17 @@ pub(super) fn asks(from: &Host6, target: Ipv6Addr) -> Vec<u8> {
 
 /// The group's answer.
 pub(super) fn answer(to: &Host6, dst: Ipv6Addr, target: Ipv6Addr, flags: u32) -> Vec<u8> {
-    let us = Host6 { mac: VIRTUAL_MAC, ..*to };
-    let mut frame = discovery(&us, target, dst, (ADVERTISEMENT, flags), target, 2);
-    frame[..6].copy_from_slice(&to.mac);
-    frame
+    advertisement(VIRTUAL_MAC, to, dst, target, flags)
 }
 
 /// The answer to a host that asked, from `mac`.
 pub(super) fn answer_from(mac: [u8; 6], to: &Host6, target: Ipv6Addr) -> Vec<u8> {
+    advertisement(mac, to, to.ip, target, 0xe000_0000)
+}
+
+fn advertisement(mac: [u8; 6], to: &Host6, dst: Ipv6Addr, target: Ipv6Addr, flags: u32) -> Vec<u8> {
     let us = Host6 { mac, ..*to };
-    let mut frame = discovery(&us, target, to.ip, (ADVERTISEMENT, 0xe000_0000), target, 2);
+    let mut frame = discovery(&us, target, dst, (ADVERTISEMENT, flags), target, 2);
     frame[..6].copy_from_slice(&to.mac);
     frame
 }

@@ -13,7 +13,7 @@ use csm_tests::rig6::{GATEWAY6, NEAR6, REALS6, VIP6};
 use etherparse::SlicedPacket;
 
 use super::frames::{Frame6, at, expect};
-use super::neighbour::{answer, asks};
+use super::neighbour::{answer_from, asks};
 use crate::dataplane::frames::{ACK, CLIENT_ISN, L4, SERVER_ISN, SYN};
 
 /// A packet of the client on the router's port.
@@ -31,31 +31,6 @@ fn to_outside(mut frame: Frame6, hops: u8) -> Frame6 {
 #[track_caller]
 fn outside(rig: &mut Rig, frame: &Frame6, reason: Reason, out: &Frame6) {
     assert_eq!(rig.run_outside(&frame.bytes()), Run { reason, frame: out.bytes() }, "{frame:?}");
-}
-
-/// The group's answer to who asks for it.
-fn owned(mac: [u8; 6], ip: Ipv6Addr, to: &csm_tests::rig6::Host6) -> Vec<u8> {
-    let mut frame = answer(to, to.ip, ip, 0xe000_0000);
-    frame[6..12].copy_from_slice(&mac);
-    // The option's; the checksum follows.
-    let (old, new) = (words(VIRTUAL_MAC), words(mac));
-    let at = frame.len() - 6;
-    frame[at..].copy_from_slice(&mac);
-    let mut sum = !u32::from(u16::from_be_bytes([frame[56], frame[57]])) & 0xffff;
-    for (old, new) in old.into_iter().zip(new) {
-        sum += (!old & 0xffff) + new;
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    let sum = !u16::try_from(sum).expect("folded");
-    frame[56..58].copy_from_slice(&sum.to_be_bytes());
-    frame
-}
-
-fn words(mac: [u8; 6]) -> [u32; 3] {
-    let [a, b, c, d, e, f] = mac;
-    [[a, b], [c, d], [e, f]].map(|pair| u32::from(u16::from_be_bytes(pair)))
 }
 
 #[test]
@@ -87,17 +62,14 @@ fn a_client_reaches_a_virtual_server_through_the_router_on_the_same_host() {
 fn only_the_active_router_of_a_group_takes_and_answers_for_it() {
     let mut rig = rig_router6::routing().expect("the rig");
     let asked = asks(&OUTSIDER6, OUTER6_IP);
-    let wanted = Run { reason: Reason::ArpReplied, frame: owned(OUTER6_MAC, OUTER6_IP, &OUTSIDER6) };
+    let wanted = Run { reason: Reason::ArpReplied, frame: answer_from(OUTER6_MAC, &OUTSIDER6, OUTER6_IP) };
     assert_eq!(rig.run_outside(&asked), wanted);
     let inner = asks(&NEAR6, GATEWAY6.ip);
-    let wanted = Run { reason: Reason::ArpReplied, frame: owned(INNER6_MAC, GATEWAY6.ip, &NEAR6) };
+    let wanted = Run { reason: Reason::ArpReplied, frame: answer_from(INNER6_MAC, &NEAR6, GATEWAY6.ip) };
     assert_eq!(rig.run(Side::Client, &inner), wanted);
     // The module on the same port goes on to answer for its own.
     let module = rig.run(Side::Client, &asks(&NEAR6, VIP6));
-    assert_eq!(
-        module,
-        Run { reason: Reason::ArpReplied, frame: answer(&NEAR6, NEAR6.ip, VIP6, 0xe000_0000) }
-    );
+    assert_eq!(module, Run { reason: Reason::ArpReplied, frame: answer_from(VIRTUAL_MAC, &NEAR6, VIP6) });
     let ping = from_outside((OUTER6_IP, 0), L4::EchoRequest { id: 7 }).payload(b"0123");
     let pong = Frame6 {
         src_mac: OUTER6_MAC,

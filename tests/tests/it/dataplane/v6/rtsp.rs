@@ -1,15 +1,15 @@
 //! RTSP's media: the same as of IPv4.
 
-use aya::maps::{HashMap, MapData};
 use csm_common::address::V6;
 use csm_common::counter::Reason;
 use csm_common::names;
-use csm_common::service::{MATCH_FTP, Match, Origin, VSERVER_FTP, VSERVER_INSERVICE, VserverKey};
+use csm_common::service::{VSERVER_FTP, VSERVER_INSERVICE};
 use csm_tests::rig::{Rig, Side};
 use csm_tests::rig6::{self, FAR6, FIRST6, REALS6, VIP6, WEB6};
 
 use super::frames::{Frame6, expect, expect_end, handshake};
 use crate::dataplane::frames::L4;
+use crate::dataplane::ftp::follow;
 
 fn rtsp() -> Rig {
     let rig = rig6::rig().expect("the rig");
@@ -18,15 +18,8 @@ fn rtsp() -> Rig {
         vserver.sticky_s = 3600;
         vserver.sticky_group = 264;
     });
-    let mut keys: HashMap<MapData, VserverKey<V6>, Match> = rig.map(names::VSERVER_KEYS6);
-    let media = VserverKey { ip_be: VIP6.into(), port_be: 0, proto: 17, kind: MATCH_FTP };
-    keys.insert(media, Match { vserver: WEB6, rules: 0 }, 0).expect("VSERVER_KEYS6");
-    let mut origins: HashMap<MapData, VserverKey<V6>, Origin<V6>> = rig.map(names::ORIGINS6);
-    for (real, host) in (FIRST6..).zip(REALS6) {
-        let key = VserverKey { ip_be: host.ip.into(), port_be: 0, proto: 17, kind: MATCH_FTP };
-        let origin = Origin { virtual_be: VIP6.into(), port_be: 0, pad: 0, vserver: WEB6, real };
-        origins.insert(key, origin, 0).expect("ORIGINS6");
-    }
+    let reals = (FIRST6..).zip(REALS6.map(|host| V6::from(host.ip)));
+    follow(&rig, [names::VSERVER_KEYS6, names::ORIGINS6], (VIP6.into(), WEB6), reals, (17, 0));
     rig
 }
 
