@@ -120,7 +120,7 @@ impl Keeper {
         loop {
             let config = self.node.config();
             let now = self.wanted(&config);
-            if before.as_ref() != Some(&now) || read.elapsed() >= config.variables.advertised {
+            if config.is_look_due(before.as_ref(), &now, read.elapsed()) {
                 read = Instant::now();
                 let outcome = self.reconcile(&now).map_err(|error| error.to_string()).err();
                 before = outcome.is_none().then_some(now);

@@ -1,6 +1,7 @@
 //! Route health injection: which networks this node's routing daemons are to tell the world of. Pure.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -59,6 +60,13 @@ impl Config {
         }
         told.unknown.retain(|network| !told.wanted.contains(network));
         told
+    }
+
+    /// Whether the kernel's routes are to be looked at, `since` so long after they were: as soon as what is to be told of is another
+    /// than `before`, when that was done (`None`: it was not), and by `variable ADVERTISE_RHI_FREQ` to see whether they are there still.
+    #[must_use]
+    pub fn is_look_due(&self, before: Option<&Told>, now: &Told, since: Duration) -> bool {
+        before != Some(now) || since >= self.variables.advertised
     }
 }
 
@@ -122,6 +130,25 @@ mod tests {
         ] {
             let (gone, added) = done(second, forwards, serves);
             assert_eq!((&gone, &added), expected, "{second}, forwards {forwards:?}, serves {serves:?}");
+        }
+    }
+
+    #[test]
+    fn the_routes_are_looked_at_as_often_as_the_variable_says_and_at_each_change() {
+        let with = |line: &str| {
+            let text = format!("module csm 5\n {line}\n vserver ONE\n  virtual 10.6.0.100 tcp www\n");
+            let outcome = check("advertise.cfg", &text, &HostFacts::default());
+            outcome.config.unwrap_or_else(|| panic!("{:?}", outcome.diagnostics))
+        };
+        let told = config("advertise\n  inservice", "no advertise").advertised(Some(true), |_| None);
+        let [by_default, often, seldom] =
+            ["!", "variable ADVERTISE_RHI_FREQ 1", "variable ADVERTISE_RHI_FREQ 65535"].map(with);
+        for (config, seconds) in [(&by_default, 10), (&often, 1), (&seldom, 65_535)] {
+            let period = Duration::from_secs(seconds);
+            let due = |since| config.is_look_due(Some(&told), &told, since);
+            assert_eq!((due(period - Duration::from_millis(1)), due(period)), (false, true), "{seconds} s");
+            assert!(config.is_look_due(None, &told, Duration::ZERO), "it was not done");
+            assert!(config.is_look_due(Some(&Told::default()), &told, Duration::ZERO), "another network");
         }
     }
 
