@@ -17,6 +17,7 @@ use super::filter::{Keep, Stage};
 use super::select::Select;
 use super::state::Action;
 use crate::api::reply::ConnFilter;
+use crate::config::Noun;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -309,6 +310,20 @@ pub fn parse_all(args: &[String]) -> Result<Meaning, UsageError> {
 /// The first word that means nothing.
 pub fn parse_typed(line: &str) -> Result<Meaning, UsageError> {
     parse_of(&[line.to_owned()], COMMANDS.iter().chain(SHELL).collect())
+}
+
+/// Of what a parameter is the name, where it is one that the configuration gives.
+#[must_use]
+pub fn noun(parameter: &str) -> Option<Noun> {
+    Some(match parameter {
+        "FARM" => Noun::Serverfarm,
+        "NAME" => Noun::Vserver,
+        "OWNER" => Noun::Owner,
+        "POLICY" => Noun::Policy,
+        "POOL" => Noun::Natpool,
+        "PROBE" => Noun::Probe,
+        _ => return None,
+    })
 }
 
 /// What can stand in the shell after the words `before`, of a word that begins with `partial`.

@@ -215,7 +215,7 @@ async fn vlans(
 }
 
 /// The configuration in force, as its text says it.
-async fn running(client: &Client) -> Result<Config, ClientError> {
+pub(super) async fn running(client: &Client) -> Result<Config, ClientError> {
     let RunningConfigReply { text } = client.get(path::RUNNING_CONFIG).await?;
     let outcome = config::check("running-config", &text, &HostFacts::default());
     outcome.config.ok_or_else(|| {

@@ -10,7 +10,8 @@ use super::grammar::{self, Meaning, Request};
 use crate::api::reply::{ChangeMode, ChangeRequest};
 use crate::cli::configure::Change;
 use crate::config::cursor::Cursor;
-use crate::config::{Diagnostic, Severity, split_prompt};
+use crate::config::grammar::abbreviates;
+use crate::config::{Diagnostic, Noun, Severity, split_prompt};
 
 /// What a typed line calls for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct Hint {
     pub help: String,
     /// It can be completed.
     pub keyword: bool,
+    /// It stands for the name of one of these.
+    pub noun: Option<Noun>,
 }
 
 impl Session {
@@ -205,9 +208,9 @@ impl Session {
         said
     }
 
-    /// What can stand where `typed` ends, and how many bytes before its end the word begins that is being typed.
-    #[must_use]
-    pub fn hints(&self, typed: &str) -> (usize, Vec<Hint>) {
+    /// What can stand where `typed` ends, and how many bytes before its end the word begins that is being typed. Behind the word for
+    /// a name stand those that fit of the ones that there are, by `names`, which is asked there only.
+    pub fn hints(&self, typed: &str, names: impl Fn(Noun) -> Vec<String>) -> (usize, Vec<Hint>) {
         let start = typed.rfind(char::is_whitespace).map_or(0, |at| at + 1);
         let (before, partial) = typed.split_at(start);
         let before: Vec<&str> = before.split_whitespace().collect();
@@ -224,22 +227,28 @@ impl Session {
                         word: choice.word,
                         help: choice.help.to_owned(),
                         keyword: choice.keyword,
+                        noun: choice.noun,
                     })
                     .collect();
                 if before.is_empty() && "do".starts_with(partial) {
                     let help = "Run a command of the privileged mode".to_owned();
-                    hints.push(Hint { word: "do".to_owned(), help, keyword: true });
+                    hints.push(Hint { word: "do".to_owned(), help, keyword: true, noun: None });
                 }
                 hints
             }
         };
-        (typed.len() - start, hints)
+        let with_names = hints.into_iter().flat_map(|hint| {
+            let names = hint.noun.map(&names).unwrap_or_default().into_iter();
+            let fitting = names.filter(|name| partial.is_empty() || abbreviates(partial, name));
+            let named = |word| Hint { word, help: String::new(), keyword: true, noun: None };
+            std::iter::once(hint).chain(fitting.map(named)).collect::<Vec<_>>()
+        });
+        (typed.len() - start, with_names.collect())
     }
 
-    /// What `?` shows where `typed` ends.
-    #[must_use]
-    pub fn help(&self, typed: &str) -> String {
-        let (_, hints) = self.hints(typed);
+    /// What `?` shows where `typed` ends; `names` as in [`Self::hints`].
+    pub fn help(&self, typed: &str, names: impl Fn(Noun) -> Vec<String>) -> String {
+        let (_, hints) = self.hints(typed, names);
         if hints.is_empty() {
             return "% nothing fits here\n".to_owned();
         }
@@ -261,6 +270,7 @@ fn privileged(before: &[&str], partial: &str) -> Vec<Hint> {
             word: word.word.to_owned(),
             help: word.help.to_owned(),
             keyword: word.word.starts_with(|c: char| c.is_ascii_lowercase()),
+            noun: grammar::noun(word.word),
         })
         .collect()
 }

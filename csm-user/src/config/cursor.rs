@@ -2,7 +2,8 @@
 
 use super::command::{Command, Effect, Mode, No};
 use super::diagnostic::{Diagnostic, Severity};
-use super::grammar::{MISPRINT, Piece, abbreviates};
+use super::grammar::{Kind, MISPRINT, Piece, abbreviates};
+use super::noun::Noun;
 use super::parse::{self, Section};
 use super::table::commands;
 use super::token::{Span, lex};
@@ -39,6 +40,8 @@ pub struct Choice {
     pub help: &'static str,
     /// It can be completed.
     pub keyword: bool,
+    /// It stands for the name of one of these.
+    pub noun: Option<Noun>,
 }
 
 impl Cursor {
@@ -162,7 +165,7 @@ impl Cursor {
         }
         if before.is_empty() {
             for (word, help) in [("no", "Take a command back"), ("default", "Set a command to its default")] {
-                found.push(Choice { word: word.to_owned(), help, keyword: true });
+                found.push(Choice { word: word.to_owned(), help, keyword: true, noun: None });
             }
             found.retain(|choice| partial.is_empty() || fits(choice, partial));
         }
@@ -216,7 +219,7 @@ fn follow(stack: &mut Vec<&'static [Piece]>, words: &[&str], found: &mut Vec<Cho
     while stack.last().is_some_and(|pieces| pieces.is_empty()) {
         stack.pop();
     }
-    let mut choose = |word: String, help, keyword| found.push(Choice { word, help, keyword });
+    let mut choose = |word: String, help, keyword| found.push(Choice { word, help, keyword, noun: None });
     let Some([piece, rest @ ..]) = stack.pop() else {
         if words.is_empty() {
             choose(END.to_owned(), "", false);
@@ -227,7 +230,10 @@ fn follow(stack: &mut Vec<&'static [Piece]>, words: &[&str], found: &mut Vec<Cho
     match (*piece, words) {
         (Piece::Word(_, "" | MISPRINT), []) => {}
         (Piece::Word(keyword, help), []) => choose(keyword.to_owned(), help, true),
-        (Piece::Slot(.., help), []) => choose(piece.to_string(), help, false),
+        (Piece::Slot(_, kind, help), []) => {
+            let noun = if let Kind::Named(noun) = kind { Some(noun) } else { None };
+            found.push(Choice { word: piece.to_string(), help, keyword: false, noun });
+        }
         (Piece::Word(keyword, _), [word, words @ ..]) if abbreviates(word, keyword) => {
             follow(stack, words, found);
         }
@@ -373,5 +379,43 @@ mod tests {
         let module = typed(&["mod csm 4"]);
         assert_eq!(words(&module, "vlan 2", ""), ["client", "server", "<cr>"]);
         assert_eq!(words(&Cursor::default(), "module", ""), ["csm"]);
+    }
+
+    #[test]
+    fn a_place_for_a_name_says_of_what() {
+        let module = &["mod csm 4"][..];
+        let (farm, vserver) = (&["serverfarm f"][..], &["vserver v"][..]);
+        for (lines, before, expected) in [
+            (module, "vserver", Some(Noun::Vserver)),
+            (module, "no serverfarm", Some(Noun::Serverfarm)),
+            (module, "natpool", Some(Noun::Natpool)),
+            (module, "owner", Some(Noun::Owner)),
+            (module, "policy", Some(Noun::Policy)),
+            (module, "probe", Some(Noun::Probe)),
+            (module, "real", Some(Noun::NamedReal)),
+            (farm, "probe", Some(Noun::Probe)),
+            (farm, "no probe", Some(Noun::Probe)),
+            (farm, "nat client", Some(Noun::Natpool)),
+            (farm, "real name", Some(Noun::NamedReal)),
+            (farm, "real", None),
+            (vserver, "serverf", Some(Noun::Serverfarm)),
+            (vserver, "serverfarm a backup", Some(Noun::Serverfarm)),
+            (vserver, "slb-policy", Some(Noun::Policy)),
+            (vserver, "owner", Some(Noun::Owner)),
+            (vserver, "vserver", Some(Noun::Vserver)),
+            (vserver, "idle", None),
+            (&["policy p"], "client-group", Some(Noun::AccessList)),
+            (&["policy p"], "serverfarm", Some(Noun::Serverfarm)),
+            (&["serverfarm f", "real 10.0.0.1"], "health probe", Some(Noun::Probe)),
+            (&["serverfarm f", "real 10.0.0.1"], "backup real name", Some(Noun::NamedReal)),
+            (&["ft group 1 vlan 9"], "track serverfarm", Some(Noun::Serverfarm)),
+            (&[], "ip access-list standard", Some(Noun::AccessList4)),
+            (&[], "no ipv6 access-list", Some(Noun::AccessList6)),
+        ] {
+            let words: Vec<_> = before.split_whitespace().collect();
+            let found = typed(lines).choices(&words, "");
+            let noun = found.iter().find_map(|choice| choice.noun);
+            assert_eq!(noun, expected, "{lines:?} {before}: {found:?}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
 
+use super::noun::Noun;
 use super::service;
 use super::token::Span;
 use crate::model::{CHANNELS_MAX, KEY_MAX, Name, Secret, VlanSet, channel_name, host_mac, written_mac};
@@ -37,8 +38,10 @@ pub enum Kind {
     Interface6,
     /// IPv6 address with or without a prefix length.
     Prefix6,
-    /// Name of a farm, probe or virtual server: 1–15 characters.
+    /// Name of anything else: 1–15 characters.
     Name,
+    /// Name of a farm, probe, virtual server, …: the same.
+    Named(Noun),
     /// Name of a Linux interface: 1–15 bytes.
     Interface,
     /// Slot and port that stand apart from the kind of interface: `3/6`.
@@ -211,7 +214,7 @@ impl Kind {
             Self::AnyHost => "an IPv4 or IPv6 address".to_owned(),
             Self::Host6 => "an IPv6 address".to_owned(),
             Self::Interface6 | Self::Prefix6 => "an IPv6 address with a prefix length".to_owned(),
-            Self::Name => "a name".to_owned(),
+            Self::Name | Self::Named(_) => "a name".to_owned(),
             Self::Interface => "the name of an interface".to_owned(),
             Self::Unit => "slot and port".to_owned(),
             Self::Text8 | Self::Text255 | Self::Line => "a text".to_owned(),
@@ -253,7 +256,8 @@ impl Kind {
             Self::Port => (digit && !word.contains(':')) || service::port(word).is_some(),
             Self::Vlans => digit,
             Self::Unit => digit && (word.contains('/') || word.parse::<u16>().is_ok()),
-            Self::Name | Self::Interface | Self::Key | Self::ObscuredKey | Self::Text8 => true,
+            Self::Name | Self::Named(_) | Self::Interface | Self::Text8 => true,
+            Self::Key | Self::ObscuredKey => true,
             Self::Text255 | Self::Line | Self::Path | Self::Field | Self::Domain | Self::Mac => true,
         }
     }
@@ -290,7 +294,7 @@ impl Kind {
                 Some(port) => Ok(Value::Number(u64::from(port))),
                 None => number(slot, word, 0, 65535),
             },
-            Self::Name => Name::new(word).map(Value::Name).ok_or_else(|| {
+            Self::Name | Self::Named(_) => Name::new(word).map(Value::Name).ok_or_else(|| {
                 format!("`{word}` is not a name: 1-{} printable ASCII characters", crate::model::NAME_MAX)
             }),
             Self::Text8 => {

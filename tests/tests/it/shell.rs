@@ -48,6 +48,25 @@ fn an_operator_is_helped_at_every_key_and_each_line_acts_at_once() {
     assert!(running().contains("\n  serverfarm WEB\n"), "{}", running());
     step("do show running-config | include idle\r", &["\n  idle 77\r\n", "Router(config-slb-vserver)#"]);
 
+    // Names that there are; between several Tab decides nothing.
+    step("do show module csm 5 vservers vi\t", &["vservers VIP1 "]);
+    step(CTRL_C, &["Router#"]);
+    step("conf t\r", &["Router(config)#"]);
+    step("mod csm 5\r", &["Router(config-module-csm)#"]);
+    step("serverfarm WAP\r", &["Router(config-slb-sfarm)#"]);
+    step("vserver v\t\r", &["vserver VIP1 ", "Router(config-slb-vserver)#"]);
+    step("serverfarm ?", &["  NAME ", "\r\n  WAP\r\n  WEB\r\n", "#serverfarm "]);
+    step("w\t", &["w"]);
+    step("\t", &["WAP", "WEB", "serverfarm w"]);
+    step("e\t", &["serverfarm WEB "]);
+    step("\r", &["Router(config-slb-vserver)#"]);
+    step("no serverfarm wa\t\x01\x0b", &["no serverfarm WAP "]);
+    step("exit\r", &["Router(config-module-csm)#"]);
+    step("no serverfarm wa\t\r", &["no serverfarm WAP ", "Router(config-module-csm)#"]);
+    assert!(running().contains("  serverfarm WEB\n") && !running().contains("WAP"), "{}", running());
+    assert_eq!(running().matches("vserver").count(), 1, "{}", running());
+    step("vserver VIP1\r", &["Router(config-slb-vserver)#"]);
+
     // Ctrl-C gives up what was typed and leaves nothing half done; Ctrl-Z carries the line out and leaves the modes.
     step("rep\t", &["replicate "]);
     step(CTRL_C, &["Router#"]);
@@ -71,9 +90,14 @@ fn an_operator_is_helped_at_every_key_and_each_line_acts_at_once() {
     step("Router(config-slb-vserver)# idle 88\r", &["idle 88", "Router(config-slb-vserver)#"]);
     assert!(running().contains("\n  idle 88\n"), "{}", running());
     step("end\r", &["Router#"]);
+
+    // Without csmd Tab and `?` do what the tables say.
+    assert_eq!(csmd.end(Signal::SIGTERM), Some(0), "{}", csmd.log());
+    step("sh\t", &["show "]);
+    step("module csm 5 vservers v\t?", &["vservers v?", "  NAME ", "vservers v"]);
+    step(CTRL_C, &["Router#"]);
     terminal.strike("exit\r").expect("it reads");
     assert!(terminal.end().expect("its end").success());
-    assert_eq!(csmd.end(Signal::SIGTERM), Some(0), "{}", csmd.log());
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Shell: the terminal. Reads lines with history, completion and help, carries them out, shows the answers page by page.
 
+use std::cell::OnceCell;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use rustyline::completion::{Completer, Pair};
@@ -25,10 +27,14 @@ use crate::api::path;
 use crate::api::reply::{ChangeReply, SystemReply};
 use crate::cli::configure;
 use crate::cli::exec::{self, Options, Output};
+use crate::cli::select;
+use crate::config::Noun;
 use crate::config::table::default;
 
 /// Lines of a page where the terminal does not say.
 const LENGTH: usize = 24;
+/// Longest wait for names at a key.
+const PATIENCE: Duration = Duration::from_secs(1);
 const MORE: &str = " --More-- ";
 
 /// Runs until the operator leaves. Where standard input is no terminal its lines are carried out one after the other, and
@@ -103,11 +109,12 @@ impl Shell<'_> {
             .bell_style(BellStyle::None)
             .auto_add_history(false)
             .build();
-        let mut editor: Editor<Assistant, DefaultHistory> = Editor::with_config(settings)?;
+        let names = Names { runtime: self.runtime, client: Client::new(&self.socket, PATIENCE) };
+        let mut editor: Editor<Assistant<'_>, DefaultHistory> = Editor::with_config(settings)?;
         // The question stands on the last line of the screen.
         self.length = editor.dimensions().map_or(LENGTH, |(_, rows)| usize::from(rows)).saturating_sub(1);
         let key = Arc::new(Mutex::new(Key::Enter));
-        editor.set_helper(Some(Assistant { session: Arc::clone(&self.session) }));
+        editor.set_helper(Some(Assistant { session: Arc::clone(&self.session), names: names.clone() }));
         for (event, means) in [(KeyEvent::from('?'), Key::Help), (KeyEvent::ctrl('Z'), Key::End)] {
             let handler = Remember { key: Arc::clone(&key), means };
             editor.bind_sequence(event, EventHandler::Conditional(Box::new(handler)));
@@ -135,7 +142,7 @@ impl Shell<'_> {
                 if prompt.chars().count() + line.chars().count() + 1 < columns {
                     println!("\x1b[1A\r{prompt}{line}?");
                 }
-                let help = self.session().help(&line);
+                let help = self.session().help(&line, names.known());
                 self.show(&help)?;
                 typed = line;
                 continue;
@@ -165,7 +172,7 @@ impl Shell<'_> {
     fn carry_out(
         &mut self,
         line: &str,
-        editor: Option<&Editor<Assistant, DefaultHistory>>,
+        editor: Option<&Editor<Assistant<'_>, DefaultHistory>>,
     ) -> anyhow::Result<Next> {
         let act = self.session().line(line);
         match act {
@@ -256,7 +263,7 @@ impl Shell<'_> {
     }
 }
 
-fn history(editor: &Editor<Assistant, DefaultHistory>) -> String {
+fn history(editor: &Editor<Assistant<'_>, DefaultHistory>) -> String {
     let history = editor.history();
     let entry = |at| {
         history.get(at, SearchDirection::Forward).ok().flatten().map(|found| format!("  {}\n", found.entry))
@@ -354,25 +361,45 @@ impl ConditionalEventHandler for Remember {
     }
 }
 
-/// Completes from the tables.
-struct Assistant {
-    session: Arc<Mutex<Session>>,
+/// Where the names are from that are configured.
+#[derive(Clone)]
+struct Names<'a> {
+    runtime: &'a Runtime,
+    client: Client,
 }
 
-impl Helper for Assistant {}
-impl Validator for Assistant {}
+impl Names<'_> {
+    /// The names at one key: csmd is asked once, at the first place where one can stand. If it does not answer there are none.
+    fn known(&self) -> impl Fn(Noun) -> Vec<String> {
+        let config = OnceCell::new();
+        move |noun| {
+            let asked = || self.runtime.block_on(select::running(&self.client)).ok();
+            config.get_or_init(asked).as_ref().map_or_else(Vec::new, |config| noun.names(config))
+        }
+    }
+}
 
-impl Hinter for Assistant {
+/// Completes from the tables, and by what is configured.
+struct Assistant<'a> {
+    session: Arc<Mutex<Session>>,
+    names: Names<'a>,
+}
+
+impl Helper for Assistant<'_> {}
+impl Validator for Assistant<'_> {}
+
+impl Hinter for Assistant<'_> {
     type Hint = String;
 }
 
-impl Highlighter for Assistant {}
+impl Highlighter for Assistant<'_> {}
 
-impl Completer for Assistant {
+impl Completer for Assistant<'_> {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        let (length, hints) = lock(&self.session).hints(line.get(..pos).unwrap_or_default());
+        let typed = line.get(..pos).unwrap_or_default();
+        let (length, hints) = lock(&self.session).hints(typed, self.names.known());
         let words = hints.into_iter().filter(|hint| hint.keyword);
         let pairs = words.map(|hint| Pair { replacement: format!("{} ", hint.word), display: hint.word });
         Ok((pos - length, pairs.collect()))

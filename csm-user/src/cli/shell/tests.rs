@@ -18,7 +18,7 @@ fn after(lines: &[&str]) -> Session {
 }
 
 fn words(session: &Session, typed: &str) -> Vec<String> {
-    session.hints(typed).1.into_iter().map(|hint| hint.word).collect()
+    session.hints(typed, |_| Vec::new()).1.into_iter().map(|hint| hint.word).collect()
 }
 
 #[test]
@@ -89,8 +89,62 @@ fn the_word_at_the_cursor_is_completed_from_both_tables() {
     assert_eq!(words(&session, "rep"), ["replicate"]);
     assert_eq!(words(&session, "replicate csrp "), ["connection", "sticky"]);
     assert_eq!(words(&session, "do sh"), ["show"]);
-    assert_eq!(session.hints("replicate csrp con").0, 3);
+    assert_eq!(session.hints("replicate csrp con", |_| Vec::new()).0, 3);
     assert!(words(&session, "").contains(&"do".to_owned()));
     assert_eq!(words(&session, "nothing "), Vec::<String>::new());
-    assert_eq!(session.help("replicate c"), "  csrp             By the replication protocol\n");
+    let help = session.help("replicate c", |_| panic!("no name stands there"));
+    assert_eq!(help, "  csrp             By the replication protocol\n");
+}
+
+const NAMED: &str = "module csm 5\n natpool POOL 10.0.0.1 10.0.0.1 netmask 255.255.255.0\n probe PING icmp\n owner SHOP\n \
+                     serverfarm WEB\n serverfarm WAP\n policy WEST\n  serverfarm WEB\n vserver DAY\n vserver DAWN\n vserver NIGHT\n";
+
+/// What Tab offers: keywords, and the names of [`NAMED`].
+fn offered(lines: &[&str], typed: &str) -> Vec<String> {
+    let outcome = crate::config::check("named.cfg", NAMED, &crate::config::HostFacts::default());
+    let config = outcome.config.unwrap_or_else(|| panic!("{:?}", outcome.diagnostics));
+    let (_, hints) = after(lines).hints(typed, |noun| noun.names(&config));
+    hints.into_iter().filter(|hint| hint.keyword).map(|hint| hint.word).collect()
+}
+
+#[test]
+fn names_that_are_configured_are_offered_where_one_can_stand() {
+    let module = &["conf t", "mod csm 5"][..];
+    let vserver = &["conf t", "mod csm 5", "vserver DAY"][..];
+    let farm = &["conf t", "mod csm 5", "serverfarm WEB"][..];
+    for (lines, typed, expected) in [
+        (module, "vserver ", &["DAWN", "DAY", "NIGHT"][..]),
+        (module, "vserver n", &["NIGHT"]),
+        (module, "vserver da", &["DAWN", "DAY"]),
+        (module, "vserver NEW", &[]),
+        (module, "no serverfarm W", &["WAP", "WEB"]),
+        (module, "owner ", &["SHOP"]),
+        (vserver, "serverfarm we", &["WEB"]),
+        (vserver, "serverfarm WEB backup ", &["WAP", "WEB"]),
+        (vserver, "slb-policy ", &["WEST"]),
+        (vserver, "natpool ", &["POOL"]),
+        (farm, "probe ", &["PING"]),
+        (farm, "nat client P", &["POOL"]),
+        (farm, "nat client s", &["static"]),
+        (farm, "do show module csm 5 vservers D", &["detail", "DAWN", "DAY"]),
+        (&[], "show module csm 5 vservers N", &["NIGHT"]),
+        (&[], "show module csm 5 vservers d", &["detail", "DAWN", "DAY"]),
+        (&[], "show module csm 5 serverfarms wa", &["WAP"]),
+        (&[], "show module csm 5 reals sfarm ", &["WAP", "WEB"]),
+        (&[], "show module csm 5 policy w", &["WEST"]),
+        (&[], "show module csm 5 owner s", &["SHOP"]),
+        (&[], "show module csm 5 natpool p", &["POOL"]),
+        (&[], "show module csm 5 probe pi", &["PING"]),
+        (&[], "clear module csm 5 connections vserver ni", &["NIGHT"]),
+        (&[], "show module csm 5 vlan ", &["client", "detail", "ft", "server"]),
+    ] {
+        let mut found = offered(lines, typed);
+        let mut expected = expected.to_vec();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{lines:?} {typed:?}");
+    }
+    let session = after(module);
+    let help = session.help("no policy ", |_| vec!["EAST".to_owned(), "WEST".to_owned()]);
+    assert_eq!(help, "  NAME             Name\n  EAST\n  WEST\n");
 }

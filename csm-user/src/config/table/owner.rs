@@ -1,6 +1,7 @@
 //! Commands of owners.
 
 use super::{default, unless};
+use crate::config::Noun;
 use crate::config::command::{
     Command, Id,
     Mode::{Module, Owner},
@@ -13,7 +14,7 @@ pub(super) static APPLIED: &[Command] = &[
     Command::new(
         Id::Owner,
         Module,
-        &[Word("owner", "Whose virtual servers are"), Slot("NAME", Kind::Name, "Name")],
+        &[Word("owner", "Whose virtual servers are"), Slot("NAME", Kind::Named(Noun::Owner), "Name")],
         "Enters the configuration of an owner, which virtual servers name by `owner`.",
     )
     .removes_section()

@@ -1,6 +1,7 @@
 //! Commands of policies, and of the access lists that say whom they are for.
 
 use super::vserver::backup_words;
+use crate::config::Noun;
 use crate::config::command::{
     Command, Id,
     Mode::{self, AccessList, Global, Module},
@@ -57,7 +58,7 @@ pub(super) static APPLIED: &[Command] = &[
             Word("ip", "IP"),
             Word("access-list", "A list of addresses"),
             Word("standard", "Of sources alone"),
-            Slot("NAME", Kind::Name, "Name, or number, of the list"),
+            Slot("NAME", Kind::Named(Noun::AccessList4), "Name, or number, of the list"),
         ],
         "Enters an access list of IPv4 addresses, which says whom a policy is for.",
     )
@@ -74,7 +75,7 @@ pub(super) static APPLIED: &[Command] = &[
         &[
             Word("ipv6", "IPv6"),
             Word("access-list", "A list of addresses"),
-            Slot("NAME", Kind::Name, "Name of the list"),
+            Slot("NAME", Kind::Named(Noun::AccessList6), "Name of the list"),
         ],
         "Enters an access list of IPv6 addresses, which says whom a policy is for.",
     )
@@ -108,7 +109,7 @@ pub(super) static APPLIED: &[Command] = &[
     Command::new(
         Id::Policy,
         Module,
-        &[Word("policy", "A policy"), Slot("NAME", Kind::Name, "Name")],
+        &[Word("policy", "A policy"), Slot("NAME", Kind::Named(Noun::Policy), "Name")],
         "Enters a policy: a farm for some of the clients of the virtual servers that name it by `slb-policy`.",
     )
     .removes_section()
@@ -120,7 +121,7 @@ pub(super) static APPLIED: &[Command] = &[
         Mode::Policy,
         &[
             Word("client-group", "Whom it is for"),
-            Slot("NAME", Kind::Name, "An access list of this configuration: its number or name"),
+            Slot("NAME", Kind::Named(Noun::AccessList), "An access list of this configuration: its number or name"),
         ],
         "Names the access list that permits its clients. Without it the policy is for all of them.",
     )
@@ -133,10 +134,10 @@ pub(super) static APPLIED: &[Command] = &[
         Mode::Policy,
         &[
             Word("serverfarm", "Where connections go"),
-            Slot("NAME", Kind::Name, "A server farm of this configuration"),
+            Slot("NAME", Kind::Named(Noun::Serverfarm), "A server farm of this configuration"),
             Optional(&[
                 Word("backup", "Where they go while no real of it can have one"),
-                Slot("BACKUP", Kind::Name, "Another server farm of this configuration"),
+                Slot("BACKUP", Kind::Named(Noun::Serverfarm), "Another server farm of this configuration"),
                 Optional(&[Word("sticky", "Clients stick to its reals, too")]),
             ]),
         ],

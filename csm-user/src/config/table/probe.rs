@@ -1,6 +1,7 @@
 //! Commands of probes.
 
 use super::{SECONDS, default, unless};
+use crate::config::Noun;
 use crate::config::command::{
     Command, Id,
     Mode::{Module, Probe},
@@ -16,7 +17,7 @@ pub(super) static APPLIED: &[Command] = &[
         Module,
         &[
             Word("probe", "Health probe"),
-            Slot("NAME", Kind::Name, "Name"),
+            Slot("NAME", Kind::Named(Noun::Probe), "Name"),
             Either(&[
                 &[Word("icmp", "Echo request")],
                 &[Word("tcp", "Connection set-up")],

@@ -1,6 +1,7 @@
 //! Commands of server farms, their reals and the pools for their clients.
 
 use super::{SECONDS, default, unless};
+use crate::config::Noun;
 use crate::config::command::{
     Command, Id,
     Mode::{Module, NamedReal, Real, Serverfarm},
@@ -16,7 +17,7 @@ pub(super) static APPLIED: &[Command] = &[
         Module,
         &[
             Word("natpool", "Addresses that clients get towards the reals"),
-            Slot("NAME", Kind::Name, "Name"),
+            Slot("NAME", Kind::Named(Noun::Natpool), "Name"),
             Either(&[
                 &[
                     Slot("FIRST", Host, "First address"),
@@ -40,7 +41,7 @@ pub(super) static APPLIED: &[Command] = &[
     Command::new(
         Id::NamedReal,
         Module,
-        &[Word("real", "An address with a name"), Slot("NAME", Kind::Name, "Name")],
+        &[Word("real", "An address with a name"), Slot("NAME", Kind::Named(Noun::NamedReal), "Name")],
         "Enters the configuration of a real that farms refer to by `real name NAME`.",
     )
     .removes_section()
@@ -58,7 +59,7 @@ pub(super) static APPLIED: &[Command] = &[
     Command::new(
         Id::Serverfarm,
         Module,
-        &[Word("serverfarm", "A group of real servers"), Slot("NAME", Kind::Name, "Name")],
+        &[Word("serverfarm", "A group of real servers"), Slot("NAME", Kind::Named(Noun::Serverfarm), "Name")],
         "Enters the configuration of a server farm.",
     )
     .removes_section()
@@ -84,7 +85,7 @@ pub(super) static APPLIED: &[Command] = &[
             Word("client", "Of the client's address"),
             Either(&[
                 &[Word("static", "As the `static` sections say of it")],
-                &[Slot("NAME", Kind::Name, "To one of a `natpool` of this configuration")],
+                &[Slot("NAME", Kind::Named(Noun::Natpool), "To one of a `natpool` of this configuration")],
             ]),
         ],
         "Gives the real an address of a pool as the source, so that its answers come back here whatever its gateway; or, for \
@@ -190,7 +191,7 @@ pub(super) static APPLIED: &[Command] = &[
     Command::new(
         Id::FarmProbe,
         Serverfarm,
-        &[Word("probe", "Check the reals"), Slot("NAME", Kind::Name, "A probe of this configuration")],
+        &[Word("probe", "Check the reals"), Slot("NAME", Kind::Named(Noun::Probe), "A probe of this configuration")],
         "Checks each real of the farm; of several probes all must succeed.",
     )
     .removes()
@@ -203,7 +204,7 @@ pub(super) static APPLIED: &[Command] = &[
             Word("real", "A real server"),
             Either(&[
                 &[Slot("ADDRESS", Kind::AnyHost, "Its address")],
-                &[Word("name", "As the module names it"), Slot("NAME", Kind::Name, "A `real` of this configuration")],
+                &[Word("name", "As the module names it"), Slot("NAME", Kind::Named(Noun::NamedReal), "A `real` of this configuration")],
             ]),
             Optional(&[Slot("PORT", SECONDS, "Its port; without, the virtual server's")]),
         ],
@@ -225,7 +226,7 @@ pub(super) static APPLIED: &[Command] = &[
         &[
             Word("health", "Check this real"),
             Word("probe", "With a probe"),
-            Slot("NAME", Kind::Name, "A probe of this configuration"),
+            Slot("NAME", Kind::Named(Noun::Probe), "A probe of this configuration"),
         ],
         "Checks the real with this probe as well as with those of its farm; all must succeed.",
     )
@@ -286,7 +287,7 @@ pub(super) static APPLIED: &[Command] = &[
             Word("real", "Another real of the farm"),
             Either(&[
                 &[Slot("ADDRESS", Kind::AnyHost, "Its address")],
-                &[Word("name", "As the module names it"), Slot("NAME", Kind::Name, "A `real` of this configuration")],
+                &[Word("name", "As the module names it"), Slot("NAME", Kind::Named(Noun::NamedReal), "A `real` of this configuration")],
             ]),
             Optional(&[Slot("PORT", SECONDS, "Its port, as its own line has it")]),
         ],

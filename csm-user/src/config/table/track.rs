@@ -1,5 +1,6 @@
 //! Commands of tracking, under `ft group`.
 
+use super::super::Noun;
 use super::super::command::{Command, Id, Mode::Ft, Print, Repeat};
 use super::super::grammar::Kind::{self, AnyHost, Host, Number};
 use super::super::grammar::Piece::{Either, Optional, Slot, Word};
@@ -99,7 +100,7 @@ pub(super) static APPLIED: &[Command] = &[
         &[
             TRACK,
             Word("serverfarm", "A server farm"),
-            Slot("NAME", Kind::Name, "Its name"),
+            Slot("NAME", Kind::Named(Noun::Serverfarm), "Its name"),
             Optional(&[
                 Word("minimum", "How many reals must be in rotation"),
                 Slot("COUNT", Number(1, 65535), "1 by default"),

@@ -1,6 +1,7 @@
 //! Commands of virtual servers.
 
 use super::{SECONDS, VLAN, default, network, unless};
+use crate::config::Noun;
 use crate::config::command::{
     Command, Id,
     Mode::{Module, Vserver},
@@ -18,7 +19,7 @@ pub(super) static APPLIED: &[Command] = &[
     Command::new(
         Id::Vserver,
         Module,
-        &[Word("vserver", "A virtual server"), Slot("NAME", Kind::Name, "Name")],
+        &[Word("vserver", "A virtual server"), Slot("NAME", Kind::Named(Noun::Vserver), "Name")],
         "Enters the configuration of a virtual server.",
     )
     .removes_section()
@@ -70,10 +71,10 @@ pub(super) static APPLIED: &[Command] = &[
         Vserver,
         &[
             Word("serverfarm", "Where connections go"),
-            Slot("NAME", Kind::Name, "A server farm of this configuration"),
+            Slot("NAME", Kind::Named(Noun::Serverfarm), "A server farm of this configuration"),
             Optional(&[
                 Word("backup", "Where they go while no real of it can have one"),
-                Slot("BACKUP", Kind::Name, "Another server farm of this configuration"),
+                Slot("BACKUP", Kind::Named(Noun::Serverfarm), "Another server farm of this configuration"),
                 Optional(&[Word("sticky", "Clients stick to its reals, too")]),
             ]),
             Optional(&[
@@ -101,7 +102,7 @@ pub(super) static APPLIED: &[Command] = &[
         Vserver,
         &[
             Word("slb-policy", "A farm for some of the clients"),
-            Slot("NAME", Kind::Name, "A policy of this configuration"),
+            Slot("NAME", Kind::Named(Noun::Policy), "A policy of this configuration"),
         ],
         "Adds a policy. The first one that is for a client names its farm; `serverfarm` serves those that none is for, and without \
          it they are refused. `sticky` keeps the clients of each policy on its own reals; `rate-limit` holds for all together.",
@@ -249,7 +250,7 @@ pub(super) static APPLIED: &[Command] = &[
     Command::new(
         Id::VserverOwner,
         Vserver,
-        &[Word("owner", "Whose it is"), Slot("NAME", Kind::Name, "An owner of this configuration")],
+        &[Word("owner", "Whose it is"), Slot("NAME", Kind::Named(Noun::Owner), "An owner of this configuration")],
         "Names the owner, whose `maxconns` holds for all its virtual servers together.",
     )
     .restores(None)
