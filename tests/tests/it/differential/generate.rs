@@ -75,7 +75,7 @@ impl Generator {
                 match self.rng.within(0..100) {
                     0..15 => self.error(&conn),
                     15..75 if conn.virtual_server().1 == scene::FTP_PORT => self.data(&conn),
-                    15..75 if conn.virtual_server().1 == scene::RTSP_PORT => self.media(&conn),
+                    15..85 if conn.virtual_server().1 == scene::RTSP_PORT => self.media(&conn),
                     _ => self.of_conn(&conn),
                 }
             }
@@ -203,7 +203,7 @@ impl Generator {
         let client = if self.rng.chance(90) { control.key.src } else { other };
         let client = (client, self.rng.pick(&[5004, 5004, 5004, 1024, 1023]));
         let port = self.rng.pick(&[6970, 6970, 6970, 1024, 1023, 54]);
-        let of_client = self.rng.chance(50);
+        let of_client = self.rng.chance(40);
         let (src, dst) = if of_client {
             (client, (control.key.dst, port))
         } else {

@@ -79,9 +79,9 @@ fn macs([a, b, c]: [[u8; 6]; 3], gateway: [u8; 6], near: [u8; 6]) -> [[u8; 6]; 5
 }
 
 /// Ports of the virtual address.
-pub(crate) const TCP: [u16; 28] = [
-    80, 80, 80, 81, 82, 82, 82, 83, 84, 85, 86, 87, 89, 90, 91, 91, 91, 21, 21, 92, 92, 92, 93, 93, 30_000,
-    1024, 554, 554,
+pub(crate) const TCP: [u16; 29] = [
+    80, 80, 80, 81, 82, 82, 82, 83, 84, 85, 86, 87, 89, 90, 91, 91, 91, 21, 21, 92, 92, 92, 93, 554, 554,
+    554, 554, 30_000, 1024,
 ];
 /// Reals and ports whose segments tell whose they are; from port 20 they open FTP's data connections themselves.
 pub(crate) const ORIGINS: [(usize, u16); 9] =
