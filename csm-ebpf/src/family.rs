@@ -40,6 +40,8 @@ pub(crate) trait Family: Address {
     const EVENT: u32;
     /// Packets, keys and entries stand in this CPU's scratch space from the start: they are too large for the stack.
     const IN_SCRATCH: bool;
+    /// Its sticky tables hold both addresses of a connection in one key.
+    const HOLDS_BOTH: bool;
     /// Index in `FAMILIES` of the host as a router.
     const ROUTER: u32;
     /// Index in `FAMILIES` of the program for what the router hands to the module.
@@ -78,6 +80,8 @@ pub(crate) trait Family: Address {
     fn proven(key: &FlowKey<Self>) -> Option<*mut FlowEntry<Self>>;
     /// An address that one host may have.
     fn is_host(self) -> bool;
+    /// Where [`Family::HOLDS_BOTH`]: as [`Address::paired`], in place.
+    fn pair_with(&mut self, other: Self);
     /// Of one link only: no router takes it on.
     fn is_of_link(self) -> bool;
     /// Takes one from the hop limit.
@@ -123,6 +127,7 @@ impl Family for u32 {
     const TOO_BIG: (u8, u8) = (3, 4);
     const EVENT: u32 = 0;
     const IN_SCRATCH: bool = false;
+    const HOLDS_BOTH: bool = false;
     const ROUTER: u32 = FAMILY_ROUTER;
     const INSIDE: u32 = FAMILY_INSIDE;
     const OPEN: u32 = FAMILY_OPEN;
@@ -158,6 +163,9 @@ impl Family for u32 {
     fn proven(key: &FlowKey) -> Option<*mut FlowEntry> {
         maps::FLOWS.get_ptr_mut(key.wide())
     }
+
+    #[inline(always)]
+    fn pair_with(&mut self, _: Self) {}
 
     /// Not of "this network", loopback, multicast or reserved (RFC 6890).
     #[inline(always)]
@@ -232,6 +240,7 @@ impl Family for V6 {
     const TOO_BIG: (u8, u8) = (2, 0);
     const EVENT: u32 = EVENT_V6;
     const IN_SCRATCH: bool = true;
+    const HOLDS_BOTH: bool = true;
     const ROUTER: u32 = FAMILY_V6_ROUTER;
     const INSIDE: u32 = FAMILY_V6_INSIDE;
     const OPEN: u32 = FAMILY_V6_OPEN;
@@ -272,6 +281,11 @@ impl Family for V6 {
     fn is_host(self) -> bool {
         // The inherent method.
         V6::is_host(self)
+    }
+
+    #[inline(always)]
+    fn pair_with(&mut self, other: Self) {
+        (self.0[2], self.0[3]) = (other.0[0], other.0[1]);
     }
 
     #[inline(always)]

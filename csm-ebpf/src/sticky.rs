@@ -21,17 +21,22 @@ const SECOND_NS: u64 = 1_000_000_000;
 fn key<A: Family>(vserver: &Vserver<A>, ends: Ends<'_, A>) -> StickyKey<A> {
     let Ends { client_be, virtual_be } = ends;
     let by_destination = vserver.flags & VSERVER_STICKY_DESTINATION != 0;
+    let mask_be = vserver.sticky_mask_be;
     let address_be = *if by_destination { virtual_be } else { client_be };
-    StickyKey { group: vserver.sticky_group, client_be: address_be.masked(vserver.sticky_mask_be) }
+    let mut key = StickyKey { group: vserver.sticky_group, client_be: address_be.masked(mask_be) };
+    if A::HOLDS_BOTH && vserver.flags & VSERVER_STICKY_BOTH != 0 {
+        key.client_be.pair_with(virtual_be.masked(mask_be));
+    }
+    key
 }
 
-/// The key of connections between `ends` if they are sticky by both addresses: the IPv6 tables have room for that.
+/// The key of IPv4 connections between `ends` if they are sticky by both addresses: the IPv6 tables have room for that. Those of IPv6
+/// have theirs by [`key`].
 #[inline(always)]
 fn pair<A: Family>(vserver: &Vserver<A>, ends: Ends<'_, A>) -> Option<StickyKey<V6>> {
-    let by_both = vserver.flags & VSERVER_STICKY_BOTH != 0;
-    let pair =
-        || service::pair(vserver.sticky_group, *ends.client_be, *ends.virtual_be, vserver.sticky_mask_be);
-    by_both.then(pair)
+    let apart = !A::HOLDS_BOTH && vserver.flags & VSERVER_STICKY_BOTH != 0;
+    let Ends { client_be, virtual_be } = ends;
+    apart.then(|| service::pair(vserver.sticky_group, *client_be, *virtual_be, vserver.sticky_mask_be))
 }
 
 /// Both addresses that a client's packets have, network order.
@@ -156,8 +161,9 @@ fn is_fixed<A: Family>(vserver: &Vserver<A>, flow: &FlowKey<A>) -> bool {
     entry.is_some_and(StickyEntry::is_fixed)
 }
 
-/// A connection is in use by the client's packet with key `flow`: the timer starts anew.
-#[inline(always)]
+/// A connection is in use by the client's packet with key `flow`: the timer starts anew. Once a second, and on a stack of its own: the
+/// caller's is full.
+#[inline(never)]
 pub(crate) fn touch<A: Family>(flow: &FlowKey<A>, connection: &FlowEntry<A>, now_ns: u64) {
     let Some(vserver) = sticky_vserver(connection) else { return };
     let entry = match pair(vserver, Ends::of(flow)) {
