@@ -13,6 +13,9 @@ use super::super::token::Span;
 use super::{Checker, family};
 use crate::model::{Family, Predictor, Protocol, Service, Virtual, VlanId, Vserver};
 
+/// RFC 2326, section 3.2; no word of the language stands for it.
+const RTSP_PORT: u16 = 554;
+
 /// Checks `virtual` of one virtual server.
 pub(super) fn virtual_server(checker: &mut Checker<'_>, vserver: &Vserver, section: &Section, to: &Virtual) {
     let place = checker.tree.place(section, Id::Virtual, "ADDRESS");
@@ -25,6 +28,10 @@ pub(super) fn virtual_server(checker: &mut Checker<'_>, vserver: &Vserver, secti
     if to.protocol == Protocol::TCP && !to.follows() && service::port("ftp") == Some(to.port) {
         let message = "FTP's data connections are not followed: only the control connection is balanced";
         checker.warning(port, message, "add `service ftp`");
+    }
+    if to.protocol == Protocol::TCP && !to.follows() && to.port == RTSP_PORT {
+        let message = "RTSP's media by UDP are not followed: only the control connection is balanced";
+        checker.warning(port, message, "add `service rtsp`");
     }
     if let Some(word) = to.service.word() {
         followed(checker, vserver, section, (to, word));

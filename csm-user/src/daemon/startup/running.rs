@@ -82,13 +82,16 @@ impl Running {
         };
         let (ft, replication) = pair.unzip();
         drop(haste);
-        let Attached { mut undo, ports, specs, macs, drain, tracer, .. } = attached;
-        drain.hold(0).map_err(map_step())?;
-        let tracer = tracer.unwrap_or_else(|| attached::tracer(&mut undo.dataplane));
+        attached.drain.hold(0).map_err(map_step())?;
+        let tracer = attached.tracer.take();
+        let tracer = tracer.unwrap_or_else(|| attached::tracer(&mut attached.undo.dataplane));
+        let (specs, dataplane) = (&attached.specs, &attached.undo.dataplane);
+        let standby = standby::start(&config, specs, dataplane)?;
+        let macs = Macs::start(&config, specs, dataplane, std::mem::take(&mut attached.macs))?;
+        let (track, tracked_links) = tracking::start(&config, specs)?;
+        // Taken apart only when nothing can fail any more: until then what was begun last is undone first.
+        let Attached { undo, ports, drain, .. } = attached;
         let dataplane = &undo.dataplane;
-        let standby = standby::start(&config, &specs, dataplane)?;
-        let macs = Macs::start(&config, &specs, dataplane, macs)?;
-        let (track, tracked_links) = tracking::start(&config, &specs)?;
         let Planned {
             counters,
             table,
