@@ -189,10 +189,12 @@ impl Election {
             (S::Active, W::Left) => {}
 
             (S::RelayOut, W::Asks) if message.term >= own_term => match self.wanted() {
-                // It never came by the yield, and holds its replica for lost: the newest table is still here. A heartbeat does not say
-                // that: the yield may be on its way.
-                Some(reason) if self.keeper && !message.complete && message.kind == Kind::Elect => {
-                    self.ask(reason, effects);
+                // It never came by the yield, and holds its replica for lost: the newest table is still here. Only its request moves this
+                // node, since a heartbeat may have crossed the yield; but neither is given the role once more.
+                Some(reason) if self.keeper && !message.complete => {
+                    if message.kind == Kind::Elect {
+                        self.ask(reason, effects);
+                    }
                 }
                 _ => self.yield_role(effects),
             },
