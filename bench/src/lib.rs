@@ -126,6 +126,7 @@ fn vserver(index: u32) -> Vserver {
         pending: Duration::from_secs(30),
         sticky: Some(Sticky { minutes: 30, group: 0, bits: 32, bits6: 128, address: StickyAddress::Source }),
         replicate_connection: true,
+        reverse_sticky: None,
         replicate_sticky: true,
         inservice: true,
     }

@@ -16,6 +16,10 @@ pub const ORIGINS_MAX: u32 = 32768;
 pub const RING_SLOTS: u32 = 1024;
 /// Reals that `predictor leastconns` compares for one connection; of a larger farm other ones each time.
 pub const LEAST_COMPARED: u32 = 32;
+/// Numbers of sticky groups that virtual servers share, and 0.
+pub const STICKY_GROUPS: u32 = 256;
+/// Reals of a sticky group among which `reverse-sticky` looks for the one that a connection came in by.
+pub const REVERSE_REALS_MAX: u32 = 32;
 /// Next hops: gateways, reals, hosts on connected networks.
 pub const NEXTHOPS_MAX: u32 = 65536;
 /// Ports and VLANs of trunks, the kernel's end of each included.

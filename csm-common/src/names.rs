@@ -135,6 +135,10 @@ pub const DIRECT: &str = "DIRECT";
 pub const STICKY: &str = "STICKY";
 /// Sticky entries of clients whose handshake is not proven yet, same types; evicts the least recently used.
 pub const EMBRYONIC_STICKY: &str = "EMBRYONIC_STICKY";
+/// [`crate::service::Reverse`] by sticky group.
+pub const REVERSES: &str = "REVERSES";
+/// [`REVERSES`] of IPv6.
+pub const REVERSES6: &str = "REVERSES6";
 /// Ring buffer of [`crate::event::Record`].
 pub const EVENTS: &str = "EVENTS";
 /// One [`crate::event::Drain`].

@@ -118,9 +118,28 @@ pub struct Vserver<A: Address = u32> {
     pub owner: u32,
     /// `maxconns` of that owner, of all its virtual servers together; 0: no limit, and they are not counted.
     pub owner_max_conns: u32,
+    /// `reverse-sticky`: the sticky group, 1–255, and element of `REVERSES`; 0: none.
+    pub reverse: u32,
 }
-crate::map_type!(Vserver, 92);
-crate::map_type!(Vserver<V6>, 128);
+crate::map_type!(Vserver, 96);
+crate::map_type!(Vserver<V6>, 132);
+
+/// Element of `REVERSES` by sticky group: how connections that came in by one of its reals are entered for those that go the other way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Reverse<A: Address = u32> {
+    /// As [`Vserver::sticky_mask_be`] of those who stick by the group.
+    pub mask_be: A,
+    /// Of `VSERVER_STICKY_*` bits those that say by which address.
+    pub flags: u32,
+    /// Life of an entry, seconds; 0: nobody uses the group.
+    pub life_s: u32,
+    /// Reals that follow.
+    pub count: u32,
+    /// The reals that clients of the group stick to.
+    pub reals: [u32; crate::limits::REVERSE_REALS_MAX as usize],
+}
+crate::map_type!(both Reverse, 144, 156);
 
 /// Element of `PLACES` and `PLACE_BASES` for the connections of a virtual server: `number` is its own, or that of one of its policies.
 #[inline(always)]

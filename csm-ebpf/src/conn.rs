@@ -14,7 +14,7 @@ use crate::open::End;
 use crate::packet::{Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use crate::predictor::Pick;
 use crate::transition::{self, Next};
-use crate::{Outcome, counter, event, forward as out, fragment, reset, rewrite, sticky};
+use crate::{Outcome, counter, event, forward as out, fragment, reset, reverse, rewrite, sticky};
 
 /// `last_seen` is written at most this often, so that a busy connection's entry stays clean in every cache.
 pub(crate) const TOUCH_NS: u64 = 1_000_000_000;
@@ -98,6 +98,7 @@ fn touch<A: Family>(packet: &Packet<A>, entry: &mut FlowEntry<A>) {
         let _ = transition::unset_flag(entry, FLAG_REPLICA);
         if entry.flags & FLAG_FORWARD != 0 && entry.vserver != NONE {
             sticky::touch(&packet.key, entry, packet.now_ns);
+            reverse::touch(entry, packet.now_ns);
         }
     }
 }
@@ -129,6 +130,10 @@ pub(crate) struct Draft<A: Address> {
     /// Pool that the source is to be taken from; 0: none.
     pub(crate) pool: u32,
     pub(crate) pick: Pick,
+    /// Sticky group of the virtual server's `reverse-sticky`; 0: none.
+    pub(crate) reverse: u32,
+    /// The real of that group by which the packet came in, or [`NONE`].
+    pub(crate) via: u32,
 }
 
 /// A packet that begins or ends something, or has no entry in the established table.
@@ -198,8 +203,13 @@ fn standing<A: Family>(cold: &Cold<A>, predecessor: *mut u32) -> Result<Option<*
             Ok(Some(entry))
         }
         // The half-open entry is gone and may be another connection's by now.
-        Next::Proven => {
+        next @ (Next::Promoted | Next::Proven) => {
             let entry = A::flows().get_ptr_mut(&packet.key).ok_or(Reason::DropNoConnection)?;
+            if matches!(next, Next::Promoted) {
+                // Its way back first: the peer enters the connection by that. SAFETY: as above, read only.
+                reverse::prove(unsafe { &*entry }, packet.now_ns);
+                transition::tell(packet, entry);
+            }
             // The segment that proves a handshake may be the client's last one, too.
             if packet.flags & TCP_FIN != 0 {
                 transition::proven(packet, entry);

@@ -13,7 +13,7 @@ use csm_common::names::{
 use csm_common::net::{self, AddressKey, NextHop, Route, RouterRoute, Tunnel};
 use csm_common::rate::RateKey;
 use csm_common::service::{
-    ClientKey, Match, Networks, Origin, Pool, Real, StickyEntry, StickyKey, Vserver, VserverKey,
+    ClientKey, Match, Networks, Origin, Pool, Real, Reverse, StickyEntry, StickyKey, Vserver, VserverKey,
 };
 
 use crate::conn::Cold;
@@ -68,6 +68,7 @@ pub(crate) trait Family: Address {
     fn statics() -> &'static LpmTrie<Self, u32>;
     fn vservers() -> &'static Array<Vserver<Self>>;
     fn reals() -> &'static Array<Real<Self>>;
+    fn reverses() -> &'static Array<Reverse<Self>>;
     fn origins() -> &'static HashMap<VserverKey<Self>, Origin<Self>>;
     fn cold() -> &'static PerCpuArray<Cold<Self>>;
     fn flows() -> &'static HashMap<FlowKey<Self>, FlowEntry<Self>>;
@@ -150,6 +151,7 @@ impl Family for u32 {
         statics -> STATICS: LpmTrie<Self, u32>;
         vservers -> VSERVERS: Array<Vserver<Self>>;
         reals -> REALS: Array<Real<Self>>;
+        reverses -> REVERSES: Array<Reverse<Self>>;
         origins -> ORIGINS: HashMap<VserverKey<Self>, Origin<Self>>;
         cold -> COLD: PerCpuArray<Cold<Self>>;
         flows -> FLOWS: HashMap<FlowKey<Self>, FlowEntry<Self>>;
@@ -263,6 +265,7 @@ impl Family for V6 {
         statics -> STATICS6: LpmTrie<Self, u32>;
         vservers -> VSERVERS6: Array<Vserver<Self>>;
         reals -> REALS6: Array<Real<Self>>;
+        reverses -> REVERSES6: Array<Reverse<Self>>;
         origins -> ORIGINS6: HashMap<VserverKey<Self>, Origin<Self>>;
         cold -> COLD6: PerCpuArray<Cold<Self>>;
         flows -> FLOWS6: HashMap<FlowKey<Self>, FlowEntry<Self>>;

@@ -40,6 +40,7 @@ mod rate;
 mod rebuild;
 mod relay;
 mod reset;
+mod reverse;
 mod rewrite;
 mod room;
 mod router;

@@ -18,8 +18,8 @@ use csm_common::net::{
 };
 use csm_common::rate::{RateKey, Refused};
 use csm_common::service::{
-    ClientKey, Match, Networks, Origin, Pool, Real, Settings, StickyEntry, StickyKey, Vserver, VserverKey,
-    share_slot,
+    ClientKey, Match, Networks, Origin, Pool, Real, Reverse, Settings, StickyEntry, StickyKey, Vserver,
+    VserverKey, share_slot,
 };
 
 use csm_common::trace::Filter;
@@ -138,6 +138,8 @@ pub(crate) static STICKY: HashMap<StickyKey, StickyEntry> = HashMap::with_max_en
 pub(crate) static EMBRYONIC_STICKY: LruHashMap<StickyKey, StickyEntry> =
     LruHashMap::with_max_entries(limits::EMBRYONIC_MAX, 0);
 #[map]
+pub(crate) static REVERSES: Array<Reverse> = Array::with_max_entries(limits::STICKY_GROUPS, 0);
+#[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING_BYTES, 0);
 #[map]
 pub(crate) static DRAIN: Array<Drain> = Array::with_max_entries(1, 0);
@@ -247,3 +249,5 @@ pub(crate) static STICKY6: HashMap<StickyKey<V6>, StickyEntry> =
 #[map]
 pub(crate) static EMBRYONIC_STICKY6: LruHashMap<StickyKey<V6>, StickyEntry> =
     LruHashMap::with_max_entries(limits::EMBRYONIC_MAX, 0);
+#[map]
+pub(crate) static REVERSES6: Array<Reverse<V6>> = Array::with_max_entries(limits::STICKY_GROUPS, 0);

@@ -22,8 +22,8 @@ use crate::predictor::Pick;
 use crate::sticky::Ends;
 use crate::trace::{self, Told};
 use crate::{
-    drain, end, event, forward as out, ftp, maps, nat, predictor, rate, rebuild, room, router, sticky,
-    transition, vserver,
+    drain, end, event, forward as out, ftp, maps, nat, predictor, rate, rebuild, reverse, room, router,
+    sticky, transition, vserver,
 };
 
 /// What is known of a frame besides its packet, for a program that is called later.
@@ -85,7 +85,7 @@ fn run<A: Told>(ctx: &XdpContext) -> u32 {
 /// Opens the connection of the packet that another program has walked to here, and sends the packet on.
 #[inline(never)]
 fn open<A: Family>(ctx: &XdpContext, cold: &mut Cold<A>) -> Reason {
-    if let Err(reason) = create(cold) {
+    if let Err(reason) = create(ctx, cold) {
         return reason;
     }
     match A::embryonic().get_ptr_mut(&cold.packet.key) {
@@ -97,7 +97,7 @@ fn open<A: Family>(ctx: &XdpContext, cold: &mut Cold<A>) -> Reason {
 /// Makes the half-open pair for a packet that has none. What one step finds the next one reads from the draft, so the verifier
 /// walks each step once and not once for each way to it.
 #[inline(always)]
-fn create<A: Family>(cold: &mut Cold<A>) -> Result<(), Reason> {
+fn create<A: Family>(ctx: &XdpContext, cold: &mut Cold<A>) -> Result<(), Reason> {
     begin(cold);
     let Cold { packet, draft, .. } = cold;
     draft_connection(packet, draft)?;
@@ -106,6 +106,15 @@ fn create<A: Family>(cold: &mut Cold<A>) -> Result<(), Reason> {
     if unsafe { sought.read_volatile() } != NONE {
         choose(&packet.key, draft)?;
         to_real(packet, draft)?;
+    }
+    let by_sender = &raw const draft.reverse;
+    // SAFETY: as above.
+    if unsafe { by_sender.read_volatile() } != 0
+        && draft.local.flags & FLAG_REBUILT == 0
+        && let Err(reason) = reverse::way_back(ctx, packet, draft)
+    {
+        give_back(draft);
+        return Err(reason);
     }
     let made = matches!(insert(draft)?, Pair::Made);
     // What a server's packet says of the connection counts, whichever CPU was first.
@@ -140,6 +149,8 @@ fn begin<A: Family>(cold: &mut Cold<A>) {
     draft.local = Local { to_server: 0, to_client: 0, now_ns: packet.now_ns, flags: 0, mark: 0 };
     draft.pool = 0;
     draft.pick.number = NONE;
+    draft.reverse = 0;
+    draft.via = NONE;
 }
 
 /// Decides on all but the real server.
@@ -191,6 +202,7 @@ fn settle<A: Family>(packet: &Packet<A>, draft: &Draft<A>) {
     if early && vserver.flags & VSERVER_HANDSHAKES != 0 && packet.key.proto == PROTO_TCP {
         event::opened(packet, &draft.connection);
     }
+    reverse::choose(draft, packet.now_ns);
     if draft.connection.real != NONE {
         sticky::choose(vserver, Ends::of(&packet.key), draft.connection.real, packet.now_ns);
     }
@@ -217,7 +229,10 @@ fn balance<A: Family>(packet: &Packet<A>, number: u32, draft: &mut Draft<A>) -> 
     if replicates && packet.key.proto == PROTO_TCP && drain::is_stalled(packet.now_ns) {
         return Err(Reason::DropStalled);
     }
-    draft.local.to_client = way_back(packet)?;
+    draft.reverse = vserver.reverse;
+    if vserver.reverse == 0 {
+        draft.local.to_client = way_back(packet)?;
+    }
     rate::admit(packet, number, vserver)?;
     draft.local.flags = replicated(vserver);
     draft.local.mark = vserver.mark;
@@ -381,7 +396,7 @@ fn route<A: Family>(packet: &Packet<A>, draft: &mut Draft<A>) -> Result<(), Reas
 /// Next hop back to the source of a first packet. It leads out of the VLAN that the packet came in on: what a server
 /// answers to a forged source on another VLAN would hit who never asked, and no entry would fit the answer.
 #[inline(always)]
-fn way_back<A: Family>(packet: &Packet<A>) -> Result<u32, Reason> {
+pub(crate) fn way_back<A: Family>(packet: &Packet<A>) -> Result<u32, Reason> {
     let key = &packet.key;
     if !key.src_be.is_host() || is_ours(key.src_be, key.vlan) {
         return Err(Reason::DropSource);

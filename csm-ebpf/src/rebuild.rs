@@ -17,7 +17,7 @@ use csm_common::service::{
 use crate::conn::Draft;
 use crate::family::Family;
 use crate::packet::{PROTO_TCP, Packet, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
-use crate::{forward, nat, vserver};
+use crate::{forward, nat, reverse as turned, vserver};
 
 /// Drafts the connection of a server's segment to the client side, which `route` leads to.
 #[inline(always)]
@@ -49,6 +49,8 @@ pub(crate) fn from_server<A: Family>(
     draft.connection.vserver = number;
     let replicate = if vserver.flags & VSERVER_REPLICATE == 0 { 0 } else { FLAG_REPLICATE };
     draft.local.to_client = forward::resolve(route, key.dst_be)?;
+    draft.reverse = vserver.reverse;
+    turned::known(draft);
     draft.local.flags = FLAG_REBUILT | replicate;
     draft.local.mark = vserver.mark;
     make_way(&draft.connection);

@@ -17,14 +17,32 @@ use crate::{counter, event, maps};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
+/// What sticks in a group, and by what of its addresses.
+#[derive(Clone, Copy)]
+pub(crate) struct Rule<'a, A> {
+    /// As [`Vserver::sticky_group`].
+    pub(crate) group: u32,
+    /// `VSERVER_STICKY_*` bits.
+    pub(crate) flags: u32,
+    /// What of an address counts.
+    pub(crate) mask_be: &'a A,
+}
+
+impl<'a, A: Family> Rule<'a, A> {
+    #[inline(always)]
+    const fn of(vserver: &'a Vserver<A>) -> Self {
+        Self { group: vserver.sticky_group, flags: vserver.flags, mask_be: &vserver.sticky_mask_be }
+    }
+}
+
 #[inline(always)]
-fn key<A: Family>(vserver: &Vserver<A>, ends: Ends<'_, A>) -> StickyKey<A> {
+pub(crate) fn key<A: Family>(rule: Rule<'_, A>, ends: Ends<'_, A>) -> StickyKey<A> {
     let Ends { client_be, virtual_be } = ends;
-    let by_destination = vserver.flags & VSERVER_STICKY_DESTINATION != 0;
-    let mask_be = vserver.sticky_mask_be;
+    let by_destination = rule.flags & VSERVER_STICKY_DESTINATION != 0;
+    let mask_be = *rule.mask_be;
     let address_be = *if by_destination { virtual_be } else { client_be };
-    let mut key = StickyKey { group: vserver.sticky_group, client_be: address_be.masked(mask_be) };
-    if A::HOLDS_BOTH && vserver.flags & VSERVER_STICKY_BOTH != 0 {
+    let mut key = StickyKey { group: rule.group, client_be: address_be.masked(mask_be) };
+    if A::HOLDS_BOTH && rule.flags & VSERVER_STICKY_BOTH != 0 {
         key.client_be.pair_with(virtual_be.masked(mask_be));
     }
     key
@@ -33,10 +51,10 @@ fn key<A: Family>(vserver: &Vserver<A>, ends: Ends<'_, A>) -> StickyKey<A> {
 /// The key of IPv4 connections between `ends` if they are sticky by both addresses: the IPv6 tables have room for that. Those of IPv6
 /// have theirs by [`key`].
 #[inline(always)]
-fn pair<A: Family>(vserver: &Vserver<A>, ends: Ends<'_, A>) -> Option<StickyKey<V6>> {
-    let apart = !A::HOLDS_BOTH && vserver.flags & VSERVER_STICKY_BOTH != 0;
+pub(crate) fn pair<A: Family>(rule: Rule<'_, A>, ends: Ends<'_, A>) -> Option<StickyKey<V6>> {
+    let apart = !A::HOLDS_BOTH && rule.flags & VSERVER_STICKY_BOTH != 0;
     let Ends { client_be, virtual_be } = ends;
-    apart.then(|| service::pair(vserver.sticky_group, *client_be, *virtual_be, vserver.sticky_mask_be))
+    apart.then(|| service::pair(rule.group, *client_be, *virtual_be, *rule.mask_be))
 }
 
 /// Both addresses that a client's packets have, network order.
@@ -67,17 +85,26 @@ pub(crate) fn find<A: Family>(
     if vserver.sticky_s == 0 {
         return None;
     }
+    let (proven, half_open) = entries(Rule::of(vserver), ends);
+    usable(proven, vserver, now_ns, draining).or_else(|| usable(half_open, vserver, now_ns, draining))
+}
+
+/// What stands for connections between `ends`: by a proven one, and by one whose handshake is under way.
+#[inline(always)]
+pub(crate) fn entries<A: Family>(
+    rule: Rule<'_, A>,
+    ends: Ends<'_, A>,
+) -> (Option<&'static StickyEntry>, Option<&'static StickyEntry>) {
     // SAFETY: an entry that is replaced meanwhile still names a real that its client was sent to.
-    let (proven, half_open) = unsafe {
-        match pair(vserver, ends) {
+    unsafe {
+        match pair(rule, ends) {
             Some(key) => (V6::sticky().get(key), V6::embryonic_sticky().get(key)),
             None => {
-                let key = key(vserver, ends);
+                let key = key(rule, ends);
                 (A::sticky().get(key), A::embryonic_sticky().get(key))
             }
         }
-    };
-    usable(proven, vserver, now_ns, draining).or_else(|| usable(half_open, vserver, now_ns, draining))
+    }
 }
 
 #[inline(always)]
@@ -114,12 +141,18 @@ fn sticks<A: Family>(vserver: &Vserver<A>, real: u32) -> bool {
 pub(crate) fn choose<A: Family>(vserver: &Vserver<A>, ends: Ends<'_, A>, real: u32, now_ns: u64) {
     if vserver.sticky_s != 0 && sticks(vserver, real) {
         let entry = StickyEntry { last_used_ns: now_ns, life_s: vserver.sticky_s, real };
-        // Without room the client is only not sticky yet.
-        let _ = match pair(vserver, ends) {
-            Some(key) => V6::embryonic_sticky().insert(key, entry, u64::from(BPF_ANY)),
-            None => A::embryonic_sticky().insert(key(vserver, ends), entry, u64::from(BPF_ANY)),
-        };
+        note(Rule::of(vserver), ends, entry);
     }
+}
+
+/// Enters a choice that no connection has proven yet.
+#[inline(always)]
+pub(crate) fn note<A: Family>(rule: Rule<'_, A>, ends: Ends<'_, A>, entry: StickyEntry) {
+    // Without room the client is only not sticky yet.
+    let _ = match pair(rule, ends) {
+        Some(key) => V6::embryonic_sticky().insert(key, entry, u64::from(BPF_ANY)),
+        None => A::embryonic_sticky().insert(key(rule, ends), entry, u64::from(BPF_ANY)),
+    };
 }
 
 /// A connection was proven by the client's packet with key `flow`: it sticks to its real from now on.
@@ -129,18 +162,19 @@ pub(crate) fn prove<A: Family>(flow: &FlowKey<A>, connection: &FlowEntry<A>, now
     if !sticks(vserver, connection.real) {
         return;
     }
-    if vserver.flags & VSERVER_STICKY_STATICS != 0 && is_fixed(vserver, flow) {
+    let rule = Rule::of(vserver);
+    if is_fixed(rule, Ends::of(flow)) {
         return;
     }
     let entry = StickyEntry { last_used_ns: now_ns, life_s: vserver.sticky_s, real: connection.real };
-    match pair(vserver, Ends::of(flow)) {
+    match pair(rule, Ends::of(flow)) {
         Some(key) => enter(key, entry),
-        None => enter(key(vserver, Ends::of(flow)), entry),
+        None => enter(key(rule, Ends::of(flow)), entry),
     }
 }
 
 #[inline(always)]
-fn enter<A: Family>(key: StickyKey<A>, entry: StickyEntry) {
+pub(crate) fn enter<A: Family>(key: StickyKey<A>, entry: StickyEntry) {
     if A::sticky().insert(key, entry, u64::from(BPF_ANY)).is_err() {
         return counter::lost(Lost::Sticky);
     }
@@ -148,17 +182,10 @@ fn enter<A: Family>(key: StickyKey<A>, entry: StickyEntry) {
     event::sticky(key, entry);
 }
 
-/// Whether connections like that of `flow` have their real by configuration. On a stack of its own: the caller's is full.
-#[inline(never)]
-fn is_fixed<A: Family>(vserver: &Vserver<A>, flow: &FlowKey<A>) -> bool {
-    // SAFETY: what replaces it meanwhile is of the configuration as well, or takes its place.
-    let entry = unsafe {
-        match pair(vserver, Ends::of(flow)) {
-            Some(key) => V6::sticky().get(key),
-            None => A::sticky().get(key(vserver, Ends::of(flow))),
-        }
-    };
-    entry.is_some_and(StickyEntry::is_fixed)
+/// Whether connections between `ends` have their real by configuration.
+#[inline(always)]
+pub(crate) fn is_fixed<A: Family>(rule: Rule<'_, A>, ends: Ends<'_, A>) -> bool {
+    rule.flags & VSERVER_STICKY_STATICS != 0 && entries(rule, ends).0.is_some_and(StickyEntry::is_fixed)
 }
 
 /// A connection is in use by the client's packet with key `flow`: the timer starts anew. Once a second, and on a stack of its own: the
@@ -166,9 +193,15 @@ fn is_fixed<A: Family>(vserver: &Vserver<A>, flow: &FlowKey<A>) -> bool {
 #[inline(never)]
 pub(crate) fn touch<A: Family>(flow: &FlowKey<A>, connection: &FlowEntry<A>, now_ns: u64) {
     let Some(vserver) = sticky_vserver(connection) else { return };
-    let entry = match pair(vserver, Ends::of(flow)) {
+    renew(Rule::of(vserver), Ends::of(flow), now_ns);
+}
+
+/// The timer of the entry for connections between `ends` starts anew.
+#[inline(always)]
+pub(crate) fn renew<A: Family>(rule: Rule<'_, A>, ends: Ends<'_, A>, now_ns: u64) {
+    let entry = match pair(rule, ends) {
         Some(key) => V6::sticky().get_ptr_mut(key),
-        None => A::sticky().get_ptr_mut(key(vserver, Ends::of(flow))),
+        None => A::sticky().get_ptr_mut(key(rule, ends)),
     };
     if let Some(entry) = entry {
         // SAFETY: one aligned store; of several CPUs any may be last.

@@ -28,7 +28,9 @@ pub(crate) enum Next {
     Stays,
     /// So, too, and with it the server has answered one whose handshake the peer is told of.
     Answered,
-    /// Proven: the packet goes by the entry in the established table.
+    /// Proven by this packet: it goes by the entry in the established table.
+    Promoted,
+    /// Proven by another CPU: so does it.
     Proven,
     /// Finished or incomplete, and removed: the packet is a first one.
     Absent,
@@ -350,9 +352,17 @@ fn promote<A: Family>(
         return Next::Drop(reason);
     }
     counter::connection(entry.vserver, entry.real);
-    event::connection(EVENT_CONNECTION, entry.connection(&packet.key));
-    sticky::prove(&packet.key, entry, packet.now_ns);
     let _ = A::embryonic().remove(twin_key);
     let _ = A::embryonic().remove(&packet.key);
-    Next::Proven
+    Next::Promoted
+}
+
+/// Tells of the connection whose client's direction this packet has just brought to `entry` of the established table, and enters what sticks by
+/// it. On a stack of its own: that of its caller's other calls is not to be added to it.
+#[inline(never)]
+pub(crate) fn tell<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>) {
+    // SAFETY: see `conn::forward`; read only.
+    let entry = unsafe { &*entry };
+    event::connection(EVENT_CONNECTION, entry.connection(&packet.key));
+    sticky::prove(&packet.key, entry, packet.now_ns);
 }

@@ -200,6 +200,9 @@ pub struct VserverReply {
     pub replicate: Replicate,
     /// `sticky`.
     pub sticky: Option<StickyRule>,
+    /// `reverse-sticky`: the sticky group that its connections are entered in for those of the other direction.
+    #[serde(default)]
+    pub reverse_sticky: Option<u8>,
     /// Proven connections in this node's table, by the last walk over it; `None`: not walked yet.
     pub connections: Option<u64>,
     /// Connections proven by this node since its start.

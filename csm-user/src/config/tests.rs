@@ -45,9 +45,15 @@ fn golden(name: &str, text: &str) -> Outcome {
 
 #[test]
 fn the_lab_configurations_are_accepted_without_a_word() {
-    for name in
-        ["figure-7-1-a.cfg", "figure-7-1-b.cfg", "bridge.cfg", "services.cfg", "probes.cfg", "policies.cfg"]
-    {
+    for name in [
+        "figure-7-1-a.cfg",
+        "figure-7-1-b.cfg",
+        "bridge.cfg",
+        "services.cfg",
+        "probes.cfg",
+        "policies.cfg",
+        "firewalls.cfg",
+    ] {
         let text = read(name);
         let outcome = check(name, &text, &host());
         assert_eq!(render(name, &text, &outcome.diagnostics), "", "{name}");

@@ -10,8 +10,6 @@ use super::grammar::Piece::{Either, Optional, Rest, Slot, Word};
 use super::table::VLAN;
 
 const LAYER_7: &str = "it works on layer 7; this balancer works on layers 3 and 4";
-const FIREWALLS: &str =
-    "answers go back by the routes here, not by the firewall that their connection came in by";
 const DROP: &str = "remove the line";
 const HOST_SYSTEM: &str = "it does nothing on Linux";
 const CONFIGURE: &str = "a command of the privileged mode does nothing in a configuration";
@@ -160,7 +158,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
         &[Word("persistent", ""), Word("rebalance", "")],
         Effect::Note("it has no effect on a virtual server of layer 4"),
     ),
-    Command::refused(Vserver, &[Word("reverse-sticky", ""), Rest], FIREWALLS, DROP),
     Command::refused(Vserver, &[Word("parse-length", ""), Rest], LAYER_7, DROP),
     Command::refused(Vserver, &[Word("url-hash", ""), Rest], LAYER_7, DROP),
     Command::refused(
@@ -173,7 +170,6 @@ pub(super) static UNSUPPORTED: &[Command] = &[
     // Fault tolerance.
     // Sections of the CSM that are refused by name.
     Command::refused(Module, &[Word("map", ""), Rest], LAYER_7, DROP).opens(Mode::Refused),
-    Command::refused(Mode::Policy, &[Word("reverse-sticky", ""), Rest], FIREWALLS, DROP),
     Command::refused(Mode::Policy, &[Word("url-map", ""), Rest], LAYER_7, DROP),
     Command::refused(Mode::Policy, &[Word("cookie-map", ""), Rest], LAYER_7, DROP),
     Command::refused(Mode::Policy, &[Word("header-map", ""), Rest], LAYER_7, DROP),

@@ -292,6 +292,7 @@ impl Node {
                 connection: vserver.replicate_connection,
                 sticky: vserver.replicate_sticky,
             },
+            reverse_sticky: vserver.reverse_sticky,
             sticky: vserver.sticky.map(|sticky| config.sticky_in_force(sticky)).map(|sticky| StickyRule {
                 minutes: sticky.minutes,
                 group: sticky.group,

@@ -31,6 +31,7 @@ pub(super) fn of(node: &Node, config: &Config, vserver: &Vserver) -> Result<Vec<
             serverfarm: face.vserver.serverfarm.as_ref().map(ToString::to_string),
             backup,
             sticky_group: face.policy.and_then(|policy| policy.sticky_group),
+            reverse_sticky: face.vserver.reverse_sticky,
             dscp: face.policy.and_then(|policy| policy.dscp),
             refused: RefusedReply {
                 rate_limit: refused.rate,

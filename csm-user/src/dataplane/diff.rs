@@ -9,7 +9,7 @@ use std::hash::Hash;
 
 use csm_common::net::{Address, AddressKey, Route};
 use csm_common::service::{
-    ClientPrefix, Match, Networks, Origin, Pool, Real, StickyKey, VSERVER_REPLICATE,
+    ClientPrefix, Match, Networks, Origin, Pool, Real, Reverse, StickyKey, VSERVER_REPLICATE,
     VSERVER_REPLICATE_STICKY, VSERVER_UNIDIRECTIONAL, Vserver, VserverKey,
 };
 use ipnet::IpNet;
@@ -63,6 +63,8 @@ pub enum Operation<A: Wire = u32> {
     SetSticky(StickyKey<A>, u32),
     /// Removes an entry of the configuration from `STICKY`.
     RemoveSticky(StickyKey<A>),
+    /// Writes an element of `REVERSES`.
+    SetReverse(u32, Reverse<A>),
     /// Writes to `ORIGINS`.
     SetOrigin(VserverKey<A>, Origin<A>),
 }
@@ -84,6 +86,11 @@ pub fn diff<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operat
     for (&number, &real) in &desired.reals {
         if current.reals.get(&number) != Some(&real) {
             operations.push(Operation::SetReal(number, real));
+        }
+    }
+    for (&group, &reverse) in &desired.reverses {
+        if current.reverses.get(&group) != Some(&reverse) {
+            operations.push(Operation::SetReverse(group, reverse));
         }
     }
     for (&vserver, slots) in &desired.rings {
@@ -136,6 +143,7 @@ pub fn diff<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operat
                 idle_s: vserver.idle_s,
                 pending_s: vserver.pending_s,
                 sticky_group: vserver.sticky_group,
+                reverse: vserver.reverse,
                 mark: vserver.mark,
                 ..Vserver::default()
             };
@@ -144,6 +152,8 @@ pub fn diff<A: Wire>(desired: &Contents<A>, current: &Contents<A>) -> Vec<Operat
             }
         }
     }
+    let gone = current.reverses.keys().filter(|group| !desired.reverses.contains_key(group));
+    operations.extend(gone.map(|&group| Operation::SetReverse(group, Reverse::default())));
     let gone = current.pools.keys().filter(|number| !desired.pools.contains_key(number));
     operations.extend(gone.map(|&number| Operation::SetPool(number, Pool::default())));
     operations
@@ -203,6 +213,10 @@ mod tests {
                 Operation::RemoveAddress(key) => drop(maps.addresses.remove(&key)),
                 Operation::RemoveRoute(net) => drop(maps.routes.remove(&net)),
                 Operation::SetReal(number, real) => drop(maps.reals.insert(number, real)),
+                Operation::SetReverse(group, reverse) if reverse == Reverse::default() => {
+                    let _ = maps.reverses.remove(&group);
+                }
+                Operation::SetReverse(group, reverse) => drop(maps.reverses.insert(group, reverse)),
                 Operation::SetRing(vserver, slots) => {
                     // Of an array: what lies beyond stays, and may be read until the length is written.
                     let ring = maps.rings.entry(vserver).or_default();
@@ -229,6 +243,13 @@ mod tests {
                 Operation::RemoveClient(prefix) => drop(maps.clients.remove(&prefix)),
                 Operation::SetNetwork(net, networks) => drop(maps.networks.insert(net, networks)),
                 Operation::RemoveNetwork(net) => drop(maps.networks.remove(&net)),
+            }
+            for reverse in maps.reverses.values() {
+                let reals = &reverse.reals[..reverse.count as usize];
+                assert!(
+                    reals.iter().all(|real| maps.reals.contains_key(real)),
+                    "a group names an unwritten real"
+                );
             }
             for real in maps.stickies.values() {
                 assert!(maps.reals.contains_key(real), "a sticky entry names an unwritten real");

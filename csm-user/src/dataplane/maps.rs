@@ -11,8 +11,8 @@ use csm_common::address::V6;
 use csm_common::event::Drain;
 use csm_common::net::{Address, AddressKey, NextHop, Route, Tunnel};
 use csm_common::service::{
-    self, ClientPrefix, Match, Networks, Origin, Pool, Real, Settings, StickyKey, Vserver, VserverKey,
-    ring_slot,
+    self, ClientPrefix, Match, Networks, Origin, Pool, Real, Reverse, Settings, StickyKey, Vserver,
+    VserverKey, ring_slot,
 };
 use csm_common::{limits, names};
 use ipnet::IpNet;
@@ -86,6 +86,7 @@ pub struct Maps<A: Wire = u32> {
     /// Both families': a virtual server is of one of them.
     rings: BpfMap<u32, u32>,
     reals: BpfMap<u32, Real<A>>,
+    reverses: BpfMap<u32, Reverse<A>>,
     addresses: BpfMap<AddressKey<A>, Address>,
     routes: BpfMap<PrefixKey<A>, Route>,
     origins: BpfMap<VserverKey<A>, Origin<A>>,
@@ -104,6 +105,7 @@ where
     Origin<A>: Pod,
     PrefixKey<A>: Pod,
     StickyKey<A>: Pod,
+    Reverse<A>: Pod,
 {
     /// # Errors
     /// If a map is missing or of another shape.
@@ -117,6 +119,7 @@ where
             vservers: BpfMap::new(source.descriptor(A::NAMES.vservers)?)?,
             rings: BpfMap::new(source.descriptor(names::RINGS)?)?,
             reals: BpfMap::new(source.descriptor(A::NAMES.reals)?)?,
+            reverses: BpfMap::new(source.descriptor(A::NAMES.reverses)?)?,
             addresses: BpfMap::new(source.descriptor(A::NAMES.addresses)?)?,
             routes: BpfMap::new(source.descriptor(A::NAMES.routes)?)?,
             origins: BpfMap::new(source.descriptor(A::NAMES.origins)?)?,
@@ -149,6 +152,7 @@ where
             Operation::RemoveAddress(key) => self.addresses.delete(key).map(drop),
             Operation::RemoveRoute(net) => self.routes.delete(&prefix_key(*net)).map(drop),
             Operation::SetReal(number, real) => self.reals.set(number, real, Update::Any),
+            Operation::SetReverse(group, reverse) => self.reverses.set(group, reverse, Update::Any),
             Operation::SetRing(vserver, slots) => (0..)
                 .zip(slots)
                 .try_for_each(|(slot, real)| self.rings.set(&ring_slot(*vserver, slot), real, Update::Any)),
@@ -200,6 +204,7 @@ where
             vservers,
             rings,
             reals: used(&self.reals, no_real())?,
+            reverses: used(&self.reverses, Reverse::default())?,
             addresses: self.addresses.entries()?.into_iter().collect(),
             routes: by_network(self.routes.entries()?),
             networks: by_network(self.networks.entries()?),

@@ -9,8 +9,8 @@ use csm_common::net::{
     ADDRESS_ALIAS, ADDRESS_POOL, ADDRESS_VIRTUAL, Address, AddressKey, ROUTE_CONNECTED, ROUTE_VIA, Route,
 };
 use csm_common::service::{
-    ClientPrefix, Match, Networks, Origin, Pool, REAL_STICKY, REAL_USABLE, Real, StickyKey, VSERVER_FORWARD,
-    VSERVER_FTP, VSERVER_HANDSHAKES, VSERVER_INSERVICE, Vserver, VserverKey,
+    ClientPrefix, Match, Networks, Origin, Pool, REAL_STICKY, REAL_USABLE, Real, Reverse, StickyKey,
+    VSERVER_FORWARD, VSERVER_FTP, VSERVER_HANDSHAKES, VSERVER_INSERVICE, Vserver, VserverKey,
 };
 use ipnet::IpNet;
 
@@ -151,6 +151,8 @@ pub struct Contents<A: Wire = u32> {
     pub routes: BTreeMap<IpNet, Route>,
     /// Of `STICKY`, the entries that are of the configuration, with their reals.
     pub stickies: HashMap<StickyKey<A>, u32>,
+    /// `REVERSES`, by sticky group; one that is absent is all zero.
+    pub reverses: BTreeMap<u32, Reverse<A>>,
     /// `ORIGINS`.
     pub origins: HashMap<VserverKey<A>, Origin<A>>,
     /// `ERROR_SOURCES`, by VLAN: its alias, which is the hosts' gateway and the same on both nodes, else the node's own address
@@ -295,6 +297,7 @@ fn of_family<A: Wire>(
     }
     matching::plan(&numbered, &mut contents)?;
     plan_addresses(config, &mut contents)?;
+    contents.reverses = reverse::plan(config, desired, &contents);
     contents.origins = origins::origins(config, desired);
     for number in origins::unknown(config, desired, &contents.origins) {
         if let Some(vserver) = contents.vservers.get_mut(&number) {
@@ -501,6 +504,7 @@ fn addresses<A: Wire>(contents: &Contents<A>) -> Vec<(u32, VlanId, IpAddr)> {
 mod matching;
 mod nat;
 mod origins;
+mod reverse;
 mod standby;
 mod statics;
 mod sticky;

@@ -2,17 +2,18 @@
 //!
 //! One immutable snapshot for each plan, shared by all who translate records between the tables and the peer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use csm_common::address::{Address, V6};
-use csm_common::flow::{FLAG_REPLICA, FLAG_REPLICATE, NONE};
+use csm_common::flow::{Connection, FLAG_REPLICA, FLAG_REPLICATE, NONE};
 use csm_common::service::{
-    VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STICKY_BOTH, VSERVER_UNIDIRECTIONAL, Vserver,
+    Reverse, StickyKey, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STICKY_BOTH,
+    VSERVER_STICKY_DESTINATION, VSERVER_UNIDIRECTIONAL, Vserver, pair,
 };
 
-use crate::model::{Host, Protocol, StableId};
+use crate::model::{Family, Host, Protocol, StableId};
 use crate::numbers::Numbers;
 
 use super::family::Wire;
@@ -37,13 +38,27 @@ struct Facts {
     pending_s: u32,
     sticky_s: u32,
     sticky_group: u32,
+    reverse: u32,
     mark: u32,
 }
 
 impl Facts {
     const fn of<A: Address>(id: StableId, vserver: &Vserver<A>) -> Self {
-        let Vserver { flags, idle_s, pending_s, sticky_s, sticky_group, mark, .. } = *vserver;
-        Self { id, flags, idle_s, pending_s, sticky_s, sticky_group, mark }
+        let Vserver { flags, idle_s, pending_s, sticky_s, sticky_group, reverse, mark, .. } = *vserver;
+        Self { id, flags, idle_s, pending_s, sticky_s, sticky_group, reverse, mark }
+    }
+}
+
+impl Facts {
+    /// The sticky groups in which its connections enter what is replicated.
+    fn replicated_groups(&self) -> impl Iterator<Item = u32> + use<> {
+        let own = self.flags & VSERVER_REPLICATE_STICKY != 0;
+        // The peer finds a connection's way back there.
+        let reverse = self.flags & VSERVER_REPLICATE != 0;
+        [(own, self.sticky_group), (reverse, self.reverse)]
+            .into_iter()
+            .filter(|&(replicated, group)| replicated && group != 0)
+            .map(|(_, group)| group)
     }
 }
 
@@ -58,6 +73,9 @@ pub struct Directory {
     replicated_groups: HashSet<u32>,
     /// Sticky entries of the configuration: group in the map, and address.
     fixed: HashSet<(u32, IpAddr)>,
+    /// How connections are entered for those of the other direction, by sticky group.
+    reverses: BTreeMap<u32, Reverse>,
+    reverses6: BTreeMap<u32, Reverse<V6>>,
     routes: Routes,
 }
 
@@ -91,13 +109,11 @@ impl Directory {
         let fixed6 = contents6.stickies.keys().map(|key| (key.group, key.client_be.ip()));
         Self {
             fixed: fixed.chain(fixed6).collect(),
+            reverses: contents.reverses.clone(),
+            reverses6: contents6.reverses.clone(),
             vserver_numbers: vservers.iter().map(|(&number, facts)| (facts.id, number)).collect(),
             real_numbers: reals.iter().map(|(&number, &(id, _))| (id, number)).collect(),
-            replicated_groups: vservers
-                .values()
-                .filter(|facts| facts.flags & VSERVER_REPLICATE_STICKY != 0 && facts.sticky_s > 0)
-                .map(|facts| facts.sticky_group)
-                .collect(),
+            replicated_groups: vservers.values().flat_map(Facts::replicated_groups).collect(),
             vservers,
             reals,
             routes: desired.routes.clone(),
@@ -119,9 +135,7 @@ impl Directory {
             let Some(&id) = numbers.vservers.key(number) else { continue };
             self.vservers.insert(number, Facts::of(id, vserver));
             self.vserver_numbers.insert(id, number);
-            if vserver.flags & VSERVER_REPLICATE_STICKY != 0 && vserver.sticky_group != 0 {
-                self.replicated_groups.insert(vserver.sticky_group);
-            }
+            self.replicated_groups.extend(Facts::of(id, vserver).replicated_groups());
         }
         // One that nothing reaches has no next hop.
         for (&number, real) in contents.reals.iter().filter(|(_, real)| real.nexthop != 0) {
@@ -140,9 +154,9 @@ impl Directory {
             if drains(&numbers.vservers, number, facts.id) {
                 self.vservers.insert(number, *facts);
                 self.vserver_numbers.insert(facts.id, number);
-                if before.replicated_groups.contains(&facts.sticky_group) {
-                    self.replicated_groups.insert(facts.sticky_group);
-                }
+                let groups = [facts.sticky_group, facts.reverse];
+                let replicated = groups.into_iter().filter(|group| before.replicated_groups.contains(group));
+                self.replicated_groups.extend(replicated);
             }
         }
         for (&number, &(id, hop)) in &before.reals {
@@ -224,9 +238,10 @@ impl Directory {
         };
         self.vservers.iter().any(|(number, facts)| {
             known(number, facts).is_some_and(|earlier| {
-                let group = earlier.sticky_group;
+                let otherwise = |group| before.replicates_sticky(group) != self.replicates_sticky(group);
                 (earlier.flags ^ facts.flags) & VSERVER_REPLICATE != 0
-                    || before.replicates_sticky(group) != self.replicates_sticky(group)
+                    || otherwise(earlier.sticky_group)
+                    || otherwise(earlier.reverse)
             })
         })
     }
@@ -287,6 +302,17 @@ impl Directory {
         }
     }
 
+    /// How `connection` is entered for those of the other direction, for its family's table or for that of IPv6; `None`: not at all.
+    #[must_use]
+    pub fn reverse_key<A: Wire>(&self, connection: &Connection<A>) -> Option<ReverseKey> {
+        let group = self.vservers.get(&connection.vserver)?.reverse;
+        let ends = (connection.real_be.ip(), connection.source_be.ip());
+        match A::FAMILY {
+            Family::V4 => reverse_key(group, self.reverses.get(&group)?, ends),
+            Family::V6 => reverse_key(group, self.reverses6.get(&group)?, ends),
+        }
+    }
+
     /// Whether the configuration has a sticky entry of `address` in group `group` of the map: it is not the peer's to change.
     #[must_use]
     pub fn fixes_sticky(&self, group: u32, address: IpAddr) -> bool {
@@ -312,6 +338,33 @@ impl Directory {
         };
         Some((facts.idle_s, pending_s))
     }
+}
+
+/// The key of a sticky entry, and the family whose table has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReverseKey {
+    /// In `STICKY`.
+    V4(StickyKey),
+    /// In `STICKY6`.
+    V6(StickyKey<V6>),
+}
+
+/// The key, in group `group`, of a connection that the first address opens to the second.
+fn reverse_key<A: Wire>(
+    group: u32,
+    reverse: &Reverse<A>,
+    (from, to): (IpAddr, IpAddr),
+) -> Option<ReverseKey> {
+    let (from_be, to_be): (A, A) = (A::of(from)?, A::of(to)?);
+    if reverse.flags & VSERVER_STICKY_BOTH != 0 {
+        return Some(ReverseKey::V6(pair(group, from_be, to_be, reverse.mask_be)));
+    }
+    let by_destination = reverse.flags & VSERVER_STICKY_DESTINATION != 0;
+    let address = if by_destination { to_be } else { from_be }.masked(reverse.mask_be).ip();
+    Some(match A::FAMILY {
+        Family::V4 => ReverseKey::V4(StickyKey { group, client_be: Wire::of(address)? }),
+        Family::V6 => ReverseKey::V6(StickyKey { group, client_be: Wire::of(address)? }),
+    })
 }
 
 /// Whether `id` is wanted no more, but has its number still.

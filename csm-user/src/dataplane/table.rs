@@ -358,6 +358,14 @@ impl<A: TableFamily> Table<A> {
         }
     }
 
+    /// The real that stands under `key`.
+    ///
+    /// # Errors
+    /// Of the system call.
+    pub fn sticky(&self, key: &StickyKey<A>) -> io::Result<Option<u32>> {
+        Ok(self.sticky.get(key)?.map(|entry| entry.real))
+    }
+
     /// Deletes sticky entries; missing ones are no error.
     ///
     /// # Errors

@@ -390,6 +390,8 @@ pub struct Vserver {
     pub pending: Duration,
     /// `sticky M [group G] [netmask MASK]`; of a group with a section, see [`Config::sticky_in_force`].
     pub sticky: Option<Sticky>,
+    /// `reverse-sticky G`: 1–255.
+    pub reverse_sticky: Option<u8>,
     /// `replicate csrp connection`.
     pub replicate_connection: bool,
     /// `replicate csrp sticky`.

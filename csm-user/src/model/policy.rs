@@ -20,6 +20,8 @@ pub struct Policy {
     pub backup: Option<Backup>,
     /// `sticky-group N`: 1–255, a section of that number; `None`: as its virtual server says.
     pub sticky_group: Option<u8>,
+    /// `reverse-sticky N`: 1–255; `None`: as its virtual server says.
+    pub reverse_sticky: Option<u8>,
     /// `set ip dscp N`: 0–63, written into its clients' packets.
     pub dscp: Option<u8>,
 }
@@ -28,7 +30,15 @@ impl Policy {
     /// One that is for all clients, and refuses them.
     #[must_use]
     pub const fn new(name: Name) -> Self {
-        Self { name, client_group: None, serverfarm: None, backup: None, sticky_group: None, dscp: None }
+        Self {
+            name,
+            client_group: None,
+            serverfarm: None,
+            backup: None,
+            sticky_group: None,
+            reverse_sticky: None,
+            dscp: None,
+        }
     }
 }
 
@@ -104,6 +114,7 @@ impl Config {
                 backup: policy.backup.clone(),
                 threshold: None,
                 sticky: named(policy).map(StickyGroup::rule).or(own),
+                reverse_sticky: policy.reverse_sticky.or(vserver.reverse_sticky),
                 ..vserver.clone()
             },
         };

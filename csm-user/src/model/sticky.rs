@@ -120,6 +120,13 @@ impl Config {
         groups.chain(vservers).any(|address| address == StickyAddress::Both)
     }
 
+    /// What is entered in group `number` by `reverse-sticky`, as those have it who stick by it; `None`: there is no such group.
+    #[must_use]
+    pub fn reverse_in_force(&self, number: u8) -> Option<Sticky> {
+        let of_user = self.users_of_sticky(number).find_map(|user| user.sticky);
+        of_user.or_else(|| self.sticky_group(number).map(StickyGroup::rule))
+    }
+
     /// The virtual servers, as clients meet them, that are sticky by group `number`.
     pub fn users_of_sticky(&self, number: u8) -> impl Iterator<Item = Vserver> + '_ {
         let faces = self.vservers.iter().flat_map(|vserver| self.faces(vserver)).map(|face| face.vserver);

@@ -147,6 +147,7 @@ mod tests {
             idle: Duration::from_secs(3600),
             pending: Duration::from_secs(30),
             sticky: None,
+            reverse_sticky: None,
             replicate_connection: false,
             replicate_sticky: false,
             inservice: true,

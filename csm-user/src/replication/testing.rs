@@ -23,6 +23,8 @@ pub(super) struct Content {
     pub(super) unknown: BTreeSet<StableId>,
     /// The next so many walks fail.
     pub(super) failing_walks: u32,
+    /// A sticky entry came after the first connection had.
+    pub(super) sticky_was_late: bool,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +110,7 @@ impl ReplicaTable for MemoryTable {
 
     fn upsert_sticky(&self, records: &[StickyRecord], conflict: Conflict) -> Vec<Result<(), Refusal>> {
         let mut content = self.content();
+        content.sticky_was_late |= !content.connections.is_empty();
         let mut put = |record: &StickyRecord| match content.sticky.get(&record.key) {
             Some(old) if conflict == Conflict::Keep && old != record => Err(Refusal::Exists),
             _ => {

@@ -33,8 +33,8 @@ impl Random {
     /// traffic whatever may change while connections go on.
     #[must_use]
     pub fn edit(&mut self) -> String {
-        match self.below(13) {
-            12 => {
+        match self.below(14) {
+            13 => {
                 let name = self.of(&["O1", "O2"]);
                 match self.below(4) {
                     0 => format!("no owner {name}\n"),
@@ -103,6 +103,7 @@ impl Random {
             6 => self
                 .of(&["vlan 2", "no vlan", "client 10.0.0.0 255.0.0.0", "no client 10.0.0.0 255.0.0.0"])
                 .to_owned(),
+            8 => self.of(&["reverse-sticky 1", "reverse-sticky 2", "no reverse-sticky"]).to_owned(),
             7 => self.of(&["unidirectional", "no unidirectional", "pending 20"]).to_owned(),
             _ => format!("virtual {address} {service}\n serverfarm {farm}\n inservice"),
         };

@@ -124,6 +124,16 @@ impl Reader<'_> {
         format!("{address}:{port} vlan {vlan} flags {flags} {limits} by {hop}{stray}")
     }
 
+    /// By whom the senders of a virtual server's connections are known, and how they are entered.
+    fn reverse(&self, group: u32) -> String {
+        let Some(reverse) = self.contents.reverses.get(&group) else { return "none".to_owned() };
+        let count = usize::try_from(reverse.count).unwrap_or(usize::MAX);
+        let reals: Vec<String> =
+            reverse.reals.iter().take(count).map(|number| self.real(*number, None)).collect();
+        let (mask, flags, life_s) = (ip(reverse.mask_be), reverse.flags, reverse.life_s);
+        format!("group {group} mask {mask} flags {flags} life {life_s} of [{}]", reals.join(", "))
+    }
+
     fn vserver(&self, number: u32) -> String {
         let Some(vserver) = self.contents.vservers.get(&number) else { return "out of service".to_owned() };
         let Vserver { flags, idle_s, pending_s, sticky_s, sticky_mask_be, sticky_group, pool, .. } = *vserver;
@@ -153,11 +163,12 @@ impl Reader<'_> {
             .collect();
         format!(
             "flags {flags} idle {idle_s} pending {pending_s} sticky {sticky_s} mask {} group {group} hash {} port {} pool {} \
-             limits {limits:?} ring [{}], {} of them spare, backup ({backup})",
+             reverse ({}) limits {limits:?} ring [{}], {} of them spare, backup ({backup})",
             ip(sticky_mask_be),
             ip(vserver.hash_mask_be),
             u16::from_be(vserver.port_be),
             self.pool(pool),
+            self.reverse(vserver.reverse),
             slots.join(", "),
             vserver.spare_len
         )

@@ -32,6 +32,7 @@ mod rates;
 mod reassigned;
 mod rebuild;
 mod replica;
+mod reverse;
 mod room;
 mod routed;
 mod router;

@@ -14,6 +14,7 @@ mod edge;
 mod edits;
 mod endure;
 mod failover;
+mod firewalls;
 mod ft;
 mod groups;
 mod handshakes;

@@ -339,6 +339,7 @@ pub(super) fn config() -> Config {
             pending: Duration::from_secs(30),
             sticky: None,
             replicate_connection: true,
+            reverse_sticky: None,
             replicate_sticky: false,
             inservice: true,
         }],

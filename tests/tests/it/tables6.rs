@@ -94,6 +94,7 @@ pub(super) fn both() -> Config {
         owner: None,
         advertise: None,
         sticky: Some(Sticky { minutes: 1, group: 7, bits: 32, bits6: 64, address: StickyAddress::Source }),
+        reverse_sticky: None,
         replicate_sticky: true,
         ..config.vservers[0].clone()
     });

@@ -20,6 +20,9 @@ pub struct PolicyReply {
     pub backup: Option<BackupReply>,
     /// Its sticky group; `None`: as its virtual server has it.
     pub sticky_group: Option<u8>,
+    /// `reverse-sticky`, its own or its virtual server's.
+    #[serde(default)]
+    pub reverse_sticky: Option<u8>,
     /// Code point that is written into its clients' packets.
     pub dscp: Option<u8>,
     /// First packets that were refused since the start of this node.

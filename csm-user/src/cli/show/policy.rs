@@ -17,6 +17,7 @@ pub struct Row {
     client_group: Option<String>,
     serverfarm: Option<String>,
     sticky_group: Option<u8>,
+    reverse_sticky: Option<u8>,
     dscp: Option<u8>,
     total_matches: u64,
     client_packets: u64,
@@ -35,6 +36,7 @@ pub fn rows(vservers: &[VserverReply], name: Option<&str>) -> Vec<Row> {
         client_group: None,
         serverfarm: vserver.serverfarm.clone(),
         sticky_group: None,
+        reverse_sticky: vserver.reverse_sticky,
         dscp: None,
         total_matches: vserver.total_connections,
         client_packets: vserver.client_packets,
@@ -48,6 +50,7 @@ pub fn rows(vservers: &[VserverReply], name: Option<&str>) -> Vec<Row> {
             client_group: policy.client_group.clone(),
             serverfarm: policy.serverfarm.clone(),
             sticky_group: policy.sticky_group,
+            reverse_sticky: policy.reverse_sticky,
             dscp: policy.dscp,
             total_matches: policy.total_matches,
             client_packets: policy.client_packets,
@@ -77,10 +80,11 @@ pub fn write(out: &mut impl Write, rows: &[Row]) -> fmt::Result {
         let group = row.client_group.iter().map(|group| format!("client group = {group}"));
         let dscp = row.dscp.iter().map(|dscp| format!("ip dscp = {dscp}"));
         let sticky = row.sticky_group.iter().map(|number| format!("sticky group = {number}"));
+        let reverse = row.reverse_sticky.iter().map(|number| format!("reverse sticky group = {number}"));
         let octets = row.client_octets.iter().zip(&row.server_octets);
         let octets =
             octets.map(|(client, server)| format!("client octets = {client}, server octets = {server}"));
-        let more: Vec<_> = group.chain(sticky).chain(dscp).chain(octets).collect();
+        let more: Vec<_> = group.chain(sticky).chain(reverse).chain(dscp).chain(octets).collect();
         if !more.is_empty() {
             writeln!(out, "                {}", more.join(", "))?;
         }
@@ -218,6 +222,7 @@ mod tests {
             serverfarm: name.map(|_| "FAST".to_owned()),
             backup: None,
             sticky_group: name.map(|_| 20),
+            reverse_sticky: name.map(|_| 21),
             dscp: name.map(|_| 46),
             refused: crate::api::reply::limit::RefusedReply::default(),
             connections: Some(1),
@@ -237,17 +242,18 @@ mod tests {
             vserver         policy          server farm      Tot matches  Client pkts  Server pkts
             -------------------------------------------------------------------------------------
             WEB_VIP         LOCALS          FAST             7            20           40
-                            client group = 10, sticky group = 20, ip dscp = 46, client octets = 3000, server octets = 5000
+                            client group = 10, sticky group = 20, reverse sticky group = 21, ip dscp = 46, client octets = 3000, server octets = 5000
             WEB_VIP         (default)       <not assigned>   0            20           40
                             client octets = 3000, server octets = 5000
             VIP1            (default)       <not assigned>   0            0            0
+                            reverse sticky group = 20
         "#]]
         .assert_eq(&written(None));
         expect![[r#"
             vserver         policy          server farm      Tot matches  Client pkts  Server pkts
             -------------------------------------------------------------------------------------
             WEB_VIP         LOCALS          FAST             7            20           40
-                            client group = 10, sticky group = 20, ip dscp = 46, client octets = 3000, server octets = 5000
+                            client group = 10, sticky group = 20, reverse sticky group = 21, ip dscp = 46, client octets = 3000, server octets = 5000
         "#]]
         .assert_eq(&written(Some("LOCALS")));
         let mut out = String::new();

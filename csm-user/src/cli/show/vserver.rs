@@ -91,6 +91,9 @@ fn one(out: &mut impl Write, vserver: &VserverReply) -> fmt::Result {
         IpAddr::V6(mask) => format!("/{}", mask.to_bits().leading_ones()),
     };
     writeln!(out, "    sticky: timer = {minutes}, subnet = {netmask}{address}, group id = {group}")?;
+    if let Some(group) = vserver.reverse_sticky {
+        writeln!(out, "    reverse sticky: group id = {group}")?;
+    }
     writeln!(out, "  Policy          Tot matches  Client pkts  Server pkts")?;
     write!(out, "  ")?;
     rule(out, 53)?;
@@ -223,6 +226,7 @@ pub(super) mod tests {
             pending_s: 30,
             replicate: Replicate::default(),
             sticky: None,
+            reverse_sticky: None,
             connections: Some(12),
             total_connections: 34567,
             client_packets: 987_654,
@@ -251,6 +255,7 @@ pub(super) mod tests {
                 netmask: Ipv4Addr::BROADCAST.into(),
                 address: StickyAddress::Source,
             }),
+            reverse_sticky: Some(20),
             connections: Some(0),
             total_connections: 0,
             client_packets: 0,
@@ -316,6 +321,7 @@ pub(super) mod tests {
                   Default policy:
                     server farm = <not assigned>, backup = <not assigned>
                     sticky: timer = 30, subnet = 255.255.255.255, group id = 10
+                    reverse sticky: group id = 20
                   Policy          Tot matches  Client pkts  Server pkts
                   -----------------------------------------------------
                   (default)       0            0            0
@@ -327,6 +333,7 @@ pub(super) mod tests {
                   Default policy:
                     server farm = <not assigned>, backup = <not assigned>
                     sticky: timer = 30, subnet = 255.255.255.255, group id = 10
+                    reverse sticky: group id = 20
                   Policy          Tot matches  Client pkts  Server pkts
                   -----------------------------------------------------
                   (default)       0            0            0

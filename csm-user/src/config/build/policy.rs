@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::{entry, limit, put};
+use super::{entry, limit, put, sticky};
 use crate::config::command::Id;
 use crate::config::parse::Statement;
 use crate::model::{AccessLine, AccessList, Family, Name, Policy};
@@ -26,6 +26,7 @@ pub(super) fn apply(policies: &mut Vec<Policy>, name: &Name, statement: &Stateme
             policy.backup = limit::backup(statement);
         }
         Id::PolicySticky => policy.sticky_group = if no { None } else { Some(statement.number("GROUP")?) },
+        Id::PolicyReverse => policy.reverse_sticky = sticky::reverse(statement)?,
         Id::SetDscp => policy.dscp = if no { None } else { Some(statement.number("DSCP")?) },
         _ => return None,
     }

@@ -40,6 +40,11 @@ pub(super) fn rule(statement: &Statement) -> Option<Sticky> {
     })
 }
 
+/// The group of `reverse-sticky`; `None`: none any more.
+pub(super) fn reverse(statement: &Statement) -> Option<Option<u8>> {
+    if statement.negated { Some(None) } else { statement.number("GROUP").map(Some) }
+}
+
 fn fixed(statement: &Statement) -> Option<StaticSticky> {
     let port = match statement.arg("PORT") {
         Some(_) => Some(statement.number("PORT")?),

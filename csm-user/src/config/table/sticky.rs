@@ -6,7 +6,7 @@ use crate::config::command::{
     Print, Repeat,
 };
 use crate::config::grammar::Kind::{AnyHost, Mask, Number};
-use crate::config::grammar::Piece::{Either, Optional, Slot, Word};
+use crate::config::grammar::Piece::{self, Either, Optional, Slot, Word};
 use crate::model::{self, StaticSticky, StickyAddress, prefix_mask};
 
 pub(super) static APPLIED: &[Command] = &[
@@ -85,7 +85,22 @@ pub(super) static APPLIED: &[Command] = &[
     .prints(Print::Policy(|policy| {
         policy.sticky_group.iter().map(|number| format!("sticky-group {number}")).collect()
     })),
+    Command::new(Id::PolicyReverse, Mode::Policy, REVERSE, REVERSE_HELP)
+        .restores(None)
+        .prints(Print::Policy(|policy| policy.reverse_sticky.iter().map(reverse).collect())),
 ];
+
+pub(super) const REVERSE: &[Piece] = &[
+    Word("reverse-sticky", "Keep connections the other way on the firewall of this one"),
+    Slot("GROUP", Number(1, 255), "Sticky group of the virtual server of the other direction"),
+];
+pub(super) const REVERSE_HELP: &str = "Notes by which real of a sticky group each connection came in (a firewall by the MAC address that it sends with, a server \
+     by its own address), so that what is opened the other way, to a virtual server that is sticky by that group, goes out by it. The \
+     connection's answers go back by it, too, and not by the routes. Replicated with the connection.";
+
+pub(super) fn reverse(group: &u8) -> String {
+    format!("reverse-sticky {group}")
+}
 
 fn section(group: &model::StickyGroup) -> String {
     let model::StickyGroup { number, bits, bits6, address, minutes, statics: _ } = group;

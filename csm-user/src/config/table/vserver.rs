@@ -1,5 +1,6 @@
 //! Commands of virtual servers.
 
+use super::sticky::{REVERSE, REVERSE_HELP, reverse};
 use super::{SECONDS, VLAN, default, network, unless};
 use crate::config::Noun;
 use crate::config::command::{
@@ -283,6 +284,9 @@ pub(super) static APPLIED: &[Command] = &[
     )
     .restores(None)
     .prints(Print::Vserver(|vserver| vserver.sticky.iter().map(sticky).collect())),
+    Command::new(Id::ReverseSticky, Vserver, REVERSE, REVERSE_HELP)
+        .restores(None)
+        .prints(Print::Vserver(|vserver| vserver.reverse_sticky.iter().map(reverse).collect())),
     Command::new(
         Id::ReplicateConnection,
         Vserver,

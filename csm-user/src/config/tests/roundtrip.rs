@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Advertise, Backup, CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, ClientRateLimit, ConnectionLimit,
+    Advertise, CHANNELS_MAX, ChannelMode, ChannelPort, ClientRange, ClientRateLimit, ConnectionLimit,
     Encapsulation, Family, FtGroup, FtKeys, InbandHealth, Interface, Name, NatClient, Natpool, PortMode,
     Predictor, Protocol, RateLimit, RateLimits, Real, RealAdmin, RouterInterface, RouterRoute, Secret,
     Serverfarm, StandbyAddress, StandbyAddress6, StandbyGroup, StandbyTrack, Static, StaticAction,
@@ -286,14 +286,6 @@ fn rate_limits(family: Family) -> impl Strategy<Value = RateLimits> {
     (of(rate()), of(client)).prop_map(|(connections, client)| RateLimits { connections, client })
 }
 
-/// Farm 2, where it can stand in for the virtual server's own.
-fn backup(farms: &[Serverfarm], vserver: &Vserver) -> Option<Backup> {
-    let [first, _, backup] = farms else { return None };
-    let forwards = [first, backup].iter().any(|farm| farm.predictor == Predictor::Forward);
-    let fits = vserver.serverfarm.as_ref() == Some(&first.name) && first.nat_server == backup.nat_server;
-    (fits && !forwards).then(|| Backup { farm: backup.name.clone(), sticky: vserver.inservice })
-}
-
 fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
     let family = family(number);
     // A shared group has one farm: even groups are of farm 0, odd ones of farm 1, and 0 is private.
@@ -325,6 +317,7 @@ fn vserver(number: usize, farms: usize) -> impl Strategy<Value = Vserver> {
             idle,
             pending,
             sticky: sticky.map(stickies::rule),
+            reverse_sticky: None,
             replicate_connection: connection,
             replicate_sticky,
             inservice,
@@ -464,7 +457,7 @@ fn config() -> impl Strategy<Value = Config> {
                         });
                     }
                     for vserver in &mut vservers {
-                        vserver.backup = backup(&serverfarms, vserver);
+                        vserver.backup = policies::backup(&serverfarms, vserver);
                     }
                     // Of a pair's ports each node gives away its half.
                     vlans[1].alt_address = Some(net("10.3.0.2/16"));

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+mod reverse;
+
 use super::super::build::NOWHERE;
 use super::super::command::Id;
 use super::super::parse::{Section, Statement};
@@ -23,6 +25,7 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     for vserver in &config.vservers {
         own(checker, vserver);
     }
+    reverse::check(checker);
     for policy in &config.policies {
         let Some(number) = policy.sticky_group.filter(|number| config.sticky_group(*number).is_none()) else {
             continue;

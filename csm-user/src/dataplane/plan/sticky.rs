@@ -56,7 +56,7 @@ fn pair<A: Wire>(group: u32, (client, to): (IpAddr, IpAddr), mask_be: A) -> Opti
 }
 
 /// The farms that its clients stick to reals of.
-fn farms_of(vserver: &Vserver) -> impl Iterator<Item = &crate::model::Name> {
+pub(super) fn farms_of(vserver: &Vserver) -> impl Iterator<Item = &crate::model::Name> {
     let backup = vserver.backup.iter().filter(|backup| backup.sticky).map(|backup| &backup.farm);
     vserver.serverfarm.iter().chain(backup)
 }

@@ -90,6 +90,7 @@ pub(in crate::dataplane) fn figure_7_1() -> Config {
                 address: StickyAddress::Source,
             }),
             replicate_connection: true,
+            reverse_sticky: None,
             replicate_sticky: true,
             inservice: true,
         }],

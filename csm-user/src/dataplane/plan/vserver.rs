@@ -240,6 +240,7 @@ fn entry<A: Wire>(
         port_be: vserver.virtual_server.map_or(0, |to| to.port.to_be()),
         rate: rate(vserver.rate_limits.connections),
         client_rate: rate(client.map(|limit| limit.rate)),
+        reverse: vserver.reverse_sticky.map_or(0, u32::from),
         client_rate_mask_be: client.map_or(A::UNSPECIFIED, |limit| mask(limit.bits, limit.bits6)),
         ..Vserver::default()
     }

@@ -12,6 +12,7 @@ mod modes;
 mod neighbour;
 mod own_mac;
 mod race;
+mod reverse;
 mod router;
 mod rtsp;
 mod tcp;

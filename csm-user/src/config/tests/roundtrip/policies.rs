@@ -3,7 +3,9 @@
 use ipnet::IpNet;
 
 use super::name;
-use crate::model::{AccessLine, AccessList, Config, Family, Name, Policy, Predictor, Vserver};
+use crate::model::{
+    AccessLine, AccessList, Backup, Config, Family, Name, Policy, Predictor, Serverfarm, Vserver,
+};
 
 /// Gives `config` a list of each kind, a policy of each family, and those to some virtual servers.
 pub(super) fn put(config: &mut Config) {
@@ -59,4 +61,12 @@ fn lists(config: &Config) -> Vec<AccessList> {
         of(Family::V4, "LOCALS", &[&all(Family::V4)]),
         of(Family::V6, "LOCALS", &["fd09::1/128", "fd08::/24", &all(Family::V6)]),
     ]
+}
+
+/// Farm 2, where it can stand in for the virtual server's own.
+pub(super) fn backup(farms: &[Serverfarm], vserver: &Vserver) -> Option<Backup> {
+    let [first, _, backup] = farms else { return None };
+    let forwards = [first, backup].iter().any(|farm| farm.predictor == Predictor::Forward);
+    let fits = vserver.serverfarm.as_ref() == Some(&first.name) && first.nat_server == backup.nat_server;
+    (fits && !forwards).then(|| Backup { farm: backup.name.clone(), sticky: vserver.inservice })
 }

@@ -47,6 +47,23 @@ pub(super) fn put(config: &mut Config) {
             config.sticky_groups.push(group);
         }
     }
+    reverse(config);
+}
+
+/// Has every other virtual server enter its connections in a group that neither it nor a policy of it sticks by, and so those policies
+/// that write nothing into packets.
+fn reverse(config: &mut Config) {
+    let numbers: Vec<u8> = config.sticky_groups.iter().map(|group| group.number).collect();
+    for index in (0..config.vservers.len()).step_by(2) {
+        let vserver = &config.vservers[index];
+        let own: Vec<u8> =
+            config.faces(vserver).filter_map(|face| Some(face.vserver.sticky?.group)).collect();
+        config.vservers[index].reverse_sticky = numbers.iter().copied().find(|number| !own.contains(number));
+    }
+    let of = |number| if number == 254 { 255 } else { 254 };
+    for policy in &mut config.policies {
+        policy.reverse_sticky = policy.sticky_group.map(of).filter(|number| numbers.contains(number));
+    }
 }
 
 /// Of both addresses no more than 64 bits may be written.
