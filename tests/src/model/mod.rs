@@ -404,7 +404,7 @@ impl Model {
                 (id, forward, false)
             }
             Outcome::Dropped(reason) => return Err(reason),
-            Outcome::Unknown => match self.open(&key, transport, at.relayed, made) {
+            Outcome::Unknown => match self.open(&key, transport, (!at.relayed).then(|| frame.mac(6)), made) {
                 Ok((id, forward)) => (id, forward, true),
                 Err(Failed(reason)) => return Err(reason),
             },
@@ -477,6 +477,12 @@ impl Model {
     fn proven(&mut self, id: u32) {
         let conn = self.tables.conn(id);
         let Some((service, real)) = conn.service else { return };
+        if let Some(back) = self.turned(conn)
+            && let Some(via) = self.sticky_half.remove(&back)
+        {
+            self.sticky.insert(back, via);
+        }
+        let conn = self.tables.conn(id);
         self.sums.entry(service).or_default().connections += 1;
         let Some(real) = real else { return };
         self.real_sums.entry(real).or_default().connections += 1;

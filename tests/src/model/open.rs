@@ -20,20 +20,20 @@ impl From<Reason> for Failed {
 
 impl Model {
     /// The connection that a first packet opens, and whether the packet is its opener's: a server's own packet opens one
-    /// anew that is not known here.
+    /// anew that is not known here. `from`: its MAC address; `None`: lost on the way.
     pub(super) fn open(
         &mut self,
         key: &Key,
         transport: Transport,
-        relayed: bool,
+        from: Option<[u8; 6]>,
         made: &dyn Fn(&Key) -> Option<Made>,
     ) -> Result<(u32, bool), Failed> {
         let (conn, pool) = match self.service(key).cloned() {
-            Some(service) => self.balance(key, transport, &service, made)?,
+            Some(service) => self.balance(key, transport, &service, from, made)?,
             None => {
                 let (way, egress) = self.way_on(key)?;
                 if !transport.opens() {
-                    let conn = self.rebuild(key, transport, relayed, (way, egress))?;
+                    let conn = self.rebuild(key, transport, from.is_none(), (way, egress))?;
                     self.tables.make_way(&conn.key);
                     let id = self.tables.open(conn)?;
                     self.load(id, 1);
@@ -75,6 +75,9 @@ impl Model {
     /// The client's choice is noted, and what its real has to do.
     fn settle(&mut self, id: u32) {
         let conn = self.tables.conn(id);
+        if let (Some(back), Some(via)) = (self.turned(conn), conn.via) {
+            self.sticky_half.insert(back, via);
+        }
         if let (Some(client), Some((_, Some(real)))) = (conn.sticky, conn.service) {
             self.sticky_half.insert(client, real);
         }
@@ -109,6 +112,7 @@ impl Model {
         key: &Key,
         transport: Transport,
         service: &Service,
+        from: Option<[u8; 6]>,
         made: &dyn Fn(&Key) -> Option<Made>,
     ) -> Result<(Conn, Option<u32>), Reason> {
         if !transport.opens() {
@@ -117,7 +121,8 @@ impl Model {
         if !service.in_service {
             return Err(Reason::DropNoPolicy);
         }
-        let to_client = self.way_back(key)?;
+        // By who sent it, that is looked for last.
+        let to_client = if service.reverse.is_none() { self.way_back(key)? } else { 0 };
         let pool = match service.source {
             Source::Own => None,
             Source::Pool(number) => Some(number),
@@ -142,6 +147,7 @@ impl Model {
             conn.server_vlan = vlan;
             conn.to_server = self.scene.next(way, key.dst).ok_or(Reason::DropUnresolved)?;
             self.has_room(service, false)?;
+            self.find_way_back(&mut conn, service, from)?;
             return Ok((conn, pool));
         }
         conn.sticky = service.choice.sticks(key.src, key.dst);
@@ -151,13 +157,59 @@ impl Model {
         self.has_room(service, data)?;
         let real = self.choose(key, service, made)?;
         conn.service = Some((service.number, Some(real.number)));
-        conn.server_vlan = 3;
+        conn.server_vlan = self.scene.hop(real.hop).vlan;
         conn.to_server = real.hop;
         if service.mode == Mode::Nat {
             let ported = real.port != 0 && !data && matches!(key.proto, 6 | 17);
             conn.server = (real.ip, if ported { real.port } else { key.dport });
         }
+        self.find_way_back(&mut conn, service, from)?;
         Ok((conn, pool))
+    }
+
+    /// By which real a connection came in, and the hop that its answers go to.
+    fn find_way_back(&self, conn: &mut Conn, service: &Service, from: Option<[u8; 6]>) -> Result<(), Reason> {
+        let Some(reverse) = &service.reverse else { return Ok(()) };
+        let key = conn.key;
+        if !is_host(key.src) || self.scene.is_ours(key.src, key.vlan) {
+            return Err(Reason::DropSource);
+        }
+        let here = || reverse.senders.iter().filter(|real| self.scene.hop(real.hop).vlan == key.vlan);
+        conn.via = match from {
+            None => self.entered(conn),
+            Some(mac) => {
+                let neighbour = |real: &&Real| {
+                    let hop = self.scene.hop(real.hop);
+                    hop.resolved && hop.ip == real.ip && hop.mac == mac
+                };
+                let own = here().find(|real| real.ip == key.src);
+                own.or_else(|| here().find(neighbour)).map(|real| real.number)
+            }
+        };
+        conn.to_client = match self.hop_of(reverse, conn.via, key.vlan) {
+            Some(hop) => hop,
+            None => self.way_back(&key)?,
+        };
+        Ok(())
+    }
+
+    /// The hop to that real, if it is on `vlan`.
+    fn hop_of(&self, reverse: &super::scene::Reverse, via: Option<u32>, vlan: u16) -> Option<u32> {
+        let real = reverse.senders.iter().find(|real| Some(real.number) == via)?;
+        (self.scene.hop(real.hop).vlan == vlan).then_some(real.hop)
+    }
+
+    /// Where a connection is entered for those of the other direction: as one of who answers it, to what that takes the opener for.
+    pub(super) fn turned(&self, conn: &Conn) -> Option<(u32, IpAddr)> {
+        let (number, _) = conn.service?;
+        let reverse = self.scene.numbered(number).reverse.as_ref()?;
+        Some((reverse.group, reverse.by.key(reverse.bits, conn.server.0, conn.source.0)?))
+    }
+
+    /// The real that is entered there.
+    fn entered(&self, conn: &Conn) -> Option<u32> {
+        let back = self.turned(conn)?;
+        self.sticky.get(&back).or_else(|| self.sticky_half.get(&back)).copied()
     }
 
     /// Whether a virtual server and its owner may have one more connection.
@@ -282,7 +334,7 @@ impl Model {
         };
         let to_client = self.scene.next(way, key.dst).ok_or(Reason::DropUnresolved)?;
         let synchronizes = flags & SYN != 0;
-        Ok(Conn {
+        let mut conn = Conn {
             server: (key.src, key.sport),
             server_vlan: key.vlan,
             service: Some((service.number, real)),
@@ -294,7 +346,11 @@ impl Model {
             window: if synchronizes { 1 } else { 1 << 24 },
             fin: [false, flags & FIN != 0],
             ..Conn::new(of_client)
-        })
+        };
+        if let Some(reverse) = &service.reverse {
+            conn.to_client = self.hop_of(reverse, self.entered(&conn), egress).unwrap_or(to_client);
+        }
+        Ok(conn)
     }
 
     /// The way to a destination that is none of the group's own addresses.

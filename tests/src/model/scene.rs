@@ -164,25 +164,45 @@ pub enum By {
     Both,
 }
 
+impl By {
+    /// The key of a connection between `client` and the address that it speaks to, of which so many bits count.
+    #[must_use]
+    pub fn key(self, bits: u8, client: IpAddr, to: IpAddr) -> Option<IpAddr> {
+        let [client, to] = [client, to].map(|ip| Net::mask(ip, bits));
+        Some(match (self, client, to) {
+            (Self::Source, ..) => client,
+            (Self::Destination, ..) => to,
+            (Self::Both, IpAddr::V4(client), IpAddr::V4(to)) => {
+                let pair = u128::from(client.to_bits()) << 32 | u128::from(to.to_bits());
+                Ipv6Addr::from_bits(0x100_u128 << 112 | pair).into()
+            }
+            (Self::Both, IpAddr::V6(client), IpAddr::V6(to)) => {
+                Ipv6Addr::from_bits(client.to_bits() >> 64 << 64 | to.to_bits() >> 64).into()
+            }
+            (Self::Both, ..) => return None,
+        })
+    }
+}
+
+/// `reverse-sticky`: where connections are entered for those that servers open to their clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reverse {
+    /// Sticky group of those.
+    pub group: u32,
+    /// Bits of the address that count.
+    pub bits: u8,
+    /// Which address that is.
+    pub by: By,
+    /// The reals that a packet may have come by.
+    pub senders: Vec<Real>,
+}
+
 impl Choice {
     /// What sticks of a connection between `client` and the address that it speaks to: group and network.
     #[must_use]
     pub fn sticks(self, client: IpAddr, to: IpAddr) -> Option<(u32, IpAddr)> {
         let Self::Sticky { group, bits, by } = self else { return None };
-        let [client, to] = [client, to].map(|ip| Net::mask(ip, bits));
-        let key = match (by, client, to) {
-            (By::Source, ..) => client,
-            (By::Destination, ..) => to,
-            (By::Both, IpAddr::V4(client), IpAddr::V4(to)) => {
-                let pair = u128::from(client.to_bits()) << 32 | u128::from(to.to_bits());
-                Ipv6Addr::from_bits(0x100_u128 << 112 | pair).into()
-            }
-            (By::Both, IpAddr::V6(client), IpAddr::V6(to)) => {
-                Ipv6Addr::from_bits(client.to_bits() >> 64 << 64 | to.to_bits() >> 64).into()
-            }
-            (By::Both, ..) => return None,
-        };
-        Some((group, key))
+        Some((group, by.key(bits, client, to)?))
     }
 }
 
@@ -221,6 +241,8 @@ pub struct Service {
     pub ring: Vec<Real>,
     /// See there.
     pub choice: Choice,
+    /// See there.
+    pub reverse: Option<Reverse>,
     /// See there.
     pub source: Source,
     /// The servers' packets may go past.

@@ -84,6 +84,8 @@ pub struct Conn {
     pub to_client: u32,
     /// Where the client is sticky: group and network.
     pub sticky: Option<(u32, IpAddr)>,
+    /// The real that it came in by, if its virtual server looks for that.
+    pub via: Option<u32>,
     /// Where it is.
     pub state: State,
     /// What the opener must acknowledge.
@@ -117,6 +119,7 @@ impl Conn {
             to_server: 0,
             to_client: 0,
             sticky: None,
+            via: None,
             state: State::Syn,
             expect: 0,
             window: 1,

@@ -122,6 +122,8 @@ fn agree(make: impl FnOnce() -> anyhow::Result<Rig>, share: u64) -> BTreeMap<&'s
         "client's media",
         "server's media",
         "rebuilt",
+        "another way back",
+        "out by a firewall",
     ] {
         assert!(bench.sorts.contains_key(sort), "a connection of {sort} is proven");
     }
@@ -441,6 +443,8 @@ impl Bench {
             let Some((number, real)) = conn.service else { continue };
             let service = self.model.scene.numbered(number);
             let data = service.data.filter(|&proto| proto == conn.key.proto);
+            let (scene, client) = (&self.model.scene, conn.key.src);
+            let by_route = scene.way(client).and_then(|(way, _)| scene.next(way, client));
             let is = [
                 ("least connections", matches!(service.choice, Choice::Least(_))),
                 ("both addresses", matches!(service.choice, Choice::Sticky { by: By::Both, .. })),
@@ -450,6 +454,8 @@ impl Bench {
                 ("client's media", data == Some(17) && real.is_some()),
                 ("server's media", data == Some(17) && real.is_none()),
                 ("rebuilt", conn.window > 1),
+                ("another way back", conn.via.is_some() && by_route != Some(conn.to_client)),
+                ("out by a firewall", service.port == scene::OUTWARD_PORT),
             ];
             for (sort, _) in is.into_iter().filter(|(_, is)| *is) {
                 *self.sorts.entry(sort).or_default() += 1;

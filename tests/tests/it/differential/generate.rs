@@ -83,6 +83,11 @@ impl Generator {
             88..94 => self.near(),
             _ => self.stranger(),
         };
+        if side == Side::Client && self.rng.chance(60) {
+            // The gateway's and the near client's, who are firewalls.
+            let family = &self.families[usize::from(bytes[12..14] == [0x86, 0xdd])];
+            bytes[6..12].copy_from_slice(&self.rng.pick(&family.macs[3..]));
+        }
         if self.rng.chance(8) {
             wire::lengthen(&mut self.rng, &mut bytes);
         }
@@ -328,6 +333,15 @@ impl Generator {
             let flags = if port == 20 && self.rng.chance(70) { SYN } else { self.flags() };
             let numbers = (self.number(1000), self.number(5000));
             return (side, self.packet(&Ends { proto: 6, src: server, dst: client }, flags, numbers));
+        }
+        if side == Side::Server && self.rng.chance(15) {
+            // To a client, by way of a firewall.
+            let family = &self.families[usize::from(v6)];
+            let (server, client) = (self.rng.pick(&family.reals), self.rng.pick(&far[..2]));
+            let flags = if self.rng.chance(70) { SYN } else { self.flags() };
+            let numbers = (self.number(1000), self.number(5000));
+            let (src, dst) = ((server, self.rng.pick(&[1000, 1001])), (client, scene::OUTWARD_PORT));
+            return (side, self.packet(&Ends { proto: 6, src, dst }, flags, numbers));
         }
         let sport = self.rng.pick(&[1000, 1001, 1002, 80, 5353]);
         let port = match proto {

@@ -12,7 +12,7 @@ use csm_common::net::{
     self, ADDRESS_POOL, AddressKey, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop,
 };
 use csm_common::service::{
-    self, ClientKey, MATCH_FTP, Match, Networks, REAL_STICKY, REAL_USABLE, StickyEntry, StickyKey,
+    self, ClientKey, MATCH_FTP, Match, Networks, REAL_STICKY, REAL_USABLE, Reverse, StickyEntry, StickyKey,
     VSERVER_COUNTED, VSERVER_DISPATCH, VSERVER_FORWARD, VSERVER_FTP, VSERVER_HASH_SOURCE, VSERVER_INSERVICE,
     VSERVER_LEASTCONNS, VSERVER_STATIC, VSERVER_STICKY_BOTH, VSERVER_STICKY_DESTINATION,
     VSERVER_UNIDIRECTIONAL, Vserver, VserverKey, ring_slot, weighted_slot,
@@ -38,6 +38,7 @@ pub(crate) struct Names {
     vserver_keys: &'static str,
     vservers: &'static str,
     reals: &'static str,
+    reverses: &'static str,
     networks: &'static str,
     pools: &'static str,
     statics: &'static str,
@@ -68,6 +69,7 @@ impl Be for u32 {
         vserver_keys: names::VSERVER_KEYS,
         vservers: names::VSERVERS,
         reals: names::REALS,
+        reverses: names::REVERSES,
         networks: names::NETWORKS,
         pools: names::POOLS,
         statics: names::STATICS,
@@ -99,6 +101,7 @@ impl Be for V6 {
         vserver_keys: names::VSERVER_KEYS6,
         vservers: names::VSERVERS6,
         reals: names::REALS6,
+        reverses: names::REVERSES6,
         networks: names::NETWORKS6,
         pools: names::POOLS6,
         statics: names::STATICS6,
@@ -120,6 +123,7 @@ where
     VserverKey<A>: Pod,
     Vserver<A>: Pod + Default,
     service::Real<A>: Pod,
+    Reverse<A>: Pod + Default,
     service::Pool<A>: Pod,
     service::Origin<A>: Pod,
     ClientKey<A>: Pod,
@@ -197,6 +201,7 @@ where
     VserverKey<A>: Pod,
     Vserver<A>: Pod + Default,
     service::Real<A>: Pod,
+    Reverse<A>: Pod + Default,
     ClientKey<A>: Pod,
 {
     let maps = A::NAMES;
@@ -205,6 +210,7 @@ where
     let mut vservers: Array<MapData, Vserver<A>> = rig.map(maps.vservers);
     let mut reals: Array<MapData, service::Real<A>> = rig.map(maps.reals);
     let mut rings: Array<MapData, u32> = rig.map(names::RINGS);
+    let mut reverses: Array<MapData, Reverse<A>> = rig.map(maps.reverses);
     let bits = u8::try_from(size_of::<A>() * 8).expect("32 or 128");
     let mine: Vec<&Service> = scene.services.iter().filter(|service| A::has(service.net.0)).collect();
     for service in &mine {
@@ -266,14 +272,32 @@ where
             max_conns: service.max,
             owner: service.owner.map_or(0, |(number, _)| number + 1),
             owner_max_conns: service.owner.map_or(0, |(_, max)| max),
+            reverse: service.reverse.as_ref().map_or(0, |reverse| reverse.group),
             ..Vserver::default()
         };
         vservers.set(service.number, value, 0).expect("VSERVERS");
+        if let Some(reverse) = &service.reverse {
+            let mut value = Reverse {
+                mask_be: A::mask(reverse.bits),
+                flags: match reverse.by {
+                    By::Source => 0,
+                    By::Destination => VSERVER_STICKY_DESTINATION,
+                    By::Both => VSERVER_STICKY_BOTH,
+                },
+                life_s: 3600,
+                count: u32::try_from(reverse.senders.len()).expect("a few"),
+                ..Reverse::default()
+            };
+            for (slot, real) in value.reals.iter_mut().zip(&reverse.senders) {
+                *slot = real.number;
+            }
+            reverses.set(reverse.group, value, 0).expect("REVERSES");
+        }
         for (slot, real) in (0..).zip(&service.ring) {
             let value = service::Real {
                 ip_be: A::be(real.ip),
                 port_be: real.port.to_be(),
-                vlan: 3,
+                vlan: scene.hop(real.hop).vlan,
                 nexthop: real.hop,
                 flags: REAL_USABLE | REAL_STICKY,
                 farm,

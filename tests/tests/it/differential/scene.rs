@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use csm_tests::model::scene::{
-    Bridge, By, Choice, Hop, Mode, Net, Origin, Pool, Real, Scene, Service, Source, Static, Tunnel, Way, plus,
+    Bridge, By, Choice, Hop, Mode, Net, Origin, Pool, Real, Reverse, Scene, Service, Source, Static, Tunnel,
+    Way, plus,
 };
 use csm_tests::rig::{self, Rig, Side};
 use csm_tests::rig6;
@@ -79,10 +80,12 @@ fn macs([a, b, c]: [[u8; 6]; 3], gateway: [u8; 6], near: [u8; 6]) -> [[u8; 6]; 5
 }
 
 /// Ports of the virtual address.
-pub(crate) const TCP: [u16; 29] = [
-    80, 80, 80, 81, 82, 82, 82, 83, 84, 85, 86, 87, 89, 90, 91, 91, 91, 21, 21, 92, 92, 92, 93, 554, 554,
-    554, 554, 30_000, 1024,
+pub(crate) const TCP: [u16; 31] = [
+    80, 80, 80, 81, 82, 82, 82, 83, 84, 85, 86, 87, 89, 90, 91, 91, 91, 21, 21, 21, 21, 92, 92, 92, 93, 554,
+    554, 554, 554, 30_000, 1024,
 ];
+/// Where servers open connections to clients by way of a firewall.
+pub(crate) const OUTWARD_PORT: u16 = 7000;
 /// Reals and ports whose segments tell whose they are; from port 20 they open FTP's data connections themselves.
 pub(crate) const ORIGINS: [(usize, u16); 9] =
     [(0, 80), (1, 91), (2, 92), (0, 89), (2, 21), (1, 554), (0, 20), (1, 20), (2, 20)];
@@ -171,6 +174,7 @@ impl Family {
             mode: Mode::Nat,
             ring: ring.to_vec(),
             choice: Choice::Turn,
+            reverse: None,
             source: Source::Own,
             unidirectional: false,
             in_service: true,
@@ -183,23 +187,37 @@ impl Family {
         let forward = |service: Service| Service { mode: Mode::Forward, ..service };
         let sticky = Choice::Sticky { group: 77, bits: narrow, by: By::Source };
         let clients = Source::Pool(POOL_CLIENTS);
+        // Gateway and near client are firewalls, too: connections are entered for those that servers open to their clients.
+        let firewalls = [(2, 3), (3, 4)].map(|(number, hop)| Real {
+            number: self.extra + number,
+            ip: if hop == 3 { self.gateway } else { self.near },
+            port: 0,
+            hop: self.base + hop,
+        });
+        let entered = |group, by| Some(Reverse { group, bits: host, by, senders: firewalls.to_vec() });
+        let by_client = entered(80, By::Destination);
         // Of virtual servers of both families.
         let owner = Some((OWNER, 2));
         vec![
-            Service { max: 5, ..plain(self.base, 6, 80, &web) },
-            plain(self.base + 1, 17, 53, &dns),
+            Service { max: 5, reverse: by_client.clone(), ..plain(self.base, 6, 80, &web) },
+            Service { reverse: by_client.clone(), ..plain(self.base + 1, 17, 53, &dns) },
             of(0, 6, 0, &web[..1]),
             dispatch(Service { owner, ..of(1, 6, 81, &web) }),
             Service { source: clients, max: 2, owner, ..of(2, 6, 82, &web) },
             Service { source: clients, ..of(3, 17, 54, &web) },
             Service { choice: Choice::Hash, owner, ..of(4, 6, 83, &web) },
-            Service { choice: sticky, dscp: Some(46), ..of(5, 6, 84, &web) },
+            Service { choice: sticky, reverse: entered(81, By::Both), dscp: Some(46), ..of(5, 6, 84, &web) },
             Service { choice: sticky, owner, ..of(6, 6, 85, &web) },
             dispatch(of(7, 6, 86, &[self.real(self.extra, 5, 0)])),
             dispatch(of(8, 17, 86, &[self.real(self.extra, 5, 0)])),
             dispatch(of(9, 6, 87, &[self.real(self.extra + 1, 6, 0)])),
             dispatch(of(10, 17, 87, &[self.real(self.extra + 1, 6, 0)])),
-            forward(Service { net: Net(self.reals[2], host), max: 2, ..of(11, 6, 0, &[]) }),
+            forward(Service {
+                net: Net(self.reals[2], host),
+                max: 2,
+                reverse: by_client.clone(),
+                ..of(11, 6, 0, &[])
+            }),
             Service {
                 net: Net(self.networks[0], wide),
                 choice: Choice::Sticky { group: 78, bits: host, by: By::Destination },
@@ -232,6 +250,13 @@ impl Family {
                 choice: Choice::Sticky { group: 79, bits: narrow, by: By::Both },
                 ..of(24, 6, 93, &web)
             },
+            dispatch(Service {
+                net: Net(self.far, narrow),
+                vlan: Some(3),
+                choice: Choice::Sticky { group: 80, bits: host, by: By::Destination },
+                unidirectional: false,
+                ..of(25, 6, OUTWARD_PORT, &firewalls)
+            }),
         ]
     }
 
