@@ -53,6 +53,8 @@ const MODULES: [&str; 7] = [
 
 /// What the guest runs unless told otherwise: the packet fixtures.
 const FIXTURES: &str = "dataplane::";
+/// Guests that may end before their tests begin.
+const BOOTS: u32 = 3;
 
 /// Runs the fixtures, or those of them that `words` choose, on each kernel.
 ///
@@ -110,8 +112,21 @@ fn executable(messages: &str) -> Option<PathBuf> {
     rest.split_once('"').map(|(path, _)| PathBuf::from(path))
 }
 
-/// Boots a guest and waits for its verdict.
+/// Boots a guest and waits for its verdict. One that ends before its tests have begun, as kernels under emulation do at times in their
+/// first second, is booted again.
 fn boot(image: &Path, initrd: &Path) -> Result<()> {
+    for _ in 0..BOOTS {
+        match boot_once(image, initrd)? {
+            Some(0) => return Ok(()),
+            Some(code) => bail!("tests failed in the guest: exit code {code}"),
+            None => eprintln!("xtask: the guest ended before its tests began"),
+        }
+    }
+    bail!("{BOOTS} guests in a row ended before their tests began")
+}
+
+/// The exit code of the guest's tests; `None`: they did not begin.
+fn boot_once(image: &Path, initrd: &Path) -> Result<Option<i32>> {
     let mut guest = exec::command("qemu-system-x86_64")
         .args([
             "-accel",
@@ -140,14 +155,11 @@ fn boot(image: &Path, initrd: &Path) -> Result<()> {
     // It may have ended of its own accord.
     let _ = guest.kill();
     guest.wait().context("cannot wait for qemu-system-x86_64")?;
-    match verdict? {
-        0 => Ok(()),
-        code => bail!("tests failed in the guest: exit code {code}"),
-    }
+    verdict
 }
 
-/// Shows the guest's console until it tells the exit code of the tests.
-fn watch(guest: &mut Child) -> Result<i32> {
+/// Shows the guest's console until it tells the exit code of the tests; `None`: it ended before they began.
+fn watch(guest: &mut Child) -> Result<Option<i32>> {
     let console = guest.stdout.take().context("the guest has no console")?;
     let (tell, told) = mpsc::channel();
     // Ends with the guest's console, at the latest when the guest is killed.
@@ -158,16 +170,21 @@ fn watch(guest: &mut Child) -> Result<i32> {
             .try_for_each(|line| tell.send(line))
     });
     let end = Instant::now() + LIMIT;
+    let mut began = false;
     loop {
         let line = match told.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(line) => line,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 bail!("the guest did not end within {} s", LIMIT.as_secs())
             }
+            Err(mpsc::RecvTimeoutError::Disconnected) if !began => return Ok(None),
             Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the guest ended without a verdict"),
         };
+        began |= line.starts_with("running ");
         match line.split_once(VERDICT) {
-            Some((_, code)) => return code.trim().parse().context("the guest's exit code is no number"),
+            Some((_, code)) => {
+                return code.trim().parse().map(Some).context("the guest's exit code is no number");
+            }
             None => eprintln!("  | {line}"),
         }
     }
