@@ -55,6 +55,13 @@ impl Gate {
         }
     }
 
+    /// Whether it says `state`, be the deadline reached or not.
+    #[inline(always)]
+    #[must_use]
+    pub const fn says(self, state: GateState) -> bool {
+        self.0 & 3 == state as u64
+    }
+
     /// The deadline in nanoseconds of CLOCK_MONOTONIC; 0 for the all-zero map.
     #[must_use]
     pub const fn deadline_ns(self) -> u64 {
@@ -106,6 +113,16 @@ mod tests {
             assert_eq!(gate.state_at(999), state);
             assert_eq!(gate.state_at(1_000), GateState::Closed);
         }
+    }
+
+    #[test]
+    fn what_it_says_outlives_its_deadline() {
+        let states = [GateState::Closed, GateState::RelayIn, GateState::Open, GateState::RelayOut];
+        for state in states {
+            let gate = Gate::new(state, 1_000);
+            assert_eq!(states.map(|other| gate.says(other)), states.map(|other| other == state));
+        }
+        assert!(Gate::CLOSED.says(GateState::Closed));
     }
 
     #[test]

@@ -8,12 +8,13 @@ use aya_ebpf::programs::XdpContext;
 use csm_common::counter::Reason;
 use csm_common::event::EVENT_UNRESOLVED;
 use csm_common::net::{
-    AddressKey, NEXTHOP_GROUP, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop, ROUTE_VIA, Route,
+    AddressKey, NEXTHOP_GROUP, NEXTHOP_RESOLVED, NEXTHOP_TAGGED, NEXTHOP_TUNNEL, NextHop, Port, ROUTE_VIA,
+    Route,
 };
 
 use crate::family::Family;
 use crate::packet::{Ethernet, Ingress, Mac, header};
-use crate::{Outcome, event, maps, own, router, tunnel, vlan};
+use crate::{Outcome, event, gate, maps, own, router, tunnel, vlan};
 
 /// The most specific route to `ip_be`.
 #[inline(always)]
@@ -63,11 +64,19 @@ pub(crate) fn send<A: Family>(ctx: &XdpContext, hop: &NextHop<A>, reason: Reason
     if hop.flags & NEXTHOP_GROUP != 0 && router::takes(u32::from(hop.group), hop.vlan) {
         return Ok(Reason::ToRouter);
     }
+    // A successor forwards what is relayed to it before its gate is open. With the virtual MAC address on it the switches would
+    // look for the group here too soon, and what they then send here directly would be dropped.
+    let src = if gate::teaches() {
+        &raw const hop.src_mac
+    } else {
+        let port: &Port = maps::VLANS.get(u32::from(hop.vlan)).ok_or(Reason::DropInternal)?;
+        &raw const port.mac
+    };
     let ethernet = header::<Ethernet>(ctx, 0)?;
-    // SAFETY: `header` checked the bounds; the MAC addresses stand at even offsets of an aligned map value.
+    // SAFETY: `header` checked the bounds; the MAC addresses stand at even offsets of aligned map values.
     unsafe {
         (*ethernet).dst = Mac::at(&raw const hop.dst_mac);
-        (*ethernet).src = Mac::at(&raw const hop.src_mac);
+        (*ethernet).src = Mac::at(src);
     }
     let tag = if hop.flags & NEXTHOP_TAGGED == 0 { 0 } else { hop.vlan };
     out(ctx, hop.port, tag, reason)

@@ -265,7 +265,9 @@ impl Model {
         if let Some(tunnel) = &hop.tunnel {
             out = out.wrapped(tunnel);
         }
-        out.frame.send_to(hop.mac, VIRTUAL_MAC);
+        // The virtual MAC is shown to the switches by an open gate only.
+        let own_mac = self.scene.own_macs[usize::from(hop.vlan == 3)];
+        out.frame.send_to(hop.mac, if self.gate == GateState::Open { VIRTUAL_MAC } else { own_mac });
         self.onto(Arrival { vlan: hop.vlan, relayed: false }, out)
     }
 

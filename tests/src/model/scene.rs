@@ -299,6 +299,8 @@ pub struct Scene {
     pub bridge: Option<Bridge>,
     /// MAC address of the FT port.
     pub ft_mac: [u8; 6],
+    /// MAC addresses of the ports of VLANs 2 and 3.
+    pub own_macs: [[u8; 6]; 2],
     /// Longest IP packet that the FT port sends.
     pub ft_mtu: u16,
     /// The group's addresses, by VLAN.

@@ -201,6 +201,6 @@ fn the_predecessor_relays_a_connections_answers_and_nothing_else() {
     expect_end(&mut rig, Side::Server, &other, Reason::DropStandby);
     rig.gate(GateState::RelayIn, LIFE);
     let stray = Frame { src_mac: relay_mac(3), dst_mac: rig.own_mac(Side::Ft), ..data.clone() };
-    let out = data.answered_as(VIP, 80, &FAR_CLIENT);
+    let out = Frame { src_mac: rig.own_mac(Side::Client), ..data.answered_as(VIP, 80, &FAR_CLIENT) };
     expect(&mut rig, Side::Ft, &stray, Reason::ForwardedFlow, &out);
 }

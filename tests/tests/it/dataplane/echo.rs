@@ -39,7 +39,7 @@ fn a_relayed_request_is_answered_by_route() {
     request.src_mac = relay_mac(2);
     request.dst_mac = rig.own_mac(Side::Ft);
     let reply = Frame {
-        src_mac: VIRTUAL_MAC,
+        src_mac: rig.own_mac(Side::Client),
         dst_mac: GATEWAY.mac,
         src: request.dst,
         dst: request.src,

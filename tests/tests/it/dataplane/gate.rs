@@ -5,7 +5,7 @@ use csm_common::counter::Reason;
 use csm_common::gate::{CLOCK_PACKETS, CLOCK_SLACK_NS, Clock, GateState};
 use csm_common::names;
 use csm_common::net::relay_mac;
-use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, Run, Side, VIP, now_ns};
+use csm_tests::rig::{FAR_CLIENT, PEER_MAC, REALS, Rig, Run, Side, VIP, VIRTUAL_MAC, now_ns};
 
 use super::frames::{ACK, CLIENT_ISN, Frame, PSH, SERVER_ISN, SYN, expect, expect_end, handshake};
 
@@ -63,11 +63,16 @@ fn the_successor_forwards_what_is_relayed() {
         let mut rig = Rig::new().expect("the rig");
         handshake(&mut rig);
         rig.gate(state, LIFE);
+        // The virtual MAC is shown to the switches by an open gate only.
+        let shown = |side| if state == GateState::Open { VIRTUAL_MAC } else { rig.own_mac(side) };
+        let [to_server, to_client] = [Side::Server, Side::Client].map(shown);
         let stray = relayed(&rig, &data(), 2);
-        expect(&mut rig, Side::Ft, &stray, Reason::ForwardedFlow, &data().sent_to(&REALS[0], 80));
+        let out = Frame { src_mac: to_server, ..data().sent_to(&REALS[0], 80) };
+        expect(&mut rig, Side::Ft, &stray, Reason::ForwardedFlow, &out);
         let answer = Frame::server(ACK, SERVER_ISN.wrapping_add(1), CLIENT_ISN + 6);
         let stray = relayed(&rig, &answer, 3);
-        expect(&mut rig, Side::Ft, &stray, Reason::ForwardedFlow, &answer.answered_as(VIP, 80, &FAR_CLIENT));
+        let out = Frame { src_mac: to_client, ..answer.answered_as(VIP, 80, &FAR_CLIENT) };
+        expect(&mut rig, Side::Ft, &stray, Reason::ForwardedFlow, &out);
     }
 }
 
@@ -77,7 +82,8 @@ fn a_first_packet_may_be_relayed_too() {
     rig.gate(GateState::RelayIn, LIFE);
     let syn = Frame::client(SYN, CLIENT_ISN, 0);
     let stray = relayed(&rig, &syn, 2);
-    expect(&mut rig, Side::Ft, &stray, Reason::ForwardedNew, &syn.sent_to(&REALS[0], 80));
+    let out = Frame { src_mac: rig.own_mac(Side::Server), ..syn.sent_to(&REALS[0], 80) };
+    expect(&mut rig, Side::Ft, &stray, Reason::ForwardedNew, &out);
     assert!(rig.flows(names::EMBRYONIC).iter().any(|(key, _)| key.vlan == 2));
 }
 

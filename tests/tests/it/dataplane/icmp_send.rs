@@ -89,7 +89,8 @@ fn a_relayed_packet_is_answered_by_route() {
     let mut probe = Frame { ttl: 1, ..Frame::from(&FAR_CLIENT, 1, (VIP, 80), L4::Udp) };
     probe.src_mac = relay_mac(2);
     probe.dst_mac = rig.own_mac(Side::Ft);
-    let frame = error(GATEWAY.mac, OWN, TIME_EXCEEDED, &probe.bytes()[14..]);
+    let mut frame = error(GATEWAY.mac, OWN, TIME_EXCEEDED, &probe.bytes()[14..]);
+    frame[6..12].copy_from_slice(&rig.own_mac(Side::Client));
     assert_eq!(rig.run(Side::Ft, &probe.bytes()), Run { reason: Reason::TimeExceeded, frame });
 }
 

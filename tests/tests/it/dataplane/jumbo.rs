@@ -179,7 +179,8 @@ fn strays_of_several_buffers_cross_the_ft_vlan() {
         rig.gate(GateState::RelayOut, life);
         expect(&mut rig, Side::Client, &ups(octets), Reason::Relayed, &sent);
         rig.gate(GateState::RelayIn, life);
-        expect(&mut rig, Side::Ft, &got, Reason::ForwardedFlow, &ups(octets).sent_to(&REALS[0], 80));
+        let out = Frame { src_mac: rig.own_mac(Side::Server), ..ups(octets).sent_to(&REALS[0], 80) };
+        expect(&mut rig, Side::Ft, &got, Reason::ForwardedFlow, &out);
     }
 }
 

@@ -115,7 +115,7 @@ fn a_handshake_crosses_the_ports() {
 
     rig.gate(GateState::RelayIn, Duration::from_secs(60));
     ft.send(&Frame { src_mac: relay_mac(2), dst_mac: rig.own_mac(Side::Ft), ..ack.clone() });
-    server.expect(&ack.sent_to(&REALS[0], 80));
+    server.expect(&Frame { src_mac: rig.own_mac(Side::Server), ..ack.sent_to(&REALS[0], 80) });
     assert_eq!(rig.flows(csm_common::names::FLOWS).len(), 2);
 }
 

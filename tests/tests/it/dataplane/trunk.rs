@@ -172,7 +172,7 @@ fn strays_are_relayed_with_the_tag_of_the_ft_vlan_and_taken_from_it() {
     expect(&mut rig, Side::Client, &data(), Reason::Relayed, Side::Ft, &out);
     rig.gate(GateState::RelayIn, Duration::from_secs(60));
     let stray = Frame { src_mac: relay_mac(2), dst_mac: rig.own_mac(Side::Ft), ..data() };
-    let out = data().sent_to(&REALS[0], 80);
+    let out = Frame { src_mac: rig.own_mac(Side::Server), ..data().sent_to(&REALS[0], 80) };
     expect(&mut rig, Side::Ft, &stray, Reason::ForwardedFlow, Side::Server, &out);
     assert_eq!(data().src.port(), CLIENT_PORT);
 }

@@ -332,7 +332,8 @@ pub(crate) fn scene(rig: &Rig) -> Scene {
     let ports = rig.ports();
     let trunk = ports[0].tagged;
     let ft_mtu = if trunk { JUMBO } else { 1500 };
-    let mut scene = Scene { trunk, ft_mac: rig.own_mac(Side::Ft), ft_mtu, ..Scene::default() };
+    let own_macs = [Side::Client, Side::Server].map(|side| rig.own_mac(side));
+    let mut scene = Scene { trunk, ft_mac: rig.own_mac(Side::Ft), own_macs, ft_mtu, ..Scene::default() };
     for family in [v4(), v6()] {
         family.add(&mut scene);
     }

@@ -137,7 +137,7 @@ fn strays_cross_the_ft_vlan_as_far_as_it_takes_them() {
         assert_eq!(run, Run { reason: Reason::DropRelayTooBig, frame: long });
         rig.gate(GateState::RelayIn, life);
         let run = rig.run(Side::Ft, &stray(rig.own_mac(Side::Ft)));
-        let out = fits.clone().sent_to(&REALS6[0], 80).bytes();
-        assert_eq!(run, Run { reason: Reason::ForwardedFlow, frame: out });
+        let out = Frame6 { src_mac: rig.own_mac(Side::Server), ..fits.clone().sent_to(&REALS6[0], 80) };
+        assert_eq!(run, Run { reason: Reason::ForwardedFlow, frame: out.bytes() });
     }
 }

@@ -187,7 +187,8 @@ fn the_gate_rules_over_ipv6() {
     // At the successor it goes on as a frame of that VLAN would.
     stray.dst_mac = rig.own_mac(Side::Ft);
     rig.gate(GateState::RelayIn, life);
-    expect(&mut rig, Side::Ft, &stray, Reason::ForwardedFlow, &data.clone().sent_to(&REALS6[0], 80));
+    let out = Frame6 { src_mac: rig.own_mac(Side::Server), ..data.clone().sent_to(&REALS6[0], 80) };
+    expect(&mut rig, Side::Ft, &stray, Reason::ForwardedFlow, &out);
     expect_end(&mut rig, Side::Client, &data, Reason::DropStandby);
     let mut own = data;
     own.dst_mac = rig.own_mac(Side::Client);
