@@ -77,7 +77,7 @@ pub(super) fn judge(port: &PortFacts, wish: Option<&PortWanted>, cpus: usize, ou
     }
     let known = KNOWN.iter().find(|known| Some(known.driver) == port.driver.as_deref());
     out.push(mode(port, wish.map_or(XdpMode::Auto, |wish| wish.mode), known));
-    out.extend(frames(port));
+    out.extend(frames(port, wish.map_or(XdpMode::Auto, |wish| wish.mode)));
     if let Some(known) = known.filter(|known| !known.limit.is_empty()) {
         let limit = known.limit.replace("PORT", name);
         out.push(Finding::good(name, format!("{}: {limit}", known.driver)));
@@ -157,9 +157,25 @@ fn mode(port: &PortFacts, mode: XdpMode, known: Option<&Known>) -> Finding {
 }
 
 /// Whether frames of the port's MTU can be received and redirected.
-fn frames(port: &PortFacts) -> Option<Finding> {
-    let (bits, name, mtu) = (port.xdp?, &port.name, port.mtu);
-    if mtu <= MTU_ONE_BUFFER || bits & XDP_BASIC == 0 {
+fn frames(port: &PortFacts, mode: XdpMode) -> Option<Finding> {
+    let (name, mtu) = (&port.name, port.mtu);
+    // The generic mode has the kernel put each frame into one buffer.
+    if mtu <= MTU_ONE_BUFFER || mode == XdpMode::Generic {
+        return None;
+    }
+    let Some(bits) = port.xdp else {
+        return Some(Finding::new(
+            Grade::Warning,
+            name,
+            format!(
+                "MTU {mtu}: this kernel redirects no frames in several buffers (before Linux 6.3), so long ones are lost"
+            ),
+            format!(
+                "Linux 6.3 or later; ip link set {name} mtu {MTU_ONE_BUFFER}, or less; or `xdp mode generic` under its interface, which is slow"
+            ),
+        ));
+    };
+    if bits & XDP_BASIC == 0 {
         return None;
     }
     if bits & XDP_RX_SG != 0 {

@@ -143,7 +143,20 @@ fn what_else_is_wrong_with_a_port_is_named() {
         assert!(found[0].starts_with(text), "{text}: {found:?}");
     }
     let jumbo = PortFacts { mtu: 9000, ..port("eth1", "ice", Some(NATIVE | XDP_RX_SG | XDP_XMIT_SG)) };
-    assert_eq!(worst(&facts(vec![jumbo]), &wanted).0, Grade::Good);
+    assert_eq!(worst(&facts(vec![jumbo.clone()]), &wanted).0, Grade::Good);
+    // Before Linux 6.3, which neither tells of drivers nor redirects such frames.
+    let old = PortFacts { xdp: None, ..jumbo };
+    let (grade, found) = worst(&facts(vec![old.clone()]), &wanted);
+    assert_eq!((grade, found.len()), (Grade::Warning, 1), "{found:?}");
+    assert!(
+        found[0].starts_with("eth1: MTU 9000: this kernel redirects no frames in several buffers"),
+        "{found:?}"
+    );
+    let short = PortFacts { mtu: MTU_ONE_BUFFER, ..old.clone() };
+    assert_eq!(worst(&facts(vec![short]), &wanted).0, Grade::Good);
+    let generic = Wanted { ports: vec![wish("eth1", XdpMode::Generic, false)], ..wanted };
+    let (_, found) = worst(&facts(vec![old]), &generic);
+    assert!(found.iter().all(|found| found.contains("generic XDP as configured")), "{found:?}");
 }
 
 #[test]

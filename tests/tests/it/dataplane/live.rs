@@ -119,18 +119,20 @@ fn a_handshake_crosses_the_ports() {
     assert_eq!(rig.flows(csm_common::names::FLOWS).len(), 2);
 }
 
-/// Frames and octets that the port's driver handed to the program, as the driver counts them.
-fn received(port: &str) -> (u64, u64) {
+/// The sum of the driver's counters of what `port`'s queues received whose names end so.
+pub(super) fn driver_counts(port: &str, suffix: &str) -> u64 {
     let output = Command::new("ethtool").args(["-S", port]).output().expect("ethtool");
     let text = String::from_utf8(output.stdout).expect("text");
-    let sum = |suffix: &str| -> u64 {
-        let lines = text.lines().filter_map(|line| line.trim().split_once(": "));
-        lines
-            .filter(|(name, _)| name.starts_with("rx_queue_") && name.ends_with(suffix))
-            .map(|(_, value)| value.parse::<u64>().expect("a count"))
-            .sum()
-    };
-    (sum("_xdp_packets"), sum("_xdp_bytes"))
+    let lines = text.lines().filter_map(|line| line.trim().split_once(": "));
+    lines
+        .filter(|(name, _)| name.starts_with("rx_queue_") && name.ends_with(suffix))
+        .map(|(_, value)| value.parse::<u64>().expect("a count"))
+        .sum()
+}
+
+/// Frames and octets that the port's driver handed to the program, as the driver counts them.
+fn received(port: &str) -> (u64, u64) {
+    (driver_counts(port, "_xdp_packets"), driver_counts(port, "_xdp_bytes"))
 }
 
 #[test]
