@@ -81,6 +81,7 @@ fn delta(count: usize) -> Frame {
             server_vlan: 3,
             vserver: StableId(0x0123_4567_89ab_cdef),
             real_id: StableId(0xfedc_ba98_7654_3210),
+            via: StableId::NONE,
             state: ConnState::Established,
             generation: u32::from(number),
             idle_s: 0,

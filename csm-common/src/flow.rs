@@ -114,7 +114,9 @@ pub struct FlowEntry<A: Address = u32> {
     /// host order. Resets from the client side are judged by it.
     pub ack: u32,
     /// What is written into each packet's header, as [`mark`] has it; 0: nothing. Only of the client → server direction.
-    pub mark: u32,
+    pub mark: u16,
+    /// As [`Connection::via`].
+    pub via: u16,
     /// Must be 0.
     pub reserved: A::Reserved,
 }
@@ -126,6 +128,7 @@ crate::map_type!(both FlowEntry, 64, 96);
 pub const fn mark(dscp: u8) -> u32 {
     0xfc | (dscp as u32 & 63) << 10
 }
+const _: () = assert!(mark(63) <= u16::MAX as u32 && crate::limits::REALS_MAX < u16::MAX as u32);
 
 /// The octet that `mark` makes of `octet`.
 #[inline(always)]
@@ -205,8 +208,9 @@ pub struct Connection<A: Address = u32> {
     pub proto: u8,
     /// One of the `STATE_*` values.
     pub state: u8,
-    /// Must be 0.
-    pub pad: u16,
+    /// 1 more than the number on this node of the real by which the client's packets came in, where that counts (`reverse-sticky`):
+    /// its next hop is the way back. 0: the way back goes by the routes.
+    pub via: u16,
     /// Virtual server number on this node, or [`NONE`].
     pub vserver: u32,
     /// Real server number on this node, or [`NONE`].
@@ -288,6 +292,7 @@ impl<A: Address> Connection<A> {
 
     /// Writes [`Self::forward_entry`] where it is to stand: the dataplane's stack has no room for a large one.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "see `mark`")]
     pub fn write_forward_entry(&self, local: &Local, entry: &mut FlowEntry<A>) {
         let ip = A::replace(self.virtual_be, self.real_be) + A::replace(self.client_be, self.source_be);
         let l4 = ip
@@ -310,7 +315,8 @@ impl<A: Address> Connection<A> {
         entry.generation = self.generation;
         entry.client_be = self.client_be;
         entry.ack = 0;
-        entry.mark = local.mark;
+        entry.mark = local.mark as u16;
+        entry.via = self.via;
         entry.reserved = A::RESERVED;
     }
 
@@ -348,6 +354,7 @@ impl<A: Address> Connection<A> {
         entry.client_be = self.client_be;
         entry.ack = 0;
         entry.mark = 0;
+        entry.via = self.via;
         entry.reserved = A::RESERVED;
     }
 }
@@ -373,6 +380,7 @@ impl<A: Address> FlowEntry<A> {
         client_be: A::UNSPECIFIED,
         ack: 0,
         mark: 0,
+        via: 0,
         reserved: A::RESERVED,
     };
 
@@ -429,7 +437,7 @@ impl<A: Address> FlowEntry<A> {
             server_vlan: key.vlan,
             proto: key.proto,
             state: self.state,
-            pad: 0,
+            via: self.via,
             vserver: self.vserver,
             real: self.real,
             generation: self.generation,
@@ -462,11 +470,11 @@ mod tests {
     use proptest::prelude::*;
 
     prop_compose! {
-        fn any_connection()(a: [[u32; 4]; 4], p: [u16; 4], v: [u16; 2], n: [u32; 3], proto: u8, state in 1u8..6) -> Connection<V6> {
+        fn any_connection()(a: [[u32; 4]; 4], p: [u16; 4], v: [u16; 3], n: [u32; 3], proto: u8, state in 1u8..6) -> Connection<V6> {
             Connection {
                 client_be: V6(a[0]), virtual_be: V6(a[1]), real_be: V6(a[2]), source_be: V6(a[3]),
                 client_port_be: p[0], virtual_port_be: p[1], real_port_be: p[2], source_port_be: p[3],
-                client_vlan: v[0], server_vlan: v[1], proto, state, pad: 0,
+                client_vlan: v[0], server_vlan: v[1], proto, state, via: v[2],
                 vserver: n[0], real: n[1], generation: n[2],
             }
         }
@@ -476,7 +484,7 @@ mod tests {
     fn of_ipv4(c: &Connection<V6>) -> Connection {
         let &Connection { client_be, virtual_be, real_be, source_be, .. } = c;
         let &Connection { client_port_be, virtual_port_be, real_port_be, source_port_be, .. } = c;
-        let &Connection { client_vlan, server_vlan, proto, state, pad, vserver, real, generation, .. } = c;
+        let &Connection { client_vlan, server_vlan, proto, state, via, vserver, real, generation, .. } = c;
         Connection {
             client_be: client_be.0[0],
             virtual_be: virtual_be.0[0],
@@ -490,7 +498,7 @@ mod tests {
             server_vlan,
             proto,
             state,
-            pad,
+            via,
             vserver,
             real,
             generation,
@@ -541,7 +549,7 @@ mod tests {
             server_vlan: 3,
             proto: 6,
             state: super::STATE_SYN_ACK,
-            pad: 0,
+            via: 0,
             vserver: 0,
             real: 0,
             generation: 1,

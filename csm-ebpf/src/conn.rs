@@ -132,8 +132,6 @@ pub(crate) struct Draft<A: Address> {
     pub(crate) pick: Pick,
     /// Sticky group of the virtual server's `reverse-sticky`; 0: none.
     pub(crate) reverse: u32,
-    /// The real of that group by which the packet came in, or [`NONE`].
-    pub(crate) via: u32,
 }
 
 /// A packet that begins or ends something, or has no entry in the established table.
@@ -206,9 +204,9 @@ fn standing<A: Family>(cold: &Cold<A>, predecessor: *mut u32) -> Result<Option<*
         next @ (Next::Promoted | Next::Proven) => {
             let entry = A::flows().get_ptr_mut(&packet.key).ok_or(Reason::DropNoConnection)?;
             if matches!(next, Next::Promoted) {
-                // Its way back first: the peer enters the connection by that. SAFETY: as above, read only.
-                reverse::prove(unsafe { &*entry }, packet.now_ns);
                 transition::tell(packet, entry);
+                // SAFETY: as above, read only.
+                reverse::prove(unsafe { &*entry }, packet.now_ns);
             }
             // The segment that proves a handshake may be the client's last one, too.
             if packet.flags & TCP_FIN != 0 {

@@ -57,7 +57,7 @@ pub(crate) fn went_on<A: Family>(packet: &Packet<A>, l4: usize, reason: Reason) 
         note.vserver = entry.vserver;
         note.real = entry.real;
         note.ip_delta = entry.ip_delta;
-        note.mark = entry.mark as u16;
+        note.mark = entry.mark;
         note.from_client = u8::from(entry.flags & FLAG_FORWARD != 0);
     }
     // SAFETY: only the state counts, one octet.

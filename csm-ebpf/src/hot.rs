@@ -211,7 +211,7 @@ fn family<A: Short, const TAG: usize>(ctx: &XdpContext, port: &Port, bytes: u32)
     // SAFETY: as in `conn::deliver`.
     let entry = unsafe { &mut *entry };
     // Once a second, and with the first on a replica, it is noted that the connection is in use. Few are marked.
-    let long = u32::from(entry.flags & FLAG_REPLICA) | entry.mark;
+    let long = u32::from(entry.flags & FLAG_REPLICA) | u32::from(entry.mark);
     if now_ns > entry.last_seen_ns + TOUCH_NS || long != 0 {
         return None;
     }

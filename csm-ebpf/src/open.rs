@@ -142,7 +142,7 @@ fn begin<A: Family>(cold: &mut Cold<A>) {
     connection.server_vlan = key.vlan;
     connection.proto = key.proto;
     connection.state = STATE_SYN;
-    connection.pad = 0;
+    connection.via = 0;
     connection.vserver = NONE;
     connection.real = NONE;
     connection.generation = next_generation(packet.now_ns, *predecessor);
@@ -150,7 +150,6 @@ fn begin<A: Family>(cold: &mut Cold<A>) {
     draft.pool = 0;
     draft.pick.number = NONE;
     draft.reverse = 0;
-    draft.via = NONE;
 }
 
 /// Decides on all but the real server.
@@ -232,6 +231,9 @@ fn balance<A: Family>(packet: &Packet<A>, number: u32, draft: &mut Draft<A>) -> 
     draft.reverse = vserver.reverse;
     if vserver.reverse == 0 {
         draft.local.to_client = way_back(packet)?;
+    } else {
+        // The rest is looked for once the server is known.
+        may_be_answered(&packet.key)?;
     }
     rate::admit(packet, number, vserver)?;
     draft.local.flags = replicated(vserver);
@@ -398,12 +400,19 @@ fn route<A: Family>(packet: &Packet<A>, draft: &mut Draft<A>) -> Result<(), Reas
 #[inline(always)]
 pub(crate) fn way_back<A: Family>(packet: &Packet<A>) -> Result<u32, Reason> {
     let key = &packet.key;
-    if !key.src_be.is_host() || is_ours(key.src_be, key.vlan) {
-        return Err(Reason::DropSource);
-    }
+    may_be_answered(key)?;
     let route = out::route(key.src_be).ok_or(Reason::DropNoRoute)?;
     if route.vlan != key.vlan {
         return Err(Reason::DropSource);
     }
     out::resolve(route, key.src_be)
+}
+
+/// The source is a host's address, and none of the group's own.
+#[inline(always)]
+fn may_be_answered<A: Family>(key: &FlowKey<A>) -> Result<(), Reason> {
+    if !key.src_be.is_host() || is_ours(key.src_be, key.vlan) {
+        return Err(Reason::DropSource);
+    }
+    Ok(())
 }

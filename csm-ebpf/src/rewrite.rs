@@ -85,7 +85,7 @@ pub(crate) fn apply<A: Family>(
     proto: u8,
     entry: &FlowEntry<A>,
 ) -> Result<(), Reason> {
-    A::rewrite(ctx, entry.new_src_be, entry.new_dst_be, entry.ip_delta, entry.mark)?;
+    A::rewrite(ctx, entry.new_src_be, entry.new_dst_be, entry.ip_delta, u32::from(entry.mark))?;
     match proto {
         PROTO_TCP => {
             let tcp = header::<Tcp>(ctx, l4)?;

@@ -15,7 +15,7 @@ use csm_common::flow::{
 use csm_common::service::{StickyEntry, StickyKey as LocalStickyKey};
 
 use crate::dataplane::ring::{Change, Delta};
-use crate::dataplane::snapshot::{Directory, DirectoryCell, ReverseKey, StickyGroup as LocalGroup};
+use crate::dataplane::snapshot::{Directory, DirectoryCell, StickyGroup as LocalGroup};
 use crate::dataplane::table::family::TableFamily;
 use crate::dataplane::table::{self, Insert, InsertError, Seen, Sticky, Table, monotonic_ns};
 use crate::model::{Host, StableId};
@@ -68,6 +68,13 @@ impl KernelReplica {
         } else {
             directory.real(record.real_id).ok_or(Refusal::UnknownReal)?
         };
+        let (via, to_client) = if record.via == StableId::NONE {
+            let hop = self.hop(key.client, key.client_vlan, directory).ok_or(Refusal::NoNextHop)?;
+            (0, hop)
+        } else {
+            let (number, hop) = directory.real(record.via).ok_or(Refusal::UnknownReal)?;
+            (u16::try_from(number + 1).map_err(|_| Refusal::Internal)?, hop)
+        };
         // One family holds all of them: the peer's table does, and each tag of the stream names one.
         let wire = |address| A::of(address).ok_or(Refusal::Internal);
         let connection = Connection {
@@ -86,26 +93,13 @@ impl KernelReplica {
                 ConnState::Established => STATE_ESTABLISHED,
                 ConnState::Closing => STATE_CLOSING,
             },
-            pad: 0,
+            via,
             vserver,
             real,
             generation: record.generation,
         };
         let mark = directory.mark(vserver);
-        let by_route = || self.hop(key.client, key.client_vlan, directory);
-        let to_client = self.way_back(&connection, directory).or_else(by_route).ok_or(Refusal::NoNextHop)?;
         Ok(Insert { connection, to_server, to_client, idle_ns: u64::from(record.idle_s) * SECOND, mark })
-    }
-
-    /// Next hop to the real by which the connection came in, as its virtual server's `reverse-sticky` has noted.
-    fn way_back<A: TableFamily>(&self, connection: &Connection<A>, directory: &Directory) -> Option<u32> {
-        let real = match directory.reverse_key(connection)? {
-            ReverseKey::V4(key) => self.table.sticky(&key),
-            ReverseKey::V6(key) => self.table6.as_ref()?.sticky(&key),
-        };
-        // One that cannot be read is as one that is not there: the peer will be told of what it lacks.
-        let id = directory.real_id(real.ok()??)?;
-        directory.real(id).map(|(_, hop)| hop)
     }
 
     /// The neighbour towards `address` must be on the VLAN its packets come in on: those to it leave there.
@@ -393,6 +387,11 @@ fn globalize<A: TableFamily>(
         real_id: match connection.real {
             NONE => StableId::NONE,
             number => directory.real_id(number)?,
+        },
+        via: match connection.via {
+            0 => StableId::NONE,
+            // By the routes, once its real is configured no more.
+            via => directory.real_id(u32::from(via) - 1).unwrap_or(StableId::NONE),
         },
         state: match connection.state {
             STATE_ESTABLISHED => ConnState::Established,

@@ -304,6 +304,8 @@ impl Expiry {
             census.hops_in_use.insert(entry.nexthop);
             census.vservers_in_use.insert(entry.vserver);
             census.reals_in_use.insert(entry.real);
+            // Of none it is a number that none has.
+            census.reals_in_use.insert(u32::from(entry.via).wrapping_sub(1));
             if entry.flags & FLAG_FORWARD == 0 {
                 continue;
             }

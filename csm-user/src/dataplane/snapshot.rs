@@ -2,18 +2,17 @@
 //!
 //! One immutable snapshot for each plan, shared by all who translate records between the tables and the peer.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use csm_common::address::{Address, V6};
-use csm_common::flow::{Connection, FLAG_REPLICA, FLAG_REPLICATE, NONE};
+use csm_common::flow::{FLAG_REPLICA, FLAG_REPLICATE, NONE};
 use csm_common::service::{
-    Reverse, StickyKey, VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STICKY_BOTH,
-    VSERVER_STICKY_DESTINATION, VSERVER_UNIDIRECTIONAL, Vserver, pair,
+    VSERVER_REPLICATE, VSERVER_REPLICATE_STICKY, VSERVER_STICKY_BOTH, VSERVER_UNIDIRECTIONAL, Vserver,
 };
 
-use crate::model::{Family, Host, Protocol, StableId};
+use crate::model::{Host, Protocol, StableId};
 use crate::numbers::Numbers;
 
 use super::family::Wire;
@@ -53,7 +52,7 @@ impl Facts {
     /// The sticky groups in which its connections enter what is replicated.
     fn replicated_groups(&self) -> impl Iterator<Item = u32> + use<> {
         let own = self.flags & VSERVER_REPLICATE_STICKY != 0;
-        // The peer finds a connection's way back there.
+        // Its server's own connections must find it there, whichever node they meet.
         let reverse = self.flags & VSERVER_REPLICATE != 0;
         [(own, self.sticky_group), (reverse, self.reverse)]
             .into_iter()
@@ -73,9 +72,6 @@ pub struct Directory {
     replicated_groups: HashSet<u32>,
     /// Sticky entries of the configuration: group in the map, and address.
     fixed: HashSet<(u32, IpAddr)>,
-    /// How connections are entered for those of the other direction, by sticky group.
-    reverses: BTreeMap<u32, Reverse>,
-    reverses6: BTreeMap<u32, Reverse<V6>>,
     routes: Routes,
 }
 
@@ -109,8 +105,6 @@ impl Directory {
         let fixed6 = contents6.stickies.keys().map(|key| (key.group, key.client_be.ip()));
         Self {
             fixed: fixed.chain(fixed6).collect(),
-            reverses: contents.reverses.clone(),
-            reverses6: contents6.reverses.clone(),
             vserver_numbers: vservers.iter().map(|(&number, facts)| (facts.id, number)).collect(),
             real_numbers: reals.iter().map(|(&number, &(id, _))| (id, number)).collect(),
             replicated_groups: vservers.values().flat_map(Facts::replicated_groups).collect(),
@@ -302,17 +296,6 @@ impl Directory {
         }
     }
 
-    /// How `connection` is entered for those of the other direction, for its family's table or for that of IPv6; `None`: not at all.
-    #[must_use]
-    pub fn reverse_key<A: Wire>(&self, connection: &Connection<A>) -> Option<ReverseKey> {
-        let group = self.vservers.get(&connection.vserver)?.reverse;
-        let ends = (connection.real_be.ip(), connection.source_be.ip());
-        match A::FAMILY {
-            Family::V4 => reverse_key(group, self.reverses.get(&group)?, ends),
-            Family::V6 => reverse_key(group, self.reverses6.get(&group)?, ends),
-        }
-    }
-
     /// Whether the configuration has a sticky entry of `address` in group `group` of the map: it is not the peer's to change.
     #[must_use]
     pub fn fixes_sticky(&self, group: u32, address: IpAddr) -> bool {
@@ -338,33 +321,6 @@ impl Directory {
         };
         Some((facts.idle_s, pending_s))
     }
-}
-
-/// The key of a sticky entry, and the family whose table has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReverseKey {
-    /// In `STICKY`.
-    V4(StickyKey),
-    /// In `STICKY6`.
-    V6(StickyKey<V6>),
-}
-
-/// The key, in group `group`, of a connection that the first address opens to the second.
-fn reverse_key<A: Wire>(
-    group: u32,
-    reverse: &Reverse<A>,
-    (from, to): (IpAddr, IpAddr),
-) -> Option<ReverseKey> {
-    let (from_be, to_be): (A, A) = (A::of(from)?, A::of(to)?);
-    if reverse.flags & VSERVER_STICKY_BOTH != 0 {
-        return Some(ReverseKey::V6(pair(group, from_be, to_be, reverse.mask_be)));
-    }
-    let by_destination = reverse.flags & VSERVER_STICKY_DESTINATION != 0;
-    let address = if by_destination { to_be } else { from_be }.masked(reverse.mask_be).ip();
-    Some(match A::FAMILY {
-        Family::V4 => ReverseKey::V4(StickyKey { group, client_be: Wire::of(address)? }),
-        Family::V6 => ReverseKey::V6(StickyKey { group, client_be: Wire::of(address)? }),
-    })
 }
 
 /// Whether `id` is wanted no more, but has its number still.

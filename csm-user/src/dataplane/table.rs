@@ -358,14 +358,6 @@ impl<A: TableFamily> Table<A> {
         }
     }
 
-    /// The real that stands under `key`.
-    ///
-    /// # Errors
-    /// Of the system call.
-    pub fn sticky(&self, key: &StickyKey<A>) -> io::Result<Option<u32>> {
-        Ok(self.sticky.get(key)?.map(|entry| entry.real))
-    }
-
     /// Deletes sticky entries; missing ones are no error.
     ///
     /// # Errors
@@ -484,7 +476,7 @@ pub(super) mod tests {
             server_vlan: 3,
             proto: 6,
             state: STATE_ESTABLISHED,
-            pad: 0,
+            via: 0,
             vserver: 0,
             real: 0,
             generation,

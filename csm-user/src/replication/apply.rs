@@ -323,12 +323,11 @@ fn put_slice(slice: &[Record], here: &Here<'_>, conflict: Conflict) -> Outcomes 
         let results = results.into_iter().chain(std::iter::repeat(Err(Refusal::Internal)));
         positions.into_iter().zip(results).for_each(|(position, result)| outcomes[position] = result);
     };
-    // First what sticks: a connection's way back may be entered there.
-    if !sticky.is_empty() {
-        settle(sticky_positions, here.table.upsert_sticky(&sticky, conflict));
-    }
     if !connections.is_empty() {
         settle(conn_positions, here.table.upsert_connections(&connections, conflict));
+    }
+    if !sticky.is_empty() {
+        settle(sticky_positions, here.table.upsert_sticky(&sticky, conflict));
     }
     outcomes
 }

@@ -122,6 +122,7 @@ pub fn connection_hash(record: &ConnRecord) -> u64 {
         server_vlan,
         vserver,
         real_id,
+        via: _,
         state: _,
         generation,
         idle_s: _,

@@ -57,6 +57,9 @@ pub struct ConnRecord {
     pub real_id: StableId,
     /// Where the connection stands; not part of the digest, for it moves without an event.
     pub state: ConnState,
+    /// The real by which the client's packets came in, where that is the way back (`reverse-sticky`); [`StableId::NONE`]: that goes by the
+    /// routes. Not part of the digest: it never changes.
+    pub via: StableId,
     /// Orders successive connections with equal keys, see [`newer`]. The table stores it with the entry.
     pub generation: u32,
     /// Whole seconds since the last packet when the record was made; not part of the digest.

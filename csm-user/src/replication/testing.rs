@@ -23,8 +23,6 @@ pub(super) struct Content {
     pub(super) unknown: BTreeSet<StableId>,
     /// The next so many walks fail.
     pub(super) failing_walks: u32,
-    /// A sticky entry came after the first connection had.
-    pub(super) sticky_was_late: bool,
 }
 
 #[derive(Debug, Default)]
@@ -110,7 +108,6 @@ impl ReplicaTable for MemoryTable {
 
     fn upsert_sticky(&self, records: &[StickyRecord], conflict: Conflict) -> Vec<Result<(), Refusal>> {
         let mut content = self.content();
-        content.sticky_was_late |= !content.connections.is_empty();
         let mut put = |record: &StickyRecord| match content.sticky.get(&record.key) {
             Some(old) if conflict == Conflict::Keep && old != record => Err(Refusal::Exists),
             _ => {
@@ -179,6 +176,7 @@ pub(super) fn connection(number: u32, real: u8, generation: u32) -> ConnRecord {
         server_vlan: 3,
         vserver: StableId(u64::from(number % 7)),
         real_id: StableId(u64::from(real)),
+        via: StableId::NONE,
         state: ConnState::Established,
         generation,
         idle_s: 0,

@@ -15,7 +15,8 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use super::delta::{BUCKETS, BucketSet, Op, Record};
 use super::digest::{Bucket, Digests};
-use super::record::{Handshake, Refusal};
+use super::record::{ConnRecord, Handshake, Refusal};
+use crate::model::StableId;
 use codec::{Cursor, get_handshake, get_op, get_record, put_handshake, put_op, put_record};
 
 mod codec;
@@ -24,11 +25,13 @@ mod codec;
 pub const MAGIC: u32 = 0x4353_4d52;
 /// The protocol versions this code speaks. From version 5 on what is not known of an extension, and of the hello of one who
 /// speaks a newer version, is passed over.
-pub const VERSIONS: (u16, u16) = (4, 6);
+pub const VERSIONS: (u16, u16) = (4, 7);
 /// Kinds from here on are extensions: not numbered, not answered, sent only to one who speaks the version that has them.
 pub const EXTENSIONS: u8 = 128;
 /// The version that brings [`Frame::Handshakes`].
 pub const HANDSHAKES_SINCE: u16 = 6;
+/// The version that brings [`ConnRecord::via`].
+pub const WAYS_SINCE: u16 = 7;
 /// Largest value of the length field, octets.
 pub const FRAME_MAX: usize = 64 * 1024;
 /// Most operations in a delta, records in a chunk, and refusals in an acknowledgement.
@@ -137,6 +140,33 @@ pub enum Frame {
         /// Its kind, not below [`EXTENSIONS`], and none of those above.
         kind: u8,
     },
+}
+
+impl Frame {
+    /// As it is said to one who speaks `version`: before [`WAYS_SINCE`] all ways back went by the routes.
+    #[must_use]
+    pub fn said_in(mut self, version: u16) -> Self {
+        if version < WAYS_SINCE {
+            let forget = |record: &mut ConnRecord| record.via = StableId::NONE;
+            let of_record = |record: &mut Record| match record {
+                Record::Connection(record) => forget(record),
+                Record::Sticky(_) => {}
+            };
+            match &mut self {
+                Self::Chunk { records, .. } => records.iter_mut().for_each(of_record),
+                Self::Delta { ops, .. } => ops.iter_mut().for_each(|op| {
+                    if let Op::Put(record) = op {
+                        of_record(record);
+                    }
+                }),
+                Self::Handshakes { handshakes } => {
+                    handshakes.iter_mut().for_each(|handshake| forget(&mut handshake.becomes));
+                }
+                _ => {}
+            }
+        }
+        self
+    }
 }
 
 /// What is wrong with octets that came in. The stream is beyond repair and must be closed.

@@ -480,8 +480,9 @@ impl Model {
         let conn = self.tables.conn(id);
         let Some((service, real)) = conn.service else { return };
         if let Some(back) = self.turned(conn)
-            && let Some(via) = self.sticky_half.remove(&back)
+            && let Some(via) = conn.via
         {
+            self.sticky_half.remove(&back);
             self.sticky.insert(back, via);
         }
         let conn = self.tables.conn(id);

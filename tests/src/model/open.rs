@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use csm_common::counter::Reason;
 
 use super::frame::Transport;
-use super::scene::{Choice, Mode, Net, Real, Service, Source, Static, Way, is_host};
+use super::scene::{Choice, Mode, Net, Real, Reverse, Service, Source, Static, Way, is_host};
 use super::table::{ACK, Conn, FIN, Key, RST, SYN, State};
 use super::{Made, Model};
 
@@ -122,7 +122,13 @@ impl Model {
             return Err(Reason::DropNoPolicy);
         }
         // By who sent it, that is looked for last.
-        let to_client = if service.reverse.is_none() { self.way_back(key)? } else { 0 };
+        let to_client = match service.reverse {
+            None => self.way_back(key)?,
+            Some(_) if !is_host(key.src) || self.scene.is_ours(key.src, key.vlan) => {
+                return Err(Reason::DropSource);
+            }
+            Some(_) => 0,
+        };
         let pool = match service.source {
             Source::Own => None,
             Source::Pool(number) => Some(number),
@@ -171,32 +177,29 @@ impl Model {
     fn find_way_back(&self, conn: &mut Conn, service: &Service, from: Option<[u8; 6]>) -> Result<(), Reason> {
         let Some(reverse) = &service.reverse else { return Ok(()) };
         let key = conn.key;
-        if !is_host(key.src) || self.scene.is_ours(key.src, key.vlan) {
-            return Err(Reason::DropSource);
-        }
-        let here = || reverse.senders.iter().filter(|real| self.scene.hop(real.hop).vlan == key.vlan);
-        conn.via = match from {
-            None => self.entered(conn),
-            Some(mac) => {
-                let neighbour = |real: &&Real| {
-                    let hop = self.scene.hop(real.hop);
-                    hop.resolved && hop.ip == real.ip && hop.mac == mac
-                };
-                let own = here().find(|real| real.ip == key.src);
-                own.or_else(|| here().find(neighbour)).map(|real| real.number)
+        let own = self.sender(reverse, key.vlan, |real| real.ip == key.src);
+        let via = own.or_else(|| match from {
+            None => self.sender(reverse, key.vlan, |real| Some(real.number) == self.entered(conn)),
+            Some(mac) => self.sender(reverse, key.vlan, |real| {
+                let hop = self.scene.hop(real.hop);
+                hop.resolved && hop.ip == real.ip && hop.mac == mac
+            }),
+        });
+        conn.via = via.map(|real| real.number);
+        conn.to_client = match via {
+            Some(_) if matches!(self.scene.way(key.src), Some((Way::Connected(vlan), _)) if vlan != key.vlan) =>
+            {
+                return Err(Reason::DropSource);
             }
-        };
-        conn.to_client = match self.hop_of(reverse, conn.via, key.vlan) {
-            Some(hop) => hop,
+            Some(real) => real.hop,
             None => self.way_back(&key)?,
         };
         Ok(())
     }
 
-    /// The hop to that real, if it is on `vlan`.
-    fn hop_of(&self, reverse: &super::scene::Reverse, via: Option<u32>, vlan: u16) -> Option<u32> {
-        let real = reverse.senders.iter().find(|real| Some(real.number) == via)?;
-        (self.scene.hop(real.hop).vlan == vlan).then_some(real.hop)
+    /// The first real of those that fits, on that VLAN.
+    fn sender<'a>(&self, reverse: &'a Reverse, vlan: u16, fits: impl Fn(&Real) -> bool) -> Option<&'a Real> {
+        reverse.senders.iter().find(|real| self.scene.hop(real.hop).vlan == vlan && fits(real))
     }
 
     /// Where a connection is entered for those of the other direction: as one of who answers it, to what that takes the opener for.
@@ -348,7 +351,11 @@ impl Model {
             ..Conn::new(of_client)
         };
         if let Some(reverse) = &service.reverse {
-            conn.to_client = self.hop_of(reverse, self.entered(&conn), egress).unwrap_or(to_client);
+            let own = self.sender(reverse, egress, |real| real.ip == of_client.src);
+            let entered = || self.sender(reverse, egress, |real| Some(real.number) == self.entered(&conn));
+            if let Some(real) = own.or_else(entered) {
+                (conn.via, conn.to_client) = (Some(real.number), real.hop);
+            }
         }
         Ok(conn)
     }

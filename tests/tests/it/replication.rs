@@ -81,6 +81,7 @@ fn connection(number: u16) -> ConnRecord {
         server_vlan: 3,
         vserver: StableId(1),
         real_id: StableId(2),
+        via: StableId::NONE,
         state: ConnState::Established,
         generation: 1,
         idle_s: 0,

@@ -61,7 +61,7 @@ pub(super) fn connection(client: u32, generation: u32) -> Connection {
         server_vlan: 3,
         proto: 6,
         state: STATE_ESTABLISHED,
-        pad: 0,
+        via: 0,
         vserver: 0,
         real: 0,
         generation,

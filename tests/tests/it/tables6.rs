@@ -52,7 +52,7 @@ fn connection6(client: u32, generation: u32) -> Connection<V6> {
         server_vlan: 3,
         proto: 6,
         state: of.state,
-        pad: 0,
+        via: 0,
         vserver: 1,
         real: 2,
         generation,

@@ -55,14 +55,13 @@ pub(super) fn walk(shared: &Arc<Shared>, buckets: BucketSet) -> mpsc::Receiver<W
     let shared = Arc::clone(shared);
     tokio::task::spawn_blocking(move || {
         let mut chunker = Chunker { buckets, batch: shared.sender.limits.batch, chunk: Vec::new(), sink };
-        // What sticks comes first: a connection's way back may be entered there.
-        let sticky = shared
-            .table
-            .visit_sticky(&mut |records| chunker.take(records.iter().copied().map(Record::Sticky)));
         let connections = shared
             .table
             .visit_connections(&mut |records| chunker.take(records.iter().copied().map(Record::Connection)));
-        let failure = sticky.err().or(connections.err());
+        let sticky = shared
+            .table
+            .visit_sticky(&mut |records| chunker.take(records.iter().copied().map(Record::Sticky)));
+        let failure = connections.err().or(sticky.err());
         if let Some(error) = &failure {
             tracing::warn!(%error, "cannot walk the table for a snapshot");
         }

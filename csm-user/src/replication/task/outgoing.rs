@@ -98,6 +98,8 @@ struct Stream<'a> {
     shared: &'a Arc<Shared>,
     peer: PeerAddr,
     sealed: bool,
+    /// That both speak.
+    version: u16,
     sender: Sender,
     control: Control,
     input: BytesMut,
@@ -122,8 +124,8 @@ impl<'a> Stream<'a> {
         sender.set_role(now, if over { Role::Standby } else { control.role }, &ended);
         drop(ended);
         let (output, scans) = (BytesMut::new(), mpsc::channel(1));
-        let input = spoken.rest;
-        Self { shared, peer, sealed, sender, control, input, output, walk: None, scans, heard: now }
+        let (version, input) = (spoken.version, spoken.rest);
+        Self { version, shared, peer, sealed, sender, control, input, output, walk: None, scans, heard: now }
     }
 
     /// Every branch of the select may be dropped at any await without loss: `read_buf`, `write_buf`, `recv`, `tick` and
@@ -179,7 +181,7 @@ impl<'a> Stream<'a> {
             && let Some(effect) = self.sender.poll(self.shared.now())
         {
             match effect {
-                Effect::Send(frame) => encode(&frame, &mut self.output),
+                Effect::Send(frame) => encode(&frame.said_in(self.version), &mut self.output),
                 Effect::Walk { epoch, buckets } => {
                     self.walk = Some((epoch, offload::walk(self.shared, buckets)));
                 }

@@ -209,7 +209,7 @@ mod tests {
             };
             assert_eq!(named, field);
         }
-        for (theirs, common) in [((3, 4), 4), ((4, 5), 5), ((6, 7), 6)] {
+        for (theirs, common) in [((3, 4), 4), ((4, 5), 5), ((6, 7), 7), ((6, 8), 7)] {
             let hello = Hello { versions: theirs, ..good };
             assert_eq!(check_hello(&hello, &expected).ok(), Some(common), "{theirs:?}");
         }

@@ -17,6 +17,8 @@ const STICKY: u8 = 3;
 const STICKY_GONE: u8 = 4;
 /// Added to a tag: the addresses are of IPv6.
 const OF_V6: u8 = 4;
+/// A connection whose way back is told: [`CONNECTION`], and the real. Of IPv6 the next number.
+const CONNECTION_VIA: u8 = 9;
 
 const GROUP_SHARED: u8 = 0;
 const GROUP_PRIVATE: u8 = 1;
@@ -82,12 +84,25 @@ impl<'a> Cursor<'a> {
     /// A tag as of IPv4, and whether it was of IPv6.
     fn tag(&mut self) -> Result<(u8, bool), DecodeError> {
         let tag = self.u8()?;
+        if tag == CONNECTION_VIA + 1 {
+            return Ok((CONNECTION_VIA, true));
+        }
+        if tag >= CONNECTION_VIA {
+            return Ok((tag, false));
+        }
         Ok(if tag > OF_V6 { (tag - OF_V6, true) } else { (tag, false) })
     }
 }
 
 fn put_tag(out: &mut BytesMut, tag: u8, of: IpAddr) {
     out.put_u8(if of.is_ipv6() { tag + OF_V6 } else { tag });
+}
+
+fn put_connection_tag(out: &mut BytesMut, record: &ConnRecord) {
+    if record.via == StableId::NONE {
+        return put_tag(out, CONNECTION, record.key.client);
+    }
+    out.put_u8(CONNECTION_VIA + u8::from(record.key.client.is_ipv6()));
 }
 
 fn put_address(out: &mut BytesMut, address: IpAddr) {
@@ -153,11 +168,12 @@ pub(super) fn put_record(out: &mut BytesMut, record: &Record) {
                 server_vlan,
                 vserver,
                 real_id,
+                via,
                 state,
                 generation,
                 idle_s,
             } = record;
-            put_tag(out, CONNECTION, key.client);
+            put_connection_tag(out, record);
             put_conn_key(out, key);
             put_address(out, *real);
             out.put_u16(*real_port);
@@ -172,6 +188,9 @@ pub(super) fn put_record(out: &mut BytesMut, record: &Record) {
             });
             out.put_u32(*generation);
             out.put_u32(*idle_s);
+            if *via != StableId::NONE {
+                out.put_u64(via.0);
+            }
         }
         Record::Sticky(record) => {
             let StickyRecord { key, real_id, life_s, idle_s } = record;
@@ -195,6 +214,7 @@ pub(super) fn get_handshake(body: &mut Cursor<'_>) -> Result<Handshake, DecodeEr
     let tag = body.peek()?;
     let becomes = match body.tag()? {
         (CONNECTION, v6) => get_connection(body, v6)?,
+        (CONNECTION_VIA, v6) => get_connection_via(body, v6)?,
         _ => return Err(DecodeError::Value { field: "handshake", value: u64::from(tag) }),
     };
     let answered = match body.u8()? {
@@ -224,6 +244,7 @@ pub(super) fn get_op(body: &mut Cursor<'_>) -> Result<Op, DecodeError> {
     let tag = body.peek()?;
     Ok(match body.tag()? {
         (CONNECTION, v6) => Op::Put(Record::Connection(get_connection(body, v6)?)),
+        (CONNECTION_VIA, v6) => Op::Put(Record::Connection(get_connection_via(body, v6)?)),
         (CONNECTION_CLOSED, v6) => {
             Op::Closed(ConnGone { key: get_conn_key(body, v6)?, generation: body.u32()? })
         }
@@ -238,6 +259,7 @@ pub(super) fn get_record(body: &mut Cursor<'_>) -> Result<Record, DecodeError> {
     let tag = body.peek()?;
     Ok(match body.tag()? {
         (CONNECTION, v6) => Record::Connection(get_connection(body, v6)?),
+        (CONNECTION_VIA, v6) => Record::Connection(get_connection_via(body, v6)?),
         (STICKY, v6) => Record::Sticky(get_sticky(body, v6)?),
         _ => return Err(DecodeError::Value { field: "record", value: u64::from(tag) }),
     })
@@ -253,6 +275,7 @@ fn get_connection(body: &mut Cursor<'_>, v6: bool) -> Result<ConnRecord, DecodeE
         server_vlan: body.u16()?,
         vserver: StableId(body.u64()?),
         real_id: StableId(body.u64()?),
+        via: StableId::NONE,
         state: match body.u8()? {
             STATE_ESTABLISHED => ConnState::Established,
             STATE_CLOSING => ConnState::Closing,
@@ -261,6 +284,11 @@ fn get_connection(body: &mut Cursor<'_>, v6: bool) -> Result<ConnRecord, DecodeE
         generation: body.u32()?,
         idle_s: body.u32()?,
     })
+}
+
+fn get_connection_via(body: &mut Cursor<'_>, v6: bool) -> Result<ConnRecord, DecodeError> {
+    let record = get_connection(body, v6)?;
+    Ok(ConnRecord { via: StableId(body.u64()?), ..record })
 }
 
 fn get_sticky(body: &mut Cursor<'_>, v6: bool) -> Result<StickyRecord, DecodeError> {

@@ -40,6 +40,7 @@ prop_compose! {
             server_vlan: ports[1],
             vserver: StableId(ids[0]),
             real_id: StableId(ids[1]),
+            via: if words[1] % 2 == 0 { StableId::NONE } else { StableId(ids[0]) },
             state: if closing { ConnState::Closing } else { ConnState::Established },
             generation: words[0],
             idle_s: words[1],
@@ -173,7 +174,7 @@ fn octets(frame: &Frame) -> BytesMut {
 fn a_hello_stands_as_documented() {
     let hello = Hello { versions: VERSIONS, group: 1, from: 0x0102_0304_0506_0708, to: 9 };
     let expected = [
-        0, 0, 0, 26, 1, b'C', b'S', b'M', b'R', 0, 4, 0, 6, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9,
+        0, 0, 0, 26, 1, b'C', b'S', b'M', b'R', 0, 4, 0, 7, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 9,
     ];
     assert_eq!(octets(&Frame::Hello(hello))[..], expected);
 }
@@ -241,9 +242,25 @@ fn handshakes_stand_as_documented() {
 }
 
 #[test]
+fn a_way_back_is_told_behind_the_connection_to_one_who_knows_of_it() {
+    let plain = connection(0x0a_0b0c, 101, 0x0102_0304);
+    let record = |via| Record::Connection(ConnRecord { via: StableId(via), ..plain });
+    let chunk = |record| Frame::Chunk { seq: 1, epoch: 2, records: vec![record] };
+    let said = |version| octets(&chunk(record(0x0102_0304_0506_0708)).said_in(version));
+    let (old, new) = (said(6), said(7));
+    assert_eq!(old, octets(&chunk(Record::Connection(plain))));
+    let (head, tag) = (4 + 1 + 8 + 8 + 2, [old[23], new[23]]);
+    assert_eq!((tag, &new[head + 1..old.len()]), ([1, 9], &old[head + 1..]));
+    assert_eq!(new[old.len()..], [1, 2, 3, 4, 5, 6, 7, 8]);
+    let op = |via| Frame::Delta { seq: 1, ops: vec![Op::Put(record(via))] };
+    assert_eq!((op(7).said_in(6), op(7).said_in(7)), (op(0), op(7)));
+}
+
+#[test]
 fn the_largest_frame_fits() {
-    let records =
-        (0..512).map(|number| Record::Connection(connection(2 * number + 1, 1, 1))).collect::<Vec<_>>();
+    let longest =
+        |number: u32| Record::Connection(ConnRecord { via: StableId(1), ..connection(2 * number + 1, 1, 1) });
+    let records = (0..512).map(longest).collect::<Vec<_>>();
     assert_eq!(records.len(), ITEMS_MAX);
     let mut out = octets(&Frame::Chunk { seq: 1, epoch: 1, records });
     assert!(out.len() - 4 <= FRAME_MAX);
@@ -265,8 +282,8 @@ fn each_fault_has_its_error() {
         (&[0, 0, 0, 5, 1, 1, 2, 3, 4], DecodeError::Value { field: "magic", value: 0x0102_0304 }),
         (&[0, 0, 0, 11, 5, 0, 0, 0, 0, 0, 0, 0, 1, 4, 1], DecodeError::Items(1025)),
         (
-            &[0, 0, 0, 12, 5, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 9],
-            DecodeError::Value { field: "operation", value: 9 },
+            &[0, 0, 0, 12, 5, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 11],
+            DecodeError::Value { field: "operation", value: 11 },
         ),
         // A handshake is of a connection.
         (&[0, 0, 0, 4, 128, 0, 1, 3], DecodeError::Value { field: "handshake", value: 3 }),

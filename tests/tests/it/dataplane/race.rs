@@ -384,7 +384,7 @@ fn replicas<A: Family>(bench: &Bench<A>) -> Vec<Insert<A>> {
         to_server,
         to_client,
         idle_ns: 0,
-        mark: entry.mark,
+        mark: entry.mark.into(),
     };
     pairs.iter().map(insert).collect()
 }

@@ -24,7 +24,7 @@ fn replicate(rig: &Rig, last_seen_ns: u64) {
         server_vlan: 3,
         proto: 6,
         state: STATE_ESTABLISHED,
-        pad: 0,
+        via: 0,
         vserver: WEB,
         real: 0,
         generation: 77,

@@ -120,12 +120,9 @@ fn answers_go_back_by_the_firewall_that_the_connection_came_in_by_and_so_do_thos
     assert_eq!((held, entry.real, entry.life_s), (key, FIREWALLS[1], 600));
     let events = rig.events();
     let kinds: Vec<u32> = events.iter().map(|event| event.kind).collect();
-    assert_eq!(
-        kinds,
-        [EVENT_STICKY, EVENT_CONNECTION],
-        "the peer enters the connection by what it sticks to"
-    );
-    assert_eq!((events[0].sticky_key, events[0].sticky), (key, entry));
+    assert_eq!(kinds, [EVENT_CONNECTION, EVENT_STICKY]);
+    assert_eq!(u32::from(events[0].connection.via), FIREWALLS[1] + 1, "the peer is told");
+    assert_eq!((events[1].sticky_key, events[1].sticky), (key, entry));
     opens_by(&mut rig, 2, &NEAR_CLIENT);
     // By the other one from now on: what stands goes on as it began.
     connects(&mut rig, &FAR_CLIENT, 9, &GATEWAY);
@@ -148,6 +145,31 @@ fn an_unproven_connection_is_entered_where_entries_give_way() {
     );
     assert_eq!((rig.sticky(), rig.events()), (vec![], vec![]));
     opens_by(&mut rig, 1, &NEAR_CLIENT);
+}
+
+#[test]
+fn of_two_handshakes_at_once_each_is_entered_as_it_came() {
+    // By source: both have one key, the server's.
+    let mut rig = rig_of(SMALL, 0);
+    rig.ring(WEB, &[0]);
+    let others = Host { ip: Ipv4Addr::new(10, 1, 1, 2), ..FAR_CLIENT };
+    for client in [&CLIENT, &others] {
+        expect(
+            &mut rig,
+            Side::Client,
+            &syn(client, 5),
+            Reason::ForwardedNew,
+            &syn(client, 5).sent_to(&REALS[0], 80),
+        );
+    }
+    answered_by(&mut rig, &CLIENT, 5, &NEAR_CLIENT);
+    answered_by(&mut rig, &others, 5, &GATEWAY);
+    for (client, firewall) in [(&CLIENT, FIREWALLS[1]), (&others, FIREWALLS[0])] {
+        let l4 = L4::Tcp { flags: ACK, seq: CLIENT_ISN + 1, ack: SERVER_ISN.wrapping_add(1) };
+        let ack = Frame::from(client, 5, (VIP, 80), l4);
+        expect(&mut rig, Side::Client, &ack, Reason::ForwardedFlow, &ack.clone().sent_to(&REALS[0], 80));
+        assert_eq!(rig.sticky()[0].1.real, firewall);
+    }
 }
 
 #[test]
@@ -179,7 +201,9 @@ fn a_client_behind_a_firewall_needs_no_route() {
     connects(&mut rig, &NOWHERE, CLIENT_PORT, &NEAR_CLIENT);
     let held = StickyKey { group: GROUP, client_be: be(NOWHERE.ip) };
     assert_eq!(rig.sticky().iter().map(|(key, _)| *key).collect::<Vec<_>>(), [held]);
-    // But it is a host.
+    // But it is a host, and not of the servers' network.
+    let servers = Host { ip: REALS[2].ip, ..CLIENT };
+    expect_end(&mut rig, Side::Client, &syn(&servers, 1), Reason::DropSource);
     for source in [Ipv4Addr::BROADCAST, Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(224, 0, 0, 5)] {
         expect_end(&mut rig, Side::Client, &syn(&Host { ip: source, ..CLIENT }, 1), Reason::DropSource);
     }
@@ -291,7 +315,7 @@ fn by_source_and_by_both_the_server_counts_as_who_opens() {
     let [(key, entry)] = rig6::sticky(&rig)[..] else { panic!("{:?}", rig6::sticky(&rig)) };
     let wanted: StickyKey<V6> = pair(GROUP, be(REALS[0].ip), be(CLIENT.ip), u32::MAX);
     assert_eq!((key, entry.real), (wanted, FIREWALLS[1]));
-    assert_eq!(rig.kinds(), [EVENT_STICKY | EVENT_V6, EVENT_CONNECTION]);
+    assert_eq!(rig.kinds(), [EVENT_CONNECTION, EVENT_STICKY | EVENT_V6]);
     opens_by(&mut rig, 1, &NEAR_CLIENT);
 }
 

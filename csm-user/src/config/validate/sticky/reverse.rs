@@ -6,21 +6,20 @@ use super::super::super::command::Id;
 use super::super::super::parse::Section;
 use super::super::super::token::Span;
 use super::super::Checker;
-use crate::model::{Name, Vserver};
+use crate::model::{Name, StickyAddress, Vserver};
 
 /// Checks all who name a group by it.
 pub(super) fn check(checker: &mut Checker<'_>) {
     let config = checker.config;
     for vserver in &config.vservers {
         for face in config.faces(vserver) {
-            let said = match face.policy {
-                Some(policy) => {
-                    policy.reverse_sticky.map(|_| (Section::Policy(policy.name.clone()), Id::PolicyReverse))
-                }
-                None => Some((Section::Vserver(vserver.name.clone()), Id::ReverseSticky)),
-            };
             // A policy that names none has its virtual server's.
-            if let (Some((section, id)), Some(number)) = (said, face.vserver.reverse_sticky) {
+            let own = face.policy.filter(|policy| policy.reverse_sticky.is_some());
+            let (section, id) = match own {
+                Some(policy) => (Section::Policy(policy.name.clone()), Id::PolicyReverse),
+                None => (Section::Vserver(vserver.name.clone()), Id::ReverseSticky),
+            };
+            if let Some(number) = face.vserver.reverse_sticky {
                 let place = checker.tree.place(&section, id, "GROUP");
                 group(checker, place, number, &face.vserver);
             }
@@ -65,11 +64,14 @@ fn group(checker: &mut Checker<'_>, place: Span, number: u8, vserver: &Vserver) 
         .users_of_sticky(number)
         .filter(|user| user.virtual_server.is_some() && user.family() == family)
         .collect();
-    let mut farms: Vec<&Name> = users.iter().flat_map(Vserver::farms).collect();
+    let sticks =
+        |user: &'_ Vserver| user.backup.clone().filter(|backup| backup.sticky).map(|backup| backup.farm);
+    let mut farms: Vec<Name> =
+        users.iter().flat_map(|user| user.serverfarm.clone().into_iter().chain(sticks(user))).collect();
     farms.sort_unstable();
     farms.dedup();
     let reals: usize =
-        farms.into_iter().filter_map(|name| checker.serverfarm(name)).map(|farm| farm.reals.len()).sum();
+        farms.iter().filter_map(|name| checker.serverfarm(name)).map(|farm| farm.reals.len()).sum();
     if reals == 0 {
         let message = format!(
             "no virtual server with reals is sticky by group {number}: nobody would go by its entries"
@@ -82,5 +84,11 @@ fn group(checker: &mut Checker<'_>, place: Span, number: u8, vserver: &Vserver) 
             "clients of group {number} have {reals} reals; who sent a packet is looked for among {REVERSE_REALS_MAX} at most"
         );
         checker.error(place, message, "use the group with a smaller farm, of the firewalls alone");
+    }
+    if config.reverse_in_force(number).is_some_and(|sticky| sticky.address == StickyAddress::Source) {
+        let message = format!(
+            "sticky group {number} goes by the source: what a server opens goes out by the firewall of its latest client, whoever it speaks to"
+        );
+        checker.warning(place, message, "let the group go by `destination`, or by `both`");
     }
 }

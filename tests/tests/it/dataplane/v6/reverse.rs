@@ -59,7 +59,7 @@ fn comes_and_goes(flags: u32, mask_be: V6, wanted: StickyKey<V6>) {
     expect(&mut rig, Side::Client, &ack, Reason::ForwardedFlow, &ack.clone().sent_to(&REALS6[0], 80));
     let [(key, entry)] = rig6::sticky(&rig)[..] else { panic!("{:?}", rig6::sticky(&rig)) };
     assert_eq!((key, entry.real, entry.life_s), (wanted, FIREWALL, 600));
-    assert_eq!(rig.kinds(), [EVENT_STICKY | EVENT_V6, EVENT_CONNECTION | EVENT_V6]);
+    assert_eq!(rig.kinds(), [EVENT_CONNECTION | EVENT_V6, EVENT_STICKY | EVENT_V6]);
     // Its ring is empty: only what sticks leads anywhere.
     let opens = Frame6::from(&REALS6[0], 5, (CLIENT.ip, 20), L4::Tcp { flags: SYN, seq: 7, ack: 0 });
     expect(&mut rig, Side::Server, &opens, Reason::ForwardedNew, &opens.clone().routed_to(&NEAR6));
