@@ -1,6 +1,6 @@
 //! What the nodes sent on, as it leaves the switch for router and servers, read by tshark.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -21,8 +21,16 @@ const CHECKSUMS: [(&str, &str); 5] = [
     ("ICMP", "icmp.checksum.status"),
     ("ICMPv6", "icmpv6.checksum.status"),
 ];
-const ENDS: [&str; 7] =
-    ["ip.src", "ipv6.src", "tcp.srcport", "ip.dst", "ipv6.dst", "tcp.dstport", "tcp.flags.reset"];
+const ENDS: [&str; 8] = [
+    "ip.src",
+    "ipv6.src",
+    "tcp.srcport",
+    "ip.dst",
+    "ipv6.dst",
+    "tcp.dstport",
+    "tcp.flags.reset",
+    "tcp.flags.fin",
+];
 /// Whose resets are no surprise: of a traceroute, whose SYN-ACK its kernel has not asked for, and of a client that has got
 /// the whole file.
 const MAY_RESET: [&str; 2] = ["80", "21"];
@@ -88,10 +96,12 @@ impl Drop for Eyes {
     }
 }
 
-/// Reads tshark's lines.
+/// Reads tshark's lines. A reset of who has sent its FIN is no surprise: its socket is closed, and on a machine with several processors an older segment of the
+/// other's may come after the last acknowledgement, or of its own after its FIN, which the other then acknowledges again (RFC 9293, section 3.5.3).
 fn judge(text: &str) -> Result<Seen> {
     let mut seen = Seen::default();
     let mut bad: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut closed: BTreeSet<Vec<&str>> = BTreeSet::new();
     for line in text.lines() {
         let fields: Vec<&str> = line.split('\t').collect();
         if fields.len() != CHECKSUMS.len() + ENDS.len() {
@@ -110,9 +120,13 @@ fn judge(text: &str) -> Result<Seen> {
                 *bad.entry(what).or_default() += 1;
             }
         }
-        let reset = ends[6].split(',').next_back().is_some_and(|value| matches!(value, "1" | "True"));
-        if reset && !quotes && !MAY_RESET.contains(&ends[5]) {
-            let words: Vec<_> = ends[..6].iter().filter(|word| !word.is_empty()).copied().collect();
+        let is_set =
+            |flag: &str| flag.split(',').next_back().is_some_and(|value| matches!(value, "1" | "True"));
+        let words: Vec<_> = ends[..6].iter().filter(|word| !word.is_empty()).copied().collect();
+        if is_set(ends[7]) && !quotes {
+            closed.insert(words.clone());
+        }
+        if is_set(ends[6]) && !quotes && !MAY_RESET.contains(&ends[5]) && !closed.contains(&words) {
             seen.faults.push(format!("unexpected reset {}", words.join(" ")));
         }
     }
@@ -128,7 +142,7 @@ mod tests {
     use super::*;
 
     fn line(sums: [&str; 5], to: &str, reset: &str) -> String {
-        format!("{}\t10.0.0.1\t\t999\t10.0.0.2\t\t{to}\t{reset}\n", sums.join("\t"))
+        format!("{}\t10.0.0.1\t\t999\t10.0.0.2\t\t{to}\t{reset}\t0\n", sums.join("\t"))
     }
 
     #[test]
@@ -140,6 +154,12 @@ mod tests {
             (seen.frames, seen.faults),
             (3, vec!["unexpected reset 10.0.0.1 999 10.0.0.2 5201".to_owned()])
         );
+        // Of who was at its end already it is none; the other one's FIN is not its own.
+        let fin = line(good, "5201", "0").replace("\t0\n", "\t1\n");
+        let other = fin.replace("10.0.0.1\t\t999\t10.0.0.2\t\t5201", "10.0.0.2\t\t5201\t10.0.0.1\t\t999");
+        let reset = line(good, "5201", "1");
+        assert_eq!(judge(&(fin + &reset)).expect("two frames").faults, Vec::<String>::new());
+        assert_eq!(judge(&(other + &reset)).expect("two frames").faults.len(), 1);
         // Inside of a tunnel's packet all count, in an error only its own.
         let text = line(["1,0", "1", "", "", ""], "80", "0") + &line(["1,0", "0", "", "1", ""], "80", "1");
         assert_eq!(judge(&text).expect("two frames").faults, ["1 bad checksums of IP"]);
