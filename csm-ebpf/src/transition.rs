@@ -358,7 +358,7 @@ fn promote<A: Family>(
 }
 
 /// Tells of the connection whose client's direction this packet has just brought to `entry` of the established table, and enters what sticks by
-/// it. On a stack of its own: that of its caller's other calls is not to be added to it.
+/// it. Called behind [`half_open`] and not within it: together they would fill the stack.
 #[inline(never)]
 pub(crate) fn tell<A: Family>(packet: &Packet<A>, entry: *mut FlowEntry<A>) {
     // SAFETY: see `conn::forward`; read only.
