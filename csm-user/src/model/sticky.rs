@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Config, Vserver};
+use super::{Config, Name, Vserver};
 
 /// Which address of a connection its stickiness goes by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -95,6 +95,14 @@ pub struct StaticSticky {
     pub real: IpAddr,
     /// The real's port; `None`: that of any real with the address, one without a port first.
     pub port: Option<u16>,
+}
+
+impl Vserver {
+    /// The farms that its clients stick to reals of.
+    pub fn sticky_farms(&self) -> impl Iterator<Item = &Name> {
+        let backup = self.backup.iter().filter(|backup| backup.sticky).map(|backup| &backup.farm);
+        self.serverfarm.iter().chain(backup)
+    }
 }
 
 impl Config {

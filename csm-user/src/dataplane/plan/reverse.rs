@@ -6,9 +6,9 @@ use csm_common::limits::REVERSE_REALS_MAX;
 use csm_common::service::{Reverse, VSERVER_STICKY_BOTH, VSERVER_STICKY_DESTINATION, VSERVER_STICKY_STATICS};
 
 use super::vserver::mask;
-use super::{Contents, Desired, sticky};
+use super::{Contents, Desired};
 use crate::dataplane::family::Wire;
-use crate::model::{Config, StableId, StickyAddress, counted_bits6};
+use crate::model::{Config, StableId, StickyAddress, Vserver, counted_bits6};
 
 /// Each group that is named by a `reverse-sticky` of family `A`, whose virtual servers are all that `config` has.
 pub(super) fn plan<A: Wire>(
@@ -38,7 +38,7 @@ fn of<A: Wire>(
     let rule = config.reverse_in_force(group)?;
     let fixed = config.sticky_group(group).is_some_and(|group| !group.statics.is_empty());
     let users: Vec<_> = config.users_of_sticky(group).collect();
-    let mut names: Vec<_> = users.iter().flat_map(sticky::farms_of).collect();
+    let mut names: Vec<_> = users.iter().flat_map(Vserver::sticky_farms).collect();
     names.sort_unstable();
     names.dedup();
     let reals = names.into_iter().filter_map(|name| config.serverfarm(name)).flat_map(|farm| {

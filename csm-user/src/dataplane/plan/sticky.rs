@@ -24,7 +24,7 @@ pub(super) fn plan<A: Wire>(config: &Config, desired: &Desired) -> HashMap<Stick
     for group in &config.sticky_groups {
         let users: Vec<Vserver> = config.users_of_sticky(group.number).collect();
         let farms: Vec<&Serverfarm> =
-            users.iter().flat_map(farms_of).filter_map(|name| config.serverfarm(name)).collect();
+            users.iter().flat_map(Vserver::sticky_farms).filter_map(|name| config.serverfarm(name)).collect();
         for line in &group.statics {
             let real = farms.iter().find_map(|farm| Some((farm, real_of(farm, line)?)));
             let id = real.map(|(farm, real)| StableId::of_real(&farm.name, real.address, real.port));
@@ -53,12 +53,6 @@ fn key<A: Wire>(group: &StickyGroup, line: &StaticSticky) -> Option<StickyKey<A>
 
 fn pair<A: Wire>(group: u32, (client, to): (IpAddr, IpAddr), mask_be: A) -> Option<StickyKey<V6>> {
     Some(service::pair(group, A::of(client)?, A::of(to)?, mask_be))
-}
-
-/// The farms that its clients stick to reals of.
-pub(super) fn farms_of(vserver: &Vserver) -> impl Iterator<Item = &crate::model::Name> {
-    let backup = vserver.backup.iter().filter(|backup| backup.sticky).map(|backup| &backup.farm);
-    vserver.serverfarm.iter().chain(backup)
 }
 
 /// The real of `farm` that `line` names.

@@ -64,14 +64,11 @@ fn group(checker: &mut Checker<'_>, place: Span, number: u8, vserver: &Vserver) 
         .users_of_sticky(number)
         .filter(|user| user.virtual_server.is_some() && user.family() == family)
         .collect();
-    let sticks =
-        |user: &'_ Vserver| user.backup.clone().filter(|backup| backup.sticky).map(|backup| backup.farm);
-    let mut farms: Vec<Name> =
-        users.iter().flat_map(|user| user.serverfarm.clone().into_iter().chain(sticks(user))).collect();
+    let mut farms: Vec<&Name> = users.iter().flat_map(Vserver::sticky_farms).collect();
     farms.sort_unstable();
     farms.dedup();
     let reals: usize =
-        farms.iter().filter_map(|name| checker.serverfarm(name)).map(|farm| farm.reals.len()).sum();
+        farms.into_iter().filter_map(|name| checker.serverfarm(name)).map(|farm| farm.reals.len()).sum();
     if reals == 0 {
         let message = format!(
             "no virtual server with reals is sticky by group {number}: nobody would go by its entries"
